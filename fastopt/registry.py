@@ -1,0 +1,175 @@
+"""What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
+
+A rule is the update of one element, ``update(c, g, p, *state) -> (p, *state)``, with the coefficients ``c`` that
+its ``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else:
+the gradient factor, the clipping by value, and both weight decays.
+"""
+import hashlib
+import inspect
+import math
+import types
+from collections import namedtuple
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numba.extending import register_jitable
+
+from .notation import clip
+
+COMMON = ("scale", "clip", "l2", "wd")
+DECAYS = ("coupled", "decoupled", "independent")
+OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
+SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
+
+
+class Rule(Protocol):
+    """One optimizer: callable on scalars, on arrays, and inside jitted code; its facts are attributes."""
+
+    name: str
+    state: tuple[str, ...]
+    initial: dict[str, str]
+    fields: tuple[str, ...]
+    defaults: dict[str, Any]
+    digest: str
+    Coefficients: Any
+    own: Callable[..., dict[str, float]]
+    at: Callable[..., Any]
+    ahead: str | None
+
+    def __call__(self, c, g, p, *state): ...
+
+
+RULES: dict[str, Rule] = {}
+
+
+def prepare(c, g, p):
+    """What every rule sees: g times the gradient factor, clipped, plus coupled decay; p after decoupled decay."""
+    g = clip(c.scale*g, c.clip) + c.l2*p
+    p = p - c.wd*p  # not (1 - wd)*p: float32(1 - 1e-5) is off by 0.3 % of the decay
+    return g, p
+
+
+register_jitable(prepare)
+
+
+def shared(hyper, factor=1.0, clip_value=math.inf):
+    """The coefficients that all rules have, from a full set of hyperparameters (numbers)."""
+    decay, weight_decay = hyper["decay"], hyper["weight_decay"]
+    l2 = weight_decay if decay == "coupled" else 0.0
+    wd = 0.0 if decay == "coupled" else weight_decay if decay == "independent" else hyper["lr"]*weight_decay
+    return (-factor if hyper["maximize"] else factor), clip_value, l2, wd
+
+
+def _code_facts(function, seen):
+    """Everything that decides what a function computes: its bytecode, constants, names, and what those name."""
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    code = function.__code__
+    yield repr((code.co_code, code.co_names, code.co_varnames))
+    for constant in code.co_consts:
+        yield repr(constant.co_code if isinstance(constant, types.CodeType) else constant)
+    closure = inspect.getclosurevars(function)
+    for name, value in sorted({**closure.globals, **closure.nonlocals}.items()):
+        value = inspect.unwrap(value) if callable(value) else value
+        if isinstance(value, types.FunctionType):
+            yield from _code_facts(value, seen)
+        elif not isinstance(value, types.ModuleType):
+            yield repr((name, value))
+
+
+def _digest(function, fields):
+    facts = "\n".join((*fields, *_code_facts(function, set())))
+    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+
+def _identity(t, **hyper):
+    return hyper
+
+
+def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", initial: dict[str, str] | None = None,
+         options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
+         ahead: str | None = None, name: str | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+    """Make a rule of a function that updates one element.
+
+    Parameters
+    ----------
+    at : callable, optional
+        ``at(t, **hyperparameters) -> dict`` gives the coefficients of step t = 1, 2, ... in float64; its keys are the
+        fields of ``c`` and its keyword defaults the hyperparameters. Without it the coefficients are the
+        hyperparameters themselves, given as keywords of the decorator.
+    state : str
+        The names of the state arrays, separated by spaces, in the order of the function's arguments.
+    initial : dict, optional
+        {state name: hyperparameter that gives its initial value}; zero otherwise.
+    options : dict, optional
+        {hyperparameter: allowed values} for those that are words or flags.
+    defaults : dict, optional
+        Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
+    ahead : str, optional
+        The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
+    name : str, optional
+        The rule's name, where it is not the function's.
+    **hyper : float
+        Hyperparameters and their defaults, where there is no `at`. One of them must be ``lr``.
+
+    Returns
+    -------
+    callable
+        The rule: ``rule(c, g, p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
+        **hyperparameters)`` gives ``c``.
+
+    Examples
+    --------
+    >>> @fastopt.rule(state="v", lr=0.01, mu=0.9)
+    ... def heavy_ball(c, g, p, v):
+    ...     v = c.mu*v + g
+    ...     p = p - c.lr*v
+    ...     return p, v
+    >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
+    """
+    own = at or _identity
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k != "t"}
+    if "lr" not in own_defaults:
+        raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
+
+    def decorate(body):
+        slots = tuple(state.split())
+        expected = ["c", "g", "p", *slots]
+        if list(inspect.signature(body).parameters) != expected:
+            raise ValueError(f"rule {body.__name__}: its arguments are {tuple(inspect.signature(body).parameters)}, "
+                             f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
+
+        register_jitable(body)
+
+        def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
+            g, p = prepare(c, g, p)
+            return body(c, g, p, *state)
+
+        fields = (*COMMON, *own(1, **own_defaults))
+        Coefficients = namedtuple("Coefficients", fields)
+        everything = {**own_defaults, **SHARED, **(defaults or {}), **{name: 0.0 for name in (initial or {}).values()}}
+
+        def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
+            unknown = set(given) - set(everything)
+            if unknown:
+                raise TypeError(f"{update.name}.at: unknown {', '.join(sorted(unknown))}; it has {', '.join(everything)}.")
+            full = {**everything, **given}
+            values = own(t, **{k: full[k] for k in own_defaults})
+            return Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
+
+        at.__doc__ = f"""Coefficients of {body.__name__} at step t = 1, 2, ...: computed in float64, given as `dtype`."""
+        facts = dict(name=name or body.__name__, __name__=name or body.__name__, __module__=body.__module__, __doc__=body.__doc__,
+                     state=slots, initial=initial or {}, fields=fields, defaults=everything, own=own,
+                     own_names=tuple(own_defaults), at=at, Coefficients=Coefficients, ahead=ahead, body=body,
+                     writes=1 + len(slots),
+                     options={**OPTIONS, **(options or {})})
+        for fact, value in facts.items():
+            setattr(update, fact, value)
+        update.digest = _digest(body, fields)
+        register_jitable(update)
+        RULES[update.digest] = update
+        return update
+
+    return decorate
