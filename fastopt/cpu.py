@@ -1,24 +1,107 @@
-import time
-from numba import njit, types
-from .memory import *
-from .memory import BATCH
-FLAGS = dict(error_model="numpy", nogil=True)
-I1, I2 = types.Array(types.int64, 1, "C"), types.Array(types.int64, 2, "C")
+"""CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
+from functools import lru_cache
+from typing import NamedTuple
 
-def build(rule, formats):
-    coefs = types.Array(computed_in(formats), 2, "C")
-    @njit(types.void(I2, I2, coefs, I1), **FLAGS)
-    def kernel(table, tiles, coefs, work):
-        n = len(tiles)
-        batch = work[BATCH]
-        first = claim(work, batch)
-        while first < n:
-            last = min(first + batch, n)
-            for k in range(first, last):
-                row = addresses(formats, table, tiles[k, 0])
-                c = coefficients(rule, coefs, tiles[k, 1])
-                for i in range(tiles[k, 2], tiles[k, 3]):
+import numpy as np
+from numba import njit, types
+
+from .cache import KernelCache
+from .memory import (
+    BATCH,
+    COEFS,
+    COUNT,
+    OUT,
+    TABLE,
+    TILE_WORDS,
+    TILES,
+    WIDTH,
+    WORD,
+    addresses,
+    claim,
+    coefficients,
+    dense,
+    load,
+    load_gradient,
+    put,
+    store,
+    update,
+    word,
+)
+
+FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
+LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
+
+
+class Kernel(NamedTuple):
+    """Compiled code: callable from Python, and its address for threads that call it without Python."""
+
+    run: object
+    address: int
+
+
+def compiled(name, signature, function, **flags):
+    """Compile a function for one signature, through the disk cache. `name` decides, with the sources, what it holds."""
+    dispatcher = njit(**{**FLAGS, **flags})(function)
+    dispatcher._cache = KernelCache(name)
+    dispatcher.compile(signature)
+    dispatcher.disable_compile()
+    return dispatcher
+
+
+def kernel(name, function):
+    run = compiled(name, types.void(types.int64), function)
+    result = run.overloads[(types.int64,)]
+    return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+
+
+@lru_cache(maxsize=None)
+def step_kernel(rule: str, formats: str) -> Kernel:
+    """The fused update of every claimed tile, for a rule (its digest) and the formats of its slots."""
+    def step(job):
+        count, batch, table, width, tiles, coefs = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
+                                                    word(job, TILES), word(job, COEFS))
+        first = claim(job, batch)
+        while first < count:
+            for k in range(first, min(first + batch, count)):
+                tile = tiles + k*TILE_WORDS*WORD
+                lo, hi = word(tile, 2), word(tile, 3)
+                table_row = table + word(tile, 0)*width*WORD
+                row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
+                c = coefficients(rule, formats, coefs, word(tile, 1))
+                for i in range(lo, hi):
                     store(formats, row, i, update(rule, c, load(formats, row, i)))
-            finish(work, last - first)
-            first = claim(work, batch)
-    return kernel
+            first = claim(job, batch)
+
+    return kernel(f"step {rule} {formats}", step)
+
+
+@lru_cache(maxsize=None)
+def squares_kernel(formats: str) -> Kernel:
+    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
+    def squares(job):
+        count, batch, table, width, tiles, out = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
+                                                  word(job, TILES), word(job, OUT))
+        lanes = np.empty(LANES)
+        first = claim(job, batch)
+        while first < count:
+            for k in range(first, min(first + batch, count)):
+                tile = tiles + k*TILE_WORDS*WORD
+                lo, hi = word(tile, 2), word(tile, 3)
+                table_row = table + word(tile, 0)*width*WORD
+                row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
+                lanes[:] = 0
+                whole = hi - (hi - lo) % LANES
+                for i in range(lo, whole, LANES):
+                    for j in range(LANES):
+                        g = load_gradient(formats, row, i + j)
+                        lanes[j] += g*g
+                for i in range(whole, hi):
+                    g = load_gradient(formats, row, i)
+                    lanes[i - whole] += g*g
+                total = 0.0
+                for j in range(LANES):
+                    total += lanes[j]
+                put(out, k, total)
+            first = claim(job, batch)
+
+    return kernel(f"squares {formats}", squares)

@@ -1,20 +1,31 @@
-"""Memory as kernels see it: rows of addresses, loads and stores through formats, coefficients, claimed work.
+"""Memory as kernels see it: a job's words, rows of addresses, loads and stores through formats, claimed tiles.
 
-Everything here is written once as LLVM instructions, for any Numba target; no kernel touches Numba's internals elsewhere.
-A `formats` argument is a literal such as ``"bf16 f32 f32 f32"``: the format of each slot, the first slot read-only (the
-gradient; a ``*`` behind its format says that it is strided). A `rule` argument is the literal digest of a registered rule.
+Written once, as LLVM instructions for any Numba target; no other file touches Numba's code generation. Kernels take one
+argument, the address of a *job*: int64 words that say where its tables lie. ``formats`` is a literal such as
+``"bf16 f32 f32 f32"``, the format of each slot; slot 0 is read-only (the gradient), and a ``*`` behind its format says
+that it is strided. ``rule`` is the literal digest of a registered rule.
+
+    table[tensor]  one address per slot, then (strided gradients) the number of dimensions, the extents, the strides in bytes
+    tiles[k]       tensor, group, first element, one past the last
+    coefs[group]   the coefficients, in the float type of the arithmetic
 """
+import platform
+
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.targetconfig import ConfigStack
 from numba.extending import intrinsic
 
 from .formats import FORMATS, arithmetic
 from .registry import RULES, prepare
 
-I64 = ir.IntType(64)
-NEXT, FINISHED, BATCH = 0, 8, 16  # words of the `work` array; 64 bytes apart, so that no two share a cache line
-WORK_WORDS = 24
+I8, I16, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(64)
+NEXT = 0                                                    # the only word that kernels write, alone in its cache line
+COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT = range(8, 15)
+JOB_WORDS = 16
+WORD, TILE_WORDS = 8, 4
+STRIDED_TILE = 4096                                         # elements of a strided gradient that are gathered on the stack at a time
 
 
 def slots(formats):
@@ -23,19 +34,19 @@ def slots(formats):
 
 
 def computed_in(formats):
-    """The float type of a literal's arithmetic: that of the parameters, slot 1."""
-    return arithmetic(slots(formats)[1]).value
+    """The format of a literal's arithmetic: that of the parameters, slot 1."""
+    return arithmetic(slots(formats)[1])
 
 
-def _literal(*arguments):
-    """The values of literal arguments, or None where one is not literal yet: Numba then calls again with literals."""
+def _literals(*arguments):
+    """The values of literal arguments, or None where one is not literal yet: Numba then asks again with literals."""
     if all(isinstance(a, types.StringLiteral) for a in arguments):
         return [a.literal_value for a in arguments]
     return None
 
 
 def _call(context, builder, function, signature, args):
-    """Call an ordinary Python function of scalars, inlined. Unlike context.compile_internal, division does not branch
+    """Call an ordinary Python function of scalars, inlined. Unlike context.compile_internal, a division does not branch
     to raise ZeroDivisionError: that branch keeps LLVM from vectorising the loop."""
     flags = type(ConfigStack().top())()
     flags.error_model = "numpy"
@@ -43,122 +54,258 @@ def _call(context, builder, function, signature, args):
     return context.call_internal(builder, compiled.fndesc, signature, args)
 
 
-def _words(context, builder, array_type, array, index, width, count):
-    """The first `count` words of row `index` of a C-contiguous 2-d array whose rows hold `width` words."""
-    data = context.make_array(array_type)(context, builder, array).data
-    base = builder.gep(data, [builder.mul(index, width)])
-    return [builder.load(builder.gep(base, [ir.Constant(I64, k)])) for k in range(count)]
+def _pointer(builder, address, llvm_type, index=None):
+    pointer = builder.inttoptr(address, llvm_type.as_pointer())
+    return pointer if index is None else builder.gep(pointer, [index])
 
 
-def _row_width(context, builder, array_type, array):
-    return builder.extract_value(context.make_array(array_type)(context, builder, array).shape, 1)
-
-
-def _pointer(context, builder, format, row, k, i):
-    address = builder.inttoptr(builder.extract_value(row, k), context.get_data_type(format.stored).as_pointer())
-    return builder.gep(address, [i])
+def _words(builder, address, count):
+    return [builder.load(_pointer(builder, address, I64, ir.Constant(I64, k))) for k in range(count)]
 
 
 @intrinsic
-def addresses(typing, formats, table, t):
-    """Row t of the table: one address per slot."""
-    literal = _literal(formats)
+def word(typing, address, k):
+    """Word k of the words at an address."""
+    def emit(context, builder, signature, args):
+        return builder.load(_pointer(builder, args[0], I64, args[1]))
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def addresses(typing, formats, table_row):
+    """One address per slot, from a row of the table."""
+    literal = _literals(formats)
     if literal is None:
         return None
     result = types.UniTuple(types.int64, len(slots(literal[0])))
 
     def emit(context, builder, signature, args):
-        width = _row_width(context, builder, signature.args[1], args[1])
-        words = _words(context, builder, signature.args[1], args[1], args[2], width, len(result))
-        return context.make_tuple(builder, result, words)
-    return result(formats, table, t), emit
+        return context.make_tuple(builder, result, _words(builder, args[1], len(result)))
+    return result(formats, types.int64), emit
 
 
 @intrinsic
-def coefficients(typing, rule, coefs, group):
+def coefficients(typing, rule, formats, coefs, group):
     """Row `group` of the coefficients, as the rule's named tuple."""
-    literal = _literal(rule)
-    if literal is None:
+    literals = _literals(rule, formats)
+    if literals is None:
         return None
-    named = RULES[literal[0]].Coefficients
-    result = types.NamedUniTuple(coefs.dtype, len(named._fields), named)
+    named, value = RULES[literals[0]].Coefficients, computed_in(literals[1]).value
+    result = types.NamedUniTuple(value, len(named._fields), named)
 
     def emit(context, builder, signature, args):
-        width = ir.Constant(I64, len(result))
-        return context.make_tuple(builder, result, _words(context, builder, signature.args[1], args[1], args[2], width, len(result)))
-    return result(rule, coefs, group), emit
+        base = builder.mul(args[3], ir.Constant(I64, len(result)))
+        data = _pointer(builder, args[2], context.get_data_type(value), base)
+        values = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
+        return context.make_tuple(builder, result, values)
+    return result(rule, formats, types.int64, types.int64), emit
+
+
+def _element(context, builder, format, row, k, i):
+    return _pointer(builder, builder.extract_value(row, k), context.get_data_type(format.stored), i)
+
+
+def _decoded(context, builder, format, row, k, i, value):
+    stored = builder.load(_element(context, builder, format, row, k, i), align=1)
+    decoded = _call(context, builder, format.decode, format.value(format.stored), [stored])
+    return context.cast(builder, decoded, format.value, value)
 
 
 @intrinsic
 def load(typing, formats, row, i):
-    """Element i of every slot, decoded."""
-    literal = _literal(formats)
+    """Element i of every slot, decoded, in the float type of the arithmetic."""
+    literal = _literals(formats)
     if literal is None:
         return None
-    value, formats_ = computed_in(literal[0]), slots(literal[0])
-    result = types.UniTuple(value, len(formats_))
+    value, of = computed_in(literal[0]).value, slots(literal[0])
+    result = types.UniTuple(value, len(of))
 
     def emit(context, builder, signature, args):
-        values = []
-        for k, f in enumerate(formats_):
-            stored = builder.load(_pointer(context, builder, f, args[1], k, args[2]), align=f.itemsize)
-            decoded = _call(context, builder, f.decode, f.value(f.stored), [stored])
-            values.append(context.cast(builder, decoded, f.value, value))
-        return context.make_tuple(builder, result, values)
-    return result(formats, row, i), emit
+        return context.make_tuple(builder, result, [_decoded(context, builder, f, args[1], k, args[2], value) for k, f in enumerate(of)])
+    return result(formats, row, types.int64), emit
+
+
+@intrinsic
+def load_gradient(typing, formats, row, i):
+    """Element i of slot 0, decoded, as float64: the norm is summed in it."""
+    literal = _literals(formats)
+    if literal is None:
+        return None
+    of = slots(literal[0])[0]
+
+    def emit(context, builder, signature, args):
+        return _decoded(context, builder, of, args[1], 0, args[2], types.float64)
+    return types.float64(formats, row, types.int64), emit
 
 
 @intrinsic
 def store(typing, formats, row, i, new):
-    """Encode the new values into slots 1, 2, ...: as many as there are."""
-    literal = _literal(formats)
+    """Encode new values into slots 1, 2, ...: as many as there are."""
+    literal = _literals(formats)
     if literal is None:
         return None
-    formats_ = slots(literal[0])
+    of = slots(literal[0])
 
     def emit(context, builder, signature, args):
-        new_type = signature.args[3]
-        for k in range(len(new_type)):
-            f = formats_[k + 1]
-            value = context.cast(builder, builder.extract_value(args[3], k), new_type[k], f.value)
-            stored = _call(context, builder, f.encode, f.stored(f.value), [value])
-            builder.store(stored, _pointer(context, builder, f, args[1], k + 1, args[2]), align=f.itemsize)
+        for k, have in enumerate(signature.args[3], 1):
+            value = context.cast(builder, builder.extract_value(args[3], k - 1), have, of[k].value)
+            stored = _call(context, builder, of[k].encode, of[k].stored(of[k].value), [value])
+            builder.store(stored, _element(context, builder, of[k], args[1], k, args[2]), align=1)
         return context.get_dummy_value()
-    return types.void(formats, row, i, new), emit
+    return types.void(formats, row, types.int64, new), emit
 
 
 @intrinsic
 def update(typing, rule, c, values):
     """The rule on one element: (gradient, parameter, *state) -> (parameter, *state)."""
-    literal = _literal(rule)
+    literal = _literals(rule)
     if literal is None:
         return None
-    function = RULES[literal[0]]
-    result = types.UniTuple(values.dtype, function.writes)
-    scalars = [values.dtype]*len(values)
+    function, scalar = RULES[literal[0]], values.dtype
+    result = types.UniTuple(scalar, function.writes)
 
     def emit(context, builder, signature, args):
-        g, p, *state = [builder.extract_value(args[2], k) for k in range(len(values))]
-        prepared = _call(context, builder, prepare, types.UniTuple(values.dtype, 2)(c, *scalars[:2]), [args[1], g, p])
-        g, p = builder.extract_value(prepared, 0), builder.extract_value(prepared, 1)
-        return _call(context, builder, function.body, result(c, *scalars), [args[1], g, p, *state])
+        g, p, *state = cgutils.unpack_tuple(builder, args[2])
+        if function.prepared:
+            pair = _call(context, builder, prepare, types.UniTuple(scalar, 2)(c, scalar, scalar), [args[1], g, p])
+            g, p = cgutils.unpack_tuple(builder, pair)
+        return _call(context, builder, function.body, result(c, *[scalar]*len(values)), [args[1], g, p, *state])
     return result(rule, c, values), emit
 
 
 @intrinsic
-def claim(typing, work, count):
-    """Take the next `count` tiles: their first index. Every tile is taken once, whoever calls and however often."""
+def claim(typing, job, count):
+    """Take the next `count` tiles: their first index. A tile is taken once, whoever asks and however often."""
     def emit(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", builder.gep(data, [ir.Constant(I64, NEXT)]), args[1], "monotonic")
-    return types.int64(work, types.int64), emit
+        return builder.atomic_rmw("add", _pointer(builder, args[0], I64, ir.Constant(I64, NEXT)), args[1], "monotonic")
+    return types.int64(types.int64, types.int64), emit
 
 
 @intrinsic
-def finish(typing, work, count):
-    """Say that `count` claimed tiles are done; what they wrote is visible to whoever reads the sum."""
+def put(typing, address, i, value):
+    """Write the float64 number i of those at an address."""
     def emit(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        builder.atomic_rmw("add", builder.gep(data, [ir.Constant(I64, FINISHED)]), args[1], "release")
+        builder.store(args[2], _pointer(builder, args[0], ir.DoubleType(), args[1]))
         return context.get_dummy_value()
-    return types.void(work, types.int64), emit
+    return types.void(types.int64, types.int64, types.float64), emit
+
+
+def _mover(bits):
+    @intrinsic
+    def move(typing, target, source):
+        def emit(context, builder, signature, args):
+            value = builder.load(_pointer(builder, args[1], ir.IntType(bits)), align=1)
+            builder.store(value, _pointer(builder, args[0], ir.IntType(bits)), align=1)
+            return context.get_dummy_value()
+        return types.void(types.int64, types.int64), emit
+    return move
+
+
+move_2, move_4, move_8 = _mover(16), _mover(32), _mover(64)
+
+
+def gather(source, layout, lo, hi, target, itemsize):
+    """Copy elements lo..hi of a strided array to a dense target, counted in the order of the parameter's memory."""
+    ndim = word(layout, 0)
+    extent, stride = word(layout, ndim), word(layout, 2*ndim)
+    i = lo
+    while i < hi:
+        rest, position = i//extent, i % extent
+        run = min(extent - position, hi - i)
+        start = source + position*stride
+        for d in range(ndim - 1, 0, -1):
+            start += rest % word(layout, d)*word(layout, ndim + d)
+            rest //= word(layout, d)
+        for j in range(run):
+            if itemsize == 4:
+                move_4(target, start + j*stride)
+            elif itemsize == 2:
+                move_2(target, start + j*stride)
+            else:
+                move_8(target, start + j*stride)
+            target += itemsize
+        i += run
+
+
+@intrinsic
+def dense(typing, formats, row, table_row, lo, hi):
+    """The row, where a strided gradient has become a dense copy of this tile on the stack; any other row as it is."""
+    literal = _literals(formats)
+    if literal is None:
+        return None
+    strided, of = literal[0].split()[0].endswith("*"), slots(literal[0])
+
+    def emit(context, builder, signature, args):
+        if not strided:
+            return args[1]
+        size = ir.Constant(I64, of[0].itemsize)
+        scratch = cgutils.alloca_once(builder, ir.ArrayType(I64, STRIDED_TILE*of[0].itemsize//WORD))
+        target = builder.ptrtoint(scratch, I64)
+        layout = builder.add(args[2], ir.Constant(I64, WORD*len(of)))
+        old = cgutils.unpack_tuple(builder, args[1])
+        _call(context, builder, gather, types.none(*[types.int64]*6), [old[0], layout, args[3], args[4], target, size])
+        return context.make_tuple(builder, row, [builder.sub(target, builder.mul(args[3], size)), *old[1:]])
+    return row(formats, row, types.int64, types.int64, types.int64), emit
+
+
+# Words that threads share (pool.py)
+
+@intrinsic
+def exchange(typing, address, k, expected, new):
+    """Set word k from `expected` to `new`: whether it was `expected`."""
+    def emit(context, builder, signature, args):
+        result = builder.cmpxchg(_pointer(builder, args[0], I64, args[1]), args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(result, 1)
+    return types.boolean(types.int64, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def add(typing, address, k, amount):
+    """Add to word k, atomically."""
+    def emit(context, builder, signature, args):
+        return builder.atomic_rmw("add", _pointer(builder, args[0], I64, args[1]), args[2], "seq_cst")
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def read(typing, address, k):
+    """Word k as it is now in memory."""
+    def emit(context, builder, signature, args):
+        return builder.load_atomic(_pointer(builder, args[0], I64, args[1]), "seq_cst", WORD)
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def write(typing, address, k, value):
+    """Set word k, visible to all threads before anything that follows."""
+    def emit(context, builder, signature, args):
+        builder.store_atomic(args[2], _pointer(builder, args[0], I64, args[1]), "seq_cst", WORD)
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def call(typing, function, job):
+    """Call a kernel by its address."""
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64), emit
+
+
+X86, ARM = ("x86_64", "amd64", "i686"), ("aarch64", "arm64")
+
+
+@intrinsic
+def pause(typing):
+    """Tell the core that this thread is waiting: a hardware thread beside it gets the core's units."""
+    def emit(context, builder, signature, args):
+        machine = platform.machine().lower()
+        if machine in X86:
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+        elif machine in ARM:
+            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
+        return context.get_dummy_value()
+    return types.void(), emit

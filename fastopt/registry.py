@@ -163,7 +163,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         facts = dict(name=name or body.__name__, __name__=name or body.__name__, __module__=body.__module__, __doc__=body.__doc__,
                      state=slots, initial=initial or {}, fields=fields, defaults=everything, own=own,
                      own_names=tuple(own_defaults), at=at, Coefficients=Coefficients, ahead=ahead, body=body,
-                     writes=1 + len(slots),
+                     writes=1 + len(slots), prepared=True,
                      options={**OPTIONS, **(options or {})})
         for fact, value in facts.items():
             setattr(update, fact, value)
@@ -173,3 +173,14 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         return update
 
     return decorate
+
+
+def _look_ahead(c, p, out, v):
+    """The point at which Nesterov's gradient is taken: p - mu*v."""
+    return (p - c.ahead*v,)
+
+
+register_jitable(_look_ahead)
+LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False,
+                                   digest=_digest(_look_ahead, ("ahead",)))
+RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)

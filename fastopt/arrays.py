@@ -1,0 +1,115 @@
+"""Array libraries: one adapter each, from their arrays to a NumPy view of the same memory; and what kernels ask of a view.
+
+An adapter copies nothing. Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because
+they are updated in place; gradients are only read, and may be strided.
+"""
+from typing import Any
+
+import numpy as np
+
+from .formats import BF16, F16, F32, F64, Format
+
+BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
+KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
+
+
+def _numpy(x: np.ndarray, where: str) -> np.ndarray:
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give its .data, or zero gradients where masked.")
+    return x
+
+
+def _torch(x: Any, where: str) -> np.ndarray:
+    if x.device.type != "cpu":
+        raise TypeError(f"{where}: a tensor on {x.device}, but arrays in this machine's memory are needed. Move it with .cpu().")
+    x = x.detach()
+    if str(x.dtype) == "torch.bfloat16":
+        import torch
+        return x.view(torch.int16).numpy().view(np.uint16)
+    return x.numpy()
+
+
+def _jax(x: Any, where: str) -> np.ndarray:
+    return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
+
+
+def _buffer(x: Any, where: str) -> np.ndarray:
+    if hasattr(x, "__cuda_array_interface__"):
+        raise TypeError(f"{where}: a {type(x).__name__} on a CUDA device, but arrays in this machine's memory are needed. "
+                        "Copy it to a NumPy array.")
+    try:
+        return np.asarray(memoryview(x))
+    except TypeError:
+        raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a CPU tensor of torch, or any buffer). "
+                        "Make it one with numpy.asarray(..., dtype=numpy.float32).") from None
+
+
+ADAPTERS = {"torch": _torch, "jax": _jax, "jaxlib": _jax}
+
+
+def view(x: Any, where: str) -> np.ndarray:
+    """The NumPy view of an array of any library; TypeError with the path for anything else."""
+    if isinstance(x, np.ndarray):
+        return _numpy(x, where)
+    if isinstance(x, np.generic):
+        raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
+    return ADAPTERS.get(type(x).__module__.partition(".")[0], _buffer)(x, where)
+
+
+def format_of(array: np.ndarray, where: str) -> Format:
+    """The storage format of an array's dtype."""
+    dtype = array.dtype
+    if dtype.name == "bfloat16":
+        return BF16
+    if not dtype.isnative:
+        raise TypeError(f"{where}: dtype {dtype!s} in foreign byte order, but this machine's is needed. Convert it with .astype.")
+    if dtype not in BY_DTYPE:
+        raise TypeError(f"{where}: dtype {dtype}, but one of {KNOWN} is needed. Convert it with .astype(numpy.float32).")
+    return BY_DTYPE[dtype]
+
+
+def memory_order(array: np.ndarray) -> tuple[int, ...] | None:
+    """The axes longer than 1 from the outermost in memory to the innermost, or None where the array has gaps."""
+    if array.size <= 1:
+        return ()
+    axes = sorted((d for d in range(array.ndim) if array.shape[d] > 1), key=lambda d: -array.strides[d])
+    step = array.itemsize
+    for d in reversed(axes):
+        if array.strides[d] != step:
+            return None
+        step *= array.shape[d]
+    return tuple(axes)
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def check_parameter(array: np.ndarray, original: Any, where: str) -> tuple[int, ...]:
+    """The memory order of a parameter; an error where it cannot be updated in place."""
+    if type(original).__module__.partition(".")[0] in ("jax", "jaxlib"):
+        raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x).")
+    if not array.flags.writeable:
+        raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
+    order = memory_order(array)
+    if order is None:
+        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but memory "
+                         "without gaps is needed. Give numpy.ascontiguousarray(x), or the array that it is a part of.")
+    return order
+
+
+def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
+    """Zeros of this shape and memory order. From calloc: pages are touched by the first step, not twice."""
+    flat = np.zeros(array.size, dtype)
+    if array.size <= 1:
+        return flat.reshape(array.shape)
+    outer = [d for d in range(array.ndim) if array.shape[d] == 1] + list(order)
+    return flat.reshape([array.shape[d] for d in outer]).transpose(np.argsort(outer))
+
+
+def check_overlap(named: list[tuple[str, np.ndarray]]) -> None:
+    """ValueError where two of the arrays share memory: each would be updated by both."""
+    ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
+    for (_, end, first), (start, _, second) in zip(ranges, ranges[1:], strict=False):
+        if start < end:
+            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them as a copy.")

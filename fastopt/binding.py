@@ -1,0 +1,173 @@
+"""From arrays to jobs: which tensors share a kernel, the table of their addresses, and the tiles that threads claim.
+
+Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
+"""
+import ctypes
+from typing import NamedTuple
+
+import numpy as np
+
+from . import arrays, pool
+from .cpu import Kernel, squares_kernel, step_kernel
+from .formats import Format
+from .headers import Headers
+from .memory import BATCH, COEFS, COUNT, JOB_WORDS, NEXT, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in
+
+# A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
+# 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
+SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
+CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
+LINE = 64       # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
+
+
+class Tensor(NamedTuple):
+    """A parameter as the kernels see it."""
+
+    path: str
+    group: int
+    original: object
+    array: np.ndarray
+    format: Format
+    order: tuple[int, ...]
+
+
+def tensor(leaf: object, where: str, group: int) -> Tensor:
+    array = arrays.view(leaf, where)
+    return Tensor(where, group, leaf, array, arrays.format_of(array, where), arrays.check_parameter(array, leaf, where))
+
+
+class Gradient(NamedTuple):
+    """A gradient as the kernels see it: its format (``*``: strided), and where its elements lie."""
+
+    array: np.ndarray
+    format: str
+    layout: list[int]
+
+
+def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
+    """Check a gradient against its parameter; TypeError or ValueError with its path."""
+    array = arrays.view(leaf, where)
+    if array.shape != of.array.shape:
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a gradient of that shape.")
+    format = arrays.format_of(array, where)
+    axes = [d for d in of.order if array.shape[d] > 1]
+    layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
+    dense = array.size <= 1 or arrays.memory_order(array) == of.order
+    return Gradient(array, format.name if dense else format.name + "*", [] if dense else layout)
+
+
+def tile_size(elements: int) -> int:
+    size = max(SMALLEST_TILE, min(LARGEST_TILE, elements//16))
+    return -(-size//LINE)*LINE
+
+
+def make_tiles(sizes: list[int], groups: list[int], size: int) -> np.ndarray:
+    """(tensor, group, first element, one past the last) for every tile."""
+    counts = [-(-n//size) for n in sizes]
+    tiles = np.empty((sum(counts), 4), np.int64)
+    tiles[:, 0] = np.repeat(np.arange(len(sizes)), counts)
+    tiles[:, 1] = np.repeat(np.asarray(groups, np.int64), counts)
+    if len(tiles):
+        tiles[:, 2] = np.concatenate([np.arange(c)*size for c in counts])
+    tiles[:, 3] = np.minimum(tiles[:, 2] + size, np.repeat(np.asarray(sizes, np.int64), counts))
+    return tiles
+
+
+class Job:
+    """Tensors that share a kernel: the words that it reads, and everything that they point to."""
+
+    def __init__(self, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray, layouts: list[list[int]] = (), tile: int = 0):
+        """`columns` holds the arrays of each slot; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
+        sizes = [a.size for a in columns[1]]
+        self.elements = sum(sizes)
+        self.columns = columns
+        widest = max(map(len, layouts), default=0)
+        rows = [list(map(arrays.address, slots)) for slots in zip(*columns, strict=True)]
+        if widest:
+            rows = [row + layout + [0]*(widest - len(layout)) for row, layout in zip(rows, layouts, strict=True)]
+        size = tile or tile_size(self.elements)
+        self.table = np.array(rows, np.int64).reshape(len(rows), len(columns) + widest)
+        self.tiles = make_tiles(sizes, groups, min(size, STRIDED_TILE) if widest else size)
+        self.sums = np.zeros(0)
+        self.coefs = coefs
+        self.words = np.zeros(JOB_WORDS, np.int64)
+        count = len(self.tiles)
+        self.words[[COUNT, BATCH]] = count, max(1, CLAIM*count//max(1, self.elements))
+        self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
+                                                    arrays.address(coefs))
+        self.address = arrays.address(self.words)
+        self.next = ctypes.c_int64.from_address(self.address + NEXT*WORD)
+
+    def rewind(self) -> None:
+        """Make every tile claimable again."""
+        self.next.value = 0
+
+    def run(self, kernel: Kernel, threads: int) -> None:
+        """Run a kernel on all tiles not claimed since `rewind`: to run it again does nothing."""
+        pool.run(kernel, self.address, self.elements, threads)
+
+
+class Bucket(Job):
+    """The job of a step: gradient, parameter and states of the tensors that have these formats."""
+
+    def __init__(self, rule: str, formats: str, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
+                 layouts: list[list[int]], tile: int = 0):
+        super().__init__(columns, groups, coefs, layouts, tile)
+        self.formats = formats
+        self.kernel = step_kernel(rule, formats)
+
+    def sum_of_squares(self, threads: int) -> float:
+        """The sum of the squared gradients: per tile in fixed lanes, then over the tiles in order."""
+        if len(self.sums) != len(self.tiles):
+            self.sums = np.zeros(len(self.tiles))
+            self.words[OUT] = arrays.address(self.sums)
+        first, second = self.formats.split()[:2]
+        self.rewind()
+        self.run(squares_kernel(f"{first} {second}" if not first.endswith("*") else self.formats), threads)
+        return float(np.add.accumulate(self.sums)[-1]) if len(self.sums) else 0.0
+
+
+class Binding:
+    """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
+
+    def __init__(self, rule, tensors: list[Tensor], states: dict[str, list[np.ndarray]], coefs: dict[np.dtype, np.ndarray], tile: int = 0):
+        self.rule, self.tensors, self.states, self.coefs, self.tile = rule, tensors, states, coefs, tile
+        self.written = [t.array for t in tensors] + [a for state in states.values() for a in state]
+        self.buckets: list[Bucket] = []
+        self.headers: Headers | None = None
+
+    def bind(self, leaves: list, paths: list[str]) -> list[Bucket]:
+        """The buckets for these gradients. Whatever is wrong with one is said before anything is written."""
+        if self.headers is not None and self.headers.same(leaves):
+            return self.buckets
+        gradients = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
+        self._check_overlap(gradients, paths)
+        members: dict[str, list[int]] = {}
+        for k, (g, t) in enumerate(zip(gradients, self.tensors, strict=True)):
+            names = [g.format, t.format.name, *(arrays.format_of(state[k], "state").name for state in self.states.values())]
+            members.setdefault(" ".join(names), []).append(k)
+        buckets, targets = [], [0]*len(leaves)
+        for formats, indices in members.items():
+            columns = [[gradients[k].array for k in indices], [self.tensors[k].array for k in indices],
+                       *([state[k] for k in indices] for state in self.states.values())]
+            bucket = Bucket(self.rule.digest, formats, columns, [self.tensors[k].group for k in indices],
+                            self.coefs[computed_in(formats).dtype], [gradients[k].layout for k in indices], self.tile)
+            for row, k in enumerate(indices):
+                targets[k] = arrays.address(bucket.table) + row*bucket.table.shape[1]*WORD
+            buckets.append(bucket)
+        own = [arrays.address(t.array) if g.format == t.format.name else 0 for g, t in zip(gradients, self.tensors, strict=True)]
+        self.buckets, self.headers = buckets, Headers([g.array for g in gradients], own, targets, self.written)
+        self.headers.known = self.headers.known and all(g.array is leaf for g, leaf in zip(gradients, leaves, strict=True))
+        return buckets
+
+    def _check_overlap(self, gradients: list[Gradient], paths: list[str]) -> None:
+        """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""
+        spans = sorted((arrays.address(a), arrays.address(a) + a.nbytes) for a in self.written if a.size)
+        starts = [start for start, _ in spans]
+        for g, t, where in zip(gradients, self.tensors, paths, strict=True):
+            if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.format == t.format.name):
+                continue
+            low, high = np.lib.array_utils.byte_bounds(g.array)
+            k = int(np.searchsorted(starts, high, "left")) - 1
+            if k >= 0 and spans[k][1] > low:
+                raise ValueError(f"{where}: overlaps memory that the step writes (parameters or state). Give a copy, numpy.array(x).")

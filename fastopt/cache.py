@@ -1,0 +1,104 @@
+"""Compiled code on disk, never stale: one file per kernel, named by everything that decides what it holds.
+
+The name is a digest of the package's sources, the rule's code, the formats, the processor and the versions of Python,
+Numba and llvmlite. There is no index that several processes could disagree about, a file is written beside its name and
+moved into place, and one that cannot be read or does not match its own checksum is compiled again. (Numba's own cache gives an old
+kernel after a rule in another file has changed, and lets two processes on a fresh directory swap their kernels.)
+"""
+import hashlib
+import logging
+import os
+import pickle
+import platform
+import sys
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import llvmlite
+import numba
+from numba.core import compiler
+from numba.core.caching import _Cache
+from numba.core.registry import cpu_target
+from numba.core.serialize import dumps
+
+log = logging.getLogger("fastopt")
+
+
+def directory() -> Path:
+    """Where compiled kernels are kept: $FASTOPT_CACHE, or the user's cache directory."""
+    if chosen := os.environ.get("FASTOPT_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / "Caches"
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "fastopt"
+
+
+@lru_cache(maxsize=1)
+def sources() -> str:
+    """A digest of the package's own sources and of all that turns them into machine code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    for fact in (sys.version, numba.__version__, llvmlite.__version__, platform.machine(), *cpu_target.target_context.codegen().magic_tuple()):
+        digest.update(str(fact).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _say_once(reason: str) -> None:
+    log.warning("fastopt: compiled kernels are not kept on disk: %s. Set FASTOPT_CACHE to a writable directory.", reason)
+
+
+class KernelCache(_Cache):
+    """Numba's interface to one file of compiled code."""
+
+    def __init__(self, name: str):
+        digest = hashlib.sha256(f"{sources()} {name}".encode()).hexdigest()
+        self.path = directory() / f"{name.split()[0]}-{digest[:32]}.kernel"
+        self.hit = False
+
+    @property
+    def cache_path(self):
+        return str(self.path.parent)
+
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        try:
+            stored = self.path.read_bytes()
+            checksum, data = stored[:32], stored[32:]
+            if hashlib.sha256(data).digest() != checksum:
+                return None
+            result = compiler.CompileResult._rebuild(target_context, *pickle.loads(data))
+        except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, TypeError):
+            return None
+        self.hit = True
+        return result
+
+    def save_overload(self, sig, data):
+        payload = dumps(data._reduce())
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".writing-")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(hashlib.sha256(payload).digest() + payload)
+                os.replace(name, self.path)
+            except OSError:
+                os.unlink(name)
+                raise
+        except OSError as error:
+            _say_once(f"{self.path.parent}: {error.strerror or error}")
+
+    def enable(self):
+        pass
+
+    def disable(self):
+        pass
+
+    def flush(self):
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
+import math
+import numbers
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any
+
+from .registry import Rule, shared
+
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu"), (lambda x: 0 <= x < 1, "a number in [0, 1)")),
+    **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"),
+                    (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")),
+    "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),
+}
+FINITE = (math.isfinite, "a finite number")
+
+
+def check_number(name: str, value: Any, where: str) -> float:
+    allowed, needed = RANGES.get(name, FINITE)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not allowed(float(value)):
+        raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
+            f"{where}: {name} is {value!r}, but {needed} or a function of the step is needed. Change {name}.")
+    return float(value)
+
+
+class Group(MutableMapping):
+    """The hyperparameters of one group of parameters: a mapping whose values may be changed between steps."""
+
+    def __init__(self, rule: Rule, values: dict[str, Any], where: str):
+        self.rule, self.where = rule, where
+        self._values: dict[str, Any] = {}
+        self._numbers: dict[str, Any] = {}
+        self._functions: dict[str, Callable[[int], float]] = {}
+        for name, value in {**rule.defaults, **values}.items():
+            self[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self.rule.defaults:
+            raise TypeError(f"{self.where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
+                            f"{', '.join(self.rule.defaults)}. Remove it or take one of those.")
+        options = self.rule.options.get(name)
+        if options is not None:
+            if value not in options:
+                raise ValueError(f"{self.where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. Change {name}.")
+            self._functions.pop(name, None)
+            self._numbers[name] = value
+        elif callable(value) and name not in self.rule.initial.values():
+            self._functions[name] = value
+        else:
+            self._numbers[name] = value = check_number(name, value, self.where)
+            self._functions.pop(name, None)
+        self._values[name] = value
+        self._own = {k: self._numbers[k] for k in self.rule.own_names if k in self._numbers}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{self.where}: a group keeps all hyperparameters of its rule. Set {name} to a number instead.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        changed = {k: v for k, v in self._values.items() if k == "lr" or v != self.rule.defaults[k]}
+        return ", ".join(f"{k}={v!r}" for k, v in changed.items())
+
+    def at(self, t: int) -> dict[str, Any]:
+        """All hyperparameters as the numbers of step t."""
+        if not self._functions:
+            return self._numbers
+        now = {name: check_number(name, f(t), f"{self.where} at step {t}") for name, f in self._functions.items()}
+        return {**self._numbers, **now}
+
+    def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
+        """The row of coefficients of step t, in float64, in the order of the rule's fields."""
+        now = self.at(t)
+        own = self._own if now is self._numbers else {k: now[k] for k in self.rule.own_names}
+        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())

@@ -1,0 +1,22 @@
+"""The global norm of a step's gradients and clipping by it: a factor for the pass that follows, nothing is written.
+
+norm = sqrt(sum of squares of all elements of all tensors), summed in float64 in an order that depends on the sizes alone: not on the
+number of threads, and not on which of them came first. A float64 gradient beyond 1e154 overflows to infinity.
+"""
+import math
+from collections.abc import Iterable
+
+from .binding import Bucket
+
+
+def global_norm(buckets: Iterable[Bucket], threads: int) -> float:
+    """The Euclidean norm of all gradients together."""
+    return math.sqrt(sum(bucket.sum_of_squares(threads) for bucket in buckets))
+
+
+def clip_factor(norm: float, limit: float | None) -> float:
+    """What gradients of this norm are multiplied by so that it is at most the limit: min(1, limit/norm).
+
+    1 where the norm is not finite: a factor of 0 or NaN would carry one bad element into all others.
+    """
+    return limit/norm if limit is not None and limit < norm < math.inf else 1.0

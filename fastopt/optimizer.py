@@ -1,0 +1,303 @@
+"""The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
+import inspect
+import math
+import struct
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import arrays, checkpoints, norms, pool, trees
+from .binding import Binding, Bucket, Job, Tensor, tensor
+from .cpu import step_kernel
+from .formats import FORMATS, NAMES, Format, arithmetic
+from .groups import Group, check_number
+from .presets import preset
+from .registry import LOOK_AHEAD, Rule
+
+RESERVED = ("params", "lr", "like", "state", "threads")
+
+
+class Optimizer:
+    """What all optimizers share; their formulas and hyperparameters are in `rule`.
+
+    Attributes
+    ----------
+    t : int
+        Steps taken.
+    groups : list of mapping
+        The hyperparameters of each group; may be changed between steps.
+    params
+        The parameters, as they were given.
+    state : dict
+        {name: the tree of state arrays}, in the structure of the parameters.
+    grads
+        Gradient buffers in the structure of the parameters: write into them, then call ``step()`` without an argument.
+    grad_norm : float or None
+        The global norm of the last step's gradients (after ``grad_factor``, before clipping) where it was asked for.
+    threads : int
+        The most threads that a step uses.
+    """
+
+    rule: ClassVar[Rule]
+
+    def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: str | dict[str, str] | None = None,
+                 threads: int | None = None, **hyper: Any):
+        where = type(self).__name__
+        given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
+        self.params = params
+        self.threads = check_threads(threads, where)
+        self.t = 0
+        self.grad_norm: float | None = None
+        trees_of_groups = self._read_groups(params, given, where)
+        self._tensors: list[Tensor] = []
+        roots = []
+        for k, (tree, path) in enumerate(trees_of_groups):
+            leaves: list[tuple[str, Any]] = []
+            roots.append(trees.structure(tree, path, leaves))
+            if not leaves:
+                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it parameters.")
+            self._tensors += [tensor(leaf, at, k) for at, leaf in leaves]
+        self._structure = trees.Sequence([t for t, _ in trees_of_groups], roots) if self._grouped else roots[0]
+        self._paths = ["grads" + t.path[len("params"):] for t in self._tensors]
+        arrays.check_overlap([(t.path, t.array) for t in self._tensors])
+        formats = _state_formats(state, self.rule, where)
+        self._state = {name: [self._new_state(name, formats.get(name), t) for t in self._tensors] for name in self.rule.state}
+        dtypes = {arithmetic(t.format).dtype for t in self._tensors}
+        self._coefs = {dtype: np.zeros((len(self.groups), len(self.rule.fields)), dtype) for dtype in dtypes}
+        row = len(self.rule.fields)
+        self._packers = [(struct.Struct(f"{row}{dtype.char}"), memoryview(a).cast("B"), row*dtype.itemsize) for dtype, a in self._coefs.items()]
+        self._binding = Binding(self.rule, self._tensors, self._state, self._coefs)
+        self._grads: Any = None
+        self._ahead: _Ahead | None = None
+
+    def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str]]:
+        """Set `groups`; return the tree of each group and its path."""
+        self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
+        if not self._grouped:
+            self.groups = [Group(self.rule, given, where)]
+            return [(params, "params")]
+        self.groups = [Group(self.rule, {**given, **{k: v for k, v in g.items() if k != "params"}}, f"{where} group {k}")
+                       for k, g in enumerate(params)]
+        return [(g["params"], f"params[{k}]") for k, g in enumerate(params)]
+
+    def _new_state(self, name: str, format: Format | None, t: Tensor) -> np.ndarray:
+        format = format or arithmetic(t.format)
+        dtype = t.array.dtype if format is t.format else format.dtype
+        new = arrays.zeros_like(t.array, dtype, t.order)
+        if initial := float(self.groups[t.group][self.rule.initial[name]] if name in self.rule.initial else 0.0):
+            new[...] = initial if format.value.name == format.stored.name else format.encode(np.float32(initial)).view(dtype)
+        return new
+
+    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
+             skip_nonfinite: bool = False) -> None:
+        """Update the parameters in place, in one pass over memory.
+
+        Parameters
+        ----------
+        grads : tree of arrays, callable, or None
+            The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A callable
+            gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers `opt.grads`.
+        clip_norm : float, optional
+            Gradients are scaled by min(1, clip_norm/norm), norm being that of all gradients together, after `grad_factor`.
+        clip_value : float, optional
+            Each element is then limited to [-clip_value, clip_value].
+        grad_factor : float
+            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients.
+        skip_nonfinite : bool
+            If any gradient element is infinite or NaN, do nothing: parameters, state and `t` stay as they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything is written, with the path of the array or the name of the argument.
+
+        Notes
+        -----
+        A KeyboardInterrupt takes effect before the step or after it: a step is done for all tiles of all tensors or for none.
+        """
+        if callable(grads):
+            grads = grads(self.lookahead() if self.rule.ahead else self.params)
+        limit = math.inf if clip_value is None else _positive(clip_value, "step: clip_value")
+        buckets = self._bind(grads)
+        factor = grad_factor if grad_factor == 1.0 else check_number("grad_factor", grad_factor, "step")
+        if clip_norm is not None or skip_nonfinite:
+            wanted = None if clip_norm is None else _positive(clip_norm, "step: clip_norm")
+            norm = abs(factor)*norms.global_norm(buckets, self.threads)
+            if skip_nonfinite and not math.isfinite(norm):
+                self.grad_norm = norm
+                return
+            factor *= norms.clip_factor(norm, wanted)
+        else:
+            norm = None
+        t = self.t + 1
+        self._fill(t, factor, limit)
+        for bucket in buckets:
+            bucket.rewind()
+        try:
+            for bucket in buckets:
+                bucket.run(bucket.kernel, self.threads)
+            self.t, self.grad_norm = t, norm
+        except BaseException:  # Ctrl-C between two kernels: finish the step; tiles that are done are not claimed again
+            for bucket in buckets:
+                bucket.run(bucket.kernel, self.threads)
+            self.t, self.grad_norm = t, norm
+            raise
+
+    def _bind(self, grads: Any) -> list[Bucket]:
+        if grads is None:
+            if self._grads is None:
+                raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
+            return self._binding.bind(self._grads[1], self._paths)
+        leaves: list = []
+        self._structure.collect(grads, "grads", leaves)
+        return self._binding.bind(leaves, self._paths)
+
+    def _fill(self, t: int, factor: float, clip_value: float) -> None:
+        """Write the coefficients of step t."""
+        for k, group in enumerate(self.groups):
+            row = group.coefficients(t, factor, clip_value)
+            for packer, buffer, size in self._packers:
+                packer.pack_into(buffer, k*size, *row)
+
+    def lookahead(self) -> Any:
+        """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the parameters.
+
+        It lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
+        In the shifted form (torch, Keras) the stored parameters are that point already, and the copy equals them.
+        """
+        if self.rule.ahead is None:
+            raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use fastopt.Nesterov.")
+        if self._ahead is None:
+            self._ahead = _Ahead(self)
+        return self._ahead.point()
+
+    @property
+    def grads(self) -> Any:
+        if self._grads is None:
+            new = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in self._tensors]
+            self._grads = self._structure.build(iter(new)), new
+        return self._grads[0]
+
+    @grads.setter
+    def grads(self, tree: Any) -> None:
+        leaves: list = []
+        self._structure.collect(tree, "grads", leaves)
+        self._binding.bind(leaves, self._paths)
+        self._grads = tree, leaves
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {name: self._structure.build(iter(new)) for name, new in self._state.items()}
+
+    def state_dict(self, copy: bool = True) -> dict[str, Any]:
+        """Everything a later run needs beside the parameters: a plain dict of arrays, numbers and names.
+
+        ``copy=False`` gives the state arrays themselves (to write them to disk at once), not copies.
+        """
+        return checkpoints.save(self, copy)
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Continue from a `state_dict`, bit for bit; torch's layout is understood too. All is checked before anything is written.
+
+        Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is not part of it.
+        """
+        checkpoints.load(self, saved)
+
+    def __repr__(self) -> str:
+        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in self._state.values() for a in state)
+        formats = {name: "/".join(dict.fromkeys(arrays.format_of(a, name).name for a in state)) for name, state in self._state.items()}
+        stored = "/".join(dict.fromkeys(t.format.name for t in self._tensors))
+        state = f"state {', '.join(f'{k} {v}' for k, v in formats.items())} ({size/max(n, 1):g} bytes each)" if formats else "no state"
+        many = f"{len(self._tensors)} tensors, " if len(self._tensors) > 1 else ""
+        return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; t={self.t}, {many}{n:,} parameters {stored}, {state})"
+
+    def __reduce__(self):
+        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied or pickled. "
+                        "Save opt.state_dict(), make a new optimizer, and load it there.")
+
+
+class _Ahead:
+    """The look-ahead point's buffers and job."""
+
+    def __init__(self, opt: Optimizer):
+        self.opt = opt
+        tensors = opt._tensors
+        self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in tensors]
+        self.tree = opt._structure.build(iter(self.buffers))
+        self.coefs = {dtype: np.zeros((len(opt.groups), 1), dtype) for dtype in opt._coefs}
+        members: dict[str, list[int]] = {}
+        for k, t in enumerate(tensors):
+            members.setdefault(f"{t.format.name} {t.format.name} {arrays.format_of(opt._state['v'][k], 'state').name}", []).append(k)
+        self.jobs = []
+        for formats, indices in members.items():
+            columns = [[tensors[k].array for k in indices], [self.buffers[k] for k in indices], [opt._state["v"][k] for k in indices]]
+            coefs = self.coefs[arithmetic(FORMATS[formats.split()[0]]).dtype]
+            self.jobs.append((Job(columns, [tensors[k].group for k in indices], coefs), step_kernel(LOOK_AHEAD.digest, formats)))
+
+    def point(self) -> Any:
+        for k, group in enumerate(self.opt.groups):
+            row = dict(zip(self.opt.rule.fields, group.coefficients(self.opt.t + 1, 1.0, math.inf), strict=True))
+            for coefs in self.coefs.values():
+                coefs[k, 0] = row[self.opt.rule.ahead]
+        for job, kernel in self.jobs:
+            job.rewind()
+            job.run(kernel, self.opt.threads)
+        return self.tree
+
+
+def check_threads(threads: int | None, where: str) -> int:
+    if threads is None:
+        return pool.available_threads()
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Leave it out to use all.")
+    return threads
+
+
+def _positive(value: Any, what: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
+        raise ValueError(f"{what} is {value!r}, but a number above 0 is needed. Leave it out to switch it off.")
+    return float(value)
+
+
+def _state_formats(state: str | dict[str, str] | None, rule: Rule, where: str) -> dict[str, Format]:
+    """The storage formats asked for, by state; the others are float32, or float64 for float64 parameters."""
+    asked = dict.fromkeys(rule.state, state) if isinstance(state, str) else state or {}
+    for name, format in asked.items():
+        if name not in rule.state:
+            raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
+        if format not in NAMES:
+            raise ValueError(f"{where}: state format {format!r} for {name}, but one of {', '.join(NAMES)} is needed. Change it.")
+    return {name: NAMES[format] for name, format in asked.items()}
+
+
+def signature(rule: Rule) -> inspect.Signature:
+    """The constructor's signature: parameters, learning rate, the rule's hyperparameters, and what all have."""
+    P = inspect.Parameter
+    own = [P(k, P.KEYWORD_ONLY, default=v) for k, v in rule.defaults.items() if k != "lr"]
+    rest = [P(k, P.KEYWORD_ONLY, default=None) for k in ("like", "state", "threads")]
+    return inspect.Signature([P("params", P.POSITIONAL_OR_KEYWORD), P("lr", P.POSITIONAL_OR_KEYWORD, default=rule.defaults["lr"]), *own, *rest])
+
+
+def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Callable[..., Optimizer]:
+    """The optimizer class of a rule, your own rules included.
+
+    Parameters
+    ----------
+    rule : rule
+        Made with `fastopt.rule`.
+    name : str, optional
+        The class's name; by default the rule's, in capitals: ``heavy_ball`` becomes ``HeavyBall``.
+    doc : str, optional
+        Its docstring; by default the rule's.
+
+    Returns
+    -------
+    type
+        A class to be called as ``Name(params, lr=..., **hyperparameters)``.
+    """
+    if not hasattr(rule, "digest"):
+        raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
+    name = name or "".join(part.capitalize() for part in rule.name.split("_"))
+    facts = {"rule": rule, "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": rule.__module__}
+    return type(name, (Optimizer,), facts)

@@ -1,0 +1,109 @@
+"""The optimizers by name: each is made from its rule; none inherits from another. `optimizers.pyi` shows editors the same."""
+from . import rules
+from .optimizer import optimizer, signature
+from .registry import Rule
+
+HYPERPARAMETERS = {
+    "lr": "Learning rate.",
+    "momentum": "mu: the share of the velocity that a step keeps, in [0, 1).",
+    "dampening": "d: the gradient enters the velocity times 1 - d, in [0, 1].",
+    "form": 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).',
+    "first_step": '"copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.',
+    "shifted": "True: the stored parameters are the look-ahead point (torch, Keras); gradients are then taken at them.",
+    "alpha": "The share of the squared average that a step keeps, in [0, 1).",
+    "b1": "Decay of the first moment, in [0, 1).",
+    "b2": "Decay of the second moment (Lion: of the momentum), in [0, 1).",
+    "eps": "Added to the root of the second moment.",
+    "eps_root": "Added inside the root.",
+    "eps_mode": '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.',
+    "bias_correction": "False: the moments are used as they are.",
+    "maximum_of": '"raw": the maximum is over v (torch); "corrected": over v/c2 (optax).',
+    "momentum_decay": "psi in the momentum schedule b1*(1 - 0.5*0.96^(t*psi)).",
+    "schedule": '"torch": the decaying momentum schedule; "optax": b1 at every step.',
+    "threshold": "The average length above which the second moment is trusted (the paper: 4; torch and optax: 5).",
+    "lr_decay": "The learning rate of step t is lr/(1 + (t-1)*lr_decay).",
+    "initial_accumulator_value": "What the sum of squares starts from.",
+    "weight_decay": "Strength of the pull towards zero; see `decay`.",
+    "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step; '
+             '"independent": by weight_decay.',
+    "maximize": "True: climb instead of descend.",
+}
+SHARED_PARAMETERS = """    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use."""
+
+
+def _type_of(rule: Rule, name: str) -> str:
+    if name in rule.options:
+        return "{" + ", ".join(map(repr, rule.options[name])) + "}"
+    return "float" if name in rule.initial.values() else "float or callable"
+
+
+def document(rule: Rule) -> str:
+    """A rule's docstring, followed by its parameters: hyperparameters are numbers or functions of the step t = 1, 2, ..."""
+    doc = (rule.__doc__ or "").rstrip()
+    own = "\n".join(f"    {name} : {_type_of(rule, name)}, default {default!r}\n        {HYPERPARAMETERS[name]}"
+                    for name, default in rule.defaults.items())
+    return f"""{doc}
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {{"params": ..., "lr": ..., ...}}.
+{own}
+{SHARED_PARAMETERS}
+    """
+
+
+def _make(rule: Rule, name: str):
+    return optimizer(rule, name, document(rule))
+
+
+SGD = _make(rules.sgd, "SGD")
+Momentum = _make(rules.momentum, "Momentum")
+Nesterov = _make(rules.nesterov, "Nesterov")
+RMSProp = _make(rules.rmsprop, "RMSProp")
+AdaGrad = _make(rules.adagrad, "AdaGrad")
+Adam = _make(rules.adam, "Adam")
+AdamW = _make(rules.adamw, "AdamW")
+AMSGrad = _make(rules.amsgrad, "AMSGrad")
+NAdam = _make(rules.nadam, "NAdam")
+RAdam = _make(rules.radam, "RAdam")
+Lion = _make(rules.lion, "Lion")
+
+ALL = {c.rule.name: c for c in (SGD, Momentum, Nesterov, RMSProp, AdaGrad, Adam, AdamW, AMSGrad, NAdam, RAdam, Lion)}
+
+
+def stub() -> str:
+    """The text of `optimizers.pyi`: what a type checker and an editor should know. A test keeps the file equal to it."""
+    lines = ['"""Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end=\'\')" > fastopt/optimizers.pyi"""',
+             "from collections.abc import Callable", "from typing import Any, Literal", "", "from .optimizer import Optimizer",
+             "from .registry import Rule", "", "Hyper = float | Callable[[int], float]"]
+    for cls in ALL.values():
+        rule: Rule = cls.rule
+        lines += ["", f"class {cls.__name__}(Optimizer):", f'    """{cls.__doc__}"""', "    def __init__(", "        self,"]
+        for p in signature(rule).parameters.values():
+            if p.name == "params":
+                lines.append("        params: Any,")
+                continue
+            if p.name == "like":
+                kind = 'Literal["torch", "optax", "keras", "sklearn"] | None'
+            elif p.name == "state":
+                kind = "str | dict[str, str] | None"
+            elif p.name == "threads":
+                kind = "int | None"
+            elif p.name in rule.options:
+                kind = "bool" if set(rule.options[p.name]) == {False, True} else f"Literal[{', '.join(map(repr, rule.options[p.name]))}]"
+            else:
+                kind = "float" if p.name in rule.initial.values() else "Hyper"
+            lines.append(f"        {p.name}: {kind} = {p.default!r},")
+            if p.name == "lr":
+                lines.append("        *,")
+        lines += ["    ) -> None: ..."]
+    return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "ALL: dict[str, type[Optimizer]]", "",
+                      "def document(rule: Rule) -> str: ...", "def stub() -> str: ...", ""])

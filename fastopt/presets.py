@@ -1,0 +1,159 @@
+"""Other systems' defaults and conventions, as hyperparameters: ``fastopt.Adam(w, like="optax")`` is optax.adam.
+
+A preset only overrides defaults of a rule, so it changes coefficients and never the compiled code. What is given
+beside `like` overrides the preset in turn. Read in torch 2.13, optax 0.2.8, Keras 3.15 and scikit-learn 1.9.
+
+Coming from torch (torch.optim.sgd, rmsprop, adagrad, adam, adamw, nadam, radam)
+
+========= ============================ ===============================================================================
+rule      there                        what differs from fastopt's defaults
+========= ============================ ===============================================================================
+momentum  SGD(momentum=0.9)            lr multiplies the velocity on its way out; the first velocity is g, undampened
+nesterov  SGD(..., nesterov=True)      lr multiplies the velocity on its way out; the stored p is the look-ahead point
+amsgrad   Adam(amsgrad=True)           nothing; for AdamW(amsgrad=True) give weight_decay=0.01, decay="decoupled"
+radam     RAdam                        nothing: its eps stands beside sqrt(v), not beside sqrt(v/c2)
+others    the class of that name       nothing; betas=(b1, b2), decoupled_weight_decay=True is decay="decoupled"
+========= ============================ ===============================================================================
+
+Coming from optax (optax._src.alias, optax._src.transform, optax.transforms._accumulation). It has no default lr: ours stays.
+
+========= ============================ ===============================================================================
+momentum  sgd(lr, 0.9)                 lr multiplies the velocity on its way out
+nesterov  sgd(lr, 0.9, nesterov=True)  the same, and the stored p is the look-ahead point
+rmsprop   rmsprop                      decay 0.9 (alpha here); eps inside the root (eps_root here)
+adagrad   adagrad                      the sum starts at 0.1; eps 1e-7 inside the root (eps_root here)
+adamw     adamw                        weight_decay 1e-4
+amsgrad   amsgrad                      the maximum is taken over v/c2
+nadam     nadam                        b1 at every step instead of a schedule; for nadamw give weight_decay=1e-4 and
+                                       decay="decoupled"
+radam     radam                        eps beside sqrt(v/c2)
+lion      lion                         weight_decay 1e-3
+========= ============================ ===============================================================================
+
+Coming from Keras (keras.src.optimizers.*). Its weight_decay is decoupled in every optimizer (in SGD
+both decays are one); lr is learning_rate, b1 is beta_1.
+
+========= ============================ ===============================================================================
+sgd       SGD                          lr 0.01
+momentum  SGD(momentum=0.9)            lr 0.01; the velocity holds -lr
+nesterov  SGD(..., nesterov=True)      the same, and the stored p is the look-ahead point
+rmsprop   RMSprop                      lr 1e-3; rho 0.9 (alpha here); epsilon 1e-7 inside the root (eps_root here)
+adagrad   Adagrad                      lr 1e-3; the sum starts at 0.1; epsilon 1e-7 inside the root (eps_root here)
+adam      Adam                         epsilon 1e-7 beside sqrt(v) ("eps-hat")
+adamw     AdamW                        the same; weight_decay 0.004
+amsgrad   Adam(amsgrad=True)           as adam
+nadam     Nadam                        lr 1e-3; epsilon 1e-7; the momentum schedule decays 250 times faster than torch's
+lion      Lion                         lr 1e-3
+========= ============================ ===============================================================================
+
+Coming from scikit-learn (sklearn.neural_network._stochastic_optimizers, the solvers of MLPClassifier and MLPRegressor).
+These are the defaults of SGDOptimizer and AdamOptimizer; MLPClassifier itself passes learning_rate_init=0.001 to both.
+
+========= ============================ ===============================================================================
+sgd       SGDOptimizer(momentum=0,     lr 0.1
+          nesterov=False)
+momentum  SGDOptimizer(nesterov=False) lr 0.1; the velocity holds -lr
+nesterov  SGDOptimizer                 the same, and the stored p is the look-ahead point
+adam      AdamOptimizer                eps beside sqrt(v) ("eps-hat")
+========= ============================ ===============================================================================
+
+The penalty alpha of an MLP is coupled decay of the weights but not of the intercepts: weight_decay = alpha / batch size.
+
+What no coefficient expresses, and what to do:
+
+- torch and Keras have momentum 0 by default: with ``like=`` the rules momentum and nesterov keep 0.9; use ``SGD`` for 0.
+- RMSProp with momentum or centered (all three), initial_scale (optax): not here. bias_correction=True of optax.rmsprop
+  is ``Adam(b1=0, eps=0, eps_root=1e-8)``.
+- optax.radam rectifies from length == threshold on, torch and we from length > threshold on; and its eps_root, like the
+  eps_root of optax.nadam, is not here. Nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
+- optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
+- In float32 these systems round 1 - b and b**t in their own ways, and optax's counter stops at 2**31 - 1. Our
+  coefficients are float64 and right at any step, so the systems agree with us to their rounding, not bit by bit.
+"""
+from typing import Any
+
+__all__ = ["PRESETS", "preset"]
+
+HAT: dict[str, Any] = {"eps": 1e-7, "eps_mode": "hat"}
+INSIDE: dict[str, Any] = {"eps": 0.0, "eps_root": 1e-7}
+VELOCITY: dict[str, Any] = {"form": "negative"}
+DECOUPLED: dict[str, Any] = {"decay": "decoupled"}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "torch": {
+        "sgd": {},
+        "momentum": {"form": "outside", "first_step": "copy"},
+        "nesterov": {"form": "outside", "shifted": True},
+        "rmsprop": {},
+        "adagrad": {},
+        "adam": {},
+        "adamw": {},
+        "amsgrad": {},
+        "nadam": {},
+        "radam": {},
+    },
+    "optax": {
+        "sgd": {},
+        "momentum": {"form": "outside"},
+        "nesterov": {"form": "outside", "shifted": True},
+        "rmsprop": {"alpha": 0.9, "eps": 0.0, "eps_root": 1e-8},
+        "adagrad": {"initial_accumulator_value": 0.1, **INSIDE},
+        "adam": {},
+        "adamw": {"weight_decay": 1e-4},
+        "amsgrad": {"maximum_of": "corrected"},
+        "nadam": {"schedule": "optax"},
+        "radam": {"eps_mode": "outside"},
+        "lion": {"weight_decay": 1e-3},
+    },
+    "keras": {
+        "sgd": {"lr": 1e-2},
+        "momentum": {"lr": 1e-2, **VELOCITY, **DECOUPLED},
+        "nesterov": {"lr": 1e-2, **VELOCITY, "shifted": True, **DECOUPLED},
+        "rmsprop": {"lr": 1e-3, "alpha": 0.9, **INSIDE, **DECOUPLED},
+        "adagrad": {"lr": 1e-3, "initial_accumulator_value": 0.1, **INSIDE, **DECOUPLED},
+        "adam": {**HAT, **DECOUPLED},
+        "adamw": {**HAT, "weight_decay": 4e-3},
+        "amsgrad": {**HAT, **DECOUPLED},
+        "nadam": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **DECOUPLED},
+        "lion": {"lr": 1e-3},
+    },
+    "sklearn": {
+        "sgd": {"lr": 0.1},
+        "momentum": {"lr": 0.1, **VELOCITY},
+        "nesterov": {"lr": 0.1, **VELOCITY, "shifted": True},
+        "adam": {"eps_mode": "hat"},
+    },
+}
+
+
+def preset(like: str, rule_name: str) -> dict[str, Any]:
+    """The overrides that make a rule that system's optimizer, in a dict of the caller's own.
+
+    Parameters
+    ----------
+    like : {"torch", "optax", "keras", "sklearn"}
+        The system.
+    rule_name : str
+        The rule's name, "adam" for example.
+
+    Returns
+    -------
+    dict
+        {hyperparameter: value}, to stand between the rule's defaults and what the user gives.
+
+    Raises
+    ------
+    ValueError
+        If the system is unknown or has no such optimizer.
+
+    Examples
+    --------
+    >>> preset("keras", "adam")
+    {'eps': 1e-07, 'eps_mode': 'hat', 'decay': 'decoupled'}
+    """
+    if like not in PRESETS:
+        raise ValueError(f"like: {like!r} was found, one of {', '.join(PRESETS)} was needed. Take one of these, or leave `like` out.")
+    if rule_name not in PRESETS[like]:
+        raise ValueError(f"like={like!r}: the rule {rule_name} was found, one that {like} has was needed: {', '.join(PRESETS[like])}. "
+                         "Leave `like` out and give the hyperparameters.")
+    return dict(PRESETS[like][rule_name])
