@@ -1,5 +1,5 @@
 """Fused optimizer updates at memory speed, for NumPy arrays."""
-from . import rules
+from . import rules, schedules
 from .optimizer import Optimizer, optimizer
 from .optimizers import SGD, AdaGrad, Adam, AdamW, AMSGrad, Lion, Momentum, NAdam, Nesterov, RAdam, RMSProp
 from .registry import rule

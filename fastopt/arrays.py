@@ -3,6 +3,7 @@
 An adapter copies nothing. Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because
 they are updated in place; gradients are only read, and may be strided.
 """
+import itertools
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,6 @@ def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...]) -> np
 def check_overlap(named: list[tuple[str, np.ndarray]]) -> None:
     """ValueError where two of the arrays share memory: each would be updated by both."""
     ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
-    for (_, end, first), (start, _, second) in zip(ranges, ranges[1:], strict=False):
+    for (_, end, first), (start, _, second) in itertools.pairwise(ranges):
         if start < end:
             raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them as a copy.")

@@ -3,6 +3,7 @@
 Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
 """
 import ctypes
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,7 +77,8 @@ def make_tiles(sizes: list[int], groups: list[int], size: int) -> np.ndarray:
 class Job:
     """Tensors that share a kernel: the words that it reads, and everything that they point to."""
 
-    def __init__(self, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray, layouts: list[list[int]] = (), tile: int = 0):
+    def __init__(self, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
+                 layouts: Sequence[list[int]] = (), tile: int = 0):
         """`columns` holds the arrays of each slot; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
         sizes = [a.size for a in columns[1]]
         self.elements = sum(sizes)

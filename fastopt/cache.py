@@ -44,7 +44,8 @@ def sources() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    for fact in (sys.version, numba.__version__, llvmlite.__version__, platform.machine(), *cpu_target.target_context.codegen().magic_tuple()):
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    for fact in (sys.version, numba.__version__, llvmlite.__version__, platform.machine(), *processor):
         digest.update(str(fact).encode())
     return digest.hexdigest()
 

@@ -17,7 +17,8 @@ TORCH_HYPER = {"lr": "lr", "momentum": "momentum", "dampening": "dampening", "al
 def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
     numbers = [{k: v for k, v in group.items() if not callable(v)} for group in opt.groups]
     state = {name: [a.copy(order="K") if copy else a for a in new] for name, new in opt._state.items()}
-    return {"version": VERSION, "rule": opt.rule.name, "t": opt.t, "groups": numbers, "paths": [t.path for t in opt._tensors], "state": state}
+    paths = [t.path for t in opt._tensors]
+    return {"version": VERSION, "rule": opt.rule.name, "t": opt.t, "groups": numbers, "paths": paths, "state": state}
 
 
 def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
@@ -40,7 +41,7 @@ def _check(opt: "Optimizer", saved: dict[str, Any]) -> None:
     if saved["version"] != VERSION:
         raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
     if saved["rule"] != opt.rule.name:
-        raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that optimizer first.")
+        raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that one first.")
     t = saved["t"]
     if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
         raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is damaged.")
@@ -77,7 +78,8 @@ def _from_torch(opt: "Optimizer", saved: dict[str, Any]) -> dict[str, Any]:
         values = [next((e[k] for k in keys if e.get(k) is not None), None) for e in entries]
         if opt.rule.name == "lion":
             raise ValueError("load_state_dict: torch has no Lion. Give what state_dict() returned.")
-        state[name] = [np.zeros_like(target) if v is None else arrays.view(v, f"load_state_dict: {name}") for v, target in zip(values, new, strict=True)]
+        where = f"load_state_dict: {name}"
+        state[name] = [np.zeros_like(target) if v is None else arrays.view(v, where) for v, target in zip(values, new, strict=True)]
     steps = {int(e["step"]) for e in entries if "step" in e}
     if len(steps) > 1:
         raise ValueError(f"load_state_dict: parameters at different steps {sorted(steps)}, but one step count is needed.")

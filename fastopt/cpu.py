@@ -1,5 +1,5 @@
 """CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ def kernel(name, function):
     return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
-@lru_cache(maxsize=None)
+@cache
 def step_kernel(rule: str, formats: str) -> Kernel:
     """The fused update of every claimed tile, for a rule (its digest) and the formats of its slots."""
     def step(job):
@@ -75,7 +75,7 @@ def step_kernel(rule: str, formats: str) -> Kernel:
     return kernel(f"step {rule} {formats}", step)
 
 
-@lru_cache(maxsize=None)
+@cache
 def squares_kernel(formats: str) -> Kernel:
     """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
     def squares(job):

@@ -7,7 +7,6 @@ half-precision hardware. Every unsigned operation is wrapped, because NumPy and 
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 

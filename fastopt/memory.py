@@ -9,8 +9,6 @@ that it is strided. ``rule`` is the literal digest of a registered rule.
     tiles[k]       tensor, group, first element, one past the last
     coefs[group]   the coefficients, in the float type of the arithmetic
 """
-import platform
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -59,15 +57,20 @@ def _pointer(builder, address, llvm_type, index=None):
     return pointer if index is None else builder.gep(pointer, [index])
 
 
+def word_pointer(builder, address, k):
+    """Where word k of the words at an address lies."""
+    return _pointer(builder, address, I64, k)
+
+
 def _words(builder, address, count):
-    return [builder.load(_pointer(builder, address, I64, ir.Constant(I64, k))) for k in range(count)]
+    return [builder.load(word_pointer(builder, address, ir.Constant(I64, k))) for k in range(count)]
 
 
 @intrinsic
 def word(typing, address, k):
     """Word k of the words at an address."""
     def emit(context, builder, signature, args):
-        return builder.load(_pointer(builder, args[0], I64, args[1]))
+        return builder.load(word_pointer(builder, args[0], args[1]))
     return types.int64(types.int64, types.int64), emit
 
 
@@ -177,7 +180,7 @@ def update(typing, rule, c, values):
 def claim(typing, job, count):
     """Take the next `count` tiles: their first index. A tile is taken once, whoever asks and however often."""
     def emit(context, builder, signature, args):
-        return builder.atomic_rmw("add", _pointer(builder, args[0], I64, ir.Constant(I64, NEXT)), args[1], "monotonic")
+        return builder.atomic_rmw("add", word_pointer(builder, args[0], ir.Constant(I64, NEXT)), args[1], "monotonic")
     return types.int64(types.int64, types.int64), emit
 
 
@@ -248,64 +251,47 @@ def dense(typing, formats, row, table_row, lo, hi):
     return row(formats, row, types.int64, types.int64, types.int64), emit
 
 
-# Words that threads share (pool.py)
+# Arrays of nopython code (kernels.py)
 
 @intrinsic
-def exchange(typing, address, k, expected, new):
-    """Set word k from `expected` to `new`: whether it was `expected`."""
-    def emit(context, builder, signature, args):
-        result = builder.cmpxchg(_pointer(builder, args[0], I64, args[1]), args[2], args[3], "seq_cst", "seq_cst")
-        return builder.extract_value(result, 1)
-    return types.boolean(types.int64, types.int64, types.int64, types.int64), emit
+def data_addresses(typing, arrays):
+    """The addresses of the first elements of a tuple of arrays."""
+    result = types.UniTuple(types.int64, len(arrays))
 
-
-@intrinsic
-def add(typing, address, k, amount):
-    """Add to word k, atomically."""
     def emit(context, builder, signature, args):
-        return builder.atomic_rmw("add", _pointer(builder, args[0], I64, args[1]), args[2], "seq_cst")
-    return types.int64(types.int64, types.int64, types.int64), emit
+        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
+        data = [context.make_array(kind)(context, builder, part).data for kind, part in zip(kinds, parts, strict=True)]
+        return context.make_tuple(builder, result, [builder.ptrtoint(d, I64) for d in data])
+    return result(arrays), emit
 
 
 @intrinsic
-def read(typing, address, k):
-    """Word k as it is now in memory."""
+def element_counts(typing, arrays):
+    """The numbers of elements of a tuple of arrays."""
+    result = types.UniTuple(types.int64, len(arrays))
+
     def emit(context, builder, signature, args):
-        return builder.load_atomic(_pointer(builder, args[0], I64, args[1]), "seq_cst", WORD)
-    return types.int64(types.int64, types.int64), emit
+        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
+        return context.make_tuple(builder, result, [context.make_array(kind)(context, builder, part).nitems
+                                                    for kind, part in zip(kinds, parts, strict=True)])
+    return result(arrays), emit
 
 
 @intrinsic
-def write(typing, address, k, value):
-    """Set word k, visible to all threads before anything that follows."""
+def coefficients_of(typing, rule, formats, c):
+    """Coefficients, given as a row of a table or as a named tuple, in the float type of the arithmetic."""
+    literals = _literals(rule, formats)
+    if literals is None:
+        return None
+    named, value = RULES[literals[0]].Coefficients, computed_in(literals[1]).value
+    result = types.NamedUniTuple(value, len(named._fields), named)
+
     def emit(context, builder, signature, args):
-        builder.store_atomic(args[2], _pointer(builder, args[0], I64, args[1]), "seq_cst", WORD)
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.int64), emit
-
-
-@intrinsic
-def call(typing, function, job):
-    """Call a kernel by its address."""
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64), emit
-
-
-X86, ARM = ("x86_64", "amd64", "i686"), ("aarch64", "arm64")
-
-
-@intrinsic
-def pause(typing):
-    """Tell the core that this thread is waiting: a hardware thread beside it gets the core's units."""
-    def emit(context, builder, signature, args):
-        machine = platform.machine().lower()
-        if machine in X86:
-            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
-        elif machine in ARM:
-            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
-            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
-        return context.get_dummy_value()
-    return types.void(), emit
+        kind = signature.args[2]
+        if isinstance(kind, types.Array):
+            data = context.make_array(kind)(context, builder, args[2]).data
+            given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
+        else:
+            given = cgutils.unpack_tuple(builder, args[2])
+        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, value) for x in given])
+    return result(rule, formats, c), emit

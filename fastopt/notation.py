@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-__all__ = ["sqrt", "absolute", "maximum", "minimum", "sign", "where", "clip"]
+__all__ = ["absolute", "clip", "maximum", "minimum", "sign", "sqrt", "where"]
 
 
 def sqrt(x):
@@ -96,7 +96,7 @@ def _result(floats):
 def _overloads(word, emit, intrinsic):
     """The implementation that Numba compiles for calls of `word`, by its number of arguments."""
     def emit_cast(context, builder, signature, args):
-        args = [context.cast(builder, a, have, need) for a, have, need in zip(args, signature.args, need_types(signature))]
+        args = [context.cast(builder, a, have, need) for a, have, need in zip(args, signature.args, need_types(signature), strict=True)]
         return emit(builder, *args)
 
     def need_types(signature):

@@ -1,7 +1,10 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
 import inspect
 import math
+import os
 import struct
+import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,7 +18,17 @@ from .groups import Group, check_number
 from .presets import preset
 from .registry import LOOK_AHEAD, Rule
 
-RESERVED = ("params", "lr", "like", "state", "threads")
+_ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """In a forked child no other thread holds a lock, whatever it says."""
+    for opt in _ALIVE:
+        opt._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class Optimizer:
@@ -66,10 +79,13 @@ class Optimizer:
         dtypes = {arithmetic(t.format).dtype for t in self._tensors}
         self._coefs = {dtype: np.zeros((len(self.groups), len(self.rule.fields)), dtype) for dtype in dtypes}
         row = len(self.rule.fields)
-        self._packers = [(struct.Struct(f"{row}{dtype.char}"), memoryview(a).cast("B"), row*dtype.itemsize) for dtype, a in self._coefs.items()]
+        self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize)
+                         for dtype, a in self._coefs.items()]
         self._binding = Binding(self.rule, self._tensors, self._state, self._coefs)
         self._grads: Any = None
         self._ahead: _Ahead | None = None
+        self._lock = threading.Lock()
+        _ALIVE.add(self)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str]]:
         """Set `groups`; return the tree of each group and its path."""
@@ -118,6 +134,10 @@ class Optimizer:
         """
         if callable(grads):
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
+        with self._lock:  # two threads that step one optimizer take turns
+            self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite)
+
+    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: float, skip_nonfinite: bool) -> None:
         limit = math.inf if clip_value is None else _positive(clip_value, "step: clip_value")
         buckets = self._bind(grads)
         factor = grad_factor if grad_factor == 1.0 else check_number("grad_factor", grad_factor, "step")
@@ -168,9 +188,10 @@ class Optimizer:
         """
         if self.rule.ahead is None:
             raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use fastopt.Nesterov.")
-        if self._ahead is None:
-            self._ahead = _Ahead(self)
-        return self._ahead.point()
+        with self._lock:
+            if self._ahead is None:
+                self._ahead = _Ahead(self)
+            return self._ahead.point()
 
     @property
     def grads(self) -> Any:
@@ -223,6 +244,7 @@ class _Ahead:
     def __init__(self, opt: Optimizer):
         self.opt = opt
         tensors = opt._tensors
+        self.field = opt.rule.fields.index(str(opt.rule.ahead))
         self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in tensors]
         self.tree = opt._structure.build(iter(self.buffers))
         self.coefs = {dtype: np.zeros((len(opt.groups), 1), dtype) for dtype in opt._coefs}
@@ -237,9 +259,9 @@ class _Ahead:
 
     def point(self) -> Any:
         for k, group in enumerate(self.opt.groups):
-            row = dict(zip(self.opt.rule.fields, group.coefficients(self.opt.t + 1, 1.0, math.inf), strict=True))
+            row = group.coefficients(self.opt.t + 1, 1.0, math.inf)
             for coefs in self.coefs.values():
-                coefs[k, 0] = row[self.opt.rule.ahead]
+                coefs[k, 0] = row[self.field]
         for job, kernel in self.jobs:
             job.rewind()
             job.run(kernel, self.opt.threads)
@@ -276,7 +298,8 @@ def signature(rule: Rule) -> inspect.Signature:
     P = inspect.Parameter
     own = [P(k, P.KEYWORD_ONLY, default=v) for k, v in rule.defaults.items() if k != "lr"]
     rest = [P(k, P.KEYWORD_ONLY, default=None) for k in ("like", "state", "threads")]
-    return inspect.Signature([P("params", P.POSITIONAL_OR_KEYWORD), P("lr", P.POSITIONAL_OR_KEYWORD, default=rule.defaults["lr"]), *own, *rest])
+    first = [P("params", P.POSITIONAL_OR_KEYWORD), P("lr", P.POSITIONAL_OR_KEYWORD, default=rule.defaults["lr"])]
+    return inspect.Signature([*first, *own, *rest])
 
 
 def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Callable[..., Optimizer]:

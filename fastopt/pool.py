@@ -8,24 +8,27 @@ workqueue aborts the process when two threads enter it, GNU OpenMP aborts a fork
 advance, so that one held-up thread holds up the step.
 
 The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
-HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool.
+HELPERS how many workers may join, INSIDE how many have, TAKEN the job of the caller that owns the pool (0: nobody does).
 """
 import ctypes
 import os
+import queue
 import threading
+import time
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numba import types
 
+from .atomics import add, call, exchange, pause, read, write
 from .cpu import compiled
-from .memory import add, call, exchange, pause, read, write
 
 GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN = range(0, 48, 8)
 MAILBOX_WORDS = 48
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
-PATIENCE = 20_000  # pauses before the caller lets Python switch threads while a worker finishes its last tile
+PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
+NAP = 5e-5         # seconds of that sleep
 SMALL = 65_536     # elements under which the caller works alone: waking a worker costs 3 us, and 65,536 elements of Adam take 9 us
 
 
@@ -53,22 +56,29 @@ def available_threads() -> int:
 
 @lru_cache(maxsize=1)
 def _run():
-    """run(mailbox, function, job, helpers) -> whether all is done: post the job, work on it, close it, wait a while."""
+    """run(mailbox, function, job, helpers) -> whether all is done: post the job, work on it, close it, wait a while.
+
+    Called again for a job that is not done, or was interrupted, it goes on where it stood.
+    """
     def run(mailbox, function, job, helpers):
-        mine = helpers > 0 and exchange(mailbox, TAKEN, 0, 1)
-        if mine:
+        posted = helpers > 0 and exchange(mailbox, TAKEN, 0, job)
+        if posted:
             write(mailbox, FUNCTION, function)
             write(mailbox, HELPERS, helpers)
             write(mailbox, JOB, job)
             add(mailbox, GENERATION, 1)
         call(function, job)
-        if mine:
-            write(mailbox, JOB, 0)
-            while read(mailbox, INSIDE) > 0:
-                pause()
-            write(mailbox, TAKEN, 0)
+        if not posted and read(mailbox, TAKEN) != job:
+            return True
+        write(mailbox, JOB, 0)
+        for _ in range(PATIENCE):
+            if read(mailbox, INSIDE) == 0:
+                write(mailbox, TAKEN, 0)
+                return True
+            pause()
+        return False
 
-    return compiled("run", types.void(*[types.int64]*4), run)
+    return compiled("run", types.boolean(*[types.int64]*4), run)
 
 
 @lru_cache(maxsize=1)
@@ -101,8 +111,8 @@ class Pool:
         self.address = (self.mailbox.ctypes.data + 63)//64*64
         self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
         self.workers = 0
-        self.asleep = 0
-        self.wake = threading.Semaphore(0)
+        self.asleep: list[bool] = []
+        self.bells: list[queue.SimpleQueue] = []
         self.starting = threading.Lock()
 
     def run(self, kernel, job: int, helpers: int) -> None:
@@ -110,15 +120,19 @@ class Pool:
         if helpers > 0:
             if helpers > self.workers:
                 self._start(helpers)
-            sleepers, self.asleep = self.asleep, 0
-            if sleepers:
-                self.wake.release(sleepers)
-        _run()(self.address, kernel.address, job, helpers)
+            for worker in range(helpers):
+                if self.asleep[worker]:
+                    self.asleep[worker] = False
+                    self.bells[worker].put(None)
+        while not _run()(self.address, kernel.address, job, helpers):
+            time.sleep(NAP)
 
     def _start(self, helpers: int) -> None:
         with self.starting:
             _serve()  # compiled here: a worker that compiles would hold Numba's lock
             for worker in range(self.workers, helpers):
+                self.asleep.append(False)
+                self.bells.append(queue.SimpleQueue())
                 threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
                 self.workers = worker + 1
 
@@ -127,8 +141,8 @@ class Pool:
         while True:
             seen = serve(self.address, worker, seen)
             if self.generation.value == seen:
-                self.asleep += 1
-                self.wake.acquire()
+                self.asleep[worker] = True
+                self.bells[worker].get()
 
 
 POOL = Pool()

@@ -63,10 +63,13 @@ What no coefficient expresses, and what to do:
 
 - torch and Keras have momentum 0 by default: with ``like=`` the rules momentum and nesterov keep 0.9; use ``SGD`` for 0.
 - RMSProp with momentum or centered (all three), initial_scale (optax): not here. bias_correction=True of optax.rmsprop
-  is ``Adam(b1=0, eps=0, eps_root=1e-8)``.
+  is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
 - optax.radam rectifies from length == threshold on, torch and we from length > threshold on; and its eps_root, like the
   eps_root of optax.nadam, is not here. Nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
 - optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
+- torch keeps step counts, and NAdam's running product, in its default dtype: float32 even beside float64 parameters (1e-8
+  off in NAdam, and a count that stops at 2**24). Set ``torch.set_default_dtype(torch.float64)`` to see it agree with ours.
+- torch refuses dampening with nesterov; here it is taken, and dampens the velocity but not the g beside it.
 - In float32 these systems round 1 - b and b**t in their own ways, and optax's counter stops at 2**31 - 1. Our
   coefficients are float64 and right at any step, so the systems agree with us to their rounding, not bit by bit.
 """

@@ -31,6 +31,8 @@ class Rule(Protocol):
     initial: dict[str, str]
     fields: tuple[str, ...]
     defaults: dict[str, Any]
+    options: dict[str, tuple[Any, ...]]
+    own_names: tuple[str, ...]
     digest: str
     Coefficients: Any
     own: Callable[..., dict[str, float]]
@@ -40,7 +42,7 @@ class Rule(Protocol):
     def __call__(self, c, g, p, *state): ...
 
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, Any] = {}
 
 
 def prepare(c, g, p):
@@ -149,7 +151,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
 
         fields = (*COMMON, *own(1, **own_defaults))
         Coefficients = namedtuple("Coefficients", fields)
-        everything = {**own_defaults, **SHARED, **(defaults or {}), **{name: 0.0 for name in (initial or {}).values()}}
+        everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
         def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
             unknown = set(given) - set(everything)
@@ -160,16 +162,15 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             return Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
 
         at.__doc__ = f"""Coefficients of {body.__name__} at step t = 1, 2, ...: computed in float64, given as `dtype`."""
-        facts = dict(name=name or body.__name__, __name__=name or body.__name__, __module__=body.__module__, __doc__=body.__doc__,
-                     state=slots, initial=initial or {}, fields=fields, defaults=everything, own=own,
-                     own_names=tuple(own_defaults), at=at, Coefficients=Coefficients, ahead=ahead, body=body,
-                     writes=1 + len(slots), prepared=True,
-                     options={**OPTIONS, **(options or {})})
+        facts = {
+            "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
+            "state": slots, "initial": initial or {}, "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
+            "own": own, "own_names": tuple(own_defaults), "at": at, "Coefficients": Coefficients, "ahead": ahead,
+            "body": body, "writes": 1 + len(slots), "prepared": True, "digest": _digest(body, fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
-        update.digest = _digest(body, fields)
         register_jitable(update)
-        RULES[update.digest] = update
+        RULES[facts["digest"]] = update
         return update
 
     return decorate

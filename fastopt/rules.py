@@ -4,6 +4,7 @@
 on every element. Rules see the gradient and the parameter after ``registry.prepare`` (gradient factor, clipping,
 weight decay). One alphabet: g gradient, p parameter, m first moment, v second moment or velocity, c coefficients.
 """
+from functools import lru_cache
 from math import exp, expm1, log
 from math import sqrt as root
 
@@ -157,6 +158,13 @@ def amsgrad(c, g, p, m, v, top):
     return p, m, v, top
 
 
+@lru_cache(maxsize=64)
+def _nadam_weights(psi):
+    """(log(q**k), (1/2)**k/k * q**k/(1 - q**k)) for k = 1, 2, ...: what `nadam_log_product` sums."""
+    q = psi*log(0.96)
+    return [(k*q, 0.5**k/k * exp(k*q)/-expm1(k*q)) for k in range(1, 56)]
+
+
 def nadam_log_product(t, psi):
     """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no history).
 
@@ -165,13 +173,7 @@ def nadam_log_product(t, psi):
     """
     if psi == 0:
         return t*log(0.5)
-    q = psi*log(0.96)
-    return -sum(0.5**k/k * _exp_ratio(k*q, t) for k in range(1, 56))
-
-
-def _exp_ratio(x, t):
-    """exp(x) * (1 - exp(x*t)) / (1 - exp(x)) for x < 0: the sum over i = 1..t of exp(x*i)."""
-    return exp(x)*expm1(x*t)/expm1(x)
+    return sum(weight*expm1(x*t) for x, weight in _nadam_weights(psi))
 
 
 def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedule="torch"):

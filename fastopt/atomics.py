@@ -1,0 +1,70 @@
+"""Words that threads share, and calls by address: what the pool needs beyond ordinary loads and stores."""
+import platform
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .memory import I64, WORD, word_pointer
+
+
+@intrinsic
+def exchange(typing, address, k, expected, new):
+    """Set word k from `expected` to `new`: whether it was `expected`."""
+    def emit(context, builder, signature, args):
+        result = builder.cmpxchg(word_pointer(builder, args[0], args[1]), args[2], args[3], "seq_cst", "seq_cst")
+        return builder.extract_value(result, 1)
+    return types.boolean(types.int64, types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def add(typing, address, k, amount):
+    """Add to word k, atomically."""
+    def emit(context, builder, signature, args):
+        return builder.atomic_rmw("add", word_pointer(builder, args[0], args[1]), args[2], "seq_cst")
+    return types.int64(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def read(typing, address, k):
+    """Word k as it is now in memory."""
+    def emit(context, builder, signature, args):
+        return builder.load_atomic(word_pointer(builder, args[0], args[1]), "seq_cst", WORD)
+    return types.int64(types.int64, types.int64), emit
+
+
+@intrinsic
+def write(typing, address, k, value):
+    """Set word k, visible to all threads before anything that follows."""
+    def emit(context, builder, signature, args):
+        builder.store_atomic(args[2], word_pointer(builder, args[0], args[1]), "seq_cst", WORD)
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def call(typing, function, job):
+    """Call a kernel by its address."""
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [I64])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
+        return context.get_dummy_value()
+    return types.void(types.int64, types.int64), emit
+
+
+X86, ARM = ("x86_64", "amd64", "i686"), ("aarch64", "arm64")
+
+
+@intrinsic
+def pause(typing):
+    """Tell the core that this thread is waiting: a hardware thread beside it gets the core's units."""
+    def emit(context, builder, signature, args):
+        machine = platform.machine().lower()
+        if machine in X86:
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+        elif machine in ARM:
+            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
+        return context.get_dummy_value()
+    return types.void(), emit

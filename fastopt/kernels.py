@@ -1,0 +1,79 @@
+"""Whole-array steps for nopython code: a training loop can run inside one ``@njit``.
+
+``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for every
+rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16 (uint16) too.
+``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on float32 and float64 arrays.
+
+>>> coefs = kernels.table(rules.adam, 1000, lr=schedules.cosine(1e-2, steps=1000))
+>>> @njit
+... def train(w, m, v, coefs):
+...     for t in range(len(coefs)):
+...         kernels.adam(coefs[t], gradient(w), w, m, v)
+"""
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.core.errors import TypingError
+from numba.extending import overload
+
+from . import rules
+from .groups import Group
+from .memory import coefficients_of, data_addresses, element_counts, load, store, update
+from .registry import Rule
+
+FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}
+
+
+def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
+    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the optimizer of this rule does.
+    """
+    group = Group(rule, hyper, "table")
+    rows = [group.coefficients(t, 1.0, math.inf) for t in range(1, steps + 1)]
+    return np.array(rows, np.float64).reshape(steps, len(rule.fields))
+
+
+def array_step(rule: Rule):
+    """The whole-array step of a rule: ``step(c, g, p, *state)``, in place, in Python and in nopython code."""
+    digest, needed = rule.digest, 2 + len(rule.state)
+
+    def step(c, g, p, *state):
+        given = rule.Coefficients(*(p.dtype.type(x) for x in c))
+        for target, new in zip((p, *state), rule(given, g, p, *state), strict=True):
+            target[...] = new
+
+    def compiled(c, g, p, *state):
+        arrays = (g, p, *(state[0] if len(state) == 1 and isinstance(state[0], types.BaseTuple) else state))
+        if len(arrays) != needed or not all(isinstance(a, types.Array) for a in arrays):
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed.")
+        if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed.")
+        formats = " ".join(FORMAT_OF[a.dtype] for a in arrays)
+
+        def implementation(c, g, p, *state):
+            arrays = (g, p) + state  # noqa: RUF005 (Numba has no starred tuples)
+            for count in element_counts(arrays):
+                if count != p.size:
+                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size.")
+            row = data_addresses(arrays)
+            k = coefficients_of(digest, formats, c)
+            for i in range(p.size):
+                store(formats, row, i, update(digest, k, load(formats, row, i)))
+        return implementation
+
+    step.__name__ = step.__qualname__ = rule.name
+    step.__doc__ = f"Update p and {', '.join(rule.state) or 'no state'} in place: {rule.__doc__}"
+    overload(step, jit_options={"error_model": "numpy"})(compiled)
+    return step
+
+
+sgd, momentum, nesterov = array_step(rules.sgd), array_step(rules.momentum), array_step(rules.nesterov)
+rmsprop, adagrad = array_step(rules.rmsprop), array_step(rules.adagrad)
+adam, adamw, amsgrad = array_step(rules.adam), array_step(rules.adamw), array_step(rules.amsgrad)
+nadam, radam, lion = array_step(rules.nadam), array_step(rules.radam), array_step(rules.lion)
