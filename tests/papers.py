@@ -313,13 +313,12 @@ def optax_lion(t, theta, g, s, lr, b1=0.9, b2=0.99, weight_decay=1e-3):
 
 def keras(step):
     """Keras' base optimizer: clipping by value, then decoupled decay, in every optimizer."""
-    def full(t, theta, g, s, learning_rate=None, weight_decay=None, clipvalue=None, **rest):
-        lr = {} if learning_rate is None else {"learning_rate": learning_rate}
+    def full(t, theta, g, s, learning_rate=step.__defaults__[0], weight_decay=None, clipvalue=None, **rest):
         if clipvalue:
             g = np.clip(g, -clipvalue, clipvalue)
         if weight_decay is not None:
-            theta = theta - theta * weight_decay * (learning_rate or step.__defaults__[0])
-        return step(t, theta, g, s, **lr, **rest)
+            theta = theta - theta * weight_decay * learning_rate
+        return step(t, theta, g, s, learning_rate, **rest)
     return full
 
 
