@@ -1,26 +1,9 @@
 """Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
-import math
-import numbers
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
+from .hyper import check_number, check_value
 from .registry import Rule, shared
-
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu"), (lambda x: 0 <= x < 1, "a number in [0, 1)")),
-    **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"),
-                    (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")),
-    "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),
-}
-FINITE = (math.isfinite, "a finite number")
-
-
-def check_number(name: str, value: Any, where: str) -> float:
-    allowed, needed = RANGES.get(name, FINITE)
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not allowed(float(value)):
-        raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
-            f"{where}: {name} is {value!r}, but {needed} or a function of the step is needed. Change {name}.")
-    return float(value)
 
 
 class Group(MutableMapping):
@@ -38,16 +21,10 @@ class Group(MutableMapping):
         if name not in self.rule.defaults:
             raise TypeError(f"{self.where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
                             f"{', '.join(self.rule.defaults)}. Remove it or take one of those.")
-        options = self.rule.options.get(name)
-        if options is not None:
-            if value not in options:
-                raise ValueError(f"{self.where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. Change {name}.")
-            self._functions.pop(name, None)
-            self._numbers[name] = value
-        elif callable(value) and name not in self.rule.initial.values():
+        if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
             self._functions[name] = value
         else:
-            self._numbers[name] = value = check_number(name, value, self.where)
+            self._numbers[name] = value = check_value(name, value, self.rule.options, self.where)
             self._functions.pop(name, None)
         self._values[name] = value
         self._own = {k: self._numbers[k] for k in self.rule.own_names if k in self._numbers}

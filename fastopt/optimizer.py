@@ -14,7 +14,8 @@ from . import arrays, checkpoints, norms, pool, trees
 from .binding import Binding, Bucket, Job, Tensor, tensor
 from .cpu import step_kernel
 from .formats import FORMATS, NAMES, Format, arithmetic
-from .groups import Group, check_number
+from .groups import Group
+from .hyper import check_number
 from .presets import preset
 from .registry import LOOK_AHEAD, Rule
 

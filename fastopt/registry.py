@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numba.extending import register_jitable
 
+from .hyper import check_value
 from .notation import clip
 
 COMMON = ("scale", "clip", "l2", "wd")
@@ -42,7 +43,7 @@ class Rule(Protocol):
     def __call__(self, c, g, p, *state): ...
 
 
-RULES: dict[str, Any] = {}
+RULES: dict[str, Any] = {}  # by the digest of their code: rules that differ in defaults only share a kernel
 
 
 def prepare(c, g, p):
@@ -157,6 +158,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             unknown = set(given) - set(everything)
             if unknown:
                 raise TypeError(f"{update.name}.at: unknown {', '.join(sorted(unknown))}; it has {', '.join(everything)}.")
+            for name, value in given.items():
+                check_value(name, value, update.options, f"{update.name}.at")
             full = {**everything, **given}
             values = own(t, **{k: full[k] for k in own_defaults})
             return Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))

@@ -61,7 +61,7 @@ def momentum(c, g, p, v):
 def nesterov_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_step="zero", shifted=False):
     a, out = velocity_at(t, lr, momentum, dampening, form, first_step)
     if shifted:
-        return {"mu": momentum, "a": a, "lr": out*momentum, "now": lr, "ahead": 0.0}
+        return {"mu": momentum, "a": a, "lr": out*momentum, "now": a*out, "ahead": 0.0}
     return {"mu": momentum, "a": a, "lr": out, "now": 0.0, "ahead": out*momentum}
 
 

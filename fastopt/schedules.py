@@ -19,9 +19,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Integral, Real
@@ -53,11 +52,14 @@ class _Domain(NamedTuple):
 
 
 def _finite(x: float) -> bool:
-    return abs(x) <= sys.float_info.max  # math.isfinite raises for an int that no float can hold
+    try:
+        return math.isfinite(x)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def _whole(n: Any) -> bool:
-    return isinstance(n, Integral) and not isinstance(n, bool) and n >= 1
+    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1
 
 
 def _choice(literal: Any) -> _Domain:
@@ -70,10 +72,11 @@ _DOMAINS = {  # by the annotation of an argument
     "Fraction": _Domain(Real, lambda x: 0 <= x <= 1, float, "a number from 0 to 1", "Pass a fraction of 1."),
     "Steps": _Domain(Integral, _whole, int, "a whole number, at least 1", "Count steps, in an int."),
     "Count": _Domain(Integral, lambda n: n >= 0, int, "a whole number, at least 0", "Count steps, in an int."),
+    "Loss": _Domain(Real, lambda x: x == x, float, "a number, not NaN", "Pass what state_dict returned."),
     "Value": _Domain((Real, Callable), lambda x: callable(x) or _finite(x), lambda x: x if callable(x) else float(x),
                      "a finite number or a function of the step", "Pass a float or a schedule."),
-    "Milestones": _Domain(Iterable, lambda ms: all(map(_whole, ms)) and all(a < b for a, b in pairwise(ms)),
-                          lambda ms: tuple(map(int, ms)), "increasing whole numbers, at least 1", "Sort them and drop repeats."),
+    "Milestones": _Domain(Collection, lambda ms: all(map(_whole, ms)) and all(a < b for a, b in pairwise(ms)),
+                          lambda ms: tuple(map(int, ms)), "a list of increasing whole numbers, at least 1", "Sort them and drop repeats."),
     "Shape": _choice(Shape), "Anneal": _choice(Anneal), "Cycle": _choice(Cycle), "Goal": _choice(Goal),
 }
 
@@ -299,7 +302,7 @@ def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 
     """
     start, peak = max_lr / start_divisor, max(warmup_fraction * steps, 1.0)
     if peak >= steps:
-        raise ValueError(f"one_cycle: found the peak at step {peak} of {steps}, needed it before the last. Lower warmup_fraction, or add steps.")
+        raise ValueError(f"one_cycle: found the peak at step {peak} of {steps}, needed it before the last. Lower warmup_fraction.")
     if t < peak:
         return _blend(start, max_lr, (t - 1) / (peak - 1), anneal)
     return _blend(max_lr, start / end_divisor, (t - peak) / (steps - peak), anneal)
@@ -372,6 +375,5 @@ class ReduceOnPlateau:
         if set(state) != set(self._state):
             raise ValueError(f"ReduceOnPlateau.load_state_dict: found the keys {sorted(state)}, needed {sorted(self._state)}. "
                              "Load what state_dict returned.")
-        domains = {"lr": "Number", "bad": "Count", "cooling": "Count"}
-        checked = {k: _checked(f"ReduceOnPlateau.load_state_dict[{k!r}]", state[k], d) for k, d in domains.items()}
-        self._state = {**checked, "best": float(state["best"])}
+        domains = {"lr": "Number", "best": "Loss", "bad": "Count", "cooling": "Count"}
+        self._state = {k: _checked(f"ReduceOnPlateau.load_state_dict[{k!r}]", state[k], d) for k, d in domains.items()}

@@ -47,9 +47,12 @@ def sgd(t, theta, g, s, *, lr):
     return theta - lr * g
 
 
+def dampened(t, g, dampening, first_step):
+    return g if t == 1 and first_step == "copy" else (1 - dampening) * g
+
+
 def velocity(t, g, s, eta, mu, dampening, form, first_step):
-    undampened = t == 1 and first_step == "copy"
-    share = g if undampened else (1 - dampening) * g
+    share = dampened(t, g, dampening, first_step)
     v = s.get("v", 0.0)
     if form == "textbook":
         s["v"] = mu * v + eta * share
@@ -68,7 +71,7 @@ def momentum(t, theta, g, s, *, lr, momentum, dampening, form, first_step):
 @paper
 def nesterov(t, theta, g, s, *, lr, momentum, dampening, form, first_step, shifted):
     v = velocity(t, g, s, lr, momentum, dampening, form, first_step)
-    return theta - (momentum * v + lr * g) if shifted else theta - v
+    return theta - (momentum * v + lr * dampened(t, g, dampening, first_step)) if shifted else theta - v
 
 
 @paper

@@ -1,0 +1,36 @@
+"""Hyperparameters: which numbers and words each may be."""
+import math
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+FINITE = (math.isfinite, "a finite number")
+NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")
+SHARE = (lambda x: 0 <= x < 1, "a number in [0, 1)")
+RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu"), SHARE),
+    **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"), NOT_NEGATIVE),
+    "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),
+    "threshold": (lambda x: 4 <= x < math.inf, "a finite number, 4 or more,"),  # RAdam's root is real above 4
+}
+
+
+def check_number(name: str, value: Any, where: str) -> float:
+    """The value as a float; ValueError or TypeError where it is none that `name` may be."""
+    allowed, needed = RANGES.get(name, FINITE)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not allowed(float(value)):
+        raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
+            f"{where}: {name} is {value!r}, but {needed} or a function of the step is needed. Change {name}.")
+    return float(value)
+
+
+def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) -> Any:
+    """The value; ValueError where it is none of the options."""
+    if not isinstance(value, (str, bool)) or value not in options:
+        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. Change {name}.")
+    return value
+
+
+def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str) -> Any:
+    """The number or word that `name` may be, `options` being those of its rule."""
+    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where)
