@@ -4,6 +4,7 @@ An adapter copies nothing. Parameters must be writable and dense (C, Fortran or 
 they are updated in place; gradients are only read, and may be strided.
 """
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ def _torch(x: Any, where: str) -> np.ndarray:
     if str(x.dtype) == "torch.bfloat16":
         import torch
         return x.view(torch.int16).numpy().view(np.uint16)
-    return x.numpy()
+    try:
+        return x.numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantized, or of a dtype that NumPy lacks
+        raise TypeError(f"{where}: a torch tensor without a NumPy view ({error}), but a dense one is needed. Convert it.") from None
 
 
 def _jax(x: Any, where: str) -> np.ndarray:
@@ -40,9 +44,11 @@ def _buffer(x: Any, where: str) -> np.ndarray:
                         "Copy it to a NumPy array.")
     try:
         return np.asarray(memoryview(x))
-    except TypeError:
+    except (TypeError, ValueError, BufferError):
+        cure = ("Collect its arrays in a list: list(...)." if isinstance(x, Iterable) and not isinstance(x, (str, list, tuple)) else
+                "Make it one with numpy.array(..., dtype=numpy.float32).")
         raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a CPU tensor of torch, or any buffer). "
-                        "Make it one with numpy.asarray(..., dtype=numpy.float32).") from None
+                        f"{cure}") from None
 
 
 ADAPTERS = {"torch": _torch, "jax": _jax, "jaxlib": _jax}
@@ -54,7 +60,8 @@ def view(x: Any, where: str) -> np.ndarray:
         return _numpy(x, where)
     if isinstance(x, np.generic):
         raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
-    return ADAPTERS.get(type(x).__module__.partition(".")[0], _buffer)(x, where)
+    roots = (kind.__module__.partition(".")[0] for kind in type(x).__mro__)  # subclasses too
+    return next((ADAPTERS[root] for root in roots if root in ADAPTERS), _buffer)(x, where)
 
 
 def format_of(array: np.ndarray, where: str) -> Format:

@@ -2,17 +2,20 @@
 
 Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
 """
-import ctypes
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
+from numba.core.errors import NumbaError
 
-from . import arrays, pool
+from . import arrays
 from .cpu import Kernel, squares_kernel, step_kernel
 from .formats import Format
 from .headers import Headers
-from .memory import BATCH, COEFS, COUNT, JOB_WORDS, NEXT, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in
+from .memory import BATCH, COEFS, COUNT, JOB_WORDS, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in
+from .pool import Plan
+from .registry import RULES
 
 # A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
 # 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
@@ -81,32 +84,29 @@ class Job:
                  layouts: Sequence[list[int]] = (), tile: int = 0):
         """`columns` holds the arrays of each slot; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
         sizes = [a.size for a in columns[1]]
-        self.elements = sum(sizes)
-        self.columns = columns
+        self.sizes, self.elements = sizes, sum(sizes)
         widest = max(map(len, layouts), default=0)
         rows = [list(map(arrays.address, slots)) for slots in zip(*columns, strict=True)]
         if widest:
             rows = [row + layout + [0]*(widest - len(layout)) for row, layout in zip(rows, layouts, strict=True)]
         size = tile or tile_size(self.elements)
         self.table = np.array(rows, np.int64).reshape(len(rows), len(columns) + widest)
-        self.tiles = make_tiles(sizes, groups, min(size, STRIDED_TILE) if widest else size)
-        self.sums = np.zeros(0)
         self.coefs = coefs
+        self._cut(sizes, groups, min(size, STRIDED_TILE) if widest else size)
+
+    def _cut(self, sizes: list[int], groups: list[int], size: int) -> None:
+        """Cut the tensors into tiles, and write the words that kernels read."""
+        self.tiles = make_tiles(sizes, groups, size)
         self.words = np.zeros(JOB_WORDS, np.int64)
         count = len(self.tiles)
         self.words[[COUNT, BATCH]] = count, max(1, CLAIM*count//max(1, self.elements))
         self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
-                                                    arrays.address(coefs))
+                                                    arrays.address(self.coefs))
         self.address = arrays.address(self.words)
-        self.next = ctypes.c_int64.from_address(self.address + NEXT*WORD)
-
-    def rewind(self) -> None:
-        """Make every tile claimable again."""
-        self.next.value = 0
 
     def run(self, kernel: Kernel, threads: int) -> None:
-        """Run a kernel on all tiles not claimed since `rewind`: to run it again does nothing."""
-        pool.run(kernel, self.address, self.elements, threads)
+        """Run a kernel on all tiles."""
+        Plan([(kernel, self)]).run(threads)
 
 
 class Bucket(Job):
@@ -116,17 +116,24 @@ class Bucket(Job):
                  layouts: list[list[int]], tile: int = 0):
         super().__init__(columns, groups, coefs, layouts, tile)
         self.formats = formats
-        self.kernel = step_kernel(rule, formats)
+        try:
+            self.kernel = step_kernel(rule, formats)
+        except NumbaError as error:
+            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} (the reason stands above). Use "
+                            "+ - * /, the words of fastopt.notation and the coefficients in c.") from error
+        self.squares: Plan | None = None
 
-    def sum_of_squares(self, threads: int) -> float:
-        """The sum of the squared gradients: per tile in fixed lanes, then over the tiles in order."""
-        if len(self.sums) != len(self.tiles):
-            self.sums = np.zeros(len(self.tiles))
-            self.words[OUT] = arrays.address(self.sums)
-        first, second = self.formats.split()[:2]
-        self.rewind()
-        self.run(squares_kernel(f"{first} {second}" if not first.endswith("*") else self.formats), threads)
-        return float(np.add.accumulate(self.sums)[-1]) if len(self.sums) else 0.0
+    def sums_of_squares(self, threads: int) -> list[float]:
+        """The sums of the squared gradients of STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
+        if self.squares is None:
+            job = copy(self)  # its table is this one, where `Headers` stores addresses
+            job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
+            self.sums = np.zeros(len(job.tiles))
+            job.words[OUT] = arrays.address(self.sums)
+            first, second = self.formats.split()[:2]
+            self.squares = Plan([(squares_kernel(f"{first} {second}" if not first.endswith("*") else self.formats), job)])
+        self.squares.run(threads)
+        return self.sums.tolist()
 
 
 class Binding:
@@ -136,12 +143,16 @@ class Binding:
         self.rule, self.tensors, self.states, self.coefs, self.tile = rule, tensors, states, coefs, tile
         self.written = [t.array for t in tensors] + [a for state in states.values() for a in state]
         self.buckets: list[Bucket] = []
+        self.plan = Plan([])
         self.headers: Headers | None = None
 
-    def bind(self, leaves: list, paths: list[str]) -> list[Bucket]:
-        """The buckets for these gradients. Whatever is wrong with one is said before anything is written."""
+    def bind(self, leaves: list, paths: list[str]) -> list:
+        """Make `buckets` and `plan` those for these gradients; what must live until they are done.
+
+        Whatever is wrong with a gradient is said before anything is written.
+        """
         if self.headers is not None and self.headers.same(leaves):
-            return self.buckets
+            return leaves
         gradients = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
         self._check_overlap(gradients, paths)
         members: dict[str, list[int]] = {}
@@ -158,9 +169,11 @@ class Binding:
                 targets[k] = arrays.address(bucket.table) + row*bucket.table.shape[1]*WORD
             buckets.append(bucket)
         own = [arrays.address(t.array) if g.format == t.format.name else 0 for g, t in zip(gradients, self.tensors, strict=True)]
-        self.buckets, self.headers = buckets, Headers([g.array for g in gradients], own, targets, self.written)
-        self.headers.known = self.headers.known and all(g.array is leaf for g, leaf in zip(gradients, leaves, strict=True))
-        return buckets
+        views = [g.array for g in gradients]
+        headers = Headers(views, own, targets, self.written)
+        headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
+        self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
+        return [leaves, views]
 
     def _check_overlap(self, gradients: list[Gradient], paths: list[str]) -> None:
         """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""

@@ -20,6 +20,7 @@ import numba
 from numba.core import compiler
 from numba.core.caching import _Cache
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 log = logging.getLogger("fastopt")
@@ -30,12 +31,20 @@ def directory() -> Path:
     if chosen := os.environ.get("FASTOPT_CACHE"):
         return Path(chosen)
     if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        root = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
+        root = _home() / "Library" / "Caches"
     else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        root = Path(os.environ.get("XDG_CACHE_HOME") or _home() / ".cache")
     return root / "fastopt"
+
+
+def _home() -> Path:
+    """The user's home; for a user that the system does not know (containers), a place where nothing can be kept."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(os.devnull)
 
 
 @lru_cache(maxsize=1)
@@ -68,7 +77,7 @@ class KernelCache(_Cache):
         return str(self.path.parent)
 
     def load_overload(self, sig, target_context):
-        target_context.refresh()
+        rtsys.initialize(target_context)  # what compiled code may call; refresh(), 0.3 s, loads what only compiling needs
         try:
             stored = self.path.read_bytes()
             checksum, data = stored[:32], stored[32:]

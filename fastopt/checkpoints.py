@@ -1,17 +1,22 @@
 """State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names. Also torch's layout."""
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import arrays
+from .presets import preset
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
 VERSION = 1
-TORCH = {"m": ("exp_avg",), "v": ("exp_avg_sq", "momentum_buffer", "square_avg", "sum"), "top": ("max_exp_avg_sq",)}
-TORCH_HYPER = {"lr": "lr", "momentum": "momentum", "dampening": "dampening", "alpha": "alpha", "eps": "eps", "weight_decay": "weight_decay",
-               "maximize": "maximize", "lr_decay": "lr_decay", "momentum_decay": "momentum_decay"}
+ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
+TORCH = {  # torch's names for the states of a rule
+    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
+    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
+TORCH_NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
+TORCH_FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule that has it set}
 
 
 def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
@@ -22,11 +27,13 @@ def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
 
 
 def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
+    if not isinstance(saved, Mapping):
+        raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
     saved = _from_torch(opt, saved) if "param_groups" in saved else saved
     _check(opt, saved)
     for name, new in opt._state.items():
         for target, source in zip(new, saved["state"][name], strict=True):
-            target[...] = np.asarray(source).view(target.dtype)
+            target[...] = (np.asarray(source) if isinstance(source, np.generic) else arrays.view(source, name)).view(target.dtype)
     for group, numbers in zip(opt.groups, saved["groups"], strict=True):
         for name, value in numbers.items():
             if not callable(group[name]):
@@ -34,10 +41,14 @@ def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
     opt.t = int(saved["t"])
 
 
-def _check(opt: "Optimizer", saved: dict[str, Any]) -> None:
+def _check(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     missing = {"version", "rule", "t", "groups", "state"} - set(saved)
     if missing:
         raise ValueError(f"load_state_dict: no {', '.join(sorted(missing))} in it. Give what state_dict() returned.")
+    for name, kind in (("groups", (list, tuple)), ("state", Mapping)):
+        if not isinstance(saved[name], kind):
+            raise TypeError(f"load_state_dict: {name} is a {type(saved[name]).__name__}, but a "
+                            f"{'dict' if kind is Mapping else 'list'} is needed. Give what state_dict() returned.")
     if saved["version"] != VERSION:
         raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
     if saved["rule"] != opt.rule.name:
@@ -48,16 +59,21 @@ def _check(opt: "Optimizer", saved: dict[str, Any]) -> None:
     if len(saved["groups"]) != len(opt.groups):
         raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. Make the same groups.")
     for k, (group, numbers) in enumerate(zip(opt.groups, saved["groups"], strict=True)):
+        if not isinstance(numbers, Mapping):
+            raise TypeError(f"load_state_dict: group {k} is a {type(numbers).__name__}, but a dict is needed. The checkpoint is damaged.")
         type(group)(opt.rule, dict(numbers), f"load_state_dict: group {k}")  # raises as the constructor would
     if set(saved["state"]) != set(opt.rule.state):
         raise ValueError(f"load_state_dict: state {sorted(saved['state'])}, but {opt.rule.name} has {list(opt.rule.state)}.")
-    paths = saved.get("paths") or [t.path for t in opt._tensors]
+    own = [t.path for t in opt._tensors]
+    paths = saved.get("paths") or own
+    if len(paths) != len(own):
+        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model.")
     for name, new in opt._state.items():
         if len(saved["state"][name]) != len(new):
             raise ValueError(f"load_state_dict: {len(saved['state'][name])} arrays of {name}, but there are {len(new)} parameters.")
         for target, source, t_, path in zip(new, saved["state"][name], opt._tensors, paths, strict=True):
-            source = np.asarray(source)
             where = f"load_state_dict: {name} of {t_.path}"
+            source = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
             if path != t_.path:
                 raise ValueError(f"{where}: the checkpoint has {path} in its place. Give the parameters in the same structure.")
             if source.shape != target.shape:
@@ -66,28 +82,42 @@ def _check(opt: "Optimizer", saved: dict[str, Any]) -> None:
                 raise ValueError(f"{where}: stored as {source.dtype}, but this optimizer keeps {target.dtype}. Make it with state=...")
 
 
-def _from_torch(opt: "Optimizer", saved: dict[str, Any]) -> dict[str, Any]:
+def _from_torch(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     """torch's layout, {"state": {index: {...}}, "param_groups": [...]}, as ours. Indices count the parameters in order."""
-    order = [index for group in saved["param_groups"] for index in group["params"]]
-    entries = [saved["state"].get(index, {}) for index in order]
-    if len(entries) != len(opt._tensors):
-        raise ValueError(f"load_state_dict: {len(entries)} parameters in torch's dict, but this optimizer has {len(opt._tensors)}.")
+    rule, where = opt.rule.name, "load_state_dict: torch's dict"
+    names = TORCH.get(rule)
+    if names is None:
+        raise ValueError(f"{where}: torch has no {rule}. Give what state_dict() returned.")
+    counts = [len(group["params"]) for group in saved["param_groups"]]
+    own = [sum(t.group == k for t in opt._tensors) for k in range(len(opt.groups))]
+    if counts != own:
+        raise ValueError(f"{where}: groups of {counts} parameters, but this optimizer has {own}. Make the same groups.")
+    entries = [saved["state"].get(index, {}) for group in saved["param_groups"] for index in group["params"]]
+    steps = {int(e["step"]) if "step" in e else 0 for e in entries} if any("step" in e for e in entries) else set()
+    if len(steps) > 1:
+        raise ValueError(f"{where}: parameters at different steps {sorted(steps)}, but one step count is needed.")
     state: dict[str, list] = {}
     for name, new in opt._state.items():
-        keys = TORCH[name]
-        values = [next((e[k] for k in keys if e.get(k) is not None), None) for e in entries]
-        if opt.rule.name == "lion":
-            raise ValueError("load_state_dict: torch has no Lion. Give what state_dict() returned.")
-        where = f"load_state_dict: {name}"
-        state[name] = [np.zeros_like(target) if v is None else arrays.view(v, where) for v, target in zip(values, new, strict=True)]
-    steps = {int(e["step"]) for e in entries if "step" in e}
-    if len(steps) > 1:
-        raise ValueError(f"load_state_dict: parameters at different steps {sorted(steps)}, but one step count is needed.")
-    groups = []
-    for group in saved["param_groups"]:
-        numbers = {ours: group[theirs] for ours, theirs in TORCH_HYPER.items() if theirs in group and ours in opt.rule.defaults}
-        if "betas" in group:
-            numbers["b1"], numbers["b2"] = group["betas"]
-        groups.append({k: (v if isinstance(v, bool) else float(v)) for k, v in numbers.items()})
-    t = steps.pop() if steps else (opt.t if opt.t else int(any(e for e in entries)))
-    return {"version": VERSION, "rule": opt.rule.name, "t": t, "groups": groups, "state": state}
+        lacking = [k for k, e in enumerate(entries) if e and names[name] not in e]
+        if lacking:
+            raise ValueError(f"{where}: parameter {lacking[0]} has {', '.join(entries[lacking[0]])}, but {rule} needs {names[name]}. "
+                             "Make the optimizer whose state it is.")
+        given = [e.get(names[name]) for e in entries]
+        state[name] = [np.zeros_like(target) if v is None else v for v, target in zip(given, new, strict=True)]
+    groups = [_numbers_from_torch(opt.rule, group, f"{where}: group {k}") for k, group in enumerate(saved["param_groups"])]
+    return {"version": VERSION, "rule": rule, "t": steps.pop() if steps else opt.t or int(any(entries)), "groups": groups, "state": state}
+
+
+def _numbers_from_torch(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
+    for flag, name in TORCH_FLAGS.items():
+        if flag in group and bool(group[flag]) != (rule.name == name):
+            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. Make the one whose state it is.")
+    if group.get("momentum") and "momentum" not in rule.defaults:
+        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. Make the one whose state it is.")
+    numbers: dict[str, Any] = {name: float(group[name]) for name in TORCH_NUMBERS if name in group and name in rule.defaults}
+    if "betas" in group and "b1" in rule.defaults:
+        numbers["b1"], numbers["b2"] = map(float, group["betas"])
+    if "decoupled_weight_decay" in group:
+        numbers["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+    return {**preset("torch", rule.name), **numbers, "maximize": bool(group.get("maximize", False))}

@@ -98,10 +98,12 @@ def squares_kernel(formats: str) -> Kernel:
                 for i in range(whole, hi):
                     g = load_gradient(formats, row, i)
                     lanes[i - whole] += g*g
-                total = 0.0
-                for j in range(LANES):
-                    total += lanes[j]
-                put(out, k, total)
+                half = LANES//2
+                while half > 0:  # in pairs: one after the other would wait 4 cycles for each
+                    for j in range(half):
+                        lanes[j] += lanes[j + half]
+                    half //= 2
+                put(out, k, lanes[0])
             first = claim(job, batch)
 
     return kernel(f"squares {formats}", squares)

@@ -1,10 +1,10 @@
 """The addresses of a step's gradients, read straight from NumPy's array headers in compiled code.
 
 Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230, more than the step they precede.
-Here a step hands over the identities of its arrays, and one call compares each header with the one that was bound (type, dtype, shape, strides),
-refuses memory that the step writes, and stores the addresses. Anything else than "as before" goes the long way through
-arrays.py, with its checks and errors. The header's fields are NumPy's public C structure (PyArrayObject_fields); `usable`
-proves the offsets once.
+Here a step hands over the identities of its arrays, and one call compares each header with the one that was bound (type,
+dtype, shape, strides), refuses memory that the step writes, and stores the addresses. Anything else than "as before" goes
+the long way through arrays.py, with its checks and errors. The header's fields are NumPy's public C structure
+(PyArrayObject_fields); `usable` proves the offsets once.
 """
 from functools import lru_cache
 
@@ -27,14 +27,21 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
     return words + [0]*(width - len(words))
 
 
+def extent(array: np.ndarray) -> tuple[int, int]:
+    """Where an array's memory begins and ends, in bytes from its first element: strides may be negative, or leave gaps."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return (low - address(array), high - address(array)) if array.size else (0, 0)
+
+
 @lru_cache(maxsize=1)
 def _refresh():
     """refresh(ids, count, expected, width, targets, spans, n): store the addresses of the gradients; SAME, or the first
-    that is not as expected. `expected` holds per gradient `width` words of `row_words`, then its size in bytes and its own parameter's
-    address; `targets` where to store it; `spans` the n sorted (start, end) that the step writes."""
+    that is not as expected. `expected` holds per gradient `width` words of `row_words`, then where its memory begins and ends, seen from
+    its first element, and its own parameter's address; `targets` where to store its address; `spans` the n sorted (start, end) that
+    the step writes."""
     def refresh(ids, count, expected, width, targets, spans, n):
         for k in range(count):
-            header, row = word(ids, k), expected + k*(width + 2)*WORD
+            header, row = word(ids, k), expected + k*(width + 3)*WORD
             if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 1):
                 return k
             ndim = word(header, NDIM) & 0xFFFFFFFF
@@ -44,8 +51,9 @@ def _refresh():
             for d in range(ndim):
                 if word(shape, d) != word(row, 3 + d) or (word(strides, d) != word(row, 3 + ndim + d) and word(shape, d) > 1):
                     return k
-            start, size, own = word(header, DATA), word(row, width), word(row, width + 1)
-            if start != own and size > 0:
+            first, own = word(header, DATA), word(row, width + 2)
+            start, end = first + word(row, width), first + word(row, width + 1)
+            if first != own and start < end:
                 lo, hi = 0, n
                 while lo < hi:  # the first span that ends behind the start
                     middle = (lo + hi)//2
@@ -53,9 +61,9 @@ def _refresh():
                         lo = middle + 1
                     else:
                         hi = middle
-                if lo < n and word(spans, 2*lo) < start + size:
+                if lo < n and word(spans, 2*lo) < end:
                     return k
-            write(word(targets, k), 0, start)
+            write(word(targets, k), 0, first)
         return SAME
 
     return compiled("refresh", types.int64(*[types.int64]*7), refresh, nogil=False)  # 1 us: not worth a switch
@@ -86,7 +94,7 @@ class Headers:
             return
         self.dtypes = [a.dtype for a in arrays]  # kept alive: an identity means nothing without its object
         width = 3 + 2*max((a.ndim for a in arrays), default=0)
-        rows = [[*row_words(a, width), a.nbytes if a.size else 0, p] for a, p in zip(arrays, own, strict=True)]
+        rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(arrays, own, strict=True)]
         spans = sorted((address(a), address(a) + a.nbytes) for a in written if a.size)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, spans)]
         self.ids = np.zeros(len(arrays), np.int64)

@@ -10,18 +10,23 @@ SHARE = (lambda x: 0 <= x < 1, "a number in [0, 1)")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu"), SHARE),
     **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"), NOT_NEGATIVE),
+    **dict.fromkeys(("clip_norm", "clip_value"), (lambda x: x > 0, "a number above 0")),
     "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),
     "threshold": (lambda x: 4 <= x < math.inf, "a finite number, 4 or more,"),  # RAdam's root is real above 4
 }
 
 
-def check_number(name: str, value: Any, where: str) -> float:
+def check_number(name: str, value: Any, where: str, otherwise: str = " or a function of the step") -> float:
     """The value as a float; ValueError or TypeError where it is none that `name` may be."""
     allowed, needed = RANGES.get(name, FINITE)
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not allowed(float(value)):
+    try:
+        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # an int that no float can hold
+        number = math.inf
+    if not allowed(number):
         raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
-            f"{where}: {name} is {value!r}, but {needed} or a function of the step is needed. Change {name}.")
-    return float(value)
+            f"{where}: {name} is {value!r}, but {needed}{otherwise} is needed. Change {name}.")
+    return number
 
 
 def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) -> Any:

@@ -1,21 +1,23 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
+import ctypes
 import inspect
 import math
 import os
 import struct
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from . import arrays, checkpoints, norms, pool, trees
-from .binding import Binding, Bucket, Job, Tensor, tensor
+from .binding import Binding, Job, Tensor, tensor
 from .cpu import step_kernel
 from .formats import FORMATS, NAMES, Format, arithmetic
 from .groups import Group
 from .hyper import check_number
+from .pool import Plan
 from .presets import preset
 from .registry import LOOK_AHEAD, Rule
 
@@ -39,7 +41,7 @@ class Optimizer:
     ----------
     t : int
         Steps taken.
-    groups : list of mapping
+    groups : tuple of mappings
         The hyperparameters of each group; may be changed between steps.
     params
         The parameters, as they were given.
@@ -58,10 +60,12 @@ class Optimizer:
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: str | dict[str, str] | None = None,
                  threads: int | None = None, **hyper: Any):
         where = type(self).__name__
+        if not hasattr(self, "rule"):
+            raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
         self.params = params
         self.threads = check_threads(threads, where)
-        self.t = 0
+        self._t = ctypes.c_int64(0)
         self.grad_norm: float | None = None
         trees_of_groups = self._read_groups(params, given, where)
         self._tensors: list[Tensor] = []
@@ -92,10 +96,10 @@ class Optimizer:
         """Set `groups`; return the tree of each group and its path."""
         self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
         if not self._grouped:
-            self.groups = [Group(self.rule, given, where)]
+            self.groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params")]
-        self.groups = [Group(self.rule, {**given, **{k: v for k, v in g.items() if k != "params"}}, f"{where} group {k}")
-                       for k, g in enumerate(params)]
+        self.groups = tuple(Group(self.rule, {**given, **{k: v for k, v in g.items() if k != "params"}}, f"{where} group {k}")
+                            for k, g in enumerate(params))
         return [(g["params"], f"params[{k}]") for k, g in enumerate(params)]
 
     def _new_state(self, name: str, format: Format | None, t: Tensor) -> np.ndarray:
@@ -103,7 +107,7 @@ class Optimizer:
         dtype = t.array.dtype if format is t.format else format.dtype
         new = arrays.zeros_like(t.array, dtype, t.order)
         if initial := float(self.groups[t.group][self.rule.initial[name]] if name in self.rule.initial else 0.0):
-            new[...] = initial if format.value.name == format.stored.name else format.encode(np.float32(initial)).view(dtype)
+            new[...] = initial if format.value.name == format.stored.name else format.encode(np.array([initial], np.float32)).view(dtype)
         return new
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
@@ -133,43 +137,35 @@ class Optimizer:
         -----
         A KeyboardInterrupt takes effect before the step or after it: a step is done for all tiles of all tensors or for none.
         """
-        if callable(grads):
+        if callable(grads) and not self._structure.holds(grads):
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
         with self._lock:  # two threads that step one optimizer take turns
             self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite)
 
     def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: float, skip_nonfinite: bool) -> None:
-        limit = math.inf if clip_value is None else _positive(clip_value, "step: clip_value")
-        buckets = self._bind(grads)
-        factor = grad_factor if grad_factor == 1.0 else check_number("grad_factor", grad_factor, "step")
+        limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
+        held = self._bind(grads)  # arrays that a mapping makes on the fly live until the kernels are done
+        plain = type(grad_factor) is float and grad_factor == 1.0
+        factor = 1.0 if plain else check_number("grad_factor", grad_factor, "step", "")
         if clip_norm is not None or skip_nonfinite:
-            wanted = None if clip_norm is None else _positive(clip_norm, "step: clip_norm")
-            norm = abs(factor)*norms.global_norm(buckets, self.threads)
+            wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
+            norm = abs(factor)*norms.global_norm(self._binding.buckets, self.threads)
             if skip_nonfinite and not math.isfinite(norm):
                 self.grad_norm = norm
                 return
             factor *= norms.clip_factor(norm, wanted)
         else:
             norm = None
-        t = self.t + 1
-        self._fill(t, factor, limit)
-        for bucket in buckets:
-            bucket.rewind()
-        try:
-            for bucket in buckets:
-                bucket.run(bucket.kernel, self.threads)
-            self.t, self.grad_norm = t, norm
-        except BaseException:  # Ctrl-C between two kernels: finish the step; tiles that are done are not claimed again
-            for bucket in buckets:
-                bucket.run(bucket.kernel, self.threads)
-            self.t, self.grad_norm = t, norm
-            raise
+        self._fill(self.t + 1, factor, limit)
+        self.grad_norm = norm
+        self._binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
+        del held
 
-    def _bind(self, grads: Any) -> list[Bucket]:
+    def _bind(self, grads: Any) -> list:
         if grads is None:
             if self._grads is None:
                 raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
-            return self._binding.bind(self._grads[1], self._paths)
+            grads = self._grads
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
         return self._binding.bind(leaves, self._paths)
@@ -195,18 +191,28 @@ class Optimizer:
             return self._ahead.point()
 
     @property
+    def t(self) -> int:
+        return self._t.value
+
+    @t.setter
+    def t(self, steps: int) -> None:
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps < 2**62:
+            raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
+        self._t.value = int(steps)
+
+    @property
     def grads(self) -> Any:
         if self._grads is None:
             new = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in self._tensors]
-            self._grads = self._structure.build(iter(new)), new
-        return self._grads[0]
+            self._grads = self._structure.build(iter(new))
+        return self._grads
 
     @grads.setter
     def grads(self, tree: Any) -> None:
         leaves: list = []
         self._structure.collect(tree, "grads", leaves)
         self._binding.bind(leaves, self._paths)
-        self._grads = tree, leaves
+        self._grads = tree
 
     @property
     def state(self) -> dict[str, Any]:
@@ -252,20 +258,19 @@ class _Ahead:
         members: dict[str, list[int]] = {}
         for k, t in enumerate(tensors):
             members.setdefault(f"{t.format.name} {t.format.name} {arrays.format_of(opt._state['v'][k], 'state').name}", []).append(k)
-        self.jobs = []
+        jobs = []
         for formats, indices in members.items():
             columns = [[tensors[k].array for k in indices], [self.buffers[k] for k in indices], [opt._state["v"][k] for k in indices]]
             coefs = self.coefs[arithmetic(FORMATS[formats.split()[0]]).dtype]
-            self.jobs.append((Job(columns, [tensors[k].group for k in indices], coefs), step_kernel(LOOK_AHEAD.digest, formats)))
+            jobs.append((step_kernel(LOOK_AHEAD.digest, formats), Job(columns, [tensors[k].group for k in indices], coefs)))
+        self.plan = Plan(jobs)
 
     def point(self) -> Any:
         for k, group in enumerate(self.opt.groups):
             row = group.coefficients(self.opt.t + 1, 1.0, math.inf)
             for coefs in self.coefs.values():
                 coefs[k, 0] = row[self.field]
-        for job, kernel in self.jobs:
-            job.rewind()
-            job.run(kernel, self.opt.threads)
+        self.plan.run(self.opt.threads)
         return self.tree
 
 
@@ -277,19 +282,15 @@ def check_threads(threads: int | None, where: str) -> int:
     return threads
 
 
-def _positive(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not value > 0:
-        raise ValueError(f"{what} is {value!r}, but a number above 0 is needed. Leave it out to switch it off.")
-    return float(value)
-
-
 def _state_formats(state: str | dict[str, str] | None, rule: Rule, where: str) -> dict[str, Format]:
     """The storage formats asked for, by state; the others are float32, or float64 for float64 parameters."""
-    asked = dict.fromkeys(rule.state, state) if isinstance(state, str) else state or {}
+    asked = dict.fromkeys(rule.state, state) if isinstance(state, str) else {} if state is None else state
+    if not isinstance(asked, Mapping):
+        raise TypeError(f"{where}: state is {state!r}, but the name of a format, or a dict of them by state, is needed. Change state.")
     for name, format in asked.items():
         if name not in rule.state:
             raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
-        if format not in NAMES:
+        if not isinstance(format, str) or format not in NAMES:
             raise ValueError(f"{where}: state format {format!r} for {name}, but one of {', '.join(NAMES)} is needed. Change it.")
     return {name: NAMES[format] for name, format in asked.items()}
 

@@ -7,14 +7,18 @@ the pool taken and works alone; a forked child starts workers of its own. None o
 workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in
 advance, so that one held-up thread holds up the step.
 
+A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts the
+step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
+
 The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
-HELPERS how many workers may join, INSIDE how many have, TAKEN the job of the caller that owns the pool (0: nobody does).
+HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool.
 """
 import ctypes
+import logging
 import os
 import queue
+import sys
 import threading
-import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,21 +27,27 @@ from numba import types
 
 from .atomics import add, call, exchange, pause, read, write
 from .cpu import compiled
+from .memory import NEXT, word
+
+log = logging.getLogger("fastopt")
 
 GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN = range(0, 48, 8)
 MAILBOX_WORDS = 48
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
 PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
-NAP = 5e-5         # seconds of that sleep
+NAP = 50           # microseconds of that sleep
 SMALL = 65_536     # elements under which the caller works alone: waking a worker costs 3 us, and 65,536 elements of Adam take 9 us
+
+
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def _cgroup_quota() -> float:
     """How many processors the cgroup may use at a time; infinity without a limit."""
     def numbers(path):
         try:
-            return Path("/sys/fs/cgroup", path).read_text().split()
-        except OSError:
+            return Path(CGROUP, path).read_text().split()
+        except (OSError, ValueError):
             return []
     limits = numbers("cpu.max") or numbers("cpu/cpu.cfs_quota_us") + numbers("cpu/cpu.cfs_period_us")
     try:
@@ -47,7 +57,6 @@ def _cgroup_quota() -> float:
     return quota/period if quota > 0 and period > 0 else float("inf")
 
 
-@lru_cache(maxsize=1)
 def available_threads() -> int:
     """The processors this process may use: its affinity, and no more than the cgroup's quota, rounded up."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -55,30 +64,45 @@ def available_threads() -> int:
 
 
 @lru_cache(maxsize=1)
+def _usleep() -> int:
+    """The address of libc's usleep, or 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+    except (TypeError, OSError, AttributeError):  # Windows
+        return 0
+
+
+@lru_cache(maxsize=1)
 def _run():
-    """run(mailbox, function, job, helpers) -> whether all is done: post the job, work on it, close it, wait a while.
+    """run(mailbox, plan, count, helpers, small, usleep, done): every job of a plan in turn, then add 1 to the word `done`.
 
-    Called again for a job that is not done, or was interrupted, it goes on where it stood.
+    A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside.
     """
-    def run(mailbox, function, job, helpers):
-        posted = helpers > 0 and exchange(mailbox, TAKEN, 0, job)
-        if posted:
-            write(mailbox, FUNCTION, function)
-            write(mailbox, HELPERS, helpers)
-            write(mailbox, JOB, job)
-            add(mailbox, GENERATION, 1)
-        call(function, job)
-        if not posted and read(mailbox, TAKEN) != job:
-            return True
-        write(mailbox, JOB, 0)
-        for _ in range(PATIENCE):
-            if read(mailbox, INSIDE) == 0:
+    def run(mailbox, plan, count, helpers, small, usleep, done):
+        for k in range(count):
+            function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
+            write(job, NEXT, 0)  # every tile can be claimed
+            posted = helpers > 0 and elements >= small and exchange(mailbox, TAKEN, 0, 1)
+            if posted:
+                write(mailbox, FUNCTION, function)
+                write(mailbox, HELPERS, helpers)
+                write(mailbox, JOB, job)
+                add(mailbox, GENERATION, 1)
+            call(function, job)
+            if posted:
+                write(mailbox, JOB, 0)
+                patience = PATIENCE
+                while read(mailbox, INSIDE) > 0:
+                    if patience > 0 or usleep == 0:
+                        patience -= 1
+                        pause()
+                    else:
+                        call(usleep, NAP)
                 write(mailbox, TAKEN, 0)
-                return True
-            pause()
-        return False
+        if done != 0:
+            add(done, 0, 1)
 
-    return compiled("run", types.boolean(*[types.int64]*4), run)
+    return compiled("run", types.void(*[types.int64]*7), run)
 
 
 @lru_cache(maxsize=1)
@@ -111,30 +135,37 @@ class Pool:
         self.address = (self.mailbox.ctypes.data + 63)//64*64
         self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
         self.workers = 0
+        self.limit = sys.maxsize
         self.asleep: list[bool] = []
         self.bells: list[queue.SimpleQueue] = []
         self.starting = threading.Lock()
 
-    def run(self, kernel, job: int, helpers: int) -> None:
-        """Run a kernel on a job (the address of its words), with this many workers besides the caller."""
+    def run(self, plan: int, count: int, helpers: int, done: int) -> None:
+        """Run a plan (its address and length) with this many workers besides the caller."""
         if helpers > 0:
             if helpers > self.workers:
-                self._start(helpers)
+                helpers = self._start(helpers)
             for worker in range(helpers):
                 if self.asleep[worker]:
                     self.asleep[worker] = False
                     self.bells[worker].put(None)
-        while not _run()(self.address, kernel.address, job, helpers):
-            time.sleep(NAP)
+        _run()(self.address, plan, count, helpers, SMALL, _usleep(), done)
 
-    def _start(self, helpers: int) -> None:
+    def _start(self, helpers: int) -> int:
+        """Start workers until there are this many, or as many as the system lets us have; how many there are."""
         with self.starting:
             _serve()  # compiled here: a worker that compiles would hold Numba's lock
-            for worker in range(self.workers, helpers):
-                self.asleep.append(False)
-                self.bells.append(queue.SimpleQueue())
-                threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
-                self.workers = worker + 1
+            while self.workers < min(helpers, self.limit):
+                worker = self.workers
+                self.asleep[worker:], self.bells[worker:] = [False], [queue.SimpleQueue()]
+                try:
+                    threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
+                except RuntimeError as error:  # the limit of a container, or Python is shutting down
+                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker, helpers, error)
+                    self.limit = worker
+                else:
+                    self.workers = worker + 1
+            return min(helpers, self.workers)
 
     def _work(self, worker: int) -> None:
         serve, seen = _serve(), self.generation.value - 1
@@ -158,6 +189,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-def run(kernel, job: int, elements: int, threads: int) -> None:
-    """Run a kernel over this many elements on up to this many threads; alone where that is faster."""
-    POOL.run(kernel, job, 0 if elements < SMALL else threads - 1)
+class Plan:
+    """The jobs of a step, each with its kernel, to be run in turn."""
+
+    def __init__(self, jobs):
+        """`jobs` holds (kernel, job) pairs; a job has an address, elements and tiles."""
+        self.jobs = [job for _, job in jobs]  # kept alive
+        self.rows = np.array([(kernel.address, job.address, job.elements) for kernel, job in jobs], np.int64)
+        self.address = self.rows.ctypes.data
+        self.largest = max((job.elements for job in self.jobs), default=0)
+        self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
+
+    def run(self, threads: int, done: int = 0) -> None:
+        """Run them on up to this many threads, alone where that is faster. Then add 1 to the word at the address `done`."""
+        POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)

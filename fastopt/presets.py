@@ -154,7 +154,7 @@ def preset(like: str, rule_name: str) -> dict[str, Any]:
     >>> preset("keras", "adam")
     {'eps': 1e-07, 'eps_mode': 'hat', 'decay': 'decoupled'}
     """
-    if like not in PRESETS:
+    if not isinstance(like, str) or like not in PRESETS:
         raise ValueError(f"like: {like!r} was found, one of {', '.join(PRESETS)} was needed. Take one of these, or leave `like` out.")
     if rule_name not in PRESETS[like]:
         raise ValueError(f"like={like!r}: the rule {rule_name} was found, one that {like} has was needed: {', '.join(PRESETS[like])}. "

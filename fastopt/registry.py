@@ -4,7 +4,6 @@ A rule is the update of one element, ``update(c, g, p, *state) -> (p, *state)``,
 its ``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else:
 the gradient factor, the clipping by value, and both weight decays.
 """
-import hashlib
 import inspect
 import math
 import types
@@ -15,12 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 from numba.extending import register_jitable
 
+from .digests import digest
 from .hyper import check_value
 from .notation import clip
 
 COMMON = ("scale", "clip", "l2", "wd")
 DECAYS = ("coupled", "decoupled", "independent")
 OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
+RESERVED = ("params", "like", "state", "threads")  # arguments of every optimizer
 SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
 
 
@@ -64,31 +65,17 @@ def shared(hyper, factor=1.0, clip_value=math.inf):
     return (-factor if hyper["maximize"] else factor), clip_value, l2, wd
 
 
-def _code_facts(function, seen):
-    """Everything that decides what a function computes: its bytecode, constants, names, and what those name."""
-    if id(function) in seen:
-        return
-    seen.add(id(function))
-    code = function.__code__
-    yield repr((code.co_code, code.co_names, code.co_varnames))
-    for constant in code.co_consts:
-        yield repr(constant.co_code if isinstance(constant, types.CodeType) else constant)
-    closure = inspect.getclosurevars(function)
-    for name, value in sorted({**closure.globals, **closure.nonlocals}.items()):
-        value = inspect.unwrap(value) if callable(value) else value
-        if isinstance(value, types.FunctionType):
-            yield from _code_facts(value, seen)
-        elif not isinstance(value, types.ModuleType):
-            yield repr((name, value))
-
-
-def _digest(function, fields):
-    facts = "\n".join((*fields, *_code_facts(function, set())))
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
-
-
 def _identity(t, **hyper):
     return hyper
+
+
+def _try_out(body, Coefficients, slots):
+    """ValueError where the update of an element does not return as many values as a step writes."""
+    with np.errstate(all="ignore"):
+        found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
+    if not isinstance(found, tuple) or len(found) != 1 + len(slots):
+        raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
+                         f"({', '.join(('p', *slots))}{'' if slots else ','}) is needed. Return a tuple of the new parameter and states.")
 
 
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", initial: dict[str, str] | None = None,
@@ -136,6 +123,10 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k != "t"}
     if "lr" not in own_defaults:
         raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
+    taken = [name for name in own_defaults if name in SHARED or name in RESERVED]
+    if taken:
+        raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set its default "
+                         "with defaults={...}.")
 
     def decorate(body):
         slots = tuple(state.split())
@@ -151,13 +142,20 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             return body(c, g, p, *state)
 
         fields = (*COMMON, *own(1, **own_defaults))
+        repeated = [field for field in fields[len(COMMON):] if field in COMMON]
+        if repeated:
+            raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take another name.")
+        if ahead is not None and (ahead not in fields or "v" not in slots):
+            raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are needed. Rename them.")
         Coefficients = namedtuple("Coefficients", fields)
+        _try_out(body, Coefficients, slots)
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
         def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
             unknown = set(given) - set(everything)
             if unknown:
-                raise TypeError(f"{update.name}.at: unknown {', '.join(sorted(unknown))}; it has {', '.join(everything)}.")
+                raise TypeError(f"{update.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(everything)}. "
+                                "Take one of those.")
             for name, value in given.items():
                 check_value(name, value, update.options, f"{update.name}.at")
             full = {**everything, **given}
@@ -169,7 +167,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
             "state": slots, "initial": initial or {}, "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
             "own": own, "own_names": tuple(own_defaults), "at": at, "Coefficients": Coefficients, "ahead": ahead,
-            "body": body, "writes": 1 + len(slots), "prepared": True, "digest": _digest(body, fields)}
+            "body": body, "writes": 1 + len(slots), "prepared": True, "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)
@@ -186,5 +184,5 @@ def _look_ahead(c, p, out, v):
 
 register_jitable(_look_ahead)
 LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False,
-                                   digest=_digest(_look_ahead, ("ahead",)))
+                                   digest=digest(_look_ahead, "ahead"))
 RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)

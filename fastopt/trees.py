@@ -8,7 +8,10 @@ from typing import Any
 
 
 class Leaf:
-    """An array, or whatever stands in its place."""
+    """An array, or whatever stands in its place. (`holds` tells a tree that is callable from a function that makes one.)"""
+
+    def holds(self, tree: Any) -> bool:
+        return False
 
     def collect(self, tree: Any, where: str, out: list) -> None:
         out.append(tree)
@@ -27,6 +30,9 @@ class Sequence:
     def __init__(self, tree: Any, children: list):
         self.kind, self.children = type(tree), children
         self.flat = all(isinstance(c, Leaf) for c in children)
+
+    def holds(self, tree: Any) -> bool:
+        return isinstance(tree, (list, tuple))
 
     def collect(self, tree: Any, where: str, out: list) -> None:
         if not isinstance(tree, (list, tuple)):
@@ -53,6 +59,9 @@ class Dict:
         self.keys, self.children = list(tree), children
         self.flat = all(isinstance(c, Leaf) for c in children)
 
+    def holds(self, tree: Any) -> bool:
+        return isinstance(tree, Mapping)
+
     def collect(self, tree: Any, where: str, out: list) -> None:
         if not isinstance(tree, Mapping):
             raise _mismatch(where, tree, f"a dict with the keys {', '.join(map(repr, self.keys))}")
@@ -76,6 +85,9 @@ class Record:
     def __init__(self, tree: Any, children: list):
         self.kind, self.children = type(tree), children
         self.names = [f.name for f in dataclasses.fields(tree)]
+
+    def holds(self, tree: Any) -> bool:
+        return isinstance(tree, self.kind)
 
     def collect(self, tree: Any, where: str, out: list) -> None:
         if not isinstance(tree, self.kind):

@@ -1,0 +1,123 @@
+"""What a step costs beside its arithmetic: small arrays, new gradient arrays, coefficients, schedules, construction."""
+import itertools
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from fastopt import schedules
+from fastopt.optimizers import ALL
+
+from . import common
+from .shapes import GPT2
+
+SCHEDULES = {
+    "constant": schedules.constant(1e-3),
+    "cosine": schedules.cosine(1e-3, steps=10_000, warmup=500),
+    "one_cycle": schedules.one_cycle(1e-3, steps=10_000),
+}
+
+
+class Small:
+    """A step on so few elements that only the way to the kernel counts, on one thread."""
+
+    params, param_names, version = (common.RULES, [1, 8, 1_000]), ["rule", "n"], "1"
+
+    def time_step(self, rule, n):
+        """One tensor through ``opt.step(g)``."""
+        common.vector(rule, n, 1).step()
+
+
+@lru_cache(maxsize=1)
+def rotating(n: int):
+    """A step with other gradient arrays each time, and the same step from buffers that never change."""
+    case = common.warm(common.make("adam", [(n,)]*len(GPT2), 1))
+    sets = itertools.cycle([case.grads, [g.copy() for g in case.grads]])
+    own = common.make("adam", [(n,)]*len(GPT2), 1)
+    for buffer, g in zip(own.opt.grads, own.grads, strict=True):
+        buffer[...] = g
+
+    def refreshed():
+        case.opt.step(next(sets))
+
+    for _ in range(3):
+        refreshed()
+        own.opt.step()
+    return refreshed, own.opt.step
+
+
+class Addresses:
+    """148 gradients, as many as GPT-2 small has, of 1 and 1,000 elements each."""
+
+    params, param_names, version = ([1, 1_000],), ["n"], "1"
+
+    def time_step(self, n):
+        """A step that is handed new gradient arrays."""
+        rotating(n)[0]()
+
+    def time_step_from_buffers(self, n):
+        """A step from ``opt.grads``: no Python per tensor."""
+        rotating(n)[1]()
+
+    def track_refresh(self, n):
+        """What new addresses cost on top of the step from buffers."""
+        ours, theirs, _ = common.abba(*rotating(n))
+        return round((ours - theirs)*1e6, 2)
+
+    track_refresh.unit = "us"
+
+
+@lru_cache(maxsize=1)
+def group(rule: str):
+    steps = itertools.count(1)
+    found = common.make(rule, [(1,)], 1).opt.groups[0]
+    return lambda: found.coefficients(next(steps), 1.0, math.inf)
+
+
+class Coefficients:
+    """The host's part of a step."""
+
+    params, param_names, version = (common.RULES,), ["rule"], "1"
+
+    def time_coefficients(self, rule):
+        """One row of coefficients, from hyperparameters that are numbers."""
+        group(rule)()
+
+
+@lru_cache(maxsize=1)
+def schedule(name: str):
+    steps, function = itertools.count(1), SCHEDULES[name]
+    return lambda: function(next(steps))
+
+
+class Schedules:
+    """Hyperparameters that are functions of the step."""
+
+    params, param_names, version = (list(SCHEDULES),), ["schedule"], "1"
+
+    def time_evaluate(self, name):
+        """One value."""
+        schedule(name)()
+
+
+@lru_cache(maxsize=1)
+def tiny():
+    """Parameters and gradients in the structure of GPT-2 small."""
+    common.warm(common.make("adam", [(1,)], 1))
+    params = [np.ones((4,)*len(shape), np.float32) for shape in GPT2]
+    return params, [p.copy() for p in params]
+
+
+class Construction:
+    """A new optimizer for 148 tensors (tiny ones: no memory to clear)."""
+
+    version = "1"
+
+    def time_construct(self):
+        """Checks, state, tables."""
+        ALL["adam"](tiny()[0], lr=1e-3)
+
+    def time_first_step(self):
+        """The same, and the first step, which binds the gradients."""
+        params, grads = tiny()
+        ALL["adam"](params, lr=1e-3).step(grads)

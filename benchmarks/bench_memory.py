@@ -1,0 +1,79 @@
+"""Memory: what a step needs beyond its arrays, and the bytes that each format keeps and moves."""
+import tracemalloc
+
+from fastopt.cache import directory
+
+from . import common
+
+PEAK = """
+import re
+import numpy as np
+from fastopt.cache import directory
+from fastopt.optimizers import ALL
+
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+def optimizer(n):
+    rng = np.random.default_rng(0)
+    params, grads = rng.standard_normal(n, np.float32), rng.standard_normal(n, np.float32)
+    opt = ALL[%r](params, lr=1e-5)
+    for state in opt.state.values():
+        state += 0                                 # every page of the state is there
+    return lambda: opt.step(grads, **%r)
+
+optimizer(100_000)()                               # code is loaded, threads run
+step = optimizer(%d)
+open("/proc/self/clear_refs", "w").write("5")      # the high-water mark starts anew
+before = kilobytes("VmRSS")
+for _ in range(3):
+    step()
+print((kilobytes("VmHWM") - before)*1024/1e6)
+"""
+STEPS = {"plain": {}, "clip_norm": {"clip_norm": 1.0}}
+
+
+class Peak:
+    """A step's memory beyond parameters, gradients and state."""
+
+    params, param_names, version = (common.RULES, list(STEPS)), ["rule", "step"], "1"
+
+    def track_beyond_arrays(self, rule, step):
+        """Growth of the resident set over steps on 1e7 elements, in a fresh process. Linux only, NaN elsewhere."""
+        try:
+            open("/proc/self/clear_refs", "w").close()
+        except OSError:
+            return float("nan")
+        program = PEAK % (rule, STEPS[step], 1_000_000 if common.SCALE == "quick" else 10_000_000)
+        return round(float(common.fresh(program, str(directory()))), 3)
+
+    def track_python(self, rule, step):
+        """Peak of what Python and NumPy allocate during a step on 100,000 elements: a temporary array would be 400,000 bytes."""
+        case = common.vector(rule, 100_000, 1)
+        case.opt.step(case.grads, **STEPS[step])
+        tracemalloc.start()
+        try:
+            case.opt.step(case.grads, **STEPS[step])
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    track_beyond_arrays.unit, track_python.unit = "MB", "bytes"
+
+
+class Bytes:
+    """Exact numbers, from arrays of 1,000 elements."""
+
+    params, param_names, version = (common.RULES, list(common.FORMATS)), ["rule", "format"], "1"
+
+    def track_state(self, rule, format):
+        """Bytes of state per element."""
+        case = common.make(rule, [(1_000,)], 1, format)
+        return case.state_bytes/case.elements
+
+    def track_moved(self, rule, format):
+        """Bytes that a step reads and writes per element."""
+        case = common.make(rule, [(1_000,)], 1, format)
+        return case.moved_bytes/case.elements
+
+    track_state.unit = track_moved.unit = "bytes/element"

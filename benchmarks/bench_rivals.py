@@ -1,0 +1,62 @@
+"""How many times faster than others, in the same process, with the same threads, interleaved. Higher is better; NaN: not installed.
+
+On more than one thread only a quiet machine gives figures worth quoting: OpenMP's threads (torch) wait milliseconds for one whose core a
+neighbour holds.
+"""
+
+from fastopt.rivals import RIVALS, RULES
+
+from . import common
+
+MEASURED = RULES[-1:] if common.SCALE == "quick" else RULES
+TENSORS = [*common.SIZES, *common.LISTS]
+
+
+def times_faster(name: str, rule: str, tensors: int | str, threads: int) -> float:
+    case = common.tensors(rule, tensors, threads) if isinstance(tensors, str) else common.vector(rule, tensors, threads)
+    try:
+        rival = RIVALS[name](rule, common.CASES[rule], [p.copy() for p in case.opt.params], case.grads, threads)
+    except (ImportError, LookupError):
+        return float("nan")
+    for _ in range(3):
+        rival.step()
+    return round(1/common.abba(case.step, rival.step)[2], 2)
+
+
+class Rivals:
+    """``opt.step(grads)`` on one vector or on a list of tensors, float32."""
+
+    params, param_names, version, timeout = (MEASURED, TENSORS, common.THREADS), ["rule", "tensors", "threads"], "1", 600
+
+    def track_times_faster_than_numpy(self, *case):
+        """NumPy as people write it; one thread, whatever ours are."""
+        return times_faster("numpy", *case)
+
+    def track_times_faster_than_numpy_in_place(self, *case):
+        """NumPy with ``out=``; one thread, whatever ours are."""
+        return times_faster("numpy_in_place", *case)
+
+    def track_times_faster_than_numexpr(self, *case):
+        """numexpr, one expression for each array that changes."""
+        return times_faster("numexpr", *case)
+
+    def track_times_faster_than_torch_fused(self, *case):
+        """torch.optim with fused=True."""
+        return times_faster("torch_fused", *case)
+
+    def track_times_faster_than_torch_foreach(self, *case):
+        """torch.optim with foreach=True."""
+        return times_faster("torch_foreach", *case)
+
+    def track_times_faster_than_torch_for_loop(self, *case):
+        """torch.optim with foreach=False, its default on the CPU."""
+        return times_faster("torch_for_loop", *case)
+
+    def track_times_faster_than_optax(self, *case):
+        """optax under jax.jit with donated arguments; only with all threads, which XLA takes."""
+        return times_faster("optax", *case)
+
+
+for _name, _function in vars(Rivals).items():
+    if _name.startswith("track_"):
+        _function.unit = "x"

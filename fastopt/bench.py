@@ -1,0 +1,190 @@
+"""The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take the same step.
+
+All contenders of a rule take turns in one process (forwards, then backwards), each a step that is not counted and some that are;
+ratios are taken within a turn, so that a slow spell of a shared machine falls on both sides of them.
+"""
+import gc
+import os
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .ceiling import Traffic
+from .formats import FORMATS
+from .optimizers import ALL
+from .pool import available_threads
+from .rivals import RIVALS, STEADY, Rival
+
+CEILING, OURS = "ceiling", "fastopt"
+DEFAULT_RULES = ["momentum", "nesterov", "adam"]
+DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
+TURN = 2e-3  # seconds of counted steps in a turn, at least one step
+
+
+def vectors(n: int, format: str) -> tuple[np.ndarray, np.ndarray]:
+    """A parameter and a gradient: normal random numbers away from zero, every page touched."""
+    of, rng = FORMATS[format], np.random.default_rng(0)
+    both = []
+    for scale in (1.0, 0.01):
+        x = rng.standard_normal(n, np.float32)
+        x += np.copysign(np.float32(0.1), x)
+        x *= np.float32(scale)
+        stored = x if of.value.name == of.stored.name else of.encode(x)
+        both.append(stored.view(of.dtype) if stored.dtype.itemsize == of.itemsize else stored.astype(of.dtype))
+    return both[0], both[1]
+
+
+def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
+    """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
+    params, grads = vectors(n, format)
+    opt = ALL[rule](params, threads=threads, **STEADY[rule])
+    dtypes = [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())]
+    ceiling = Traffic(n, dtypes, threads)
+    steps: dict[str, Callable[[], Any]] = {CEILING: ceiling, OURS: lambda: opt.step(grads)}
+    missing: dict[str, str] = {}
+    for name in against:
+        if format != "f32":
+            missing[name] = "rivals are measured with float32"
+            continue
+        try:
+            rival: Rival = RIVALS[name](rule, STEADY[rule], [params], [grads], threads)
+        except (ImportError, LookupError) as error:
+            missing[name] = str(error)
+        else:
+            steps[name] = rival.step
+    return steps, missing, ceiling.moved_bytes
+
+
+def _turn(step: Callable[[], Any], calls: int) -> float:
+    step()  # wakes its threads, fills its caches
+    start = perf_counter()
+    for _ in range(calls):
+        step()
+    return (perf_counter() - start)/calls
+
+
+def interleave(steps: dict[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
+    """Seconds of a step of each, turn by turn; NaN in the turns that a slow one sat out."""
+    once = {}
+    for name, step in steps.items():
+        step()
+        once[name] = _turn(step, 1)
+    calls = {name: max(1, int(TURN/max(t, 1e-9))) for name, t in once.items()}
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    spent = dict.fromkeys(steps, 0.0)
+    share, order, end = seconds/len(steps), list(steps), perf_counter() + seconds
+    gc.collect()
+    gc.disable()
+    try:
+        while len(times[OURS]) < 3 or perf_counter() < end:
+            for name in order:
+                sits_out = spent[name] > share and np.isfinite(times[name]).sum() >= 3
+                start = perf_counter()
+                times[name].append(float("nan") if sits_out else _turn(steps[name], calls[name]))
+                spent[name] += perf_counter() - start
+            order.reverse()
+    finally:
+        gc.enable()
+    return times
+
+
+def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32", seconds: float = 4.0) -> dict:
+    """Time the steps of one rule.
+
+    Parameters
+    ----------
+    rule : str
+        A key of `fastopt.optimizers.ALL`.
+    n : int
+        Elements of the vector.
+    against : sequence of str
+        Keys of `fastopt.rivals.RIVALS`.
+    threads : int, optional
+        For all contenders that let one choose; by default all that the process may use.
+    format : str
+        Storage of parameter and gradient: f64, f32, f16 or bf16. The state is float32, float64 for f64.
+    seconds : float
+        To spend, compilation not counted.
+
+    Returns
+    -------
+    dict
+        ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and ``bytes_per_element``
+        of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the machine has), ``times_faster``
+        {rival: its time over ours}, ``rival_seconds``, ``missing`` {rival: why}, and the ``turns`` measured.
+    """
+    threads = threads or available_threads()
+    steps, missing, moved = contenders(rule, n, against, threads, format)
+    times = {name: np.array(t) for name, t in interleave(steps, seconds).items()}
+    ours = times[OURS]
+    median = float(np.median(ours))
+    ratio = {name: float(np.nanmedian(t/ours)) for name, t in times.items()}
+    return {"rule": rule, "n": n, "format": format, "threads": threads, "seconds": median, "fastest": float(ours.min()),
+            "elements_per_second": n/median, "gb_per_second": moved/median/1e9, "bytes_per_element": moved/n, "ceiling": ratio[CEILING],
+            "times_faster": {name: ratio[name] for name in against if name in ratio},
+            "rival_seconds": {name: float(np.nanmedian(times[name])) for name in (CEILING, *against) if name in times},
+            "missing": missing, "turns": len(ours)}
+
+
+def memory_needed(n: int, against: Sequence[str]) -> int:
+    """An upper estimate of the bytes that the contenders of one rule hold at a time."""
+    return 4*n*(8 + 10*len(against))
+
+
+def memory_available() -> float:
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES")*os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return float("inf")
+
+
+def _si(value: float, unit: str) -> str:
+    for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u")):
+        if value >= factor:
+            return f"{value/factor:.3g} {prefix}{unit}"
+    return f"{value/1e-9:.3g} n{unit}"
+
+
+def table(results: Sequence[dict], against: Sequence[str]) -> list[list[str]]:
+    """The figures as rows of text, the first of them the heads."""
+    head = ["rule", "step", "fastest", "elements/s", "GB/s", "of ceiling", *(f"x {name.replace('_', ' ')}" for name in against)]
+    rows = [head]
+    for r in results:
+        faster = [f"{r['times_faster'][name]:.3g}" if name in r["times_faster"] else "-" for name in against]
+        rows.append([r["rule"], _si(r["seconds"], "s"), _si(r["fastest"], "s"), f"{r['elements_per_second']/1e9:.3g}e9",
+                     f"{r['gb_per_second']:.3g}", f"{100*r['ceiling']:.0f} %", *faster])
+    return rows
+
+
+def text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
+                     for row in rows)
+
+
+def plot(results: Sequence[dict], path: str) -> None:
+    """Horizontal bars: the time of each contender over the ceiling's, one panel for each rule."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[examples]"') from None
+    names = list(dict.fromkeys(name for r in results for name in (OURS, *r["times_faster"])))
+    figure = Figure(figsize=(9, 0.6 + len(results)*(0.7 + 0.32*len(names))), layout="constrained")
+    for axes, r in zip(np.atleast_1d(figure.subplots(len(results), 1, sharex=True)), results, strict=True):
+        over = {OURS: 1/r["ceiling"], **{name: x/r["ceiling"] for name, x in r["times_faster"].items()}}
+        ordered = sorted(over, key=lambda name: over[name], reverse=True)
+        bars = axes.barh([name.replace("_", " ") for name in ordered], [over[name] for name in ordered],
+                         color=["#d1495b" if name == OURS else "#9aa5b1" for name in ordered])
+        labels = [f"{over[name]:.3g} x  ({_si(over[name]*r['ceiling']*r['seconds'], 's')})" for name in ordered]
+        axes.bar_label(bars, labels, padding=4, fontsize=8)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xlim(0.8, 2.5*max(over.values()))
+        axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {r['threads']} threads", loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left is better)")
+    figure.savefig(path, dpi=130)
+

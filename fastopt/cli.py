@@ -1,0 +1,116 @@
+"""The command ``fastopt``: ``bench`` measures steps on this machine, ``info`` says what was found on it."""
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+# Other systems' OpenMP threads would spin for milliseconds after their step and hold the cores that the next contender needs. Their
+# runtimes read this once, when they are loaded, so it is set before anything else; fastopt itself does not use OpenMP.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _choices(name: str, allowed: Sequence[str], none: bool = False):
+    def parse(value: str) -> list[str]:
+        if none and value == "none":
+            return []
+        words = [w for w in value.replace("-", "_").split(",") if w]
+        for w in words:
+            if w not in allowed:
+                raise argparse.ArgumentTypeError(f"{name} {w!r} was found, but one of {', '.join(allowed)} is needed")
+        return words
+    return parse
+
+
+def _whole(value: str) -> int:
+    try:
+        number = int(float(value))
+    except (ValueError, OverflowError):
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} was found, but a whole number, 1 or more, is needed")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    from . import bench, rivals
+    from .formats import FORMATS
+    from .optimizers import ALL
+    top = argparse.ArgumentParser(prog="fastopt", description="Fused optimizer updates at memory speed.")
+    commands = top.add_subparsers(dest="command", required=True)
+    b = commands.add_parser("bench", help="time steps on one long vector", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                            description="Time steps on one long vector, beside this machine's ceiling (a kernel that only moves the same "
+                                        "bytes) and other ways to take the same step; all take turns in one process.")
+    b.add_argument("--n", type=_whole, default=10_000_000, help="elements; 1e6 is understood")
+    b.add_argument("--rules", type=_choices("rule", list(ALL)), default=bench.DEFAULT_RULES, metavar="A,B", help=", ".join(ALL))
+    b.add_argument("--against", type=_choices("rival", list(rivals.RIVALS), none=True), default=bench.DEFAULT_RIVALS, metavar="A,B",
+                   help=f"none, or some of {', '.join(rivals.RIVALS)}; those that are not installed are left out")
+    b.add_argument("--threads", type=_whole, default=None, help="for all contenders; all that the process may use if left out")
+    b.add_argument("--format", choices=list(FORMATS), default="f32",
+                   help="storage of parameter and gradient; the state is float32 (f64: float64)")
+    b.add_argument("--seconds", type=float, default=4.0, help="to spend on each rule")
+    b.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON, to standard output without FILE")
+    b.add_argument("--plot", metavar="FILE", help="draw the figures (needs matplotlib: the extra `examples`)")
+    i = commands.add_parser("info", help="versions, processor, threads, cache")
+    i.add_argument("--json", action="store_true", help="as JSON")
+    return top
+
+
+def _bench(given: argparse.Namespace) -> int:
+    from . import bench
+    needed, available = bench.memory_needed(given.n, given.against), bench.memory_available()
+    if needed > available:
+        print(f"fastopt bench: {given.n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB are free. "
+              "Take fewer with --against, or a smaller --n.", file=sys.stderr)
+        return 2
+    results, quiet = [], given.json == "-"
+    for rule in given.rules:
+        if not quiet and sys.stderr.isatty():
+            print(f"{rule} ...", file=sys.stderr)
+        results.append(bench.measure(rule, given.n, given.against, given.threads, given.format, given.seconds))
+    if given.json:
+        data = json.dumps(results, indent=1)
+        if quiet:
+            print(data)
+        else:
+            with open(given.json, "w") as file:
+                file.write(data + "\n")
+    if given.plot:
+        bench.plot(results, given.plot)
+    if not quiet:
+        _print(results, given)
+    return 0
+
+
+def _print(results: list[dict], given: argparse.Namespace) -> None:
+    from . import bench
+    first = results[0]
+    shown = [name for name in given.against if any(name in r["times_faster"] for r in results)]
+    turns = min(r["turns"] for r in results)
+    print(f"{first['n']:,} elements, {first['format']}, {first['threads']} threads, medians of {turns} turns or more\n")
+    print(bench.text(bench.table(results, shown)))
+    print("\nstep: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only moves\n"
+          "these bytes, over the step's. x ...: how many times longer the same step takes there.")
+    for name in given.against:
+        if name not in shown:
+            print(f"{name}: not measured ({first['missing'].get(name, 'no such optimizer')})")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status. 2: the arguments do not fit."""
+    given = parser().parse_args(arguments)
+    if given.command == "info":
+        from . import info
+        facts = info.collect()
+        print(json.dumps(facts, indent=1) if given.json else info.text(facts))
+        return 0
+    try:
+        return _bench(given)
+    except (ImportError, OSError) as error:
+        print(f"fastopt {given.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
+import atexit
+import os
+import shutil
+import tempfile
+
+CACHE = tempfile.mkdtemp(prefix="fastopt-tests-")
+os.environ["FASTOPT_CACHE"] = CACHE  # before fastopt compiles anything: the user's cache is none of our business
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+
+import ml_dtypes  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+from fastopt import optimizers  # noqa: E402
+from fastopt.formats import FORMATS  # noqa: E402
+
+OPTIMIZERS = dict(optimizers.ALL)
+RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
+SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071, 131_073)
+DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
+
+OWN = {  # non-default hyperparameters of each rule; every number is new and every word taken at least once
+    "sgd": [{"lr": 0.07}],
+    "momentum": [{"momentum": 0.8, "form": "negative", "dampening": 0.1}, {"form": "outside", "first_step": "copy", "dampening": 0.3}],
+    "nesterov": [{"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"}, {"form": "negative"}],
+    "rmsprop": [{"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}],
+    "adagrad": [{"lr_decay": 0.2, "eps": 1e-3}, {"initial_accumulator_value": 0.3, "eps_root": 0.01}],
+    "adam": [{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}],
+    "adamw": [{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}],
+    "amsgrad": [{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}],
+    "nadam": [{"b1": 0.8, "b2": 0.9, "momentum_decay": 0.1}, {"schedule": "optax", "eps": 1e-3}],
+    "radam": [{"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}],
+    "lion": [{"lr": 0.01, "b1": 0.6, "b2": 0.8}],
+}
+SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
+          {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="all mixes of formats, and arrays of several gigabytes")
+
+
+@pytest.fixture
+def full(request):
+    return request.config.getoption("--full")
+
+
+# Numbers
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def nasty(n, seed=0, dtype=np.float32):
+    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of both signs."""
+    tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
+    special = np.array([0, 1, tiny, 3*tiny, np.finfo(dtype).tiny, 1e-20, 1e-7, 1e19, 3e37, most, np.inf, np.nan], dtype)
+    rng = np.random.default_rng(seed)
+    word = {4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]
+    values = rng.integers(0, np.iinfo(word).max, n, word, endpoint=True).view(dtype)
+    return np.where(rng.random(n) < 0.5, values, np.copysign(rng.choice(special, n), rng.normal(size=n).astype(dtype)))
+
+
+def stored(x, format):
+    """Float numbers as an array of this format (bfloat16 as its bits)."""
+    if format in ("f16", "bf16"):
+        with np.errstate(all="ignore"):
+            return FORMATS[format].encode(np.asarray(x).astype(np.float32)).view(DTYPES[format])
+    return np.asarray(x).astype(DTYPES[format])
+
+
+def decoded(array, format):
+    """The numbers that an array of this format holds: float64 for f64, else float32."""
+    return FORMATS[format].decode(array.view(np.uint16)) if format in ("f16", "bf16") else array.copy()
+
+
+# Memory
+
+def unaligned(array, offset):
+    """A copy that starts `offset` bytes behind a multiple of 64."""
+    raw = np.empty(array.nbytes + 128, np.uint8)
+    start = -raw.ctypes.data % 64 + offset
+    copy = raw[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+# Bits
+
+def bits(array):
+    return np.ascontiguousarray(array).view({2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
+
+
+def not_a_number(array, format=None):
+    return np.isnan(decoded(array, format)) if format else np.isnan(array)
+
+
+def assert_same_bits(have, want, what="", format=None):
+    """Equal bits, and NaN at the same places (whose payload IEEE leaves open)."""
+    assert (have.dtype, have.shape) == (want.dtype, want.shape), what
+    different = (bits(have) != bits(want)) & ~(not_a_number(have, format) & not_a_number(want, format))
+    at = np.argwhere(different.reshape(have.shape)).tolist()
+    assert not at, f"{what}: {len(at)} of {have.size} differ, first at {at[0]}: {have[tuple(at[0])]!r}, but {want[tuple(at[0])]!r} is right"
+
+
+def assert_identical(have, want, what=""):
+    """Every bit, those of NaN too."""
+    assert (have.dtype, have.shape) == (want.dtype, want.shape), what
+    assert np.array_equal(bits(have), bits(want)), what
+
+
+def ulps(x, y):
+    """How many floats of their format lie between two float arrays."""
+    def ordered(a):
+        signed = bits(a).view({2: np.int16, 4: np.int32, 8: np.int64}[a.dtype.itemsize]).astype(object)
+        return np.where(signed < 0, -(signed & (2**(8*a.dtype.itemsize - 1) - 1)), signed)
+    return np.abs(ordered(x) - ordered(y)).max(initial=0)
+
+
+# Steps
+
+class Walk:
+    """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits."""
+
+    def __init__(self, name, p, formats=(), state=None, **hyper):
+        """`formats` of parameter and states (all f32 or f64 by default, after p); `p` as stored."""
+        self.rule, self.hyper = RULES[name], hyper
+        self.formats = list(formats) or ["f64" if p.dtype == np.float64 else "f32"]*(1 + len(self.rule.state))
+        self.arithmetic = np.float64 if self.formats[0] == "f64" else np.float32
+        asked = dict(zip(self.rule.state, self.formats[1:], strict=True))
+        self.opt = OPTIMIZERS[name](p, state=asked, threads=1, **hyper)
+        self.p = p
+        self.want = [a.copy() for a in self.have()]
+
+    def have(self):
+        return [self.p, *(self.opt.state[name] for name in self.rule.state)]
+
+    def reference(self, g, format, **at):
+        c = self.rule.at(self.opt.t + 1, self.arithmetic, **self.hyper, **at)
+        slots = zip([g, *self.want], [format, *self.formats], strict=True)
+        with np.errstate(all="ignore"):
+            new = self.rule(c, *(decoded(a, f).astype(self.arithmetic) for a, f in slots))
+            return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
+
+    def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):
+        """A step with `g` (or another array of the same numbers, `given`), compared."""
+        limit = np.inf if clip_value is None else clip_value
+        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor, clip_value=limit)]
+        self.opt.step(g if given is None else given, clip_value=clip_value, grad_factor=grad_factor)
+        for name, have, want, form in zip(("p", *self.rule.state), self.have(), self.want, self.formats, strict=True):
+            assert_same_bits(have, want, f"{self.rule.name}: {name} after step {self.opt.t}", form)
+        return self

@@ -1,0 +1,162 @@
+"""The benchmark suite: every benchmark runs on tiny arrays, gives sane values, and says what it measures."""
+import importlib
+import inspect
+import itertools
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastopt
+from fastopt.optimizers import ALL
+
+ROOT = Path(__file__).parents[1]
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("FASTOPT_BENCH", "quick")
+    patch.syspath_prepend(str(ROOT))
+    MODULES = [importlib.import_module(f"benchmarks.{path.stem}") for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
+    common, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "fastopt.rivals", "fastopt.ceiling"))
+
+CLASSES = [c for module in MODULES for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+BENCHMARKS = [(c, name) for c in CLASSES for name in dir(c) if name.startswith(("time_", "track_"))]
+PROCESSES = {"Import", "Compile", "FirstStep", "Peak"}  # a process for each case: one case is enough
+SIGNED = {"track_refresh", "track_beyond_arrays"}       # differences, which may be zero or fall below it
+
+
+def cases(benchmark):
+    """Every value of every parameter at least once, not their product."""
+    params = benchmark.params if hasattr(benchmark, "params") else ()
+    longest = 1 if benchmark.__name__ in PROCESSES else max(map(len, params), default=1)
+    return list(itertools.islice(zip(*map(itertools.cycle, params), strict=False), longest)) if params else [()]
+
+
+def ids(value):
+    return value.__module__.split(".")[-1] + "." + value.__name__ if inspect.isclass(value) else value
+
+
+@pytest.mark.parametrize(("benchmark", "name"), BENCHMARKS, ids=ids)
+def test_runs(benchmark, name):
+    for case in cases(benchmark):
+        found = getattr(benchmark(), name)(*case)
+        if name.startswith("time_"):
+            assert found is None
+            continue
+        for x in found["samples"] if isinstance(found, dict) else [found]:
+            if "times_faster_than" in name and math.isnan(x):  # not installed, or cannot run with so many threads
+                continue
+            assert math.isfinite(x), (name, case, x)
+            assert x > 0 or name in SIGNED or (name, case[0]) == ("track_state", "sgd"), (name, case, x)
+
+
+@pytest.mark.parametrize(("benchmark", "name"), BENCHMARKS, ids=ids)
+def test_says_what_it_measures(benchmark, name):
+    function = getattr(benchmark, name)
+    assert benchmark.version
+    assert benchmark.__doc__
+    assert function.__doc__
+    assert name.startswith("time_") or function.unit
+    assert not hasattr(benchmark, "setup"), "asv_runner reruns setup before every timed call; use a cached factory"
+    assert len(getattr(benchmark, "param_names", ())) == len(getattr(benchmark, "params", ()))
+
+
+def test_every_rule_is_measured():
+    assert set(common.CASES) == set(ALL)
+    measured = {rule for c in CLASSES if c.__name__ == "Step" for rule in c.params[0]}
+    assert measured == set(ALL)
+
+
+def test_a_rule_without_a_case_is_an_import_error():
+    code = "from fastopt import optimizers\noptimizers.ALL['new'] = optimizers.SGD\nimport benchmarks.common"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert "ImportError: benchmarks: no case for ['new'], no rule for []. Edit CASES." in done.stderr
+
+
+@pytest.mark.parametrize(("name", "tensors", "elements"),
+                         [("200 x 1,000", 200, 200_000), ("ResNet-50", 161, 25_557_032), ("GPT-2 small", 148, 124_439_808)])
+def test_shape_lists(name, tensors, elements):
+    of = common.SHAPES[name]
+    assert (len(of), sum(map(math.prod, of))) == (tensors, elements)
+
+
+MOVED = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "lion": 20,
+         "adam": 28, "adamw": 28, "nadam": 28, "radam": 28, "amsgrad": 36}
+
+
+@pytest.mark.parametrize("rule", ALL)
+def test_bytes_per_element(rule):
+    case = common.make(rule, [(8, 3), (5,)], 1)
+    assert case.elements == 29
+    assert case.moved_bytes == 29*MOVED[rule]
+
+
+@pytest.mark.parametrize(("rule", "format", "expected"), [("adam", "f64", 56), ("adam", "f16", 22), ("adam", "bf16", 22),
+                                                          ("adam", "f32, bf16 state", 20), ("adam", "bf16, bf16 state", 14)])
+def test_bytes_per_element_of_formats(rule, format, expected):
+    case = common.make(rule, [(100,)], 1, format)
+    assert case.moved_bytes == 100*expected
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtypes", [["f4"]*2, ["f4"]*3, ["u2", "u2", "f4", "f4"], ["f8"]*5], ids=str)
+def test_the_ceiling_moves_every_byte(dtypes, threads):
+    """Parameter and states change in every element, the gradient in none."""
+    moved = traffic.Traffic(200_003, list(map(np.dtype, dtypes)), threads)
+    before = [a.copy() for a in moved.arrays]
+    moved()
+    for k, (a, b) in enumerate(zip(moved.arrays, before, strict=True)):
+        bits = f"u{a.itemsize}"
+        assert np.all(a.view(bits) != b.view(bits)) == (k > 0)
+        assert np.array_equal(a.view(bits), b.view(bits)) == (k == 0)
+    assert moved.moved_bytes == 200_003*(2*sum(d.itemsize for d in map(np.dtype, dtypes)) - np.dtype(dtypes[0]).itemsize)
+
+
+@pytest.mark.filterwarnings("default")  # other people's
+@pytest.mark.parametrize("rule", rivals.RULES)
+@pytest.mark.parametrize("name", rivals.RIVALS)
+def test_rivals_take_the_same_steps(name, rule):
+    hyper = {**common.CASES[rule], "lr": 0.01}
+    params, grads = ([common.filled(shape, "f32", 1.0, seed) for shape in ((5, 7), (300,))] for seed in (1, 2))
+    own = [p.copy() for p in params]
+    opt = ALL[rule](own, threads=1, like=rivals.LIKE.get(name), **hyper)
+    try:
+        rival = rivals.RIVALS[name](rule, hyper, params, grads, rivals.available_threads())
+    except ImportError as error:
+        pytest.skip(str(error))
+    for _ in range(1 if (name, rule) == ("torch_foreach", "nesterov") else 5):  # that one changes its gradients
+        opt.step(grads)
+        rival.step()
+    for ours, theirs, start in zip(own, rival.params(), params, strict=True):
+        assert np.all(ours != start)
+        np.testing.assert_allclose(theirs, ours, rtol=2e-6, atol=2e-6)
+
+
+def test_abba_compares():
+    quick, slow, ratio = common.abba(lambda: sum(range(1_000)), lambda: sum(range(100_000)))
+    assert quick < slow
+    assert ratio < 0.5
+
+
+def test_no_element_is_zero_or_subnormal():
+    for format in common.DTYPES:
+        x = common.filled((10_000,), format, 0.01, 0)
+        value = (x.astype(np.uint32) << 16).view(np.float32) if format == "bf16" else x.astype(np.float64)
+        assert np.all(np.abs(value) > 5e-4)
+        assert np.all(np.isfinite(value))
+
+
+def test_asv_check(tmp_path):
+    """asv itself finds the suite, imports it, and its arguments fit; in this interpreter, with no network."""
+    pytest.importorskip("asv")
+    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if git.returncode:
+        pytest.skip("asv needs a git checkout with a commit; this is an unpacked archive")
+    environment = {**os.environ, "HOME": str(tmp_path), "ASV_PYTHONPATH": str(Path(fastopt.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-m", "asv", "check", "--environment", f"existing:{sys.executable}"],
+                          cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No problems found" in done.stdout

@@ -1,0 +1,114 @@
+"""The command: figures that add up, for every rule; pictures that show something; arguments that are refused by name."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastopt import bench, cli, info
+from fastopt.optimizers import ALL
+
+BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
+         "radam": 28, "lion": 20}
+
+
+def figures(capsys, *arguments):
+    assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_rule_is_measured(capsys):
+    results = figures(capsys, "--rules", ",".join(ALL), "--against", "numpy")
+    assert [r["rule"] for r in results] == list(ALL)
+    for r in results:
+        assert r["bytes_per_element"] == BYTES[r["rule"]]
+        assert 0 < r["fastest"] <= r["seconds"] < 1
+        assert r["elements_per_second"] == pytest.approx(2000/r["seconds"])
+        assert r["gb_per_second"] == pytest.approx(BYTES[r["rule"]]*r["elements_per_second"]/1e9)
+        assert 0 < r["ceiling"] < 10
+        assert 0 < r["times_faster"]["numpy"] < 1e4
+        assert r["rival_seconds"]["numpy"] > 0
+        assert r["turns"] >= 3
+
+
+@pytest.mark.parametrize(("format", "rule", "expected"), [
+    ("f64", "adam", 56), ("bf16", "adam", 22), ("f16", "momentum", 14), ("bf16", "sgd", 6)])
+def test_bytes_follow_the_formats(capsys, format, rule, expected):
+    (r,) = figures(capsys, "--rules", rule, "--format", format)
+    assert r["bytes_per_element"] == expected
+    assert r["times_faster"] == {}
+    assert set(r["missing"]) == set(bench.DEFAULT_RIVALS)
+
+
+def test_a_rival_without_the_rule_is_said_to_be_missing(capsys):
+    (r,) = figures(capsys, "--rules", "lion", "--against", "numpy,numpy-in-place")
+    assert list(r["times_faster"]) == ["numpy"]
+    assert "lion" in r["missing"]["numpy_in_place"]
+
+
+def test_threads_are_those_asked_for(capsys):
+    assert figures(capsys, "--threads", "1", "--rules", "adam", "--against", "none")[0]["threads"] == 1
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--rules", "adem"], "'adem' was found, but one of sgd, momentum"),
+    (["--against", "tensorflow"], "'tensorflow' was found"),
+    (["--format", "f8"], "invalid choice: 'f8'"), (["--n", "0"], "'0' was found, but a whole number"), (["--threads", "x"], "'x' was found")])
+def test_bad_arguments_exit_with_2(capsys, arguments, said):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["bench", *arguments])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_too_many_elements_are_refused_before_anything_is_allocated(capsys):
+    assert cli.main(["bench", "--n", "1e14"]) == 2
+    assert "GB are free" in capsys.readouterr().err
+
+
+def test_the_table_shows_the_figures(capsys, tmp_path):
+    file = tmp_path/"figures.json"
+    assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--against", "numpy", "--rules", "adam,lion", "--json", str(file)]) == 0
+    shown, results = capsys.readouterr().out, json.loads(file.read_text())
+    for r in results:
+        row = next(line.split() for line in shown.splitlines() if line.startswith(r["rule"]))
+        assert float(row[-1]) == pytest.approx(r["times_faster"]["numpy"], rel=0.01)
+        assert f"{100*r['ceiling']:.0f}" in row
+    assert shown.splitlines()[0].startswith("2,000 elements, f32")
+
+
+def test_the_plot_is_a_picture(capsys, tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    path = tmp_path/"bench.png"
+    figures(capsys, "--rules", "adam,momentum", "--against", "numpy", "--plot", str(path))
+    pixels = image.imread(path)
+    assert min(pixels.shape[:2]) > 200
+    assert np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0).shape[0] > 20
+    red = np.abs(pixels[..., :3] - np.array([0xd1, 0x49, 0x5b])/255).max(-1) < 0.02  # our bar
+    assert red.sum() > 500
+
+
+def test_a_missing_matplotlib_names_the_extra(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    quick = ["bench", "--n", "100", "--seconds", "0.01", "--rules", "sgd", "--against", "none"]
+    assert cli.main([*quick, "--plot", str(tmp_path/"x.png")]) == 2
+    assert 'fastopt[examples]' in capsys.readouterr().err
+
+
+def test_a_slow_contender_sits_out():
+    times = bench.interleave({"ceiling": lambda: None, "fastopt": lambda: sum(range(100)), "slow": lambda: sum(range(1_000_000))}, 0.5)
+    counted = {name: int(np.isfinite(t).sum()) for name, t in times.items()}
+    assert counted["slow"] >= 3
+    assert counted["fastopt"] > counted["slow"]
+    assert len(times["slow"]) == len(times["fastopt"])
+    assert np.nanmedian(times["slow"]) > np.nanmedian(times["fastopt"])
+
+
+def test_info():
+    done = subprocess.run([sys.executable, "-m", "fastopt", "info", "--json"], capture_output=True, text=True, check=True)
+    facts = json.loads(done.stdout)
+    assert facts["versions"]["numpy"] == np.__version__
+    assert facts["threads"]["used"] >= 1
+    assert facts["cache"]["bytes"] >= facts["cache"]["kernels"]*1000
+    assert set(info.text(facts).split()) > {"versions", "processor", "threads", "cache", "cuda"}

@@ -1,0 +1,416 @@
+"""Laws that every optimizer obeys, whatever its formula: they need no reference, only the optimizer itself."""
+import itertools
+import math
+
+import numba.core.event
+import numpy as np
+import pytest
+from conftest import LARGE_LR, OPTIMIZERS, OWN, RULES, assert_identical, assert_same_bits, decoded, nasty, normal, stored
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays as drawn
+
+import fastopt
+from fastopt import cpu, norms, pool
+from fastopt.binding import Binding
+from fastopt.formats import FORMATS
+
+each_rule = pytest.mark.parametrize("name", RULES)
+each_format = pytest.mark.parametrize("format", FORMATS)
+law = settings(deadline=None, derandomize=True, database=None, max_examples=25)
+EVEN = ("v", "top")  # second moments; the velocity of momentum and Nesterov is odd
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """Small arrays go to several threads too."""
+    monkeypatch.setattr(pool, "SMALL", 1)
+
+
+def f32(*shape, seed=0):
+    return normal(seed, *shape).astype(np.float32)
+
+
+def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
+    """Step a copy of p (an array or a list of them) through gradients of its structure: the parameters, then the states."""
+    several = isinstance(p, list)
+    p = [a.copy() for a in p] if several else p.copy()
+    opt = OPTIMIZERS[name](p, threads=threads, **hyper)
+    if tile:
+        opt._binding = Binding(opt.rule, opt._tensors, opt._state, opt._coefs, tile=tile)
+    with np.errstate(all="ignore"):
+        for g in steps:
+            opt.step(g, **(how or {}))
+    trees = [p, *(opt.state[s] for s in opt.rule.state)]
+    return [a for tree in trees for a in tree] if several else trees
+
+
+def assert_all(check, have, want, what=""):
+    for a, b in zip(have, want, strict=True):
+        check(a, b, what)
+
+
+def floats(size):
+    """Any float32 at all, drawn by its bits, of an array of this size."""
+    return drawn(np.uint32, size).map(lambda bits: bits.view(np.float32))
+
+
+cuts = st.lists(st.integers(0, 23), min_size=1, max_size=5)
+
+
+# 1: one list of tensors == one concatenated tensor
+
+def split(a, sizes):
+    return [part.copy() for part in np.split(a, np.cumsum(sizes)[:-1])]
+
+
+@each_rule
+@law
+@given(data=st.data())
+def test_split_into_tensors(name, data):
+    sizes = data.draw(cuts)
+    p, g = data.draw(floats(sum(sizes))), data.draw(floats(sum(sizes)))
+    hyper = {**OWN[name][0], "weight_decay": 0.1}
+    whole = train(name, p, [g, -g, g], **hyper)
+    parts = train(name, split(p, sizes), [split(x, sizes) for x in (g, -g, g)], **hyper)
+    joined = [np.concatenate(parts[k*len(sizes):(k + 1)*len(sizes)]) for k in range(len(whole))]
+    assert_all(assert_same_bits, joined, whole, f"{sizes}")
+
+
+@each_rule
+def test_split_into_tensors_of_many_tiles(name, parallel):
+    sizes = [1, 20_000, 0, 7, 30_001, 50_000]
+    p, steps = f32(sum(sizes)), [f32(sum(sizes), seed=t) for t in (1, 2)]
+    whole = train(name, p, steps)
+    parts = train(name, split(p, sizes), [split(g, sizes) for g in steps], threads=4)
+    for k, want in enumerate(whole):
+        assert_identical(np.concatenate(parts[k*len(sizes):(k + 1)*len(sizes)]), want)
+
+
+# 2: any tile size, any number of threads, any order of tensors
+
+@each_rule
+@law
+@given(data=st.data())
+def test_any_tile_size_and_number_of_threads(name, data):
+    n = data.draw(st.integers(0, 300))
+    p, g = data.draw(floats(n)), data.draw(floats(n))
+    tile, threads = data.draw(st.integers(1, 320)), data.draw(st.integers(1, 4))
+    small, pool.SMALL = pool.SMALL, 1
+    try:
+        have = train(name, p, [g, g], tile=tile, threads=threads, weight_decay=0.1)
+    finally:
+        pool.SMALL = small
+    assert_all(assert_same_bits, have, train(name, p, [g, g], weight_decay=0.1), f"{n} elements, tiles of {tile}, {threads} threads")
+
+
+@each_rule
+@pytest.mark.parametrize("format", ["f32", "bf16"])
+def test_threads_share_tiles_without_a_trace(name, format, parallel):
+    n = 60_007
+    p, steps = stored(normal(0, n), format), [stored(normal(t, n), format) for t in (1, 2, 3)]
+    want = train(name, p, steps, how={"clip_norm": 3.0})
+    for threads, tile in itertools.product((1, 2, 3, 4), (0, 17, 1_000, 8_192)):
+        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want, f"{threads} {tile}")
+
+
+@each_rule
+@law
+@given(data=st.data())
+def test_any_order_of_tensors(name, data):
+    """Clipping by the norm included: its sum does not depend on the order either."""
+    sizes = data.draw(cuts)
+    order = data.draw(st.permutations(range(len(sizes))))
+    p, g = ([f32(n, seed=seed + k) for k, n in enumerate(sizes)] for seed in (0, 100))
+    want = train(name, p, [g, g], how={"clip_norm": 0.5})
+    have = train(name, [p[k] for k in order], [[g[k] for k in order]]*2, how={"clip_norm": 0.5})
+    for slot in range(len(want)//len(sizes)):
+        for at, k in enumerate(order):
+            assert_identical(have[slot*len(sizes) + at], want[slot*len(sizes) + k], f"{sizes} {order}")
+
+
+# 3: permuting elements commutes with the step
+
+@each_rule
+@law
+@given(data=st.data())
+def test_permuted_elements(name, data):
+    n = data.draw(st.integers(1, 70))
+    p, g, order = data.draw(floats(n)), data.draw(floats(n)), data.draw(st.permutations(range(n)))
+    order = np.array(order)
+    have = train(name, p[order], [g[order], -g[order]], weight_decay=0.1)
+    assert_all(assert_same_bits, have, [a[order] for a in train(name, p, [g, -g], weight_decay=0.1)])
+
+
+# 4: the other sign of p and g gives the other sign of the result
+
+@each_rule
+@law
+@given(data=st.data())
+def test_flipped_signs(name, data):
+    n = data.draw(st.integers(1, 70))
+    p, g = data.draw(floats(n)), data.draw(floats(n))
+    hyper = {**OWN[name][0], "weight_decay": 0.1, "decay": data.draw(st.sampled_from(["coupled", "decoupled", "independent"]))}
+    how = {"clip_value": data.draw(st.sampled_from([0.5, 1e38]))}
+    odd = [True, *(s not in EVEN or name in ("momentum", "nesterov") for s in RULES[name].state)]
+    right, left = (train(name, sign*p, [sign*g, sign*g], how=how, **hyper) for sign in (np.float32(1), np.float32(-1)))
+    for a, b, is_odd in zip(right, left, odd, strict=True):
+        np.testing.assert_array_equal(b, -a if is_odd else a)  # by value: 0 - 0 is +0 on both sides
+
+
+# 7: lr = 0 and no decay leave p as it is
+
+@each_rule
+@each_format
+def test_no_learning_rate_no_change(name, format):
+    p = stored(normal(1, 300), format)
+    have, *states = train(name, p, [stored(normal(t, 300), format) for t in range(4)], lr=0.0, weight_decay=0.0)
+    assert_identical(have, p)
+    assert all(np.any(decoded(s, "f64" if s.dtype == np.float64 else "f32")) for s in states) or name in ("momentum", "nesterov")
+
+
+@each_rule
+def test_decoupled_decay_alone_shrinks(name):
+    p = f32(300)
+    have = train(name, p, [np.zeros_like(p)], lr=0.5, weight_decay=0.25, decay="decoupled")[0]
+    assert_identical(have, p - np.float32(0.125)*p)
+
+
+# 10: save, load, continue == continue
+
+@each_rule
+@pytest.mark.parametrize("state", [None, "bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("at", [0, 1, 3])
+def test_resuming(name, state, at):
+    steps = [[f32(40, seed=t), f32(3, 5, seed=10 + t)] for t in range(6)]
+    hyper = {**OWN[name][-1], "weight_decay": 0.05, "state": state if RULES[name].state else None}
+    first = [f32(40), f32(3, 5)]
+    opt = OPTIMIZERS[name](first, **hyper)
+    for g in steps[:at]:
+        opt.step(g)
+    saved, second = opt.state_dict(), [a.copy() for a in first]
+    for g in steps[at:]:
+        opt.step(g)
+    again = OPTIMIZERS[name](second, lr=0.77, state=hyper["state"])  # the checkpoint brings the hyperparameters
+    again.load_state_dict(saved)
+    assert again.t == at
+    for g in steps[at:]:
+        again.step(g)
+    assert again.t == opt.t == 6
+    assert_all(assert_identical, second, first)
+    for s in RULES[name].state:
+        assert_all(assert_identical, again.state[s], opt.state[s], s)
+
+
+# 11: the second step keeps dtype and address, and compiles nothing
+
+def kernels_made():
+    return [f.cache_info().misses for f in (cpu.step_kernel, cpu.squares_kernel)]
+
+
+@each_rule
+@each_format
+def test_the_second_step_compiles_nothing(name, format):
+    p = stored(normal(0, 50), format)
+    opt = OPTIMIZERS[name]({"w": p})
+    opt.step({"w": p.copy()}, clip_norm=1.0)
+    before = [(a.dtype, a.shape, a.ctypes.data) for a in (p, *(opt.state[s]["w"] for s in opt.rule.state))]
+    made = kernels_made()
+    with numba.core.event.install_recorder("numba:compile") as compiled:
+        for k in range(3):
+            opt.groups[0]["lr"] = 0.1/(k + 1)
+            opt.step({"w": stored(normal(k, 50), format)}, clip_norm=1.0 + k, clip_value=0.5, grad_factor=0.5, skip_nonfinite=True)
+        other = np.ones((3, 4), p.dtype)  # another optimizer, shape and hyperparameters: the same kernel
+        OPTIMIZERS[name]([other], lr=0.3, weight_decay=0.1, maximize=True).step([other.copy()])
+    assert [(a.dtype, a.shape, a.ctypes.data) for a in (p, *(opt.state[s]["w"] for s in opt.rule.state))] == before
+    assert opt.params["w"] is p
+    assert (kernels_made(), compiled.buffer) == (made, [])
+
+
+# 12: a non-finite gradient touches no other element
+
+@each_rule
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("format", ["f32", "f16"])
+def test_a_bad_element_stays_alone(name, bad, format):
+    n = 200
+    p, steps = stored(normal(0, n), format), [normal(t, n) for t in (1, 2, 3)]
+    want = train(name, p, [stored(g, format) for g in steps], weight_decay=0.1)
+    for at in (0, 63, 100, n - 1):
+        steps[1][at], kept = bad, steps[1][at]
+        have = train(name, p, [stored(g, format) for g in steps], weight_decay=0.1)
+        steps[1][at] = kept
+        for a, b in zip(have, want, strict=True):
+            assert_identical(np.delete(a, at), np.delete(b, at))
+        assert not all(np.isfinite(a[at]) for a in have)
+
+
+# 13: parabola and Rosenbrock are solved
+
+SOLVE = {  # learning rate at first on the parabola and on Rosenbrock's valley; it falls linearly to zero
+    "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01), "adagrad": (1.0, 0.5),
+    "adam": (0.1, 0.02), "adamw": (0.1, 0.02), "amsgrad": (0.1, 0.02), "nadam": (0.1, 0.02), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3)}
+
+
+def rosenbrock(w):
+    x, y = w.tolist()
+    return np.array([2*(x - 1) - 400*x*(y - x*x), 200*(y - x*x)])
+
+
+def solve(name, w, gradient, lr, steps):
+    hyper = {"weight_decay": 0.0} if name == "adamw" else {}
+    opt = OPTIMIZERS[name](w, lr=lambda t: lr*(1 - (t - 1)/steps), **hyper)
+    for _ in range(steps):
+        opt.step(gradient)
+    return w
+
+
+@each_rule
+def test_solves_a_parabola(name):
+    low, curvature = np.linspace(-2, 2, 11), np.linspace(0.5, 4, 11)
+    w = solve(name, np.zeros(11), lambda w: curvature*(w - low), SOLVE[name][0], 1_500)
+    np.testing.assert_allclose(w, low, atol=1e-3)
+
+
+@each_rule
+def test_solves_rosenbrock(name):
+    w = solve(name, np.array([-1.2, 1.0]), rosenbrock, SOLVE[name][1], 20_000)
+    np.testing.assert_allclose(w, [1, 1], atol=0.02)
+
+
+# The global norm
+
+def exact_norm(arrays):
+    """In integers and exact sums."""
+    return math.sqrt(math.fsum(float(x)**2 for a in arrays for x in a.ravel()))
+
+
+def norm_of(gs, threads=1, factor=1.0):
+    """(opt.grad_norm, parameters) after a step that asks for the norm and does not clip."""
+    p = [np.zeros_like(g) for g in gs]
+    opt = fastopt.SGD(p, threads=threads)
+    opt.step(gs, clip_norm=1e300, grad_factor=factor)
+    return opt.grad_norm
+
+
+NORM_SIZES = ([1], [63], [64], [65], [4_095], [4_097], [100_003], [0, 3, 70_000, 1, 5_000], [300_000, 7])
+
+
+@each_format
+@pytest.mark.parametrize("sizes", NORM_SIZES, ids=str)
+def test_global_norm(format, sizes, parallel):
+    gs = [stored(normal(k, n)*10.0**(k - 1), format) for k, n in enumerate(sizes)]
+    norm = norm_of(gs)
+    assert norm == pytest.approx(exact_norm([decoded(g, format) for g in gs]), rel=1e-14)
+    assert {norm_of(gs, threads) for threads in (1, 2, 3, 4, 4, 4)} == {norm}
+    assert norm_of(gs[::-1]) == norm
+    assert norm_of(gs, factor=-0.5) == norm/2
+
+
+def test_global_norm_over_formats_together():
+    gs = [stored(normal(k, 1_000 + k), format) for k, format in enumerate((*FORMATS, *FORMATS))]
+    p = [np.zeros(g.shape, np.float32) for g in gs]
+    opt = fastopt.SGD(p)
+    opt.step(gs, clip_norm=1e9)
+    assert opt.grad_norm == pytest.approx(exact_norm([decoded(g, f) for g, f in zip(gs, (*FORMATS, *FORMATS), strict=True)]), rel=1e-14)
+
+
+@pytest.mark.parametrize(("g", "norm"), [
+    ([3, 4], 5.0), ([0, 0], 0.0), ([3e38, -3e38], 3e38*math.sqrt(2)), ([1e-45], 1.401298464324817e-45), ([np.inf, 1], math.inf),
+    ([-np.inf, 1], math.inf), ([np.nan, 1], math.nan), ([np.inf, np.nan], math.nan), ([], 0.0)])
+def test_norms_worth_knowing(g, norm):
+    np.testing.assert_allclose(norm_of([np.array(g, np.float32)]), norm, rtol=1e-7)
+
+
+def test_a_norm_beyond_float64_is_infinite():
+    assert norm_of([np.array([1e154, 1e154])]) == math.inf
+    assert norm_of([np.array([1e154]), np.array([1e154])]) == math.inf
+    assert norms.clip_factor(math.inf, 1.0) == norms.clip_factor(math.nan, 1.0) == 1.0
+
+
+@each_rule
+@each_format
+def test_clipping_by_the_norm_is_a_factor(name, format):
+    sizes = (3, 5_000, 70)
+    p, gs = ([stored(normal(seed + k, n), format) for k, n in enumerate(sizes)] for seed in (0, 50))
+    for limit, factor in ((0.5, 1.0), (2.0, 3.0), (1e6, 1.0)):
+        norm = norm_of(gs, factor=factor)
+        assert (norm > limit) == (limit < 1e6)
+        have = train(name, p, [gs], how={"clip_norm": limit, "grad_factor": factor})
+        assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": factor*(limit/norm) if norm > limit else factor}))
+
+
+@each_rule
+def test_huge_gradients_are_clipped_without_overflow(name):
+    g = np.array([1e38, -3e38, 2e38, 0], np.float32)
+    norm = exact_norm([g])
+    clipped = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"clip_norm": 1.0})
+    assert all(np.isfinite(a).all() for a in clipped)
+    assert_all(assert_identical, clipped, train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"grad_factor": norm_of([g])**-1}))
+    assert norm_of([g]) == pytest.approx(norm, rel=1e-15)
+
+
+# Skipping steps whose gradients are not finite
+
+def snapshot(opt):
+    return [a.copy() for tree in (opt.params, *(opt.state[s] for s in opt.rule.state)) for group in tree
+            for a in (group["params"] if isinstance(group, dict) else group)]
+
+
+def two_groups(name, format):
+    kinds = (format, "f32", format)
+    p = [stored(normal(k, n), kind) for k, (n, kind) in enumerate(zip((70, 5_000, 1), kinds, strict=True))]
+    return OPTIMIZERS[name]([{"params": p[:2], "lr": 0.1}, {"params": p[2:], "weight_decay": 0.1}])
+
+
+def good(opt, seed):
+    return [[stored(normal(seed + k, a.size), {2: "f16", 4: "f32", 8: "f64"}[a.itemsize]) for k, a in enumerate(g["params"])]
+            for g in opt.params]
+
+
+@each_rule
+@pytest.mark.parametrize("format", ["f64", "f16"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_gradients_leave_everything_alone(name, format, bad):
+    """On the first step and later: parameters, states and the step count keep every bit, wherever the bad element is."""
+    opt, control = two_groups(name, format), two_groups(name, format)
+    places = [(0, 0, 0), (0, 0, 69), (0, 1, 2_500), (0, 1, 4_999), (1, 0, 0)]
+    for t, (group, tensor, at) in enumerate(places):
+        before, g = snapshot(opt), good(opt, t)
+        g[group][tensor][at] = bad
+        opt.step(g, skip_nonfinite=True)
+        assert (opt.t, math.isfinite(opt.grad_norm)) == (t, False)
+        assert_all(assert_identical, snapshot(opt), before)
+        for each in (opt, control):
+            each.step(good(opt, t), **({"skip_nonfinite": True} if each is opt else {}))
+        assert opt.t == control.t == t + 1
+        assert_all(assert_identical, snapshot(opt), snapshot(control))
+    assert any((a != b).any() for a, b in zip(snapshot(opt), snapshot(two_groups(name, format)), strict=True))
+
+
+def test_without_skipping_a_bad_gradient_counts_as_a_step():
+    p = np.ones(3, np.float32)
+    opt = fastopt.SGD(p, lr=0.5)
+    opt.step(np.array([np.inf, 1, 2], np.float32), clip_norm=1.0)
+    assert (opt.t, opt.grad_norm) == (1, math.inf)
+    np.testing.assert_array_equal(p, [-np.inf, 0.5, 0])
+
+
+def test_norms_that_were_not_asked_for_are_none():
+    opt = fastopt.SGD(np.ones(3, np.float32))
+    seen = []
+    for how in ({}, {"clip_norm": 1.0}, {}, {"skip_nonfinite": True}, {"clip_norm": 0.1, "grad_factor": 3.0}):
+        opt.step(np.full(3, 2, np.float32), **how)
+        seen.append(opt.grad_norm)
+    assert seen == [None, math.sqrt(12), None, math.sqrt(12), 3*math.sqrt(12)]
+
+
+# Numbers that no law above draws
+
+@pytest.mark.parametrize("name", list(LARGE_LR))
+def test_nasty_numbers_do_not_depend_on_their_place(name):
+    """Each element alone gives what it gives among others."""
+    p, g = nasty(97, 1), nasty(97, 2)
+    whole = train(name, p, [g])
+    for i in range(len(p)):
+        assert_all(assert_same_bits, train(name, p[i:i + 1], [g[i:i + 1]]), [a[i:i + 1] for a in whole])

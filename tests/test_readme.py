@@ -1,0 +1,169 @@
+"""The README is true: its code runs and gives what it says, its table is the rules', its commands, names and links exist.
+
+Its Python blocks run from top to bottom in one namespace. A line ``expression  # -> value`` states the value's repr.
+"""
+import math
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import OPTIMIZERS
+
+import fastopt
+from fastopt import presets, schedules
+from fastopt.formats import F32
+from fastopt.pool import SMALL
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+STATED = re.compile(r"^(?P<expression>\S.*?) +# -> (?P<value>.+)$", re.MULTILINE)
+ROWS = {cells[0]: cells[1:] for line in README.splitlines()
+        if (cells := [c.strip() for c in line.strip("|").split("|")]) and re.fullmatch(r"`[A-Z]\w+`", cells[0])}
+
+
+def blocks(language):
+    return [code for kind, code in BLOCKS if kind == language]
+
+
+def test_python_blocks():
+    wrong = []
+
+    def states(value, expected):
+        if repr(value) != expected:
+            wrong.append(f"{value!r}, not {expected}")
+
+    namespace = {"states": states}
+    for code in blocks("python"):
+        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"), namespace)
+    assert not wrong
+    assert len(STATED.findall(README)) >= 5
+
+
+# The table of optimizers
+
+def test_table_has_every_optimizer_in_order_of_complexity():
+    assert list(ROWS) == [f"`{cls.__name__}`" for cls in OPTIMIZERS.values()]
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS.values(), ids=lambda cls: cls.__name__)
+def test_table_facts(cls):
+    _, lr, state, moved = ROWS[f"`{cls.__name__}`"]
+    assert float(lr) == cls.rule.defaults["lr"]
+    assert tuple(state.replace("none", "").split()) == cls.rule.state
+    assert int(moved) == (1 + 2*(1 + len(cls.rule.state)))*F32.itemsize
+
+
+def definitions(t, b1, b2, momentum_decay, **_):
+    """What the text under the table defines, as written there."""
+    def mu(t):
+        return b1*(1 - 0.96**(t*momentum_decay)/2)
+    n = 2/(1 - b2) - 1
+    rho = n - 2*t*b2**t/(1 - b2**t)
+    r = math.sqrt((rho - 4)*(rho - 2)*n/((n - 4)*(n - 2)*rho)) if rho > 5 else math.nan
+    product = math.prod(mu(i) for i in range(1, t + 1))
+    return {"c1": 1 - b1**t, "c2": 1 - b2**t, "mu1": mu(t), "mu2": mu(t + 1), "P": product, "rho": rho, "r": r}
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS.values(), ids=lambda cls: cls.__name__)
+def test_table_formula_is_what_a_step_does(cls):
+    """The code of the cell, evaluated, against ten float64 steps of the optimizer."""
+    code = "\n".join(re.findall("`(.*?)`", ROWS[f"`{cls.__name__}`"][0])).replace("^", "**")
+    defaults = {**dict.fromkeys(("b1", "b2", "momentum_decay", "lr_decay"), 0.5), **cls.rule.defaults}
+    hyper = {**{k: v for k, v in defaults.items() if isinstance(v, float)}, "lr": 0.01}
+    if "lr_decay" in cls.rule.defaults:
+        hyper["lr_decay"] = 0.3
+    given = {k: v for k, v in hyper.items() if k in cls.rule.defaults}
+    rng = np.random.default_rng(0)
+    p = rng.normal(size=5)
+    here = {"p": p.copy(), **dict.fromkeys(cls.rule.state, 0.0)}
+    opt = cls(p, **given)
+    for t in range(1, 11):
+        g = rng.normal(size=5)
+        opt.step(g)
+        words = {"sqrt": np.sqrt, "sign": np.sign, "max": np.maximum, "mu": hyper.get("momentum"), "wd": hyper["weight_decay"]}
+        exec(code, {}, here := {**here, **hyper, **definitions(t, **hyper), **words, "t": t, "g": g})
+    np.testing.assert_allclose(p, here["p"], rtol=1e-12)
+
+
+# What the text says
+
+def test_names():
+    missing = [name for name in fastopt.__all__ if f"`{name}`" not in README and f"fastopt.{name}" not in README]
+    assert not missing
+    assert not [name for name in schedules.__all__ if name not in ("Schedule", "evaluate") and f"`{name}`" not in README
+                and f"schedules.{name}`" not in README]
+    assert not [name for name in presets.PRESETS if f'| `"{name}"` |' not in README]
+    assert f"{SMALL:,}" in README
+
+
+def points(mu, lr, form, weight_decay=0.0):
+    """How far apart the look-ahead points of the two Nesterovs are, and their stored weights, after 30 steps."""
+    scale, w, stored = np.array([1.0, 10.0]), np.ones(2), np.ones(2)
+    book = fastopt.Nesterov(w, lr=lr, momentum=mu, form=form, weight_decay=weight_decay)
+    shifted = fastopt.Nesterov(stored, lr=lr, momentum=mu, form=form, weight_decay=weight_decay, shifted=True)
+    for _ in range(30):
+        book.step(lambda ahead: scale*ahead)
+        shifted.step(scale*stored)
+    assert np.abs(w - stored).max() > 1e-4
+    return np.abs(book.lookahead() - stored).max()
+
+
+@pytest.mark.parametrize("form", ["textbook", "negative", "outside"])
+def test_where_the_two_nesterovs_part(form):
+    assert points(0.9, 0.05, form) < 1e-12
+    assert points(lambda t: 0.9 - 0.5/t, 0.05, form) > 1e-4
+    assert points(0.9, 0.05, form, weight_decay=0.1) > 1e-4
+    apart = points(0.9, lambda t: 0.05/t**0.5, form)
+    assert apart > 1e-4 if form == "outside" else apart < 1e-12
+
+
+# Commands and links
+
+def test_set_up_commands():
+    assert '# main job\npython -m pip install . && fastopt bench\n' in blocks("bash")
+    assert '# tests\npython -m pip install -e ".[test,parity]" && python -m pytest\n' in blocks("bash")
+
+
+def commands():
+    return [shlex.split(command) for code in blocks("bash") for line in code.splitlines() if not line.startswith("#")
+            for command in line.split("&&")]
+
+
+def test_commands_parse():
+    """Every `fastopt ...` names a subcommand and options that it has."""
+    used = [(words[1], [w for w in words[2:] if w.startswith("--")]) for words in commands() if words[0] == "fastopt"]
+    used += [("bench", re.findall(r"`(--\w+)", README)), ("info", [])]
+    for name, options in used:
+        ran = subprocess.run([sys.executable, "-c", "from fastopt.cli import main; main()", name, "--help"], capture_output=True, text=True,
+                             check=False, cwd=ROOT)
+        assert ran.returncode == 0, ran.stderr
+        assert not [option for option in options if option not in ran.stdout]
+
+
+def test_scripts_and_extras_exist():
+    for words in commands():
+        if words[0] == "python" and words[1] != "-m":
+            assert (ROOT / words[1]).is_file(), words
+    pyproject = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = {e for found in re.findall(r"\.\[([\w,]+)\]", README) for e in found.split(",")}
+    assert extras >= {"test", "parity"}
+    assert not [e for e in extras if not re.search(rf"^{e} = \[", pyproject, re.MULTILINE)]
+
+
+def test_links():
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert not [link for link in links if ":" in link or not (ROOT / link).exists()]
+
+
+def test_place_of_the_measurements():
+    assert re.search(r"<!-- measured -->.*<!-- /measured -->", README, re.DOTALL)
+
+
+def test_length():
+    assert len(README.splitlines()) <= 330

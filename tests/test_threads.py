@@ -1,0 +1,375 @@
+"""Threads, forks and signals: the same bits as one thread alone, whatever else the process does, and a clean end."""
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_identical, normal
+
+import fastopt
+from fastopt import pool
+
+f32 = np.float32
+N = 200_003  # more than pool.SMALL: workers help
+LINUX = sys.platform.startswith("linux")
+only_linux = pytest.mark.skipif(not LINUX, reason="affinity and fork as on Linux")
+
+
+def make(seed, threads=2, n=N):
+    w = normal(seed, n).astype(f32)
+    return fastopt.Adam(w, lr=0.01, threads=threads), [normal(seed + k, n).astype(f32) for k in (100, 200)]
+
+
+def walk(opt, gradients, steps):
+    for k in range(steps):
+        opt.step(gradients[k % 2], clip_norm=1.0)
+    return opt
+
+
+def held(opt):
+    return opt.params, opt.state["m"], opt.state["v"]
+
+
+def assert_equal(opt, want):
+    assert opt.t == want.t
+    for x, y in zip(held(opt), held(want), strict=True):
+        assert_identical(x, y)
+
+
+def serial(seed, steps, n=N):
+    return walk(*make(seed, threads=1, n=n), steps)
+
+
+PRELUDE = """
+import faulthandler, os, signal, sys, threading
+import numpy as np
+import fastopt
+from fastopt import pool
+faulthandler.dump_traceback_later(100, exit=True)
+N, f32 = 200_003, np.float32
+def make(seed, threads=2, n=N):
+    rng = np.random.default_rng(seed)
+    return fastopt.Adam(rng.normal(size=n).astype(f32), lr=0.01, threads=threads), rng.normal(size=n).astype(f32)
+def walk(seed, steps, threads=2):
+    opt, g = make(seed, threads)
+    for _ in range(steps):
+        opt.step(g)
+    return opt
+def same(a, b):
+    return a.t == b.t and all(np.array_equal(x.view(np.uint32), y.view(np.uint32))
+                              for x, y in zip((a.params, *a.state.values()), (b.params, *b.state.values())))
+"""
+
+
+def python(code, timeout=120, **environment):
+    """What a fresh interpreter prints; it must end with 0 and say nothing else."""
+    root = str(Path(fastopt.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + code], capture_output=True, text=True,
+                          timeout=timeout, check=False, env={**os.environ, "PYTHONPATH": path, **environment})
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+# Threads
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_threads_that_step_their_own_optimizers(count):
+    made = [make(seed) for seed in range(count)]
+    with ThreadPoolExecutor(count) as executor:
+        list(executor.map(lambda pair: walk(*pair, 10), made))
+    for seed, (opt, _) in enumerate(made):
+        assert_equal(opt, serial(seed, 10))
+
+
+def test_threads_that_step_one_optimizer_take_turns():
+    """The order is theirs, but every step is whole: with one gradient for all, the result is that of one thread."""
+    opt, (g, _) = make(0)
+    with ThreadPoolExecutor(4) as executor:
+        list(executor.map(lambda _: opt.step(g), range(40)))
+    twin, _ = make(0, threads=1)
+    for _ in range(40):
+        twin.step(g)
+    assert_equal(opt, twin)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 10_000])
+def test_the_number_of_threads_changes_no_bit(threads):
+    assert_equal(walk(*make(1, threads), 3), serial(1, 3))
+    assert pool.POOL.workers < 100  # no more than there are tiles
+
+
+def test_small_steps_start_no_worker(monkeypatch):
+    monkeypatch.setattr(pool, "POOL", pool.Pool())
+    opt, gradients = make(0, n=pool.SMALL - 1)
+    walk(opt, gradients, 3)
+    assert pool.POOL.workers == 0
+    opt, gradients = make(0, n=pool.SMALL)
+    walk(opt, gradients, 3)
+    assert pool.POOL.workers == 1
+    assert_equal(opt, serial(0, 3, n=pool.SMALL))
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed):
+    monkeypatch.setattr(pool, "POOL", pool.Pool())
+    start, left = threading.Thread.start, [allowed]
+
+    def limited(thread):
+        left[0] -= 1
+        if left[0] < 0:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    assert_equal(walk(*make(2, threads=4), 5), serial(2, 5))
+    assert (pool.POOL.workers, left[0]) == (allowed, -1)  # asked once, not at every step
+    assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new thread. "
+                                                   "Steps use fewer threads."]
+
+
+def test_a_worker_is_used():
+    """What the caller does not claim, a worker does: with the caller's kernel held back, all tiles are done by others."""
+    opt, gradients = make(3, threads=2)
+    names = set()
+    before = {t.name for t in threading.enumerate()}
+    walk(opt, gradients, 2)
+    names = {t.name for t in threading.enumerate()}
+    assert "fastopt-0" in names | before
+    assert all(t.daemon for t in threading.enumerate() if t.name.startswith("fastopt-"))
+
+
+def test_the_gil_is_released():
+    """A step of 2e7 elements holds its thread for milliseconds; another Python thread counts on meanwhile."""
+    n = 20_000_000
+    w, g = np.zeros(n, f32), np.ones(n, f32)
+    opt = fastopt.SGD(w, threads=1)
+    opt.step(g)
+    count, stop = [0], threading.Event()
+
+    def run():
+        while not stop.is_set():
+            count[0] += 1
+
+    other = threading.Thread(target=run)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(100)  # whoever holds the GIL keeps it, unless it gives it away
+    try:
+        other.start()
+        seen = []
+        for _ in range(5):
+            before = count[0]
+            opt.step(g)
+            seen.append(count[0] - before)
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        other.join()
+    assert max(seen) > 100
+    assert opt.t == 6
+
+
+# Fork
+
+@only_linux
+def test_a_fork_after_a_parallel_step():
+    assert python("""
+import multiprocessing
+def child(seed, queue):
+    queue.put((seed, same(walk(seed, 5), walk(seed, 5, threads=1)), pool.POOL.workers))
+parent = walk(0, 5)
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+children = [context.Process(target=child, args=(k, queue)) for k in range(3)]
+for c in children: c.start()
+print(sorted(queue.get(timeout=90) for _ in children))
+for c in children: c.join(90)
+print([c.exitcode for c in children], same(parent, walk(0, 5, threads=1)))
+g = make(0)[1]
+parent.step(g)
+print(same(parent, walk(0, 6, threads=1)), pool.POOL.workers)
+""") == "[(0, True, 1), (1, True, 1), (2, True, 1)]\n[0, 0, 0] True\nTrue 1\n"
+
+
+@only_linux
+def test_forks_while_another_thread_steps():
+    """Children step optimizers of their own, and the one that the other thread was in the middle of (whatever it holds)."""
+    assert python("""
+stop = threading.Event()
+busy, g = make(9)
+def run():
+    while not stop.is_set():
+        busy.step(g)
+walk(1, 1, threads=1)
+other = threading.Thread(target=run)
+other.start()
+codes = []
+for k in range(12):
+    pid = os.fork()
+    if pid == 0:
+        ok = same(walk(k, 3), walk(k, 3, threads=1))
+        t = busy.t
+        busy.step(g)
+        os._exit(0 if ok and busy.t == t + 1 else 1)
+    codes.append(os.waitpid(pid, 0)[1])
+stop.set()
+other.join()
+print(set(codes), same(busy, walk(9, busy.t, threads=1)))
+""") == "{0} True\n"
+
+
+@only_linux
+@pytest.mark.parametrize("layer", ["workqueue", "omp", "tbb"])
+def test_beside_the_users_own_parallel_loops(layer):
+    """Under every Numba threading layer that is there: a prange before, after and during steps, threads, and a fork."""
+    out = python("""
+import numba
+@numba.njit(parallel=True, nogil=True)
+def total(x):
+    s = 0.0
+    for i in numba.prange(x.size):
+        s += x[i]
+    return s
+x = np.ones(100_000)
+try:
+    before = total(x)
+except ValueError:
+    print("absent")
+    raise SystemExit
+results = [None]*2
+def run(k):
+    results[k] = walk(k, 20)
+threads = [threading.Thread(target=run, args=(k,)) for k in range(2)]
+for t in threads: t.start()
+during = [total(x) for _ in range(20)]
+for t in threads: t.join()
+after = total(x)
+print(before, set(during), after, [same(r, walk(k, 20, threads=1)) for k, r in enumerate(results)])
+sys.stdout.flush()
+pid = os.fork()
+if pid == 0:  # the user's own prange would abort here under GNU OpenMP; ours must not
+    os._exit(0 if same(walk(5, 5), walk(5, 5, threads=1)) else 1)
+print(os.waitpid(pid, 0)[1])
+""", NUMBA_THREADING_LAYER=layer)
+    if out == "absent\n":
+        pytest.skip(f"no {layer} here")
+    assert out == "100000.0 {100000.0} 100000.0 [True, True]\n0\n"
+
+
+# Signals
+
+@pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no interval timers")
+def test_interrupts_leave_whole_steps():
+    """A storm of SIGINTs, through several kernels per step (mixed formats), norms and parallel work: after each, the arrays hold exactly
+    opt.t steps. Interrupts come while one is handled, too."""
+    out = python("""
+def start(threads):
+    rng = np.random.default_rng(0)
+    p = [rng.normal(size=100_003).astype(f32), rng.normal(size=5), rng.normal(size=70_001).astype(np.float16), rng.normal(size=90_001)]
+    return fastopt.Adam(p, lr=lambda t: 0.1/t, threads=threads), [x.astype(f32) for x in p]
+def stamp(opt):
+    return b"".join(x.tobytes() for x in (*opt.params, *opt.state["m"], *opt.state["v"]))
+opt, g = start(2)
+twin, _ = start(1)
+opt.step(g, clip_norm=1.0); twin.step(g, clip_norm=1.0)
+interrupts, wrong, busy = 0, 0, [False]
+import random
+random.seed(1)
+def strike(*_):
+    if busy[0]:
+        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*400e-6)
+        raise KeyboardInterrupt
+signal.signal(signal.SIGALRM, strike)
+while interrupts < 300:
+    try:
+        busy[0] = True
+        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*400e-6)
+        while True:
+            opt.step(g, clip_norm=1.0)
+    except KeyboardInterrupt:
+        busy[0] = False
+    interrupts += 1
+    while twin.t < opt.t:
+        twin.step(g, clip_norm=1.0)
+    wrong += stamp(opt) != stamp(twin)
+print(wrong, opt.t > 100)
+""")
+    assert out == "0 True\n"
+
+
+# How many threads
+
+@only_linux
+def test_threads_follow_the_affinity():
+    assert python("""
+all_of_them = sorted(os.sched_getaffinity(0))
+print(fastopt.SGD(np.zeros(1)).threads == pool.available_threads() <= len(all_of_them))
+os.sched_setaffinity(0, all_of_them[:1])
+print(fastopt.SGD(np.zeros(1)).threads, fastopt.SGD(np.zeros(1), threads=3).threads)
+print(same(walk(0, 5), walk(0, 5, threads=1)))  # two threads on one core
+""") == "True\n1 3\nTrue\n"
+
+
+@pytest.mark.parametrize(("files", "quota"), [
+    ({}, np.inf),
+    ({"cpu.max": "max 100000\n"}, np.inf),
+    ({"cpu.max": "150000 100000\n"}, 1.5),
+    ({"cpu.max": "50000 100000"}, 0.5),
+    ({"cpu.max": "400000 100000\n", "cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
+    ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.5),
+    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, np.inf),
+    ({"cpu/cpu.cfs_quota_us": "250000\n"}, np.inf),
+    ({"cpu.max": ""}, np.inf),
+    ({"cpu.max": "many of them"}, np.inf),
+    ({"cpu.max": "100000 0"}, np.inf),
+    ({"cpu.max": "0 100000"}, np.inf),
+    ({"cpu.max": "nan 100000"}, np.inf),
+    ({"cpu.max": b"\xff\xfe\x00"}, np.inf),
+])
+def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path, files, quota):
+    for name, content in files.items():
+        path = tmp_path/name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    monkeypatch.setattr(pool, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    assert pool._cgroup_quota() == quota
+    want = 64 if quota == np.inf else int(np.ceil(quota))
+    assert pool.available_threads() == want
+    assert fastopt.SGD(np.zeros(1)).threads == want
+    assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
+
+
+# Neighbours and ends
+
+@only_linux
+def test_a_neighbour_that_never_sleeps():
+    """Every core shared with a spinning process: slower, but right, and done."""
+    cores = sorted(os.sched_getaffinity(0))
+    spin = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
+    neighbours = [subprocess.Popen([sys.executable, "-c", spin, str(core)], stdout=subprocess.PIPE) for core in cores[-2:]]
+    try:
+        for neighbour in neighbours:
+            neighbour.stdout.readline()  # it spins
+        opt = walk(*make(4), 100)
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+            neighbour.stdout.close()
+    assert_equal(opt, serial(4, 100))
+
+
+@pytest.mark.parametrize("ending", [
+    "pass", "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(opt.step, g)",
+    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt.pool.POOL = None; del opt; gc.collect()",
+    "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(50)]); keep.start()",
+    "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])
+def test_the_interpreter_ends_cleanly(ending):
+    """With workers awake (right after a step) and asleep, with steps at exit, and with a thread that is still stepping."""
+    assert python(f"opt, g = make(0)\nfor _ in range(20): opt.step(g)\nassert pool.POOL.workers == 1\nfaulthandler.cancel_dump_traceback_later()"
+                  f"\n{ending}") == ""
