@@ -3,8 +3,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from . import common
 from fastopt.ceiling import Traffic
+
+from . import common
 
 
 @lru_cache(maxsize=1)

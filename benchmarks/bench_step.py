@@ -1,8 +1,9 @@
 """One vector: the time of a step, its bytes per second, and its time over that of a loop that moves the same bytes."""
 from functools import lru_cache
 
-from . import common
 from fastopt.ceiling import Traffic
+
+from . import common
 
 
 @lru_cache(maxsize=1)

@@ -22,7 +22,8 @@ from fastopt.rivals import STEADY as CASES
 from .shapes import GPT2, RESNET50, SMALL
 
 if set(CASES) != set(ALL):
-    raise ImportError(f"benchmarks: no case for {sorted(set(ALL) - set(CASES))}, no rule for {sorted(set(CASES) - set(ALL))}. Edit fastopt/rivals.py.")
+    raise ImportError(f"benchmarks: no case for {sorted(set(ALL) - set(CASES))}, no rule for {sorted(set(CASES) - set(ALL))}. "
+                      "Edit fastopt/rivals.py.")
 
 RULES = list(ALL)
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)

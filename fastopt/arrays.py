@@ -102,7 +102,7 @@ def check_parameter(array: np.ndarray, original: Any, where: str) -> tuple[int, 
     order = memory_order(array)
     if order is None:
         raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but memory "
-                         "without gaps is needed. Give numpy.ascontiguousarray(x), or the array that it is a part of.")
+                         "without gaps is needed. Give the array that it is a part of, or a copy (which is then what is updated).")
     return order
 
 

@@ -92,7 +92,7 @@ class KernelCache(_Cache):
     def save_overload(self, sig, data):
         payload = dumps(data._reduce())
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files are code
             handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".writing-")
             try:
                 with os.fdopen(handle, "wb") as file:

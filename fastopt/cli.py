@@ -43,9 +43,10 @@ def parser() -> argparse.ArgumentParser:
                             description="Time steps on one long vector, beside this machine's ceiling (a kernel that only moves the same "
                                         "bytes) and other ways to take the same step; all take turns in one process.")
     b.add_argument("--n", type=_whole, default=10_000_000, help="elements; 1e6 is understood")
-    b.add_argument("--rules", type=_choices("rule", list(ALL)), default=bench.DEFAULT_RULES, metavar="A,B", help=", ".join(ALL))
-    b.add_argument("--against", type=_choices("rival", list(rivals.RIVALS), none=True), default=bench.DEFAULT_RIVALS, metavar="A,B",
-                   help=f"none, or some of {', '.join(rivals.RIVALS)}; those that are not installed are left out")
+    b.add_argument("--rules", type=_choices("rule", list(ALL)), default=",".join(bench.DEFAULT_RULES), metavar="A,B",
+                   help=", ".join(ALL))
+    b.add_argument("--against", type=_choices("rival", list(rivals.RIVALS), none=True), default=",".join(bench.DEFAULT_RIVALS),
+                   metavar="A,B", help=f"none, or some of {', '.join(rivals.RIVALS)}; those that are not installed are left out")
     b.add_argument("--threads", type=_whole, default=None, help="for all contenders; all that the process may use if left out")
     b.add_argument("--format", choices=list(FORMATS), default="f32",
                    help="storage of parameter and gradient; the state is float32 (f64: float64)")

@@ -2,7 +2,7 @@
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
-from .hyper import check_number, check_value
+from .hyper import ELSEWHERE, check_number, check_value
 from .registry import Rule, shared
 
 
@@ -19,8 +19,9 @@ class Group(MutableMapping):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self.rule.defaults:
+            cure = f"Say {ELSEWHERE[name]}." if name in ELSEWHERE else "Remove it or take one of those."
             raise TypeError(f"{self.where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
-                            f"{', '.join(self.rule.defaults)}. Remove it or take one of those.")
+                            f"{', '.join(self.rule.defaults)}. {cure}")
         if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
             self._functions[name] = value
         else:

@@ -4,6 +4,10 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+ELSEWHERE = {  # what other systems call things
+    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...", "rho": "alpha=...",
+    "learning_rate": "lr=...", "epsilon": "eps=...", "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras",
+    "amsgrad": "fastopt.AMSGrad", "decoupled_weight_decay": 'decay="decoupled"'}
 FINITE = (math.isfinite, "a finite number")
 NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")
 SHARE = (lambda x: 0 <= x < 1, "a number in [0, 1)")

@@ -87,7 +87,8 @@ class Optimizer:
         self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize)
                          for dtype, a in self._coefs.items()]
         self._binding = Binding(self.rule, self._tensors, self._state, self._coefs)
-        self._grads: Any = None
+        self._grads: tuple[Any, list] | None = None
+        self._bound: list | None = None
         self._ahead: _Ahead | None = None
         self._lock = threading.Lock()
         _ALIVE.add(self)
@@ -165,7 +166,12 @@ class Optimizer:
         if grads is None:
             if self._grads is None:
                 raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
-            grads = self._grads
+            buffers = self._grads[1]
+            if self._bound is not buffers:  # else their addresses are in place: no array is looked at
+                self._binding.bind(buffers, self._paths)
+                self._bound = buffers
+            return buffers
+        self._bound = None
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
         return self._binding.bind(leaves, self._paths)
@@ -204,15 +210,16 @@ class Optimizer:
     def grads(self) -> Any:
         if self._grads is None:
             new = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in self._tensors]
-            self._grads = self._structure.build(iter(new))
-        return self._grads
+            self._grads = self._structure.build(iter(new)), new
+        return self._grads[0]
 
     @grads.setter
     def grads(self, tree: Any) -> None:
         leaves: list = []
         self._structure.collect(tree, "grads", leaves)
+        self._bound = None
         self._binding.bind(leaves, self._paths)
-        self._grads = tree
+        self._grads = tree, leaves
 
     @property
     def state(self) -> dict[str, Any]:

@@ -71,7 +71,8 @@ def nesterov(c, g, p, v):
 
     v <- mu*v + lr*g(p - mu*v);  p <- p - v
     shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
-    Both walk the same look-ahead points at constant lr and mu; they part when either changes between steps.
+    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
+    form="outside", and with any weight decay, which pulls at the stored weights of each.
     """
     v = c.mu*v + c.a*g
     p = p - (c.lr*v + c.now*g)

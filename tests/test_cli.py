@@ -54,7 +54,8 @@ def test_threads_are_those_asked_for(capsys):
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--rules", "adem"], "'adem' was found, but one of sgd, momentum"),
     (["--against", "tensorflow"], "'tensorflow' was found"),
-    (["--format", "f8"], "invalid choice: 'f8'"), (["--n", "0"], "'0' was found, but a whole number"), (["--threads", "x"], "'x' was found")])
+    (["--format", "f8"], "invalid choice: 'f8'"),
+    (["--n", "0"], "'0' was found, but a whole number"), (["--threads", "x"], "'x' was found")])
 def test_bad_arguments_exit_with_2(capsys, arguments, said):
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", *arguments])
