@@ -4,8 +4,8 @@ All contenders of a rule take turns in one process (forwards, then backwards), e
 ratios are taken within a turn, so that a slow spell of a shared machine falls on both sides of them.
 """
 import gc
-import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -134,9 +134,11 @@ def memory_needed(n: int, against: Sequence[str]) -> int:
 
 
 def memory_available() -> float:
+    """What can be allocated without swapping, in bytes: free pages alone would leave out what files are cached in."""
     try:
-        return float(os.sysconf("SC_AVPHYS_PAGES")*os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(float(line.split()[1])*1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
         return float("inf")
 
 
@@ -165,12 +167,23 @@ def text(rows: Sequence[Sequence[str]]) -> str:
                      for row in rows)
 
 
-def plot(results: Sequence[dict], path: str) -> None:
-    """Horizontal bars: the time of each contender over the ceiling's, one panel for each rule."""
+def check_picture(path: str) -> None:
+    """ImportError or OSError where `plot` could not draw into this file."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[examples]"') from None
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in kinds:
+        raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. Name a .png.")
+    if not Path(path).parent.is_dir():
+        raise OSError(f"plot: there is no folder {str(Path(path).parent)!r}. Make it, or name another file.")
+
+
+def plot(results: Sequence[dict], path: str) -> None:
+    """Horizontal bars: the time of each contender over the ceiling's, one panel for each rule."""
+    check_picture(path)
+    from matplotlib.figure import Figure
     names = list(dict.fromkeys(name for r in results for name in (OURS, *r["times_faster"])))
     figure = Figure(figsize=(9, 0.6 + len(results)*(0.7 + 0.32*len(names))), layout="constrained")
     for axes, r in zip(np.atleast_1d(figure.subplots(len(results), 1, sharex=True)), results, strict=True):

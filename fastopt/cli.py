@@ -16,6 +16,8 @@ def _choices(name: str, allowed: Sequence[str], none: bool = False):
         if none and value == "none":
             return []
         words = [w for w in value.replace("-", "_").split(",") if w]
+        if not words:
+            raise argparse.ArgumentTypeError(f"no {name} was found, but one of {', '.join(allowed)} is needed")
         for w in words:
             if w not in allowed:
                 raise argparse.ArgumentTypeError(f"{name} {w!r} was found, but one of {', '.join(allowed)} is needed")
@@ -65,6 +67,8 @@ def _bench(given: argparse.Namespace) -> int:
         print(f"fastopt bench: {given.n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB are free. "
               "Take fewer with --against, or a smaller --n.", file=sys.stderr)
         return 2
+    if given.plot:
+        bench.check_picture(given.plot)  # now, not after the measurement
     results, quiet = [], given.json == "-"
     for rule in given.rules:
         if not quiet and sys.stderr.isatty():

@@ -210,7 +210,7 @@ class Optimizer:
     def grads(self) -> Any:
         if self._grads is None:
             new = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in self._tensors]
-            self._grads = self._structure.build(iter(new)), new
+            self._grads = self._structure.build(iter(new), fixed=True), new
         return self._grads[0]
 
     @grads.setter

@@ -1,9 +1,11 @@
 """Trees of arrays: lists, tuples, named tuples, dicts and dataclasses, nested in any way, with a path for every leaf.
 
-A node knows how to collect the leaves of another tree of its structure and how to build such a tree from leaves.
+A node knows how to collect the leaves of another tree of its structure and how to build such a tree from leaves (`fixed`: with
+tuples and read-only dicts, where putting another array in would go unseen).
 """
 import dataclasses
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 
@@ -16,7 +18,7 @@ class Leaf:
     def collect(self, tree: Any, where: str, out: list) -> None:
         out.append(tree)
 
-    def build(self, leaves: Iterator) -> Any:
+    def build(self, leaves: Iterator, fixed: bool = False) -> Any:
         return next(leaves)
 
 
@@ -45,11 +47,11 @@ class Sequence:
         for k, (child, value) in enumerate(zip(self.children, tree, strict=True)):
             child.collect(value, f"{where}[{k}]", out)
 
-    def build(self, leaves: Iterator) -> Any:
-        values = [child.build(leaves) for child in self.children]
+    def build(self, leaves: Iterator, fixed: bool = False) -> Any:
+        values = [child.build(leaves, fixed) for child in self.children]
         if hasattr(self.kind, "_fields"):
             return self.kind(*values)
-        return tuple(values) if issubclass(self.kind, tuple) else values
+        return tuple(values) if fixed or issubclass(self.kind, tuple) else values
 
 
 class Dict:
@@ -75,8 +77,9 @@ class Dict:
         for key, child in zip(self.keys, self.children, strict=True):
             child.collect(tree[key], f"{where}[{key!r}]", out)
 
-    def build(self, leaves: Iterator) -> Any:
-        return {k: child.build(leaves) for k, child in zip(self.keys, self.children, strict=True)}
+    def build(self, leaves: Iterator, fixed: bool = False) -> Any:
+        values = {k: child.build(leaves, fixed) for k, child in zip(self.keys, self.children, strict=True)}
+        return MappingProxyType(values) if fixed else values
 
 
 class Record:
@@ -95,10 +98,10 @@ class Record:
         for name, child in zip(self.names, self.children, strict=True):
             child.collect(getattr(tree, name), f"{where}.{name}", out)
 
-    def build(self, leaves: Iterator) -> Any:
+    def build(self, leaves: Iterator, fixed: bool = False) -> Any:
         new = object.__new__(self.kind)
         for name, child in zip(self.names, self.children, strict=True):
-            object.__setattr__(new, name, child.build(leaves))  # frozen dataclasses too
+            object.__setattr__(new, name, child.build(leaves, fixed))  # frozen dataclasses too
         return new
 
 

@@ -73,7 +73,7 @@ def test_every_rule_is_measured():
 def test_a_rule_without_a_case_is_an_import_error():
     code = "from fastopt import optimizers\noptimizers.ALL['new'] = optimizers.SGD\nimport benchmarks.common"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert "ImportError: benchmarks: no case for ['new'], no rule for []. Edit CASES." in done.stderr
+    assert "ImportError: benchmarks: no case for ['new'], no rule for []. Edit fastopt/rivals.py." in done.stderr
 
 
 @pytest.mark.parametrize(("name", "tensors", "elements"),

@@ -53,6 +53,7 @@ def test_threads_are_those_asked_for(capsys):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--rules", "adem"], "'adem' was found, but one of sgd, momentum"),
+    (["--rules", ","], "no rule was found, but one of sgd, momentum"),
     (["--against", "tensorflow"], "'tensorflow' was found"),
     (["--format", "f8"], "invalid choice: 'f8'"),
     (["--n", "0"], "'0' was found, but a whole number"), (["--threads", "x"], "'x' was found")])
@@ -97,13 +98,25 @@ def test_a_missing_matplotlib_names_the_extra(capsys, monkeypatch, tmp_path):
     assert 'fastopt[examples]' in capsys.readouterr().err
 
 
-def test_a_slow_contender_sits_out():
-    times = bench.interleave({"ceiling": lambda: None, "fastopt": lambda: sum(range(100)), "slow": lambda: sum(range(1_000_000))}, 0.5)
+@pytest.mark.parametrize(("file", "said"), [("x.foo", "ends in one of"), ("none/x.png", "there is no folder")])
+def test_a_file_that_cannot_be_drawn_is_refused_before_the_measurement(capsys, tmp_path, monkeypatch, file, said):
+    monkeypatch.setattr(bench, "measure", None)
+    assert cli.main(["bench", "--n", "100", "--rules", "sgd", "--against", "none", "--plot", str(tmp_path/file)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_slow_contender_sits_out(monkeypatch):
+    now = [0.0]  # a clock that only the steps move
+    monkeypatch.setattr(bench, "perf_counter", lambda: now[0])
+    costs = {"ceiling": 0.01, "fastopt": 0.02, "slow": 0.1}
+    steps = {name: (lambda cost=cost: now.__setitem__(0, now[0] + cost)) for name, cost in costs.items()}
+    times = bench.interleave(steps, 1.5)
     counted = {name: int(np.isfinite(t).sum()) for name, t in times.items()}
-    assert counted["slow"] >= 3
-    assert counted["fastopt"] > counted["slow"]
-    assert len(times["slow"]) == len(times["fastopt"])
-    assert np.nanmedian(times["slow"]) > np.nanmedian(times["fastopt"])
+    assert counted["slow"] == 3
+    assert counted["fastopt"] > 10
+    assert len(times["slow"]) == len(times["fastopt"]) == len(times["ceiling"])
+    for name, cost in costs.items():
+        assert np.nanmedian(times[name]) == pytest.approx(cost)
 
 
 def test_info():

@@ -252,7 +252,7 @@ CONSTRUCTORS = {
     "masked": (lambda: fastopt.Adam(np.ma.ones(3)), TypeError, "params: a masked array, but kernels do not see masks."),
     "device": (lambda: fastopt.Adam(Device()), TypeError, "params: a Device on a CUDA device, but"),
     "strided": (lambda: fastopt.Adam(np.ones(10)[::2]), ValueError,
-                "params: strides (16,) for shape (5,) and 8-byte elements, but memory without gaps is needed. Give numpy.asc"),
+                "params: strides (16,) for shape (5,) and 8-byte elements, but memory without gaps is needed. Give the "),
     "reversed": (lambda: fastopt.Adam(np.ones(5)[::-1]), ValueError,
                  "params: strides (-8,) for shape (5,) and 8-byte elements, but memory"),
     "column": (lambda: fastopt.Adam(np.ones((5, 2))[:, :1]), ValueError, "params: strides (16, 8) for shape (5, 1)"),

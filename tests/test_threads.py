@@ -132,15 +132,13 @@ def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed
                                                    "Steps use fewer threads."]
 
 
-def test_a_worker_is_used():
-    """What the caller does not claim, a worker does: with the caller's kernel held back, all tiles are done by others."""
+def test_workers_are_daemons_by_name():
+    """It has a name that tells whose it is, and does not keep the process alive."""
     opt, gradients = make(3, threads=2)
-    names = set()
-    before = {t.name for t in threading.enumerate()}
     walk(opt, gradients, 2)
-    names = {t.name for t in threading.enumerate()}
-    assert "fastopt-0" in names | before
-    assert all(t.daemon for t in threading.enumerate() if t.name.startswith("fastopt-"))
+    workers = {t.name: t.daemon for t in threading.enumerate() if t.name.startswith("fastopt-")}
+    assert workers["fastopt-0"]
+    assert len(workers) >= pool.POOL.workers
 
 
 def test_the_gil_is_released():
@@ -157,11 +155,11 @@ def test_the_gil_is_released():
 
     other = threading.Thread(target=run)
     interval = sys.getswitchinterval()
-    sys.setswitchinterval(100)  # whoever holds the GIL keeps it, unless it gives it away
+    sys.setswitchinterval(0.3)  # whoever holds the GIL keeps it for that long, unless it gives it away
     try:
         other.start()
         seen = []
-        for _ in range(5):
+        for _ in range(2):
             before = count[0]
             opt.step(g)
             seen.append(count[0] - before)
@@ -170,7 +168,7 @@ def test_the_gil_is_released():
         stop.set()
         other.join()
     assert max(seen) > 100
-    assert opt.t == 6
+    assert opt.t == 3
 
 
 # Fork
@@ -281,13 +279,13 @@ import random
 random.seed(1)
 def strike(*_):
     if busy[0]:
-        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*400e-6)
+        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*300e-6)
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
 while interrupts < 300:
     try:
         busy[0] = True
-        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*400e-6)
+        signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*6e-3)
         while True:
             opt.step(g, clip_norm=1.0)
     except KeyboardInterrupt:
@@ -296,7 +294,7 @@ while interrupts < 300:
     while twin.t < opt.t:
         twin.step(g, clip_norm=1.0)
     wrong += stamp(opt) != stamp(twin)
-print(wrong, opt.t > 100)
+print(wrong, opt.t > 50)
 """)
     assert out == "0 True\n"
 
@@ -371,5 +369,5 @@ def test_a_neighbour_that_never_sleeps():
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])
 def test_the_interpreter_ends_cleanly(ending):
     """With workers awake (right after a step) and asleep, with steps at exit, and with a thread that is still stepping."""
-    assert python(f"opt, g = make(0)\nfor _ in range(20): opt.step(g)\nassert pool.POOL.workers == 1\nfaulthandler.cancel_dump_traceback_later()"
-                  f"\n{ending}") == ""
+    code = "opt, g = make(0)\nfor _ in range(20): opt.step(g)\nassert pool.POOL.workers == 1\nfaulthandler.cancel_dump_traceback_later()\n"
+    assert python(code + ending) == ""
