@@ -15,17 +15,20 @@ from .ceiling import Traffic
 from .formats import FORMATS
 from .optimizers import ALL
 from .pool import available_threads
-from .rivals import RIVALS, STEADY, Rival
+from .rivals import RIVALS, STEADY, Hyper, Rival
 
 CEILING, OURS = "ceiling", "fastopt"
 DEFAULT_RULES = ["momentum", "nesterov", "adam"]
 DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
 TURN = 2e-3  # seconds of counted steps in a turn, at least one step
+CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a learning rate that makes the step larger than its rounding
+# torch keeps the running product of NAdam in float32, beside float64 parameters too
+ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3, "f64": 1e-5}  # a right answer may be off by: roundings of p, and this of the longest way
 
 
-def vectors(n: int, format: str) -> tuple[np.ndarray, np.ndarray]:
+def vectors(n: int, format: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A parameter and a gradient: normal random numbers away from zero, every page touched."""
-    of, rng = FORMATS[format], np.random.default_rng(0)
+    of, rng = FORMATS[format], np.random.default_rng(seed)
     both = []
     for scale in (1.0, 0.01):
         x = rng.standard_normal(n, np.float32)
@@ -34,6 +37,33 @@ def vectors(n: int, format: str) -> tuple[np.ndarray, np.ndarray]:
         stored = x if of.value.name == of.stored.name else of.encode(x)
         both.append(stored.view(of.dtype) if stored.dtype.itemsize == of.itemsize else stored.astype(of.dtype))
     return both[0], both[1]
+
+
+def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """Where the rule goes in float64, on NumPy arrays."""
+    of, point = ALL[rule].rule, p.astype(np.float64)
+    state = [np.full_like(point, hyper[of.initial[name]] if name in of.initial else 0.0) for name in of.state]
+    for t, g in enumerate(gradients, 1):
+        point, *state = of(of.at(t, **hyper), g.astype(np.float64), point, *state)
+    return point
+
+
+def mistake(name: str, rule: str, format: str, threads: int, given: Hyper) -> str | None:
+    """How a rival goes wrong on a small vector, with another gradient at each step, or None."""
+    vector = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
+    p, gradients = vector[0][0], [g for _, g in vector]
+    rival = RIVALS[name](rule, given, [p], gradients[:1], threads)
+    wanted, start = reference(rule, RIVALS[name].hyper(rule, given), p, gradients), p.astype(np.float64)
+    for g in gradients:
+        rival.load([g])
+        rival.step()
+    found = np.asarray(rival.params()[0], np.float64)
+    allowed = ROUNDINGS*float(np.finfo(p.dtype).eps)*np.abs(start) + PART_OF_WAY[format]*np.abs(wanted - start).max()
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= allowed))
+    if not wrong.size:
+        return None
+    k = int(wrong[0])
+    return f"{wrong.size} of {CHECKED} elements are wrong after {CHECK_STEPS} steps; element {k} is {found[k]:.9g}, not {wanted[k]:.9g}"
 
 
 def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
@@ -45,10 +75,12 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: 
     steps: dict[str, Callable[[], Any]] = {CEILING: ceiling, OURS: lambda: opt.step(grads)}
     missing: dict[str, str] = {}
     for name in against:
-        if format != "f32":
-            missing[name] = "rivals are measured with float32"
+        if format not in RIVALS[name].formats:
+            missing[name] = f"measured with {' and '.join(RIVALS[name].formats)} only"
             continue
         try:
+            if wrong := mistake(name, rule, format, threads, {**STEADY[rule], "lr": CHECK_LR}):
+                raise LookupError(f"computes something else: {wrong}")
             rival: Rival = RIVALS[name](rule, STEADY[rule], [params], [grads], threads)
         except (ImportError, LookupError) as error:
             missing[name] = str(error)

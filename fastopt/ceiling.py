@@ -1,83 +1,84 @@
-"""The ceiling: a loop that moves the bytes of a step and computes next to nothing.
+"""The ceiling of this machine: a loop that moves the bytes of a step and computes next to nothing.
 
-It shares only the thread pool with the package, so that a slower schedule does not lower its own bar: gradient words are read, parameter
-and state words are read, changed by one exclusive or, and written, as unsigned integers of their size, in chunks that threads claim.
+It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format has to be
+decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar: no rule, no tiles, no
+table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split waits for the thread that a
+neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays start at different places in their
+pages, since equal ones meet in the same cache sets.
 """
+from collections.abc import Sequence
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
-from numba import carray, cfunc, types
+from llvmlite import ir
+from numba import types
 from numba.extending import intrinsic
 
-from .memory import claim, word
+from .arrays import address
+from .cpu import Kernel, kernel
+from .formats import BF16, F32, F64
+from .memory import BATCH, COUNT, JOB_WORDS, WORD, addresses, claim, slots, word
 from .pool import Plan
 
-SIZE, CHUNK, FIRST = 8, 9, 10        # words of the job; the addresses of gradient, parameter and states follow
-PAGE = 4096
-LARGEST = 131_072                    # elements of a chunk, and at least 16 chunks from 16 x 8,192 elements up: as the package's tiles
+PARTS = 8                    # contiguous parts of a thread's share
+SMALLEST, LINE = 16_384, 64  # elements of a part at least, and what they are a multiple of: a short loop is mostly its ends
+OF_SIZE = {f.itemsize: f.name for f in (BF16, F32, F64)}  # any format of that size: the bits are moved, not decoded
+PAGE, STAGGER = 4096, 17*64  # bytes; 17 cache lines
 
 
-def _pointer_to(item):
-    @intrinsic
-    def pointer(typing, address):
-        def emit(context, builder, signature, args):
-            return builder.inttoptr(args[0], context.get_value_type(types.CPointer(item)))
-        return types.CPointer(item)(types.int64), emit
-    return pointer
+@intrinsic(prefer_literal=True)
+def move(typing, formats, row, i):
+    """Read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all but the gradient's."""
+    if not isinstance(formats, types.StringLiteral):
+        return None
+    widths = [ir.IntType(8*f.itemsize) for f in slots(formats.literal_value)]
 
-
-POINTERS = {1: _pointer_to(types.uint8), 2: _pointer_to(types.uint16), 4: _pointer_to(types.uint32), 8: _pointer_to(types.uint64)}
+    def emit(context, builder, signature, args):
+        at = [builder.gep(builder.inttoptr(builder.extract_value(args[1], k), width.as_pointer()), [args[2]])
+              for k, width in enumerate(widths)]
+        g, *values = [builder.load(place, align=1) for place in at]
+        for place, x in zip(at[1:], values, strict=True):
+            builder.store(builder.add(x, g if x.type == g.type else ir.Constant(x.type, 1)), place, align=1)
+        return context.get_dummy_value()
+    return types.void(formats, row, types.int64), emit
 
 
 @cache
-def kernel(*sizes: int):
-    """Compiled for the item sizes of gradient, parameter and states; up to three states."""
-    at = [POINTERS[size] for size in sizes] + [POINTERS[1]]*(5 - len(sizes))
-    G, P, A, B, C = at
-    states = len(sizes) - 2
-
-    def move(job):
-        n, chunk = word(job, SIZE), word(job, CHUNK)
-        first = claim(job, 1)*chunk
+def ceiling_kernel(formats: str) -> Kernel:
+    """The loop for slots of these formats."""
+    def ceiling(job):
+        n, part = word(job, COUNT), word(job, BATCH)
+        row = addresses(formats, job + JOB_WORDS*WORD)
+        first = claim(job, 1)*part
         while first < n:
-            last = min(first + chunk, n)
-            g, p = carray(G(word(job, FIRST)), n)[first:last], carray(P(word(job, FIRST + 1)), n)[first:last]
-            a, b, c = (carray(A(word(job, FIRST + 2)), n)[first:last], carray(B(word(job, FIRST + 3)), n)[first:last],
-                       carray(C(word(job, FIRST + 4)), n)[first:last])
-            for i in range(len(g)):
-                p[i] ^= g[i]
-                if states > 0:
-                    a[i] ^= g[i]
-                if states > 1:
-                    b[i] ^= g[i]
-                if states > 2:
-                    c[i] ^= g[i]
-            first = claim(job, 1)*chunk
+            for i in range(first, min(first + part, n)):
+                move(formats, row, i)
+            first = claim(job, 1)*part
 
-    return SimpleNamespace(address=cfunc(types.void(types.int64))(move).address)
+    return kernel(f"ceiling {formats}", ceiling)
 
 
 def staggered(n: int, dtype: np.dtype, k: int) -> np.ndarray:
-    """Filled memory that starts 17 cache lines further into its page for each k: equal offsets would meet in the same cache sets."""
+    """Ones, every page touched, that start 17 cache lines further into a page for each k."""
     size = n*np.dtype(dtype).itemsize
     block = np.ones(size + 2*PAGE, np.uint8)
-    start = -block.ctypes.data % PAGE + 17*64*k % PAGE
+    start = -address(block) % PAGE + k*STAGGER % PAGE
     return block[start:start + size].view(dtype)
 
 
 class Traffic:
-    """Arrays of its own, of these dtypes: gradient, parameter, states."""
+    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes once."""
 
-    def __init__(self, n: int, dtypes: list[np.dtype], threads: int):
+    def __init__(self, n: int, dtypes: Sequence[np.dtype], threads: int):
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]
-        move = kernel(*(a.itemsize for a in self.arrays))
-        chunk = min(LARGEST, max(8_192, -(-n//16)))
-        self.words = np.zeros(FIRST + 5, np.int64)
-        self.words[[SIZE, CHUNK]] = n, chunk
-        self.words[FIRST:FIRST + len(dtypes)] = [a.ctypes.data for a in self.arrays]
-        job = SimpleNamespace(address=self.words.ctypes.data, elements=n, tiles=range(-(-n//chunk)))
-        self.plan, self.threads = Plan([(move, job)]), threads
+        self.kernel = ceiling_kernel(" ".join(OF_SIZE[a.itemsize] for a in self.arrays))
+        part = -(-max(SMALLEST, -(-n//(PARTS*threads)))//LINE)*LINE
+        self.tiles, self.elements, self.threads = range(-(-n//part)), n, threads
+        self.words = np.zeros(JOB_WORDS + len(self.arrays), np.int64)
+        self.words[[COUNT, BATCH]] = n, part
+        self.words[JOB_WORDS:] = [address(a) for a in self.arrays]
+        self.address = address(self.words)
+        self.plan = Plan([(self.kernel, self)])
         for _ in range(3):
             self()
 

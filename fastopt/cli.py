@@ -6,16 +6,15 @@ import sys
 from collections.abc import Sequence
 
 # Other systems' OpenMP threads would spin for milliseconds after their step and hold the cores that the next contender needs. Their
-# runtimes read this once, when they are loaded, so it is set before anything else; fastopt itself does not use OpenMP.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# runtimes read this once, when they are loaded, so `bench` sets it before anything else; fastopt itself does not use OpenMP.
+PASSIVE = {"OMP_WAIT_POLICY": "passive", "JAX_PLATFORMS": "cpu"}
 
 
 def _choices(name: str, allowed: Sequence[str], none: bool = False):
     def parse(value: str) -> list[str]:
         if none and value == "none":
             return []
-        words = [w for w in value.replace("-", "_").split(",") if w]
+        words = [w for w in value.lower().replace("-", "_").split(",") if w]
         if not words:
             raise argparse.ArgumentTypeError(f"no {name} was found, but one of {', '.join(allowed)} is needed")
         for w in words:
@@ -27,12 +26,12 @@ def _choices(name: str, allowed: Sequence[str], none: bool = False):
 
 def _whole(value: str) -> int:
     try:
-        number = int(float(value))
-    except (ValueError, OverflowError):
-        number = 0
-    if number < 1:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not (1 <= number < float("inf") and number.is_integer()):
         raise argparse.ArgumentTypeError(f"{value!r} was found, but a whole number, 1 or more, is needed")
-    return number
+    return int(number)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     b.add_argument("--threads", type=_whole, default=None, help="for all contenders; all that the process may use if left out")
     b.add_argument("--format", choices=list(FORMATS), default="f32",
                    help="storage of parameter and gradient; the state is float32 (f64: float64)")
-    b.add_argument("--seconds", type=float, default=4.0, help="to spend on each rule")
+    b.add_argument("--seconds", type=float, default=3.0, help="to spend on each rule")
     b.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON, to standard output without FILE")
     b.add_argument("--plot", metavar="FILE", help="draw the figures (needs matplotlib: the extra `examples`)")
     i = commands.add_parser("info", help="versions, processor, threads, cache")
@@ -61,7 +60,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    from . import bench
+    for name, value in PASSIVE.items():
+        os.environ.setdefault(name, value)
+    from . import bench, info
     needed, available = bench.memory_needed(given.n, given.against), bench.memory_available()
     if needed > available:
         print(f"fastopt bench: {given.n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB are free. "
@@ -75,7 +76,8 @@ def _bench(given: argparse.Namespace) -> int:
             print(f"{rule} ...", file=sys.stderr)
         results.append(bench.measure(rule, given.n, given.against, given.threads, given.format, given.seconds))
     if given.json:
-        data = json.dumps(results, indent=1)
+        facts = info.collect()
+        data = json.dumps({**{k: facts[k] for k in ("versions", "others", "processor", "threads")}, "results": results}, indent=1)
         if quiet:
             print(data)
         else:

@@ -124,7 +124,7 @@ def test_rivals_take_the_same_steps(name, rule):
     own = [p.copy() for p in params]
     opt = ALL[rule](own, threads=1, like=rivals.LIKE.get(name), **hyper)
     try:
-        rival = rivals.RIVALS[name](rule, hyper, params, grads, rivals.available_threads())
+        rival = rivals.RIVALS[name](rule, hyper, params, grads, fastopt.pool.available_threads())
     except ImportError as error:
         pytest.skip(str(error))
     for _ in range(1 if (name, rule) == ("torch_foreach", "nesterov") else 5):  # that one changes its gradients

@@ -6,8 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from fastopt import bench, cli, info
+from fastopt import bench, cli, handwritten, info, rivals
+from fastopt.ceiling import Traffic
 from fastopt.optimizers import ALL
+from fastopt.pool import available_threads
 
 BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
          "radam": 28, "lion": 20}
@@ -15,7 +17,7 @@ BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20
 
 def figures(capsys, *arguments):
     assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--json", *arguments]) == 0
-    return json.loads(capsys.readouterr().out)
+    return json.loads(capsys.readouterr().out)["results"]
 
 
 def test_every_rule_is_measured(capsys):
@@ -35,16 +37,17 @@ def test_every_rule_is_measured(capsys):
 @pytest.mark.parametrize(("format", "rule", "expected"), [
     ("f64", "adam", 56), ("bf16", "adam", 22), ("f16", "momentum", 14), ("bf16", "sgd", 6)])
 def test_bytes_follow_the_formats(capsys, format, rule, expected):
-    (r,) = figures(capsys, "--rules", rule, "--format", format)
+    rivals_here = [name for name in bench.DEFAULT_RIVALS if format not in rivals.RIVALS[name].formats]
+    (r,) = figures(capsys, "--rules", rule, "--format", format, "--against", ",".join(rivals_here))
     assert r["bytes_per_element"] == expected
     assert r["times_faster"] == {}
-    assert set(r["missing"]) == set(bench.DEFAULT_RIVALS)
+    assert set(r["missing"]) == {name for name in bench.DEFAULT_RIVALS if format not in rivals.RIVALS[name].formats}
 
 
 def test_a_rival_without_the_rule_is_said_to_be_missing(capsys):
-    (r,) = figures(capsys, "--rules", "lion", "--against", "numpy,numpy-in-place")
+    (r,) = figures(capsys, "--rules", "nadam", "--against", "numpy,numpy-in-place")
     assert list(r["times_faster"]) == ["numpy"]
-    assert "lion" in r["missing"]["numpy_in_place"]
+    assert "nadam" in r["missing"]["numpy_in_place"]
 
 
 def test_threads_are_those_asked_for(capsys):
@@ -56,7 +59,7 @@ def test_threads_are_those_asked_for(capsys):
     (["--rules", ","], "no rule was found, but one of sgd, momentum"),
     (["--against", "tensorflow"], "'tensorflow' was found"),
     (["--format", "f8"], "invalid choice: 'f8'"),
-    (["--n", "0"], "'0' was found, but a whole number"), (["--threads", "x"], "'x' was found")])
+    (["--n", "0"], "'0' was found, but a whole number"), (["--n", "1.5"], "'1.5' was found"), (["--threads", "x"], "'x' was found")])
 def test_bad_arguments_exit_with_2(capsys, arguments, said):
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", *arguments])
@@ -72,7 +75,7 @@ def test_too_many_elements_are_refused_before_anything_is_allocated(capsys):
 def test_the_table_shows_the_figures(capsys, tmp_path):
     file = tmp_path/"figures.json"
     assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--against", "numpy", "--rules", "adam,lion", "--json", str(file)]) == 0
-    shown, results = capsys.readouterr().out, json.loads(file.read_text())
+    shown, results = capsys.readouterr().out, json.loads(file.read_text())["results"]
     for r in results:
         row = next(line.split() for line in shown.splitlines() if line.startswith(r["rule"]))
         assert float(row[-1]) == pytest.approx(r["times_faster"]["numpy"], rel=0.01)
@@ -103,6 +106,34 @@ def test_a_file_that_cannot_be_drawn_is_refused_before_the_measurement(capsys, t
     monkeypatch.setattr(bench, "measure", None)
     assert cli.main(["bench", "--n", "100", "--rules", "sgd", "--against", "none", "--plot", str(tmp_path/file)]) == 2
     assert said in capsys.readouterr().err
+
+
+STEPS = [(name, rule, format) for name, system in rivals.RIVALS.items() for rule in system.rules for format in system.formats]
+
+
+@pytest.mark.filterwarnings("default")  # other people's
+@pytest.mark.parametrize(("name", "rule", "format"), STEPS)
+def test_rivals_compute_the_rule(name, rule, format):
+    try:
+        assert bench.mistake(name, rule, format, available_threads(), {"lr": 0.01}) is None
+    except ImportError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("wrong", [{"b1": 0.8}, {"b2": 0.99}, {"lr": 1.01e-2}, {"eps": 1e-4}])
+def test_a_rival_that_computes_something_else_is_not_timed(capsys, monkeypatch, wrong):
+    def off(t, g, p, m, v, **own):
+        return handwritten.adam(t, g, p, m, v, **{"lr": 1e-2, "b1": 0.9, "b2": 0.999, "eps": 1e-8, **wrong})
+    monkeypatch.setitem(rivals.RIVALS, "numpy", rivals.RIVALS["numpy"]._replace(rules={"adam": off}))
+    (r,) = figures(capsys, "--rules", "adam", "--against", "numpy")
+    assert r["times_faster"] == {}
+    assert r["missing"]["numpy"].startswith("computes something else: ")
+
+
+@pytest.mark.parametrize("dtypes", [["f4"]*2, ["f4"]*3, ["f4"]*4, ["f4"]*5, ["f8"]*4, ["u2", "u2", "f4", "f4"]], ids=str)
+def test_the_ceiling_is_vectorised(dtypes):
+    code = next(iter(Traffic(64, list(map(np.dtype, dtypes)), 1).kernel.run.inspect_asm().values()))
+    assert any(register in code for register in ("ymm", "zmm", ".4s", "z0.s"))
 
 
 def test_a_slow_contender_sits_out(monkeypatch):
