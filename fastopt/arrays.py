@@ -12,6 +12,9 @@ import numpy as np
 from .formats import BF16, F16, F32, F64, Format
 
 BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
+PAGE, LINE = 4096, 64    # bytes
+STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
+LARGE = 65_536           # bytes, from which on the start matters
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 
@@ -106,9 +109,20 @@ def check_parameter(array: np.ndarray, original: Any, where: str) -> tuple[int, 
     return order
 
 
-def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...]) -> np.ndarray:
-    """Zeros of this shape and memory order. From calloc: pages are touched by the first step, not twice."""
-    flat = np.zeros(array.size, dtype)
+def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:
+    """Zeros of this shape and memory order. From calloc: pages are touched by the first step, not twice.
+
+    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet in the same sets
+    of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05 and 1.04 with it.
+    """
+    dtype = np.dtype(dtype)
+    size = array.size*dtype.itemsize
+    if size < LARGE:
+        flat = np.zeros(array.size, dtype)
+    else:
+        block = np.zeros(size + 2*PAGE, np.uint8)
+        start = -address(block) % PAGE + (address(array)//LINE*LINE + place*STAGGER) % PAGE
+        flat = block[start:start + size].view(dtype)
     if array.size <= 1:
         return flat.reshape(array.shape)
     outer = [d for d in range(array.ndim) if array.shape[d] == 1] + list(order)

@@ -14,16 +14,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .arrays import address
+from .arrays import LINE, PAGE, STAGGER, address
 from .cpu import Kernel, kernel
 from .formats import BF16, F32, F64
 from .memory import BATCH, COUNT, JOB_WORDS, WORD, addresses, claim, slots, word
 from .pool import Plan
 
 PARTS = 8                    # contiguous parts of a thread's share
-SMALLEST, LINE = 16_384, 64  # elements of a part at least, and what they are a multiple of: a short loop is mostly its ends
+SMALLEST = 16_384            # elements of a part at least, whole lines of them: a short loop is mostly its ends
 OF_SIZE = {f.itemsize: f.name for f in (BF16, F32, F64)}  # any format of that size: the bits are moved, not decoded
-PAGE, STAGGER = 4096, 17*64  # bytes; 17 cache lines
 
 
 @intrinsic(prefer_literal=True)

@@ -106,7 +106,7 @@ class Optimizer:
     def _new_state(self, name: str, format: Format | None, t: Tensor) -> np.ndarray:
         format = format or arithmetic(t.format)
         dtype = t.array.dtype if format is t.format else format.dtype
-        new = arrays.zeros_like(t.array, dtype, t.order)
+        new = arrays.zeros_like(t.array, dtype, t.order, 1 + self.rule.state.index(name))
         if initial := float(self.groups[t.group][self.rule.initial[name]] if name in self.rule.initial else 0.0):
             new[...] = initial if format.value.name == format.stored.name else format.encode(np.array([initial], np.float32)).view(dtype)
         return new
@@ -209,7 +209,8 @@ class Optimizer:
     @property
     def grads(self) -> Any:
         if self._grads is None:
-            new = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in self._tensors]
+            place = 1 + len(self.rule.state)
+            new = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self._tensors]
             self._grads = self._structure.build(iter(new), fixed=True), new
         return self._grads[0]
 
@@ -259,7 +260,8 @@ class _Ahead:
         self.opt = opt
         tensors = opt._tensors
         self.field = opt.rule.fields.index(str(opt.rule.ahead))
-        self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order) for t in tensors]
+        place = 2 + len(opt.rule.state)
+        self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in tensors]
         self.tree = opt._structure.build(iter(self.buffers))
         self.coefs = {dtype: np.zeros((len(opt.groups), 1), dtype) for dtype in opt._coefs}
         members: dict[str, list[int]] = {}

@@ -1,4 +1,6 @@
 """The optimizers by name: each is made from its rule; none inherits from another. `optimizers.pyi` shows editors the same."""
+from textwrap import fill
+
 from . import rules
 from .optimizer import optimizer, signature
 from .registry import Rule
@@ -46,7 +48,9 @@ def _type_of(rule: Rule, name: str) -> str:
 def document(rule: Rule) -> str:
     """A rule's docstring, followed by its parameters: hyperparameters are numbers or functions of the step t = 1, 2, ..."""
     doc = (rule.__doc__ or "").rstrip()
-    own = "\n".join(f"    {name} : {_type_of(rule, name)}, default {default!r}\n        {HYPERPARAMETERS[name]}"
+    indent = " "*8
+    own = "\n".join(f"    {name} : {_type_of(rule, name)}, default {default!r}\n"
+                    + fill(HYPERPARAMETERS[name], 120, initial_indent=indent, subsequent_indent=indent)
                     for name, default in rule.defaults.items())
     return f"""{doc}
 

@@ -1,0 +1,603 @@
+"""Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end='')" > fastopt/optimizers.pyi"""
+from collections.abc import Callable
+from typing import Any, Literal
+
+from .optimizer import Optimizer
+from .registry import Rule
+
+Hyper = float | Callable[[int], float]
+
+class SGD(Optimizer):
+    """Gradient descent: the step is the gradient times the learning rate.
+
+    p <- p - lr*g
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class Momentum(Optimizer):
+    """Momentum (Polyak 1964): a velocity that holds the learning rate.
+
+    v <- mu*v + lr*g;  p <- p - v
+    form="negative": v <- mu*v - lr*g;  p <- p + v      form="outside": v <- mu*v + (1-d)*g;  p <- p - lr*v
+    The forms walk the same points while lr is constant; under a schedule "outside" applies today's lr to old gradients.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    dampening : float or callable, default 0.0
+        d: the gradient enters the velocity times 1 - d, in [0, 1].
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    first_step : {'zero', 'copy'}, default 'zero'
+        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        momentum: Hyper = 0.9,
+        dampening: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        first_step: Literal['zero', 'copy'] = 'zero',
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class Nesterov(Optimizer):
+    """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
+
+    v <- mu*v + lr*g(p - mu*v);  p <- p - v
+    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
+    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
+    form="outside", and with any weight decay, which pulls at the stored weights of each.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    dampening : float or callable, default 0.0
+        d: the gradient enters the velocity times 1 - d, in [0, 1].
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    first_step : {'zero', 'copy'}, default 'zero'
+        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+    shifted : {False, True}, default False
+        True: the stored parameters are the look-ahead point (torch, Keras); gradients are then taken at them.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        momentum: Hyper = 0.9,
+        dampening: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        first_step: Literal['zero', 'copy'] = 'zero',
+        shifted: bool = False,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class RMSProp(Optimizer):
+    """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
+
+    v <- alpha*v + (1-alpha)*g^2;  p <- p - lr*g / (sqrt(v + eps_root) + eps)
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.01
+        Learning rate.
+    alpha : float or callable, default 0.99
+        The share of the squared average that a step keeps, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        alpha: Hyper = 0.99,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class AdaGrad(Optimizer):
+    """AdaGrad (Duchi, Hazan and Singer 2011): the gradient over the root of the sum of its squares.
+
+    v <- v + g^2;  p <- p - lr_t*g / (sqrt(v + eps_root) + eps),  lr_t = lr / (1 + (t-1)*lr_decay)
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.01
+        Learning rate.
+    lr_decay : float or callable, default 0.0
+        The learning rate of step t is lr/(1 + (t-1)*lr_decay).
+    eps : float or callable, default 1e-10
+        Added to the root of the second moment.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    initial_accumulator_value : float, default 0.0
+        What the sum of squares starts from.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        lr_decay: Hyper = 0.0,
+        eps: Hyper = 1e-10,
+        eps_root: Hyper = 0.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        initial_accumulator_value: float = 0.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
+
+    m <- b1*m + (1-b1)*g;  v <- b2*v + (1-b2)*g^2;  p <- p - lr * (m/c1) / (sqrt(v/c2 + eps_root) + eps),  ci = 1 - bi^t
+    eps_mode="hat" (Keras, scikit-learn, the paper's own shortcut) divides by sqrt(v) + eps, with lr*sqrt(c2)/c1.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    bias_correction : {False, True}, default True
+        False: the moments are used as they are.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p before the step.
+
+    The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    bias_correction : {False, True}, default True
+        False: the moments are used as they are.
+    weight_decay : float or callable, default 0.01
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.01,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class AMSGrad(Optimizer):
+    """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
+
+    m, v as in Adam;  top <- max(top, v);  p <- p - lr * (m/c1) / (sqrt(top/c2) + eps)
+    maximum_of="corrected" (optax) takes the maximum over v/c2 instead, another sequence.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    maximum_of : {'raw', 'corrected'}, default 'raw'
+        "raw": the maximum is over v (torch); "corrected": over v/c2 (optax).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        maximum_of: Literal['raw', 'corrected'] = 'raw',
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class NAdam(Optimizer):
+    """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
+
+    m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far.
+    schedule="optax": mu = b1 throughout.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.002
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    momentum_decay : float or callable, default 0.004
+        psi in the momentum schedule b1*(1 - 0.5*0.96^(t*psi)).
+    schedule : {'torch', 'optax'}, default 'torch'
+        "torch": the decaying momentum schedule; "optax": b1 at every step.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.002,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        momentum_decay: Hyper = 0.004,
+        schedule: Literal['torch', 'optax'] = 'torch',
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class RAdam(Optimizer):
+    """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
+
+    m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
+    else:    p <- p - lr * (m/c1)
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment.
+    eps_mode : {'outside', 'hat'}, default 'hat'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    threshold : float or callable, default 5.0
+        The average length above which the second moment is trusted (the paper: 4; torch and optax: 5).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        eps_mode: Literal['outside', 'hat'] = 'hat',
+        threshold: Hyper = 5.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+class Lion(Optimizer):
+    """Lion (Chen et al. 2023): the sign of an interpolated momentum. Typical lr is 3-10 times smaller than AdamW's.
+
+    p <- p - lr*sign(b1*m + (1-b1)*g);  m <- b2*m + (1-b2)*g
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
+        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+    lr : float or callable, default 0.0001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.99
+        Decay of the second moment (Lion: of the momentum), in [0, 1).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str or dict, optional
+        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
+        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    threads : int, optional
+        The most threads that a step uses; by default all that the process may use.
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.0001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.99,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | dict[str, str] | None = None,
+        threads: int | None = None,
+    ) -> None: ...
+
+HYPERPARAMETERS: dict[str, str]
+ALL: dict[str, type[Optimizer]]
+
+def document(rule: Rule) -> str: ...
+def stub() -> str: ...

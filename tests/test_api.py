@@ -1,0 +1,567 @@
+"""The Python side: trees, groups, buffers, foreign arrays, look-ahead points, presets, rules of one's own, memory and imports."""
+import array
+import contextlib
+import dataclasses
+import inspect
+import io
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections import OrderedDict, namedtuple
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal, stored
+
+import fastopt
+from fastopt import optimizers, rules, schedules
+from fastopt.presets import PRESETS
+
+f16, f32, f64 = np.float16, np.float32, np.float64
+Pair = namedtuple("Pair", "W b")
+
+
+@dataclasses.dataclass
+class Layer:
+    W: object
+    b: object
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    W: object
+    b: object
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slots:
+    W: object
+    b: object
+
+
+@dataclasses.dataclass
+class Model:
+    """A tree that can be called, as models are: it is no function that makes gradients."""
+
+    W: object
+    b: object
+
+    def __call__(self, x):
+        raise AssertionError("a tree of gradients was called")
+
+
+class Lazy(Mapping):
+    """Makes an array whenever it is asked for one, and keeps none."""
+
+    def __init__(self, **sizes):
+        self.sizes = sizes
+
+    def __getitem__(self, key):
+        return np.full(self.sizes[key], 0.5, f32)
+
+    def __iter__(self):
+        return iter(self.sizes)
+
+    def __len__(self):
+        return len(self.sizes)
+
+
+def numbers(seed, *shape, dtype=f32):
+    return normal(seed, *shape).astype(dtype)
+
+
+TREES = {
+    "array": lambda a, b, c: a, "list": lambda a, b, c: [a, b, c], "tuple": lambda a, b, c: (a, b, c), "named tuple": lambda a, b, c: Pair(a, b),
+    "dict": lambda a, b, c: {"a": a, "b": b, 3: c}, "ordered": lambda a, b, c: OrderedDict(z=a, y=b), "dataclass": lambda a, b, c: Layer(a, b),
+    "frozen": lambda a, b, c: Frozen(a, b), "slots": lambda a, b, c: Slots(a, b), "callable": lambda a, b, c: Model(a, b),
+    "nested": lambda a, b, c: {"layers": [Pair(a, {"x": b}), (Slots([c], []),)], "none": {}, "void": [(), []]},
+    "groups": lambda a, b, c: [{"params": [a, b], "lr": 0.5}, {"params": c}],
+}
+
+
+def leaves_of(tree):
+    """The arrays of a tree, by a walk of our own."""
+    if isinstance(tree, np.ndarray):
+        return [tree]
+    if dataclasses.is_dataclass(tree):
+        tree = [getattr(tree, f.name) for f in dataclasses.fields(tree)]
+    return [a for x in (tree.values() if isinstance(tree, Mapping) else tree) for a in leaves_of(x)]
+
+
+def without_groups(tree):
+    return [g["params"] for g in tree] if isinstance(tree, list) and isinstance(tree[0], dict) else tree
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_a_tree_steps_as_its_arrays_do(kind):
+    """Bit for bit; its state and its gradient buffers have its structure."""
+    make = TREES[kind]
+    shapes = [(3, 4), (5,), ()]
+    own, apart = ([numbers(k, *s) for k, s in enumerate(shapes)] for _ in range(2))
+    opt = fastopt.Adam(make(*own), lr=0.1)
+    single = {id(a): fastopt.Adam(b, lr=0.5 if kind == "groups" and k < 2 else 0.1) for k, (a, b) in enumerate(zip(own, apart, strict=True))}
+    used = leaves_of(without_groups(opt.params))
+    for step in range(3):
+        gradients = [numbers(10*step + k, *s) for k, s in enumerate(shapes)]
+        tree = without_groups(make(*gradients))
+        if step == 2:  # the third through buffers
+            assert opt.grads is opt.grads
+            assert [b.shape for b in leaves_of(opt.grads)] == [p.shape for p in used]
+            for buffer, g in zip(leaves_of(opt.grads), leaves_of(tree), strict=True):
+                assert not buffer.any()
+                buffer[...] = g
+            opt.step()
+        else:
+            opt.step(tree)
+        for a, g in zip(used, leaves_of(tree), strict=True):
+            single[id(a)].step(g)
+    assert opt.t == 3
+    for name in ("m", "v"):
+        states = opt.state[name]
+        assert type(states) is type(without_groups(opt.params)) or kind == "ordered"
+        for a, s in zip(used, leaves_of(states), strict=True):
+            assert_identical(s, single[id(a)].state[name], kind)
+    for a in used:
+        assert_identical(a, single[id(a)].params, kind)
+
+
+def test_a_dict_of_gradients_may_have_another_order():
+    w = {"a": np.zeros(3), "b": np.zeros(3)}
+    fastopt.SGD(w, lr=1.0).step({"b": np.full(3, 2.0), "a": np.ones(3)})
+    assert (w["a"].tolist(), w["b"].tolist()) == ([-1]*3, [-2]*3)
+
+
+def test_arrays_that_a_mapping_makes_on_the_fly_live_through_the_step():
+    """Their memory is given back, and used again, as soon as nobody holds them."""
+    sizes = {"a": 100_000, "b": 50_000}
+    w = {k: np.zeros(n, f32) for k, n in sizes.items()}
+    opt = fastopt.SGD(w, lr=1.0)
+    for step in range(1, 6):
+        opt.step(Lazy(**sizes), clip_norm=1e9)
+        assert all((x == -0.5*step).all() for x in w.values())
+
+
+# Gradient buffers
+
+def test_gradient_buffers():
+    w, twin = [numbers(0, 4), numbers(1, 3)], [numbers(0, 4), numbers(1, 3)]
+    opt, other = fastopt.Adam(w, 0.1), fastopt.Adam(twin, 0.1)
+    mine = [np.zeros(4, f32), np.zeros(3, f64)]
+    opt.grads = mine
+    assert opt.grads is mine
+    for k in range(4):
+        g = [numbers(20 + k, 4), numbers(30 + k, 3, dtype=f64)]
+        for buffer, x in zip(mine, g, strict=True):
+            buffer[...] = x
+        opt.step(**({} if k % 2 else {"clip_norm": 0.5}))
+        other.step(g, **({} if k % 2 else {"clip_norm": 0.5}))
+        if k == 1:  # others between them do not disturb the buffers
+            for o in (opt, other):
+                o.step([numbers(40, 4)[::-1], numbers(41, 3)])
+    assert opt.t == other.t == 5
+    for x, y in zip(w, twin, strict=True):
+        assert_identical(x, y)
+
+
+def test_own_buffers_cannot_be_swapped_unseen():
+    """Assigning into the tree, instead of writing into its arrays, would train with zeros."""
+    opt = fastopt.SGD({"W": np.zeros(2), "l": [np.zeros(2)]}, lr=1.0)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        opt.grads["W"] = np.ones(2)
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        opt.grads["l"][0] = np.ones(2)
+    opt.grads["W"][...] = 1
+    opt.step()
+    assert opt.params["W"].tolist() == [-1, -1]
+    opt.step(opt.grads)  # and they are a tree like any other
+    assert opt.params["W"].tolist() == [-2, -2]
+
+
+# Callables and the look-ahead point
+
+def test_a_callable_gets_the_parameters():
+    w = {"w": np.ones(3)}
+    seen = []
+    opt = fastopt.Adam(w)
+    opt.step(lambda params: seen.append(params) or {"w": params["w"]*2})
+    assert seen[0] is w
+    assert opt.t == 1
+
+
+LAYOUTS = {"C": lambda a: a, "F": np.asfortranarray, "permuted": lambda a: a.transpose(1, 2, 0).copy().transpose(2, 0, 1)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("dtype", "state"), [(f64, None), (f32, None), (f16, None), (np.uint16, None), (f32, "bfloat16"), (f16, "float16")])
+def test_lookahead(layout, dtype, state):
+    """p - mu*v, of each group's momentum at the next step, in buffers that stay where they are; p stays as it is."""
+    form = {f64: "f64", f32: "f32", f16: "f16", np.uint16: "bf16"}[dtype]
+    w = [LAYOUTS[layout](stored(normal(k, 2, 3, 4), form)) for k in range(2)]
+    changing = schedules.linear(0.5, 0.9, 4)
+    opt = fastopt.Nesterov([{"params": w[0]}, {"params": w[1], "momentum": changing}], lr=0.1, momentum=0.8, state=state)
+    address = None
+    for t in range(1, 4):
+        before = [a.copy() for a in w]
+        points = opt.lookahead()
+        if address is None:
+            address = [p.ctypes.data for p in points]
+        assert [p.ctypes.data for p in opt.lookahead()] == address
+        for k, mu in enumerate((0.8, changing(t))):
+            assert_identical(w[k], before[k])
+            assert (points[k].dtype, points[k].strides) == (w[k].dtype, w[k].strides)
+            kind = f64 if form == "f64" else f32
+            v = opt.state["v"][k]
+            p, v = (x if x.dtype in (f32, f64) else stored_back(x) for x in (w[k], v))
+            assert_identical(points[k], stored(p.astype(kind) - kind(mu)*v.astype(kind), form).reshape(p.shape), f"{t} {k}")
+        seen = []
+        opt.step(lambda ahead, seen=seen: seen.append(ahead) or [a.astype(f32) if a.dtype != np.uint16 else a for a in ahead])
+        assert seen[0][0] is points[0]
+
+
+def stored_back(x):
+    return x.astype(f32) if x.dtype == f16 else (x.astype(np.uint32) << 16).view(f32)
+
+
+# Layouts
+
+SHAPES = {
+    "0-d": np.zeros(()), "one": np.zeros(1), "empty": np.zeros(0), "empty 3-d": np.zeros((2, 0, 3)), "F": np.zeros((3, 4), order="F"),
+    "permuted": np.zeros((4, 2, 3)).transpose(2, 0, 1), "5-d": np.zeros((2, 3, 1, 2, 2)), "5-d permuted": np.zeros((2, 3, 2, 2, 2)).T,
+    "size-1 dims": np.zeros((3, 1, 4))[:, ::-1], "odd strides of size 1": np.lib.stride_tricks.as_strided(np.zeros(6), (1, 6, 1), (999, 8, -5)),
+    "row": np.zeros((8, 3))[2:5], "unaligned": np.zeros(41, np.uint8)[1:].view(f64),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+@pytest.mark.parametrize("order", ["C", "F", "strided", "reversed", "broadcast"])
+def test_layouts_of_parameters_and_gradients(case, order):
+    """Any dense order of the parameter, any strides of the gradient: element by element."""
+    w = SHAPES[case]
+    w[...] = 0
+    values = normal(0, *w.shape)
+    g = {"C": np.ascontiguousarray(values).reshape(w.shape), "F": np.asfortranarray(values).reshape(w.shape, order="A"),
+         "strided": np.repeat(values[..., None], 3, -1)[..., 1], "reversed": np.flip(np.flip(values).copy()),
+         "broadcast": np.broadcast_to(f64(1.5), w.shape)}[order]
+    want = np.array(g)
+    opt = fastopt.SGD(w, lr=1.0)
+    opt.step(g)
+    assert np.array_equal(w, -want)
+    opt.step(g)
+    opt.step(-g, clip_norm=1e9)
+    assert np.array_equal(w, -want)
+    assert opt.t == 3
+
+
+def test_gradients_that_change_from_step_to_step():
+    """New arrays, other strides, other float types, in any order: each step uses what it is given."""
+    w = [np.zeros(12, f32).reshape(3, 4), np.zeros(12, f32).reshape(3, 4)]
+    opt = fastopt.SGD(w, lr=1.0)
+    want = np.zeros((3, 4), f32)
+    make = [np.asarray, np.asfortranarray, lambda a: a.astype(f64), lambda a: np.repeat(a, 2, 1)[:, ::2], lambda a: a.astype(f16),
+            lambda a: a.astype(BFLOAT16), lambda a: a[::-1].copy()[::-1], lambda a: a.astype(BFLOAT16).view(np.uint16)]
+    for step in range(40):
+        kinds = np.random.default_rng(step).integers(0, len(make), 2)
+        values = np.random.default_rng(step).integers(-3, 4, (3, 4)).astype(f32)  # exact in every format
+        opt.step([make[k](values) for k in kinds])
+        want -= values
+        assert np.array_equal(w[0], want)
+        assert np.array_equal(w[1], want)
+
+
+def test_one_gradient_buffer_for_two_tensors():
+    w, g = [np.zeros(5), np.ones(5)], np.arange(5.0)
+    fastopt.SGD(w, lr=1.0).step([g, g])
+    assert w[0].tolist() == [0, -1, -2, -3, -4]
+    assert w[1].tolist() == [1, 0, -1, -2, -3]
+
+
+def test_a_parameter_as_its_own_gradient():
+    w = numbers(0, 100_000)
+    start = w.copy()
+    opt = fastopt.SGD(w, lr=0.5)
+    for k in range(1, 4):
+        opt.step(w)
+        assert_identical(w, start*f32(0.5)**k)
+
+
+# Arrays of others
+
+def test_memory_of_other_kinds(tmp_path):
+    class Named(np.ndarray):
+        pass
+
+    g = np.full(4, 0.25, f32)
+    mapped = np.memmap(tmp_path/"w", f32, "w+", shape=4)
+    kinds = {"memmap": mapped, "subclass": np.zeros(4, f32).view(Named), "array": array.array("f", [0]*4),
+             "memoryview": memoryview(bytearray(16)).cast("f"), "matrix": np.zeros(4, f32)}
+    for name, w in kinds.items():
+        opt = fastopt.Momentum({name: w}, lr=1.0)
+        for gradient in (g, array.array("f", g), memoryview(g), g.view(Named), array.array("d", g)):
+            opt.step({name: gradient})
+        want = np.zeros(4, f32)
+        fastopt_twin = fastopt.Momentum(want, lr=1.0)
+        for _ in range(5):
+            fastopt_twin.step(g)
+        assert_identical(np.asarray(w).view(np.ndarray), want, name)
+    mapped.flush()
+    assert_identical(np.fromfile(tmp_path/"w", f32), want)
+
+
+def test_tensors_of_torch():
+    torch = pytest.importorskip("torch")
+    for dtype, alike in ((torch.float32, f32), (torch.float64, f64), (torch.float16, f16), (torch.bfloat16, BFLOAT16)):
+        values = normal(0, 3, 4).astype(f32)
+        p = torch.nn.Parameter(torch.tensor(values).to(dtype))
+        bits = p.detach().view(torch.int16).numpy() if dtype == torch.bfloat16 else p.detach().numpy()
+        twin = bits.copy().view(alike)
+        opt, other = fastopt.AdamW([p], 0.1), fastopt.AdamW([twin], 0.1)
+        for k in range(3):
+            g = torch.tensor(normal(k, 3, 4)).to(dtype)
+            opt.step([g if k else g.t().contiguous().t()])
+            other.step([(g.view(torch.int16).numpy().view(BFLOAT16) if dtype == torch.bfloat16 else g.numpy())])
+        assert_identical(bits.view(twin.dtype), twin, str(dtype))
+        assert p.requires_grad
+
+
+def test_gradients_of_jax():
+    jax = pytest.importorskip("jax")
+    w, twin = numbers(0, 5), numbers(0, 5)
+    opt, other = fastopt.Adam({"w": w}), fastopt.Adam({"w": twin})
+    for dtype in (f32, jax.numpy.bfloat16, f16):
+        g = jax.numpy.asarray(numbers(1, 5)).astype(dtype)
+        opt.step({"w": g})
+        other.step({"w": np.asarray(g)})
+    opt.step(lambda params: jax.grad(lambda p: (p["w"]**2).sum())(params))
+    other.step({"w": 2*twin})
+    assert_identical(w, twin)
+
+
+# Hyperparameters
+
+def test_hyperparameters_changed_between_steps():
+    w = numbers(0, 6)
+    opt = fastopt.Adam(w, lr=0.1, weight_decay=0.1)
+    p, m, v = w.copy(), np.zeros(6, f32), np.zeros(6, f32)
+    changes = [{}, {"lr": 0.5}, {"b1": 0.5, "decay": "decoupled"}, {"lr": lambda t: 1/t, "maximize": True}, {"lr": 0.1}]
+    now = {"lr": 0.1, "weight_decay": 0.1}
+    for t, change in enumerate(changes, 1):
+        opt.groups[0].update(change)
+        now.update(change)
+        g = numbers(t, 6)
+        opt.step(g)
+        numeric = {k: x(t) if callable(x) else x for k, x in now.items()}
+        p, m, v = rules.adam(rules.adam.at(t, f32, **numeric), g, p, m, v)
+        for x, y in ((w, p), (opt.state["m"], m), (opt.state["v"], v)):
+            assert_identical(x, y, str(t))
+
+
+def test_functions_of_the_step_are_called_with_1_2_3():
+    calls = {"lr": [], "b1": []}
+    opt = fastopt.Adam([{"params": np.ones(3), "lr": lambda t: calls["lr"].append(t) or 0.1},
+                        {"params": np.ones(2), "b1": lambda t: calls["b1"].append(t) or 0.9}])
+    for _ in range(3):
+        opt.step([np.ones(3), np.ones(2)])
+    assert calls == {"lr": [1, 2, 3], "b1": [1, 2, 3]}
+    opt.step([np.array([1, np.nan, 1]), np.ones(2)], skip_nonfinite=True)
+    assert calls["lr"] == [1, 2, 3]
+    opt.t = 2**31
+    opt.step([np.ones(3), np.ones(2)])
+    assert (opt.t, calls["lr"][-1]) == (2**31 + 1, 2**31 + 1)
+
+
+@pytest.mark.parametrize(("like", "name"), [(like, name) for like, presets in PRESETS.items() for name in presets])
+def test_presets_reach_the_groups_and_yield_to_arguments(like, name):
+    opt = OPTIMIZERS[name](np.ones(2), like=like)
+    assert dict(opt.groups[0]) == {**OPTIMIZERS[name].rule.defaults, **PRESETS[like][name]}
+    opt = OPTIMIZERS[name](np.ones(2), 0.123, like=like, weight_decay=0.3, decay="independent")
+    assert dict(opt.groups[0]) == {**OPTIMIZERS[name].rule.defaults, **PRESETS[like][name], "lr": 0.123, "weight_decay": 0.3,
+                                   "decay": "independent"}
+    opt = OPTIMIZERS[name]([{"params": np.ones(2), "lr": 0.7}], like=like)
+    assert opt.groups[0]["lr"] == 0.7
+
+
+def test_grad_norm():
+    opt = fastopt.SGD([np.zeros(2), np.zeros(1, f32)], lr=1.0)
+    g = [np.array([3.0, 0.0]), np.array([4.0], f32)]
+    opt.step(g)
+    assert opt.grad_norm is None
+    opt.step(g, clip_norm=1.0, grad_factor=-2.0)
+    assert opt.grad_norm == 10.0
+    assert np.allclose(opt.params[0], [-3 + 0.6, 0])
+    opt.step([np.array([np.inf, 0]), g[1]], skip_nonfinite=True)
+    assert (opt.grad_norm, opt.t) == (np.inf, 2)
+
+
+def test_clipping_limits_beyond_float32_are_none():
+    w = numbers(0, 5)
+    twin = w.copy()
+    fastopt.SGD(w, 0.1).step(w.copy()*1e30, clip_value=1e300)
+    fastopt.SGD(twin, 0.1).step(twin.copy()*1e30)
+    assert_identical(w, twin)
+
+
+# A rule of one's own
+
+@fastopt.rule(state="v", lr=0.01, mu=0.9)
+def heavy_ball(c, g, p, v):
+    """Polyak's heavy ball."""
+    v = c.mu*v + g
+    p = p - c.lr*v
+    return p, v
+
+
+HeavyBall = fastopt.optimizer(heavy_ball)
+
+
+@pytest.mark.parametrize("form", ["f64", "f32", "f16", "bf16"])
+def test_a_rule_of_ones_own(form):
+    """Every format, groups, schedules, clipping, decay and checkpoints; bit for bit what the rule gives on arrays."""
+    kind = f64 if form == "f64" else f32
+    w = [stored(normal(k, 7), form) for k in range(2)]
+    hyper = [{"lr": 0.1, "weight_decay": 0.01}, {"lr": schedules.cosine(0.2, 10), "mu": 0.5}]
+    opt = HeavyBall([{"params": x, **h} for x, h in zip(w, hyper, strict=True)])
+    want = [(x.copy(), np.zeros(7, kind)) for x in w]
+
+    def decoded(x):
+        return x if x.dtype in (f32, f64) else stored_back(x)
+
+    for t in range(1, 6):
+        g = [numbers(10*t + k, 7, dtype=kind) for k in range(2)]
+        opt.step(g, clip_value=0.8, grad_factor=0.5)
+        for k, h in enumerate(hyper):
+            numeric = {name: x(t) if callable(x) else x for name, x in h.items()}
+            p, v = heavy_ball(heavy_ball.at(t, kind, factor=0.5, clip_value=0.8, **numeric), g[k], decoded(want[k][0]), want[k][1])
+            want[k] = (stored(p, form), v)
+            assert_identical(w[k], want[k][0], f"{t} {k}")
+            assert_identical(opt.state["v"][k], v)
+    saved = opt.state_dict()
+    again = HeavyBall([{"params": x.copy(), **h} for x, h in zip(w, hyper, strict=True)])
+    again.load_state_dict(saved)
+    for o in (opt, again):
+        o.step(g, clip_norm=0.3)
+    for x, y in zip(opt.params, again.params, strict=True):
+        assert_identical(x["params"], y["params"])
+    assert again.t == 6
+
+
+def test_a_rule_of_ones_own_describes_itself():
+    assert (HeavyBall.__name__, HeavyBall.__doc__) == ("HeavyBall", "Polyak's heavy ball.")
+    assert str(inspect.signature(HeavyBall)) == ("(params, lr=0.01, *, mu=0.9, weight_decay=0.0, decay='coupled', maximize=False, like=None, "
+                                                 "state=None, threads=None)")
+    assert repr(HeavyBall(np.zeros(3), mu=0.5)) == "HeavyBall(lr=0.01, mu=0.5; t=0, 3 parameters f64, state v f64 (8 bytes each))"
+    assert not issubclass(HeavyBall, fastopt.SGD)
+
+
+# What is shown
+
+def test_repr():
+    opt = fastopt.AdamW([{"params": np.zeros((1000, 10), f32)}, {"params": np.zeros(5, f16), "lr": 0.1}], lr=schedules.constant(0.5), b2=0.9,
+                        state={"m": "bfloat16"})
+    opt.t = 12
+    assert repr(opt) == ("AdamW(lr=constant(value=0.5), b2=0.9; lr=0.1, b2=0.9; t=12, 2 tensors, 10,005 parameters f32/f16, "
+                         "state m bf16, v f32 (6 bytes each))")
+    assert repr(fastopt.SGD(np.zeros(2))) == "SGD(lr=0.001; t=0, 2 parameters f64, no state)"
+    assert "nan" not in repr(fastopt.Adam(np.zeros(0)))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_help_and_signature(name):
+    cls = OPTIMIZERS[name]
+    parameters = inspect.signature(cls).parameters
+    assert list(parameters)[:2] == ["params", "lr"]
+    assert {k: p.default for k, p in parameters.items() if k in cls.rule.defaults} == cls.rule.defaults
+    assert all(p.kind is p.KEYWORD_ONLY for k, p in parameters.items() if k not in ("params", "lr"))
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        help(cls)
+    text = out.getvalue()
+    assert text.splitlines()[2].strip().startswith(f"class {cls.__name__}(fastopt.optimizer.Optimizer)")
+    assert all(f"{k} : " in text for k in (*cls.rule.defaults, "params", "like", "state", "threads"))
+    assert f"lr={cls.rule.defaults['lr']!r}" in text
+    assert cls.__mro__[1] is fastopt.Optimizer  # made from its rule, not from another optimizer
+
+
+def test_the_stub_is_what_the_optimizers_are():
+    path = Path(fastopt.__file__).with_name("optimizers.pyi")
+    text = path.read_text()
+    assert text == optimizers.stub()
+    command = text.splitlines()[0]
+    assert command.startswith('"""Generated: python -c ') and path.name in command  # noqa: PT018
+    assert Path(fastopt.__file__).with_name("py.typed").exists()
+
+
+# Cost
+
+def test_a_step_of_ten_million_needs_no_memory():
+    n = 10_000_000
+    w, g = np.zeros(n, f32), np.ones(n, f32)
+    opt = fastopt.Adam(w, lr=0.1)
+    tracemalloc.start()
+    try:
+        opt.step(g, clip_norm=1.0)
+        first = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        g = np.ones(n, f32)  # as a training loop makes one per step: the last one is not kept
+        opt.step(g)
+        del g
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert first < 2e6
+    assert kept < 2e6
+    assert opt.t == 2
+
+
+def test_the_first_gradient_is_given_back():
+    n = 1_000_000
+    opt = fastopt.SGD(np.zeros(n, f32))
+    tracemalloc.start()
+    try:
+        for _ in range(3):
+            opt.step(np.ones(n, f32))
+        assert tracemalloc.get_traced_memory()[0] < n
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_thousand_steps_need_no_more_memory_than_ten():
+    w = [numbers(k, 50) for k in range(5)]
+    opt = fastopt.Nesterov(w, lr=1e-3)
+    kinds = [[numbers(k, 50) for k in range(5)], [numbers(k, 50, dtype=f64)[::-1] for k in range(5)]]
+
+    def steps(count):
+        for k in range(count):
+            opt.step(kinds[k % 2], clip_norm=1.0)
+            opt.step(lambda ahead: ahead)
+
+    steps(20)
+    tracemalloc.start()
+    try:
+        steps(10)
+        before = tracemalloc.get_traced_memory()[0]
+        steps(500)
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_import_is_light():
+    """No other library of arrays, no CUDA; and little time on top of Numba's own."""
+    code = """
+import time
+import numba, numba.extending, numba.core.typing, numba.core.caching
+start = time.perf_counter()
+import fastopt
+print(time.perf_counter() - start)
+import sys
+print(sorted({"torch", "jax", "matplotlib", "scipy", "ml_dtypes", "rich", "numba.cuda", "numba_cuda"} & set(sys.modules)))
+"""
+    root = str(Path(fastopt.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    runs = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                           env={**os.environ, "PYTHONPATH": path}).stdout.split("\n") for _ in range(3)]
+    assert {r[1] for r in runs} == {"[]"}
+    assert min(float(r[0]) for r in runs) < 0.15
