@@ -62,7 +62,7 @@ def view(x: Any, where: str) -> np.ndarray:
     if isinstance(x, np.ndarray):
         return _numpy(x, where)
     if isinstance(x, np.generic):
-        raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
+        return np.asarray(x)  # what NumPy makes of 0-d arrays: fine for a gradient, refused as a parameter
     roots = (kind.__module__.partition(".")[0] for kind in type(x).__mro__)  # subclasses too
     return next((ADAPTERS[root] for root in roots if root in ADAPTERS), _buffer)(x, where)
 
@@ -100,6 +100,8 @@ def check_parameter(array: np.ndarray, original: Any, where: str) -> tuple[int, 
     """The memory order of a parameter; an error where it cannot be updated in place."""
     if type(original).__module__.partition(".")[0] in ("jax", "jaxlib"):
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x).")
+    if isinstance(original, np.generic):
+        raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
     if not array.flags.writeable:
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)

@@ -54,7 +54,7 @@ def _check(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     if saved["rule"] != opt.rule.name:
         raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that one first.")
     t = saved["t"]
-    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or t < 0:
+    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 2**62:
         raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is damaged.")
     if len(saved["groups"]) != len(opt.groups):
         raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. Make the same groups.")

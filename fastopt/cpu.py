@@ -1,9 +1,11 @@
 """CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
+import os
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit, types
+from numba.core.compiler_lock import global_compiler_lock
 
 from .cache import KernelCache
 from .memory import (
@@ -31,6 +33,10 @@ from .memory import (
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 
+if hasattr(os, "register_at_fork"):  # a child forked while another thread compiles would wait for Numba's lock for ever
+    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
+                        after_in_child=global_compiler_lock.release)
+
 
 class Kernel(NamedTuple):
     """Compiled code: callable from Python, and its address for threads that call it without Python."""
@@ -49,9 +55,10 @@ def compiled(name, signature, function, **flags):
 
 
 def kernel(name, function):
-    run = compiled(name, types.void(types.int64), function)
-    result = run.overloads[(types.int64,)]
-    return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
+    with global_compiler_lock:  # LLVM has a lock of its own: no fork while this thread holds it
+        run = compiled(name, types.void(types.int64), function)
+        result = run.overloads[(types.int64,)]
+        return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
 
 
 @cache

@@ -27,7 +27,7 @@ _ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
 def _forked() -> None:
     """In a forked child no other thread holds a lock, whatever it says."""
     for opt in _ALIVE:
-        opt._lock = threading.Lock()
+        opt._lock = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -90,7 +90,7 @@ class Optimizer:
         self._grads: tuple[Any, list] | None = None
         self._bound: list | None = None
         self._ahead: _Ahead | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         _ALIVE.add(self)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str]]:
@@ -231,14 +231,16 @@ class Optimizer:
 
         ``copy=False`` gives the state arrays themselves (to write them to disk at once), not copies.
         """
-        return checkpoints.save(self, copy)
+        with self._lock:
+            return checkpoints.save(self, copy)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from a `state_dict`, bit for bit; torch's layout is understood too. All is checked before anything is written.
 
         Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is not part of it.
         """
-        checkpoints.load(self, saved)
+        with self._lock:
+            checkpoints.load(self, saved)
 
     def __repr__(self) -> str:
         n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in self._state.values() for a in state)

@@ -80,7 +80,7 @@ LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
                    "grads[0]['b']: dtype >f8 in foreign byte order, but this machine's is needed. Convert it"),
     "None": (None, TypeError, "grads[0]['b']: a NoneType, but an array is needed"),
     "number": (1.0, TypeError, "grads[0]['b']: a float, but an array is needed"),
-    "NumPy number": (f64(1), TypeError, "grads[0]['b']: a NumPy scalar, which cannot be updated in place. Make it an array"),
+    "NumPy number": (f64(1), ValueError, "grads[0]['b']: shape (), but params[0]['b'] has (5,). Give a gradient of that shape."),
     "list": ([1.0]*A, TypeError, "grads[0]['b']: a list, but an array is needed"),
     "string": ("ones5", TypeError, "grads[0]['b']: a str, but an array is needed"),
     "masked": (np.ma.array(ones5, mask=[1, 0, 0, 0, 0]), TypeError,

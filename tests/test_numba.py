@@ -217,6 +217,38 @@ def test_four_processes_on_a_fresh_cache_then_a_fifth(tmp_path):
     assert sorted(directory.iterdir()) == kept
 
 
+FORK = """
+import os, signal, threading
+import numba.core.event as event
+import numpy as np
+import fastopt
+compiling = threading.Event()
+class Listener(event.Listener):
+    def on_start(self, happened):
+        compiling.set()
+    def on_end(self, happened):
+        pass
+event.register("numba:compile", Listener())
+other = threading.Thread(target=fastopt.cpu.step_kernel, args=(fastopt.rules.adam.digest, "f32 f32 f32 f32"))
+other.start()
+compiling.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    p = np.ones(3, np.float32)
+    fastopt.SGD(p, lr=0.5, threads=1).step(p.copy())
+    os._exit(0 if p.tolist() == [0.5]*3 else 1)
+print(os.waitpid(child, 0)[1])
+other.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    """The child inherits no lock that nobody will release: it compiles and steps."""
+    assert run(FORK, tmp_path / "cache") == (["0"], "")
+
+
 def copy_of_the_package(tmp_path):
     target = tmp_path / "copy" / "fastopt"
     shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,5 +1,6 @@
 """Threads, forks and signals: the same bits as one thread alone, whatever else the process does, and a clean end."""
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -260,7 +261,7 @@ print(os.waitpid(pid, 0)[1])
 
 # Signals
 
-@pytest.mark.skipif(not hasattr(__import__("signal"), "setitimer"), reason="no interval timers")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 def test_interrupts_leave_whole_steps():
     """A storm of SIGINTs, through several kernels per step (mixed formats), norms and parallel work: after each, the arrays hold exactly
     opt.t steps. Interrupts come while one is handled, too."""
@@ -297,6 +298,33 @@ while interrupts < 300:
 print(wrong, opt.t > 50)
 """)
     assert out == "0 True\n"
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
+def test_a_signal_handler_saves_a_checkpoint():
+    """As before a preemption: whatever the main thread was doing, what is saved are whole steps, and nothing waits for itself."""
+    assert python("""
+import random
+random.seed(2)
+opt, g = make(0)
+opt.step(g)
+saved = []
+def save(*_):
+    saved.append((opt.params.copy(), opt.state_dict()))
+    signal.setitimer(signal.ITIMER_REAL, 1e-5 + random.random()*2e-3)
+signal.signal(signal.SIGALRM, save)
+signal.setitimer(signal.ITIMER_REAL, 1e-3)
+while len(saved) < 60:
+    opt.step(g, clip_norm=1.0)
+signal.setitimer(signal.ITIMER_REAL, 0)
+twin, _ = make(0, threads=1)
+wrong = 0
+for params, state in saved:
+    while twin.t < state["t"]:
+        twin.step(g, **({"clip_norm": 1.0} if twin.t else {}))
+    wrong += not (np.array_equal(params, twin.params) and np.array_equal(state["state"]["v"][0], twin.state["v"]))
+print(wrong, twin.t > 1)
+""") == "0 True\n"
 
 
 # How many threads
