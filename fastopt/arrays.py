@@ -123,7 +123,7 @@ def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place
         flat = np.zeros(array.size, dtype)
     else:
         block = np.zeros(size + 2*PAGE, np.uint8)
-        start = -address(block) % PAGE + (address(array)//LINE*LINE + place*STAGGER) % PAGE
+        start = -address(block) % PAGE + (address(array) + place*STAGGER) % PAGE
         flat = block[start:start + size].view(dtype)
     if array.size <= 1:
         return flat.reshape(array.shape)

@@ -112,7 +112,7 @@ def interleave(steps: dict[str, Callable[[], Any]], seconds: float) -> dict[str,
     try:
         while len(times[OURS]) < 3 or perf_counter() < end:
             for name in order:
-                sits_out = spent[name] > share and np.isfinite(times[name]).sum() >= 3
+                sits_out = name not in (CEILING, OURS) and spent[name] > share and np.isfinite(times[name]).sum() >= 3
                 start = perf_counter()
                 times[name].append(float("nan") if sits_out else _turn(steps[name], calls[name]))
                 spent[name] += perf_counter() - start

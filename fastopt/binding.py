@@ -65,16 +65,19 @@ def tile_size(elements: int) -> int:
     return -(-size//LINE)*LINE
 
 
-def make_tiles(sizes: list[int], groups: list[int], size: int) -> np.ndarray:
-    """(tensor, group, first element, one past the last) for every tile."""
-    counts = [-(-n//size) for n in sizes]
-    tiles = np.empty((sum(counts), 4), np.int64)
-    tiles[:, 0] = np.repeat(np.arange(len(sizes)), counts)
-    tiles[:, 1] = np.repeat(np.asarray(groups, np.int64), counts)
-    if len(tiles):
-        tiles[:, 2] = np.concatenate([np.arange(c)*size for c in counts])
-    tiles[:, 3] = np.minimum(tiles[:, 2] + size, np.repeat(np.asarray(sizes, np.int64), counts))
-    return tiles
+def head(parameter: np.ndarray) -> int:
+    """The elements of a large parameter before its first whole cache line: a tile of their own, then vectors never straddle two
+    lines (its state is placed alike, and so are gradients from the same allocator)."""
+    return -arrays.address(parameter) % arrays.LINE//parameter.itemsize if parameter.nbytes >= arrays.LARGE else 0
+
+
+def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
+    """(tensor, group, first element, one past the last) for every tile: `size` elements each, behind a head where there is one."""
+    bounds = [[*([0] if skip else []), *range(skip, n, size), n] for n, skip in zip(sizes, heads or [0]*len(sizes), strict=True) if n]
+    counts = [len(b) - 1 for b in bounds]
+    owners = np.repeat([k for k, n in enumerate(sizes) if n], counts).astype(np.int64)
+    lows, highs = ([x for b in bounds for x in part(b)] for part in (lambda b: b[:-1], lambda b: b[1:]))
+    return np.array([owners, np.asarray(groups, np.int64)[owners], lows, highs], np.int64).T.copy()
 
 
 class Job:
@@ -92,11 +95,12 @@ class Job:
         size = tile or tile_size(self.elements)
         self.table = np.array(rows, np.int64).reshape(len(rows), len(columns) + widest)
         self.coefs = coefs
-        self._cut(sizes, groups, min(size, STRIDED_TILE) if widest else size)
+        heads = [] if tile or widest else list(map(head, columns[1]))
+        self._cut(sizes, groups, min(size, STRIDED_TILE) if widest else size, heads)
 
-    def _cut(self, sizes: list[int], groups: list[int], size: int) -> None:
+    def _cut(self, sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
-        self.tiles = make_tiles(sizes, groups, size)
+        self.tiles = make_tiles(sizes, groups, size, heads)
         self.words = np.zeros(JOB_WORDS, np.int64)
         count = len(self.tiles)
         self.words[[COUNT, BATCH]] = count, max(1, CLAIM*count//max(1, self.elements))

@@ -339,6 +339,19 @@ def test_tiles_of_tensors_past_2_to_the_31():
         assert (own[:, 1] == [0, 0, 1, 2][tensor]).all()
 
 
+@pytest.mark.parametrize("shift", [0, 4, 16, 60, 2])
+def test_tiles_behind_the_first_start_at_a_cache_line(shift):
+    n = 100_003
+    p = np.zeros(n*4 + 128, np.uint8)
+    p = p[-p.ctypes.data % 64 + shift:][:4*n].view(np.float32)
+    skip = binding.head(p)
+    assert skip == (64 - shift)//4 % 16
+    tiles = binding.make_tiles([n], [0], 8_192, [skip])
+    assert np.array_equal(tiles[1:, 2], tiles[:-1, 3])
+    assert (tiles[0, 2], tiles[-1, 3]) == (0, n)
+    assert ((p.ctypes.data + 4*tiles[1:, 2]) % 64 == shift % 4).all()
+
+
 def test_a_float16_array_past_2_to_the_31_elements(full):
     n = 2**31 + 4_097
     if not full or os.sysconf("SC_AVPHYS_PAGES")*os.sysconf("SC_PAGE_SIZE") < 3*n:
