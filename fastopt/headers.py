@@ -1,10 +1,10 @@
 """The addresses of a step's gradients, read straight from NumPy's array headers in compiled code.
 
 Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230, more than the step they precede.
-Here a step hands over the identities of its arrays, and one call compares each header with the one that was bound (type,
-dtype, shape, strides), refuses memory that the step writes, and stores the addresses. Anything else than "as before" goes
-the long way through arrays.py, with its checks and errors. The header's fields are NumPy's public C structure
-(PyArrayObject_fields); `usable` proves the offsets once.
+Here a step hands over the list of its arrays, and one call compares each header with the one that was bound (type, dtype,
+shape, strides), refuses memory that the step writes, and stores the addresses. Anything else than "as before" goes the long
+way through arrays.py, with its checks and errors. The fields are those of NumPy's and Python's public C structures
+(PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
 """
 from functools import lru_cache
 
@@ -18,6 +18,7 @@ from .memory import WORD, word
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
 TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE = HEADER//WORD - 1, HEADER//WORD, HEADER//WORD + 1, *(HEADER//WORD + k for k in (2, 3, 5))
+ITEMS = HEADER//WORD + 1               # of a list: behind its length
 SAME = -1
 
 
@@ -35,13 +36,14 @@ def extent(array: np.ndarray) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def _refresh():
-    """refresh(ids, count, expected, width, targets, spans, n): store the addresses of the gradients; SAME, or the first
-    that is not as expected. `expected` holds per gradient `width` words of `row_words`, then where its memory begins and ends, seen from
-    its first element, and its own parameter's address; `targets` where to store its address; `spans` the n sorted (start, end) that
-    the step writes."""
-    def refresh(ids, count, expected, width, targets, spans, n):
+    """refresh(gradients, count, expected, width, targets, spans, n): store the addresses of the gradients in a list; SAME, or the
+    first that is not as expected. `expected` holds per gradient `width` words of `row_words`, then where its memory begins
+    and ends, seen from its first element, and its own parameter's address; `targets` where to store its address; `spans` the
+    n sorted (start, end) that the step writes."""
+    def refresh(gradients, count, expected, width, targets, spans, n):
+        items = word(gradients, ITEMS)
         for k in range(count):
-            header, row = word(ids, k), expected + k*(width + 3)*WORD
+            header, row = word(items, k), expected + k*(width + 3)*WORD
             if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 1):
                 return k
             ndim = word(header, NDIM) & 0xFFFFFFFF
@@ -80,6 +82,9 @@ def usable() -> bool:
         shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
         if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
             return False
+        pair = [a, shape]
+        if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
+            return False
         return [read(shape, d) for d in range(3)] == list(a.shape) and [read(strides, d) for d in range(3)] == list(a.strides)
     except (ValueError, TypeError, AttributeError):
         return False
@@ -97,17 +102,10 @@ class Headers:
         rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(arrays, own, strict=True)]
         spans = sorted((address(a), address(a) + a.nbytes) for a in written if a.size)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, spans)]
-        self.ids = np.zeros(len(arrays), np.int64)
         expected, to, spans_at = map(address, self.tables)
-        self.arguments = (address(self.ids), len(arrays), expected, width, to, spans_at, len(spans))
+        self.count, self.arguments = len(arrays), (len(arrays), expected, width, to, spans_at, len(spans))
         self.refresh = _refresh()
 
     def same(self, arrays: list) -> bool:
         """Whether these arrays are like the bound ones; then their addresses are in place."""
-        if not self.known:
-            return False
-        if len(arrays) == 1:
-            self.ids[0] = id(arrays[0])
-        else:
-            self.ids[:] = list(map(id, arrays))
-        return self.refresh(*self.arguments) == SAME
+        return self.known and len(arrays) == self.count and self.refresh(id(arrays), *self.arguments) == SAME
