@@ -388,7 +388,8 @@ ERRORS = [
      "rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example."),
     (wrong_arguments, ValueError,
      "rule heavy_ball: its arguments are ('c', 'g', 'p', 'v'), but state='m' needs ('c', 'g', 'p', 'm'). Rename one of them."),
-    (lambda: rules.sgd.at(1, mu=0.9, beta=2), TypeError, "sgd.at: unknown beta, mu, but it has lr, weight_decay, decay, maximize. Take one of those."),
+    (lambda: rules.sgd.at(1, mu=0.9, beta=2), TypeError,
+     "sgd.at: unknown beta, mu, but it has lr, weight_decay, decay, maximize. Take one of those."),
 ]
 
 
