@@ -4,6 +4,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite.binding import ffi
 from numba import njit, types
 from numba.core.compiler_lock import global_compiler_lock
 
@@ -33,9 +34,20 @@ from .memory import (
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 
-if hasattr(os, "register_at_fork"):  # a child forked while another thread compiles would wait for Numba's lock for ever
-    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
-                        after_in_child=global_compiler_lock.release)
+
+def _before_fork() -> None:
+    """Let another thread finish what it compiles, loads or frees: a child would wait for its lock for ever."""
+    global_compiler_lock.acquire()
+    ffi.lib._lock.__enter__()
+
+
+def _after_fork() -> None:
+    ffi.lib._lock.__exit__(None, None, None)
+    global_compiler_lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 class Kernel(NamedTuple):

@@ -12,7 +12,6 @@ import fastopt
 from fastopt import schedules
 
 f16, f32, f64 = np.float16, np.float32, np.float64
-STATES = {"default": None, "bfloat16": "bfloat16", "float16": "float16", "float64": "float64"}
 
 
 def parameters():
@@ -73,16 +72,16 @@ def through_json(saved):
     return json.loads(text, object_hook=lambda d: arrays[d["array"]] if list(d) == ["array"] else d)
 
 
-@pytest.mark.parametrize(("name", "state"), list(product(OPTIMIZERS, STATES)))
+@pytest.mark.parametrize(("name", "state"), [*product(OPTIMIZERS, (None, "bfloat16")), ("adam", "float16"), ("momentum", "float64")])
 def test_resumed_is_continued_bit_for_bit(name, state):
-    opt = walked(name, state=STATES[state])
+    opt = walked(name, state=state)
     saved = opt.state_dict()
     p = copied(opt.params)
     for way in (through_json, lambda s: pickle.loads(pickle.dumps(s))):
-        again = make(name, copied(p), state=STATES[state])
+        again = make(name, copied(p), state=state)
         again.load_state_dict(way(saved))
         assert again.t == 3
-        straight = walked(name, state=STATES[state])
+        straight = walked(name, state=state)
         for t in range(3, 6):
             for o in (again, straight):
                 o.step(gradients(10*t), clip_norm=3.0)

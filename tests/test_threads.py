@@ -210,6 +210,7 @@ codes = []
 for k in range(12):
     pid = os.fork()
     if pid == 0:
+        signal.alarm(60)  # ends a child that hangs
         ok = same(walk(k, 3), walk(k, 3, threads=1))
         t = busy.t
         busy.step(g)
@@ -219,6 +220,29 @@ stop.set()
 other.join()
 print(set(codes), same(busy, walk(9, busy.t, threads=1)))
 """) == "{0} True\n"
+
+
+@only_linux
+@pytest.mark.parametrize("lock", ["numba.core.compiler_lock.global_compiler_lock._lock", "llvmlite.binding.ffi.lib._lock._lock"])
+def test_a_fork_while_another_thread_compiles(lock):
+    """The child compiles its first step although the lock was taken by a thread that it does not have."""
+    assert python(f"""
+import numba, llvmlite.binding, time
+taken = threading.Event()
+def compiling():
+    with {lock}:
+        taken.set()
+        time.sleep(0.3)
+other = threading.Thread(target=compiling)
+other.start()
+taken.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(60)
+    os._exit(0 if same(walk(1, 3), walk(1, 3, threads=1)) else 1)
+print(os.waitpid(pid, 0)[1], same(walk(1, 3), walk(1, 3, threads=1)))
+other.join()
+""") == "0 True\n"
 
 
 @only_linux
