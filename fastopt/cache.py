@@ -47,12 +47,13 @@ def _home() -> Path:
         return Path(os.devnull)
 
 
+OWN = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))  # as this process runs them: read at import
+
+
 @lru_cache(maxsize=1)
 def sources() -> str:
     """A digest of the package's own sources and of all that turns them into machine code."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    digest = hashlib.sha256(OWN)
     processor = cpu_target.target_context.codegen().magic_tuple()
     for fact in (sys.version, numba.__version__, llvmlite.__version__, platform.machine(), *processor):
         digest.update(str(fact).encode())

@@ -9,6 +9,7 @@ from numba import njit, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from .cache import KernelCache
+from .digests import digest
 from .memory import (
     BATCH,
     COEFS,
@@ -30,6 +31,7 @@ from .memory import (
     update,
     word,
 )
+from .registry import RULES
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
@@ -91,7 +93,8 @@ def step_kernel(rule: str, formats: str) -> Kernel:
                     store(formats, row, i, update(rule, c, load(formats, row, i)))
             first = claim(job, batch)
 
-    return kernel(f"step {rule} {formats}", step)
+    now = digest(RULES[rule].body)  # with its globals as Numba freezes them, which may not be those of its decoration
+    return kernel(f"step {rule} {now} {formats}", step)
 
 
 @cache

@@ -25,6 +25,7 @@ def _of_library(module: str | None) -> bool:
 
 
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[str]:
+    yield repr((function.__defaults__, function.__kwdefaults__))
     codes = [function.__code__]
     for code in codes:  # grows by the functions within
         codes += [k for k in code.co_consts if isinstance(k, types.CodeType)]

@@ -54,6 +54,11 @@ def array_step(rule: Rule):
             raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed.")
         if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
             raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed.")
+        if not all(a.mutable for a in arrays[1:]):
+            raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. Give copies.")
+        as_row, fields = isinstance(c, types.Array), len(rule.fields)
+        if not (c.ndim == 1 and c.layout == "C" if as_row else isinstance(c, types.NamedUniTuple) and len(c) == fields):
+            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is needed.")
         formats = " ".join(FORMAT_OF[a.dtype] for a in arrays)
 
         def implementation(c, g, p, *state):
@@ -61,6 +66,8 @@ def array_step(rule: Rule):
             for count in element_counts(arrays):
                 if count != p.size:
                     raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size.")
+            if as_row and len(c) != fields:
+                raise ValueError("kernels: c has another number of coefficients than the rule. Make it with kernels.table(rule, ...).")
             row = data_addresses(arrays)
             k = coefficients_of(digest, formats, c)
             for i in range(p.size):

@@ -27,7 +27,7 @@ _ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
 def _forked() -> None:
     """In a forked child no other thread holds a lock, whatever it says."""
     for opt in _ALIVE:
-        opt._lock = threading.RLock()
+        opt._lock, opt._stepping = threading.RLock(), False
 
 
 if hasattr(os, "register_at_fork"):
@@ -89,6 +89,8 @@ class Optimizer:
         self._binding = Binding(self.rule, self._tensors, self._state, self._coefs)
         self._grads: tuple[Any, list] | None = None
         self._bound: list | None = None
+        self._held: list | None = None
+        self._stepping = False
         self._ahead: _Ahead | None = None
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         _ALIVE.add(self)
@@ -127,7 +129,8 @@ class Optimizer:
         grad_factor : float
             The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients.
         skip_nonfinite : bool
-            If any gradient element is infinite or NaN, do nothing: parameters, state and `t` stay as they are.
+            If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
+            nothing: parameters, state and `t` stay as they are.
 
         Raises
         ------
@@ -140,8 +143,20 @@ class Optimizer:
         """
         if callable(grads) and not self._structure.holds(grads):
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
+            if grads is None:
+                raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
         with self._lock:  # two threads that step one optimizer take turns
-            self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite)
+            self._check_idle("step")
+            self._stepping = True
+            try:
+                self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite)
+            finally:
+                self._stepping = False
+
+    def _check_idle(self, where: str) -> None:
+        """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
+        if self._stepping:
+            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has returned.")
 
     def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: float, skip_nonfinite: bool) -> None:
         limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
@@ -168,10 +183,10 @@ class Optimizer:
                 raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
             buffers = self._grads[1]
             if self._bound is not buffers:  # else their addresses are in place: no array is looked at
-                self._binding.bind(buffers, self._paths)
+                self._held = self._binding.bind(buffers, self._paths)  # views live as long as their addresses are used
                 self._bound = buffers
             return buffers
-        self._bound = None
+        self._bound = self._held = None
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
         return self._binding.bind(leaves, self._paths)
@@ -208,19 +223,22 @@ class Optimizer:
 
     @property
     def grads(self) -> Any:
-        if self._grads is None:
-            place = 1 + len(self.rule.state)
-            new = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self._tensors]
-            self._grads = self._structure.build(iter(new), fixed=True), new
-        return self._grads[0]
+        with self._lock:
+            if self._grads is None:
+                place = 1 + len(self.rule.state)
+                new = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self._tensors]
+                self._grads = self._structure.build(iter(new), fixed=True), new
+            return self._grads[0]
 
     @grads.setter
     def grads(self, tree: Any) -> None:
         leaves: list = []
         self._structure.collect(tree, "grads", leaves)
-        self._bound = None
-        self._binding.bind(leaves, self._paths)
-        self._grads = tree, leaves
+        with self._lock:
+            self._check_idle("grads")
+            self._bound = self._held = None
+            self._binding.bind(leaves, self._paths)
+            self._grads = tree, leaves
 
     @property
     def state(self) -> dict[str, Any]:
@@ -240,6 +258,7 @@ class Optimizer:
         Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is not part of it.
         """
         with self._lock:
+            self._check_idle("load_state_dict")
             checkpoints.load(self, saved)
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
 """Threads for kernels: claimed work, no fork or reentrancy to fear, and never slower than one thread for long.
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
-and its table), works on it itself, closes it, and waits only for tiles that a worker has already claimed: a worker that
+and its table), works on it itself, closes it, and waits only for workers that are inside it: a worker that
 a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds
 the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is used:
 workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in

@@ -121,6 +121,9 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     """
     own = at or _identity
     own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k != "t"}
+    bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
+    if bare:
+        raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
     if "lr" not in own_defaults:
         raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
     taken = [name for name in own_defaults if name in SHARED or name in RESERVED]
@@ -149,6 +152,17 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are needed. Rename them.")
         Coefficients = namedtuple("Coefficients", fields)
         _try_out(body, Coefficients, slots)
+        names = fields[len(COMMON):]
+
+        def ordered(t, **full):
+            values = own(t, **full)
+            if tuple(values) == names:
+                return values
+            if values.keys() != set(names):
+                raise ValueError(f"rule {body.__name__}: the coefficients of step {t} are {', '.join(values)}, but those of step 1 are "
+                                 f"{', '.join(names)}. Give the same at every step.")
+            return {k: values[k] for k in names}
+
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
         def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
@@ -159,14 +173,14 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             for name, value in given.items():
                 check_value(name, value, update.options, f"{update.name}.at")
             full = {**everything, **given}
-            values = own(t, **{k: full[k] for k in own_defaults})
+            values = ordered(t, **{k: full[k] for k in own_defaults})
             return Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
 
         at.__doc__ = f"""Coefficients of {body.__name__} at step t = 1, 2, ...: computed in float64, given as `dtype`."""
         facts = {
             "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
             "state": slots, "initial": initial or {}, "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
-            "own": own, "own_names": tuple(own_defaults), "at": at, "Coefficients": Coefficients, "ahead": ahead,
+            "own": ordered, "own_names": tuple(own_defaults), "at": at, "Coefficients": Coefficients, "ahead": ahead,
             "body": body, "writes": 1 + len(slots), "prepared": True, "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)

@@ -569,3 +569,92 @@ print(sorted({"torch", "jax", "matplotlib", "scipy", "ml_dtypes", "rich", "numba
                            env={**os.environ, "PYTHONPATH": path}).stdout.split("\n") for _ in range(3)]
     assert {r[1] for r in runs} == {"[]"}
     assert min(float(r[0]) for r in runs) < 0.15
+
+
+# What a reader found
+
+def test_buffers_whose_views_are_made_on_the_fly_stay_alive():
+    import array
+    w, g = np.zeros(4, np.float32), array.array("f", [1.0]*4)
+    opt = fastopt.SGD(w, lr=1.0)
+    opt.grads = g
+    opt.step()
+    with pytest.raises(BufferError):  # its memory is in use
+        g.extend([0.0]*100_000)
+    opt.step()
+    assert np.array_equal(w, np.full(4, -2, np.float32))
+    zero = np.zeros((), np.float32)
+    opt = fastopt.SGD(zero, lr=1.0)
+    opt.grads = np.float32(3)
+    for _ in range(5):
+        opt.step()
+    assert zero == -15
+
+
+def test_coefficients_are_matched_by_name():
+    def at(t, lr=0.1, mu=0.9):
+        return {"lr": lr, "mu": mu} if t == 1 else {"mu": mu, "lr": lr}
+
+    @fastopt.rule(at)
+    def changing(c, g, p):
+        p = p - c.lr*g
+        return (p,)
+
+    w = np.zeros(3)
+    opt = fastopt.optimizer(changing)(w)
+    opt.step(np.ones(3))
+    opt.step(np.ones(3))
+    assert np.array_equal(w, np.zeros(3) - 0.1 - 0.1)
+
+    @fastopt.rule(lambda t, lr=0.1: {"lr": lr} if t == 1 else {"rate": lr})
+    def losing(c, g, p):
+        p = p - c.lr*g
+        return (p,)
+
+    opt = fastopt.optimizer(losing)(w)
+    opt.step(np.ones(3))
+    with pytest.raises(ValueError, match="the coefficients of step 2 are rate, but those of step 1 are lr"):
+        opt.step(np.ones(3))
+    with pytest.raises(ValueError, match="the hyperparameter lr has no default"):
+        fastopt.rule(lambda t, lr: {"lr": lr})
+
+
+def test_a_step_within_a_step_is_refused():
+    w = np.zeros(2)
+    inner = []
+
+    def rate(t):
+        for change in (lambda: opt.step(np.ones(2)), lambda: opt.load_state_dict(saved), lambda: setattr(opt, "grads", np.ones(2))):
+            with pytest.raises(RuntimeError, match="within a step of the same optimizer"):
+                change()
+            inner.append(t)
+        return 0.5
+    opt = fastopt.SGD(w, lr=rate)
+    saved = opt.state_dict()
+    opt.step(np.ones(2))
+    assert np.array_equal(w, [-0.5, -0.5])
+    assert (opt.t, inner) == (1, [1, 1, 1])
+
+
+def test_a_function_that_forgets_to_return_is_an_error():
+    w = np.zeros(2)
+    opt = fastopt.SGD(w)
+    opt.grads[:] = 1
+    with pytest.raises(TypeError, match="returned None"):
+        opt.step(lambda p: None)
+    assert opt.t == 0
+    assert not w.any()
+
+
+@pytest.mark.parametrize(("c", "frozen", "error"), [
+    (np.ones(1), False, ValueError), (np.asfortranarray(np.ones((3, 5)))[0], False, Exception), (np.ones(5), True, Exception)])
+def test_kernels_refuse_what_they_cannot_read_or_write(c, frozen, error):
+    from numba import njit
+
+    from fastopt import kernels
+    run = njit(lambda c, g, p: kernels.sgd(c, g, p))
+    p = np.zeros(3)
+    p.flags.writeable = not frozen
+    with pytest.raises(error, match=r"kernels"):
+        run(c, np.ones(3), p)
+    assert not p.any()

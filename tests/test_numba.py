@@ -323,6 +323,7 @@ EDITS = {
     "compiled helper": ("@njit\ndef f(x):\n    return x + x\n" + BODY.format("p = f(g)"), "x + x", "x*x"),
     "global number": ("K = 2.5\n" + BODY.format("p = p - K*g"), "2.5", "3.5"),
     "global array": ("K = np.arange(5_000.)\nK[2_500] = 7\n" + BODY.format("p = p - K[2_500]*g"), "7", "8"),
+    "default of a helper": ("def f(x, k=2.0):\n    return x*k\n" + BODY.format("p = f(g)"), "2.0", "3.0"),
     "closure": (
         "def make(k):\n" + textwrap.indent(BODY.format("p = p - k*g"), "    ") + "    return mine\nmine = make(2.5)\n", "2.5", "3.5"),
     "nested function": (BODY.format("f = lambda x: x*np.float32(2)\n    p = f(g)"), "2)", "3)"),
