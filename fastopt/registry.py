@@ -163,6 +163,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
                                  f"{', '.join(names)}. Give the same at every step.")
             return {k: values[k] for k in names}
 
+        if own is _identity or own.__module__ == f"{__package__}.rules":
+            ordered = own  # theirs always are: the check takes 0.3 us of a 3.5 us step
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
         def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):

@@ -423,3 +423,12 @@ def test_rules_hold_no_literal_and_call_only_the_notation(body):
 def test_every_rule_body_was_read():
     assert {node.name for node in bodies()} == {*NAMES, "prepare"} - {"adamw"}
     assert ALL["adamw"].body is ALL["adam"].body
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam", "lion"])
+def test_coefficients_have_one_order(name):
+    """At every step and with every option: only the rules of users are put in order again."""
+    of = getattr(rules, name)
+    plain = {k: of.defaults[k] for k in of.own_names}
+    variants = [plain] + [{**plain, k: v} for k in of.own_names if k in of.options for v in of.options[k]]
+    assert {tuple(of.own(t, **h)) for t in (1, 2, 7, 10**6) for h in variants} == {of.fields[4:]}
