@@ -425,7 +425,8 @@ def test_every_rule_body_was_read():
     assert ALL["adamw"].body is ALL["adam"].body
 
 
-@pytest.mark.parametrize("name", "sgd momentum nesterov rmsprop adagrad adam adamw amsgrad nadam radam lion".split())
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam",
+                                  "lion"])
 def test_coefficients_have_one_order(name):
     """At every step and with every option: only the rules of users are put in order again."""
     of = getattr(rules, name)
