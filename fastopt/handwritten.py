@@ -68,7 +68,7 @@ def nadam(t, g, p, m, v, lr, b1, b2, eps, momentum_decay):
 def radam(t, g, p, m, v, lr, b1, b2, eps):
     m, v = moments(g, m, v, b1, b2)
     c = radam_at(t, lr, b1, b2, eps)
-    p -= c["lr"]*m / (c["rectified"]*np.sqrt(v) + c["eps"])
+    p -= c["lr"]*m / (np.minimum(np.sqrt(v), c["cap"]) + c["eps"])
     return m, v
 
 
@@ -146,11 +146,11 @@ def amsgrad_out(s, g, p, m, v, top, lr, b1, a1, b2, a2, eps):
     descend(p, lr, m, top, eps, s)
 
 
-def radam_out(s, g, p, m, v, lr, b1, a1, b2, a2, eps, rectified):
+def radam_out(s, g, p, m, v, lr, b1, a1, b2, a2, eps, cap):
     blend(m, b1, g, a1, s)
     blend_square(v, b2, g, a2, s)
     np.sqrt(v, out=s)
-    s *= rectified
+    np.minimum(s, cap, out=s)
     s += eps
     np.divide(m, s, out=s)
     s *= lr

@@ -130,7 +130,7 @@ EXPRESSIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "adamw": (*MOMENTS, ("p", "p - wd*p - lr*m/(sqrt(v) + eps)")),
     "amsgrad": (*MOMENTS, ("top", "where(v > top, v, top)"), ("p", "p - lr*m/(sqrt(top) + eps)")),
     "nadam": (*MOMENTS, ("p", "p - (lr*m + now*g)/(sqrt(v) + eps)")),
-    "radam": (*MOMENTS, ("p", "p - lr*m/(rectified*sqrt(v) + eps)")),
+    "radam": (*MOMENTS, ("p", "p - lr*m/(where(sqrt(v) < cap, sqrt(v), cap) + eps)")),
 }
 
 

@@ -5,10 +5,10 @@ on every element. Rules see the gradient and the parameter after ``registry.prep
 weight decay). One alphabet: g gradient, p parameter, m first moment, v second moment or velocity, c coefficients.
 """
 from functools import lru_cache
-from math import exp, expm1, log
+from math import exp, expm1, inf, log
 from math import sqrt as root
 
-from .notation import maximum, sign, sqrt
+from .notation import maximum, minimum, sign, sqrt
 from .registry import rule
 
 FORMS = {"form": ("textbook", "negative", "outside"), "first_step": ("zero", "copy")}
@@ -208,10 +208,10 @@ def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5
     c = adam_at(t, lr, b1, b2, eps, 0.0, eps_mode)
     c2, longest = unbias(b2, t), 2/(1 - b2) - 1
     length = longest - 2*t*(1 - c2)/c2
-    if length <= threshold:  # too few gradients to trust v: plain momentum, the denominator is 0*sqrt(v) + 1
-        return {**c, "lr": lr/unbias(b1, t), "eps": 1.0, "rectified": 0.0}
+    if length <= threshold:  # too few gradients to trust v: plain momentum, the denominator is min(sqrt(v), 0) + 1
+        return {**c, "lr": lr/unbias(b1, t), "eps": 1.0, "cap": 0.0}
     r = root((length - 4)*(length - 2)*longest / ((longest - 4)*(longest - 2)*length))
-    return {**c, "lr": r*c["lr"], "rectified": 1.0}
+    return {**c, "lr": r*c["lr"], "cap": inf}
 
 
 @rule(radam_at, state="m v", options=EPS)
@@ -224,7 +224,7 @@ def radam(c, g, p, m, v):
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
-    p = p - c.lr*m / (c.rectified*sqrt(v) + c.eps)
+    p = p - c.lr*m / (minimum(sqrt(v), c.cap) + c.eps)
     return p, m, v
 
 

@@ -245,9 +245,12 @@ def test_radam_rectification_is_right_at_any_step(b2, t):
         return float(longest), float(length), Decimal(LR)/c1*(square.sqrt()*c2.sqrt() if length > 5 else 1)
     longest, length, lr = exact(truth)
     c = ALL["radam"].at(t, lr=LR, b2=b2)
-    assert c.rectified == (length > 5)
+    assert c.cap == (np.inf if length > 5 else 0)
     # the length is a difference of two numbers near `longest`, and length - 4 stands under the root
     assert ulps(c.lr, lr) <= (4 + 2*longest/(length - 4) if length > 5 else 4)
+
+
+LIMITS = ("clip", "cap")  # of the gradient, and of RAdam's root: infinite where there is none
 
 
 @pytest.mark.parametrize("t", [1, 7, *FAR])
@@ -255,7 +258,8 @@ def test_radam_rectification_is_right_at_any_step(b2, t):
 def test_lr_zero_is_the_identity_and_moments_advance(name, t):
     rule, p = ALL[name], gradients(1)[0]
     c = rule.at(t, np.float32, lr=0.0, weight_decay=0.0)
-    assert all(math.isfinite(value) for field, value in zip(c._fields, c, strict=True) if field != "clip")
+    assert all(math.isfinite(value) for field, value in zip(c._fields, c, strict=True) if field not in LIMITS)
+    assert all(getattr(c, field) in (0, math.inf) for field in LIMITS if hasattr(c, field))
     new, *state = rule(rule.at(t, lr=0.0, weight_decay=0.0), gradients()[0], p, *start(rule, p, {}))
     np.testing.assert_array_equal(new, p)
     if name not in ("momentum", "nesterov"):  # their velocity holds lr
@@ -304,8 +308,8 @@ def test_radam_starts_as_plain_momentum():
         m = 0.9*m + (1 - 0.9)*g
         p = p - 1e-3*m/(1 - 0.9**t)
         close(march("radam", W, GS[:t])[0], p, f"step {t}")
-        assert ALL["radam"].at(t).rectified == 0
-    assert ALL["radam"].at(6).rectified == 1
+        assert ALL["radam"].at(t).cap == 0
+    assert ALL["radam"].at(6).cap == np.inf
 
 
 def test_sgd_is_linear_in_g():
@@ -433,3 +437,12 @@ def test_coefficients_have_one_order(name):
     plain = {k: of.defaults[k] for k in of.own_names}
     variants = [plain] + [{**plain, k: v} for k in of.own_names if k in of.options for v in of.options[k]]
     assert {tuple(of.own(t, **h)) for t in (1, 2, 7, 10**6) for h in variants} == {of.fields[4:]}
+
+
+def test_radam_before_it_is_rectified_does_not_look_at_v():
+    """Where g^2 overflows float32, as gradients of a diverging start may, the step is still plain momentum."""
+    zero = np.zeros(1, np.float32)
+    with np.errstate(over="ignore"):
+        p, _, v = rules.radam(rules.radam.at(1, np.float32, lr=1e-3), np.float32([1e23]), zero, zero, zero)
+    assert v == np.inf
+    np.testing.assert_allclose(p, [-1e20], rtol=1e-6)
