@@ -1,20 +1,25 @@
-"""Array libraries: one adapter each, from their arrays to a NumPy view of the same memory; and what kernels ask of a view.
+"""Array libraries: one adapter each, from their arrays to a view of the same memory; and what kernels ask of a view.
 
-An adapter copies nothing. Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because
-they are updated in place; gradients are only read, and may be strided.
+A view is a NumPy array, or a `device_arrays.DeviceArray` for memory of a CUDA device. An adapter copies nothing. Parameters must be
+writable and dense (C, Fortran or any permuted order without gaps), because they are updated in place; gradients are only read, and may be
+strided.
 """
+import bisect
 import itertools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from . import device_arrays
+from .device_arrays import DeviceArray
 from .formats import BF16, F16, F32, F64, Format
 
 BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
 PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
 LARGE = 65_536           # bytes, from which on the start matters
+Array = Any              # numpy.ndarray or DeviceArray: what follows asks both for the same
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 
@@ -24,9 +29,11 @@ def _numpy(x: np.ndarray, where: str) -> np.ndarray:
     return x
 
 
-def _torch(x: Any, where: str) -> np.ndarray:
+def _torch(x: Any, where: str) -> Array:
+    if x.device.type == "cuda":
+        return device_arrays.from_torch(x, where)
     if x.device.type != "cpu":
-        raise TypeError(f"{where}: a tensor on {x.device}, but arrays in this machine's memory are needed. Move it with .cpu().")
+        raise TypeError(f"{where}: a tensor on {x.device}, but one on the CPU or on a CUDA device is needed. Move it with .cpu().")
     x = x.detach()
     if str(x.dtype) == "torch.bfloat16":
         import torch
@@ -37,28 +44,33 @@ def _torch(x: Any, where: str) -> np.ndarray:
         raise TypeError(f"{where}: a torch tensor without a NumPy view ({error}), but a dense one is needed. Convert it.") from None
 
 
-def _jax(x: Any, where: str) -> np.ndarray:
+def _jax(x: Any, where: str) -> Array:
+    if device_arrays.on_cuda(x):
+        return device_arrays.from_dlpack(x, where)
     return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
 
 
-def _buffer(x: Any, where: str) -> np.ndarray:
+def _buffer(x: Any, where: str) -> Array:
+    if isinstance(x, DeviceArray):
+        return x
     if hasattr(x, "__cuda_array_interface__"):
-        raise TypeError(f"{where}: a {type(x).__name__} on a CUDA device, but arrays in this machine's memory are needed. "
-                        "Copy it to a NumPy array.")
+        return device_arrays.from_interface(x, where)
+    if device_arrays.on_cuda(x):
+        return device_arrays.from_dlpack(x, where)
     try:
         return np.asarray(memoryview(x))
     except (TypeError, ValueError, BufferError):
         cure = ("Collect its arrays in a list: list(...)." if isinstance(x, Iterable) and not isinstance(x, (str, list, tuple)) else
                 "Make it one with numpy.array(..., dtype=numpy.float32).")
-        raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a CPU tensor of torch, or any buffer). "
-                        f"{cure}") from None
+        raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
+                        f"CUDA device). {cure}") from None
 
 
 ADAPTERS = {"torch": _torch, "jax": _jax, "jaxlib": _jax}
 
 
-def view(x: Any, where: str) -> np.ndarray:
-    """The NumPy view of an array of any library; TypeError with the path for anything else."""
+def view(x: Any, where: str) -> Array:
+    """The view of an array of any library; TypeError with the path for anything else."""
     if isinstance(x, np.ndarray):
         return _numpy(x, where)
     if isinstance(x, np.generic):
@@ -67,7 +79,13 @@ def view(x: Any, where: str) -> np.ndarray:
     return next((ADAPTERS[root] for root in roots if root in ADAPTERS), _buffer)(x, where)
 
 
-def format_of(array: np.ndarray, where: str) -> Format:
+def on_host(x: Any, where: str) -> np.ndarray:
+    """The NumPy view of an array, or a copy where it lies on a device."""
+    array = view(x, where)
+    return array.copy_to_host() if isinstance(array, DeviceArray) else array
+
+
+def format_of(array: Array, where: str) -> Format:
     """The storage format of an array's dtype."""
     dtype = array.dtype
     if dtype.name == "bfloat16":
@@ -79,7 +97,7 @@ def format_of(array: np.ndarray, where: str) -> Format:
     return BY_DTYPE[dtype]
 
 
-def memory_order(array: np.ndarray) -> tuple[int, ...] | None:
+def memory_order(array: Array) -> tuple[int, ...] | None:
     """The axes longer than 1 from the outermost in memory to the innermost, or None where the array has gaps."""
     if array.size <= 1:
         return ()
@@ -92,17 +110,38 @@ def memory_order(array: np.ndarray) -> tuple[int, ...] | None:
     return tuple(axes)
 
 
-def address(array: np.ndarray) -> int:
-    return array.__array_interface__["data"][0]
+def address(array: Array) -> int:
+    return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
 
 
-def check_parameter(array: np.ndarray, original: Any, where: str) -> tuple[int, ...]:
+def bounds(array: Array) -> tuple[int, int]:
+    """The addresses of an array's first byte and of the one behind its last: strides may be negative, or leave gaps."""
+    low, high = device_arrays.extent(array)
+    return address(array) + low, address(array) + high
+
+
+def touches(spans: list[tuple[int, int]], low: int, high: int) -> bool:
+    """Whether memory from low to high meets one of the sorted, separate spans."""
+    k = bisect.bisect_left(spans, (high, 0)) - 1
+    return k >= 0 and spans[k][1] > low
+
+
+def apart(array: Array, other: Array) -> tuple[str, str] | None:
+    """In which memory each of two arrays lies, or None where it is the same."""
+    if isinstance(array, DeviceArray) and isinstance(other, DeviceArray):
+        devices = array.device, other.device
+        return None if None in devices or devices[0] == devices[1] else (f"on CUDA device {devices[0]}", f"on CUDA device {devices[1]}")
+    here, there = (("on a CUDA device" if isinstance(a, DeviceArray) else "in this machine's memory") for a in (array, other))
+    return None if here == there else (here, there)
+
+
+def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     """The memory order of a parameter; an error where it cannot be updated in place."""
     if type(original).__module__.partition(".")[0] in ("jax", "jaxlib"):
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x).")
     if isinstance(original, np.generic):
         raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
-    if not array.flags.writeable:
+    if not (array.writeable if isinstance(array, DeviceArray) else array.flags.writeable):
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:
@@ -131,7 +170,7 @@ def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place
     return flat.reshape([array.shape[d] for d in outer]).transpose(np.argsort(outer))
 
 
-def check_overlap(named: list[tuple[str, np.ndarray]]) -> None:
+def check_overlap(named: list[tuple[str, Array]]) -> None:
     """ValueError where two of the arrays share memory: each would be updated by both."""
     ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
     for (_, end, first), (start, _, second) in itertools.pairwise(ranges):

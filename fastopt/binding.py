@@ -1,63 +1,25 @@
-"""From arrays to jobs: which tensors share a kernel, the table of their addresses, and the tiles that threads claim.
+"""From arrays in this machine's memory to jobs: the tables of their addresses, and the tiles that threads claim.
 
 Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
 """
 from collections.abc import Sequence
 from copy import copy
-from typing import NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
 
 from . import arrays
 from .cpu import Kernel, squares_kernel, step_kernel
-from .formats import Format
 from .headers import Headers
 from .memory import BATCH, COEFS, COUNT, JOB_WORDS, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in
 from .pool import Plan
 from .registry import RULES
+from .tensors import LINE, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles
 
 # A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
 # 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
 SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
 CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
-LINE = 64       # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
-
-
-class Tensor(NamedTuple):
-    """A parameter as the kernels see it."""
-
-    path: str
-    group: int
-    original: object
-    array: np.ndarray
-    format: Format
-    order: tuple[int, ...]
-
-
-def tensor(leaf: object, where: str, group: int) -> Tensor:
-    array = arrays.view(leaf, where)
-    return Tensor(where, group, leaf, array, arrays.format_of(array, where), arrays.check_parameter(array, leaf, where))
-
-
-class Gradient(NamedTuple):
-    """A gradient as the kernels see it: its format (``*``: strided), and where its elements lie."""
-
-    array: np.ndarray
-    format: str
-    layout: list[int]
-
-
-def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
-    """Check a gradient against its parameter; TypeError or ValueError with its path."""
-    array = arrays.view(leaf, where)
-    if array.shape != of.array.shape:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a gradient of that shape.")
-    format = arrays.format_of(array, where)
-    axes = [d for d in of.order if array.shape[d] > 1]
-    layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
-    dense = array.size <= 1 or arrays.memory_order(array) == of.order
-    return Gradient(array, format.name if dense else format.name + "*", [] if dense else layout)
 
 
 def tile_size(elements: int) -> int:
@@ -71,15 +33,6 @@ def head(parameter: np.ndarray) -> int:
     return -arrays.address(parameter) % arrays.LINE//parameter.itemsize if parameter.nbytes >= arrays.LARGE else 0
 
 
-def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
-    """(tensor, group, first element, one past the last) for every tile: `size` elements each, behind a head where there is one."""
-    bounds = [[*([0] if skip else []), *range(skip, n, size), n] for n, skip in zip(sizes, heads or [0]*len(sizes), strict=True) if n]
-    counts = [len(b) - 1 for b in bounds]
-    owners = np.repeat([k for k, n in enumerate(sizes) if n], counts).astype(np.int64)
-    lows, highs = ([x for b in bounds for x in part(b)] for part in (lambda b: b[:-1], lambda b: b[1:]))
-    return np.array([owners, np.asarray(groups, np.int64)[owners], lows, highs], np.int64).T.copy()
-
-
 class Job:
     """Tensors that share a kernel: the words that it reads, and everything that they point to."""
 
@@ -88,15 +41,11 @@ class Job:
         """`columns` holds the arrays of each slot; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
         sizes = [a.size for a in columns[1]]
         self.sizes, self.elements = sizes, sum(sizes)
-        widest = max(map(len, layouts), default=0)
-        rows = [list(map(arrays.address, slots)) for slots in zip(*columns, strict=True)]
-        if widest:
-            rows = [row + layout + [0]*(widest - len(layout)) for row, layout in zip(rows, layouts, strict=True)]
+        strided = any(layouts)
         size = tile or tile_size(self.elements)
-        self.table = np.array(rows, np.int64).reshape(len(rows), len(columns) + widest)
-        self.coefs = coefs
-        heads = [] if tile or widest else list(map(head, columns[1]))
-        self._cut(sizes, groups, min(size, STRIDED_TILE) if widest else size, heads)
+        self.table, self.coefs = make_table(columns, layouts), coefs
+        heads = [] if tile or strided else list(map(head, columns[1]))
+        self._cut(sizes, groups, min(size, STRIDED_TILE) if strided else size, heads)
 
     def _cut(self, sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
@@ -158,13 +107,9 @@ class Binding:
         if self.headers is not None and self.headers.same(leaves):
             return leaves
         gradients = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
-        self._check_overlap(gradients, paths)
-        members: dict[str, list[int]] = {}
-        for k, (g, t) in enumerate(zip(gradients, self.tensors, strict=True)):
-            names = [g.format, t.format.name, *(arrays.format_of(state[k], "state").name for state in self.states.values())]
-            members.setdefault(" ".join(names), []).append(k)
+        check_apart(gradients, self.tensors, self.written, paths)
         buckets, targets = [], [0]*len(leaves)
-        for formats, indices in members.items():
+        for formats, indices in by_formats(formats_of(gradients, self.tensors, self.states)).items():
             columns = [[gradients[k].array for k in indices], [self.tensors[k].array for k in indices],
                        *([state[k] for k in indices] for state in self.states.values())]
             bucket = Bucket(self.rule.digest, formats, columns, [self.tensors[k].group for k in indices],
@@ -178,15 +123,3 @@ class Binding:
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
         return [leaves, views]
-
-    def _check_overlap(self, gradients: list[Gradient], paths: list[str]) -> None:
-        """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""
-        spans = sorted((arrays.address(a), arrays.address(a) + a.nbytes) for a in self.written if a.size)
-        starts = [start for start, _ in spans]
-        for g, t, where in zip(gradients, self.tensors, paths, strict=True):
-            if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.format == t.format.name):
-                continue
-            low, high = np.lib.array_utils.byte_bounds(g.array)
-            k = int(np.searchsorted(starts, high, "left")) - 1
-            if k >= 0 and spans[k][1] > low:
-                raise ValueError(f"{where}: overlaps memory that the step writes (parameters or state). Give a copy, numpy.array(x).")

@@ -12,6 +12,7 @@ import pickle
 import platform
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -65,12 +66,51 @@ def _say_once(reason: str) -> None:
     log.warning("fastopt: compiled kernels are not kept on disk: %s. Set FASTOPT_CACHE to a writable directory.", reason)
 
 
+def _path(name: str) -> Path:
+    digest = hashlib.sha256(f"{sources()} {name}".encode()).hexdigest()
+    return directory() / f"{name.split()[0]}-{digest[:32]}.kernel"
+
+
+def _read(path: Path) -> bytes | None:
+    """What was written to a file, or None where there is none or it is damaged."""
+    try:
+        stored = path.read_bytes()
+    except OSError:
+        return None
+    checksum, data = stored[:32], stored[32:]
+    return data if hashlib.sha256(data).digest() == checksum else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files are code
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(data).digest() + data)
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        _say_once(f"{path.parent}: {error.strerror or error}")
+
+
+def cached(name: str, make: Callable[[], bytes]) -> bytes:
+    """The bytes that are kept under a name; made, and kept, where there are none yet. The name decides what they hold."""
+    path = _path(name)
+    data = _read(path)
+    if data is None:
+        data = make()
+        _write(path, data)
+    return data
+
+
 class KernelCache(_Cache):
     """Numba's interface to one file of compiled code."""
 
     def __init__(self, name: str):
-        digest = hashlib.sha256(f"{sources()} {name}".encode()).hexdigest()
-        self.path = directory() / f"{name.split()[0]}-{digest[:32]}.kernel"
+        self.path = _path(name)
         self.hit = False
 
     @property
@@ -79,31 +119,18 @@ class KernelCache(_Cache):
 
     def load_overload(self, sig, target_context):
         rtsys.initialize(target_context)  # what compiled code may call; refresh(), 0.3 s, loads what only compiling needs
+        data = _read(self.path)
+        if data is None:
+            return None
         try:
-            stored = self.path.read_bytes()
-            checksum, data = stored[:32], stored[32:]
-            if hashlib.sha256(data).digest() != checksum:
-                return None
             result = compiler.CompileResult._rebuild(target_context, *pickle.loads(data))
-        except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, TypeError):
+        except (ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError, TypeError):
             return None
         self.hit = True
         return result
 
     def save_overload(self, sig, data):
-        payload = dumps(data._reduce())
-        try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # its files are code
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".writing-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(name, self.path)
-            except OSError:
-                os.unlink(name)
-                raise
-        except OSError as error:
-            _say_once(f"{self.path.parent}: {error.strerror or error}")
+        _write(self.path, dumps(data._reduce()))
 
     def enable(self):
         pass

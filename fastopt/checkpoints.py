@@ -21,7 +21,8 @@ TORCH_FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nestero
 
 def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
     numbers = [{k: v for k, v in group.items() if not callable(v)} for group in opt.groups]
-    state = {name: [a.copy(order="K") if copy else a for a in new] for name, new in opt._state.items()}
+    machine = opt._machine
+    state = {name: [machine.read(a, copy) for a in new] for name, new in machine.state.items()}
     paths = [t.path for t in opt._tensors]
     return {"version": VERSION, "rule": opt.rule.name, "t": opt.t, "groups": numbers, "paths": paths, "state": state}
 
@@ -31,9 +32,9 @@ def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
         raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
     saved = _from_torch(opt, saved) if "param_groups" in saved else saved
     _check(opt, saved)
-    for name, new in opt._state.items():
+    for name, new in opt._machine.state.items():
         for target, source in zip(new, saved["state"][name], strict=True):
-            target[...] = (np.asarray(source) if isinstance(source, np.generic) else arrays.view(source, name)).view(target.dtype)
+            opt._machine.write(target, arrays.on_host(source, name))
     for group, numbers in zip(opt.groups, saved["groups"], strict=True):
         for name, value in numbers.items():
             if not callable(group[name]):
@@ -68,7 +69,7 @@ def _check(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
     paths = saved.get("paths") or own
     if len(paths) != len(own):
         raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model.")
-    for name, new in opt._state.items():
+    for name, new in opt._machine.state.items():
         if len(saved["state"][name]) != len(new):
             raise ValueError(f"load_state_dict: {len(saved['state'][name])} arrays of {name}, but there are {len(new)} parameters.")
         for target, source, t_, path in zip(new, saved["state"][name], opt._tensors, paths, strict=True):
@@ -97,13 +98,13 @@ def _from_torch(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     if len(steps) > 1:
         raise ValueError(f"{where}: parameters at different steps {sorted(steps)}, but one step count is needed.")
     state: dict[str, list] = {}
-    for name, new in opt._state.items():
+    for name, new in opt._machine.state.items():
         lacking = [k for k, e in enumerate(entries) if e and names[name] not in e]
         if lacking:
             raise ValueError(f"{where}: parameter {lacking[0]} has {', '.join(entries[lacking[0]])}, but {rule} needs {names[name]}. "
                              "Make the optimizer whose state it is.")
         given = [e.get(names[name]) for e in entries]
-        state[name] = [np.zeros_like(target) if v is None else v for v, target in zip(given, new, strict=True)]
+        state[name] = [np.zeros(target.shape, target.dtype) if v is None else v for v, target in zip(given, new, strict=True)]
     groups = [_numbers_from_torch(opt.rule, group, f"{where}: group {k}") for k, group in enumerate(saved["param_groups"])]
     return {"version": VERSION, "rule": rule, "t": steps.pop() if steps else opt.t or int(any(entries)), "groups": groups, "state": state}
 

@@ -11,6 +11,7 @@ class Group(MutableMapping):
 
     def __init__(self, rule: Rule, values: dict[str, Any], where: str):
         self.rule, self.where = rule, where
+        self.version = 0  # counts changes
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -28,6 +29,7 @@ class Group(MutableMapping):
             self._numbers[name] = value = check_value(name, value, self.rule.options, self.where)
             self._functions.pop(name, None)
         self._values[name] = value
+        self.version += 1
         self._own = {k: self._numbers[k] for k in self.rule.own_names if k in self._numbers}
 
     def __getitem__(self, name: str) -> Any:

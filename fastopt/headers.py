@@ -11,10 +11,11 @@ from functools import lru_cache
 import numpy as np
 from numba import types
 
-from .arrays import address
+from .arrays import address, bounds
 from .atomics import write
 from .cpu import compiled
 from .memory import WORD, word
+from .tensors import spans
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
 TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE = HEADER//WORD - 1, HEADER//WORD, HEADER//WORD + 1, *(HEADER//WORD + k for k in (2, 3, 5))
@@ -30,8 +31,8 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
 
 def extent(array: np.ndarray) -> tuple[int, int]:
     """Where an array's memory begins and ends, in bytes from its first element: strides may be negative, or leave gaps."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    return (low - address(array), high - address(array)) if array.size else (0, 0)
+    low, high = bounds(array)
+    return low - address(array), high - address(array)
 
 
 @lru_cache(maxsize=1)
@@ -100,10 +101,10 @@ class Headers:
         self.dtypes = [a.dtype for a in arrays]  # kept alive: an identity means nothing without its object
         width = 3 + 2*max((a.ndim for a in arrays), default=0)
         rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(arrays, own, strict=True)]
-        spans = sorted((address(a), address(a) + a.nbytes) for a in written if a.size)
-        self.tables = [np.array(x, np.int64) for x in (rows, targets, spans)]
-        expected, to, spans_at = map(address, self.tables)
-        self.count, self.arguments = len(arrays), (len(arrays), expected, width, to, spans_at, len(spans))
+        taken = spans(written)
+        self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
+        expected, to, taken_at = map(address, self.tables)
+        self.count, self.arguments = len(arrays), (len(arrays), expected, width, to, taken_at, len(taken))
         self.refresh = _refresh()
 
     def same(self, arrays: list) -> bool:

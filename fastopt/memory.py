@@ -13,12 +13,13 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.targetconfig import ConfigStack
-from numba.extending import intrinsic
+from numba.extending import intrinsic, register_jitable
 
 from .formats import FORMATS, arithmetic
 from .registry import RULES, prepare
 
-I8, I16, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(64)
+I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+GLOBAL = 1                                                  # the address space of a CUDA device's memory
 NEXT = 0                                                    # the only word that kernels write, alone in its cache line
 COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT = range(8, 15)
 JOB_WORDS = 16
@@ -43,7 +44,12 @@ def _literals(*arguments):
     return None
 
 
-def _call(context, builder, function, signature, args):
+def on_device(builder):
+    """Whether this is code for a CUDA device: its memory is an address space of its own, and it converts formats by instructions."""
+    return builder.module.triple.startswith("nvptx")
+
+
+def call(context, builder, function, signature, args):
     """Call an ordinary Python function of scalars, inlined. Unlike context.compile_internal, a division does not branch
     to raise ZeroDivisionError: that branch keeps LLVM from vectorising the loop."""
     flags = type(ConfigStack().top())()
@@ -52,14 +58,14 @@ def _call(context, builder, function, signature, args):
     return context.call_internal(builder, compiled.fndesc, signature, args)
 
 
-def _pointer(builder, address, llvm_type, index=None):
-    pointer = builder.inttoptr(address, llvm_type.as_pointer())
-    return pointer if index is None else builder.gep(pointer, [index])
+def pointer(builder, address, llvm_type, index=None):
+    start = builder.inttoptr(address, llvm_type.as_pointer(GLOBAL if on_device(builder) else 0))
+    return start if index is None else builder.gep(start, [index])
 
 
 def word_pointer(builder, address, k):
     """Where word k of the words at an address lies."""
-    return _pointer(builder, address, I64, k)
+    return pointer(builder, address, I64, k)
 
 
 def _words(builder, address, count):
@@ -98,20 +104,45 @@ def coefficients(typing, rule, formats, coefs, group):
 
     def emit(context, builder, signature, args):
         base = builder.mul(args[3], ir.Constant(I64, len(result)))
-        data = _pointer(builder, args[2], context.get_data_type(value), base)
+        data = pointer(builder, args[2], context.get_data_type(value), base)
         values = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         return context.make_tuple(builder, result, values)
     return result(rule, formats, types.int64, types.int64), emit
 
 
 def _element(context, builder, format, row, k, i):
-    return _pointer(builder, builder.extract_value(row, k), context.get_data_type(format.stored), i)
+    return pointer(builder, builder.extract_value(row, k), context.get_data_type(format.stored), i)
+
+
+DEVICE_CONVERSIONS: dict = {}  # {a format's decode or encode: emit(builder, x)}, where a CUDA device has an instruction for it (cuda.py)
+
+
+def convert(context, builder, function, signature, x):
+    """A format's decode or encode of one value: by the device's instruction where it has one, else by the formula."""
+    native = DEVICE_CONVERSIONS.get(function) if on_device(builder) else None
+    return native(builder, x) if native else call(context, builder, function, signature, [x])
+
+
+def decode(context, builder, format, stored, value):
+    """What a stored number stands for, in the float type of the arithmetic."""
+    decoded = convert(context, builder, format.decode, format.value(format.stored), stored)
+    return context.cast(builder, decoded, format.value, value)
+
+
+def encode(context, builder, format, x, have):
+    """How a number is stored that was computed in the float type `have`."""
+    value = context.cast(builder, x, have, format.value)
+    return convert(context, builder, format.encode, format.stored(format.value), value)
+
+
+def alignment(builder, format):
+    """What loads and stores may rely on: anything on the CPU; a device's instructions need whole elements (binding checks it)."""
+    return format.itemsize if on_device(builder) else 1
 
 
 def _decoded(context, builder, format, row, k, i, value):
-    stored = builder.load(_element(context, builder, format, row, k, i), align=1)
-    decoded = _call(context, builder, format.decode, format.value(format.stored), [stored])
-    return context.cast(builder, decoded, format.value, value)
+    stored = builder.load(_element(context, builder, format, row, k, i), align=alignment(builder, format))
+    return decode(context, builder, format, stored, value)
 
 
 @intrinsic
@@ -151,11 +182,20 @@ def store(typing, formats, row, i, new):
 
     def emit(context, builder, signature, args):
         for k, have in enumerate(signature.args[3], 1):
-            value = context.cast(builder, builder.extract_value(args[3], k - 1), have, of[k].value)
-            stored = _call(context, builder, of[k].encode, of[k].stored(of[k].value), [value])
-            builder.store(stored, _element(context, builder, of[k], args[1], k, args[2]), align=1)
+            stored = encode(context, builder, of[k], builder.extract_value(args[3], k - 1), have)
+            builder.store(stored, _element(context, builder, of[k], args[1], k, args[2]), align=alignment(builder, of[k]))
         return context.get_dummy_value()
     return types.void(formats, row, types.int64, new), emit
+
+
+def updated(context, builder, rule, coefficients, c, scalar, values):
+    """What a rule makes of one element: a tuple of `scalar`s. `c` is the value of the coefficients, `coefficients` its type."""
+    g, p, *state = values
+    if rule.prepared:
+        pair = call(context, builder, prepare, types.UniTuple(scalar, 2)(coefficients, scalar, scalar), [c, g, p])
+        g, p = cgutils.unpack_tuple(builder, pair)
+    signature = types.UniTuple(scalar, rule.writes)(coefficients, *[scalar]*len(values))
+    return call(context, builder, rule.body, signature, [c, g, p, *state])
 
 
 @intrinsic
@@ -165,15 +205,10 @@ def update(typing, rule, c, values):
     if literal is None:
         return None
     function, scalar = RULES[literal[0]], values.dtype
-    result = types.UniTuple(scalar, function.writes)
 
     def emit(context, builder, signature, args):
-        g, p, *state = cgutils.unpack_tuple(builder, args[2])
-        if function.prepared:
-            pair = _call(context, builder, prepare, types.UniTuple(scalar, 2)(c, scalar, scalar), [args[1], g, p])
-            g, p = cgutils.unpack_tuple(builder, pair)
-        return _call(context, builder, function.body, result(c, *[scalar]*len(values)), [args[1], g, p, *state])
-    return result(rule, c, values), emit
+        return updated(context, builder, function, c, args[1], scalar, cgutils.unpack_tuple(builder, args[2]))
+    return types.UniTuple(scalar, function.writes)(rule, c, values), emit
 
 
 @intrinsic
@@ -188,7 +223,7 @@ def claim(typing, job, count):
 def put(typing, address, i, value):
     """Write the float64 number i of those at an address."""
     def emit(context, builder, signature, args):
-        builder.store(args[2], _pointer(builder, args[0], ir.DoubleType(), args[1]))
+        builder.store(args[2], pointer(builder, args[0], ir.DoubleType(), args[1]))
         return context.get_dummy_value()
     return types.void(types.int64, types.int64, types.float64), emit
 
@@ -197,8 +232,8 @@ def _mover(bits):
     @intrinsic
     def move(typing, target, source):
         def emit(context, builder, signature, args):
-            value = builder.load(_pointer(builder, args[1], ir.IntType(bits)), align=1)
-            builder.store(value, _pointer(builder, args[0], ir.IntType(bits)), align=1)
+            value = builder.load(pointer(builder, args[1], ir.IntType(bits)), align=1)
+            builder.store(value, pointer(builder, args[0], ir.IntType(bits)), align=1)
             return context.get_dummy_value()
         return types.void(types.int64, types.int64), emit
     return move
@@ -207,18 +242,27 @@ def _mover(bits):
 move_2, move_4, move_8 = _mover(16), _mover(32), _mover(64)
 
 
+def strided_offset(layout, i):
+    """Where element i of a strided array lies, in bytes from its first, counted in the order of the parameter's memory."""
+    ndim, rest, offset = word(layout, 0), i, 0
+    for d in range(ndim, 0, -1):
+        extent = word(layout, d)
+        offset += rest % extent*word(layout, ndim + d)
+        rest //= extent
+    return offset
+
+
+register_jitable(strided_offset)
+
+
 def gather(source, layout, lo, hi, target, itemsize):
-    """Copy elements lo..hi of a strided array to a dense target, counted in the order of the parameter's memory."""
+    """Copy elements lo..hi of a strided array to a dense target."""
     ndim = word(layout, 0)
     extent, stride = word(layout, ndim), word(layout, 2*ndim)
     i = lo
     while i < hi:
-        rest, position = i//extent, i % extent
-        run = min(extent - position, hi - i)
-        start = source + position*stride
-        for d in range(ndim - 1, 0, -1):
-            start += rest % word(layout, d)*word(layout, ndim + d)
-            rest //= word(layout, d)
+        run = min(extent - i % extent, hi - i)
+        start = source + strided_offset(layout, i)
         for j in range(run):
             if itemsize == 4:
                 move_4(target, start + j*stride)
@@ -246,7 +290,7 @@ def dense(typing, formats, row, table_row, lo, hi):
         target = builder.ptrtoint(scratch, I64)
         layout = builder.add(args[2], ir.Constant(I64, WORD*len(of)))
         old = cgutils.unpack_tuple(builder, args[1])
-        _call(context, builder, gather, types.none(*[types.int64]*6), [old[0], layout, args[3], args[4], target, size])
+        call(context, builder, gather, types.none(*[types.int64]*6), [old[0], layout, args[3], args[4], target, size])
         return context.make_tuple(builder, row, [builder.sub(target, builder.mul(args[3], size)), *old[1:]])
     return row(formats, row, types.int64, types.int64, types.int64), emit
 

@@ -77,7 +77,7 @@ def _emit_where(b, condition, x, y):
 
 
 def _emit_clip(b, x, bound):
-    low = b.fneg(bound)
+    low = b.fsub(ir.Constant(bound.type, -0.0), bound)  # the LLVM of CUDA's toolkit has no fneg; others make one of this
     x = b.select(b.fcmp_ordered("<", x, low), low, x)  # one vmaxps: a NaN fails the comparison and stays
     return b.select(b.fcmp_ordered(">", x, bound), bound, x)
 

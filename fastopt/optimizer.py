@@ -1,9 +1,7 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
-import ctypes
 import inspect
 import math
 import os
-import struct
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -11,15 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from . import arrays, checkpoints, norms, pool, trees
-from .binding import Binding, Job, Tensor, tensor
-from .cpu import step_kernel
-from .formats import FORMATS, NAMES, Format, arithmetic
+from . import arrays, checkpoints, pool, trees
+from .formats import NAMES, Format
 from .groups import Group
+from .host import Host
 from .hyper import check_number
-from .pool import Plan
 from .presets import preset
-from .registry import LOOK_AHEAD, Rule
+from .registry import Rule
+from .tensors import Tensor, check_one_place, tensor
 
 _ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
 
@@ -53,20 +50,23 @@ class Optimizer:
         The global norm of the last step's gradients (after ``grad_factor``, before clipping) where it was asked for.
     threads : int
         The most threads that a step uses.
+
+    Notes
+    -----
+    On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns: nothing is waited for.
+    Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
     """
 
     rule: ClassVar[Rule]
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: str | dict[str, str] | None = None,
-                 threads: int | None = None, **hyper: Any):
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
         self.params = params
         self.threads = check_threads(threads, where)
-        self._t = ctypes.c_int64(0)
-        self.grad_norm: float | None = None
         trees_of_groups = self._read_groups(params, given, where)
         self._tensors: list[Tensor] = []
         roots = []
@@ -78,22 +78,26 @@ class Optimizer:
             self._tensors += [tensor(leaf, at, k) for at, leaf in leaves]
         self._structure = trees.Sequence([t for t, _ in trees_of_groups], roots) if self._grouped else roots[0]
         self._paths = ["grads" + t.path[len("params"):] for t in self._tensors]
+        check_one_place(self._tensors)
         arrays.check_overlap([(t.path, t.array) for t in self._tensors])
         formats = _state_formats(state, self.rule, where)
-        self._state = {name: [self._new_state(name, formats.get(name), t) for t in self._tensors] for name in self.rule.state}
-        dtypes = {arithmetic(t.format).dtype for t in self._tensors}
-        self._coefs = {dtype: np.zeros((len(self.groups), len(self.rule.fields)), dtype) for dtype in dtypes}
-        row = len(self.rule.fields)
-        self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize)
-                         for dtype, a in self._coefs.items()]
-        self._binding = Binding(self.rule, self._tensors, self._state, self._coefs)
+        self._machine = self._make_machine(formats, check_capturable(capturable, where))
         self._grads: tuple[Any, list] | None = None
         self._bound: list | None = None
         self._held: list | None = None
         self._stepping = False
-        self._ahead: _Ahead | None = None
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         _ALIVE.add(self)
+
+    def _make_machine(self, formats: dict[str, Format], capturable: int) -> Any:
+        """What carries out the steps, where the arrays are."""
+        if isinstance(self._tensors[0].array, arrays.DeviceArray):
+            from .device import Device
+            return Device(self.rule, self._tensors, self.groups, formats, capturable)
+        if capturable:
+            raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this machine's memory, where "
+                             "there are no graphs to capture. Leave it out.")
+        return Host(self.rule, self._tensors, self.groups, formats, self.threads)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str]]:
         """Set `groups`; return the tree of each group and its path."""
@@ -104,14 +108,6 @@ class Optimizer:
         self.groups = tuple(Group(self.rule, {**given, **{k: v for k, v in g.items() if k != "params"}}, f"{where} group {k}")
                             for k, g in enumerate(params))
         return [(g["params"], f"params[{k}]") for k, g in enumerate(params)]
-
-    def _new_state(self, name: str, format: Format | None, t: Tensor) -> np.ndarray:
-        format = format or arithmetic(t.format)
-        dtype = t.array.dtype if format is t.format else format.dtype
-        new = arrays.zeros_like(t.array, dtype, t.order, 1 + self.rule.state.index(name))
-        if initial := float(self.groups[t.group][self.rule.initial[name]] if name in self.rule.initial else 0.0):
-            new[...] = initial if format.value.name == format.stored.name else format.encode(np.array([initial], np.float32)).view(dtype)
-        return new
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
              skip_nonfinite: bool = False) -> None:
@@ -126,8 +122,9 @@ class Optimizer:
             Gradients are scaled by min(1, clip_norm/norm), norm being that of all gradients together, after `grad_factor`.
         clip_value : float, optional
             Each element is then limited to [-clip_value, clip_value].
-        grad_factor : float
-            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients.
+        grad_factor : float, or array of one element on the parameters' CUDA device
+            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. An array is read when
+            the step runs, by replayed graphs too.
         skip_nonfinite : bool
             If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
             nothing: parameters, state and `t` stay as they are.
@@ -158,23 +155,13 @@ class Optimizer:
         if self._stepping:
             raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has returned.")
 
-    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: float, skip_nonfinite: bool) -> None:
+    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any, skip_nonfinite: bool) -> None:
         limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
-        held = self._bind(grads)  # arrays that a mapping makes on the fly live until the kernels are done
+        wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
         plain = type(grad_factor) is float and grad_factor == 1.0
-        factor = 1.0 if plain else check_number("grad_factor", grad_factor, "step", "")
-        if clip_norm is not None or skip_nonfinite:
-            wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
-            norm = abs(factor)*norms.global_norm(self._binding.buckets, self.threads)
-            if skip_nonfinite and not math.isfinite(norm):
-                self.grad_norm = norm
-                return
-            factor *= norms.clip_factor(norm, wanted)
-        else:
-            norm = None
-        self._fill(self.t + 1, factor, limit)
-        self.grad_norm = norm
-        self._binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
+        factor = 1.0 if plain else self._machine.factor(grad_factor)
+        held = self._bind(grads)  # arrays that a mapping makes on the fly live until the kernels are done
+        self._machine.step(factor, limit, wanted, skip_nonfinite)
         del held
 
     def _bind(self, grads: Any) -> list:
@@ -183,20 +170,13 @@ class Optimizer:
                 raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
             buffers = self._grads[1]
             if self._bound is not buffers:  # else their addresses are in place: no array is looked at
-                self._held = self._binding.bind(buffers, self._paths)  # views live as long as their addresses are used
+                self._held = self._machine.bind(buffers, self._paths)  # views live as long as their addresses are used
                 self._bound = buffers
             return buffers
         self._bound = self._held = None
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
-        return self._binding.bind(leaves, self._paths)
-
-    def _fill(self, t: int, factor: float, clip_value: float) -> None:
-        """Write the coefficients of step t."""
-        for k, group in enumerate(self.groups):
-            row = group.coefficients(t, factor, clip_value)
-            for packer, buffer, size in self._packers:
-                packer.pack_into(buffer, k*size, *row)
+        return self._machine.bind(leaves, self._paths)
 
     def lookahead(self) -> Any:
         """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the parameters.
@@ -207,27 +187,33 @@ class Optimizer:
         if self.rule.ahead is None:
             raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use fastopt.Nesterov.")
         with self._lock:
-            if self._ahead is None:
-                self._ahead = _Ahead(self)
-            return self._ahead.point()
+            return self._build(self._machine.look_ahead())
+
+    def _build(self, new: list, fixed: bool = False) -> Any:
+        """A tree like the parameters of arrays of ours, as their user sees them."""
+        seen = (self._machine.visible(array, t) for array, t in zip(new, self._tensors, strict=True))
+        return self._structure.build(seen, fixed)
+
+    @property
+    def grad_norm(self) -> float | None:
+        return self._machine.grad_norm
 
     @property
     def t(self) -> int:
-        return self._t.value
+        return self._machine.t
 
     @t.setter
     def t(self, steps: int) -> None:
         if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps < 2**62:
             raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
-        self._t.value = int(steps)
+        self._machine.t = int(steps)
 
     @property
     def grads(self) -> Any:
         with self._lock:
             if self._grads is None:
-                place = 1 + len(self.rule.state)
-                new = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self._tensors]
-                self._grads = self._structure.build(iter(new), fixed=True), new
+                new = self._machine.buffers()
+                self._grads = self._build(new, fixed=True), new
             return self._grads[0]
 
     @grads.setter
@@ -237,12 +223,22 @@ class Optimizer:
         with self._lock:
             self._check_idle("grads")
             self._bound = self._held = None
-            self._binding.bind(leaves, self._paths)
+            self._machine.bind(leaves, self._paths)
             self._grads = tree, leaves
 
     @property
     def state(self) -> dict[str, Any]:
-        return {name: self._structure.build(iter(new)) for name, new in self._state.items()}
+        return {name: self._build(new) for name, new in self._machine.state.items()}
+
+    def tabulate(self) -> None:
+        """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
+
+        Replayed graphs read them there, in float64 as on the CPU: call it after changing a hyperparameter, and before the replays run
+        beyond the last of them (what they then do is nothing: `t` stays, and reading it warns). Waits for the device.
+        """
+        with self._lock:
+            self._check_idle("tabulate")
+            self._machine.tabulate()
 
     def state_dict(self, copy: bool = True) -> dict[str, Any]:
         """Everything a later run needs beside the parameters: a plain dict of arrays, numbers and names.
@@ -262,8 +258,9 @@ class Optimizer:
             checkpoints.load(self, saved)
 
     def __repr__(self) -> str:
-        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in self._state.values() for a in state)
-        formats = {name: "/".join(dict.fromkeys(arrays.format_of(a, name).name for a in state)) for name, state in self._state.items()}
+        states = self._machine.state
+        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in states.values() for a in state)
+        formats = {name: "/".join(dict.fromkeys(arrays.format_of(a, name).name for a in state)) for name, state in states.items()}
         stored = "/".join(dict.fromkeys(t.format.name for t in self._tensors))
         state = f"state {', '.join(f'{k} {v}' for k, v in formats.items())} ({size/max(n, 1):g} bytes each)" if formats else "no state"
         many = f"{len(self._tensors)} tensors, " if len(self._tensors) > 1 else ""
@@ -274,34 +271,13 @@ class Optimizer:
                         "Save opt.state_dict(), make a new optimizer, and load it there.")
 
 
-class _Ahead:
-    """The look-ahead point's buffers and job."""
-
-    def __init__(self, opt: Optimizer):
-        self.opt = opt
-        tensors = opt._tensors
-        self.field = opt.rule.fields.index(str(opt.rule.ahead))
-        place = 2 + len(opt.rule.state)
-        self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in tensors]
-        self.tree = opt._structure.build(iter(self.buffers))
-        self.coefs = {dtype: np.zeros((len(opt.groups), 1), dtype) for dtype in opt._coefs}
-        members: dict[str, list[int]] = {}
-        for k, t in enumerate(tensors):
-            members.setdefault(f"{t.format.name} {t.format.name} {arrays.format_of(opt._state['v'][k], 'state').name}", []).append(k)
-        jobs = []
-        for formats, indices in members.items():
-            columns = [[tensors[k].array for k in indices], [self.buffers[k] for k in indices], [opt._state["v"][k] for k in indices]]
-            coefs = self.coefs[arithmetic(FORMATS[formats.split()[0]]).dtype]
-            jobs.append((step_kernel(LOOK_AHEAD.digest, formats), Job(columns, [tensors[k].group for k in indices], coefs)))
-        self.plan = Plan(jobs)
-
-    def point(self) -> Any:
-        for k, group in enumerate(self.opt.groups):
-            row = group.coefficients(self.opt.t + 1, 1.0, math.inf)
-            for coefs in self.coefs.values():
-                coefs[k, 0] = row[self.field]
-        self.plan.run(self.opt.threads)
-        return self.tree
+def check_capturable(capturable: int | None, where: str) -> int:
+    if capturable is None or capturable is False:
+        return 0
+    if not isinstance(capturable, int) or capturable is True or capturable < 1:
+        raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is needed. Give "
+                         "one, capturable=10_000 for example.")
+    return capturable
 
 
 def check_threads(threads: int | None, where: str) -> int:
@@ -329,7 +305,7 @@ def signature(rule: Rule) -> inspect.Signature:
     """The constructor's signature: parameters, learning rate, the rule's hyperparameters, and what all have."""
     P = inspect.Parameter
     own = [P(k, P.KEYWORD_ONLY, default=v) for k, v in rule.defaults.items() if k != "lr"]
-    rest = [P(k, P.KEYWORD_ONLY, default=None) for k in ("like", "state", "threads")]
+    rest = [P(k, P.KEYWORD_ONLY, default=None) for k in ("like", "state", "threads", "capturable")]
     first = [P("params", P.POSITIONAL_OR_KEYWORD), P("lr", P.POSITIONAL_OR_KEYWORD, default=rule.defaults["lr"])]
     return inspect.Signature([*first, *own, *rest])
 

@@ -36,7 +36,9 @@ SHARED_PARAMETERS = """    like : {"torch", "optax", "keras", "sklearn"}, option
         Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use."""
+        The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`)."""
 
 
 def _type_of(rule: Rule, name: str) -> str:
@@ -99,7 +101,7 @@ def stub() -> str:
                 kind = 'Literal["torch", "optax", "keras", "sklearn"] | None'
             elif p.name == "state":
                 kind = "str | dict[str, str] | None"
-            elif p.name == "threads":
+            elif p.name in ("threads", "capturable"):
                 kind = "int | None"
             elif p.name in rule.options:
                 kind = "bool" if set(rule.options[p.name]) == {False, True} else f"Literal[{', '.join(map(repr, rule.options[p.name]))}]"

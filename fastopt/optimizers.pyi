@@ -33,6 +33,8 @@ class SGD(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -45,6 +47,7 @@ class SGD(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class Momentum(Optimizer):
@@ -83,6 +86,8 @@ class Momentum(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -99,6 +104,7 @@ class Momentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class Nesterov(Optimizer):
@@ -140,6 +146,8 @@ class Nesterov(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -157,6 +165,7 @@ class Nesterov(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class RMSProp(Optimizer):
@@ -191,6 +200,8 @@ class RMSProp(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -206,6 +217,7 @@ class RMSProp(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class AdaGrad(Optimizer):
@@ -242,6 +254,8 @@ class AdaGrad(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -258,6 +272,7 @@ class AdaGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class Adam(Optimizer):
@@ -299,6 +314,8 @@ class Adam(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -317,6 +334,7 @@ class Adam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class AdamW(Optimizer):
@@ -357,6 +375,8 @@ class AdamW(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -375,6 +395,7 @@ class AdamW(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class AMSGrad(Optimizer):
@@ -416,6 +437,8 @@ class AMSGrad(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -434,6 +457,7 @@ class AMSGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class NAdam(Optimizer):
@@ -474,6 +498,8 @@ class NAdam(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -491,6 +517,7 @@ class NAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class RAdam(Optimizer):
@@ -531,6 +558,8 @@ class RAdam(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -548,6 +577,7 @@ class RAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 class Lion(Optimizer):
@@ -580,6 +610,8 @@ class Lion(Optimizer):
         float32, and float64 for float64 parameters, whatever the parameters are stored as.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
     def __init__(
         self,
@@ -594,6 +626,7 @@ class Lion(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | dict[str, str] | None = None,
         threads: int | None = None,
+        capturable: int | None = None,
     ) -> None: ...
 
 HYPERPARAMETERS: dict[str, str]

@@ -21,7 +21,7 @@ from .notation import clip
 COMMON = ("scale", "clip", "l2", "wd")
 DECAYS = ("coupled", "decoupled", "independent")
 OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
-RESERVED = ("params", "like", "state", "threads")  # arguments of every optimizer
+RESERVED = ("params", "like", "state", "threads", "capturable")  # arguments of every optimizer
 SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
 
 

@@ -1,0 +1,149 @@
+"""Figures of the CUDA step kernels as compiled code: exact, read without a GPU, the same on every machine. Lower is better in all.
+
+They follow the toolkit as much as the source. So its version is a parameter: asv stores each figure under it, shows it, and compares only
+cases whose parameters are equal. (Under a new unit the old points would stay in the series, and a new `version` would drop them.) asv
+takes the values of a parameter from one environment, so no matrix may hold two toolkits. NaN: what is needed is not installed.
+"""
+import importlib.metadata
+import math
+from functools import lru_cache
+
+from fastopt.formats import FORMATS
+from fastopt.optimizers import ALL
+
+from . import chips, common, cuda_c, sass
+
+QUICK = common.SCALE == "quick"
+RULES = ["adam"] if QUICK else common.RULES
+STORAGE = ["f32"] if QUICK else list(common.FORMATS)
+ARCHITECTURES = {"sm_90": (9, 0)} if QUICK else {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0)}
+COMPILERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
+
+
+def installed() -> str:
+    """The version of NVIDIA's compilers (versions, where they differ), or "none" where one of the tools is missing."""
+    try:
+        sass.nvdisasm()
+        importlib.metadata.version("numba-cuda")
+        return "CUDA " + " ".join(sorted({importlib.metadata.version(name) for name in COMPILERS}))
+    except (importlib.metadata.PackageNotFoundError, FileNotFoundError):
+        return "none"
+
+
+TOOLKIT = installed()
+
+
+def measured(image: bytes, written: int, moved: int) -> dict[str, float]:
+    """The figures of a kernel that writes and moves so many bytes for an element."""
+    found = sass.figures(image, written)
+    if found.toolkit and found.toolkit not in TOOLKIT:
+        raise ValueError(f"bench_cuda_code: a kernel made by toolkit {found.toolkit}, but {TOOLKIT} is what pip lists.")
+    core = chips.core_over_memory(found.hot, found.elements, moved, chips.CHIPS[chips.fastest(found.cc)])
+    return {"registers": found.usage.registers, "spilled": found.spilled, "float64": found.float64, "narrow": found.narrow,
+            "instructions": round(found.per_element, 3), "core_over_memory": round(core.ratio, 3)}
+
+
+def ours(rule: str, storage: str, cc: tuple[int, int]) -> dict[str, float]:
+    from fastopt import cuda
+    stored, state = common.FORMATS[storage]
+    slots = [stored]*2 + [state or ("f64" if stored == "f64" else "f32")]*len(ALL[rule].rule.state)
+    sizes = [FORMATS[name].itemsize for name in slots]
+    return measured(cuda.step(ALL[rule].rule.digest, " ".join(slots), cc).image, sum(sizes[1:]), sum(sizes) + sum(sizes[1:]))
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[tuple[str, ...], dict[str, float]]:
+    """{(rule, format, architecture), (hand-written kernel, architecture), ("worst", architecture): figures}; empty without the tools."""
+    if TOOLKIT == "none":
+        return {}
+    found: dict[tuple[str, ...], dict[str, float]] = {}
+    for architecture, cc in ARCHITECTURES.items():
+        steps = {(rule, storage, architecture): ours(rule, storage, cc) for rule in RULES for storage in STORAGE}
+        single = [figures for (_, storage, _), figures in steps.items() if storage != "f64"]
+        worst = {name: max(figures[name] for figures in steps.values()) for name in single[0]}
+        found |= steps
+        found["worst", architecture] = {**worst, "float64": max(figures["float64"] for figures in single)}
+        for name in cuda_c.SOURCES:
+            found[name, architecture] = measured(cuda_c.adam(name, cc), cuda_c.STORED, cuda_c.MOVED)
+    return found
+
+
+class Rules:
+    """Every rule in float32."""
+
+    params, param_names = (RULES, list(ARCHITECTURES), [TOOLKIT]), ["rule", "architecture", "toolkit"]
+    version, timeout = "1", 600
+
+    def setup_cache(self):
+        """All kernels at once: 204 of them in two minutes, compiled anew or not, most of it nvdisasm's start."""
+        return tables()
+
+    setup_cache.timeout = 3600
+
+    def look_up(self, found, figure, rule, architecture, toolkit, storage="f32"):
+        return found.get((rule, storage, architecture), {}).get(figure, math.nan)
+
+    def track_registers(self, found, *case):
+        """Registers of a thread: more than 64 (of 256 threads) leave room for fewer than four blocks."""
+        return self.look_up(found, "registers", *case)
+
+    def track_spilled(self, found, *case):
+        """Bytes of local memory of a thread, and loads and stores of it: 0, or a reason to look."""
+        return self.look_up(found, "spilled", *case)
+
+    def track_float64(self, found, *case):
+        """Float64 instructions in the whole kernel: 0, unless a format is float64."""
+        return self.look_up(found, "float64", *case)
+
+    def track_instructions(self, found, *case):
+        """What a thread issues for an element in the loop of wide accesses, slow paths of divisions and roots left out."""
+        return self.look_up(found, "instructions", *case)
+
+    def track_narrow(self, found, *case):
+        """Global accesses in that loop of less than 16 bytes, on sm_100 of less than 32."""
+        return self.look_up(found, "narrow", *case)
+
+    def track_core_over_memory(self, found, *case):
+        """Estimated time of the cores over that of the memory, on the chip with the fastest memory; see chips.py for what is assumed."""
+        return self.look_up(found, "core_over_memory", *case)
+
+    track_registers.unit, track_spilled.unit, track_float64.unit = "registers", "bytes + accesses", "instructions"
+    track_instructions.unit, track_narrow.unit, track_core_over_memory.unit = "instructions/element", "accesses", "core/memory time"
+
+
+class Formats(Rules):
+    """One rule with one state and one with two, in every other format."""
+
+    params = (RULES[:1] if QUICK else ["momentum", "adam"], list(ARCHITECTURES), [TOOLKIT], [s for s in STORAGE if QUICK or s != "f32"])
+    param_names = (*Rules.param_names, "format")
+
+
+class Worst(Rules):
+    """The highest figure of all rules in all formats (that of float64: in all other formats)."""
+
+    params, param_names = (list(ARCHITECTURES), [TOOLKIT]), ["architecture", "toolkit"]
+
+    def look_up(self, found, figure, architecture, toolkit):
+        return found.get(("worst", architecture), {}).get(figure, math.nan)
+
+
+class HandWritten:
+    """Adam in float32 against CUDA C++ with float4, compiled by NVRTC in the same run, with the same rounding."""
+
+    params, param_names, version, timeout = (list(ARCHITECTURES), [TOOLKIT]), ["architecture", "toolkit"], "1", 600
+    setup_cache = Rules.setup_cache
+
+    def over(self, found, name, architecture):
+        if not found:
+            return math.nan
+        return round(found["adam", "f32", architecture]["instructions"]/found[name, architecture]["instructions"], 3)
+
+    def track_over_same_work(self, found, architecture, toolkit):
+        """Instructions for an element, over those of a kernel that does operation by operation what our step does."""
+        return self.over(found, "same work", architecture)
+
+    def track_over_bare(self, found, architecture, toolkit):
+        """The same over the paper's lines alone: the price of gradient factor, clipping, both weight decays and eps_root."""
+        return self.over(found, "bare", architecture)
+
+    track_over_same_work.unit = track_over_bare.unit = "x"

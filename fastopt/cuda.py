@@ -1,0 +1,351 @@
+"""CUDA schedules: the loops around a rule and around the norm, and the kernel that prepares a step; the only import of numba.cuda.
+
+A kernel is compiled to LTO-IR by Numba, and linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the
+device gives the bits of NumPy and of the CPU. No GPU is needed for that: `step`, `squares` and `advance` return the code for any
+architecture, from the disk cache where it is there. Kernels take addresses and numbers; `device.py` owns them and launches.
+
+What changes from step to step lives in one small buffer on the device, the *clock* (words of 8 bytes, below), and in the current
+coefficients beside it. `advance` counts the step, or refuses to, before `step` runs.
+"""
+import importlib.metadata
+import re
+import threading
+from contextlib import contextmanager
+from functools import cache
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from .cache import cached
+from .device_arrays import EXTRA
+from .digests import digest
+from .registry import RULES
+from .vectors import lanes_of
+
+THREADS = 256           # per block, for every kernel
+ROUNDS = 2              # accesses of a thread per tile: enough for the loads of a tile's words to hide, short enough to spread evenly
+LANES, TILE = 64, 4096  # of the norm: those of cpu.py, so that the sums have the same bits
+WARP = 32
+WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
+POSTED = 64             # words that one launch of `advance` brings along
+# words of the clock
+T, SKIP, MISSED, NORM = range(4)
+CLOCK_WORDS = 8
+# what `advance` is asked for: `mode`
+COUNT, POST, PEEK, CHECK, SINGLE = 1, 2, 4, 8, 16
+
+
+class Code(NamedTuple):
+    """A kernel for one architecture: its entry's name, and a cubin (or PTX text with a zero at its end)."""
+
+    name: str
+    image: bytes
+
+
+def access_bytes(cc: tuple[int, int]) -> int:
+    """The widest access of a thread to global memory: 32 bytes from Blackwell on, 16 before."""
+    return 32 if cc >= (10, 0) else 16
+
+
+@cache
+def versions() -> tuple[str, ...]:
+    """Of everything that decides what a kernel compiles to, beside the package's own sources; ImportError without the extra."""
+    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
+    if "numba-cuda" not in found:
+        raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
+    return tuple(f"{name} {found.get(name)}" for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink"))
+
+
+_COMPILING = threading.RLock()
+
+
+@contextmanager
+def _compiling(cc):
+    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or not."""
+    import numba.cuda.dispatcher as dispatcher
+
+    from . import memory, vectors
+    with _COMPILING:
+        before = dispatcher.get_current_device
+        dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
+        memory.DEVICE_CONVERSIONS.update(_conversions(cc))
+        vectors.PAIR.update(_pairs(cc))
+        try:
+            yield
+        finally:
+            dispatcher.get_current_device = before
+            memory.DEVICE_CONVERSIONS.clear()
+            vectors.PAIR.clear()
+
+
+def _conversions(cc):
+    """One instruction where the formula takes eight to fifteen: a 16-bit step would be bound by them, not by memory. Same bits."""
+    from llvmlite import ir
+
+    from . import formats
+    half, single, bits = ir.HalfType(), ir.FloatType(), ir.IntType(16)
+    rounded = ir.InlineAsm(ir.FunctionType(bits, [single]), "cvt.rn.bf16.f32 $0, $1;", "=h,f")
+    table = {formats.decode_f16: lambda b, x: b.fpext(b.bitcast(x, half), single),
+             formats.encode_f16: lambda b, x: b.bitcast(b.fptrunc(x, half), bits)}
+    if cc >= (8, 0):
+        table[formats.encode_bf16] = lambda b, x: b.call(rounded, [x])
+    return table
+
+
+def _pairs(cc):
+    from llvmlite import ir
+
+    from . import formats
+    if cc < (8, 0):
+        return {}
+    kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()]*2)
+
+    def pair(name):
+        instruction = ir.InlineAsm(kind, f"{name} $0, $1, $2;", "=r,f,f")
+        return lambda b, low, high: b.call(instruction, [high, low])
+    return {formats.encode_bf16: pair("cvt.rn.bf16x2.f32"), formats.encode_f16: pair("cvt.rn.f16x2.f32")}
+
+
+def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
+    """Machine code of LTO-IR, or its PTX, without contraction of products and sums."""
+    from cuda.bindings import nvjitlink
+    options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0", *(["-ptx"] if form == "ptx" else [])]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, ltoir, len(ltoir), "kernel")
+        nvjitlink.complete(handle)
+        size, get = ((nvjitlink.get_linked_ptx_size, nvjitlink.get_linked_ptx) if form == "ptx" else
+                     (nvjitlink.get_linked_cubin_size, nvjitlink.get_linked_cubin))
+        code = bytearray(size(handle))
+        get(handle, code)
+    finally:
+        nvjitlink.destroy(handle)
+    return bytes(code)
+
+
+def _code(name, cc, form, build, bounds=THREADS):
+    """The code of the kernel that build() returns with its signature, through the disk cache under its name."""
+    def make():
+        from numba import cuda
+        with _compiling(cc):
+            function, signature = build()
+            ltoir, _ = cuda.compile(function, signature, cc=cc, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
+            return link(ltoir, cc, form)
+
+    image = cached(f"{name} {cc} {form} {versions()}", make)
+    entry = re.search(rb"\.entry\s+([\w$]+)", image) if form == "ptx" else re.search(rb"\.text\.([\w$]+)\0", image)
+    if entry is None:
+        raise RuntimeError(f"cuda: no kernel in what was linked for {name}. Report this with the versions {', '.join(versions())}.")
+    return Code(entry[1].decode(), image)
+
+
+@cache
+def step(rule: str, formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """The fused update of all tiles, for a rule (its digest) and the formats of its slots.
+
+    Blocks walk the list of tiles; a thread takes `lanes` elements at a time where all slots are aligned alike, and single ones at
+    the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided.
+    """
+    now = digest(RULES[rule].body)
+    # ptxas aims at 64 registers of its own accord, and spilled 5 of AMSGrad's on sm_100: two blocks per processor leave it 128
+    bounds = (THREADS, 2) if lanes_of(formats, access_bytes(cc))*len(formats.split()) > WIDE else THREADS
+    return _code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
+
+
+def _step(rule, formats, cc):
+    from numba import cuda, int64, types, uint32
+
+    from .memory import WORD, addresses, coefficients, load, store, update, word
+    from .vectors import aligned_from, at, strided_row, update_lanes
+    lanes, strided, width = lanes_of(formats, access_bytes(cc)), "*" in formats, WORD
+
+    def step(count, table, words, tiles, coefs, clock):
+        if word(clock, SKIP) != 0:
+            return
+        k, thread = int64(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
+        if k >= count:
+            return
+        group = word(tiles, 4*k + 1)
+        c = coefficients(rule, formats, coefs, group)
+        while k < count:
+            tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
+            if word(tiles, 4*k + 1) != group:
+                group = word(tiles, 4*k + 1)
+                c = coefficients(rule, formats, coefs, group)
+            table_row = table + tensor*words*width
+            row = at(formats, addresses(formats, table_row), lo)
+            n = uint32(hi - lo)
+            start = whole = n
+            if not strided:
+                start = aligned_from(formats, lanes, row, n)
+                whole = uint32(start + uint32(uint32(n - start)//uint32(lanes))*uint32(lanes))
+                j = uint32(start + uint32(thread*uint32(lanes)))
+                while j < whole:
+                    update_lanes(rule, formats, lanes, c, row, j)
+                    j = uint32(j + uint32(THREADS*lanes))
+            i, rest = thread, uint32(start + uint32(n - whole))
+            while i < rest:
+                single = i if i < start else uint32(uint32(i - start) + whole)
+                here = strided_row(formats, row, table_row, lo, single)
+                store(formats, here, single, update(rule, c, load(formats, here, single)))
+                i = uint32(i + uint32(THREADS))
+            k += cuda.gridDim.x
+
+    return step, types.void(*[types.int64]*6)
+
+
+@cache
+def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """The sum of the squared gradient of every tile of `TILE` elements, in float64, in the order and with the bits of cpu.squares_kernel.
+
+    A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
+    """
+    return _code(f"squares {formats}", cc, form, lambda: _squares(formats))
+
+
+def _squares(formats):
+    from numba import cuda, float64, int64, types, uint32
+
+    from .memory import WORD, addresses, load_gradient, put, word
+    from .vectors import at, strided_row
+    width, warps, row_of, strided = WORD, THREADS//WARP, LANES, "*" in formats
+
+    def squares(count, table, words, tiles, sums):
+        lane = uint32(cuda.threadIdx.x % WARP)
+        k = int64(cuda.blockIdx.x)*warps + cuda.threadIdx.x//WARP
+        while k < count:
+            lo, n = word(tiles, 4*k + 2), uint32(word(tiles, 4*k + 3) - word(tiles, 4*k + 2))
+            table_row = table + word(tiles, 4*k)*words*width
+            row = at(formats, addresses(formats, table_row), lo)
+
+            def squared(i):
+                g = load_gradient(formats, strided_row(formats, row, table_row, lo, i), i)  # noqa: B023 (Numba inlines it)
+                return g*g
+
+            low, high, i = float64(0), float64(0), lane
+            if not strided:
+                while uint32(i + uint32(3*row_of + WARP)) < n:  # eight loads under way at a time: alone, each would be waited for
+                    low += squared(i)
+                    high += squared(uint32(i + uint32(WARP)))
+                    low += squared(uint32(i + uint32(row_of)))
+                    high += squared(uint32(i + uint32(row_of + WARP)))
+                    low += squared(uint32(i + uint32(2*row_of)))
+                    high += squared(uint32(i + uint32(2*row_of + WARP)))
+                    low += squared(uint32(i + uint32(3*row_of)))
+                    high += squared(uint32(i + uint32(3*row_of + WARP)))
+                    i = uint32(i + uint32(4*row_of))
+            while i < n:
+                low += squared(i)
+                if uint32(i + uint32(WARP)) < n:
+                    high += squared(uint32(i + uint32(WARP)))
+                i = uint32(i + uint32(row_of))
+            low += high
+            half = WARP//2
+            while half > 0:
+                low += cuda.shfl_down_sync(0xFFFFFFFF, low, half)
+                half //= 2
+            if lane == 0:
+                put(sums, k, low)
+            k += int64(cuda.gridDim.x)*warps
+
+    return squares, types.void(*[types.int64]*5)
+
+
+@cache
+def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
+    """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step` reads.
+
+    ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK it is skipped if the
+    norm is not finite, and always if it lies beyond ``last`` (-1: no end); else it is counted. PEEK looks at the next step.
+    ``known`` is the step count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows``
+    holds the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and ``double``
+    (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
+    ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
+
+    Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as
+    from math.fsum, which norms.py uses, whatever their order.
+    """
+    return _code("advance", cc, form, _advance)
+
+
+def _advance():
+    import math
+
+    from numba import cuda, float64, int64, types
+
+    from .memory import put, word
+    from .vectors import get, get_single, put_single, put_word, put_words
+    width = 8
+
+    def advance(mode, clock, known, last, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
+                clip_norm, factor_at, target, stride, posted, words):
+        hi, lo = cuda.shared.array(THREADS, float64), cuda.shared.array(THREADS, float64)
+        chosen, multiplier = cuda.shared.array(1, int64), cuda.shared.array(1, float64)
+        thread = cuda.threadIdx.x
+
+        def add(k, b_hi, b_lo):  # Knuth's exact sum of two numbers and its error, which an infinity has none of
+            a = hi[k]
+            s = a + b_hi
+            part = s - a
+            error = (a - (s - part)) + (b_hi - part) + (lo[k] + b_lo)
+            if s - s != 0:
+                error = float64(0)
+            hi[k] = s + error
+            lo[k] = float64(0) if s - s != 0 else error - (hi[k] - s)
+
+        if mode & POST and thread == 0:
+            put_words(target, stride, posted, words)
+        if mode & (COUNT | PEEK) == 0:
+            return
+        if count > 0:
+            hi[thread], lo[thread] = float64(0), float64(0)
+            i = int64(thread)
+            while i < count:
+                add(thread, get(sums, i), float64(0))
+                i += THREADS
+            half = THREADS//2
+            while half > 0:
+                cuda.syncthreads()
+                if thread < half:
+                    add(thread, hi[thread + half], lo[thread + half])
+                half //= 2
+        if thread == 0:
+            t = (known if known >= 0 else word(clock, T)) + 1
+            skip, norm, scale = int64(0), float64(0), factor
+            if factor_at != 0:
+                scale = get_single(factor_at) if mode & SINGLE else get(factor_at, 0)
+            if count >= 0:
+                norm = abs(scale)*math.sqrt(hi[0] + lo[0] if count > 0 else float64(0))
+                put(clock, NORM, norm)
+                if norm - norm != 0:
+                    skip = int64(1) if mode & CHECK else int64(0)
+                elif clip_norm < norm:
+                    scale *= clip_norm/norm
+            beyond = last >= 0 and t > last
+            if mode & COUNT:
+                if beyond:
+                    put_word(clock, MISSED, word(clock, MISSED) + 1)
+                    skip = int64(1)
+                put_word(clock, T, t - skip)
+                put_word(clock, SKIP, skip)
+            else:
+                put_word(clock, SKIP, 0)
+            if beyond:
+                t = last
+            chosen[0], multiplier[0] = t, scale
+        cuda.syncthreads()
+        row, i = rows + (chosen[0] - 1) % period*groups*fields*width, int64(thread)
+        while i < groups*columns:
+            field = first + i % columns
+            value = get(row, i//columns*fields + field)
+            if field == 0:
+                value *= multiplier[0]
+            elif field == 1:
+                value = limit
+            if single != 0:
+                put_single(single, i, value)
+            if double != 0:
+                put(double, i, value)
+            i += THREADS
+
+    numbers = [types.int64]*14 + [types.float64]*3 + [types.int64]*4
+    return advance, types.void(*numbers, types.UniTuple(types.float64, POSTED))

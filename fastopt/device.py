@@ -1,0 +1,286 @@
+"""Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
+
+A step is, on the stream of the parameters' library: the sums of squares, where a norm is wanted; `cuda.advance`, which counts the step,
+or refuses to, and makes its coefficients current; one launch per mix of formats. What changed on the host (a row of coefficients,
+addresses of gradients) goes along in the parameters of `advance`. The host waits for nothing, reads nothing back and allocates nothing.
+"""
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import cuda, driver
+from .arrays import DeviceArray, view
+from .device_arrays import dense_strides, library, own_stream
+from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .device_tables import Gradients, Job, Tables
+from .formats import Format, arithmetic
+from .groups import Group
+from .host import ahead_formats, initial_state
+from .hyper import check_number
+from .memory import computed_in
+from .registry import LOOK_AHEAD, Rule
+from .tensors import Tensor, by_formats
+
+ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
+NO_TIMING = 2
+
+
+class Device:
+    """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
+
+    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, Format], capturable: int):
+        self.rule, self.tensors, self.groups, self.capturable = rule, tensors, groups, capturable
+        ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
+        self.gpu = driver.gpu(ordinal)
+        self.library = library(tensors[0].original)
+        self.fixed_stream = own_stream(tensors[0].original) or 0  # where the library has no current one
+        self.state = {name: [self._new_state(name, formats.get(name), t) for t in tensors] for name in rule.state}
+        self.written = [t.array for t in tensors] + [a for state in self.state.values() for a in state]
+        self.gradients = Gradients(tensors, self.written, self.library)
+        self.clock = Clock(self.gpu, rule, groups, capturable)
+        self.dtypes = {arithmetic(t.format).dtype for t in tensors}
+        self.coefs = self._coefs(len(rule.fields))
+        self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
+        self.tables: Tables | None = None
+        self.plans: dict[bool, driver.Launches] = {}
+        self.captured: list = []                # what graphs refer to
+        self.stream = 0
+        self.event: Any = None                  # the end of the last step on a stream that may be gone when it is asked for
+        self.normed = False
+        self._ahead: _Ahead | None = None
+        if capturable:
+            self.bind([t.original for t in tensors], [t.path for t in tensors])  # gradients like the parameters are ready to be captured
+            self._plan(True, 1)
+            self.clock.tabulate()
+
+    def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
+        return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in self.dtypes}
+
+    # Memory
+
+    def filled(self, like: DeviceArray, dtype: Any, value: np.generic) -> DeviceArray:
+        """New memory in the shape and the memory order of a parameter."""
+        dtype = np.dtype(dtype)
+        memory = self.gpu.allocate((like.size + ALIGNED)*dtype.itemsize)
+        place = like.address//like.itemsize % ALIGNED
+        strides = tuple(s//like.itemsize*dtype.itemsize for s in like.strides) if like.size else dense_strides(like.shape, dtype.itemsize)
+        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory)
+        self.gpu.fill(new.address, new.size, value)
+        return new
+
+    def _new_state(self, name: str, format: Format | None, t: Tensor) -> DeviceArray:
+        dtype, initial = initial_state(self.rule, self.groups[t.group], name, format, t)
+        return self.filled(t.array, dtype, initial[0])
+
+    def buffers(self) -> list[DeviceArray]:
+        """Zeros like the parameters, for gradients."""
+        return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
+
+    def visible(self, array: DeviceArray, t: Tensor) -> Any:
+        """A state or buffer as an array of its parameter's library."""
+        return library(t.original).wrap(array, t.original)
+
+    def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
+        """A state as a NumPy array; a copy always."""
+        return array.copy_to_host()
+
+    def write(self, target: DeviceArray, source: np.ndarray) -> None:
+        """Set a state to the bits of an array of the same shape and format."""
+        raw = np.empty(target.nbytes, np.uint8)
+        np.ndarray(target.shape, target.dtype, raw, 0, target.strides)[...] = source.view(target.dtype)
+        with self.gpu.current():
+            driver.do("cuCtxSynchronize")
+        self.gpu.upload(target.address, raw)
+
+    # Steps
+
+    @property
+    def t(self) -> int:
+        return self.clock.t
+
+    @t.setter
+    def t(self, steps: int) -> None:
+        self.clock.t = steps
+
+    @property
+    def grad_norm(self) -> float | None:
+        return self.clock.norm() if self.normed else None
+
+    def factor(self, given: Any) -> Any:
+        """The gradient factor of a step, checked: a number, or an array of one element on the device, read when the step runs."""
+        if not hasattr(given, "__cuda_array_interface__") and not isinstance(given, DeviceArray):
+            return check_number("grad_factor", given, "step", "")
+        array = view(given, "grad_factor")
+        if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
+            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a number, or one "
+                             f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")
+        return array
+
+    def bind(self, leaves: list, paths: list[str]) -> list:
+        """Make the next step that of these gradients; whatever is wrong with one is said before anything is enqueued."""
+        if not self.gradients.same_kind(leaves):
+            found = self.gradients.check(leaves, paths)
+            if self.tables is None or self.tables.kind != [(g.format, g.layout) for g in found]:
+                if self._capturing():
+                    self.gradients.known = False
+                    raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not "
+                                       "stepped with before, and memory cannot be allocated now. Take one step with such gradients first.")
+                with self.gpu.current():
+                    self.tables = Tables(self.gpu, self.rule, self.tensors, self.state, found, self.coefs, self.clock.memory)
+                self.plans = {}
+        return leaves
+
+    def _now(self) -> int:
+        """The stream on which the parameters' library works."""
+        return self.library.current(self.gpu.ordinal) if self.library.current else self.fixed_stream
+
+    def _others(self) -> list[int]:
+        """The other streams on which the bound gradients are made."""
+        foreign = [of.current(self.gpu.ordinal) for of in self.gradients.foreign if of.current]
+        return [*self.gradients.streams, *foreign]
+
+    def _capturing(self) -> bool:
+        return self.gpu.capturing(self._now())
+
+    def _plan(self, norm: bool, needed: int) -> driver.Launches:
+        """The launches of a step, with room for as many posts as needed."""
+        before = len(self.advance.extra)
+        front = self.advance.rows(needed)
+        if len(self.advance.extra) != before:
+            self.plans = {}
+        if norm not in self.plans:
+            tables = self._tables()
+            squares = tables.norm.launches if norm else []
+            self.plans[norm] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
+        return self.plans[norm]
+
+    def _tables(self) -> Tables:
+        if self.tables is None:
+            raise RuntimeError("step: no gradients are bound.")
+        return self.tables
+
+    def step(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+        """Enqueue a step with the bound gradients; all numbers are checked."""
+        entered = self.gpu.enter()
+        try:
+            self._enqueue(factor, limit, clip_norm, skip_nonfinite)
+        finally:
+            if entered:
+                driver.do("cuCtxPopCurrent")
+
+    def _enqueue(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+        stream, clock, tables, normed = self._now(), self.clock, self._tables(), clip_norm is not None or skip_nonfinite
+        others = self._others()
+        capturing = self.gpu.capturing(stream)
+        pending = self._pending(capturing)
+        coefficients = len(pending)
+        pending += tables.posts(self.gradients.addresses, capturing or clock.replayed)
+        plan, main = self._plan(normed, len(pending)), self.advance.main
+        main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        on_device = isinstance(factor, DeviceArray)
+        main.words[FACTOR_AT] = factor.address if on_device else 0
+        main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
+        main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
+        mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
+        skip = self.advance.fill(mode, pending)
+        self._order(stream, others, capturing)
+        plan.run(stream, skip, 0 if capturing else clock.done, 0 if skip_nonfinite else 1)
+        self._enqueued(stream, others, capturing)
+        self.normed = normed
+        if capturing:
+            self.captured.append((tables, plan, factor))
+            clock.replayed = True
+        else:
+            tables.sent = self.gradients.addresses
+            if coefficients:
+                clock.sent()
+
+    def _pending(self, capturing: bool) -> list[Post]:
+        """The coefficients that must be sent with the next step."""
+        if not self.capturable:
+            if capturing:
+                raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the "
+                                   "optimizer with capturable=N, N being the number of steps that the graph will be replayed.")
+            return self.clock.next()
+        if not capturing:
+            self.clock.tabulated()
+        return []
+
+    def _order(self, stream: int, others: list[int], capturing: bool) -> None:
+        """Let the stream wait for what was done on others: our last step, gradients of other libraries."""
+        if stream != self.stream and not capturing:
+            if self.event is not None:
+                driver.do("cuStreamWaitEvent", stream, self.event, 0)
+            elif self.stream == 0:
+                self.gpu.wait(stream, 0)
+            self.stream = stream
+        for other in others:
+            if other != stream:
+                self.gpu.wait(stream, other)
+
+    def _enqueued(self, stream: int, others: list[int], capturing: bool) -> None:
+        """After the launches: those who make gradients may overwrite them when the step has read them."""
+        for other in others:
+            if other != stream:
+                self.gpu.wait(other, stream)
+        if capturing:
+            return
+        if stream == 0:
+            self.event = None
+            return
+        if self.event is None:
+            self.event = driver.do("cuEventCreate", NO_TIMING)
+        driver.do("cuEventRecord", self.event, stream)
+
+    def tabulate(self) -> None:
+        """Coefficients for the next `capturable` steps, with the hyperparameters of now."""
+        if not self.capturable:
+            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made with capturable=N.")
+        self.clock.tabulate()
+
+    def look_ahead(self) -> list[DeviceArray]:
+        """The look-ahead point of the next step, in buffers that are allocated once."""
+        if self._ahead is None:
+            with self.gpu.current():
+                self._ahead = _Ahead(self)
+        with self.gpu.current():
+            self._ahead.point()
+        return self._ahead.buffers
+
+
+class _Ahead:
+    """The look-ahead point's buffers and launches."""
+
+    def __init__(self, device: Device):
+        self.device = device
+        tensors, velocity = device.tensors, device.state["v"]
+        self.buffers = device.buffers()
+        self.coefs = device._coefs(1)
+        self.advance = Advance(device.clock, self.coefs, device.rule.fields.index(str(device.rule.ahead)), 1)
+        self.jobs = []
+        for formats, indices in by_formats(ahead_formats(tensors, velocity)).items():
+            columns = [[tensors[k].array for k in indices], [self.buffers[k] for k in indices], [velocity[k] for k in indices]]
+            self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
+                                 self.coefs[computed_in(formats).dtype], device.clock.memory))
+        self.plan: driver.Launches | None = None
+
+    def point(self) -> None:
+        device = self.device
+        stream = device._now()
+        capturing = device.gpu.capturing(stream)
+        pending = device._pending(capturing)
+        before = len(self.advance.extra)
+        front = self.advance.rows(len(pending))
+        if self.plan is None or len(self.advance.extra) != before:
+            self.plan = driver.Launches([*front, *(launch for job in self.jobs for launch in job.launches)])
+        skip = self.advance.fill(cuda.PEEK, pending)
+        device._order(stream, [], capturing)
+        self.plan.run(stream, skip)
+        device._enqueued(stream, [], capturing)
+        if capturing:
+            device.captured.append(self)
+            device.clock.replayed = True
+        elif pending:
+            device.clock.sent()

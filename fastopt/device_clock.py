@@ -1,0 +1,175 @@
+"""The step count and the coefficients of an optimizer on a CUDA device, and what the host knows of them.
+
+Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host knows the step count
+it sends the next row. After a step that may have been skipped it knows bounds only (``low``, ``high``): the rows of all steps in between
+lie on the device, which takes the one that it has come to. With `capturable` the rows of many steps lie there from the start, since a
+replayed graph takes steps of which the host knows nothing.
+"""
+import math
+import struct
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from . import cuda, driver
+from .groups import Group
+from .memory import WORD
+from .registry import Rule
+
+PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
+REPOSTED = 16    # rows that are sent again when a hyperparameter changes while the count is uncertain; the host asks if there are more
+(MODE, CLOCK, KNOWN, LAST, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT, CLIP_NORM,
+ FACTOR_AT, TARGET, STRIDE, POSTED) = range(21)  # the parameters of cuda.advance
+WORDS = 21       # where those that are posted begin
+
+
+class Post(NamedTuple):
+    """Words that a launch writes to the device."""
+
+    target: int
+    stride: int
+    data: bytes  # at most cuda.POSTED words
+
+
+def posts(target: int, stride: int, data: bytes) -> list[Post]:
+    """Any number of words, in as few launches as they need."""
+    most = WORD*cuda.POSTED
+    if len(data) <= most:
+        return [Post(target, stride, data)]
+    return [Post(target + stride*(k//WORD), stride, data[k:k + most]) for k in range(0, len(data), most)]
+
+
+class Advance:
+    """The launches of cuda.advance in front of a step: all but the last only post words."""
+
+    def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
+        self.function, self.clock = clock.function, clock
+        floats, doubles = (coefs[np.dtype(x)].address if np.dtype(x) in coefs else 0 for x in (np.float32, np.float64))
+        values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period, GROUPS: len(clock.groups),
+                  FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats, DOUBLES: doubles, SUM_COUNT: -1}
+        self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + cuda.POSTED)])
+        self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
+        self.extra: list[driver.Arguments] = []
+
+    def rows(self, needed: int) -> list[tuple[int, int, driver.Arguments]]:
+        """Launches that post as many times as needed."""
+        while len(self.extra) < needed - 1:
+            self.extra.append(driver.Arguments([0]*(WORDS + cuda.POSTED)))
+        return [(self.function, 1, arguments) for arguments in (*self.extra, self.main)]
+
+    def fill(self, mode: int, pending: list[Post]) -> int:
+        """Set the arguments of the launches; how many of them have nothing to post and are left out."""
+        unused = len(self.extra) - max(0, len(pending) - 1)
+        for arguments, (target, stride, data) in zip((*self.extra[unused:], self.main), pending, strict=True) if pending else ():
+            words, size = arguments.words, len(data)
+            words[MODE], words[TARGET], words[STRIDE], words[POSTED] = cuda.POST, target, stride, size//WORD
+            arguments.raw[WORDS*WORD:WORDS*WORD + size] = data
+        words = self.main.words
+        words[MODE] = mode | (cuda.POST if pending else 0)
+        words[KNOWN], words[LAST] = self.clock.known, self.clock.last
+        return unused
+
+
+class Clock:
+    """The count of steps and the rows of coefficients."""
+
+    def __init__(self, gpu: driver.Gpu, rule: Rule, groups: Sequence[Group], capturable: int):
+        self.gpu, self.groups, self.fields, self.capturable = gpu, groups, len(rule.fields), capturable
+        self.row = len(groups)*self.fields
+        self._packer = struct.Struct(f"{self.row}d")
+        self.period = capturable or PERIOD
+        self.rows = gpu.allocate(WORD*self.row*self.period)
+        self.memory = gpu.allocate(WORD*cuda.CLOCK_WORDS)
+        gpu.fill(self.memory.address, cuda.CLOCK_WORDS, np.float64(0))
+        self.function, _ = gpu.function(cuda.advance(gpu.cc, gpu.form))
+        counts = np.zeros(2, np.int64)
+        self.counts = counts.data                # steps taken: at most (high) and at least (low)
+        self.done = counts.ctypes.data
+        self.last = -1                           # the step of the last row, where rows are made in advance
+        self.replayed = False                    # a graph may have taken steps
+        self._sent: tuple[int, ...] = ()         # versions of the groups whose rows lie on the device
+
+    @property
+    def known(self) -> int:
+        """The step count where the host knows it, else -1: then the device's own counts."""
+        high, low = self.counts
+        return high if high == low and not self.capturable else -1
+
+    @property
+    def t(self) -> int:
+        self.settle()
+        return self.counts[0]
+
+    @t.setter
+    def t(self, steps: int) -> None:
+        self.gpu.upload(self.memory.address + WORD*cuda.T, np.array([steps], np.int64))
+        self.counts[0] = self.counts[1] = steps
+        self.replayed = False
+        if self.capturable:
+            self.tabulate()
+
+    def settle(self) -> None:
+        """Know the step count: where steps may have been skipped or replayed, ask the device, which takes until it is done."""
+        if self.counts[0] == self.counts[1] and not self.replayed:
+            return
+        words = np.zeros(cuda.CLOCK_WORDS, np.int64)
+        self.gpu.download(words, self.memory.address)
+        self.counts[0] = self.counts[1] = int(words[cuda.T])
+        if words[cuda.MISSED]:
+            self.gpu.upload(self.memory.address + WORD*cuda.MISSED, np.zeros(1, np.int64))
+            warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with coefficients, and "
+                          "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a larger capturable=.",
+                          RuntimeWarning, stacklevel=3)
+
+    def norm(self) -> float:
+        found = np.zeros(1, np.float64)
+        self.gpu.download(found, self.memory.address + WORD*cuda.NORM)
+        return float(found[0])
+
+    def _coefficients(self, t: int) -> bytes:
+        """The row of step t, without gradient factor and clipping, which `advance` puts in."""
+        if len(self.groups) == 1:
+            return self._packer.pack(*self.groups[0].coefficients(t, 1.0, math.inf))
+        return self._packer.pack(*[x for group in self.groups for x in group.coefficients(t, 1.0, math.inf)])
+
+    def _post(self, t: int) -> list[Post]:
+        return posts(self.rows.address + WORD*self.row*((t - 1) % self.period), WORD, self._coefficients(t))
+
+    def next(self) -> list[Post]:
+        """What must be sent so that the coefficients of the next step, whichever it is, are on the device."""
+        versions = tuple([group.version for group in self.groups])
+        high, low = self.counts
+        if high - low >= (PERIOD - 1 if versions == self._sent else REPOSTED):
+            self.settle()
+            high, low = self.counts
+        first = high + 1 if versions == self._sent else low + 1
+        self._versions = versions
+        if first == high + 1:
+            return self._post(first)
+        return [post for t in range(first, high + 2) for post in self._post(t)]
+
+    def sent(self) -> None:
+        """What `next` returned has been launched."""
+        self._sent = self._versions
+
+    def tabulate(self) -> None:
+        """Put the rows of the next steps on the device, as many as `capturable` says. Waits for the device."""
+        self.settle()
+        t = self.counts[0]
+        steps = range(t + 1, t + self.period + 1)
+        table = np.empty((self.period, self.row))
+        for step in steps:
+            table[(step - 1) % self.period] = np.frombuffer(self._coefficients(step))
+        with self.gpu.current():
+            driver.do("cuCtxSynchronize")
+        self.gpu.upload(self.rows.address, table)
+        self.last = steps[-1]
+        self._sent = tuple(group.version for group in self.groups)
+
+    def tabulated(self) -> None:
+        """Before a step outside a capture: rows for it, with the hyperparameters of now."""
+        self.settle()
+        if self.counts[0] + 1 > self.last or self._sent != tuple(group.version for group in self.groups):
+            self.tabulate()

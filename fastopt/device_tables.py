@@ -1,0 +1,153 @@
+"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a new kind come.
+
+Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
+"""
+from collections.abc import Sequence
+
+import numpy as np
+from numba.core.errors import NumbaError
+
+from . import arrays, cuda, driver
+from .arrays import DeviceArray
+from .device_arrays import Library, extent, library, own_stream
+from .device_clock import Post, posts
+from .memory import WORD
+from .registry import RULES, Rule
+from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
+from .vectors import lanes_of
+
+Launch = tuple[int, int, driver.Arguments]
+
+
+class Job:
+    """Tensors that share a kernel: their tables on the device, and its launch."""
+
+    def __init__(self, gpu: driver.Gpu, rule: str, formats: str, columns: list[list[DeviceArray]], groups: list[int],
+                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory):
+        self.gpu, self.formats = gpu, formats
+        self.sizes, self.groups = [a.size for a in columns[1]], groups
+        table = make_table(columns, layouts)
+        self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
+        self.keep = [columns, coefs, clock]
+        self.launches: list[Launch] = []
+        tiles, count = self.cut(cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(gpu.cc)))
+        if not count:
+            return
+        try:
+            function, held = gpu.function(cuda.step(rule, formats, gpu.cc, gpu.form))
+        except NumbaError as error:
+            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} on CUDA (the reason stands "
+                            "above). Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
+        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address, clock.address])
+        self.keep.append(tiles)
+        self.launches = [(function, min(count, held), arguments)]
+
+    def cut(self, size: int) -> tuple[driver.Memory, int]:
+        """The list of tiles of this size, and their number."""
+        tiles = make_tiles(self.sizes, self.groups, size)
+        return driver.uploaded(self.gpu, tiles), len(tiles)
+
+
+class Norm:
+    """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per job."""
+
+    def __init__(self, gpu: driver.Gpu, jobs: Sequence[Job]):
+        cuts = [job.cut(cuda.TILE) for job in jobs]
+        self.count = sum(count for _, count in cuts)
+        self.sums = gpu.allocate(WORD*self.count)
+        self.keep = [tiles for tiles, _ in cuts]
+        self.launches: list[Launch] = []
+        first = 0
+        for job, (tiles, count) in zip(jobs, cuts, strict=True):
+            if count:
+                of = job.formats.split()
+                function, held = gpu.function(cuda.squares(job.formats if of[0].endswith("*") else f"{of[0]} {of[1]}", gpu.cc, gpu.form))
+                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first])
+                self.launches.append((function, min(-(-count//(cuda.THREADS//cuda.WARP)), held), arguments))
+            first += count
+
+
+class Tables:
+    """The jobs for gradients of one kind, and where their addresses are."""
+
+    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], states: dict[str, list[DeviceArray]], gradients: list[Gradient],
+                 coefs: dict[np.dtype, driver.Memory], clock: driver.Memory):
+        from .memory import computed_in
+        self.gpu = gpu
+        self.kind = [(g.format, g.layout) for g in gradients]
+        self.jobs: list[Job] = []
+        self.members: list[list[int]] = []
+        for formats, indices in by_formats(formats_of(gradients, tensors, states)).items():
+            columns = [[gradients[k].array for k in indices], [tensors[k].array for k in indices],
+                       *([state[k] for k in indices] for state in states.values())]
+            self.jobs.append(Job(gpu, rule.digest, formats, columns, [tensors[k].group for k in indices],
+                                 [gradients[k].layout for k in indices], coefs[computed_in(formats).dtype], clock))
+            self.members.append(indices)
+        self.launches = [launch for job in self.jobs for launch in job.launches]
+        self._norm: Norm | None = None
+        self.sent = [g.array.address for g in gradients]
+
+    @property
+    def norm(self) -> Norm:
+        if self._norm is None:
+            with self.gpu.current():
+                self._norm = Norm(self.gpu, self.jobs)
+        return self._norm
+
+    def posts(self, addresses: list[int], everything: bool) -> list[Post]:
+        """What must be sent so that the tables hold these addresses."""
+        if addresses == self.sent and not everything:
+            return []
+        found = []
+        for job, indices in zip(self.jobs, self.members, strict=True):
+            new = [addresses[k] for k in indices]
+            if everything or new != [self.sent[k] for k in indices]:
+                found += posts(job.table.address, WORD*job.width, np.array(new, np.int64).tobytes())
+        return found
+
+
+class Gradients:
+    """The gradients of an optimizer: checked when they are of a new kind, compared with the last ones otherwise."""
+
+    def __init__(self, tensors: list[Tensor], written: list[DeviceArray], own: Library):
+        self.tensors, self.written, self.taken, self.own_library = tensors, written, spans(written), own
+        self.known = False
+        self.streams: list[int] = []        # on which gradients were made that have a stream of their own
+        self.foreign: list[Library] = []    # others whose current stream makes some
+
+    def same_kind(self, leaves: list) -> bool:
+        """Whether these differ from the last ones in their addresses only, which are then noted."""
+        if not self.known or len(leaves) != len(self.tensors):
+            return False
+        addresses = []
+        for leaf, kind, facts, own, (low, high), read in zip(leaves, self.types, self.facts, self.own, self.extents, self.readers,
+                                                             strict=True):
+            if type(leaf) is not kind:
+                return False
+            address, *rest = read(leaf)
+            if rest != facts or address % self.largest:
+                return False
+            if address != own and arrays.touches(self.taken, address + low, address + high):
+                return False
+            addresses.append(address)
+        self.addresses = addresses
+        return True
+
+    def check(self, leaves: list, paths: list[str]) -> list[Gradient]:
+        """All checks; what is wrong with one is said before anything is enqueued."""
+        self.known = False
+        found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
+        check_apart(found, self.tensors, self.written, paths)
+        libraries = [library(leaf) for leaf in leaves]
+        self.readers = [of.facts for of in libraries]
+        own = {own_stream(leaf) for leaf, of in zip(leaves, libraries, strict=True) if of.current is None}
+        self.streams = [stream for stream in own if stream is not None]
+        self.foreign = list({id(of): of for of in libraries if of.current is not None and of is not self.own_library}.values())
+        self.facts = [list(read(leaf)[1:]) for read, leaf in zip(self.readers, leaves, strict=True)]
+        self.types = [type(leaf) for leaf in leaves]
+        self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(found, self.tensors, strict=True)]
+        self.extents = [extent(g.array) for g in found]
+        self.largest = max((g.array.itemsize for g in found), default=1)
+        self.addresses = [g.array.address for g in found]
+        self.known = True
+        return found

@@ -1,0 +1,71 @@
+"""Run the package's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory: no GPU, no driver."""
+import numpy as np
+from ptx import Kernel, Memory, Run
+
+from fastopt import cuda
+from fastopt.memory import computed_in
+from fastopt.tensors import make_tiles
+from fastopt.vectors import lanes_of
+
+GUARD = 64  # elements around every array that must keep their bytes
+
+
+def kernel(code):
+    return Kernel(code.image.decode().rstrip("\0"))
+
+
+class Placed:
+    """A copy of an array in emulated device memory, `skip` elements behind a multiple of 256 bytes, guards around it."""
+
+    def __init__(self, memory, array, skip=0, name=""):
+        self.raw = np.full((array.size + skip + 2*GUARD)*array.itemsize, 0x5A, np.uint8)
+        first = (GUARD + skip)*array.itemsize
+        self.array = self.raw[first:first + array.nbytes].view(array.dtype)
+        self.array[...] = array.reshape(-1)
+        self.address = memory.add(self.raw, name) + first
+        self.around = (self.raw[:first], self.raw[first + array.nbytes:])
+
+    def untouched_around(self):
+        return all((guard == 0x5A).all() for guard in self.around)
+
+
+class Launch:
+    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first."""
+
+    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
+                 tile=0, stats=False):
+        self.memory = Memory()
+        groups = groups or [0]*len(tensors)
+        skips = skips or [[0]*len(slots) for slots in tensors]
+        self.tensors = [[Placed(self.memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(slots, by, strict=True))]
+                        for k, (slots, by) in enumerate(zip(tensors, skips, strict=True))]
+        rows = [[p.address for p in slots] + list(layouts[k] if layouts else []) for k, slots in enumerate(self.tensors)]
+        table = np.array(rows, np.int64)
+        table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
+        size = tile or cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(cc))
+        self.tiles = make_tiles([slots[1].size for slots in tensors], groups, size)
+        coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
+        clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
+        clock[cuda.SKIP] = skip
+        add = self.memory.add
+        arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
+                     add(clock, "clock")]
+        self.code = cuda.step(rule.digest, formats, cc, "ptx")
+        self.run = Run(kernel(self.code), blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats)
+
+    def slots(self, k=0):
+        return [p.array for p in self.tensors[k]]
+
+
+class Squares:
+    """One launch of the kernel of the sums of squares."""
+
+    def __init__(self, formats, gradients, cc, layouts=None, blocks=2):
+        memory = Memory()
+        placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
+        rows = [[p.address, 0, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
+        table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.TILE)
+        self.sums = np.full(len(tiles), -1.0)
+        add = memory.add
+        arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.sums, "sums")]
+        Run(kernel(cuda.squares(formats, cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)

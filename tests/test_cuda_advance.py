@@ -1,0 +1,181 @@
+"""The kernel in front of every CUDA step, in the PTX interpreter: the norm, whether to step, the count, the coefficients, posted words."""
+import math
+
+import numpy as np
+import pytest
+from conftest import RULES, assert_identical, normal
+
+pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+
+from emulation import kernel
+from ptx import Memory, Run
+
+from fastopt import cuda, device_clock, norms
+from fastopt.groups import Group
+
+each_chip = pytest.mark.parametrize("cc", [(9, 0), (10, 0)], ids=["sm_90", "sm_100"])
+PERIOD, GROUPS = 5, 2
+
+
+class Advanced:
+    """One launch, on rows of coefficients of `GROUPS` groups for steps 1 to `PERIOD`."""
+
+    def __init__(self, mode=cuda.COUNT, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf, clip_norm=math.inf,
+                 factor_at=None, post=None, first=0, columns=None, rule="adam", cc=(9, 0), doubles=True):
+        self.rule = RULES[rule]
+        self.groups = [Group(self.rule, {"lr": 0.01*(k + 1), "maximize": k == 1, "weight_decay": 0.3}, "test") for k in range(GROUPS)]
+        self.fields = len(self.rule.fields)
+        self.rows = np.array([[x for g in self.groups for x in g.coefficients(s, 1.0, math.inf)] for s in range(1, PERIOD + 1)])
+        self.clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
+        self.clock[[cuda.T, cuda.SKIP, cuda.MISSED]] = t, 9, 3
+        columns = self.fields if columns is None else columns
+        self.single, self.double = np.full(GROUPS*columns + 8, 7, np.float32), np.full(GROUPS*columns + 8, 7, np.float64)
+        self.target = np.full(400, -1.0)
+        memory, order = Memory(), device_clock
+        words = np.zeros(order.WORDS + cuda.POSTED, np.int64)
+        floats = words.view(np.float64)
+        words[[order.MODE, order.CLOCK, order.KNOWN, order.LAST, order.ROWS, order.ROWS_PERIOD, order.GROUPS, order.FIELDS]] = (
+            mode, memory.add(self.clock), known, last, memory.add(self.rows), PERIOD, GROUPS, self.fields)
+        words[[order.FIRST, order.COLUMNS, order.FLOATS]] = first, columns, memory.add(self.single)
+        words[order.DOUBLES] = memory.add(self.double) if doubles else 0
+        words[order.SUM_COUNT] = -1 if sums is None else len(sums)
+        words[order.SUMS] = 0 if sums is None or not len(sums) else memory.add(np.array(sums, np.float64))
+        floats[[order.FACTOR, order.LIMIT, order.CLIP_NORM]] = factor, limit, clip_norm
+        words[order.FACTOR_AT] = 0 if factor_at is None else memory.add(factor_at)
+        if post is not None:
+            stride, values = post
+            words[[order.TARGET, order.STRIDE, order.POSTED]] = memory.add(self.target), stride, len(values)
+            floats[order.WORDS:order.WORDS + len(values)] = values
+        code = kernel(cuda.advance(cc, "ptx"))
+        Run(code, 1, cuda.THREADS, [word.tobytes() for word in words], memory, stats=True)
+        self.t, self.skip, self.missed = (int(self.clock[k]) for k in (cuda.T, cuda.SKIP, cuda.MISSED))
+        self.norm = float(self.clock.view(np.float64)[cuda.NORM])
+
+    def expect(self, t, factor=1.0, limit=math.inf):
+        """The coefficients of step t are there, as the CPU has them, and nothing behind them."""
+        want = np.array([x for g in self.groups for x in g.coefficients(t, factor, limit)])
+        assert_identical(self.double[:len(want)], want)
+        assert_identical(self.single[:len(want)], want.astype(np.float32))
+        assert (self.double[len(want):] == 7).all()
+        assert (self.single[len(want):] == 7).all()
+        return self
+
+
+def norm_of(sums, factor=1.0):
+    """As norms.py has it, from partial sums."""
+    class Sums:
+        def sums_of_squares(self, threads):
+            return list(sums)
+    return abs(factor)*norms.global_norm([Sums()], 1)
+
+
+@each_chip
+def test_coefficients_of_the_next_step(cc):
+    for t in range(2*PERIOD + 1):
+        one = Advanced(t=t, cc=cc, factor=0.37, limit=0.5)
+        assert (one.t, one.skip, one.missed) == (t + 1, 0, 3)
+        one.expect(t % PERIOD + 1, 0.37, 0.5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule(rule):
+    Advanced(rule=rule, t=2, factor=-2.0).expect(3, -2.0)
+
+
+def test_the_host_may_say_the_count():
+    one = Advanced(t=77, known=3)
+    assert (one.t, one.skip) == (4, 0)
+    one.expect(4)
+
+
+def test_only_the_formats_asked_for():
+    assert (Advanced(doubles=False).double == 7).all()
+
+
+@each_chip
+@pytest.mark.parametrize("count", [0, 1, 2, 255, 256, 257, 1_000, 5_003])
+def test_norm_has_the_bits_of_the_cpu(count, cc):
+    """Sums over 40 orders of magnitude: plain float64 sums would differ in most cases, as the last lines show."""
+    sums = np.abs(normal(count, count))*10.0**np.random.default_rng(count).uniform(-20, 20, count)
+    one = Advanced(sums=sums, factor=-0.3, cc=cc)
+    assert one.norm == norm_of(sums, -0.3)
+    one.expect(1, -0.3)
+
+
+def test_norm_is_exact_where_plain_sums_are_not():
+    differs = 0
+    for seed in range(40):
+        sums = np.abs(normal(seed, 700))
+        assert Advanced(sums=sums).norm == norm_of(sums)
+        differs += float(np.sqrt(sum(sums.tolist()))) != norm_of(sums)
+    assert differs > 5
+
+
+@pytest.mark.parametrize("clip_norm", [0.1, 3.0, 1e30])
+@pytest.mark.parametrize("factor", [1.0, -0.25])
+def test_clipping(clip_norm, factor):
+    sums = np.arange(1.0, 300.0)
+    norm = norm_of(sums, factor)
+    one = Advanced(sums=sums, factor=factor, clip_norm=clip_norm, mode=cuda.COUNT | cuda.CHECK)
+    assert (one.norm, one.skip) == (norm, 0)
+    one.expect(1, factor*norms.clip_factor(norm, clip_norm))
+
+
+@each_chip
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+@pytest.mark.parametrize("at", [0, 255, 256, 600])
+def test_a_norm_that_is_not_finite(bad, at, cc):
+    sums = np.ones(700)
+    sums[at] = bad
+    skipped = Advanced(mode=cuda.COUNT | cuda.CHECK, t=4, sums=sums, clip_norm=1.0, cc=cc)
+    assert (skipped.t, skipped.skip, skipped.missed) == (4, 1, 3)
+    assert skipped.norm == bad or (math.isnan(skipped.norm) and math.isnan(bad))
+    taken = Advanced(t=0, sums=sums, clip_norm=1.0, factor=2.0, cc=cc)
+    assert (taken.t, taken.skip) == (1, 0)
+    taken.expect(1, 2.0)  # clipping leaves it alone
+
+
+def test_sums_that_overflow():
+    one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=np.full(3, 1e308))
+    assert (one.norm, one.skip) == (math.inf, 1)
+
+
+def test_beyond_the_last_row_nothing_is_counted():
+    for t, last in ((3, 4), (4, 4), (9, 4)):
+        one = Advanced(t=t, last=last)
+        assert (one.t, one.skip, one.missed) == ((4, 0, 3) if t < last else (t, 1, 4))
+
+
+def test_peek():
+    """The next step's column alone; the count stays, and the look-ahead kernel may run."""
+    ahead = RULES["nesterov"].fields.index("ahead")
+    one = Advanced(mode=cuda.PEEK, rule="nesterov", t=2, first=ahead, columns=1)
+    assert (one.t, one.skip, one.missed) == (2, 0, 3)
+    want = [g.coefficients(3, 1.0, math.inf)[ahead] for g in one.groups]
+    assert one.double[:3].tolist() == [*want, 7]
+    assert one.single[:3].tolist() == [*np.array(want, np.float32).tolist(), 7]
+    beyond = Advanced(mode=cuda.PEEK, rule="nesterov", t=4, last=4, first=ahead, columns=1)
+    assert beyond.missed == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64])
+@pytest.mark.parametrize("stride", [8, 40])
+def test_posted_words(count, stride):
+    """Any bits, also those that are addresses or NaN; alone, or in front of a step."""
+    values = np.random.default_rng(count).integers(-2**63, 2**63 - 1, count, endpoint=True).view(np.float64)
+    for mode in (cuda.POST, cuda.POST | cuda.COUNT):
+        one = Advanced(mode=mode, post=(stride, values), t=1)
+        want = np.full(400, -1.0)
+        want[:count*stride//8:stride//8] = values
+        assert_identical(one.target, want)
+        assert (one.t, one.skip) == ((2, 0) if mode & cuda.COUNT else (1, 9))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_factor_on_the_device(dtype):
+    mode = cuda.COUNT | (cuda.SINGLE if dtype is np.float32 else 0)
+    value = np.array([0.3], dtype)
+    one = Advanced(mode=mode, factor_at=value, factor=5.0, sums=[4.0], clip_norm=0.5)
+    norm = abs(float(value[0]))*2.0
+    assert one.norm == norm
+    one.expect(1, float(value[0])*norms.clip_factor(norm, 0.5))
