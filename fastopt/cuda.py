@@ -28,7 +28,7 @@ WARP = 32
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
 POSTED = 64             # words that one launch of `advance` brings along
 # words of the clock
-T, SKIP, MISSED, NORM = range(4)
+T, SKIP, MISSED, NORM, LAST = range(5)
 CLOCK_WORDS = 8
 # what `advance` is asked for: `mode`
 COUNT, POST, PEEK, CHECK, SINGLE = 1, 2, 4, 8, 16
@@ -255,7 +255,7 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step` reads.
 
     ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK it is skipped if the
-    norm is not finite, and always if it lies beyond ``last`` (-1: no end); else it is counted. PEEK looks at the next step.
+    norm is not finite, and always if it lies beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step.
     ``known`` is the step count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows``
     holds the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and ``double``
     (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
@@ -276,7 +276,7 @@ def _advance():
     from .vectors import get, get_single, put_single, put_word, put_words
     width = 8
 
-    def advance(mode, clock, known, last, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
+    def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
                 clip_norm, factor_at, target, stride, posted, words):
         hi, lo = cuda.shared.array(THREADS, float64), cuda.shared.array(THREADS, float64)
         chosen, multiplier = cuda.shared.array(1, int64), cuda.shared.array(1, float64)
@@ -320,7 +320,8 @@ def _advance():
                     skip = int64(1) if mode & CHECK else int64(0)
                 elif clip_norm < norm:
                     scale *= clip_norm/norm
-            beyond = last >= 0 and t > last
+            last = word(clock, LAST)
+            beyond = 0 <= last < t
             if mode & COUNT:
                 if beyond:
                     put_word(clock, MISSED, word(clock, MISSED) + 1)
@@ -347,5 +348,5 @@ def _advance():
                 put(double, i, value)
             i += THREADS
 
-    numbers = [types.int64]*14 + [types.float64]*3 + [types.int64]*4
+    numbers = [types.int64]*13 + [types.float64]*3 + [types.int64]*4
     return advance, types.void(*numbers, types.UniTuple(types.float64, POSTED))

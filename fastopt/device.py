@@ -14,7 +14,7 @@ from . import cuda, driver
 from .arrays import DeviceArray, view
 from .device_arrays import dense_strides, library, own_stream
 from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
-from .device_tables import Gradients, Job, Tables
+from .device_tables import Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
 from .host import ahead_formats, initial_state
@@ -34,17 +34,17 @@ class Device:
         self.rule, self.tensors, self.groups, self.capturable = rule, tensors, groups, capturable
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
+        self.place = f", on CUDA device {ordinal}"
         self.library = library(tensors[0].original)
         self.fixed_stream = own_stream(tensors[0].original) or 0  # where the library has no current one
         self.state = {name: [self._new_state(name, formats.get(name), t) for t in tensors] for name in rule.state}
         self.written = [t.array for t in tensors] + [a for state in self.state.values() for a in state]
-        self.gradients = Gradients(tensors, self.written, self.library)
         self.clock = Clock(self.gpu, rule, groups, capturable)
         self.dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = self._coefs(len(rule.fields))
         self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
-        self.tables: Tables | None = None
-        self.plans: dict[bool, driver.Launches] = {}
+        self.bound: Bound | None = None
+        self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.stream = 0
         self.event: Any = None                  # the end of the last step on a stream that may be gone when it is asked for
@@ -52,7 +52,7 @@ class Device:
         self._ahead: _Ahead | None = None
         if capturable:
             self.bind([t.original for t in tensors], [t.path for t in tensors])  # gradients like the parameters are ready to be captured
-            self._plan(True, 1)
+            self._plan(self._bound().tables, True, [], [])
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
@@ -120,46 +120,47 @@ class Device:
 
     def bind(self, leaves: list, paths: list[str]) -> list:
         """Make the next step that of these gradients; whatever is wrong with one is said before anything is enqueued."""
-        if not self.gradients.same_kind(leaves):
-            found = self.gradients.check(leaves, paths)
-            if self.tables is None or self.tables.kind != [(g.format, g.layout) for g in found]:
-                if self._capturing():
-                    self.gradients.known = False
-                    raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not "
-                                       "stepped with before, and memory cannot be allocated now. Take one step with such gradients first.")
-                with self.gpu.current():
-                    self.tables = Tables(self.gpu, self.rule, self.tensors, self.state, found, self.coefs, self.clock.memory)
-                self.plans = {}
+        addresses = self.bound.gradients.like(leaves) if self.bound else None
+        if addresses is None:
+            gradients = Gradients(leaves, paths, self.tensors, self.written, self.library)
+            addresses = gradients.addresses
+            self.bound = Bound(gradients, self._tables(gradients))  # together: an interrupt must not part them
+        self.addresses = addresses
         return leaves
+
+    def _tables(self, gradients: Gradients) -> Tables:
+        """The tables of these gradients: those that are there if they are of the same kind."""
+        if self.bound is not None and self.bound.gradients.kind == gradients.kind:
+            return self.bound.tables
+        if self._capturing():
+            raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped with "
+                               "before, and memory cannot be allocated now. Take one step with such gradients first.")
+        with self.gpu.current():
+            return Tables(self.gpu, self.rule, self.tensors, self.state, gradients.found, self.coefs, self.clock.memory)
+
+    def _bound(self) -> Bound:
+        if self.bound is None:
+            raise RuntimeError("step: no gradients are bound.")
+        return self.bound
 
     def _now(self) -> int:
         """The stream on which the parameters' library works."""
         return self.library.current(self.gpu.ordinal) if self.library.current else self.fixed_stream
 
-    def _others(self) -> list[int]:
-        """The other streams on which the bound gradients are made."""
-        foreign = [of.current(self.gpu.ordinal) for of in self.gradients.foreign if of.current]
-        return [*self.gradients.streams, *foreign]
+    def _others(self, gradients: Gradients) -> list[int]:
+        """The other streams on which gradients are made."""
+        return [*gradients.streams, *(of.current(self.gpu.ordinal) for of in gradients.foreign if of.current)]
 
     def _capturing(self) -> bool:
         return self.gpu.capturing(self._now())
 
-    def _plan(self, norm: bool, needed: int) -> driver.Launches:
-        """The launches of a step, with room for as many posts as needed."""
-        before = len(self.advance.extra)
-        front = self.advance.rows(needed)
-        if len(self.advance.extra) != before:
-            self.plans = {}
-        if norm not in self.plans:
-            tables = self._tables()
-            squares = tables.norm.launches if norm else []
-            self.plans[norm] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
-        return self.plans[norm]
-
-    def _tables(self) -> Tables:
-        if self.tables is None:
-            raise RuntimeError("step: no gradients are bound.")
-        return self.tables
+    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
+        """The launches of a step, with room for these posts."""
+        key = norm, self.advance.room(addresses, coefficients)
+        if key not in tables.plans:
+            front, squares = self.advance.launches(), tables.norm.launches if norm else []
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
+        return tables.plans[key]
 
     def step(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
@@ -171,20 +172,19 @@ class Device:
                 driver.do("cuCtxPopCurrent")
 
     def _enqueue(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
-        stream, clock, tables, normed = self._now(), self.clock, self._tables(), clip_norm is not None or skip_nonfinite
-        others = self._others()
+        stream, clock, (gradients, tables) = self._now(), self.clock, self._bound()
+        normed, others = clip_norm is not None or skip_nonfinite, self._others(gradients)
         capturing = self.gpu.capturing(stream)
-        pending = self._pending(capturing)
-        coefficients = len(pending)
-        pending += tables.posts(self.gradients.addresses, capturing or clock.replayed)
-        plan, main = self._plan(normed, len(pending)), self.advance.main
+        coefficients = self._coefficients(capturing)
+        addresses = tables.posts(self.addresses, capturing or clock.replayed)
+        plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
         main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
         on_device = isinstance(factor, DeviceArray)
         main.words[FACTOR_AT] = factor.address if on_device else 0
         main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
-        skip = self.advance.fill(mode, pending)
+        skip = self.advance.fill(mode, addresses, coefficients)
         self._order(stream, others, capturing)
         plan.run(stream, skip, 0 if capturing else clock.done, 0 if skip_nonfinite else 1)
         self._enqueued(stream, others, capturing)
@@ -193,11 +193,11 @@ class Device:
             self.captured.append((tables, plan, factor))
             clock.replayed = True
         else:
-            tables.sent = self.gradients.addresses
+            tables.sent = self.addresses
             if coefficients:
                 clock.sent()
 
-    def _pending(self, capturing: bool) -> list[Post]:
+    def _coefficients(self, capturing: bool) -> list[Post]:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
             if capturing:
@@ -246,7 +246,7 @@ class Device:
             with self.gpu.current():
                 self._ahead = _Ahead(self)
         with self.gpu.current():
-            self._ahead.point()
+            self._ahead.point(self)
         return self._ahead.buffers
 
 
@@ -254,7 +254,6 @@ class _Ahead:
     """The look-ahead point's buffers and launches."""
 
     def __init__(self, device: Device):
-        self.device = device
         tensors, velocity = device.tensors, device.state["v"]
         self.buffers = device.buffers()
         self.coefs = device._coefs(1)
@@ -265,22 +264,21 @@ class _Ahead:
             self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
                                  self.coefs[computed_in(formats).dtype], device.clock.memory))
         self.plan: driver.Launches | None = None
+        self.room = 0
 
-    def point(self) -> None:
-        device = self.device
+    def point(self, device: Device) -> None:
         stream = device._now()
         capturing = device.gpu.capturing(stream)
-        pending = device._pending(capturing)
-        before = len(self.advance.extra)
-        front = self.advance.rows(len(pending))
-        if self.plan is None or len(self.advance.extra) != before:
-            self.plan = driver.Launches([*front, *(launch for job in self.jobs for launch in job.launches)])
-        skip = self.advance.fill(cuda.PEEK, pending)
+        coefficients = device._coefficients(capturing)
+        if self.advance.room([], coefficients) != self.room or self.plan is None:
+            self.room = len(self.advance.extra)
+            self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
+        skip = self.advance.fill(cuda.PEEK, [], coefficients)
         device._order(stream, [], capturing)
         self.plan.run(stream, skip)
         device._enqueued(stream, [], capturing)
         if capturing:
             device.captured.append(self)
             device.clock.replayed = True
-        elif pending:
+        elif coefficients:
             device.clock.sent()

@@ -20,9 +20,9 @@ from .registry import Rule
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
 REPOSTED = 16    # rows that are sent again when a hyperparameter changes while the count is uncertain; the host asks if there are more
-(MODE, CLOCK, KNOWN, LAST, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT, CLIP_NORM,
- FACTOR_AT, TARGET, STRIDE, POSTED) = range(21)  # the parameters of cuda.advance
-WORDS = 21       # where those that are posted begin
+(MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT, CLIP_NORM,
+ FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of cuda.advance
+WORDS = 20       # where those that are posted begin
 
 
 class Post(NamedTuple):
@@ -42,7 +42,7 @@ def posts(target: int, stride: int, data: bytes) -> list[Post]:
 
 
 class Advance:
-    """The launches of cuda.advance in front of a step: all but the last only post words."""
+    """The launches of cuda.advance in front of a step: all but the last, which may bring coefficients, only post words."""
 
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
@@ -53,23 +53,41 @@ class Advance:
         self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
         self.extra: list[driver.Arguments] = []
 
-    def rows(self, needed: int) -> list[tuple[int, int, driver.Arguments]]:
-        """Launches that post as many times as needed."""
-        while len(self.extra) < needed - 1:
-            self.extra.append(driver.Arguments([0]*(WORDS + cuda.POSTED)))
+    def room(self, addresses: list[Post], coefficients: list[Post]) -> int:
+        """Make room for these posts; how many launches there are in front of the last."""
+        lacking = -self.spare(addresses, coefficients)
+        if lacking > 0:
+            self.extra += [driver.Arguments([0]*(WORDS + cuda.POSTED)) for _ in range(lacking)]
+        return len(self.extra)
+
+    def launches(self) -> list[tuple[int, int, driver.Arguments]]:
         return [(self.function, 1, arguments) for arguments in (*self.extra, self.main)]
 
-    def fill(self, mode: int, pending: list[Post]) -> int:
-        """Set the arguments of the launches; how many of them have nothing to post and are left out."""
-        unused = len(self.extra) - max(0, len(pending) - 1)
-        for arguments, (target, stride, data) in zip((*self.extra[unused:], self.main), pending, strict=True) if pending else ():
-            words, size = arguments.words, len(data)
-            words[MODE], words[TARGET], words[STRIDE], words[POSTED] = cuda.POST, target, stride, size//WORD
-            arguments.raw[WORDS*WORD:WORDS*WORD + size] = data
+    def fill(self, mode: int, addresses: list[Post], coefficients: list[Post]) -> int:
+        """Set the arguments of the launches; how many of them have nothing to post and are left out.
+
+        The sums of squares run before the last launch and need the addresses; coefficients may come with it.
+        """
+        unused = self.spare(addresses, coefficients)
+        for arguments, post in zip(self.extra[unused:], (*addresses, *coefficients[:-1]), strict=True):
+            _put(arguments, post)
+            arguments.words[MODE] = cuda.POST
         words = self.main.words
-        words[MODE] = mode | (cuda.POST if pending else 0)
-        words[KNOWN], words[LAST] = self.clock.known, self.clock.last
+        words[KNOWN], words[MODE] = self.clock.known, mode
+        if coefficients:
+            _put(self.main, coefficients[-1])
+            words[MODE] = mode | cuda.POST
         return unused
+
+    def spare(self, addresses: list[Post], coefficients: list[Post]) -> int:
+        """How many launches are not needed for these; below 0: how many more are."""
+        return len(self.extra) - len(addresses) - max(0, len(coefficients) - 1)
+
+
+def _put(arguments: driver.Arguments, post: Post) -> None:
+    words, size = arguments.words, len(post.data)
+    words[TARGET], words[STRIDE], words[POSTED] = post.target, post.stride, size//WORD
+    arguments.raw[WORDS*WORD:WORDS*WORD + size] = post.data
 
 
 class Clock:
@@ -82,12 +100,13 @@ class Clock:
         self.period = capturable or PERIOD
         self.rows = gpu.allocate(WORD*self.row*self.period)
         self.memory = gpu.allocate(WORD*cuda.CLOCK_WORDS)
-        gpu.fill(self.memory.address, cuda.CLOCK_WORDS, np.float64(0))
+        start = np.zeros(cuda.CLOCK_WORDS, np.int64)
+        start[cuda.LAST] = self.last = -1        # the step of the last row, where rows are made in advance
+        gpu.upload(self.memory.address, start)
         self.function, _ = gpu.function(cuda.advance(gpu.cc, gpu.form))
         counts = np.zeros(2, np.int64)
         self.counts = counts.data                # steps taken: at most (high) and at least (low)
         self.done = counts.ctypes.data
-        self.last = -1                           # the step of the last row, where rows are made in advance
         self.replayed = False                    # a graph may have taken steps
         self._sent: tuple[int, ...] = ()         # versions of the groups whose rows lie on the device
 
@@ -166,6 +185,7 @@ class Clock:
             driver.do("cuCtxSynchronize")
         self.gpu.upload(self.rows.address, table)
         self.last = steps[-1]
+        self.gpu.upload(self.memory.address + WORD*cuda.LAST, np.array([self.last], np.int64))
         self._sent = tuple(group.version for group in self.groups)
 
     def tabulated(self) -> None:

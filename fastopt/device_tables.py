@@ -3,6 +3,7 @@
 Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
 """
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -11,7 +12,7 @@ from . import arrays, cuda, driver
 from .arrays import DeviceArray
 from .device_arrays import Library, extent, library, own_stream
 from .device_clock import Post, posts
-from .memory import WORD
+from .memory import WORD, computed_in
 from .registry import RULES, Rule
 from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
 from .vectors import lanes_of
@@ -72,9 +73,8 @@ class Tables:
 
     def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], states: dict[str, list[DeviceArray]], gradients: list[Gradient],
                  coefs: dict[np.dtype, driver.Memory], clock: driver.Memory):
-        from .memory import computed_in
         self.gpu = gpu
-        self.kind = [(g.format, g.layout) for g in gradients]
+        self.plans: dict[tuple[bool, int], driver.Launches] = {}
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
         for formats, indices in by_formats(formats_of(gradients, tensors, states)).items():
@@ -107,47 +107,54 @@ class Tables:
 
 
 class Gradients:
-    """The gradients of an optimizer: checked when they are of a new kind, compared with the last ones otherwise."""
+    """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
-    def __init__(self, tensors: list[Tensor], written: list[DeviceArray], own: Library):
-        self.tensors, self.written, self.taken, self.own_library = tensors, written, spans(written), own
-        self.known = False
-        self.streams: list[int] = []        # on which gradients were made that have a stream of their own
-        self.foreign: list[Library] = []    # others whose current stream makes some
+    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library):
+        """Raises what is wrong with one, with its path."""
+        self.found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, tensors, paths, strict=True)]
+        check_apart(self.found, tensors, written, paths)
+        self.taken = spans(written)
+        libraries = [library(leaf) for leaf in leaves]
+        self.readers = [of.facts for of in libraries]
+        self.types = [type(leaf) for leaf in leaves]
+        self.facts = [list(read(leaf)[1:]) for read, leaf in zip(self.readers, leaves, strict=True)]
+        self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(self.found, tensors, strict=True)]
+        self.extents = [extent(g.array) for g in self.found]
+        self.largest = max((g.array.itemsize for g in self.found), default=1)
+        streams = {own_stream(leaf) for leaf, of in zip(leaves, libraries, strict=True) if of.current is None}
+        self.streams = [s for s in streams if s is not None]  # on which those were made that have a stream of their own
+        others = {id(of): of for of in libraries if of.current is not None and of is not own}
+        self.foreign = list(others.values())                  # libraries whose current stream makes some
 
-    def same_kind(self, leaves: list) -> bool:
-        """Whether these differ from the last ones in their addresses only, which are then noted."""
-        if not self.known or len(leaves) != len(self.tensors):
-            return False
+    @property
+    def kind(self) -> list[tuple[str, list[int]]]:
+        """What tables depend on."""
+        return [(g.format, g.layout) for g in self.found]
+
+    @property
+    def addresses(self) -> list[int]:
+        return [g.array.address for g in self.found]
+
+    def like(self, leaves: list) -> list[int] | None:
+        """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""
+        if len(leaves) != len(self.types):
+            return None
         addresses = []
         for leaf, kind, facts, own, (low, high), read in zip(leaves, self.types, self.facts, self.own, self.extents, self.readers,
                                                              strict=True):
             if type(leaf) is not kind:
-                return False
+                return None
             address, *rest = read(leaf)
             if rest != facts or address % self.largest:
-                return False
+                return None
             if address != own and arrays.touches(self.taken, address + low, address + high):
-                return False
+                return None
             addresses.append(address)
-        self.addresses = addresses
-        return True
+        return addresses
 
-    def check(self, leaves: list, paths: list[str]) -> list[Gradient]:
-        """All checks; what is wrong with one is said before anything is enqueued."""
-        self.known = False
-        found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
-        check_apart(found, self.tensors, self.written, paths)
-        libraries = [library(leaf) for leaf in leaves]
-        self.readers = [of.facts for of in libraries]
-        own = {own_stream(leaf) for leaf, of in zip(leaves, libraries, strict=True) if of.current is None}
-        self.streams = [stream for stream in own if stream is not None]
-        self.foreign = list({id(of): of for of in libraries if of.current is not None and of is not self.own_library}.values())
-        self.facts = [list(read(leaf)[1:]) for read, leaf in zip(self.readers, leaves, strict=True)]
-        self.types = [type(leaf) for leaf in leaves]
-        self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(found, self.tensors, strict=True)]
-        self.extents = [extent(g.array) for g in found]
-        self.largest = max((g.array.itemsize for g in found), default=1)
-        self.addresses = [g.array.address for g in found]
-        self.known = True
-        return found
+
+class Bound(NamedTuple):
+    """The gradients that steps are bound to, and their tables."""
+
+    gradients: Gradients
+    tables: Tables

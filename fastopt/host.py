@@ -25,6 +25,8 @@ from .tensors import Tensor, by_formats
 class Host:
     """What carries out the steps of an optimizer whose parameters are NumPy arrays."""
 
+    place = ""
+
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, Format], threads: int):
         self.rule, self.tensors, self.groups, self.threads = rule, tensors, groups, threads
         self.grad_norm: float | None = None
@@ -90,7 +92,7 @@ class Host:
         """The look-ahead point of the next step, in buffers that are allocated once."""
         if self._ahead is None:
             self._ahead = _Ahead(self)
-        return self._ahead.point()
+        return self._ahead.point(self)
 
     def visible(self, array: np.ndarray, t: Tensor) -> np.ndarray:
         """A state or buffer as its user sees it."""
@@ -119,7 +121,6 @@ class _Ahead:
     """The look-ahead point's buffers and job."""
 
     def __init__(self, host: Host):
-        self.host = host
         tensors, velocity = host.tensors, host.state["v"]
         self.field = host.rule.fields.index(str(host.rule.ahead))
         place = 2 + len(host.rule.state)
@@ -132,12 +133,12 @@ class _Ahead:
             jobs.append((step_kernel(LOOK_AHEAD.digest, formats), Job(columns, [tensors[k].group for k in indices], coefs)))
         self.plan = Plan(jobs)
 
-    def point(self) -> list[np.ndarray]:
-        for k, group in enumerate(self.host.groups):
-            row = group.coefficients(self.host.t + 1, 1.0, math.inf)
+    def point(self, host: Host) -> list[np.ndarray]:
+        for k, group in enumerate(host.groups):
+            row = group.coefficients(host.t + 1, 1.0, math.inf)
             for coefs in self.coefs.values():
                 coefs[k, 0] = row[self.field]
-        self.plan.run(self.host.threads)
+        self.plan.run(host.threads)
         return self.buffers
 
 

@@ -264,7 +264,8 @@ class Optimizer:
         stored = "/".join(dict.fromkeys(t.format.name for t in self._tensors))
         state = f"state {', '.join(f'{k} {v}' for k, v in formats.items())} ({size/max(n, 1):g} bytes each)" if formats else "no state"
         many = f"{len(self._tensors)} tensors, " if len(self._tensors) > 1 else ""
-        return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; t={self.t}, {many}{n:,} parameters {stored}, {state})"
+        about = f"t={self.t}, {many}{n:,} parameters {stored}{self._machine.place}, {state}"
+        return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self):
         raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied or pickled. "
@@ -330,5 +331,5 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     if not hasattr(rule, "digest"):
         raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
     name = name or "".join(part.capitalize() for part in rule.name.split("_"))
-    facts = {"rule": rule, "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": rule.__module__}
+    facts = {"rule": staticmethod(rule), "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": rule.__module__}
     return type(name, (Optimizer,), facts)

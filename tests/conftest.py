@@ -48,6 +48,21 @@ def full(request):
     return request.config.getoption("--full")
 
 
+@pytest.fixture
+def stand_in():
+    """The stand-in for the CUDA driver, with two devices: fastopt hands it PTX, which the interpreter runs."""
+    from ptx import driver as loader
+    if reason := loader.available():
+        pytest.skip(reason)
+    it = loader.load(devices=2)
+    from fastopt import driver
+    driver.Gpu.form = "ptx"
+    it.reset()
+    yield it
+    it.drain()
+    it.check()  # a fault of a kernel that no test accounts for
+
+
 # Numbers
 
 def normal(seed, *shape):

@@ -2,12 +2,14 @@
 import array
 import contextlib
 import dataclasses
+import gc
 import inspect
 import io
 import os
 import subprocess
 import sys
 import tracemalloc
+import weakref
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
 from pathlib import Path
@@ -454,7 +456,7 @@ def test_a_rule_of_ones_own(form):
 def test_a_rule_of_ones_own_describes_itself():
     assert (HeavyBall.__name__, HeavyBall.__doc__) == ("HeavyBall", "Polyak's heavy ball.")
     assert str(inspect.signature(HeavyBall)) == (
-        "(params, lr=0.01, *, mu=0.9, weight_decay=0.0, decay='coupled', maximize=False, like=None, state=None, threads=None)")
+        "(params, lr=0.01, *, mu=0.9, weight_decay=0.0, decay='coupled', maximize=False, like=None, state=None, threads=None, capturable=None)")
     assert repr(HeavyBall(np.zeros(3), mu=0.5)) == "HeavyBall(lr=0.01, mu=0.5; t=0, 3 parameters f64, state v f64 (8 bytes each))"
     assert not issubclass(HeavyBall, fastopt.SGD)
 
@@ -658,3 +660,17 @@ def test_kernels_refuse_what_they_cannot_read_or_write(c, frozen, error):
     with pytest.raises(error, match=r"kernels"):
         run(c, np.ones(3), p)
     assert not p.any()
+
+
+def test_memory_is_given_back_when_the_optimizer_goes():
+    """Not when the garbage is collected: no reference leads back to it."""
+    gc.collect()
+    gc.disable()
+    try:
+        opt = fastopt.Nesterov(np.ones(10, np.float32))
+        opt.step(opt.lookahead(), clip_norm=1.0)
+        held = [weakref.ref(opt), weakref.ref(opt.state["v"])]
+        del opt
+        assert [x() for x in held] == [None, None]
+    finally:
+        gc.enable()

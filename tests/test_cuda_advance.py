@@ -27,15 +27,15 @@ class Advanced:
         self.fields = len(self.rule.fields)
         self.rows = np.array([[x for g in self.groups for x in g.coefficients(s, 1.0, math.inf)] for s in range(1, PERIOD + 1)])
         self.clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
-        self.clock[[cuda.T, cuda.SKIP, cuda.MISSED]] = t, 9, 3
+        self.clock[[cuda.T, cuda.SKIP, cuda.MISSED, cuda.LAST]] = t, 9, 3, last
         columns = self.fields if columns is None else columns
         self.single, self.double = np.full(GROUPS*columns + 8, 7, np.float32), np.full(GROUPS*columns + 8, 7, np.float64)
         self.target = np.full(400, -1.0)
         memory, order = Memory(), device_clock
         words = np.zeros(order.WORDS + cuda.POSTED, np.int64)
         floats = words.view(np.float64)
-        words[[order.MODE, order.CLOCK, order.KNOWN, order.LAST, order.ROWS, order.ROWS_PERIOD, order.GROUPS, order.FIELDS]] = (
-            mode, memory.add(self.clock), known, last, memory.add(self.rows), PERIOD, GROUPS, self.fields)
+        words[[order.MODE, order.CLOCK, order.KNOWN, order.ROWS, order.ROWS_PERIOD, order.GROUPS, order.FIELDS]] = (
+            mode, memory.add(self.clock), known, memory.add(self.rows), PERIOD, GROUPS, self.fields)
         words[[order.FIRST, order.COLUMNS, order.FLOATS]] = first, columns, memory.add(self.single)
         words[order.DOUBLES] = memory.add(self.double) if doubles else 0
         words[order.SUM_COUNT] = -1 if sums is None else len(sums)
