@@ -33,7 +33,7 @@ class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
-                 tile=0, stats=False):
+                 tile=0, stats=False, code=None):
         self.memory = Memory()
         groups = groups or [0]*len(tensors)
         skips = skips or [[0]*len(slots) for slots in tensors]
@@ -50,8 +50,8 @@ class Launch:
         add = self.memory.add
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
                      add(clock, "clock")]
-        self.code = cuda.step(rule.digest, formats, cc, "ptx")
-        self.run = Run(kernel(self.code), blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats)
+        code = code or kernel(cuda.step(rule.digest, formats, cc, "ptx"))
+        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats)
 
     def slots(self, k=0):
         return [p.array for p in self.tensors[k]]

@@ -1,0 +1,155 @@
+"""Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test: at least 95 % must be found.
+
+A mutant is found where a number, a guard or a fault tells. The survivors are listed with the reason why nothing can tell.
+"""
+import re
+import signal
+
+import numpy as np
+import pytest
+from conftest import RULES, normal
+
+pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+
+from emulation import Launch
+from ptx import Kernel, PTXError
+
+from fastopt import cuda
+
+FORMATS = "f32 f32 f32 f32"
+SWAPS = [("add.rn", "sub.rn"), ("sub.rn", "add.rn"), ("mul.rn", "add.rn"), ("div.rn", "mul.rn"), ("sqrt.rn", "neg"), ("add.s", "sub.s"),
+         ("sub.s", "add.s"), ("min.", "max."), ("max.", "min."), ("setp.lt", "setp.le"), ("setp.le", "setp.lt"), ("setp.gt", "setp.ge"),
+         ("setp.ge", "setp.gt"), ("setp.eq", "setp.ne"), ("setp.ne", "setp.eq"), ("setp.lt", "setp.gt"), ("setp.gt", "setp.lt"),
+         ("and.b", "or.b"), ("or.b", "and.b"), ("or.pred", "and.pred"), ("and.pred", "or.pred"), ("xor.b", "or.b"), ("shl.b64", "shr.u64"),
+         ("shl.b32", "shr.u32"), ("shr.u", "shl.b"), ("selp.", "SWAPPED"), ("cvt.u64.u32", "cvt.s64.s32"), ("cvt.u32.u64", "cvt.u32.u64")]
+# Why a mutant may live: {pattern of the line: reason}. Each is checked by hand once; a new kind of survivor fails the test.
+HARMLESS = {
+    r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
+    r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no whole vector either way",
+}
+
+
+def mutants(text):
+    """(line, what changed, the new text) for every mutant."""
+    lines = text.split("\n")
+    first = next(k for k, line in enumerate(lines) if line.strip().startswith("ld.param"))
+    for k in range(first, len(lines)):
+        line = lines[k]
+        body = line.strip()
+        if not body.endswith(";") or body.startswith((".", "//", "ld.param", "ret")):
+            continue
+
+        def changed(to, k=k):
+            return "\n".join([*lines[:k], to, *lines[k + 1:]])
+        yield k, "dropped", changed("")
+        for old, new in SWAPS:
+            if old in body and new == "SWAPPED":
+                found = re.match(r"(\s*(?:@\S+ )?\S+\s+)([^,]+), ([^,]+), ([^,]+), ([^,;]+);", line)
+                yield k, "choices swapped", changed(f"{found[1]}{found[2]}, {found[4]}, {found[3]}, {found[5]};")
+            elif old in body and old != new:
+                yield k, f"{old} to {new}", changed(_swapped(line, old, new))
+        if body.startswith("@"):
+            yield k, "condition negated", changed(line.replace("@!", "@#").replace("@%", "@!%").replace("@#", "@"))
+        found = re.search(r", (-?\d+);", line)
+        if found:
+            yield k, "constant + 1", changed(line.replace(found[0], f", {int(found[1]) + 1};"))
+        found = re.match(r"(\s*(?:sub|div)\.rn\.f32\s+)(\S+), (\S+), (\S+);", line)
+        if found:
+            yield k, "operands swapped", changed(f"{found[1]}{found[2]}, {found[4]}, {found[3]};")
+
+
+def _swapped(line, old, new):
+    if old == "sqrt.rn":  # neg has no rounding
+        return line.replace("sqrt.rn", "neg")
+    return line.replace(old, new, 1)
+
+
+class Bench:
+    """The data on which mutants run: sizes around the vectors' widths, aligned alike or not, loops that turn more than once, two groups of
+    which no coefficient is the same, more tiles than blocks and more blocks than tiles; and the traffic, which tells slow from fast."""
+
+    def __init__(self, code):
+        self.rule = RULES["adam"]
+        hyper = ({"lr": 0.1, "weight_decay": 0.1, "factor": 0.7, "clip_value": 2.0, "eps": 1e-3, "eps_root": 0.01},
+                 {"lr": 0.2, "weight_decay": 0.3, "factor": -0.9, "clip_value": 1.0, "eps": 1e-2, "eps_root": 0.05, "b1": 0.7, "b2": 0.8,
+                  "decay": "decoupled"})
+        coefficients = [self.rule.at(t, np.float32, **of) for t, of in enumerate(hyper, 1)]
+        small = self._slots(0, 1), self._slots(10, 5), self._slots(20, 1_029), self._slots(30, 2_048), self._slots(40, 300)
+        nan = self._slots(50, 300)
+        nan[0][[3, 40, 41]] = np.nan, np.inf, -np.inf
+        self.runs = [  # tensors, their groups, where they start, and how they are launched
+            (small, [0, 1, 1, 0, 1], ([1]*4, [0, 1, 2, 3], [3]*4, [0]*4, [2]*4), {"blocks": 2, "tile": 600}),
+            ((self._slots(60, 5_003), *(self._slots(70 + k, 1_100) for k in range(3))), [1, 0, 1, 1],
+             ([1]*4, [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]), {"blocks": 9}),
+            ((nan,), [0], ([0]*4,), {"blocks": 1}),
+            ((nan,), [0], ([0]*4,), {"blocks": 1, "skip": 1})]
+        self.coefficients = coefficients
+        with np.errstate(all="ignore"):
+            self.want = [[slots if "skip" in how else [slots[0], *self.rule(coefficients[g], *slots)]
+                          for slots, g in zip(tensors, groups, strict=True)] for tensors, groups, _, how in self.runs]
+        self.traffic = [self._launch(run, code).run.traffic for run in self.runs]
+
+    @staticmethod
+    def _slots(seed, n):
+        slots = [normal(seed + j, n).astype(np.float32) for j in range(4)]
+        slots[3] = np.abs(slots[3])
+        slots[0][::7] *= 100  # what is clipped
+        return slots
+
+    def _launch(self, run, code):
+        tensors, groups, skips, how = run
+        return Launch(self.rule, FORMATS, tensors, self.coefficients, groups, skips=skips, stats=True, code=code, **how)
+
+    def passes(self, text):
+        try:
+            code = Kernel(text)
+            for run, tensors, traffic in zip(self.runs, self.want, self.traffic, strict=True):
+                launch = self._launch(run, code)
+                if launch.run.traffic != traffic:
+                    return False
+                for k, want in enumerate(tensors):
+                    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(launch.slots(k), want, strict=True)):
+                        return False
+                    if not all(placed.untouched_around() for placed in launch.tensors[k]):
+                        return False
+        except PTXError:
+            return False
+        return True
+
+
+class Late(Exception):
+    """A mutant that does not end."""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers: a mutant may loop for ever")
+def test_mutants_of_adams_kernel_are_found():
+    text = cuda.step(RULES["adam"].digest, FORMATS, (9, 0), "ptx").image.decode().rstrip("\0")
+    bench = Bench(Kernel(text))
+    with np.errstate(all="ignore"):
+        assert bench.passes(text)
+        found, survivors = 0, []
+
+        def late(*_):
+            raise Late
+        old = signal.signal(signal.SIGALRM, late)
+        try:
+            for line, what, mutant in mutants(text):
+                signal.setitimer(signal.ITIMER_REAL, 2.0)
+                try:
+                    alive = bench.passes(mutant)
+                except Late:
+                    alive = False
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                if alive:
+                    survivors.append((line, what, text.split("\n")[line].strip()))
+                else:
+                    found += 1
+        finally:
+            signal.signal(signal.SIGALRM, old)
+    report = "\n".join(f"{line}: {what}: {body}" for line, what, body in survivors)
+    print(f"{found} of {found + len(survivors)} found\n{report}")
+    assert found + len(survivors) > 300
+    assert found/(found + len(survivors)) >= 0.95, report
+    unexplained = [s for s in survivors if not any(re.search(pattern, s[2]) for pattern in HARMLESS)]
+    assert not unexplained, unexplained
