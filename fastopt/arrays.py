@@ -138,7 +138,9 @@ def apart(array: Array, other: Array) -> tuple[str, str] | None:
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     """The memory order of a parameter; an error where it cannot be updated in place."""
     if type(original).__module__.partition(".")[0] in ("jax", "jaxlib"):
-        raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x).")
+        cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if isinstance(array, DeviceArray) else
+                "in NumPy: numpy.array(x).")
+        raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
     if isinstance(original, np.generic):
         raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
     if not (array.writeable if isinstance(array, DeviceArray) else array.flags.writeable):

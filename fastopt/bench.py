@@ -4,7 +4,7 @@ All contenders of a rule take turns in one process (forwards, then backwards), e
 ratios are taken within a turn, so that a slow spell of a shared machine falls on both sides of them.
 """
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from .ceiling import Traffic
 from .formats import FORMATS
 from .optimizers import ALL
 from .pool import available_threads
-from .rivals import RIVALS, STEADY, Hyper, Rival
+from .rivals import RIVALS, STEADY, Hyper, System
 
 CEILING, OURS = "ceiling", "fastopt"
 DEFAULT_RULES = ["momentum", "nesterov", "adam"]
@@ -48,12 +48,12 @@ def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.nda
     return point
 
 
-def mistake(name: str, rule: str, format: str, threads: int, given: Hyper) -> str | None:
+def mistake(name: str, rule: str, format: str, threads: int, given: Hyper, systems: Mapping[str, System] = RIVALS) -> str | None:
     """How a rival goes wrong on a small vector, with another gradient at each step, or None."""
     vector = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
     p, gradients = vector[0][0], [g for _, g in vector]
-    rival = RIVALS[name](rule, given, [p], gradients[:1], threads)
-    wanted, start = reference(rule, RIVALS[name].hyper(rule, given), p, gradients), p.astype(np.float64)
+    rival = systems[name](rule, given, [p], gradients[:1], threads)
+    wanted, start = reference(rule, systems[name].hyper(rule, given), p, gradients), p.astype(np.float64)
     for g in gradients:
         rival.load([g])
         rival.step()
@@ -72,21 +72,27 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: 
     opt = ALL[rule](params, threads=threads, **STEADY[rule])
     dtypes = [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())]
     ceiling = Traffic(n, dtypes, threads)
-    steps: dict[str, Callable[[], Any]] = {CEILING: ceiling, OURS: lambda: opt.step(grads)}
+    others, missing = checked(rule, (params, grads), against, threads, format)
+    return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
+
+
+def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[str], threads: int, format: str,
+            systems: Mapping[str, System] = RIVALS, survived: tuple[type[Exception], ...] = (ImportError, LookupError)
+            ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """{rival: its step} for those that compute the rule, and {name: why it is missing}; `survived` is what one may raise."""
+    steps: dict[str, Callable[[], Any]] = {}
     missing: dict[str, str] = {}
     for name in against:
-        if format not in RIVALS[name].formats:
-            missing[name] = f"measured with {' and '.join(RIVALS[name].formats)} only"
+        if format not in systems[name].formats:
+            missing[name] = f"measured with {' and '.join(systems[name].formats)} only"
             continue
         try:
-            if wrong := mistake(name, rule, format, threads, {**STEADY[rule], "lr": CHECK_LR}):
+            if wrong := mistake(name, rule, format, threads, {**STEADY[rule], "lr": CHECK_LR}, systems):
                 raise LookupError(f"computes something else: {wrong}")
-            rival: Rival = RIVALS[name](rule, STEADY[rule], [params], [grads], threads)
-        except (ImportError, LookupError) as error:
+            steps[name] = systems[name](rule, STEADY[rule], [vector[0]], [vector[1]], threads).step
+        except survived as error:
             missing[name] = str(error)
-        else:
-            steps[name] = rival.step
-    return steps, missing, ceiling.moved_bytes
+    return steps, missing
 
 
 def _turn(step: Callable[[], Any], calls: int) -> float:
@@ -97,12 +103,12 @@ def _turn(step: Callable[[], Any], calls: int) -> float:
     return (perf_counter() - start)/calls
 
 
-def interleave(steps: dict[str, Callable[[], Any]], seconds: float) -> dict[str, list[float]]:
-    """Seconds of a step of each, turn by turn; NaN in the turns that a slow one sat out."""
+def interleave(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str, list[float]]:
+    """Seconds of a step of each, turn by turn; NaN in the turns that a slow one sat out. ``turn(step, calls)`` times one of them."""
     once = {}
     for name, step in steps.items():
         step()
-        once[name] = _turn(step, 1)
+        once[name] = turn(step, 1)
     calls = {name: max(1, int(TURN/max(t, 1e-9))) for name, t in once.items()}
     times: dict[str, list[float]] = {name: [] for name in steps}
     spent = dict.fromkeys(steps, 0.0)
@@ -114,7 +120,7 @@ def interleave(steps: dict[str, Callable[[], Any]], seconds: float) -> dict[str,
             for name in order:
                 sits_out = name not in (CEILING, OURS) and spent[name] > share and np.isfinite(times[name]).sum() >= 3
                 start = perf_counter()
-                times[name].append(float("nan") if sits_out else _turn(steps[name], calls[name]))
+                times[name].append(float("nan") if sits_out else turn(steps[name], calls[name]))
                 spent[name] += perf_counter() - start
             order.reverse()
     finally:
@@ -149,15 +155,21 @@ def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None 
     """
     threads = threads or available_threads()
     steps, missing, moved = contenders(rule, n, against, threads, format)
-    times = {name: np.array(t) for name, t in interleave(steps, seconds).items()}
+    return {"rule": rule, "n": n, "format": format, "threads": threads, **figures(interleave(steps, seconds), n, moved, against),
+            "missing": missing}
+
+
+def figures(turns: Mapping[str, Sequence[float]], n: int, moved: int, against: Sequence[str]) -> dict:
+    """What `measure` says of the seconds of each contender, turn by turn."""
+    times = {name: np.array(t) for name, t in turns.items()}
     ours = times[OURS]
     median = float(np.median(ours))
     ratio = {name: float(np.nanmedian(t/ours)) for name, t in times.items()}
-    return {"rule": rule, "n": n, "format": format, "threads": threads, "seconds": median, "fastest": float(ours.min()),
-            "elements_per_second": n/median, "gb_per_second": moved/median/1e9, "bytes_per_element": moved/n, "ceiling": ratio[CEILING],
+    return {"seconds": median, "fastest": float(ours.min()), "elements_per_second": n/median, "gb_per_second": moved/median/1e9,
+            "bytes_per_element": moved/n, "ceiling": ratio[CEILING],
             "times_faster": {name: ratio[name] for name in against if name in ratio},
             "rival_seconds": {name: float(np.nanmedian(times[name])) for name in (CEILING, *against) if name in times},
-            "missing": missing, "turns": len(ours)}
+            "turns": len(ours)}
 
 
 def memory_needed(n: int, against: Sequence[str]) -> int:
@@ -174,6 +186,17 @@ def memory_available() -> float:
         return float("inf")
 
 
+def check_memory(n: int, against: Sequence[str], format: str) -> None:
+    """OSError where the contenders do not fit into memory."""
+    check_free(n, memory_needed(n, against), memory_available(), "are free")
+
+
+def check_free(n: int, needed: float, available: float, where: str) -> None:
+    if needed > available:
+        raise OSError(f"{n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB {where}. Take fewer "
+                      "with --against, or a smaller --n.")
+
+
 def _si(value: float, unit: str) -> str:
     for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u")):
         if value >= factor:
@@ -183,13 +206,21 @@ def _si(value: float, unit: str) -> str:
 
 def table(results: Sequence[dict], against: Sequence[str]) -> list[list[str]]:
     """The figures as rows of text, the first of them the heads."""
-    head = ["rule", "step", "fastest", "elements/s", "GB/s", "of ceiling", *(f"x {name.replace('_', ' ')}" for name in against)]
+    enqueued = any("host_seconds" in r for r in results)
+    head = ["rule", "step", "fastest", "elements/s", "GB/s", "of ceiling", *(["host"] if enqueued else []),
+            *(f"x {name.replace('_', ' ')}" for name in against)]
     rows = [head]
     for r in results:
+        host = [_si(r["host_seconds"][OURS], "s")] if enqueued else []
         faster = [f"{r['times_faster'][name]:.3g}" if name in r["times_faster"] else "-" for name in against]
         rows.append([r["rule"], _si(r["seconds"], "s"), _si(r["fastest"], "s"), f"{r['elements_per_second']/1e9:.3g}e9",
-                     f"{r['gb_per_second']:.3g}", f"{100*r['ceiling']:.0f} %", *faster])
+                     f"{r['gb_per_second']:.3g}", f"{100*r['ceiling']:.0f} %", *host, *faster])
     return rows
+
+
+def place(result: Mapping[str, Any]) -> str:
+    """Where a rule was measured: a device's name, or so many threads."""
+    return result["device"] if "device" in result else f"{result['threads']} threads"
 
 
 def text(rows: Sequence[Sequence[str]]) -> str:
@@ -228,7 +259,7 @@ def plot(results: Sequence[dict], path: str) -> None:
         axes.axvline(1, color="black", linewidth=1)
         axes.set_xscale("log")
         axes.set_xlim(0.8, 2.5*max(over.values()))
-        axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {r['threads']} threads", loc="left", fontsize=10)
+        axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {place(r)}", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left is better)")
     figure.savefig(path, dpi=130)

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 # Other systems' OpenMP threads would spin for milliseconds after their step and hold the cores that the next contender needs. Their
 # runtimes read this once, when they are loaded, so `bench` sets it before anything else; fastopt itself does not use OpenMP.
@@ -35,20 +36,24 @@ def _whole(value: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    from . import bench, rivals
+    from . import bench, bench_cuda
     from .formats import FORMATS
     from .optimizers import ALL
     top = argparse.ArgumentParser(prog="fastopt", description="Fused optimizer updates at memory speed.")
     commands = top.add_subparsers(dest="command", required=True)
+    cpu, gpu = bench.RIVALS, bench_cuda.RIVALS
     b = commands.add_parser("bench", help="time steps on one long vector", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
                             description="Time steps on one long vector, beside this machine's ceiling (a kernel that only moves the same "
                                         "bytes) and other ways to take the same step; all take turns in one process.")
+    b.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the first device that is visible")
     b.add_argument("--n", type=_whole, default=10_000_000, help="elements; 1e6 is understood")
     b.add_argument("--rules", type=_choices("rule", list(ALL)), default=",".join(bench.DEFAULT_RULES), metavar="A,B",
                    help=", ".join(ALL))
-    b.add_argument("--against", type=_choices("rival", list(rivals.RIVALS), none=True), default=",".join(bench.DEFAULT_RIVALS),
-                   metavar="A,B", help=f"none, or some of {', '.join(rivals.RIVALS)}; those that are not installed are left out")
-    b.add_argument("--threads", type=_whole, default=None, help="for all contenders; all that the process may use if left out")
+    b.add_argument("--against", type=_choices("rival", [*cpu, *(name for name in gpu if name not in cpu)], none=True),
+                   default=argparse.SUPPRESS, metavar="A,B",
+                   help=f"none, or some of {', '.join(cpu)} (default: {','.join(bench.DEFAULT_RIVALS)}), with --device cuda of "
+                        f"{', '.join(gpu)} (default: all); those that are not installed are left out")
+    b.add_argument("--threads", type=_whole, default=None, help="for all contenders on the CPU; all that the process may use if left out")
     b.add_argument("--format", choices=list(FORMATS), default="f32",
                    help="storage of parameter and gradient; the state is float32 (f64: float64)")
     b.add_argument("--seconds", type=float, default=3.0, help="to spend on each rule")
@@ -62,22 +67,27 @@ def parser() -> argparse.ArgumentParser:
 def _bench(given: argparse.Namespace) -> int:
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
-    from . import bench, info
-    needed, available = bench.memory_needed(given.n, given.against), bench.memory_available()
-    if needed > available:
-        print(f"fastopt bench: {given.n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB are free. "
-              "Take fewer with --against, or a smaller --n.", file=sys.stderr)
-        return 2
+    from . import bench, bench_cuda, info
+    machine: Any = bench_cuda if given.device == "cuda" else bench
+    given.against = getattr(given, "against", machine.DEFAULT_RIVALS)
+    for name in given.against:
+        if name not in machine.RIVALS:
+            raise OSError(f"rival {name!r} was found, but with --device {given.device} one of {', '.join(machine.RIVALS)} is needed")
+    if given.threads and given.device == "cuda":
+        raise OSError("--threads was found, but a step on a CUDA device has no threads to choose. Leave it out, or take --device cpu.")
+    how = {} if given.device == "cuda" else {"threads": given.threads}
+    machine.check_memory(given.n, given.against, given.format)
     if given.plot:
         bench.check_picture(given.plot)  # now, not after the measurement
     results, quiet = [], given.json == "-"
     for rule in given.rules:
         if not quiet and sys.stderr.isatty():
             print(f"{rule} ...", file=sys.stderr)
-        results.append(bench.measure(rule, given.n, given.against, given.threads, given.format, given.seconds))
+        results.append(machine.measure(rule, given.n, given.against, format=given.format, seconds=given.seconds, **how))
     if given.json:
         facts = info.collect()
-        data = json.dumps({**{k: facts[k] for k in ("versions", "others", "processor", "threads")}, "results": results}, indent=1)
+        told = ["versions", "others", "processor", "threads", *(["cuda"] if given.device == "cuda" else [])]
+        data = json.dumps({**{k: facts[k] for k in told}, "results": results}, indent=1)
         if quiet:
             print(data)
         else:
@@ -95,10 +105,12 @@ def _print(results: list[dict], given: argparse.Namespace) -> None:
     first = results[0]
     shown = [name for name in given.against if any(name in r["times_faster"] for r in results)]
     turns = min(r["turns"] for r in results)
-    print(f"{first['n']:,} elements, {first['format']}, {first['threads']} threads, medians of {turns} turns or more\n")
+    print(f"{first['n']:,} elements, {first['format']}, {bench.place(first)}, medians of {turns} turns or more\n")
     print(bench.text(bench.table(results, shown)))
     print("\nstep: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only moves\n"
           "these bytes, over the step's. x ...: how many times longer the same step takes there.")
+    if given.device == "cuda":
+        print("On the device: the L2 cache is empty before each step, and the ceiling is a copy. host: time until opt.step returns.")
     for name in given.against:
         if name not in shown:
             print(f"{name}: not measured ({first['missing'].get(name, 'no such optimizer')})")

@@ -124,7 +124,9 @@ class Device:
         if addresses is None:
             gradients = Gradients(leaves, paths, self.tensors, self.written, self.library)
             addresses = gradients.addresses
-            self.bound = Bound(gradients, self._tables(gradients))  # together: an interrupt must not part them
+            tables = self._tables(gradients)
+            gradients.release()
+            self.bound = Bound(gradients, tables)  # together: an interrupt must not part them
         self.addresses = addresses
         return leaves
 
@@ -162,16 +164,16 @@ class Device:
             tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
         return tables.plans[key]
 
-    def step(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def step(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
         entered = self.gpu.enter()
         try:
-            self._enqueue(factor, limit, clip_norm, skip_nonfinite)
+            self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
         finally:
             if entered:
                 driver.do("cuCtxPopCurrent")
 
-    def _enqueue(self, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         stream, clock, (gradients, tables) = self._now(), self.clock, self._bound()
         normed, others = clip_norm is not None or skip_nonfinite, self._others(gradients)
         capturing = self.gpu.capturing(stream)
@@ -186,6 +188,7 @@ class Device:
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
         self._order(stream, others, capturing)
+        gradients.hand_over(leaves, stream)
         plan.run(stream, skip, 0 if capturing else clock.done, 0 if skip_nonfinite else 1)
         self._enqueued(stream, others, capturing)
         self.normed = normed

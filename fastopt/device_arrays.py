@@ -138,7 +138,7 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         raise ImportError(f'{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: {EXTRA}') from None
-    view = StridedMemoryView.from_dlpack(x, stream_ptr=-1)  # -1: no ordering yet, `Device.order` does that when it knows the stream
+    view = StridedMemoryView.from_dlpack(x, stream_ptr=-1)  # -1: no waiting yet; `Gradients.hand_over` asks for it at every step
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
     return _checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=(x, view),
@@ -194,6 +194,7 @@ LIBRARIES = {
     "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), _torch_stream, _torch_wrap),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), _cupy_stream, _cupy_wrap),
     "numba": Library(_numba_facts, None, _numba_wrap),
+    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), None, lambda array, like: array),
 }
 OTHERS = Library(_interface_facts, None, lambda array, like: array)
 
@@ -211,6 +212,8 @@ def library(x: Any) -> Library:
 
 def own_stream(x: Any) -> int | None:
     """The stream on which an array's contents were made, as version 3 of the interface says; None: nothing to wait for."""
+    if library(x).current is not None:
+        return None  # its library tells; and torch's tensors that require a gradient have no interface
     about = getattr(x, "__cuda_array_interface__", None)
     stream = about.get("stream") if about is not None else None
     return 0 if stream == LEGACY else stream

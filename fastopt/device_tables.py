@@ -10,7 +10,7 @@ from numba.core.errors import NumbaError
 
 from . import arrays, cuda, driver
 from .arrays import DeviceArray
-from .device_arrays import Library, extent, library, own_stream
+from .device_arrays import LEGACY, Library, extent, library, on_cuda, own_stream
 from .device_clock import Post, posts
 from .memory import WORD, computed_in
 from .registry import RULES, Rule
@@ -29,7 +29,7 @@ class Job:
         self.sizes, self.groups = [a.size for a in columns[1]], groups
         table = make_table(columns, layouts)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
-        self.keep = [columns, coefs, clock]
+        self.keep: list = [coefs, clock]
         self.launches: list[Launch] = []
         tiles, count = self.cut(cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(gpu.cc)))
         if not count:
@@ -118,22 +118,25 @@ class Gradients:
         self.readers = [of.facts for of in libraries]
         self.types = [type(leaf) for leaf in leaves]
         self.facts = [list(read(leaf)[1:]) for read, leaf in zip(self.readers, leaves, strict=True)]
+        self.kind = [(g.format, g.layout) for g in self.found]  # what tables depend on
+        self.addresses = [g.array.address for g in self.found]
         self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
         streams = {own_stream(leaf) for leaf, of in zip(leaves, libraries, strict=True) if of.current is None}
         self.streams = [s for s in streams if s is not None]  # on which those were made that have a stream of their own
+        self.packed = [k for k, leaf in enumerate(leaves) if not hasattr(type(leaf), "__cuda_array_interface__") and on_cuda(leaf)]
         others = {id(of): of for of in libraries if of.current is not None and of is not own}
         self.foreign = list(others.values())                  # libraries whose current stream makes some
 
-    @property
-    def kind(self) -> list[tuple[str, list[int]]]:
-        """What tables depend on."""
-        return [(g.format, g.layout) for g in self.found]
+    def release(self) -> None:
+        """Hold the arrays no longer: they would lie on the device beside the next step's."""
+        self.found = []
 
-    @property
-    def addresses(self) -> list[int]:
-        return [g.array.address for g in self.found]
+    def hand_over(self, leaves: list, stream: int) -> None:
+        """Tell those who speak DLPack alone which stream will read their arrays: they make it wait for what they have under way."""
+        for k in self.packed:
+            leaves[k].__dlpack__(stream=stream or LEGACY)
 
     def like(self, leaves: list) -> list[int] | None:
         """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""

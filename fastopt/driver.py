@@ -86,6 +86,22 @@ def device_of(pointer: int) -> int:
                          "fork. Make it anew.") from None
 
 
+def about(ordinal: int) -> dict[str, Any]:
+    """What a device is; no context is made on it."""
+    device = do("cuDeviceGet", ordinal)
+    major, minor = capability(device)
+    return {"name": name(device), "compute capability": f"{major}.{minor}", "memory": int(do("cuDeviceTotalMem", device))}
+
+
+def name(device: Any) -> str:
+    return do("cuDeviceGetName", 256, device).partition(b"\0")[0].decode()
+
+
+def capability(device: Any) -> tuple[int, int]:
+    major, minor = (int(attribute(f"DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{x}", device)) for x in ("MAJOR", "MINOR"))
+    return major, minor
+
+
 @cache
 def gpu(ordinal: int) -> "Gpu":
     return Gpu(ordinal)
@@ -101,8 +117,7 @@ class Gpu:
         self.device = do("cuDeviceGet", ordinal)
         self.context = do("cuDevicePrimaryCtxRetain", self.device)
         self._handle = int(self.context)
-        major, minor = (int(attribute(f"DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{x}", self.device)) for x in ("MAJOR", "MINOR"))
-        self.cc = major, minor
+        self.cc = capability(self.device)
         self.processors = int(attribute("DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", self.device))
         self._functions: dict[str, tuple[int, int]] = {}
 

@@ -67,7 +67,7 @@ class Host:
         """The gradient factor of a step, checked."""
         return check_number("grad_factor", given, "step", "")
 
-    def step(self, factor: float, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def step(self, held: list, factor: float, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Step with the bound gradients, checked numbers all."""
         if clip_norm is not None or skip_nonfinite:
             norm = abs(factor)*norms.global_norm(self.binding.buckets, self.threads)

@@ -1,6 +1,5 @@
 """What ``fastopt info`` says: versions, processor, threads, cache, and what is there beside them."""
 import importlib.metadata
-import importlib.util
 import os
 import platform
 from pathlib import Path
@@ -10,6 +9,7 @@ from . import __version__, cache, pool
 
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bf16", "neon", "sve")
 OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "matplotlib", "rich")
+EXTRA = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm")
 LAYERS = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 
 
@@ -32,10 +32,19 @@ def _layers() -> list[str]:
     return found
 
 
-def _cuda() -> str:
-    if importlib.util.find_spec("numba_cuda") is None:
-        return "no: this version updates arrays in main memory only (numba-cuda is not installed either)"
-    return "no: this version updates arrays in main memory only"
+def _cuda() -> dict[str, Any]:
+    """The extra, the driver and its devices; `missing` is the sentence that says what CUDA arrays lack here. No context is made."""
+    facts: dict[str, Any] = {**{name: _version(name) for name in EXTRA}, "driver": None, "devices": [], "missing": None}
+    try:
+        from . import cuda, driver
+        cuda.versions()
+        count = int(driver.do("cuDeviceGetCount"))
+        major, minor = divmod(int(driver.do("cuDriverGetVersion"))//10, 100)
+        facts["driver"] = f"{major}.{minor}"
+        facts["devices"] = [driver.about(k) for k in range(count)]
+    except Exception as error:  # an installation may be broken in any way, and that is what is asked for
+        facts["missing"] = str(error) or repr(error)
+    return facts
 
 
 def _cache() -> dict[str, Any]:
@@ -69,11 +78,14 @@ def collect() -> dict[str, Any]:
     }
 
 
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_said(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_said, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def text(facts: dict[str, Any]) -> str:
     """The facts as lines."""
-    lines = []
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k} {', '.join(v) if isinstance(v, list) else 'none' if v is None else v}" for k, v in value.items())
-        lines.append(f"{name:10}  {value}")
-    return "\n".join(lines)
+    return "\n".join(f"{name:10}  {_said(value)}" for name, value in facts.items())

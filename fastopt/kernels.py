@@ -14,16 +14,64 @@ import math
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import intrinsic, overload
 
 from . import rules
 from .groups import Group
-from .memory import coefficients_of, data_addresses, element_counts, load, store, update
-from .registry import Rule
+from .memory import I64, computed_in, literals, load, store, update
+from .registry import RULES, Rule
 
 FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}
+
+
+# Arrays of nopython code, for memory.py's loads and stores
+
+@intrinsic
+def data_addresses(typing, arrays):
+    """The addresses of the first elements of a tuple of arrays."""
+    result = types.UniTuple(types.int64, len(arrays))
+
+    def emit(context, builder, signature, args):
+        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
+        data = [context.make_array(kind)(context, builder, part).data for kind, part in zip(kinds, parts, strict=True)]
+        return context.make_tuple(builder, result, [builder.ptrtoint(d, I64) for d in data])
+    return result(arrays), emit
+
+
+@intrinsic
+def element_counts(typing, arrays):
+    """The numbers of elements of a tuple of arrays."""
+    result = types.UniTuple(types.int64, len(arrays))
+
+    def emit(context, builder, signature, args):
+        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
+        return context.make_tuple(builder, result, [context.make_array(kind)(context, builder, part).nitems
+                                                    for kind, part in zip(kinds, parts, strict=True)])
+    return result(arrays), emit
+
+
+@intrinsic
+def coefficients_of(typing, rule, formats, c):
+    """Coefficients, given as a row of a table or as a named tuple, in the float type of the arithmetic."""
+    literal = literals(rule, formats)
+    if literal is None:
+        return None
+    named, value = RULES[literal[0]].Coefficients, computed_in(literal[1]).value
+    result = types.NamedUniTuple(value, len(named._fields), named)
+
+    def emit(context, builder, signature, args):
+        kind = signature.args[2]
+        if isinstance(kind, types.Array):
+            data = context.make_array(kind)(context, builder, args[2]).data
+            given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
+        else:
+            given = cgutils.unpack_tuple(builder, args[2])
+        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, value) for x in given])
+    return result(rule, formats, c), emit
 
 
 def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:

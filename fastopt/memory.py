@@ -37,9 +37,9 @@ def computed_in(formats):
     return arithmetic(slots(formats)[1])
 
 
-def _literals(*arguments):
-    """The values of literal arguments, or None where one is not literal yet: Numba then asks again with literals."""
-    if all(isinstance(a, types.StringLiteral) for a in arguments):
+def literals(*arguments):
+    """The values of literal strings and ints, or None where one is not literal yet: Numba then asks again with literals."""
+    if all(isinstance(a, (types.StringLiteral, types.IntegerLiteral)) for a in arguments):
         return [a.literal_value for a in arguments]
     return None
 
@@ -83,7 +83,7 @@ def word(typing, address, k):
 @intrinsic
 def addresses(typing, formats, table_row):
     """One address per slot, from a row of the table."""
-    literal = _literals(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     result = types.UniTuple(types.int64, len(slots(literal[0])))
@@ -96,10 +96,10 @@ def addresses(typing, formats, table_row):
 @intrinsic
 def coefficients(typing, rule, formats, coefs, group):
     """Row `group` of the coefficients, as the rule's named tuple."""
-    literals = _literals(rule, formats)
-    if literals is None:
+    literal = literals(rule, formats)
+    if literal is None:
         return None
-    named, value = RULES[literals[0]].Coefficients, computed_in(literals[1]).value
+    named, value = RULES[literal[0]].Coefficients, computed_in(literal[1]).value
     result = types.NamedUniTuple(value, len(named._fields), named)
 
     def emit(context, builder, signature, args):
@@ -148,7 +148,7 @@ def _decoded(context, builder, format, row, k, i, value):
 @intrinsic
 def load(typing, formats, row, i):
     """Element i of every slot, decoded, in the float type of the arithmetic."""
-    literal = _literals(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     value, of = computed_in(literal[0]).value, slots(literal[0])
@@ -162,7 +162,7 @@ def load(typing, formats, row, i):
 @intrinsic
 def load_gradient(typing, formats, row, i):
     """Element i of slot 0, decoded, as float64: the norm is summed in it."""
-    literal = _literals(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     of = slots(literal[0])[0]
@@ -175,7 +175,7 @@ def load_gradient(typing, formats, row, i):
 @intrinsic
 def store(typing, formats, row, i, new):
     """Encode new values into slots 1, 2, ...: as many as there are."""
-    literal = _literals(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     of = slots(literal[0])
@@ -201,7 +201,7 @@ def updated(context, builder, rule, coefficients, c, scalar, values):
 @intrinsic
 def update(typing, rule, c, values):
     """The rule on one element: (gradient, parameter, *state) -> (parameter, *state)."""
-    literal = _literals(rule)
+    literal = literals(rule)
     if literal is None:
         return None
     function, scalar = RULES[literal[0]], values.dtype
@@ -277,7 +277,7 @@ def gather(source, layout, lo, hi, target, itemsize):
 @intrinsic
 def dense(typing, formats, row, table_row, lo, hi):
     """The row, where a strided gradient has become a dense copy of this tile on the stack; any other row as it is."""
-    literal = _literals(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     strided, of = literal[0].split()[0].endswith("*"), slots(literal[0])
@@ -293,49 +293,3 @@ def dense(typing, formats, row, table_row, lo, hi):
         call(context, builder, gather, types.none(*[types.int64]*6), [old[0], layout, args[3], args[4], target, size])
         return context.make_tuple(builder, row, [builder.sub(target, builder.mul(args[3], size)), *old[1:]])
     return row(formats, row, types.int64, types.int64, types.int64), emit
-
-
-# Arrays of nopython code (kernels.py)
-
-@intrinsic
-def data_addresses(typing, arrays):
-    """The addresses of the first elements of a tuple of arrays."""
-    result = types.UniTuple(types.int64, len(arrays))
-
-    def emit(context, builder, signature, args):
-        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
-        data = [context.make_array(kind)(context, builder, part).data for kind, part in zip(kinds, parts, strict=True)]
-        return context.make_tuple(builder, result, [builder.ptrtoint(d, I64) for d in data])
-    return result(arrays), emit
-
-
-@intrinsic
-def element_counts(typing, arrays):
-    """The numbers of elements of a tuple of arrays."""
-    result = types.UniTuple(types.int64, len(arrays))
-
-    def emit(context, builder, signature, args):
-        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
-        return context.make_tuple(builder, result, [context.make_array(kind)(context, builder, part).nitems
-                                                    for kind, part in zip(kinds, parts, strict=True)])
-    return result(arrays), emit
-
-
-@intrinsic
-def coefficients_of(typing, rule, formats, c):
-    """Coefficients, given as a row of a table or as a named tuple, in the float type of the arithmetic."""
-    literals = _literals(rule, formats)
-    if literals is None:
-        return None
-    named, value = RULES[literals[0]].Coefficients, computed_in(literals[1]).value
-    result = types.NamedUniTuple(value, len(named._fields), named)
-
-    def emit(context, builder, signature, args):
-        kind = signature.args[2]
-        if isinstance(kind, types.Array):
-            data = context.make_array(kind)(context, builder, args[2]).data
-            given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
-        else:
-            given = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, value) for x in given])
-    return result(rule, formats, c), emit

@@ -161,8 +161,7 @@ class Optimizer:
         plain = type(grad_factor) is float and grad_factor == 1.0
         factor = 1.0 if plain else self._machine.factor(grad_factor)
         held = self._bind(grads)  # arrays that a mapping makes on the fly live until the kernels are done
-        self._machine.step(factor, limit, wanted, skip_nonfinite)
-        del held
+        self._machine.step(held, factor, limit, wanted, skip_nonfinite)
 
     def _bind(self, grads: Any) -> list:
         if grads is None:

@@ -171,19 +171,22 @@ TORCH: dict[str, tuple[str, Callable[[Hyper], Hyper]]] = {
 FUSED = {k: v for k, v in TORCH.items() if v[0] in ("SGD", "Adagrad", "Adam", "AdamW")}
 
 
-def torch(**how):
+def torch(device="cpu", **how):
     def make(entry, rule, hyper, params, grads, threads):
         library = importlib.import_module("torch")
-        library.set_num_threads(threads)
+        if device == "cpu":
+            library.set_num_threads(threads)
+        elif not library.cuda.is_available():
+            raise LookupError("torch finds no CUDA device, or was built without CUDA")
         name, arguments = entry
-        leaves = [library.nn.Parameter(library.from_numpy(p)) for p in params]
+        leaves = [library.nn.Parameter(library.from_numpy(p).to(device)) for p in params]
         opt = getattr(library.optim, name)(leaves, lr=hyper["lr"], **arguments(hyper), **how)
 
         def load(grads):
             for leaf, g in zip(leaves, grads, strict=True):  # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
-                leaf.grad = library.tensor(g)
+                leaf.grad = library.tensor(g, device=device)
         load(grads)
-        return Rival(opt.step, lambda: params, load)
+        return Rival(opt.step, lambda: [leaf.detach().cpu().numpy() for leaf in leaves], load)
     return make
 
 

@@ -9,7 +9,22 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .memory import GLOBAL, I16, I32, I64, WORD, call, computed_in, decode, encode, pointer, slots, strided_offset, updated
+from .memory import (
+    GLOBAL,
+    I16,
+    I32,
+    I64,
+    WORD,
+    call,
+    computed_in,
+    decode,
+    encode,
+    literals,
+    pointer,
+    slots,
+    strided_offset,
+    updated,
+)
 from .registry import RULES
 
 PAIR: dict = {}  # {a format's encode: emit(builder, low, high) -> 32 bits}, where a device rounds two numbers by one instruction (cuda.py)
@@ -20,17 +35,10 @@ def lanes_of(formats: str, width: int) -> int:
     return width//max(f.itemsize for f in slots(formats))
 
 
-def _literal(*arguments):
-    """The values of literal strings and ints, or None where one is not literal yet."""
-    if all(isinstance(a, (types.StringLiteral, types.IntegerLiteral)) for a in arguments):
-        return [a.literal_value for a in arguments]
-    return None
-
-
 @intrinsic
 def at(typing, formats, row, first):
     """The row of a tensor, moved to its element `first`: 64-bit arithmetic once per tile, 32-bit within."""
-    literal = _literal(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     of = slots(literal[0])
@@ -45,7 +53,7 @@ def at(typing, formats, row, first):
 @intrinsic
 def aligned_from(typing, formats, lanes, row, n):
     """The first of n elements at which every slot starts a whole access, or n where the slots never do together."""
-    literal = _literal(formats, lanes)
+    literal = literals(formats, lanes)
     if literal is None:
         return None
     of, width = slots(literal[0]), literal[1]
@@ -107,7 +115,7 @@ def _store(context, builder, format, address, i, values, have):
 @intrinsic
 def update_lanes(typing, rule, formats, lanes, c, row, i):
     """The rule on the elements i to i + lanes - 1 of a tensor: every slot is loaded, then computed with, then stored."""
-    literal = _literal(rule, formats, lanes)
+    literal = literals(rule, formats, lanes)
     if literal is None:
         return None
     function, of, width, scalar = RULES[literal[0]], slots(literal[1]), literal[2], computed_in(literal[1]).value
@@ -129,7 +137,7 @@ def update_lanes(typing, rule, formats, lanes, c, row, i):
 def strided_row(typing, formats, row, table_row, first, i):
     """The row of a tile that begins at element `first`, its gradient's address such that element i of the tile lies where a
     strided gradient has it; any other row as it is."""
-    literal = _literal(formats)
+    literal = literals(formats)
     if literal is None:
         return None
     strided, of = literal[0].split()[0].endswith("*"), slots(literal[0])

@@ -1,0 +1,83 @@
+"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing. NaN where it cannot be.
+
+Real drivers need 2 to 3 us more for a launch (cuLaunchKernel itself, not part of these figures). Each figure is a process of its own.
+"""
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from . import common
+from .shapes import GPT2
+
+TESTS = Path(__file__).parents[1] / "tests"
+CASES = {"step": {}, "step, clip_norm": {"clip_norm": 1.0}, "step, skip_nonfinite": {"skip_nonfinite": True}}
+PROGRAM = '''
+import itertools, sys, time
+sys.path.insert(0, {tests!r})
+from ptx import driver as loader
+stand_in = loader.load()
+from fastopt import driver
+driver.Gpu.form = "ptx"
+import numpy as np, fastopt
+from fastopt.device_arrays import DeviceArray
+
+def arrays():
+    made = [driver.uploaded(driver.gpu(0), np.ones({n}, np.float32)) for _ in range({tensors})]
+    return [DeviceArray(memory.address, ({n},), np.float32, owner=memory) for memory in made]
+
+opt, sets = fastopt.Adam(arrays()), itertools.cycle([arrays() for _ in range({sets})])
+stand_in.skip_kernels()
+how, best = {how!r}, float("inf")
+for _ in range(20):
+    start = time.perf_counter()
+    for _ in range(100):
+        opt.step(next(sets), **how)
+    best = min(best, (time.perf_counter() - start)/100)
+    opt.t
+    stand_in.drain()
+print(best)
+'''
+
+
+@lru_cache(maxsize=1)
+def reason() -> str | None:
+    """Why the stand-in cannot be used, or None."""
+    sys.path.insert(0, str(TESTS))
+    try:
+        from ptx import driver as loader
+        return loader.available()
+    except ImportError as error:
+        return str(error)
+    finally:
+        sys.path.remove(str(TESTS))
+
+
+def microseconds(tensors: int, sets: int, how: dict) -> float:
+    """The fastest of 20 batches of 100 steps."""
+    if reason():
+        return float("nan")
+    return round(1e6*float(common.fresh(PROGRAM.format(tests=str(TESTS), n=8, tensors=tensors, sets=sets, how=how))), 2)
+
+
+class Launch:
+    """One tensor of 8 elements."""
+
+    params, param_names, version, unit = (list(CASES),), ["case"], "1", "us"
+
+    def track_host(self, case):
+        """``opt.step(g)``: from the call until it returns, nothing of it on a device."""
+        return microseconds(1, 1, CASES[case])
+
+    track_host.unit = "us"
+
+
+class Addresses:
+    """148 tensors, as many as GPT-2 small has, of 8 elements."""
+
+    params, param_names, version = ([1, 2],), ["sets of gradients"], "1"
+
+    def track_host(self, sets):
+        """The same gradients at every step, or two sets in turn, whose addresses go along."""
+        return microseconds(len(GPT2), sets, {})
+
+    track_host.unit = "us"
