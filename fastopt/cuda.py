@@ -60,7 +60,10 @@ _COMPILING = threading.RLock()
 
 @contextmanager
 def _compiling(cc):
-    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or not."""
+    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or not.
+
+    There is no public way to say it, so the extra pins numba-cuda's minor version.
+    """
     import numba.cuda.dispatcher as dispatcher
 
     from . import memory, vectors

@@ -15,6 +15,7 @@ from conftest import OPTIMIZERS
 
 import fastopt
 from fastopt import presets, schedules
+from fastopt.device_clock import PERIOD, REPOSTED
 from fastopt.formats import F32
 from fastopt.pool import SMALL
 
@@ -42,6 +43,17 @@ def test_python_blocks():
         exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"), namespace)
     assert not wrong
     assert len(STATED.findall(README)) >= 5
+
+
+def test_blocks_for_a_device(stand_in):
+    """Those marked `py`, on the stand-in for the CUDA driver."""
+    pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+    wrong = []
+    namespace = {"np": np, "fastopt": fastopt, "states": lambda value, expected: repr(value) == expected or wrong.append(repr(value))}
+    for code in blocks("py"):
+        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"), namespace)
+    assert not wrong
+    assert len(blocks("py")) == 1
 
 
 # The table of optimizers
@@ -99,6 +111,8 @@ def test_names():
                 and f"schedules.{name}`" not in README]
     assert not [name for name in presets.PRESETS if f'| `"{name}"` |' not in README]
     assert f"{SMALL:,}" in README
+    assert f"After {PERIOD - 1:,} such steps in a row" in README
+    assert f"changes after {REPOSTED}\n  or more of them" in README
 
 
 def points(mu, lr, form, weight_decay=0.0):
@@ -126,7 +140,7 @@ def test_where_the_two_nesterovs_part(form):
 
 def test_set_up_commands():
     assert '# main job\npython -m pip install . && fastopt bench\n' in blocks("bash")
-    assert '# tests\npython -m pip install -e ".[test,parity]" && python -m pytest\n' in blocks("bash")
+    assert '# tests\npython -m pip install -e ".[test,parity,cuda]" && python -m pytest\n' in blocks("bash")
 
 
 def commands():
