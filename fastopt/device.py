@@ -24,7 +24,6 @@ from .registry import LOOK_AHEAD, Rule
 from .tensors import Tensor, by_formats
 
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
-NO_TIMING = 2
 
 
 class Device:
@@ -47,7 +46,12 @@ class Device:
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.stream = 0
-        self.event: Any = None                  # the end of the last step on a stream that may be gone when it is asked for
+        self.event: driver.Event | None = None  # the end of the last step on a stream that may be gone when it is asked for
+        self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries must not take their memory back yet
+        own = {own_stream(t.original) for t in tensors}
+        self.streams = [s for s in own if s is not None and s != self.fixed_stream]  # of parameters that have one of their own
+        foreign = {id(of): of for of in (library(t.original) for t in tensors) if of.current and of is not self.library}
+        self.foreign = list(foreign.values())   # other libraries that own some of the parameters
         self.normed = False
         self._ahead: _Ahead | None = None
         if capturable:
@@ -150,8 +154,11 @@ class Device:
         return self.library.current(self.gpu.ordinal) if self.library.current else self.fixed_stream
 
     def _others(self, gradients: Gradients) -> list[int]:
-        """The other streams on which gradients are made."""
-        return [*gradients.streams, *(of.current(self.gpu.ordinal) for of in gradients.foreign if of.current)]
+        """The other streams on which gradients and parameters are made and used."""
+        if not (self.foreign or self.streams or gradients.foreign or gradients.streams):
+            return []
+        libraries = {of.current(self.gpu.ordinal) for of in (*self.foreign, *gradients.foreign) if of.current}
+        return list(libraries.union(self.streams, gradients.streams))
 
     def _capturing(self) -> bool:
         return self.gpu.capturing(self._now())
@@ -188,17 +195,18 @@ class Device:
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
         self._order(stream, others, capturing)
-        gradients.hand_over(leaves, stream)
-        plan.run(stream, skip, 0 if capturing else clock.done, 0 if skip_nonfinite else 1)
-        self._enqueued(stream, others, capturing)
+        packed = gradients.hand_over(leaves, stream)
         self.normed = normed
         if capturing:
-            self.captured.append((tables, plan, factor))
+            self.captured.append((tables, plan, factor, packed))
             clock.replayed = True
-        else:
-            tables.sent = self.addresses
-            if coefficients:
-                clock.sent()
+            plan.run(stream, skip)
+            return
+        plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
+        self._enqueued(stream, others, packed)
+        tables.sent = self.addresses
+        if coefficients:
+            clock.sent()
 
     def _coefficients(self, capturing: bool) -> list[Post]:
         """The coefficients that must be sent with the next step."""
@@ -215,27 +223,29 @@ class Device:
         """Let the stream wait for what was done on others: our last step, gradients of other libraries."""
         if stream != self.stream and not capturing:
             if self.event is not None:
-                driver.do("cuStreamWaitEvent", stream, self.event, 0)
-            elif self.stream == 0:
+                self.event.hold(stream)
+            else:
                 self.gpu.wait(stream, 0)
             self.stream = stream
         for other in others:
             if other != stream:
                 self.gpu.wait(stream, other)
 
-    def _enqueued(self, stream: int, others: list[int], capturing: bool) -> None:
-        """After the launches: those who make gradients may overwrite them when the step has read them."""
+    def _enqueued(self, stream: int, others: list[int], packed: list) -> None:
+        """After the launches: those who make gradients may overwrite them, or take their memory back, when the step has read them."""
         for other in others:
             if other != stream:
                 self.gpu.wait(other, stream)
-        if capturing:
-            return
+        while self.pending and self.pending[0][0].reached():
+            self.pending.pop(0)
+        if packed:
+            self.pending.append((driver.Event(self.gpu), packed))
+            self.pending[-1][0].record(stream)
         if stream == 0:
             self.event = None
             return
-        if self.event is None:
-            self.event = driver.do("cuEventCreate", NO_TIMING)
-        driver.do("cuEventRecord", self.event, stream)
+        self.event = self.event or driver.Event(self.gpu)
+        self.event.record(stream)
 
     def tabulate(self) -> None:
         """Coefficients for the next `capturable` steps, with the hyperparameters of now."""
@@ -278,10 +288,11 @@ class _Ahead:
             self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
         skip = self.advance.fill(cuda.PEEK, [], coefficients)
         device._order(stream, [], capturing)
-        self.plan.run(stream, skip)
-        device._enqueued(stream, [], capturing)
         if capturing:
             device.captured.append(self)
             device.clock.replayed = True
-        elif coefficients:
-            device.clock.sent()
+        self.plan.run(stream, skip)
+        if not capturing:
+            device._enqueued(stream, [], [])
+            if coefficients:
+                device.clock.sent()

@@ -123,6 +123,8 @@ class Clock:
 
     @t.setter
     def t(self, steps: int) -> None:
+        with self.gpu.current():
+            driver.do("cuCtxSynchronize")  # steps under way would count on
         self.gpu.upload(self.memory.address + WORD*cuda.T, np.array([steps], np.int64))
         self.counts[0] = self.counts[1] = steps
         self.replayed = False

@@ -133,10 +133,15 @@ class Gradients:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
         self.found = []
 
-    def hand_over(self, leaves: list, stream: int) -> None:
-        """Tell those who speak DLPack alone which stream will read their arrays: they make it wait for what they have under way."""
-        for k in self.packed:
-            leaves[k].__dlpack__(stream=stream or LEGACY)
+    def hand_over(self, leaves: list, stream: int) -> list:
+        """Tell those who speak DLPack alone which stream will read their arrays: they make it wait for what they have under way.
+
+        Their arrays, which must live until that is done: their libraries take memory back in an order of their own.
+        """
+        packed = [leaves[k] for k in self.packed]
+        for leaf in packed:
+            leaf.__dlpack__(stream=stream or LEGACY)
+        return packed
 
     def like(self, leaves: list) -> list[int] | None:
         """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""

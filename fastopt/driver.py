@@ -27,8 +27,10 @@ HINTS = {
     700: "A kernel touched memory that is gone: keep parameters alive as long as their optimizer.",
     900: "Take a step with gradients of these shapes and types before the capture begins: memory cannot be allocated within one.",
     901: "Something that a capture does not allow came before this.",
+    905: "Within a capture, gradients of other streams cannot be waited for: make them on the captured one.",
     906: "The capture's stream must not be the default one.",
 }
+NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 FIELDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
 
 
@@ -144,6 +146,7 @@ class Gpu:
             with self.current():
                 library = do("cuLibraryLoadData", code.image, None, None, 0, None, None, 0)
                 function = do("cuKernelGetFunction", do("cuLibraryGetKernel", library, code.name.encode()))
+                do("cuFuncLoad", function)  # now: the driver loads lazily, and a first launch may come within a capture
                 blocks = do("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, THREADS, 0)
             self._functions[code.name] = int(function), max(1, int(blocks))*self.processors
         return self._functions[code.name]
@@ -186,17 +189,37 @@ class Gpu:
 
     def wait(self, stream: int, other: int) -> None:
         """What is put on `stream` from now on runs after all that is on `other` now. The host does not wait."""
-        with self.current():
-            event = do("cuEventCreate", 2)  # without timing
-            do("cuEventRecord", event, other)
-            do("cuStreamWaitEvent", stream, event, 0)
-            do("cuEventDestroy", event)     # the driver keeps it until it is done with it
+        event = Event(self)  # destroyed at once: the driver keeps it until it is done with it
+        event.record(other)
+        event.hold(stream)
 
     def capturing(self, stream: int) -> bool:
         """Whether the stream's work is being recorded into a graph."""
         if stream == 0:
             return False
         return int(do("cuStreamIsCapturing", stream)) != 0
+
+
+class Event:
+    """A point in a stream's work."""
+
+    def __init__(self, owner: Gpu):
+        with owner.current():
+            self.handle = do("cuEventCreate", NO_TIMING)
+        weakref.finalize(self, _discard, owner, "cuEventDestroy", self.handle).atexit = False  # type: ignore[misc]
+
+    def record(self, stream: int) -> None:
+        """Set it to what is on the stream now."""
+        do("cuEventRecord", self.handle, stream)
+
+    def hold(self, stream: int) -> None:
+        """What is put on the stream from now on runs after it."""
+        do("cuStreamWaitEvent", stream, self.handle, 0)
+
+    def reached(self) -> bool:
+        """Whether all before it is done. Does not wait."""
+        error, = _bindings().cuEventQuery(self.handle)
+        return int(error) == 0
 
 
 class Memory:
@@ -206,7 +229,7 @@ class Memory:
         with owner.current():
             self.address = int(do("cuMemAlloc", max(1, size)))
         self.size = size
-        weakref.finalize(self, _free, owner, self.address).atexit = False  # type: ignore[misc]
+        weakref.finalize(self, _discard, owner, "cuMemFree", self.address).atexit = False  # type: ignore[misc]
 
 
 def uploaded(owner: Gpu, array: np.ndarray) -> Memory:
@@ -216,10 +239,10 @@ def uploaded(owner: Gpu, array: np.ndarray) -> Memory:
     return memory
 
 
-def _free(owner: Gpu, address: int) -> None:
+def _discard(owner: Gpu, function: str, what: Any) -> None:
     try:
         with owner.current():
-            do("cuMemFree", address)
+            do(function, what)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
 

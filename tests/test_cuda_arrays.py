@@ -180,6 +180,21 @@ def test_dlpack(stand_in):
     assert opt.state["m"].shape == (5, 40)
 
 
+def test_arrays_by_dlpack_are_held_until_they_have_been_read(stand_in):
+    """Their library may take the memory back in an order of its own; a step later they are gone."""
+    packed = Packed(to_device(np.ones(100, np.float32)))
+    opt = fastopt.SGD(packed, lr=0.5)
+    g = Packed(to_device(np.ones(100, np.float32)))
+    opt.step(g)
+    held = weakref.ref(g)
+    del g
+    assert held() is not None
+    stand_in.drain()
+    opt.step(Packed(to_device(np.ones(100, np.float32))))
+    assert held() is None
+    assert to_host(packed.array).tolist() == [0.0]*100
+
+
 def test_dlpack_of_other_formats(stand_in):
     for dtype, code, format in ((np.float64, FLOAT, "f64"), (np.float16, FLOAT, "f16"), (np.uint16, BFLOAT, "bf16")):
         x = stored(normal(1, 12), format)

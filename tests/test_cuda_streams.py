@@ -143,6 +143,26 @@ def test_parameters_with_a_stream_of_their_own(stand_in):
     assert {w.stream for w in seen.work if w.kind == "launch"} == {0}
 
 
+def test_parameters_with_streams_of_their_own_are_waited_for(stand_in):
+    """Steps run on the stream of the first; what is written to another on its stream comes before the next step, and what follows, after."""
+    one, two = new_stream(), new_stream()
+    a, b = (to_device(np.zeros(60, np.float32)) for _ in range(2))
+    opt = fastopt.SGD([Interface(a, stream=one.ptr), Interface(b, stream=two.ptr)], lr=1.0)
+    g = [to_device(np.ones(60, np.float32)) for _ in range(2)]
+    opt.step(g)
+    do("cuCtxSynchronize")
+    keep = late(b, 7, two.ptr)
+    opt.step(g)
+    keep = keep, late(b, 100, two.ptr)
+    do("cuStreamSynchronize", two.ptr)
+    assert stand_in.peek(b.device_ctypes_pointer.value, 60).tolist() == [100.0]*60
+    opt.step(g)
+    do("cuStreamSynchronize", one.ptr)
+    assert stand_in.peek(b.device_ctypes_pointer.value, 60).tolist() == [99.0]*60
+    assert stand_in.peek(a.device_ctypes_pointer.value, 60).tolist() == [-3.0]*60
+    del keep
+
+
 # Captures
 
 class Graph:
