@@ -8,7 +8,7 @@ from typing import Any
 from . import __version__, cache, pool
 
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bf16", "neon", "sve")
-OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "matplotlib", "rich")
+OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "rich")
 EXTRA = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm")
 LAYERS = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 

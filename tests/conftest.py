@@ -63,6 +63,16 @@ def stand_in():
     it.check()  # a fault of a kernel that no test accounts for
 
 
+@pytest.fixture
+def gpu():
+    """The first device of a real driver. Tests that need one are marked `cuda`, and run with ``pytest -m cuda``."""
+    import hardware
+    if reason := hardware.missing():
+        pytest.skip(reason)
+    from fastopt import driver
+    return driver.gpu(0)
+
+
 # Numbers
 
 def normal(seed, *shape):

@@ -144,7 +144,7 @@ def test_parameters_with_a_stream_of_their_own(stand_in):
 
 
 def test_parameters_with_streams_of_their_own_are_waited_for(stand_in):
-    """Steps run on the stream of the first; what is written to another on its stream comes before the next step, and what follows, after."""
+    """Steps run on the stream of the first; what is written to the other, on its stream, comes before the next step or after it."""
     one, two = new_stream(), new_stream()
     a, b = (to_device(np.zeros(60, np.float32)) for _ in range(2))
     opt = fastopt.SGD([Interface(a, stream=one.ptr), Interface(b, stream=two.ptr)], lr=1.0)

@@ -1,0 +1,69 @@
+"""A short program for compute-sanitizer: steps of every rule and format, on the smallest arrays that take every path of the kernels.
+
+    compute-sanitizer --tool memcheck --error-exitcode 1 python3 tests/sanitized.py
+
+Also for racecheck and initcheck. It needs neither pytest nor another library, and exits with 1 where a bit is not that of the CPU.
+"""
+import sys
+
+import numpy as np
+from hardware import Placed, missing
+
+import fastopt
+from fastopt.device_arrays import DeviceArray
+from fastopt.formats import FORMATS
+from fastopt.optimizers import ALL
+
+SIZES = (1, 3, 1_025, 10_007)
+HOWS = ({}, {"clip_norm": 0.5, "skip_nonfinite": True}, {"clip_value": 0.1, "grad_factor": -0.5})
+
+
+def numbers(seed, n, format):
+    of, x = FORMATS[format], np.random.default_rng(seed).normal(size=n).astype(np.float32)
+    return of.encode(x).view(of.dtype) if format == "bf16" else x.astype(of.dtype)
+
+
+def differs(have, want):
+    return have.tobytes() != want.tobytes()
+
+
+def steps(name, format):
+    """How many arrays are wrong after steps with dense gradients, one of which is skipped, and with a strided one."""
+    host = [numbers(n, n, format) for n in SIZES]
+    device = [Placed(p, skip=k) for k, p in enumerate(host)]
+    here, there = ALL[name](host, lr=0.05), ALL[name]([placed.array for placed in device], lr=0.05)
+    for t, how in enumerate((*HOWS, HOWS[1])):
+        grads = [numbers(100*t + n, n, format) for n in SIZES]
+        if t == len(HOWS):
+            grads[-1][-1] = 0x7FC0 if format == "bf16" else np.nan
+        given = [Placed(g, skip=2*k) for k, g in enumerate(grads)]
+        here.step(grads, **how)
+        there.step([placed.array for placed in given], **how)
+        if name == "nesterov":
+            there.lookahead()
+        there.state_dict()  # waits: the gradients go
+    p, g = numbers(1, 31*33, format).reshape(31, 33), numbers(2, 31*33, format).reshape(31, 33)
+    placed, turned = Placed(p), Placed(g.T.copy())
+    one, other = ALL[name](p, lr=0.05), ALL[name](placed.array, lr=0.05)
+    one.step(g, clip_norm=1.0)
+    other.step(DeviceArray(turned.array.address, g.shape, g.dtype, (g.itemsize, 31*g.itemsize), owner=turned), clip_norm=1.0)
+    pairs = [(placed.read(), p), *((on_device.read(), on_host) for on_device, on_host in zip(device, host, strict=True))]
+    for a, b in ((here, there), (one, other)):
+        want, have = a.state_dict(), b.state_dict()
+        pairs += [(y, x) for name in want["state"] for x, y in zip(want["state"][name], have["state"][name], strict=True)]
+    return sum(differs(have, want) for have, want in pairs) + (there.t != 3)
+
+
+def main():
+    if reason := missing():
+        print(f"sanitized: {reason}", file=sys.stderr)
+        return 2
+    cases = [*((name, "f32") for name in ALL), *(("adam", format) for format in ("f64", "f16", "bf16"))]
+    with np.errstate(all="ignore"):
+        wrong = {case: count for case in cases if (count := steps(*case))}
+    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, {wrong or 'all bits are those of the CPU'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""`fastopt bench --device cuda` and `fastopt info` on the stand-in driver: what is timed and told. Times themselves mean nothing there."""
+import json
+import re
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_identical
+
+pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+
+from ptx import driver as loader
+
+import fastopt
+from fastopt import bench, bench_cuda, cli, info, rivals, rivals_cuda
+from fastopt.optimizers import ALL
+from fastopt.rivals import STEADY, System
+
+BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
+         "radam": 28, "lion": 20}
+L2 = loader.H100["L2_CACHE_SIZE"]
+
+
+@pytest.fixture
+def quick(stand_in, monkeypatch):
+    """Kernels that do nothing, few calls, and a small cache."""
+    monkeypatch.setattr(bench_cuda, "CALLS", 2)
+    monkeypatch.setattr(bench_cuda, "EMPTIED", 1/100)
+    stand_in.skip_kernels()
+    return stand_in
+
+
+def figures(capsys, *arguments):
+    assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--json", *arguments]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_rule_is_measured(quick, capsys):
+    found = figures(capsys, "--rules", ",".join(ALL), "--against", "none")
+    assert [r["rule"] for r in found["results"]] == list(ALL)
+    for r in found["results"]:
+        assert (r["device"], r["format"], r["bytes_per_element"]) == ("stand-in 0", "f32", BYTES[r["rule"]])
+        assert 0 < r["fastest"] <= r["seconds"] < 1
+        assert r["gb_per_second"] == pytest.approx(BYTES[r["rule"]]*2000/r["seconds"]/1e9)
+        assert r["ceiling"] > 0
+        assert 0 < r["host_seconds"]["fastopt"] < 0.1
+        assert r["turns"] >= 3
+        assert "threads" not in r
+    assert found["cuda"]["devices"][0]["name"] == "stand-in 0"
+
+
+@pytest.mark.parametrize(("format", "rule", "expected"), [("f64", "adam", 56), ("bf16", "adam", 22), ("f16", "momentum", 14)])
+def test_bytes_follow_the_formats(format, rule, expected, quick, capsys):
+    (r,) = figures(capsys, "--rules", rule, "--format", format)["results"]
+    assert r["bytes_per_element"] == expected
+    assert set(r["missing"]) == set(rivals_cuda.RIVALS)  # none of them is installed, or has a device here
+
+
+def test_what_is_timed(stand_in, monkeypatch):
+    """Between two events either one step or one copy of half the bytes; in front of them at least twice the L2 cache is set."""
+    monkeypatch.setattr(bench_cuda, "CALLS", 2)
+    stand_in.skip_kernels()
+    with stand_in.watch() as seen:
+        result = bench_cuda.measure("adam", 5_000, seconds=0.01)
+    work = [w for w in seen.work if w.phase == "given"]
+    records = [k for k, w in enumerate(work) if w.kind == "record"]
+    samples = [(work[a - 1], work[a + 1:b]) for a, b in zip(records[::2], records[1::2], strict=True)]
+    timed = [(before, within) for before, within in samples if within[0].kind != "set"]
+    assert len(samples) - len(timed) == 5  # the memset itself
+    assert all(before.kind == "set" and before.size >= 2*L2 for before, _ in timed)
+    kinds = {tuple(w.kind for w in within) for _, within in timed}
+    assert kinds == {("copy",), ("launch", "launch")}
+    assert {w.size for _, within in timed for w in within if w.kind == "copy"} == {14*5_000}
+    assert {w.stream for w in work} == {0}
+    assert len(timed) == 2*(1 + result["turns"])
+
+
+def test_the_memset_covers_the_host(quick):
+    """A step that the host takes long to enqueue is behind more memsets; after each batch of calls the device is waited for."""
+    with fastopt.driver.gpu(0).current():
+        watch = bench_cuda.Watch(fastopt.driver.gpu(0))
+        with quick.watch() as seen:
+            slow = bench_cuda.Timed(lambda: time.sleep(0.05), watch)
+        assert seen.calls["cuCtxSynchronize"] == 6
+        assert slow.host >= 0.05
+        assert slow.flushes == 1 + int(2*slow.host/watch.flush_seconds) > 2
+        with quick.watch() as seen:
+            slow.turn(1_000)
+        watch.close()
+    sets = [w.size for w in seen.work if w.phase == "given" and w.kind == "set"]
+    assert sets == [watch.memory.size//4*4]*slow.flushes
+
+
+def test_our_steps_are_the_rule(stand_in, monkeypatch):
+    seen = []
+    monkeypatch.setitem(bench_cuda.ALL, "adam", lambda p, **hyper: seen.append(p) or fastopt.Adam(p, **hyper))
+    p, g = bench.vectors(3_000, "f32")
+    opt = fastopt.Adam(p, **STEADY["adam"])
+    with fastopt.driver.gpu(0).current():
+        steps, missing, moved = bench_cuda.contenders(fastopt.driver.gpu(0), "adam", 3_000, [], "f32")
+        for _ in range(2):
+            steps["fastopt"]()
+            opt.step(g)
+    assert_identical(np.asarray(seen[0]), p)
+    assert (missing, moved) == ({}, 28*3_000)
+
+
+def test_the_ceiling_copies(stand_in):
+    gpu = fastopt.driver.gpu(0)
+    pattern = fastopt.driver.uploaded(gpu, np.arange(100, dtype=np.float32))
+    array = fastopt.device_arrays.DeviceArray(pattern.address, (100,), np.float32, owner=pattern)
+    with gpu.current(), stand_in.watch() as seen:
+        bench_cuda.copier(gpu, 2*1_000, array)()
+        fastopt.driver.do("cuCtxSynchronize")
+    assert [w.size for w in seen.work if w.phase == "done"] == [400, 400, 200, 1_000]
+
+
+# Rivals
+
+class FakeCuPy(types.ModuleType):
+    """CuPy's functions that are used, on NumPy arrays; kernels are evaluated line by line."""
+
+    def __init__(self):
+        super().__init__("cupy")
+        self.freed, self.made = 0, []
+        self.asarray = np.array  # it copies
+        self.asnumpy, self.zeros_like = np.array, np.zeros_like
+
+    def get_default_memory_pool(self):
+        return types.SimpleNamespace(free_all_blocks=lambda: setattr(self, "freed", self.freed + 1))
+
+    def ElementwiseKernel(self, inputs, outputs, operation, name, preamble):
+        names = [p.removeprefix("T ") for p in f"{inputs}, {outputs}".split(", ")]
+        lines = [line.split(" = ") for line in operation.split("; ")]
+        self.made.append((inputs, outputs, operation, name, preamble))
+
+        def kernel(*arguments):
+            values = dict(zip(names, arguments, strict=True))
+            scalars = {k: x if isinstance(x, np.ndarray) else values["p"].dtype.type(x) for k, x in values.items()}
+            for target, expression in lines:
+                values[target][...] = eval(expression, {"sqrt": np.sqrt, "where": np.where}, scalars)
+        return kernel
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    fake = FakeCuPy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    return fake
+
+
+@pytest.mark.parametrize("format", ["f32", "f64"])
+@pytest.mark.parametrize("rule", rivals_cuda.RIVALS["cupy"].rules)
+def test_the_cupy_rival_computes_the_rule(rule, format, cupy):
+    assert bench.mistake("cupy", rule, format, 1, {"lr": 0.01}, rivals_cuda.RIVALS) is None
+
+
+def test_the_cupy_rivals_kernels_are_cuda(cupy):
+    """NVRTC compiles them as CuPy puts them together; in a process of its own, since it does not start beside the stand-in."""
+    pytest.importorskip("cuda.bindings.nvrtc")
+    sources = []
+    for rule in rivals_cuda.RIVALS["cupy"].rules:
+        rivals_cuda.RIVALS["cupy"](rule, STEADY[rule], [np.ones(3, np.float32)], [np.ones(3, np.float32)], 1)
+    for inputs, outputs, operation, name, preamble in cupy.made:
+        gradient, *scalars = inputs.split(", ")
+        arrays = [(f"const {gradient}", gradient[2:]), *((p, p[2:]) for p in outputs.split(", "))]
+        parameters = ", ".join([*(f"const {p}" for p in scalars), *(f"{t.replace('T ', 'T* raw_')}" for t, _ in arrays)])
+        body = "".join(f"{t.replace('T ', 'T &')} = raw_{x}[threadIdx.x]; " for t, x in arrays) + operation
+        sources += [f'typedef {kind} T;\n{preamble}\nextern "C" __global__ void {name}({parameters}) {{ {body}; }}'
+                    for kind in ("float", "double")]
+    code = "import json, sys; from benchmarks.cuda_c import compiled; print([compiled(s, (9, 0))[1:4] for s in json.load(sys.stdin)])"
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == str([b"ELF"]*2*len(rivals_cuda.RIVALS["cupy"].rules))
+
+
+def test_rivals_are_checked_and_timed(quick, cupy, capsys):
+    """Nothing else may take its place; the memory that it keeps is freed."""
+    (r,) = figures(capsys, "--rules", "adamw", "--against", "cupy")["results"]
+    assert list(r["times_faster"]) == ["cupy"]
+    assert r["rival_seconds"]["cupy"] > 0
+    assert set(r["host_seconds"]) == {"fastopt", "cupy"}
+    assert cupy.freed == 1
+
+
+def test_a_rival_that_is_wrong_or_fails_is_not_timed(quick, cupy, capsys, monkeypatch):
+    lines = {"adam": (*rivals.MOMENTS, ("p", "p - lr*m/(sqrt(v) + eps + eps*eps + lr)"))}
+    monkeypatch.setitem(rivals_cuda.RIVALS, "cupy", System(None, rivals.FLOATS, lines, rivals_cuda.cupy))
+
+    def broken(*_):
+        raise RuntimeError("its kernel was not built")
+    monkeypatch.setitem(rivals_cuda.RIVALS, "torch_fused", System("torch", rivals.FLOATS, rivals.FUSED, broken))
+    (r,) = figures(capsys, "--rules", "adam", "--against", "cupy,torch-fused")["results"]
+    assert r["times_faster"] == {}
+    assert r["missing"]["cupy"].startswith("computes something else: ")
+    assert r["missing"]["torch_fused"] == "its kernel was not built"
+
+
+def test_torch_without_a_device(stand_in):
+    torch = pytest.importorskip("torch")
+    if torch.version.cuda:
+        pytest.skip("this torch was built with CUDA, and would look for a device")
+    steps, missing = bench.checked("adam", bench.vectors(10, "f32"), ["torch_fused"], 1, "f32", rivals_cuda.RIVALS)
+    assert (steps, missing) == ({}, {"torch_fused": "torch finds no CUDA device, or was built without CUDA"})
+
+
+@pytest.mark.cuda
+@pytest.mark.filterwarnings("default")  # other people's
+def test_on_a_device(gpu, capsys):
+    """Where a system is installed and has the rule, it computes the same and is timed."""
+    for r in figures(capsys, "--rules", ",".join(ALL))["results"]:
+        for name, reason in r["missing"].items():
+            absent = "No module named" in reason or reason == f"no {r['rule']} there"
+            assert absent or "aten::_fused_adagrad_" in reason, (name, reason)  # older versions of torch have it on the CPU only
+        assert set(r["times_faster"]) | set(r["missing"]) == set(rivals_cuda.RIVALS)
+        assert 0.5 < r["seconds"]*1e6 < 1e3
+
+
+# What is shown, and what is refused
+
+def test_the_table_and_the_picture(quick, cupy, capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    file, picture = tmp_path/"figures.json", tmp_path/"figures.svg"
+    assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--rules", "adam", "--json", str(file), "--plot",
+                     str(picture)]) == 0
+    shown, (r,) = capsys.readouterr().out, json.loads(file.read_text())["results"]
+    assert shown.startswith("2,000 elements, f32, stand-in 0, medians of")
+    assert "torch_fused: not measured (" in shown
+    head, row = (re.split(r"\s{2,}", line) for line in shown.splitlines()[2:4])
+    assert head == ["rule", "step", "fastest", "elements/s", "GB/s", "of ceiling", "host", "x cupy"]
+    assert float(row[-1]) == pytest.approx(r["times_faster"]["cupy"], rel=0.01)
+    assert float(row[-2].split()[0]) == pytest.approx(r["host_seconds"]["fastopt"]*1e6, rel=0.01)
+    assert picture.stat().st_size > 1_000
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (["--threads", "2"], "--threads was found, but a step on a CUDA device has no threads to choose. Leave it out"),
+    (["--against", "numpy"], "rival 'numpy' was found, but with --device cuda one of torch_fused, torch_foreach, cupy is needed"),
+    (["--n", "1e10"], "10,000,000,000 elements with these rivals need up to 1520.0 GB, but 85.9 GB are free on stand-in 0. Take fewer"),
+    (["--n", "1.5e9", "--against", "none"], "GB of this machine's memory are free. Take fewer with --against, or a smaller --n.")])
+def test_what_does_not_fit_exits_with_2(arguments, said, stand_in, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "memory_available", lambda: 8e9)
+    assert cli.main(["bench", "--device", "cuda", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("fastopt bench: ")
+    assert said in err
+    assert not out
+
+
+def test_rivals_of_the_device_are_none_of_the_cpu(capsys):
+    assert cli.main(["bench", "--against", "cupy"]) == 2
+    assert "rival 'cupy' was found, but with --device cpu one of numpy" in capsys.readouterr().err
+
+
+# Processes of their own: with the stand-in, without a driver, without the extra
+
+STAND_IN = """
+from ptx import driver
+driver.load(devices=2)
+"""
+NO_EXTRA = """
+import importlib.metadata as metadata
+found = metadata.distributions
+metadata.distributions = lambda: [d for d in found() if d.metadata["Name"] != "numba-cuda"]
+"""
+NO_BINDINGS = """
+import sys
+sys.modules["cuda.bindings"] = None
+"""
+
+
+def run(before, *arguments):
+    """`fastopt` with these arguments after some Python: its exit status, what it prints, and whether numba.cuda was imported."""
+    code = f"{before}\nimport sys\nfrom fastopt import cli\nstatus = cli.main({list(arguments)})\n" \
+           "print('numba.cuda' in sys.modules, file=sys.stderr)\nsys.exit(status)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    *said, imported = done.stderr.strip().splitlines()
+    assert imported == "False"
+    return done.returncode, done.stdout, "\n".join(said)
+
+
+def test_info_of_a_driver():
+    if reason := loader.available():
+        pytest.skip(reason)
+    status, out, _ = run(STAND_IN, "info", "--json")
+    cuda = json.loads(out)["cuda"]
+    assert status == 0
+    assert cuda.pop("numba-cuda")
+    assert all(cuda.pop(name) for name in ("cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm"))
+    devices = [{"name": f"stand-in {k}", "compute capability": "9.0", "memory": 80*2**30} for k in (0, 1)]
+    assert cuda == {"driver": "13.5", "devices": devices, "missing": None}
+    assert "devices name stand-in 0, compute capability 9.0, memory 85899345920, name stand-in 1" in info.text({"cuda": cuda})
+
+
+@pytest.mark.parametrize(("before", "missing"), [
+    ("", "no driver was found"), (NO_BINDINGS, "cuda-bindings is not installed. Install the extra: pip install"),
+    (NO_EXTRA, "numba-cuda is not installed. Install the extra: pip install")])
+def test_what_is_missing_is_said(before, missing):
+    if not before and (reason := loader.available()):
+        pytest.skip(reason)
+    status, out, _ = run(before, "info", "--json")
+    cuda = json.loads(out)["cuda"]
+    assert status == 0
+    assert missing in cuda["missing"]
+    assert (cuda["driver"], cuda["devices"]) == (None, [])
+    status, out, err = run(before, "bench", "--device", "cuda")
+    assert (status, out) == (2, "")
+    assert err.startswith("fastopt bench: CUDA arrays: ")
+    assert missing in err
