@@ -240,9 +240,14 @@ def uploaded(owner: Gpu, array: np.ndarray) -> Memory:
 
 
 def _discard(owner: Gpu, function: str, what: Any) -> None:
+    mode = _bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
     try:
         with owner.current():
-            do(function, what)
+            before = do("cuThreadExchangeStreamCaptureMode", mode)  # garbage may be collected within a capture, which this must not end
+            try:
+                do(function, what)
+            finally:
+                do("cuThreadExchangeStreamCaptureMode", before)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
 

@@ -368,6 +368,21 @@ def test_what_a_capture_refuses(cupy, stand_in):
             fastopt.Adam(p, capturable=wrong)
 
 
+def test_an_optimizer_may_go_within_a_capture(cupy, stand_in):
+    """Its memory is freed, and the capture of another goes on."""
+    p = foreign(tree(0))
+    g = foreign(tree(1))
+    other, opt = fastopt.Adam(foreign(tree(2)), lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
+    other.step(g)
+    do("cuCtxSynchronize")
+    with stand_in.watch() as seen, Graph() as graph:
+        opt.step(g)
+        del other
+    assert seen.calls["cuMemFree"] > 5
+    graph.replay()
+    assert opt.t == 1
+
+
 # Devices
 
 @pytest.fixture
