@@ -11,7 +11,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from . import bench, cuda, driver, rivals_cuda
+from . import bench, cuda_code, driver, rivals_cuda
 from .bench import CEILING, OURS
 from .device_arrays import DeviceArray
 from .optimizers import ALL
@@ -28,7 +28,7 @@ FILL = 0x3F9D70A4                  # neither all zeros nor all ones: 1.23 in flo
 
 def device() -> driver.Gpu:
     """The first device; ImportError or OSError that says what is missing."""
-    cuda.versions()
+    cuda_code.versions()
     try:
         return driver.gpu(0)
     except driver.CudaError as error:

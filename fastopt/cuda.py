@@ -1,144 +1,35 @@
-"""CUDA schedules: the loops around a rule and around the norm, and the kernel that prepares a step; the only import of numba.cuda.
+"""CUDA schedules: the loops around a rule and around the norm, and the kernel that prepares a step.
 
-A kernel is compiled to LTO-IR by Numba, and linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the
-device gives the bits of NumPy and of the CPU. No GPU is needed for that: `step`, `squares` and `advance` return the code for any
-architecture, from the disk cache where it is there. Kernels take addresses and numbers; `device.py` owns them and launches.
+`step`, `squares` and `advance` return the code for any architecture; no GPU is needed for that. Kernels take addresses and numbers;
+`device.py` owns them and launches. Numba, and what it needs to know of CUDA, is imported when a kernel is compiled, not before.
 
 What changes from step to step lives in one small buffer on the device, the *clock* (words of 8 bytes, below), and in the current
 coefficients beside it. `advance` counts the step, or refuses to, before `step` runs.
 """
-import importlib.metadata
-import re
-import threading
-from contextlib import contextmanager
 from functools import cache
-from types import SimpleNamespace
-from typing import NamedTuple
 
-from .cache import cached
-from .device_arrays import EXTRA
+from .cpu import LANES
+from .cuda_code import Code, code
 from .digests import digest
+from .memory import STRIDED_TILE, WORD
 from .registry import RULES
 from .vectors import lanes_of
 
 THREADS = 256           # per block, for every kernel
 ROUNDS = 2              # accesses of a thread per tile: enough for the loads of a tile's words to hide, short enough to spread evenly
-LANES, TILE = 64, 4096  # of the norm: those of cpu.py, so that the sums have the same bits
-WARP = 32
+WARP, TILE = 32, STRIDED_TILE  # the norm's tiles and lanes are those of the CPU, so that its sums have the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
 POSTED = 64             # words that one launch of `advance` brings along
 # words of the clock
-T, SKIP, MISSED, NORM, LAST = range(5)
+T, SKIP, MISSED, NORM, NORMED, LAST = range(6)
 CLOCK_WORDS = 8
 # what `advance` is asked for: `mode`
 COUNT, POST, PEEK, CHECK, SINGLE = 1, 2, 4, 8, 16
 
 
-class Code(NamedTuple):
-    """A kernel for one architecture: its entry's name, and a cubin (or PTX text with a zero at its end)."""
-
-    name: str
-    image: bytes
-
-
 def access_bytes(cc: tuple[int, int]) -> int:
     """The widest access of a thread to global memory: 32 bytes from Blackwell on, 16 before."""
     return 32 if cc >= (10, 0) else 16
-
-
-@cache
-def versions() -> tuple[str, ...]:
-    """Of everything that decides what a kernel compiles to, beside the package's own sources; ImportError without the extra."""
-    found = {d.metadata["Name"]: d.version for d in importlib.metadata.distributions()}
-    if "numba-cuda" not in found:
-        raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
-    return tuple(f"{name} {found.get(name)}" for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink"))
-
-
-_COMPILING = threading.RLock()
-
-
-@contextmanager
-def _compiling(cc):
-    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or not.
-
-    There is no public way to say it, so the extra pins numba-cuda's minor version.
-    """
-    import numba.cuda.dispatcher as dispatcher
-
-    from . import memory, vectors
-    with _COMPILING:
-        before = dispatcher.get_current_device
-        dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
-        memory.DEVICE_CONVERSIONS.update(_conversions(cc))
-        vectors.PAIR.update(_pairs(cc))
-        try:
-            yield
-        finally:
-            dispatcher.get_current_device = before
-            memory.DEVICE_CONVERSIONS.clear()
-            vectors.PAIR.clear()
-
-
-def _conversions(cc):
-    """One instruction where the formula takes eight to fifteen: a 16-bit step would be bound by them, not by memory. Same bits."""
-    from llvmlite import ir
-
-    from . import formats
-    half, single, bits = ir.HalfType(), ir.FloatType(), ir.IntType(16)
-    rounded = ir.InlineAsm(ir.FunctionType(bits, [single]), "cvt.rn.bf16.f32 $0, $1;", "=h,f")
-    table = {formats.decode_f16: lambda b, x: b.fpext(b.bitcast(x, half), single),
-             formats.encode_f16: lambda b, x: b.bitcast(b.fptrunc(x, half), bits)}
-    if cc >= (8, 0):
-        table[formats.encode_bf16] = lambda b, x: b.call(rounded, [x])
-    return table
-
-
-def _pairs(cc):
-    from llvmlite import ir
-
-    from . import formats
-    if cc < (8, 0):
-        return {}
-    kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()]*2)
-
-    def pair(name):
-        instruction = ir.InlineAsm(kind, f"{name} $0, $1, $2;", "=r,f,f")
-        return lambda b, low, high: b.call(instruction, [high, low])
-    return {formats.encode_bf16: pair("cvt.rn.bf16x2.f32"), formats.encode_f16: pair("cvt.rn.f16x2.f32")}
-
-
-def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
-    """Machine code of LTO-IR, or its PTX, without contraction of products and sums."""
-    from cuda.bindings import nvjitlink
-    options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0", *(["-ptx"] if form == "ptx" else [])]
-    handle = nvjitlink.create(len(options), options)
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, ltoir, len(ltoir), "kernel")
-        nvjitlink.complete(handle)
-        size, get = ((nvjitlink.get_linked_ptx_size, nvjitlink.get_linked_ptx) if form == "ptx" else
-                     (nvjitlink.get_linked_cubin_size, nvjitlink.get_linked_cubin))
-        code = bytearray(size(handle))
-        get(handle, code)
-    finally:
-        nvjitlink.destroy(handle)
-    return bytes(code)
-
-
-def _code(name, cc, form, build, bounds=THREADS):
-    """The code of the kernel that build() returns with its signature, through the disk cache under its name."""
-    def make():
-        from numba import cuda
-        with _compiling(cc):
-            function, signature = build()
-            ltoir, _ = cuda.compile(function, signature, cc=cc, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
-            return link(ltoir, cc, form)
-
-    image = cached(f"{name} {cc} {form} {versions()}", make)
-    entry = re.search(rb"\.entry\s+([\w$]+)", image) if form == "ptx" else re.search(rb"\.text\.([\w$]+)\0", image)
-    if entry is None:
-        raise RuntimeError(f"cuda: no kernel in what was linked for {name}. Report this with the versions {', '.join(versions())}.")
-    return Code(entry[1].decode(), image)
 
 
 @cache
@@ -151,13 +42,13 @@ def step(rule: str, formats: str, cc: tuple[int, int], form: str = "cubin") -> C
     now = digest(RULES[rule].body)
     # ptxas aims at 64 registers of its own accord, and spilled 5 of AMSGrad's on sm_100: two blocks per processor leave it 128
     bounds = (THREADS, 2) if lanes_of(formats, access_bytes(cc))*len(formats.split()) > WIDE else THREADS
-    return _code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
+    return code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
 
 
 def _step(rule, formats, cc):
     from numba import cuda, int64, types, uint32
 
-    from .memory import WORD, addresses, coefficients, load, store, update, word
+    from .memory import addresses, coefficients, load, store, update, word
     from .vectors import aligned_from, at, strided_row, update_lanes
     lanes, strided, width = lanes_of(formats, access_bytes(cc)), "*" in formats, WORD
 
@@ -202,13 +93,13 @@ def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
 
     A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
     """
-    return _code(f"squares {formats}", cc, form, lambda: _squares(formats))
+    return code(f"squares {formats}", cc, form, lambda: _squares(formats), THREADS)
 
 
 def _squares(formats):
     from numba import cuda, float64, int64, types, uint32
 
-    from .memory import WORD, addresses, load_gradient, put, word
+    from .memory import addresses, load_gradient, put, word
     from .vectors import at, strided_row
     width, warps, row_of, strided = WORD, THREADS//WARP, LANES, "*" in formats
 
@@ -267,7 +158,7 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as
     from math.fsum, which norms.py uses, whatever their order.
     """
-    return _code("advance", cc, form, _advance)
+    return code("advance", cc, form, _advance, THREADS)
 
 
 def _advance():
@@ -277,7 +168,7 @@ def _advance():
 
     from .memory import put, word
     from .vectors import get, get_single, put_single, put_word, put_words
-    width = 8
+    width = WORD
 
     def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
                 clip_norm, factor_at, target, stride, posted, words):
@@ -331,6 +222,7 @@ def _advance():
                     skip = int64(1)
                 put_word(clock, T, t - skip)
                 put_word(clock, SKIP, skip)
+                put_word(clock, NORMED, int64(1) if count >= 0 else int64(0))
             else:
                 put_word(clock, SKIP, 0)
             if beyond:

@@ -12,8 +12,9 @@ import numpy as np
 
 from . import cuda, driver
 from .arrays import DeviceArray, view
-from .device_arrays import dense_strides, library, own_stream
+from .device_arrays import dense_strides, library, on_cuda
 from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .device_streams import Streams, makers
 from .device_tables import Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
@@ -23,6 +24,7 @@ from .memory import computed_in
 from .registry import LOOK_AHEAD, Rule
 from .tensors import Tensor, by_formats
 
+KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
@@ -34,8 +36,7 @@ class Device:
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         self.place = f", on CUDA device {ordinal}"
-        self.library = library(tensors[0].original)
-        self.fixed_stream = own_stream(tensors[0].original) or 0  # where the library has no current one
+        self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.state = {name: [self._new_state(name, formats.get(name), t) for t in tensors] for name in rule.state}
         self.written = [t.array for t in tensors] + [a for state in self.state.values() for a in state]
         self.clock = Clock(self.gpu, rule, groups, capturable)
@@ -43,15 +44,9 @@ class Device:
         self.coefs = self._coefs(len(rule.fields))
         self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
         self.bound: Bound | None = None
+        self.tables: dict[tuple, Tables] = {}   # of the kinds of gradients that came last
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
-        self.stream = 0
-        self.event: driver.Event | None = None  # the end of the last step on a stream that may be gone when it is asked for
-        self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries must not take their memory back yet
-        own = {own_stream(t.original) for t in tensors}
-        self.streams = [s for s in own if s is not None and s != self.fixed_stream]  # of parameters that have one of their own
-        foreign = {id(of): of for of in (library(t.original) for t in tensors) if of.current and of is not self.library}
-        self.foreign = list(foreign.values())   # other libraries that own some of the parameters
         self.normed = False
         self._ahead: _Ahead | None = None
         if capturable:
@@ -110,11 +105,11 @@ class Device:
 
     @property
     def grad_norm(self) -> float | None:
-        return self.clock.norm() if self.normed else None
+        return self.clock.norm() if self.normed or self.clock.replayed else None
 
     def factor(self, given: Any) -> Any:
         """The gradient factor of a step, checked: a number, or an array of one element on the device, read when the step runs."""
-        if not hasattr(given, "__cuda_array_interface__") and not isinstance(given, DeviceArray):
+        if isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
             return check_number("grad_factor", given, "step", "")
         array = view(given, "grad_factor")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
@@ -126,7 +121,7 @@ class Device:
         """Make the next step that of these gradients; whatever is wrong with one is said before anything is enqueued."""
         addresses = self.bound.gradients.like(leaves) if self.bound else None
         if addresses is None:
-            gradients = Gradients(leaves, paths, self.tensors, self.written, self.library)
+            gradients = Gradients(leaves, paths, self.tensors, self.written)
             addresses = gradients.addresses
             tables = self._tables(gradients)
             gradients.release()
@@ -135,33 +130,23 @@ class Device:
         return leaves
 
     def _tables(self, gradients: Gradients) -> Tables:
-        """The tables of these gradients: those that are there if they are of the same kind."""
-        if self.bound is not None and self.bound.gradients.kind == gradients.kind:
-            return self.bound.tables
-        if self._capturing():
-            raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped with "
-                               "before, and memory cannot be allocated now. Take one step with such gradients first.")
-        with self.gpu.current():
-            return Tables(self.gpu, self.rule, self.tensors, self.state, gradients.found, self.coefs, self.clock.memory)
+        """The tables of gradients of this kind: those that are there, or new ones."""
+        if gradients.kind not in self.tables:
+            if self.streams.capturing():
+                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped "
+                                   "with before, and memory cannot be allocated now. Take one step with such gradients first.")
+            with self.gpu.current():
+                new = Tables(self.gpu, self.rule, self.tensors, self.state, gradients.found, self.coefs, self.clock.memory)
+            if self.capturable:
+                new.norm  # noqa: B018 (made now: a capture may want it)
+            kept = list(self.tables.items())[-(KINDS - 1):]
+            self.tables = {**dict(kept), gradients.kind: new}
+        return self.tables[gradients.kind]
 
     def _bound(self) -> Bound:
         if self.bound is None:
             raise RuntimeError("step: no gradients are bound.")
         return self.bound
-
-    def _now(self) -> int:
-        """The stream on which the parameters' library works."""
-        return self.library.current(self.gpu.ordinal) if self.library.current else self.fixed_stream
-
-    def _others(self, gradients: Gradients) -> list[int]:
-        """The other streams on which gradients and parameters are made and used."""
-        if not (self.foreign or self.streams or gradients.foreign or gradients.streams):
-            return []
-        libraries = {of.current(self.gpu.ordinal) for of in (*self.foreign, *gradients.foreign) if of.current}
-        return list(libraries.union(self.streams, gradients.streams))
-
-    def _capturing(self) -> bool:
-        return self.gpu.capturing(self._now())
 
     def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
         """The launches of a step, with room for these posts."""
@@ -181,9 +166,8 @@ class Device:
                 driver.do("cuCtxPopCurrent")
 
     def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
-        stream, clock, (gradients, tables) = self._now(), self.clock, self._bound()
-        normed, others = clip_norm is not None or skip_nonfinite, self._others(gradients)
-        capturing = self.gpu.capturing(stream)
+        stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()
+        capturing, normed = self.gpu.capturing(stream), clip_norm is not None or skip_nonfinite
         coefficients = self._coefficients(capturing)
         addresses = tables.posts(self.addresses, capturing or clock.replayed)
         plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
@@ -194,19 +178,26 @@ class Device:
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
-        self._order(stream, others, capturing)
+        others = [gradients.makers, makers([factor.owner])] if on_device else [gradients.makers]
+        streams = self.streams.begin(stream, others, capturing)
         packed = gradients.hand_over(leaves, stream)
-        self.normed = normed
         if capturing:
-            self.captured.append((tables, plan, factor, packed))
-            clock.replayed = True
+            self._capture([tables, factor, leaves])
             plan.run(stream, skip)
             return
+        if addresses:
+            tables.sent = [-1]*len(self.addresses)  # until it is certain that they have been
+        self.normed = normed
         plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
-        self._enqueued(stream, others, packed)
         tables.sent = self.addresses
         if coefficients:
             clock.sent()
+        self.streams.finish(stream, streams, packed)
+
+    def _capture(self, used: list) -> None:
+        """Note, before a graph refers to them, what must live as long as it may be replayed; and that steps may go uncounted here."""
+        self.captured += [x for x in used if not any(x is y for y in self.captured)]
+        self.clock.replayed = True
 
     def _coefficients(self, capturing: bool) -> list[Post]:
         """The coefficients that must be sent with the next step."""
@@ -219,34 +210,6 @@ class Device:
             self.clock.tabulated()
         return []
 
-    def _order(self, stream: int, others: list[int], capturing: bool) -> None:
-        """Let the stream wait for what was done on others: our last step, gradients of other libraries."""
-        if stream != self.stream and not capturing:
-            if self.event is not None:
-                self.event.hold(stream)
-            else:
-                self.gpu.wait(stream, 0)
-            self.stream = stream
-        for other in others:
-            if other != stream:
-                self.gpu.wait(stream, other)
-
-    def _enqueued(self, stream: int, others: list[int], packed: list) -> None:
-        """After the launches: those who make gradients may overwrite them, or take their memory back, when the step has read them."""
-        for other in others:
-            if other != stream:
-                self.gpu.wait(other, stream)
-        while self.pending and self.pending[0][0].reached():
-            self.pending.pop(0)
-        if packed:
-            self.pending.append((driver.Event(self.gpu), packed))
-            self.pending[-1][0].record(stream)
-        if stream == 0:
-            self.event = None
-            return
-        self.event = self.event or driver.Event(self.gpu)
-        self.event.record(stream)
-
     def tabulate(self) -> None:
         """Coefficients for the next `capturable` steps, with the hyperparameters of now."""
         if not self.capturable:
@@ -256,6 +219,8 @@ class Device:
     def look_ahead(self) -> list[DeviceArray]:
         """The look-ahead point of the next step, in buffers that are allocated once."""
         if self._ahead is None:
+            if self.streams.capturing():
+                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it once before.")
             with self.gpu.current():
                 self._ahead = _Ahead(self)
         with self.gpu.current():
@@ -280,19 +245,19 @@ class _Ahead:
         self.room = 0
 
     def point(self, device: Device) -> None:
-        stream = device._now()
+        stream = device.streams.now()
         capturing = device.gpu.capturing(stream)
         coefficients = device._coefficients(capturing)
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
             self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
         skip = self.advance.fill(cuda.PEEK, [], coefficients)
-        device._order(stream, [], capturing)
+        streams = device.streams.begin(stream, [], capturing)
         if capturing:
-            device.captured.append(self)
-            device.clock.replayed = True
+            device._capture([self])
+            self.plan.run(stream, skip)
+            return
         self.plan.run(stream, skip)
-        if not capturing:
-            device._enqueued(stream, [], [])
-            if coefficients:
-                device.clock.sent()
+        if coefficients:
+            device.clock.sent()
+        device.streams.finish(stream, streams, [])

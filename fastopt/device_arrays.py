@@ -100,6 +100,9 @@ def on_cuda(x: Any) -> bool:
 
 
 def _checked(array: DeviceArray, where: str) -> DeviceArray:
+    uneven = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s % array.itemsize]
+    if uneven and array.size:
+        raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte elements. Give a copy.")
     if array.address % array.itemsize:
         raise ValueError(f"{where}: its memory starts at {array.address:#x}, but CUDA needs a multiple of its {array.itemsize}-byte "
                          "elements. Give a copy.")
@@ -138,7 +141,7 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         raise ImportError(f'{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: {EXTRA}') from None
-    view = StridedMemoryView.from_dlpack(x, stream_ptr=-1)  # -1: no waiting yet; `Gradients.hand_over` asks for it at every step
+    view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `Gradients.hand_over` names the step's
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
     return _checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=(x, view),
@@ -149,6 +152,7 @@ class Library(NamedTuple):
     """What a library's arrays are asked at every step, the stream it works on, and how it sees memory of ours."""
 
     facts: Callable[[Any], tuple[Any, ...]]      # (address, what must not change ...)
+    tells_device: bool                           # whether that includes the device
     current: Callable[[int], int] | None         # the stream on which it works on a device now; None: every array has its own
     wrap: Callable[[DeviceArray, Any], Any]      # (ours, one of theirs)
 
@@ -171,7 +175,8 @@ def _cupy_stream(device: int) -> int:
 
 def _cupy_wrap(array: DeviceArray, like: Any) -> Any:
     import cupy
-    return cupy.asarray(array)
+    with cupy.cuda.Device(array.device):  # it copies what lies on another than the current one
+        return cupy.asarray(array)
 
 
 def _numba_facts(x: Any) -> tuple[Any, ...]:
@@ -187,16 +192,16 @@ def _interface_facts(x: Any) -> tuple[Any, ...]:
     about = getattr(x, "__cuda_array_interface__", None)
     if about is None:
         return 0, object()  # DLPack alone: looked at anew at every step
-    return about["data"][0], about["shape"], about.get("strides"), about["typestr"], about.get("stream")
+    return about["data"][0], about["shape"], about.get("strides"), about["typestr"], about.get("stream"), about.get("mask") is None
 
 
 LIBRARIES = {
-    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), _torch_stream, _torch_wrap),
-    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), _cupy_stream, _cupy_wrap),
-    "numba": Library(_numba_facts, None, _numba_wrap),
-    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), None, lambda array, like: array),
+    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap),
+    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream, _cupy_wrap),
+    "numba": Library(_numba_facts, False, None, _numba_wrap),
+    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array),
 }
-OTHERS = Library(_interface_facts, None, lambda array, like: array)
+OTHERS = Library(_interface_facts, False, None, lambda array, like: array)
 
 
 @cache

@@ -107,7 +107,7 @@ class Clock:
         counts = np.zeros(2, np.int64)
         self.counts = counts.data                # steps taken: at most (high) and at least (low)
         self.done = counts.ctypes.data
-        self.replayed = False                    # a graph may have taken steps
+        self.replayed = False                    # a graph may take steps: from the first capture on
         self._sent: tuple[int, ...] = ()         # versions of the groups whose rows lie on the device
 
     @property
@@ -125,9 +125,9 @@ class Clock:
     def t(self, steps: int) -> None:
         with self.gpu.current():
             driver.do("cuCtxSynchronize")  # steps under way would count on
-        self.gpu.upload(self.memory.address + WORD*cuda.T, np.array([steps], np.int64))
+        for word, value in ((cuda.T, steps), (cuda.MISSED, 0)):
+            self.gpu.upload(self.memory.address + WORD*word, np.array([value], np.int64))
         self.counts[0] = self.counts[1] = steps
-        self.replayed = False
         if self.capturable:
             self.tabulate()
 
@@ -144,10 +144,11 @@ class Clock:
                           "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
-    def norm(self) -> float:
-        found = np.zeros(1, np.float64)
-        self.gpu.download(found, self.memory.address + WORD*cuda.NORM)
-        return float(found[0])
+    def norm(self) -> float | None:
+        """That of the last step, or None where it had none. Waits for the device."""
+        found = np.zeros(cuda.CLOCK_WORDS, np.float64)
+        self.gpu.download(found, self.memory.address)
+        return float(found[cuda.NORM]) if found.view(np.int64)[cuda.NORMED] else None
 
     def _coefficients(self, t: int) -> bytes:
         """The row of step t, without gradient factor and clipping, which `advance` puts in."""
@@ -191,7 +192,8 @@ class Clock:
         self._sent = tuple(group.version for group in self.groups)
 
     def tabulated(self) -> None:
-        """Before a step outside a capture: rows for it, with the hyperparameters of now."""
-        self.settle()
+        """Before a step outside a capture: rows for it, with the hyperparameters of now. Where graphs may have run, the device is asked."""
+        if self.replayed:
+            self.settle()
         if self.counts[0] + 1 > self.last or self._sent != tuple(group.version for group in self.groups):
             self.tabulate()

@@ -10,8 +10,9 @@ from numba.core.errors import NumbaError
 
 from . import arrays, cuda, driver
 from .arrays import DeviceArray
-from .device_arrays import LEGACY, Library, extent, library, on_cuda, own_stream
+from .device_arrays import LEGACY, extent, library, on_cuda
 from .device_clock import Post, posts
+from .device_streams import makers
 from .memory import WORD, computed_in
 from .registry import RULES, Rule
 from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
@@ -109,25 +110,22 @@ class Tables:
 class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
-    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library):
+    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray]):
         """Raises what is wrong with one, with its path."""
         self.found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, tensors, paths, strict=True)]
         check_apart(self.found, tensors, written, paths)
         self.taken = spans(written)
-        libraries = [library(leaf) for leaf in leaves]
-        self.readers = [of.facts for of in libraries]
+        self.device = next((t.array.device for t in tensors if t.array.device is not None), None)
+        self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
-        self.facts = [list(read(leaf)[1:]) for read, leaf in zip(self.readers, leaves, strict=True)]
-        self.kind = [(g.format, g.layout) for g in self.found]  # what tables depend on
+        self.facts = [list(of.facts(leaf)[1:]) for of, leaf in zip(self.libraries, leaves, strict=True)]
+        self.kind = tuple((g.format, tuple(g.layout)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
         self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
-        streams = {own_stream(leaf) for leaf, of in zip(leaves, libraries, strict=True) if of.current is None}
-        self.streams = [s for s in streams if s is not None]  # on which those were made that have a stream of their own
         self.packed = [k for k, leaf in enumerate(leaves) if not hasattr(type(leaf), "__cuda_array_interface__") and on_cuda(leaf)]
-        others = {id(of): of for of in libraries if of.current is not None and of is not own}
-        self.foreign = list(others.values())                  # libraries whose current stream makes some
+        self.makers = makers(leaves)
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
@@ -148,16 +146,19 @@ class Gradients:
         if len(leaves) != len(self.types):
             return None
         addresses = []
-        for leaf, kind, facts, own, (low, high), read in zip(leaves, self.types, self.facts, self.own, self.extents, self.readers,
-                                                             strict=True):
+        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents, self.libraries,
+                                                                self.addresses, strict=True):
             if type(leaf) is not kind:
                 return None
-            address, *rest = read(leaf)
+            address, *rest = of.facts(leaf)
             if rest != facts or address % self.largest:
                 return None
             if address != own and arrays.touches(self.taken, address + low, address + high):
                 return None
+            if address != old and high and not of.tells_device and not driver.same_device(address, self.device):
+                return None
             addresses.append(address)
+        self.addresses = addresses
         return addresses
 
 

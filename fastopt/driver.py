@@ -14,21 +14,23 @@ from numba import types
 
 from .atomics import add, call_driver
 from .cpu import compiled
-from .cuda import THREADS, Code
+from .cuda import THREADS
+from .cuda_code import Code
 from .device_arrays import EXTRA
 from .memory import WORD, word
 
+NEWER = "Update NVIDIA's driver: CUDA 13 needs 580 or newer."
 HINTS = {
     1: "An argument does not fit. Report this.",
     2: "Free memory on the device, or make the optimizer with fewer or smaller states.",
     3: "CUDA does not survive a fork: start the process with multiprocessing's \"spawn\", or use CUDA in the child only.",
     100: "No device is visible. Look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
-    209: "The kernel was compiled for another architecture. Report this.",
+    200: NEWER, 209: "The kernel was compiled for another architecture. Report this.", 222: NEWER, 803: NEWER, 804: NEWER,
     700: "A kernel touched memory that is gone: keep parameters alive as long as their optimizer.",
-    900: "Take a step with gradients of these shapes and types before the capture begins: memory cannot be allocated within one.",
+    900: "Within a capture nothing can be allocated, copied to the host or waited for: do it before the capture begins.",
     901: "Something that a capture does not allow came before this.",
-    905: "Within a capture, gradients of other streams cannot be waited for: make them on the captured one.",
-    906: "The capture's stream must not be the default one.",
+    905: "Within a capture no array of another stream can be waited for: make gradients, parameters and factor on the captured one.",
+    906: "The default stream cannot take part in a capture: neither as the captured one nor as that of an array.",
 }
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
 FIELDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
@@ -64,7 +66,10 @@ def _text(driver: Any, error: Any) -> str:
 def do(name: str, *arguments: Any) -> Any:
     """Call a function of the driver; what it returns, or CudaError."""
     driver = _bindings()
-    error, *found = getattr(driver, name)(*arguments)
+    try:
+        error, *found = getattr(driver, name)(*arguments)
+    except RuntimeError as reason:  # this driver has no such function
+        raise CudaError(f"{name}: {reason}. {NEWER}") from None
     if int(error):
         raise CudaError(f"{name}: {_text(driver, error)}")
     return found[0] if len(found) == 1 else found
@@ -82,10 +87,15 @@ def device_of(pointer: int) -> int:
     """The number of the device in whose memory a pointer lies."""
     _bindings()
     try:
-        return int(attribute("POINTER_ATTRIBUTE_DEVICE_ORDINAL", pointer))
+        ordinal = int(attribute("POINTER_ATTRIBUTE_DEVICE_ORDINAL", pointer))
+        context = int(attribute("POINTER_ATTRIBUTE_CONTEXT", pointer))
     except CudaError:
         raise ValueError(f"CUDA arrays: the address {pointer:#x} is none of a CUDA device. The array was freed, or comes from before a "
                          "fork. Make it anew.") from None
+    if context not in (0, gpu(ordinal).handle):  # 0: of a memory pool
+        raise ValueError(f"CUDA arrays: the address {pointer:#x} belongs to a context of its own, but that of CuPy, Numba and PyTorch is "
+                         "needed, the device's primary one. Make the array there.")
+    return ordinal
 
 
 def about(ordinal: int) -> dict[str, Any]:
@@ -104,6 +114,13 @@ def capability(device: Any) -> tuple[int, int]:
     return major, minor
 
 
+def same_device(pointer: int, ordinal: int | None) -> bool:
+    """Whether a pointer lies in the memory of a device."""
+    driver = _bindings()
+    error, found = driver.cuPointerGetAttribute(driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, pointer)
+    return int(error) == 0 and found == ordinal
+
+
 @cache
 def gpu(ordinal: int) -> "Gpu":
     return Gpu(ordinal)
@@ -118,10 +135,10 @@ class Gpu:
         self.ordinal = ordinal
         self.device = do("cuDeviceGet", ordinal)
         self.context = do("cuDevicePrimaryCtxRetain", self.device)
-        self._handle = int(self.context)
+        self.handle = int(self.context)
         self.cc = capability(self.device)
         self.processors = int(attribute("DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", self.device))
-        self._functions: dict[str, tuple[int, int]] = {}
+        self._functions: dict[Code, tuple[int, int]] = {}
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -135,21 +152,21 @@ class Gpu:
 
     def enter(self) -> bool:
         """Make this device's context current; whether another was (then cuCtxPopCurrent brings it back)."""
-        if int(do("cuCtxGetCurrent")) == self._handle:
+        if int(do("cuCtxGetCurrent")) == self.handle:
             return False
         do("cuCtxPushCurrent", self.context)
         return True
 
     def function(self, code: Code) -> tuple[int, int]:
         """A kernel's handle, and how many of its blocks the device holds at a time; loaded once."""
-        if code.name not in self._functions:
+        if code not in self._functions:  # not its name: that is Numba's, and kernels that two processes compiled may share one
             with self.current():
                 library = do("cuLibraryLoadData", code.image, None, None, 0, None, None, 0)
                 function = do("cuKernelGetFunction", do("cuLibraryGetKernel", library, code.name.encode()))
                 do("cuFuncLoad", function)  # now: the driver loads lazily, and a first launch may come within a capture
                 blocks = do("cuOccupancyMaxActiveBlocksPerMultiprocessor", function, THREADS, 0)
-            self._functions[code.name] = int(function), max(1, int(blocks))*self.processors
-        return self._functions[code.name]
+            self._functions[code] = int(function), max(1, int(blocks))*self.processors
+        return self._functions[code]
 
     def allocate(self, size: int) -> "Memory":
         return Memory(self, size)
@@ -186,12 +203,6 @@ class Gpu:
                 for k in range(0, count, chunk.size):
                     self.upload(address + k*len(raw), chunk[:count - k])
             do("cuCtxSynchronize")
-
-    def wait(self, stream: int, other: int) -> None:
-        """What is put on `stream` from now on runs after all that is on `other` now. The host does not wait."""
-        event = Event(self)  # destroyed at once: the driver keeps it until it is done with it
-        event.record(other)
-        event.hold(stream)
 
     def capturing(self, stream: int) -> bool:
         """Whether the stream's work is being recorded into a graph."""
@@ -314,4 +325,4 @@ class Launches:
         error = launch(driver, self.address + skip*FIELDS*WORD, len(self.rows) - skip, done, sure)
         if error:
             bindings = _bindings()
-            raise CudaError(f"step: cuLaunchKernel: {_text(bindings, bindings.CUresult(error))}")
+            raise CudaError(f"cuLaunchKernel: {_text(bindings, bindings.CUresult(error))}")

@@ -36,8 +36,8 @@ def _cuda() -> dict[str, Any]:
     """The extra, the driver and its devices; `missing` is the sentence that says what CUDA arrays lack here. No context is made."""
     facts: dict[str, Any] = {**{name: _version(name) for name in EXTRA}, "driver": None, "devices": [], "missing": None}
     try:
-        from . import cuda, driver
-        cuda.versions()
+        from . import cuda_code, driver
+        cuda_code.versions()
         count = int(driver.do("cuDeviceGetCount"))
         major, minor = divmod(int(driver.do("cuDriverGetVersion"))//10, 100)
         facts["driver"] = f"{major}.{minor}"

@@ -127,7 +127,8 @@ class Optimizer:
             the step runs, by replayed graphs too.
         skip_nonfinite : bool
             If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
-            nothing: parameters, state and `t` stay as they are.
+            nothing: parameters, state and `t` stay as they are. On a CUDA device the host does not know that yet: schedules are asked
+            for the step that follows if none was skipped, and must be defined there.
 
         Raises
         ------
@@ -274,10 +275,10 @@ class Optimizer:
 def check_capturable(capturable: int | None, where: str) -> int:
     if capturable is None or capturable is False:
         return 0
-    if not isinstance(capturable, int) or capturable is True or capturable < 1:
+    if not isinstance(capturable, (int, np.integer)) or capturable is True or capturable < 1:
         raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is needed. Give "
                          "one, capturable=10_000 for example.")
-    return capturable
+    return int(capturable)
 
 
 def check_threads(threads: int | None, where: str) -> int:

@@ -77,6 +77,21 @@ class CuPy:
         def get_current_stream(cls, device=None):
             return cls.current
 
+        class Device:
+            now = 0
+
+            def __init__(self, number):
+                self.number = number
+
+            def __enter__(self):
+                self.before, CuPy.cuda.Device.now = self.now, self.number
+
+            def __exit__(self, *_):
+                CuPy.cuda.Device.now = self.before
+
     @staticmethod
     def asarray(array):
-        return Foreign(numba_cuda().as_cuda_array(array, sync=False))
+        """Copies what lies on another device than the current one."""
+        if array.device != CuPy.cuda.Device.now:
+            return Foreign(to_device(array.copy_to_host()))
+        return Foreign(numba_cuda().as_cuda_array(array, sync=False), array.device)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastopt import cuda, driver
+from fastopt import cuda, cuda_code, driver
 from fastopt.device_arrays import DeviceArray
 
 GUARD = 64  # elements around every array that must keep their bytes
@@ -18,7 +18,7 @@ def missing():
         return "the stand-in for the CUDA driver is loaded in this process: run these tests alone, pytest -m cuda"
     try:
         ctypes.CDLL("libcuda.so.1")
-        cuda.versions()
+        cuda_code.versions()
         driver.gpu(0)
     except (OSError, ImportError, driver.CudaError) as error:
         return f"a CUDA device is needed: {error}"

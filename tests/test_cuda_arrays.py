@@ -157,6 +157,8 @@ class Packed:
         return CUDA, 0
 
     def __dlpack__(self, *, stream=None, max_version=None, **_):
+        if stream in (None, -1, 0):  # JAX hands it to the driver as it is; 0 is not allowed
+            raise ValueError(f"stream={stream}")
         self.streams.append(stream)
         n = self.array.ndim
         size = self.array.dtype.itemsize
@@ -174,7 +176,7 @@ def test_dlpack(stand_in):
     for k in range(3):
         opt.step(grad)
         host.step(g)
-        assert len([s for s in grad.streams if s not in (None, -1)]) == k + 1
+        assert grad.streams == [1]*2*(k + 1)  # when it is looked at, and by the step
     assert_identical(to_host(packed.array), host.params)
     assert isinstance(opt.state["m"], DeviceArray)
     assert opt.state["m"].shape == (5, 40)

@@ -46,12 +46,15 @@ def bad_gradients():
         "misaligned": (Interface(whole, data=(whole.device_ctypes_pointer.value + 2, False), shape=(6,), strides=None), ValueError,
                        "but CUDA needs a multiple of its 4-byte elements. Give a copy."),
         "foreign order": (Interface(whole, typestr=">f4", shape=(6,), strides=None), TypeError, "grads[1]: dtype >f4 in foreign byte"),
+        "odd strides": (Interface(whole, shape=(6,), strides=(6,)), ValueError,
+                        "grads[1]: strides (6,), but CUDA needs multiples of its 4-byte elements. Give a copy."),
         "nowhere": (Interface(whole, data=(0x1000, False), shape=(6,), strides=None), ValueError,
                     "the address 0x1000 is none of a CUDA device. The array was freed, or comes from before a fork. Make it anew."),
     }
 
 
-@pytest.mark.parametrize("case", ["shape", "int", "host", "number", "None", "masked", "misaligned", "foreign order", "nowhere"])
+@pytest.mark.parametrize("case", ["shape", "int", "host", "number", "None", "masked", "misaligned", "odd strides", "foreign order",
+                                  "nowhere"])
 @pytest.mark.parametrize("capturable", [None, 20])
 def test_bad_gradients_change_nothing(case, capturable, stand_in):
     wrong, kind, message = bad_gradients()[case]
@@ -262,15 +265,6 @@ def test_interrupts_come_before_a_step_or_after_it(stand_in):
     assert_identical(opt.state_dict()["state"]["v"][0], host.state["v"])
 
 
-def process(code, **environment):
-    """What a program prints, in a process of its own."""
-    here = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False, cwd=here,
-                          env={**os.environ, "PYTHONPATH": here, **environment})
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 FAKE = '''
 import numpy as np, fastopt, sys
 class Fake:
@@ -281,6 +275,64 @@ def error():
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 '''
+
+
+@pytest.mark.parametrize("where", ["after the launches", "a launch is refused"])
+def test_a_step_that_fails_or_is_interrupted_leaves_no_wrong_addresses(where, stand_in, monkeypatch):
+    """The next step reads its own gradient, though the device has been told another's address."""
+    from fastopt import driver
+    p, g, other = (to_device(np.full(8, x, np.float32)) for x in (0, 1, 100))
+    opt = fastopt.SGD(p, lr=1.0)
+    opt.step(g)
+    run = driver.Launches.run
+
+    def broken(self, stream, skip=0, done=0, sure=0):
+        if where == "a launch is refused":
+            rows, self.rows = self.rows, self.rows[:-1]
+            run(self, stream, skip)
+            self.rows = rows
+            raise CudaError("cuLaunchKernel: refused")
+        run(self, stream, skip, done, sure)
+        raise KeyboardInterrupt
+    with monkeypatch.context() as patch:
+        patch.setattr(driver.Launches, "run", broken)
+        with pytest.raises((KeyboardInterrupt, CudaError)):
+            opt.step(other)
+    before = to_host(p)
+    opt.step(g)
+    assert (before - to_host(p)).tolist() == [1.0]*8
+
+
+def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
+    """Compiled apart, kept on disk, loaded together: Numba's names for them are the same."""
+    code = FAKE.split("class Fake")[0] + '''
+from ptx import driver as loader
+loader.load()
+from fastopt import driver
+driver.Gpu.form = "ptx"
+from fastopt.device_arrays import DeviceArray
+for name in sys.argv[1:]:
+    p, host = np.linspace(1, 2, 50, dtype=np.float32), np.linspace(1, 2, 50, dtype=np.float32)
+    memory, grad = (driver.uploaded(driver.gpu(0), p) for _ in range(2))
+    array, g = (DeviceArray(m.address, (50,), np.float32, owner=m) for m in (memory, grad))
+    opt, on_cpu = getattr(fastopt, name)(array, lr=0.1), getattr(fastopt, name)(host, lr=0.1)
+    for _ in range(3):
+        opt.step(g)
+        on_cpu.step(p)
+    print(np.array_equal(array.copy_to_host(), host))
+'''
+    assert process(code, "Lion", FASTOPT_CACHE=str(tmp_path)) == "True"
+    assert process(code, "Adam", FASTOPT_CACHE=str(tmp_path)) == "True"
+    assert process(code, "Momentum", "Lion", "Adam", FASTOPT_CACHE=str(tmp_path)).split() == ["True"]*3
+
+
+def process(code, *arguments, **environment):
+    """What a program prints, in a process of its own."""
+    here = str(Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False, cwd=here,
+                          env={**os.environ, "PYTHONPATH": here, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def test_without_a_driver():

@@ -15,8 +15,7 @@ from ptx import Kernel, Memory, Run
 from ptx import driver as loader
 
 import fastopt
-from fastopt import cuda as kernels
-from fastopt import rules
+from fastopt import cuda_code, rules
 
 EPS = float(np.finfo(np.float32).eps)
 N = 1_003
@@ -88,17 +87,17 @@ def test_rules_in_own_kernels(name, own_kernels):
 @pytest.mark.parametrize("name", ["momentum", "adam", "radam"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
-    """By cuda.link, or nvJitLink with -fma=0."""
+    """By cuda_code.link, or nvJitLink with -fma=0."""
     from numba import types
     rule, cuda = RULES[name], numba_cuda()
     g, slots = start(rule, dtype)
     number = types.float64 if dtype is np.float64 else types.float32
     row = types.NamedUniTuple(number, len(rule.fields), rule.Coefficients)
     array = types.Array(number, 1, "C")
-    with kernels._compiling((9, 0)):
+    with cuda_code.compiling((9, 0)):
         ltoir, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*(1 + len(slots))), cc=(9, 0), output="ltoir", device=False,
                                 abi="numba")
-    code = Kernel(kernels.link(ltoir, (9, 0), "ptx").decode().rstrip("\0"))
+    code = Kernel(cuda_code.link(ltoir, (9, 0), "ptx").decode().rstrip("\0"))
     c, memory = rule.at(3, dtype), Memory()
     have = [g.copy(), *(x.copy() for x in slots)]
     words = [number for a in have for number in (0, 0, a.size, a.itemsize, memory.add(a), a.size, a.itemsize)]
@@ -113,7 +112,7 @@ def test_no_float64_in_own_kernels():
     from numba import types
     cuda, rule = numba_cuda(), rules.adam
     row, array = types.NamedUniTuple(types.float32, len(rule.fields), rule.Coefficients), types.Array(types.float32, 1, "C")
-    with kernels._compiling((9, 0)):
+    with cuda_code.compiling((9, 0)):
         ptx, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*4), cc=(9, 0), output="ptx", device=False, abi="numba")
     assert ".f64" not in ptx
 

@@ -1,5 +1,6 @@
 """Streams, graph captures and several devices, on the stand-in driver: work runs late and out of order unless it was ordered."""
 import contextlib
+import gc
 import warnings
 
 import numpy as np
@@ -160,6 +161,43 @@ def test_parameters_with_streams_of_their_own_are_waited_for(stand_in):
     do("cuStreamSynchronize", one.ptr)
     assert stand_in.peek(b.device_ctypes_pointer.value, 60).tolist() == [99.0]*60
     assert stand_in.peek(a.device_ctypes_pointer.value, 60).tolist() == [-3.0]*60
+    del keep
+
+
+def test_a_gradient_factor_of_another_stream_is_waited_for(cupy, stand_in):
+    maker = new_stream()
+    factor, p, g = to_device(np.ones(1, np.float32)), foreign(np.zeros(9, np.float32)), foreign(np.ones(9, np.float32))
+    opt = fastopt.SGD(p, lr=1.0)
+    opt.step(g)
+    do("cuCtxSynchronize")
+    keep = late(factor, 5, maker.ptr)
+    opt.step(g, grad_factor=Interface(factor, stream=maker.ptr))
+    do("cuStreamSynchronize", cupy.cuda.current.ptr)
+    assert stand_in.peek(p.data.ptr, 9).tolist() == [-6.0]*9
+    do("cuCtxSynchronize")
+    del keep
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_parameters_of_another_library_are_waited_for(ahead, cupy, stand_in):
+    """One on CuPy's stream, one on the default stream by its interface: steps and look-ahead points see what is written to both."""
+    memory = to_device(np.zeros(50, np.float32))
+    opt = fastopt.Nesterov([foreign(np.zeros(50, np.float32)), Interface(memory, stream=1)], lr=1.0)
+    g = [foreign(np.ones(50, np.float32)), foreign(np.ones(50, np.float32))]
+    opt.step(g)
+    opt.lookahead()
+    do("cuCtxSynchronize")
+    keep = late(memory, 10, 0)
+    if ahead:
+        point = opt.lookahead()[1]
+        do("cuStreamSynchronize", cupy.cuda.current.ptr)
+        assert stand_in.peek(point.address, 50).tolist() == [np.float32(10) - np.float32(0.9)*np.float32(1)]*50
+    else:
+        opt.step(g)
+        do("cuStreamSynchronize", cupy.cuda.current.ptr)
+        v = np.float32(0.9) + np.float32(1)
+        assert stand_in.peek(memory.device_ctypes_pointer.value, 50).tolist() == [np.float32(10) - v]*50
+    do("cuCtxSynchronize")
     del keep
 
 
@@ -338,6 +376,94 @@ def test_a_factor_that_changes_between_replays(cupy):
         assert_identical(x, y)
 
 
+@pytest.mark.parametrize("how", ["t", "load_state_dict"])
+def test_the_count_may_be_set_after_a_capture(how, cupy):
+    """Warm up, capture, load the start, replay: graphs are not forgotten."""
+    a, b = tree(0), foreign(tree(0))
+    eager, captured = fastopt.SGD(a, lr=lambda t: 0.1*t), fastopt.SGD(b, lr=lambda t: 0.1*t, capturable=3)
+    start = captured.state_dict()
+    g, values = foreign(tree(1)), tree(1)
+    with Graph() as graph:
+        captured.step(g)
+    if how == "t":
+        captured.t = 0
+    else:
+        captured.load_state_dict(start)
+    for k in range(6):
+        if k == 3:
+            captured.tabulate()
+        graph.replay()
+        eager.step(values)
+        assert captured.state_dict()["t"] == captured.t == k + 1
+    outside = tree(5)
+    captured.step(foreign(outside))
+    eager.step(outside)
+    do("cuCtxSynchronize")
+    for x, y in zip(leaves(to_host(b)), leaves(a), strict=True):
+        assert_identical(x, y)
+
+
+def test_misses_are_forgotten_when_the_count_is_set(cupy):
+    p = foreign(tree(0))
+    opt = fastopt.Adam(p, capturable=1)
+    g = foreign(tree(1))
+    with Graph() as graph:
+        opt.step(g)
+    for _ in range(3):
+        graph.replay()
+    opt.t = 0
+    assert opt.t == 0
+
+
+def test_the_norm_of_a_replay(cupy):
+    p, g = foreign(tree(0)), foreign(tree(1))
+    opt, host = fastopt.Adam(p, capturable=9), fastopt.Adam(tree(0))
+    with Graph() as graph:
+        opt.step(g, clip_norm=1.0)
+    opt.step(g)
+    assert opt.grad_norm is None
+    graph.replay()
+    host.step(tree(1), clip_norm=1.0)
+    assert opt.grad_norm == host.grad_norm
+
+
+def test_a_capture_with_a_norm_after_a_step_without(cupy):
+    """Of gradients unlike the parameters: all that a capture may want is made with their tables."""
+    p = foreign(tree(0))
+    opt, host = fastopt.Adam(p, lr=0.1, capturable=9), fastopt.Adam(tree(0), lr=0.1)
+    half = {k: v.astype(np.float16) for k, v in tree(1).items()}
+    g = foreign(half)
+    opt.step(g)
+    opt.step(foreign(tree(2)))
+    with Graph() as graph:
+        opt.step(g, clip_norm=1.0)
+    graph.replay()
+    do("cuCtxSynchronize")
+    for given, how in ((half, {}), (tree(2), {}), (half, {"clip_norm": 1.0})):
+        host.step(given, **how)
+    for x, y in zip(leaves(to_host(p)), leaves(host.params), strict=True):
+        assert_identical(x, y)
+
+
+def test_two_kinds_of_gradients_in_turn(cupy, stand_in):
+    p = foreign(tree(0))
+    opt = fastopt.Adam(p, lr=0.1)
+    kinds = [foreign(tree(1)), foreign({k: v.astype(np.float16) for k, v in tree(2).items()})]
+    for g in kinds:
+        opt.step(g)
+    with stand_in.watch() as seen:
+        for k in range(6):
+            opt.step(kinds[k % 2])
+    assert (seen.waited, seen.read, seen.allocated) == ({}, {}, {})
+
+
+def test_the_first_look_ahead_is_not_in_a_capture(cupy, stand_in):
+    opt = fastopt.Nesterov(foreign(tree(0)), capturable=3)
+    with pytest.raises(RuntimeError, match=r"lookahead: the stream is being captured.*Call it once before"), Graph():
+        opt.lookahead()
+    stand_in.forgive()
+
+
 def test_what_a_capture_refuses(cupy, stand_in):
     p = foreign(tree(0))
     opt = fastopt.Adam(p, lr=0.1)
@@ -372,8 +498,11 @@ def test_an_optimizer_may_go_within_a_capture(cupy, stand_in):
     """Its memory is freed, and the capture of another goes on."""
     p = foreign(tree(0))
     g = foreign(tree(1))
-    other, opt = fastopt.Adam(foreign(tree(2)), lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
+    own = foreign(tree(2))
+    other, opt = fastopt.Adam(own, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
     other.step(g)
+    gc.collect()  # Numba's own memory, which it would free within the capture
+    numba_cuda().current_context().deallocations.clear()
     do("cuCtxSynchronize")
     with stand_in.watch() as seen, Graph() as graph:
         opt.step(g)
@@ -424,6 +553,17 @@ def test_each_device_has_its_own(second, stand_in):
     assert int(do("cuCtxGetDevice")) == 0
 
 
+def test_buffers_in_cupy_on_another_device_than_the_current_one(cupy, second, stand_in):
+    """CuPy would copy them: what is written to a copy of opt.grads is lost."""
+    cupy.cuda.current = cupy.cuda.Stream(0)
+    p = Foreign(second(np.zeros(6, np.float32)), 1)
+    opt = fastopt.SGD(p, lr=1.0)
+    with numba_cuda().gpus[1]:
+        opt.grads.array.copy_to_device(np.arange(6, dtype=np.float32))
+        opt.step()
+        assert p.array.copy_to_host().tolist() == [0, -1, -2, -3, -4, -5]
+
+
 def test_arrays_of_two_devices(second, stand_in):
     one, two = to_device(np.ones(4, np.float32)), second(np.ones(4, np.float32))
     with pytest.raises(TypeError) as error:
@@ -438,6 +578,12 @@ def test_arrays_of_two_devices(second, stand_in):
         with pytest.raises(TypeError) as error:
             opt.step(wrong)
         assert str(error.value).startswith(f"grads: {found}")
+    g = to_device(np.ones(4, np.float32))
+    opt.step(g)
+    with pytest.raises(TypeError, match="grads: on CUDA device 1"):  # of a kind that is known
+        opt.step(two)
+    assert opt.t == 1
+    opt.t = 0
     with pytest.raises(TypeError, match=r"grads: on a CUDA device, but params is in this machine's memory\. Copy the gradient"):
         fastopt.Adam(np.ones(4, np.float32)).step(one)
     assert opt.t == 0

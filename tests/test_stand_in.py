@@ -141,8 +141,9 @@ ctypes.string_at(array.device_ctypes_pointer.value, 1)
 
 def alone(program):
     """What a program prints that has the stand-in for itself."""
-    begin = "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom ptx.driver import load\nit = load(devices=2)\nfrom test_stand_in import *"
-    done = subprocess.run([sys.executable, "-c", begin + program, Path(__file__).parent], capture_output=True, text=True, check=True)
+    begin = "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom ptx.driver import load\nit = load(devices=2)\n"
+    program = begin + "from test_stand_in import *" + program
+    done = subprocess.run([sys.executable, "-c", program, Path(__file__).parent], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
