@@ -264,8 +264,12 @@ driver.load(devices=2)
 """
 NO_EXTRA = """
 import importlib.metadata as metadata
-found = metadata.distributions
-metadata.distributions = lambda: [d for d in found() if d.metadata["Name"] != "numba-cuda"]
+found = metadata.version
+def version(name):
+    if name == "numba-cuda":
+        raise metadata.PackageNotFoundError(name)
+    return found(name)
+metadata.version = version
 """
 NO_BINDINGS = """
 import sys
