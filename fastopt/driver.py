@@ -85,14 +85,14 @@ def attribute(name: str, *of: Any) -> Any:
 
 def device_of(pointer: int) -> int:
     """The number of the device in whose memory a pointer lies."""
-    _bindings()
+    driver = _bindings()
     try:
         ordinal = int(attribute("POINTER_ATTRIBUTE_DEVICE_ORDINAL", pointer))
-        context = int(attribute("POINTER_ATTRIBUTE_CONTEXT", pointer))
     except CudaError:
         raise ValueError(f"CUDA arrays: the address {pointer:#x} is none of a CUDA device. The array was freed, or comes from before a "
                          "fork. Make it anew.") from None
-    if context not in (0, gpu(ordinal).handle):  # 0: of a memory pool
+    error, context = driver.cuPointerGetAttribute(driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, pointer)
+    if not int(error) and int(context) not in (0, gpu(ordinal).handle):  # memory pools have none
         raise ValueError(f"CUDA arrays: the address {pointer:#x} belongs to a context of its own, but that of CuPy, Numba and PyTorch is "
                          "needed, the device's primary one. Make the array there.")
     return ordinal

@@ -146,6 +146,15 @@ def test_bad_parameters(stand_in):
         assert message in str(error.value)
 
 
+def test_memory_of_another_context(stand_in, monkeypatch):
+    """As PyCUDA makes one; launches are in the device's primary context."""
+    from fastopt import driver
+    p = numbers()
+    monkeypatch.setattr(driver.gpu(0), "handle", 1)
+    with pytest.raises(ValueError, match="belongs to a context of its own"):
+        fastopt.Adam([p, p])
+
+
 def test_bad_checkpoints_change_nothing(stand_in):
     p = numbers()
     opt = fastopt.Adam(p, lr=0.1)
