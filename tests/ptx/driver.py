@@ -1,4 +1,4 @@
-"""A stand-in for the CUDA driver: the library that driver.c describes, loaded before any other, whose kernels the interpreter runs.
+"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other, whose kernels the interpreter runs.
 
 ``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find ``libcuda.so.1``
 already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset`` clears.
@@ -31,7 +31,7 @@ READING = {"cuMemcpy", "cuMemcpyAsync", "cuMemcpyDtoH", "cuMemcpyDtoHAsync"}
 ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc", "cuMemHostRegister"}
 KINDS = ("launch", "copy", "set", "call", "record", "wait", "free")
 PHASES = ("given", "captured", "done")
-LOG = 1 << 16                                                        # entries that driver.c keeps
+LOG = 1 << 16                                                        # entries that queue.c keeps
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
     "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64, "MAX_GRID_DIM_X": 2**31 - 1,
     "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152, "TOTAL_CONSTANT_MEMORY": 65536,
@@ -340,7 +340,7 @@ def _compile():
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = Path(folder, NAME)
     subprocess.run(["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{NAME}", "-o", library,
-                    Path(__file__).with_name("driver.c")], check=True, capture_output=True, text=True)
+                    *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True, text=True)
     return library
 
 
