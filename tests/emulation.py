@@ -33,7 +33,7 @@ class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
-                 tile=0, stats=False, code=None):
+                 tile=0, stats=False, code=None, begin=0):
         self.memory = Memory()
         groups = groups or [0]*len(tensors)
         skips = skips or [[0]*len(slots) for slots in tensors]
@@ -42,8 +42,11 @@ class Launch:
         rows = [[p.address for p in slots] + list(layouts[k] if layouts else []) for k, slots in enumerate(self.tensors)]
         table = np.array(rows, np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
+        if begin:  # what is given are the elements from there on
+            table -= begin*np.array([a.itemsize for a in tensors[0]])
         size = tile or cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(cc))
         self.tiles = make_tiles([slots[1].size for slots in tensors], groups, size)
+        self.tiles[:, 2:] += begin
         coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[cuda.SKIP] = skip

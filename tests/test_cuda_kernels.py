@@ -132,6 +132,17 @@ def test_any_grid_and_tile_give_the_same():
         assert_identical(other[k], want)
 
 
+@each_chip
+@pytest.mark.parametrize("begin", [2**31 - 1_000, 2**32 - 7, 2**33 + 5])
+@pytest.mark.parametrize("formats", ["f32 f32 f32 f32", "f16 f16 f16 f16", "bf16 f32 f64 bf16"])
+def test_elements_far_behind(formats, begin, cc):
+    """Indices beyond 2**31, 2**32 and 2**33: tiles that begin there, of tensors of which only that part exists."""
+    rule, n = RULES["adam"], 3_000
+    slots, c = values(formats, n, 5), rule.at(1, computed_in(formats).dtype.type)
+    launch = Launch(rule, formats, [slots], [c], cc=cc, begin=begin, stats=True)
+    assert_right(launch, rule, formats, [slots], [c], [0])
+
+
 STRIDED = {"transposed": ((17, 33), lambda a: np.asfortranarray(a)), "every other": ((300,), lambda a: np.repeat(a, 2)[::2]),
            "reversed": ((5, 6, 7), lambda a: a[::-1, :, ::-1].copy()[::-1, :, ::-1]),
            "one number": ((40, 3), lambda a: np.broadcast_to(a[:1, :1], a.shape))}
