@@ -108,11 +108,15 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
 def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[Any, Any]], bounds: Any) -> Code:
     """The code of the kernel that build() returns with its signature, through the disk cache under its name."""
     def make():
-        from numba import cuda
-        with compiling(cc):
-            function, signature = build()
-            ltoir, _ = cuda.compile(function, signature, cc=cc, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
-            return link(ltoir, cc, form)
+        try:
+            from numba import cuda
+            with compiling(cc):
+                function, signature = build()
+                ltoir, _ = cuda.compile(function, signature, cc=cc, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
+        except (AttributeError, ImportError) as error:  # versions that do not go together
+            raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy {_version('numpy')} and Numba "
+                              f"{_version('numba')} ({error}). Install the versions of the extra: {EXTRA}") from error
+        return link(ltoir, cc, form)
 
     image = cached(f"{name} {cc} {form} {versions()}", make)
     entry = re.search(rb"\.entry\s+([\w$]+)", image) if form == "ptx" else re.search(rb"\.text\.([\w$]+)\0", image)

@@ -1,5 +1,6 @@
 """The optimizers by name: each is made from its rule; none inherits from another. `optimizers.pyi` shows editors the same."""
-from textwrap import fill
+from inspect import cleandoc
+from textwrap import fill, indent
 
 from . import rules
 from .optimizer import optimizer, signature
@@ -49,10 +50,10 @@ def _type_of(rule: Rule, name: str) -> str:
 
 def document(rule: Rule) -> str:
     """A rule's docstring, followed by its parameters: hyperparameters are numbers or functions of the step t = 1, 2, ..."""
-    doc = (rule.__doc__ or "").rstrip()
-    indent = " "*8
+    doc = indent(cleandoc(rule.__doc__ or ""), "    ").strip()  # Python 3.13 takes the indentation off, those before do not
+    deep = " "*8
     own = "\n".join(f"    {name} : {_type_of(rule, name)}, default {default!r}\n"
-                    + fill(HYPERPARAMETERS[name], 120, initial_indent=indent, subsequent_indent=indent)
+                    + fill(HYPERPARAMETERS[name], 120, initial_indent=deep, subsequent_indent=deep)
                     for name, default in rule.defaults.items())
     return f"""{doc}
 
