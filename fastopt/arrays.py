@@ -52,7 +52,7 @@ def _jax(x: Any, where: str) -> Array:
 
 def _buffer(x: Any, where: str) -> Array:
     if isinstance(x, DeviceArray):
-        return x
+        return device_arrays.checked(x, where)
     if hasattr(x, "__cuda_array_interface__"):
         return device_arrays.from_interface(x, where)
     if device_arrays.on_cuda(x):

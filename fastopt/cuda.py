@@ -155,8 +155,8 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
     ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
-    Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as
-    from math.fsum, which norms.py uses, whatever their order.
+    Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from
+    math.fsum, which norms.py uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
     """
     return code("advance", cc, form, _advance, THREADS)
 

@@ -133,6 +133,7 @@ class Device:
         """The tables of gradients of this kind: those that are there, or new ones."""
         if gradients.kind not in self.tables:
             if self.streams.capturing():
+                self._check_capturable()
                 raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped "
                                    "with before, and memory cannot be allocated now. Take one step with such gradients first.")
             with self.gpu.current():
@@ -142,6 +143,11 @@ class Device:
             kept = list(self.tables.items())[-(KINDS - 1):]
             self.tables = {**dict(kept), gradients.kind: new}
         return self.tables[gradients.kind]
+
+    def _check_capturable(self) -> None:
+        if not self.capturable:
+            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the optimizer "
+                               "with capturable=N, N being the number of steps that the graph will be replayed.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
@@ -158,12 +164,8 @@ class Device:
 
     def step(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
-        entered = self.gpu.enter()
-        try:
+        with self.gpu.current():
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
-        finally:
-            if entered:
-                driver.do("cuCtxPopCurrent")
 
     def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()
@@ -180,7 +182,7 @@ class Device:
         skip = self.advance.fill(mode, addresses, coefficients)
         others = [gradients.makers, makers([factor.owner])] if on_device else [gradients.makers]
         streams = self.streams.begin(stream, others, capturing)
-        packed = gradients.hand_over(leaves, stream)
+        packed = gradients.hand_over(leaves, factor, stream)
         if capturing:
             self._capture([tables, factor, leaves])
             plan.run(stream, skip)
@@ -188,7 +190,11 @@ class Device:
         if addresses:
             tables.sent = [-1]*len(self.addresses)  # until it is certain that they have been
         self.normed = normed
-        plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
+        try:
+            plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
+        except driver.CudaError:
+            clock.refused()
+            raise
         tables.sent = self.addresses
         if coefficients:
             clock.sent()
@@ -203,8 +209,7 @@ class Device:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
             if capturing:
-                raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the "
-                                   "optimizer with capturable=N, N being the number of steps that the graph will be replayed.")
+                self._check_capturable()
             return self.clock.next()
         if not capturing:
             self.clock.tabulated()

@@ -4,6 +4,7 @@ Libraries are known by the name of their package, and asked for what they know f
 (version 3, with its streams) and DLPack serve all others. Nothing here needs CUDA to be imported.
 """
 import math
+import operator
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -37,6 +38,7 @@ class DeviceArray:
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, *,
                  device: int | None = ASK, owner: object = None, writeable: bool = True):
+        shape = tuple(shape)
         self.address, self.shape, self.dtype = address, shape, np.dtype(dtype)
         self._device, self.owner, self.writeable = device, owner, writeable
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), self.dtype.itemsize
@@ -71,6 +73,9 @@ class DeviceArray:
         found = self.copy_to_host()
         return found if dtype is None else found.astype(dtype)
 
+    def __reduce__(self):
+        raise TypeError("DeviceArray: it is a view of a device's memory and cannot be copied or pickled. Copy the numbers: copy_to_host().")
+
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device={self.device})"
 
@@ -95,11 +100,17 @@ def on_cuda(x: Any) -> bool:
     """Whether an array says, by DLPack, that it lies on a CUDA device."""
     try:
         return x.__dlpack_device__()[0] in (DLPACK_CUDA, DLPACK_MANAGED)
-    except (AttributeError, TypeError, ValueError, RuntimeError, BufferError):  # it has no such method, or is no plain array
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, BufferError):  # it has no such method, or is no plain array
         return False
 
 
-def _checked(array: DeviceArray, where: str) -> DeviceArray:
+def by_dlpack_alone(x: Any) -> bool:
+    """Whether an array speaks DLPack and nothing else that is known here."""
+    return not hasattr(type(x), "__cuda_array_interface__") and on_cuda(x)
+
+
+def checked(array: DeviceArray, where: str) -> DeviceArray:
+    """The array; ValueError where its elements do not lie as CUDA needs them."""
     uneven = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s % array.itemsize]
     if uneven and array.size:
         raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte elements. Give a copy.")
@@ -114,10 +125,17 @@ def from_interface(x: Any, where: str) -> DeviceArray:
     about = x.__cuda_array_interface__
     if about.get("mask") is not None:
         raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give zero gradients where masked.")
-    pointer, read_only = about["data"]
-    dtype = np.dtype(np.uint16) if about["typestr"] in BFLOAT16 else np.dtype(about["typestr"])
-    shape = tuple(about["shape"])
-    return _checked(DeviceArray(pointer or 0, shape, dtype, about.get("strides"), owner=x, writeable=not read_only), where)
+    try:
+        pointer, read_only = about["data"]
+        shape, name, strides = tuple(map(operator.index, about["shape"])), about["typestr"], about.get("strides")
+        dtype = np.dtype(np.uint16) if name in BFLOAT16 else np.dtype(name)
+        whole = min(shape, default=0) >= 0 and dtype.itemsize > 0 and name and 0 <= (pointer or 0) < 2**64
+    except (KeyError, TypeError, ValueError):
+        whole = False
+    if not whole or (strides is not None and len(strides) != len(shape)):
+        raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that go together are "
+                        "needed. Report it to the array's library.")
+    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, writeable=not read_only), where)
 
 
 def from_torch(x: Any, where: str) -> DeviceArray:
@@ -129,7 +147,7 @@ def from_torch(x: Any, where: str) -> DeviceArray:
         raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. Convert it with .float().")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
-    return _checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x), where)
+    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x), where)
 
 
 TORCH_DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
@@ -144,7 +162,7 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
     view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `Gradients.hand_over` names the step's
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
-    return _checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=(x, view),
+    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x,
                                 writeable=not view.readonly), where)
 
 
@@ -192,7 +210,7 @@ def _interface_facts(x: Any) -> tuple[Any, ...]:
     about = getattr(x, "__cuda_array_interface__", None)
     if about is None:
         return 0, object()  # DLPack alone: looked at anew at every step
-    return about["data"][0], about["shape"], about.get("strides"), about["typestr"], about.get("stream"), about.get("mask") is None
+    return about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about.get("stream"), about.get("mask") is None
 
 
 LIBRARIES = {

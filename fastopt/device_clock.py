@@ -107,6 +107,7 @@ class Clock:
         counts = np.zeros(2, np.int64)
         self.counts = counts.data                # steps taken: at most (high) and at least (low)
         self.done = counts.ctypes.data
+        self.lost = False                        # a launch was refused: the device may have counted on
         self.replayed = False                    # a graph may take steps: from the first capture on
         self._sent: tuple[int, ...] = ()         # versions of the groups whose rows lie on the device
 
@@ -133,11 +134,12 @@ class Clock:
 
     def settle(self) -> None:
         """Know the step count: where steps may have been skipped or replayed, ask the device, which takes until it is done."""
-        if self.counts[0] == self.counts[1] and not self.replayed:
+        if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
             return
         words = np.zeros(cuda.CLOCK_WORDS, np.int64)
         self.gpu.download(words, self.memory.address)
         self.counts[0] = self.counts[1] = int(words[cuda.T])
+        self.lost = False
         if words[cuda.MISSED]:
             self.gpu.upload(self.memory.address + WORD*cuda.MISSED, np.zeros(1, np.int64))
             warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with coefficients, and "
@@ -161,7 +163,9 @@ class Clock:
 
     def next(self) -> list[Post]:
         """What must be sent so that the coefficients of the next step, whichever it is, are on the device."""
-        versions = tuple([group.version for group in self.groups])
+        if self.lost:
+            self.settle()
+        versions = self._now()
         high, low = self.counts
         if high - low >= (PERIOD - 1 if versions == self._sent else REPOSTED):
             self.settle()
@@ -171,6 +175,15 @@ class Clock:
         if first == high + 1:
             return self._post(first)
         return [post for t in range(first, high + 2) for post in self._post(t)]
+
+    def _now(self) -> tuple[int, ...]:
+        """Versions of the groups: other ones mean other coefficients."""
+        return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions else group.version
+                      for group in self.groups])
+
+    def refused(self) -> None:
+        """A launch was: where the count is uncertain, it must be asked for."""
+        self.lost = self.counts[0] != self.counts[1] or bool(self.capturable)
 
     def sent(self) -> None:
         """What `next` returned has been launched."""
@@ -189,11 +202,11 @@ class Clock:
         self.gpu.upload(self.rows.address, table)
         self.last = steps[-1]
         self.gpu.upload(self.memory.address + WORD*cuda.LAST, np.array([self.last], np.int64))
-        self._sent = tuple(group.version for group in self.groups)
+        self._sent = self._now()
 
     def tabulated(self) -> None:
         """Before a step outside a capture: rows for it, with the hyperparameters of now. Where graphs may have run, the device is asked."""
-        if self.replayed:
+        if self.replayed or self.lost:
             self.settle()
-        if self.counts[0] + 1 > self.last or self._sent != tuple(group.version for group in self.groups):
+        if self.counts[0] + 1 > self.last or self._sent != self._now():
             self.tabulate()

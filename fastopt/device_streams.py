@@ -46,7 +46,8 @@ class Streams:
 
     def capturing(self) -> bool:
         """Whether that stream's work is being recorded into a graph."""
-        return self.gpu.capturing(self.now())
+        with self.gpu.current():
+            return self.gpu.capturing(self.now())
 
     def begin(self, stream: int, others: Sequence[Makers], capturing: bool) -> list[int]:
         """Let the stream wait for our last work and for those who make gradients and parameters; their streams."""

@@ -3,14 +3,14 @@
 Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
 """
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
 
 from . import arrays, cuda, driver
 from .arrays import DeviceArray
-from .device_arrays import LEGACY, extent, library, on_cuda
+from .device_arrays import LEGACY, by_dlpack_alone, extent, library
 from .device_clock import Post, posts
 from .device_streams import makers
 from .memory import WORD, computed_in
@@ -124,19 +124,21 @@ class Gradients:
         self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
-        self.packed = [k for k, leaf in enumerate(leaves) if not hasattr(type(leaf), "__cuda_array_interface__") and on_cuda(leaf)]
+        self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack_alone(leaf)]
         self.makers = makers(leaves)
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
         self.found = []
 
-    def hand_over(self, leaves: list, stream: int) -> list:
+    def hand_over(self, leaves: list, factor: Any, stream: int) -> list:
         """Tell those who speak DLPack alone which stream will read their arrays: they make it wait for what they have under way.
 
         Their arrays, which must live until that is done: their libraries take memory back in an order of their own.
         """
         packed = [leaves[k] for k in self.packed]
+        if isinstance(factor, DeviceArray) and by_dlpack_alone(factor.owner):
+            packed.append(factor.owner)
         for leaf in packed:
             leaf.__dlpack__(stream=stream or LEGACY)
         return packed

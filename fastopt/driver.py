@@ -143,19 +143,15 @@ class Gpu:
     @contextmanager
     def current(self) -> Iterator[None]:
         """Within it, the context is that of this device; after it, what it was before."""
-        entered = self.enter()
-        try:
+        before = do("cuCtxGetCurrent")
+        if int(before) == self.handle:
+            yield
+            return
+        try:  # set, not pushed: an interrupt may come before it is done, and this brings back what was either way
+            do("cuCtxSetCurrent", self.context)
             yield
         finally:
-            if entered:
-                do("cuCtxPopCurrent")
-
-    def enter(self) -> bool:
-        """Make this device's context current; whether another was (then cuCtxPopCurrent brings it back)."""
-        if int(do("cuCtxGetCurrent")) == self.handle:
-            return False
-        do("cuCtxPushCurrent", self.context)
-        return True
+            do("cuCtxSetCurrent", before)
 
     def function(self, code: Code) -> tuple[int, int]:
         """A kernel's handle, and how many of its blocks the device holds at a time; loaded once."""
@@ -239,8 +235,8 @@ class Memory:
     def __init__(self, owner: Gpu, size: int):
         with owner.current():
             self.address = int(do("cuMemAlloc", max(1, size)))
+            weakref.finalize(self, _discard, owner, "cuMemFree", self.address).atexit = False  # type: ignore[misc]
         self.size = size
-        weakref.finalize(self, _discard, owner, "cuMemFree", self.address).atexit = False  # type: ignore[misc]
 
 
 def uploaded(owner: Gpu, array: np.ndarray) -> Memory:

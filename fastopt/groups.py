@@ -1,5 +1,5 @@
 """Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
 from .hyper import ELSEWHERE, check_number, check_value
@@ -31,6 +31,11 @@ class Group(MutableMapping):
         self._values[name] = value
         self.version += 1
         self._own = {k: self._numbers[k] for k in self.rule.own_names if k in self._numbers}
+
+    @property
+    def functions(self) -> Iterable[Callable[[int], float]]:
+        """The hyperparameters that are functions of the step."""
+        return self._functions.values()
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]

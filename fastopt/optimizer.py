@@ -196,17 +196,20 @@ class Optimizer:
 
     @property
     def grad_norm(self) -> float | None:
-        return self._machine.grad_norm
+        with self._lock:
+            return self._machine.grad_norm
 
     @property
     def t(self) -> int:
-        return self._machine.t
+        with self._lock:  # a step in another thread counts on while the device is asked
+            return self._machine.t
 
     @t.setter
     def t(self, steps: int) -> None:
         if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps < 2**62:
             raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
-        self._machine.t = int(steps)
+        with self._lock:
+            self._machine.t = int(steps)
 
     @property
     def grads(self) -> Any:
@@ -278,6 +281,9 @@ def check_capturable(capturable: int | None, where: str) -> int:
     if not isinstance(capturable, (int, np.integer)) or capturable is True or capturable < 1:
         raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is needed. Give "
                          "one, capturable=10_000 for example.")
+    if capturable >= 2**31:
+        raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many steps. Take fewer, "
+                         "and call tabulate() in time.")
     return int(capturable)
 
 

@@ -351,6 +351,11 @@ class ReduceOnPlateau:
     def __repr__(self) -> str:
         return f"ReduceOnPlateau({', '.join(f'{k}={v!r}' for k, v in self._options.items())}, state={self._state})"
 
+    @property
+    def version(self) -> int:
+        """Another number after the value has changed: optimizers may hold values of steps to come, and this is no function of the step."""
+        return hash(self._state["lr"])
+
     def observe(self, loss: float) -> None:
         """Take in one loss (one score, for mode "max"): a number."""
         try:

@@ -29,8 +29,8 @@ def tensor(leaf: object, where: str, group: int) -> Tensor:
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
     """TypeError where parameters lie in different memories: one launch, or one loop, updates them all."""
-    first = tensors[0]
-    for t in tensors[1:]:
+    first = next((t for t in tensors if getattr(t.array, "device", None) is not None), tensors[0])  # empty arrays are on none
+    for t in tensors:
         if places := arrays.apart(t.array, first.array):
             raise TypeError(f"{t.path}: {places[0]}, but {first.path} is {places[1]}. Give the arrays of each an optimizer of their own.")
 

@@ -197,6 +197,14 @@ def test_arrays_by_dlpack_are_held_until_they_have_been_read(stand_in):
     assert to_host(packed.array).tolist() == [0.0]*100
 
 
+def test_a_gradient_factor_by_dlpack_is_handed_over(stand_in):
+    p, factor = to_device(np.ones(6, np.float32)), Packed(to_device(np.full(1, 0.5, np.float32)))
+    opt = fastopt.SGD(p, lr=1.0)
+    opt.step(p, grad_factor=factor)
+    assert len(factor.streams) == 2  # when it is looked at, and by the step
+    assert to_host(p).tolist() == [0.5]*6
+
+
 def test_dlpack_of_other_formats(stand_in):
     for dtype, code, format in ((np.float64, FLOAT, "f64"), (np.float16, FLOAT, "f16"), (np.uint16, BFLOAT, "bf16")):
         x = stored(normal(1, 12), format)

@@ -146,6 +146,90 @@ def test_bad_parameters(stand_in):
         assert message in str(error.value)
 
 
+ABOUT = [{"typestr": "|V0"}, {"typestr": None}, {"typestr": "?!"}, {"shape": (-6,)}, {"shape": 6}, {"strides": ()}, {"strides": (4, 4)},
+         {"data": None}, {"data": (-1, False)}, {"data": (2**64, False)}]
+
+
+@pytest.mark.parametrize("entries", ABOUT, ids=str)
+def test_broken_interfaces(entries, stand_in):
+    whole = numbers()
+    with pytest.raises(TypeError) as error:
+        fastopt.Adam([whole, Interface(whole, **entries)])
+    assert str(error.value).startswith("params[1]: its __cuda_array_interface__ is {")
+    assert "that go together are needed" in str(error.value)
+
+
+def test_empty_tensors_are_on_no_device(stand_in):
+    empty = Interface(to_device(np.ones((0, 3), np.float32)), data=(None, False))
+    opt = fastopt.Adam([empty, numbers()], lr=0.1)
+    for _ in range(3):
+        opt.step([empty, numbers()], clip_norm=1.0)
+    assert opt.t == 3
+    with numba_cuda().gpus[1]:
+        other = numbers()
+    with pytest.raises(TypeError, match=r"params\[2\]: on CUDA device 1, but params\[1\] is on CUDA device 0"):
+        fastopt.Adam([empty, numbers(), other])
+
+
+def test_own_device_arrays_are_checked(stand_in):
+    whole = numbers()
+    with pytest.raises(ValueError, match="CUDA needs a multiple of its 4-byte elements"):
+        fastopt.Adam(DeviceArray(whole.device_ctypes_pointer.value + 2, [1], np.float32))
+
+
+def test_a_refused_launch_while_the_count_is_uncertain(stand_in):
+    """Later steps ask the device how far it is, and take rows that were sent."""
+    p, g = to_device(np.zeros(4, np.float32)), to_device(np.ones(4, np.float32))
+    opt = fastopt.SGD(p, lr=lambda t: 1/t)
+    for _ in range(3):
+        opt.step(g, skip_nonfinite=True)
+    plan = list(next(iter(opt._machine.tables.values())).plans.values())[-1]
+    handle, plan.rows[-1, 0] = int(plan.rows[-1, 0]), 12345
+    with pytest.raises(CudaError, match="cuLaunchKernel: "):
+        opt.step(g, skip_nonfinite=True)
+    plan.rows[-1, 0] = handle
+    opt.step(g, skip_nonfinite=True)
+    assert opt.t == 5  # the device had counted the one that was refused
+    assert to_host(p).tolist() == [-(np.float32(1) + np.float32(1/2) + np.float32(1/3) + np.float32(1/5))]*4
+    opt.step(g)
+    assert opt.t == 6
+
+
+def test_the_count_may_be_read_while_another_thread_steps(stand_in):
+    p, g = to_device(np.zeros(4, np.float32)), to_device(np.ones(4, np.float32))
+    host = fastopt.SGD(np.zeros(4, np.float32), lr=lambda t: 1/t)
+    opt = fastopt.SGD(p, lr=lambda t: 1/t)
+    def step():
+        opt.step(g, skip_nonfinite=True)
+        host.step(np.ones(4, np.float32))
+    for _ in range(5):
+        step()
+        reader = threading.Thread(target=lambda: (opt.t, opt.grad_norm, repr(opt)))
+        reader.start()
+        while reader.is_alive():
+            step()
+        for _ in range(5):
+            step()
+    assert opt.t == host.t
+    assert_identical(to_host(p), host.params)
+
+
+def test_a_thread_without_a_context(stand_in):
+    p = Interface(numbers(), stream=2)
+    opt = fastopt.SGD(p, lr=1.0)
+    found = []
+    def work():
+        try:
+            opt.step(p)
+        except Exception as error:
+            found.append(error)
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert found == []
+    assert opt.t == 1
+
+
 def test_memory_of_another_context(stand_in, monkeypatch):
     """As PyCUDA makes one; launches are in the device's primary context."""
     from fastopt import driver

@@ -1,5 +1,7 @@
 """Optimizers of device arrays, from `opt.step` to the kernels: the bits of the CPU's, and nothing waited for. On the stand-in driver."""
+import copy
 import itertools
+import pickle
 
 import numpy as np
 import pytest
@@ -374,3 +376,29 @@ def test_sizes_and_addresses(stand_in):
         g = normal(n + 1, n).astype(np.float32)
         shifted = to_device(np.concatenate([np.zeros(skip*2 % 7, np.float32), g]))[skip*2 % 7:]
         twins.step(g).step(g, shifted).same()
+
+
+def test_a_plateau_is_heard_at_once(stand_in):
+    """A schedule that is fed, not a function of the step alone: rows that lie on the device already are sent again."""
+    for capturable in (None, 50):
+        rates = [schedules.ReduceOnPlateau(0.5, patience=0) for _ in range(2)]
+        params = tree(0)
+        device = to_device(params)
+        host, opt = fastopt.SGD(params, lr=rates[0]), fastopt.SGD(device, lr=rates[1], capturable=capturable)
+        for k in range(8):
+            for rate in rates:
+                rate.observe(1.0 + k)
+            g = bad(tree(k)) if k in (1, 2, 5) else tree(k)
+            with np.errstate(all="ignore"):
+                host.step(g, skip_nonfinite=True)
+            opt.step(to_device(g), skip_nonfinite=True)
+        assert opt.t == host.t == 5
+        for x, y in zip(leaves(to_host(device)), leaves(params), strict=True):
+            assert_identical(x, y)
+
+
+def test_states_are_not_copied_by_reference(stand_in):
+    opt = fastopt.Momentum(Interface(to_device(np.ones(4, np.float32))))
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match=r"cannot be copied or pickled\. Copy the numbers"):
+            copied(opt.state["v"])
