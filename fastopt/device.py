@@ -121,7 +121,7 @@ class Device:
         """Make the next step that of these gradients; whatever is wrong with one is said before anything is enqueued."""
         addresses = self.bound.gradients.like(leaves) if self.bound else None
         if addresses is None:
-            gradients = Gradients(leaves, paths, self.tensors, self.written)
+            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library)
             addresses = gradients.addresses
             tables = self._tables(gradients)
             gradients.release()
@@ -164,6 +164,9 @@ class Device:
 
     def step(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
+        if self.gpu.is_current():  # the rule: a context manager takes a microsecond
+            self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
+            return
         with self.gpu.current():
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
 
@@ -180,7 +183,7 @@ class Device:
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
-        others = [gradients.makers, makers([factor.owner])] if on_device else [gradients.makers]
+        others = [gradients.makers, makers([factor.owner], self.streams.library)] if on_device else [gradients.makers]
         streams = self.streams.begin(stream, others, capturing)
         packed = gradients.hand_over(leaves, factor, stream)
         if capturing:

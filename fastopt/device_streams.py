@@ -20,9 +20,12 @@ class Makers(NamedTuple):
         return [*self.streams, *(of.current(device) for of in self.libraries if of.current)]
 
 
-def makers(arrays: Sequence[Any]) -> Makers:
-    """Those of arrays as their libraries gave them."""
-    libraries = {id(of): of for of in map(library, arrays) if of.current is not None}
+NOBODY = Makers([], [])
+
+
+def makers(arrays: Sequence[Any], own: Library) -> Makers:
+    """Those of arrays as their libraries gave them, beside the library on whose stream the steps run."""
+    libraries = {id(of): of for of in map(library, arrays) if of.current is not None and of is not own}
     streams = {own_stream(x) for x in arrays}
     return Makers([s for s in streams if s is not None], list(libraries.values()))
 
@@ -34,7 +37,7 @@ class Streams:
         self.gpu = gpu
         self.library = library(parameters[0])
         self.fixed = own_stream(parameters[0]) or 0         # where that library has no current one
-        self.owners = makers(parameters)
+        self.owners = makers(parameters, self.library)
         self.fence = driver.Event(gpu)                      # between two streams; an event may be set anew once it is waited for
         self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone when it is asked for
         self.last, self.open = 0, False                     # where that was, and whether its end is still to be marked
@@ -51,8 +54,7 @@ class Streams:
 
     def begin(self, stream: int, others: Sequence[Makers], capturing: bool) -> list[int]:
         """Let the stream wait for our last work and for those who make gradients and parameters; their streams."""
-        ordinal = self.gpu.ordinal
-        streams = [s for who in (self.owners, *others) for s in who.now(ordinal) if s != stream]
+        streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal) if s != stream]
         if not capturing:
             if stream != self.last:
                 if self.open or self.last == 0:  # an interrupt came before the end was marked; the default stream is never gone

@@ -10,7 +10,7 @@ from numba.core.errors import NumbaError
 
 from . import arrays, cuda, driver
 from .arrays import DeviceArray
-from .device_arrays import LEGACY, by_dlpack_alone, extent, library
+from .device_arrays import LEGACY, Library, by_dlpack_alone, extent, library
 from .device_clock import Post, posts
 from .device_streams import makers
 from .memory import WORD, computed_in
@@ -18,6 +18,7 @@ from .registry import RULES, Rule
 from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
 from .vectors import lanes_of
 
+MOST = 100_000  # addresses that are remembered
 Launch = tuple[int, int, driver.Arguments]
 
 
@@ -110,7 +111,7 @@ class Tables:
 class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
-    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray]):
+    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library):
         """Raises what is wrong with one, with its path."""
         self.found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, tensors, paths, strict=True)]
         check_apart(self.found, tensors, written, paths)
@@ -125,7 +126,8 @@ class Gradients:
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack_alone(leaf)]
-        self.makers = makers(leaves)
+        self.makers = makers(leaves, own)
+        self.checked = set(self.addresses)  # of which the driver has said that they are on this device: it takes a microsecond for each
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
@@ -157,10 +159,14 @@ class Gradients:
                 return None
             if address != own and arrays.touches(self.taken, address + low, address + high):
                 return None
-            if address != old and high and not of.tells_device and not driver.same_device(address, self.device):
-                return None
+            if address != old and high and not of.tells_device and address not in self.checked:
+                if not driver.same_device(address, self.device):
+                    return None
+                self.checked.add(address)
             addresses.append(address)
         self.addresses = addresses
+        if len(self.checked) > MOST:
+            self.checked = set(addresses)
         return addresses
 
 

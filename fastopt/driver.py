@@ -140,11 +140,15 @@ class Gpu:
         self.processors = int(attribute("DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", self.device))
         self._functions: dict[Code, tuple[int, int]] = {}
 
+    def is_current(self) -> bool:
+        return int(do("cuCtxGetCurrent")) == self.handle
+
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Within it, the context is that of this device; after it, what it was before."""
+        """Within it, the context is that of this device; after it, what it was before. Where none was, it stays: so does the runtime's."""
         before = do("cuCtxGetCurrent")
-        if int(before) == self.handle:
+        if int(before) in (0, self.handle):
+            do("cuCtxSetCurrent", self.context)
             yield
             return
         try:  # set, not pushed: an interrupt may come before it is done, and this brings back what was either way
