@@ -11,7 +11,7 @@ from numba.core.errors import NumbaError
 from . import arrays
 from .cpu import Kernel, squares_kernel, step_kernel
 from .headers import Headers
-from .memory import BATCH, COEFS, COUNT, JOB_WORDS, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in
+from .memory import BATCH, COEFS, COUNT, JOB_WORDS, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in, norm_formats
 from .pool import Plan
 from .registry import RULES
 from .tensors import LINE, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles
@@ -83,8 +83,7 @@ class Bucket(Job):
             job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
             self.sums = np.zeros(len(job.tiles))
             job.words[OUT] = arrays.address(self.sums)
-            first, second = self.formats.split()[:2]
-            self.squares = Plan([(squares_kernel(f"{first} {second}" if not first.endswith("*") else self.formats), job)])
+            self.squares = Plan([(squares_kernel(norm_formats(self.formats)), job)])
         self.squares.run(threads)
         return self.sums.tolist()
 

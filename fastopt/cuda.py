@@ -11,7 +11,7 @@ from functools import cache
 from .cpu import LANES
 from .cuda_code import Code, code
 from .digests import digest
-from .memory import STRIDED_TILE, WORD
+from .memory import STRIDED_TILE, WORD, is_strided
 from .registry import RULES
 from .vectors import lanes_of
 
@@ -50,7 +50,7 @@ def _step(rule, formats, cc):
 
     from .memory import addresses, coefficients, load, store, update, word
     from .vectors import aligned_from, at, strided_row, update_lanes
-    lanes, strided, width = lanes_of(formats, access_bytes(cc)), "*" in formats, WORD
+    lanes, strided, width = lanes_of(formats, access_bytes(cc)), is_strided(formats), WORD
 
     def step(count, table, words, tiles, coefs, clock):
         if word(clock, SKIP) != 0:
@@ -101,7 +101,7 @@ def _squares(formats):
 
     from .memory import addresses, load_gradient, put, word
     from .vectors import at, strided_row
-    width, warps, row_of, strided = WORD, THREADS//WARP, LANES, "*" in formats
+    width, warps, row_of, strided = WORD, THREADS//WARP, LANES, is_strided(formats)
 
     def squares(count, table, words, tiles, sums):
         lane = uint32(cuda.threadIdx.x % WARP)

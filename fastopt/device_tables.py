@@ -13,7 +13,7 @@ from .arrays import DeviceArray
 from .device_arrays import LEGACY, Library, by_dlpack_alone, extent, library
 from .device_clock import Post, posts
 from .device_streams import makers
-from .memory import WORD, computed_in
+from .memory import WORD, computed_in, norm_formats
 from .registry import RULES, Rule
 from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
 from .vectors import lanes_of
@@ -63,8 +63,7 @@ class Norm:
         first = 0
         for job, (tiles, count) in zip(jobs, cuts, strict=True):
             if count:
-                of = job.formats.split()
-                function, held = gpu.function(cuda.squares(job.formats if of[0].endswith("*") else f"{of[0]} {of[1]}", gpu.cc, gpu.form))
+                function, held = gpu.function(cuda.squares(norm_formats(job.formats), gpu.cc, gpu.form))
                 arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first])
                 self.launches.append((function, min(-(-count//(cuda.THREADS//cuda.WARP)), held), arguments))
             first += count

@@ -22,8 +22,8 @@ from numba.extending import intrinsic, overload
 
 from . import rules
 from .groups import Group
-from .memory import I64, computed_in, literals, load, store, update
-from .registry import RULES, Rule
+from .memory import I64, coefficients_type, literals, load, store, update
+from .registry import Rule
 
 FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}
 
@@ -60,8 +60,7 @@ def coefficients_of(typing, rule, formats, c):
     literal = literals(rule, formats)
     if literal is None:
         return None
-    named, value = RULES[literal[0]].Coefficients, computed_in(literal[1]).value
-    result = types.NamedUniTuple(value, len(named._fields), named)
+    result = coefficients_type(*literal)
 
     def emit(context, builder, signature, args):
         kind = signature.args[2]
@@ -70,7 +69,7 @@ def coefficients_of(typing, rule, formats, c):
             given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         else:
             given = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, value) for x in given])
+        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, result.dtype) for x in given])
     return result(rule, formats, c), emit
 
 

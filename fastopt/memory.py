@@ -37,6 +37,22 @@ def computed_in(formats):
     return arithmetic(slots(formats)[1])
 
 
+def is_strided(formats):
+    """Whether the gradient is strided: its layout follows the addresses in the table."""
+    return formats.split()[0].endswith("*")
+
+
+def norm_formats(formats):
+    """Those that the sums of squares depend on: gradient and parameter, or all where the layout of a strided gradient follows them."""
+    return formats if is_strided(formats) else " ".join(formats.split()[:2])
+
+
+def coefficients_type(rule, formats):
+    """The type of a rule's coefficients, by its digest: its named tuple, in the float type of the arithmetic."""
+    named = RULES[rule].Coefficients
+    return types.NamedUniTuple(computed_in(formats).value, len(named._fields), named)
+
+
 def literals(*arguments):
     """The values of literal strings and ints, or None where one is not literal yet: Numba then asks again with literals."""
     if all(isinstance(a, (types.StringLiteral, types.IntegerLiteral)) for a in arguments):
@@ -99,12 +115,11 @@ def coefficients(typing, rule, formats, coefs, group):
     literal = literals(rule, formats)
     if literal is None:
         return None
-    named, value = RULES[literal[0]].Coefficients, computed_in(literal[1]).value
-    result = types.NamedUniTuple(value, len(named._fields), named)
+    result = coefficients_type(*literal)
 
     def emit(context, builder, signature, args):
         base = builder.mul(args[3], ir.Constant(I64, len(result)))
-        data = pointer(builder, args[2], context.get_data_type(value), base)
+        data = pointer(builder, args[2], context.get_data_type(result.dtype), base)
         values = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         return context.make_tuple(builder, result, values)
     return result(rule, formats, types.int64, types.int64), emit
@@ -280,7 +295,7 @@ def dense(typing, formats, row, table_row, lo, hi):
     literal = literals(formats)
     if literal is None:
         return None
-    strided, of = literal[0].split()[0].endswith("*"), slots(literal[0])
+    strided, of = is_strided(literal[0]), slots(literal[0])
 
     def emit(context, builder, signature, args):
         if not strided:

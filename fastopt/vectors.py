@@ -19,6 +19,7 @@ from .memory import (
     computed_in,
     decode,
     encode,
+    is_strided,
     literals,
     pointer,
     slots,
@@ -140,7 +141,7 @@ def strided_row(typing, formats, row, table_row, first, i):
     literal = literals(formats)
     if literal is None:
         return None
-    strided, of = literal[0].split()[0].endswith("*"), slots(literal[0])
+    strided, of = is_strided(literal[0]), slots(literal[0])
 
     def emit(context, builder, signature, args):
         if not strided:
