@@ -1,4 +1,4 @@
-"""The asv suite: ``asv run`` for the history, ``asv run --quick --python=same`` to see that it works.
+"""The asv suite, and the gate: README.md says how to run, compare, read and add. ``asv run --quick --python=same`` shows that it works.
 
 `FASTOPT_BENCH` chooses the sizes: "quick" (1,000 elements), "full" (the default), "xl" (1e8 elements too).
 

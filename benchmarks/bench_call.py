@@ -9,6 +9,7 @@ from fastopt import schedules
 from fastopt.optimizers import ALL
 
 from . import common
+from .common import Step as Timed
 from .shapes import GPT2
 
 SCHEDULES = {
@@ -26,6 +27,32 @@ class Small:
     def time_step(self, rule, n):
         """One tensor through ``opt.step(g)``."""
         common.vector(rule, n, 1).step()
+
+
+OVERHEADS = [*(Timed(rule, n) for rule in (common.RULES[:1] if common.SCALE == "quick" else common.RULES) for n in (1, 8)),
+             *(Timed("adam", "148 x 8", way=way) for way in ("new gradients", "construct"))]
+
+
+class Overhead:
+    """What a step costs beside its arithmetic: 1 and 8 elements, new arrays for 148 gradients, a new optimizer for 148 tensors."""
+
+    params, param_names, version, timeout = (list(map(str, OVERHEADS)),), ["step"], "1", 600
+
+    def setup_cache(self):
+        """Every case once in each process."""
+        return {str(step): found for step, found in common.beside(OVERHEADS, ceiling=False).items()}
+
+    setup_cache.timeout = 3600
+
+    def track_vs_golden(self, found, step):
+        """Time over that of the first release, interleaved in one process on the same arrays."""
+        return common.each(found[step].golden)
+
+    def track_microseconds(self, found, step):
+        """Time itself: look at it, never gate on it."""
+        return common.each([1e6*s for s in found[step].seconds])
+
+    track_vs_golden.unit, track_microseconds.unit = "x first release", "us"
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""Import, cold compile and cached load, each in fresh processes with a compile cache of their own."""
+"""Import, cold compile and cached load, and what a program compiles, each in fresh processes with a compile cache of their own."""
 import tempfile
 from functools import lru_cache
 
@@ -30,6 +30,36 @@ w, g = np.ones(1000, np.float32), np.ones(1000, np.float32)
 start = time.perf_counter()
 fastopt.optimizers.ALL[%r](w).step(g)
 print(time.perf_counter() - start)
+"""
+PROGRAMS = {  # what people do, and what must not compile a kernel for each array, group or step
+    "adam": """
+opt = fastopt.Adam([ones(1000), ones(20, 30)])
+for _ in range(5):
+    opt.step([ones(1000), ones(20, 30)])
+""",
+    "adam, clip_norm, groups": """
+opt = fastopt.Adam([{"params": ones(20, 30), "weight_decay": 0.1}, {"params": ones(30), "weight_decay": 0.0}])
+for _ in range(5):
+    opt.step([ones(20, 30), ones(30)], clip_norm=1.0, skip_nonfinite=True)
+""",
+    "nesterov, look-ahead": """
+opt = fastopt.Nesterov(ones(1000), lr=0.1)
+for _ in range(5):
+    opt.step(lambda point: 2*point)
+""",
+    "mixed formats": """
+bfloat16 = np.full(1000, 0x3f80, np.uint16)
+opt = fastopt.Adam([ones(1000), bfloat16])
+for _ in range(5):
+    opt.step([ones(1000), bfloat16.copy()])
+""",
+}
+COUNTED = """
+import numpy as np, fastopt
+from fastopt.cache import directory
+ones = lambda *shape: np.ones(shape, np.float32)
+%s
+print(len(list(directory().glob("*.kernel"))))
 """
 
 
@@ -97,3 +127,15 @@ class FirstStep:
         return common.samples(program, warm(program))
 
     track_cold.unit = track_cached.unit = "seconds"
+
+
+class Specialisations:
+    """What a typical program compiles, on an empty cache."""
+
+    params, param_names, version, timeout = (list(PROGRAMS),), ["program"], "1", 600
+
+    def track_kernels(self, program):
+        """Kernels that are on disk afterwards, two of the host and the pool among them: an exact number, the same on every machine."""
+        return int(common.fresh(COUNTED % PROGRAMS[program]))
+
+    track_kernels.unit = "kernels"

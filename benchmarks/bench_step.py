@@ -1,22 +1,15 @@
-"""One vector: the time of a step, its bytes per second, and its time over that of a loop that moves the same bytes."""
-from functools import lru_cache
+"""One vector: the time of a step, its bytes per second, its time over the first release's and over that of a loop that moves its bytes.
 
-from fastopt.ceiling import Traffic
+The figures of `track_` come from processes of their own, each with one sample. A fresh process finds its memory and code at other places,
+which moves a step in cache by some percent; hundreds of samples from one process would look like a change.
+"""
+from itertools import product
 
 from . import common
+from .common import Step as Timed
 
 
-@lru_cache(maxsize=1)
-def compared(rule: str, n: int, threads: int, format: str = "f32") -> tuple[float, float, float]:
-    case = common.vector(rule, n, threads, format)
-    state = [tree[0].dtype for tree in case.opt.state.values()]
-    traffic = Traffic(n, [case.grads[0].dtype, case.grads[0].dtype, *state], threads)
-    if traffic.moved_bytes != case.moved_bytes:
-        raise ValueError(f"compared: the ceiling moves {traffic.moved_bytes} bytes, the step {case.moved_bytes}.")
-    return common.abba(case.step, traffic)
-
-
-class Step:
+class Time:
     """Every rule in float32."""
 
     params, param_names, version = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"], "1"
@@ -25,15 +18,31 @@ class Step:
         """``opt.step(g)``."""
         common.vector(*case).step()
 
-    def track_gbps(self, *case):
+
+class Step:
+    """Every rule in float32."""
+
+    params, param_names, version, timeout = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"], "2", 600
+
+    def setup_cache(self):
+        """Every case once in each process."""
+        return common.beside([Timed(*case) for case in product(*Step.params)])
+
+    setup_cache.timeout = 7200
+
+    def track_gbps(self, found, *case):
         """Bytes that the step must move, over its time. Higher is better: look at it, never gate on it."""
-        return round(common.vector(*case).moved_bytes/compared(*case)[0]/1e9, 2)
+        return common.gigabytes_per_second(Timed(*case), found[Timed(*case)])
 
-    def track_vs_ceiling(self, *case):
+    def track_vs_ceiling(self, found, *case):
         """Time over that of a loop that moves the same bytes, interleaved in one process."""
-        return round(compared(*case)[2], 3)
+        return common.each(found[Timed(*case)].ceiling)
 
-    track_gbps.unit, track_vs_ceiling.unit = "GB/s", "x ceiling"
+    def track_vs_golden(self, found, *case):
+        """Time over that of the first release, interleaved in one process on the same arrays."""
+        return common.each(found[Timed(*case)].golden)
+
+    track_gbps.unit, track_vs_ceiling.unit, track_vs_golden.unit = "GB/s", "x ceiling", "x first release"
 
 
 class Formats(Step):
@@ -41,3 +50,27 @@ class Formats(Step):
 
     params = (["momentum", "adam"], common.SIZES, common.THREADS, [f for f in common.FORMATS if f != "f32"])
     param_names = (*Step.param_names, "format")
+
+    def setup_cache(self):
+        """Every case once in each process."""
+        return common.beside([Timed(*case) for case in product(*Formats.params)])
+
+    setup_cache.timeout = 7200
+
+
+class Clipped:
+    """Adam with ``clip_norm``: one more pass over the gradients."""
+
+    params, param_names, version, timeout = (common.SIZES, common.THREADS, ["f32", "bf16"]), ["n", "threads", "format"], "1", 600
+
+    def setup_cache(self):
+        """Every case once in each process."""
+        return common.beside([Timed("adam", *case, "clip_norm") for case in product(*Clipped.params)])
+
+    setup_cache.timeout = 3600
+
+    def track_vs_golden(self, found, *case):
+        """Time over that of the first release, interleaved in one process on the same arrays."""
+        return common.each(found[Timed("adam", *case, "clip_norm")].golden)
+
+    track_vs_golden.unit = "x first release"

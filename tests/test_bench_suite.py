@@ -1,9 +1,11 @@
 """The benchmark suite: every benchmark runs on tiny arrays, gives sane values, and says what it measures."""
+import functools
 import importlib
 import inspect
 import itertools
 import math
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -20,13 +22,15 @@ with pytest.MonkeyPatch.context() as patch:
     patch.setenv("FASTOPT_BENCH", "quick")
     patch.syspath_prepend(str(ROOT))
     MODULES = [importlib.import_module(f"benchmarks.{path.stem}") for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
-    common, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "fastopt.rivals", "fastopt.ceiling"))
+    common, compare, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "benchmarks.compare", "fastopt.rivals",
+                                                                     "fastopt.ceiling"))
 
 CLASSES = [c for module in MODULES for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
 BENCHMARKS = [(c, name) for c in CLASSES for name in dir(c) if name.startswith(("time_", "track_"))]
 PROCESSES = {"Import", "Compile", "FirstStep", "Peak"}  # a process for each case: one case is enough
 SIGNED = {"track_refresh", "track_beyond_arrays"}       # differences, which may be zero or fall below it
-NONE = {"track_spilled", "track_float64", "track_narrow"}  # counts of what should not be there
+NONE = {"track_spilled", "track_spills", "track_float64", "track_narrow", "track_calls"}  # counts of what should not be there
+ABSENT = {"bench_cuda_step", "bench_cpu_code", "bench_retired"}  # NaN without a device, another processor than x86-64, no ptrace
 
 
 def cases(benchmark):
@@ -40,17 +44,23 @@ def ids(value):
     return value.__module__.split(".")[-1] + "." + value.__name__ if inspect.isclass(value) else value
 
 
+@functools.cache
+def cached(setup_cache, benchmark):
+    """What asv would hand to each benchmark: it calls a function once, however many classes have it."""
+    return setup_cache(benchmark())
+
+
 @pytest.mark.parametrize(("benchmark", "name"), BENCHMARKS, ids=ids)
 def test_runs(benchmark, name):
-    cache = [benchmark().setup_cache()] if hasattr(benchmark, "setup_cache") else []
+    cache = [cached(benchmark.setup_cache, benchmark)] if hasattr(benchmark, "setup_cache") else []
     for case in cases(benchmark):
         found = getattr(benchmark(), name)(*cache, *case)
         if name.startswith("time_"):
             assert found is None
             continue
         for x in found["samples"] if isinstance(found, dict) else [found]:
-            if ("times_faster_than" in name or "none" in case) and math.isnan(x):  # not installed, or cannot run with so many threads
-                continue
+            if math.isnan(x) and ("times_faster_than" in name or "none" in case or benchmark.__module__.split(".")[-1] in ABSENT):
+                continue  # not installed, or cannot run with so many threads
             assert math.isfinite(x), (name, case, x)
             assert x > 0 or name in SIGNED or (name in NONE and x == 0) or (name, case[0]) == ("track_state", "sgd"), (name, case, x)
 
@@ -68,8 +78,9 @@ def test_says_what_it_measures(benchmark, name):
 
 def test_every_rule_is_measured():
     assert set(common.CASES) == set(ALL)
-    measured = {rule for c in CLASSES if c.__name__ == "Step" for rule in c.params[0]}
-    assert measured == set(ALL)
+    for module, name in (("step", "Step"), ("step", "Time"), ("call", "Small"), ("memory", "Peak"), ("start", "Compile")):
+        measured, = (c.params[0] for c in CLASSES if (c.__module__, c.__name__) == (f"benchmarks.bench_{module}", name))
+        assert set(measured) == set(ALL), (module, name)
 
 
 def test_a_rule_without_a_case_is_an_import_error():
@@ -141,6 +152,21 @@ def test_abba_compares():
     quick, slow, ratio = common.abba(lambda: sum(range(1_000)), lambda: sum(range(100_000)))
     assert quick < slow
     assert ratio < 0.5
+
+
+def test_alike_calls_both_equally_often():
+    calls = [0, 0]
+
+    def run(which, size):
+        calls[which] += 1
+        sum(range(size))
+    runs = [functools.partial(run, 0, 1_000), functools.partial(run, 1, 100_000)]
+    found = compare.quartets(tuple(runs), 0.01, random.Random(0), alike=True)
+    assert calls[0] == calls[1] > 6
+    assert len(found) >= 3
+    calls[:] = 0, 0
+    compare.quartets(tuple(runs), 0.01, random.Random(0))
+    assert calls[0] > calls[1]
 
 
 def test_no_element_is_zero_or_subnormal():

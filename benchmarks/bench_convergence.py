@@ -1,0 +1,20 @@
+"""Steps to a tolerance on standard problems: exact numbers, the same on every machine, that change when the numerics of a rule do.
+
+Fewer is not better: the learning rates are those of a coarse grid, and a rule is not judged by four problems. Look at what changed.
+"""
+from . import common, problems
+
+QUICK = common.SCALE == "quick"
+
+
+class Tolerance:
+    """A rule on a problem, one thread, with the learning rate that `problems` found for the two."""
+
+    params = (["nesterov", "adam"] if QUICK else common.RULES, list(problems.PROBLEMS))
+    param_names, version = ["rule", "problem"], "1"
+
+    def track_steps(self, rule, problem):
+        """Steps until the loss is within the tolerance for the first time; NaN where the limit is passed."""
+        return problems.steps(rule, problem)
+
+    track_steps.unit = "steps"

@@ -1,0 +1,97 @@
+"""Two versions of the package in one process, stepping in turn on the same parameters and gradients: ``python -m benchmarks.duet``.
+
+In the place of the first may stand `CEILING`: then the loop that moves the bytes of the second's step takes turns with it. The ratio of
+their times is all that counts. Both share the machine's mood, and what differs between processes (where memory and code happen to
+lie) is averaged over several of them by the caller. A step on one thread is timed by that thread's own clock, which stands still while a
+busy neighbour has its core.
+"""
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import perf_counter, thread_time
+from types import ModuleType
+from typing import NamedTuple
+
+from .compare import quartets
+from .steps import Step, arrays, shuffled
+from .versions import load
+
+ROUNDS = 2           # pairs of optimizers per process: where a state's pages lie moves a step in cache by some percent
+ALIASES = ("fastopt_base", "fastopt_head")
+CEILING = "ceiling"
+TIMEOUT = 600        # seconds of a process, beyond those it is to measure
+
+
+class Pair(NamedTuple):
+    """What one process says of a step: median seconds of both versions, and the median ratio head/base."""
+
+    base: float
+    head: float
+    ratio: float
+
+
+def compared(packages: Sequence[ModuleType | None], step: Step, duration: float, chance: random.Random) -> Pair:
+    """Time a step of both versions (None: the ceiling), in `ROUNDS` pairs of optimizers on the same parameters and gradients."""
+    shared, found = arrays(step.shapes, step.format), []
+    clock = thread_time if step.threads == 1 else perf_counter
+    for _ in range(ROUNDS):
+        runs: list = [None, None]
+        for k in chance.sample((0, 1), 2):  # who allocates first
+            package = packages[k]
+            runs[k] = step.of(package, *shared) if package else step.ceiling(packages[1], *shared)
+        found += quartets((runs[0], runs[1]), duration/ROUNDS, chance, alike=True, clock=clock)
+    base, head = (statistics.median(side) for side in zip(*found, strict=True))
+    return Pair(base, head, statistics.median(b/a for a, b in found))
+
+
+def process(folders: Sequence[Path | str], steps: Sequence[Step], duration: float, seed: int, cache: Path) -> dict[Step, Pair]:
+    """The figures of one fresh process that loads both folders' packages."""
+    words = ["-m", "benchmarks.duet", *map(str, folders), "--steps", json.dumps(shuffled(steps, seed)), "--seconds", str(duration),
+             "--seed", str(seed)]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
+                          timeout=TIMEOUT + 10*duration*len(steps),
+                          env={**os.environ, "FASTOPT_CACHE": str(cache), "PYTHONHASHSEED": str(seed)})
+    if done.returncode:
+        raise RuntimeError(f"duet: a process ended with {done.returncode}.\n{done.stderr}")
+    return {Step(*step): Pair(*pair) for step, pair in json.loads(done.stdout.splitlines()[-1])}
+
+
+def duet(folders: Sequence[Path | str], steps: Sequence[Step], processes: int, duration: float, cache: Path,
+         seed: int = 0) -> dict[Step, list[Pair]]:
+    """The figures of several processes, one after the other."""
+    found: dict[Step, list[Pair]] = {step: [] for step in steps}
+    for k in range(processes):
+        for step, pair in process(folders, steps, duration, seed + k, cache).items():
+            found[step].append(pair)
+    return found
+
+
+def prepare(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> None:
+    """Compile what the steps need into the cache, each version on a core of its own, so that no process compiles while it measures."""
+    few = list(dict.fromkeys(step._replace(tensors=8 if isinstance(step.tensors, int) else "148 x 8") for step in steps))
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda folder: process([folder, folder], few, 0.0, 0, cache), folders))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="duet")
+    parser.add_argument("folders", nargs=2)
+    parser.add_argument("--steps", type=json.loads)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--seed", type=int)
+    given = parser.parse_args(words)
+    chance, packages = random.Random(given.seed), [None, None]
+    for k in chance.sample((0, 1), 2):  # whose code is loaded first
+        packages[k] = None if given.folders[k] == CEILING else load(given.folders[k], ALIASES[k])
+    print(json.dumps([(step, compared(packages, Step(*step), given.seconds, chance)) for step in given.steps]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Facts of a version that are the same in every run: ``python -m benchmarks.facts FOLDER``, for gate.py.
+
+Each stands under the name of the benchmark that tracks it.
+"""
+import json
+import os
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+from types import ModuleType
+
+from .steps import FORMATS, Case, Step, arrays, optimizer
+from .versions import load, part
+
+TIMEOUT = 300
+WAYS = ("step", "clip_norm")
+N = 100_000  # elements: a temporary array would be 400,000 bytes
+
+
+def python_bytes(package: ModuleType, rule: str, way: str) -> int:
+    """Peak of what Python and NumPy allocate during a step."""
+    step = Step(rule, N, way=way)
+    run = step.of(package, *arrays(step.shapes, step.format))
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def bytes_per_element(package: ModuleType, rule: str, format: str) -> tuple[float, float]:
+    """Bytes of state per element, and what a step reads and writes."""
+    params, grads = arrays([(1_000,)], format)
+    case = Case(optimizer(package, rule, params, 1, format), grads)
+    return case.state_bytes/case.elements, case.moved_bytes/case.elements
+
+
+def figures(folder: str) -> dict[str, dict[str, float]]:
+    """{benchmark: {case: figure}}."""
+    package = load(folder, "fastopt_facts")
+    rules = list(part(package, "optimizers").ALL)
+    found: dict[str, dict[str, float]] = {"bench_memory.Peak.track_python": {f"{rule}, {way}": python_bytes(package, rule, way)
+                                                                             for rule in rules for way in WAYS}}
+    for rule in rules:
+        for format in FORMATS:
+            state, moved = bytes_per_element(package, rule, format)
+            found.setdefault("bench_memory.Bytes.track_state", {})[f"{rule}, {format}"] = state
+            found.setdefault("bench_memory.Bytes.track_moved", {})[f"{rule}, {format}"] = moved
+    return found
+
+
+def rules_of(found: dict[str, dict[str, float]]) -> list[str]:
+    """The rules that a version has."""
+    return list(dict.fromkeys(case.split(",")[0] for case in found["bench_memory.Peak.track_python"]))
+
+
+def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
+    """`figures`, in a fresh process."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.facts", str(folder)], capture_output=True, text=True, check=False,
+                          cwd=Path(__file__).parents[1], timeout=TIMEOUT,
+                          env={**os.environ, "FASTOPT_CACHE": str(cache), "PYTHONHASHSEED": "0"})
+    if done.returncode:
+        raise RuntimeError(f"facts: a process ended with {done.returncode}.\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+    print(json.dumps(figures(*sys.argv[1:])))

@@ -1,0 +1,95 @@
+"""The figures of two versions that are the same in every run, compared: machine code, retired instructions, memory."""
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from . import cpu_code, facts, retired
+from .steps import Step
+from .verdict import Finding, Growth, risen
+
+TARGETS = ("x86-64-v3", "znver4")  # vectors of 256 and 512 bits; the suite tracks two more
+CODE = {  # figure: the benchmark that tracks it, and what it may rise by
+    "instructions": ("track_instructions", Growth(part=0.005)),
+    "accesses": ("track_accesses", Growth(part=0.005)),
+    "lanes_lost": ("track_lanes_lost", Growth()),
+    "float64": ("track_float64", Growth(part=1.0)),  # of a trip, however often the loop is unrolled: what counts is that there were none
+    "calls": ("track_calls", Growth()),
+}
+INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # two processes differ by less than a third of that
+FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
+         "bench_memory.Bytes.track_moved": Growth()}
+
+
+class Suspect(NamedTuple):
+    """A finding, of which rule and format it is, and how to look at it alone in two other versions."""
+
+    finding: Finding
+    of: tuple[str, str] | None
+    again: Callable[[Sequence[Path]], bool]
+    trade: bool = False  # whether more of it may be a good trade
+
+
+def both(measure: Callable[[Path], dict], folders: Sequence[Path]) -> list[dict]:
+    """What is measured of the two versions, each on a core of its own: these figures do not mind."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(measure, folders))
+
+
+def _code_suspect(finding: Finding) -> Suspect:
+    kernel, target = finding.case.rsplit(", ", 1)
+    rule, format = kernel.split(", ", 1)
+
+    def again(folders: Sequence[Path]) -> bool:
+        return any(s.finding[:2] == finding[:2] for s in code(folders, [target], [kernel])[1])
+    return Suspect(finding, (rule, format), again, trade=finding.benchmark.endswith(("instructions", "accesses")))
+
+
+def code(folders: Sequence[Path], targets: Sequence[str] = TARGETS, only: Sequence[str] | None = None) -> tuple[int, list[Suspect]]:
+    """How many figures of the kernels' machine code were compared, and those that got worse."""
+    compared, found = 0, []
+    for target in targets:
+        base, head = both(lambda folder, target=target: cpu_code.table(folder, target, only), folders)
+        for name, (benchmark, may) in CODE.items():
+            sides = [{f"{kernel}, {target}": of[name] for kernel, of in side.items()} for side in (base, head)]
+            compared += len(sides[0].keys() & sides[1].keys())
+            found += risen(f"bench_cpu_code.{benchmark}", *sides, may)
+    return compared, list(map(_code_suspect, found))
+
+
+def counted_steps(rules: Sequence[str]) -> list[Step]:
+    """What instructions are counted of: every rule's step, and other ways of one."""
+    last = "adam" if "adam" in rules else rules[-1]
+    ways = [Step(last, retired.FEW, way="clip_norm"), Step(last, "148 x 8", way="new gradients")]
+    return [*(Step(rule, retired.FEW) for rule in rules), *ways]
+
+
+def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
+    """The same for the instructions that steps retire; 0 where they cannot be counted."""
+    base, head = both(lambda folder: retired.table(folder, steps, cache), folders)
+    compared, found = 0, []
+    for name, may in INSTRUCTIONS.items():
+        sides = [{str(step): of[name] for step, of in side.items() if name in of} for side in (base, head)]
+        compared += len(sides[0])
+        found += risen(f"bench_retired.track_{name}", *sides, may)
+    step_of = {str(step): step for step in steps}
+
+    def suspect(finding: Finding) -> Suspect:
+        step = step_of[finding.case]
+
+        def again(folders: Sequence[Path]) -> bool:
+            return any(s.finding[:2] == finding[:2] for s in instructions(folders, [step], cache)[1])
+        return Suspect(finding, (step.rule, step.format), again, trade=finding.benchmark.endswith("element"))
+    return compared, list(map(suspect, found))
+
+
+def memory(base: dict, head: dict, cache: Path) -> tuple[int, list[Suspect]]:
+    """The same for what `facts` says of both."""
+    found = [finding for name, may in FACTS.items() for finding in risen(name, base[name], head[name], may)]
+
+    def suspect(finding: Finding) -> Suspect:
+        def again(folders: Sequence[Path]) -> bool:
+            sides = both(lambda folder: facts.table(folder, cache), folders)
+            return any(s.finding[:2] == finding[:2] for s in memory(*sides, cache)[1])
+        return Suspect(finding, None, again)
+    return sum(map(len, base.values())), list(map(suspect, found))

@@ -1,0 +1,62 @@
+"""The benchmarks of steps on a CUDA device: NaN without one, and finite on the stand-in, in processes of their own."""
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+STAND_IN = """
+from ptx import driver as loader
+stand_in = loader.load()
+from fastopt import bench_cuda, driver
+driver.Gpu.form = "ptx"
+stand_in.skip_kernels()  # times mean nothing there
+bench_cuda.CALLS, bench_cuda.EMPTIED = 2, 1/100
+"""
+NO_EXTRA = """
+import sys
+sys.modules["cuda"] = sys.modules["numba_cuda"] = None
+"""
+FOUND = """
+import itertools, json, os, sys
+os.environ["FASTOPT_BENCH"] = "quick"
+sys.path.insert(0, {root!r})
+{before}
+from benchmarks import bench_cuda_step as b
+b.Step.params, b.Formats.params = (["sgd", "adam"], [1_000]), (["adam"], [1_000], b.STORAGE)
+found = b.Step().setup_cache()
+print(json.dumps([[c.__name__, name, case, getattr(c(), name)(found, *case)] for c in (b.Step, b.Formats)
+                  for name in dir(c) if name.startswith("track_") for case in itertools.product(*c.params)]))
+"""
+TRACKED = ["track_gbps", "track_microseconds", "track_vs_ceiling"]
+
+
+def values(before):
+    code = FOUND.format(root=str(HERE.parent), before=before)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE, check=False)
+    assert done.returncode == 0, done.stderr
+    found = {(of, name, *case): value for of, name, case, value in json.loads(done.stdout.splitlines()[-1])}
+    assert sorted({name for _, name, *_ in found}) == TRACKED
+    assert len(found) == 3*(2 + 5)
+    return found
+
+
+def test_on_the_stand_in():
+    pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+    from ptx import driver as loader
+    if reason := loader.available():
+        pytest.skip(reason)
+    found = values(STAND_IN)
+    assert all(0 < x < math.inf for x in found.values())
+    for size, rule, *format in ((12, "sgd"), (28, "adam"), (56, "adam", "f64"), (14, "adam", "bf16, bf16 state")):
+        us, gbps = (found["Formats" if format else "Step", name, rule, 1_000, *format] for name in ("track_microseconds", "track_gbps"))
+        assert us*gbps*1e3 == pytest.approx(size*1_000, rel=0.05)  # both are rounded
+
+
+@pytest.mark.parametrize("before", ["", NO_EXTRA], ids=["no device", "no extra"])
+def test_without_a_device(before, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert all(math.isnan(x) for x in values(before).values())

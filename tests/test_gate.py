@@ -1,0 +1,283 @@
+"""The gate: its statistics, its exact figures on versions that were made slower on purpose, its exit codes, the commit that it names."""
+import importlib
+import math
+import random
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import fastopt
+from fastopt.cache import directory
+
+ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
+
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(str(ROOT))
+    duet, facts, figures, gate, imports, retired, steps, timing, trial, verdict, versions = (
+        importlib.import_module(f"benchmarks.{name}") for name in ("duet", "facts", "figures", "gate", "imports", "retired", "steps",
+                                                                   "timing", "trial", "verdict", "versions"))
+
+Step = steps.Step
+PLANTS = {change.named: change for change in trial.PLANTS}
+git_checkout = pytest.mark.skipif(not (ROOT/".git").exists(), reason="an unpacked archive has no commits")
+
+
+def changed(into, file="host.py", old="        self.grad_norm = norm\n", new="        sum(range(1000))\n        self.grad_norm = norm\n"):
+    return trial.plant(trial.Plant("", file, old, new, ""), into)
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory):
+    """The package with 5 us more of Python in each step."""
+    return trial.plant(PLANTS["track_call|track_vs_golden \\(adam, 8 elements"], tmp_path_factory.mktemp("slower"))
+
+
+# Statistics
+
+@pytest.mark.parametrize(("n", "low", "high"), [(1, 0, 0), (2, 0, 1), (8, 0, 7), (10, 0, 9), (11, 0, 10), (12, 1, 10), (40, 11, 28)])
+def test_interval_of_order_statistics(n, low, high):
+    ratios = random.Random(n).sample(range(n), n)
+    assert verdict.interval(ratios) == (low, high)
+
+
+def test_interval_holds_the_median():
+    """In 1 % of samples at most it does not, for a distribution as skewed as times are."""
+    chance, missed, true = random.Random(1), 0, math.log(2)
+    for _ in range(4_000):
+        low, high = verdict.interval([chance.expovariate(1) for _ in range(12)])
+        missed += not low <= true <= high
+    assert missed <= 0.01*4_000
+
+
+@pytest.mark.parametrize(("ratios", "slower"), [
+    ([1.05]*12, True), ([1.029]*12, False),           # median above 1.03
+    ([1.05]*11 + [0.9], True), ([1.05]*10 + [0.9]*2, False),  # one may stray
+    ([1.2]*7 + [1.0]*5, False), ([0.9]*12, False), ([1.0]*12, False)])
+def test_judge(ratios, slower):
+    assert verdict.judge(ratios, timing.SLOWER, timing.SURELY).slower is slower
+
+
+@pytest.mark.parametrize(("base", "head", "growth", "found"), [
+    (100, 101, verdict.Growth(part=0.01), False), (100, 102, verdict.Growth(part=0.01), True), (0, 0, verdict.Growth(), False),
+    (0, 1, verdict.Growth(), True), (100, 612, verdict.Growth(units=512), False), (100, 613, verdict.Growth(units=512), True),
+    (100, 50, verdict.Growth(), False)])
+def test_risen(base, head, growth, found):
+    risen = verdict.risen("b", {"case": base, "gone": 1}, {"case": head, "new": 9}, growth)
+    assert bool(risen) is found
+    assert all((finding.case, finding.base, finding.head) == ("case", str(base), str(head)) for finding in risen)
+
+
+def test_more_instructions_may_be_a_good_trade():
+    finding = verdict.Finding("bench_cpu_code.track_instructions", "adam, f32, znver4", "1", "2", "x 2")
+    suspect = figures.Suspect(finding, ("adam", "f32"), lambda folders: True, trade=True)
+    faster = {Step("adam", 1_000): 0.9, Step("adam", 100_000): 0.96, Step("sgd", 1_000): 1.0, Step("adam", 8, way="clip_norm"): 1.0}
+    assert gate.good_trade(suspect, faster)
+    assert not gate.good_trade(suspect, {**faster, Step("adam", 10): 0.98})
+    assert not gate.good_trade(suspect._replace(trade=False), faster)
+    assert not gate.good_trade(suspect._replace(of=("lion", "f32")), faster)
+
+
+# Versions side by side
+
+def test_versions_are_apart():
+    one, two = (versions.load(SOURCE, f"fastopt_test_{k}") for k in (1, 2))
+    assert one.Adam is not two.Adam
+    assert versions.part(two, "cpu").__name__ == "fastopt_test_2.cpu"
+    assert fastopt.Adam.__module__.startswith("fastopt.")
+    shared = steps.arrays([(1_000,)], "f32")
+    before = shared[0][0].copy()
+    for package in (one, two):
+        Step("adam", 1_000).of(package, *shared)()
+    assert (shared[0][0] != before).all()
+
+
+def test_what_is_no_package(tmp_path):
+    with pytest.raises(ImportError, match=re.escape(f"load: there is no package fastopt in {tmp_path}. Name the folder that holds it.")):
+        versions.load(tmp_path, "fastopt_test_3")
+
+
+@git_checkout
+def test_export_gives_the_files_of_a_commit(tmp_path):
+    folder = versions.export("HEAD", tmp_path)
+    shown = subprocess.run(["git", "show", "HEAD:fastopt/registry.py"], cwd=ROOT, capture_output=True, check=True).stdout
+    assert (folder/"fastopt"/"registry.py").read_bytes() == shown
+    assert versions.export(str(SOURCE), tmp_path) == SOURCE.resolve()
+    with pytest.raises(LookupError, match="git rev-parse"):
+        versions.export("no-such-commit", tmp_path)
+
+
+def test_the_first_release_is_whole_and_works(tmp_path):
+    folder = versions.golden(tmp_path)
+    assert "Version: 0.1.0" in next(folder.glob("*.dist-info/METADATA")).read_text()
+    found = duet.process([folder, SOURCE], [Step("adam", 1_000)], 0.01, 0, directory())
+    assert all(x > 0 for x in found[Step("adam", 1_000)])
+
+
+@git_checkout
+def test_the_first_release_is_that_of_its_commit(tmp_path):
+    try:
+        then = versions.export(versions.FIRST_RELEASE, tmp_path)
+    except LookupError:
+        pytest.skip("a shallow clone does not have that commit")
+    with zipfile.ZipFile(next((ROOT/"benchmarks"/"golden").glob("*.whl"))) as wheel:
+        kept = {name: wheel.read(name) for name in wheel.namelist() if name.startswith("fastopt/")}
+    assert kept == {str(p.relative_to(then)): p.read_bytes() for p in (then/"fastopt").rglob("*") if p.is_file()}
+
+
+# Times
+
+def test_duet_times_what_it_is_told(slower):
+    small, large = Step("momentum", 8), Step("momentum", 100_000)
+    found = duet.duet([SOURCE, slower], [small, large], 2, 0.1, directory())
+    assert all(pair.ratio > 1.3 for pair in found[small])            # 2 us become 5
+    assert all(0.5 < pair.ratio < 1.5 for pair in found[large])
+    assert all(pair.base > 3*other.base for pair, other in zip(found[large], found[small], strict=True))
+
+
+def test_duet_with_the_ceiling():
+    step = Step("adam", 300_000)
+    pair = duet.process([duet.CEILING, SOURCE], [step], 0.1, 0, directory())[step]
+    assert 0.5 < pair.ratio < 20
+    assert pair.ratio == pytest.approx(pair.head/pair.base, rel=0.5)
+
+
+def test_every_way_of_a_step_is_one_step():
+    package = versions.load(SOURCE, "fastopt_test_4")
+    for way in ("step", "clip_norm", "new gradients"):
+        params, grads = steps.arrays([(5,), (7,)], "f32")
+        before = [p.copy() for p in params]
+        run = Step("sgd", "148 x 8", way=way).of(package, params, grads)
+        run()
+        for p, g, start in zip(params, grads, before, strict=True):  # three to warm up, one more
+            assert p == pytest.approx(start - 4e-4*g, abs=1e-6)
+
+
+def test_imports_are_timed_each_with_its_own_package(tmp_path):
+    late = tmp_path/"late"
+    changed(late, "__init__.py", "from . import rules, schedules\n", "import time\ntime.sleep(0.3)\nfrom . import rules, schedules\n")
+    pairs = imports.pairs([SOURCE, late], 3)
+    assert all(head - base > 0.15 for base, head in pairs)
+    with pytest.raises(RuntimeError, match="could not be imported"):
+        imports.pairs([SOURCE, tmp_path], 1)
+
+
+# Exact figures
+
+needs_counts = pytest.mark.skipif(retired.method() is None, reason="neither a hardware counter nor ptrace here")
+
+
+@needs_counts
+def test_instructions_are_counted():
+    few, many = (retired.retired(lambda k=k: list(range(k))) for k in (1_000, 2_000))
+    assert abs(retired.retired(lambda: None)) < 200
+    assert 10_000 < many - few < 1_000_000  # 156 for each number of the list, in Python 3.11
+
+
+@needs_counts
+def test_more_python_retires_more_instructions(slower):
+    compared, found = figures.instructions([SOURCE, slower], [Step("momentum", 8)], directory())
+    assert compared == 2
+    assert [(s.finding.benchmark, s.finding.case) for s in found] == [("bench_retired.track_call", "momentum, 8 elements, 1 thread, f32")]
+    assert int(found[0].finding.head) - int(found[0].finding.base) > 10_000
+    assert not found[0].again([SOURCE, SOURCE])
+
+
+def test_a_counter_counts():
+    """The way to the hardware counter, with one that the kernel keeps: nanoseconds of this thread."""
+    file = retired.counter(1, 1)
+    if file is None:
+        pytest.skip("the system does not lend a counter")
+    short, long = (min(retired.counted(lambda k=k: sum(range(k)), file) for _ in range(5)) for k in (1_000, 1_000_000))
+    assert 0 < 50*short < long
+
+
+def test_a_new_temporary_is_found(tmp_path):
+    copies = trial.plant(PLANTS["track_python"], tmp_path)
+    sides = figures.both(lambda folder: facts.table(folder, directory()), [SOURCE, copies])
+    compared, found = figures.memory(*sides, directory())
+    assert compared > 100
+    assert {s.finding.benchmark for s in found} == {"bench_memory.Peak.track_python"}
+    assert len(found) == 2*len(facts.rules_of(sides[0]))
+    assert all(float(s.finding.head) - float(s.finding.base) >= 400_000 for s in found)
+    assert figures.memory(sides[0], sides[0], directory()) == (compared, [])
+
+
+@pytest.mark.parametrize(("named", "case"), [("track_lanes_lost", "adam, f32, znver4"), ("track_float64", "adam, f32, znver4")])
+def test_worse_machine_code_is_found(tmp_path, named, case):
+    if not figures.cpu_code.X86:
+        pytest.skip("Numba compiles for x86-64 on x86-64 only")
+    worse = trial.plant(PLANTS[named], tmp_path)
+    _, found = figures.code([SOURCE, worse], ["znver4"], ["adam, f32"])
+    assert (f"bench_cpu_code.{named}", case) in {s.finding[:2] for s in found}
+    assert figures.code([SOURCE, SOURCE], ["znver4"], ["adam, f32"]) == (5, [])
+
+
+# The program
+
+def test_plants_fit_the_package(tmp_path):
+    for k, change in enumerate(trial.PLANTS):
+        folder = trial.plant(change, tmp_path/str(k))
+        assert (folder/"fastopt"/change.file).read_text() != (ROOT/"fastopt"/change.file).read_text()
+        compile((folder/"fastopt"/change.file).read_text(), change.file, "exec")
+
+
+def test_the_same_sources_need_no_measuring(tmp_path, capsys):
+    shutil.copytree(SOURCE/"fastopt", tmp_path/"fastopt", ignore=shutil.ignore_patterns("__pycache__"))
+    assert gate.main([str(SOURCE), str(tmp_path)]) == 0
+    assert "fine: the sources of the package are the same, byte for byte" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("head", ["no-such-commit", "broken"])
+def test_what_cannot_be_measured_is_not_slower(tmp_path, capsys, head):
+    if head == "broken":
+        changed(tmp_path, "__init__.py", "from . import rules, schedules\n", "raise ImportError('no')\n")
+    assert gate.main([str(SOURCE), str(tmp_path) if head == "broken" else head]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("gate: could not measure: ")
+    assert ("ImportError: no" if head == "broken" else "no-such-commit") in said
+
+
+@pytest.fixture
+def history(tmp_path, monkeypatch):
+    """A repository of three commits, the second of which makes every step copy its gradients."""
+    def git(*words):
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *settings, *words], cwd=tmp_path, check=True, capture_output=True)
+    git("init", "-q")
+    shutil.copytree(ROOT/"fastopt", tmp_path/"fastopt", ignore=shutil.ignore_patterns("__pycache__"))
+    texts = ["a start", "Copy the gradients", "Say more"]
+    for k, text in enumerate(texts):
+        if k == 1:
+            change = PLANTS["track_python"]
+            file = tmp_path/"fastopt"/change.file
+            file.write_text(file.read_text().replace(change.old, change.new))
+        (tmp_path/"fastopt"/"note.py").write_text(f"# {text}\n")
+        git("add", "-A")
+        git("commit", "-q", "-m", text, *(["-m", "Slower: track_python .new gradients, because a test says so"] if k == 1 else []))
+    monkeypatch.setattr(versions, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_names_benchmark_figures_and_commit(history, capsys):
+    assert gate.main(["HEAD~2", "HEAD", "--stop"]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"SLOWER bench_memory\.Peak\.track_python \(adam, step\): \d+ -> 4\d{5}, x \d+\.\d+", said)
+    assert re.search(r"slower: 22 of \d+ figures; commit [0-9a-f]{7,} Copy the gradients", said)
+
+
+def test_findings_may_be_wanted(history, capsys):
+    assert gate.allowed("HEAD~2", "HEAD", ["mine"]) == ["mine", "track_python .new gradients"]
+    assert gate.main(["HEAD~2", "HEAD", "--stop", "--allow", "track_python"]) == 0
+    assert "noted  bench_memory.Peak.track_python (adam, step)" in capsys.readouterr().out
+
+
+def test_as_a_program():
+    done = subprocess.run([sys.executable, str(ROOT/"benchmarks"/"gate.py"), str(SOURCE), str(SOURCE)], capture_output=True, text=True,
+                          cwd=Path(sys.prefix), check=False)
+    assert done.returncode == 0, done.stderr
+    assert "fine: the sources of the package are the same" in done.stdout
