@@ -1,4 +1,4 @@
-"""The asv suite, and the gate: README.md says how to run, compare, read and add. ``asv run --quick --python=same`` shows that it works.
+"""The asv suite, and the gate: README.md says how to run, compare, read and add.
 
 `FASTOPT_BENCH` chooses the sizes: "quick" (1,000 elements), "full" (the default), "xl" (1e8 elements too).
 

@@ -57,9 +57,14 @@ def code(folders: Sequence[Path], targets: Sequence[str] = TARGETS, only: Sequen
     return compared, list(map(_code_suspect, found))
 
 
+def two_of(rules: Sequence[str]) -> list[str]:
+    """A rule with one state and one with two, for what does not differ from rule to rule."""
+    return [rule for rule in ("momentum", "adam") if rule in rules] or list(rules[:1])
+
+
 def counted_steps(rules: Sequence[str]) -> list[Step]:
-    """What instructions are counted of: every rule's step, and other ways of one."""
-    last = "adam" if "adam" in rules else rules[-1]
+    """What instructions are counted of: the step of each rule, and other ways of one."""
+    last = two_of(rules)[-1]
     ways = [Step(last, retired.FEW, way="clip_norm"), Step(last, "148 x 8", way="new gradients")]
     return [*(Step(rule, retired.FEW) for rule in rules), *ways]
 

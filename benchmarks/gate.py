@@ -47,7 +47,7 @@ def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
     rules = [rule for rule in facts.rules_of(of_both[1]) if rule in facts.rules_of(of_both[0])]
     log.phase("machine code", *figures.code(folders))
     yield
-    compared, found = figures.instructions(folders, figures.counted_steps(rules), cache)
+    compared, found = figures.instructions(folders, figures.counted_steps(figures.two_of(rules)), cache)
     log.phase("instructions", compared, found, "" if compared else " (neither hardware counter nor ptrace here)")
     yield
     ratio, found = timing.imports_of(folders)

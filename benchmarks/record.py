@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,20 @@ def machine() -> dict[str, str]:
     return {"machine": name, "os": system, "arch": platform.machine(), "cpu": cpu, "num_cpu": cores, "ram": memory}
 
 
+def configured(folder: Path, root: Path = ROOT) -> Path:
+    """asv's configuration with the record as its results, in a folder that asv then works in; it reads pyproject.toml there.
+
+    The project's own asv.conf.json keeps results in .asv: everyday runs, and those of the tests, leave the record alone.
+    """
+    said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
+    places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
+    said |= {key: str(root/said.get(key, usual)) for key, usual in places.items()}
+    (folder/"asv.conf.json").write_text(json.dumps({**said, "results_dir": str(root/"benchmarks"/"results")}), encoding="utf-8")
+    if (root/"pyproject.toml").exists():
+        shutil.copy(root/"pyproject.toml", folder)
+    return folder/"asv.conf.json"
+
+
 def run(commit: str, options: Sequence[str], root: Path = ROOT) -> int:
     """``asv run`` with a home of its own, so that no ~/.asv-machine.json is read or written; its exit status.
 
@@ -60,7 +75,8 @@ def run(commit: str, options: Sequence[str], root: Path = ROOT) -> int:
     with tempfile.TemporaryDirectory() as empty:
         MachineCollection.save(described["machine"], described, _path=str(Path(empty)/".asv-machine.json"))
         environment = {**{k: str(home/v) for k, v in kept.items()}, **os.environ, "HOME": empty, "USERPROFILE": empty}
-        command = [sys.executable, "-m", "asv", "run", f"{commit}^!", "--machine", described["machine"], *options]
+        command = [sys.executable, "-m", "asv", "--config", str(configured(Path(empty), root)), "run", f"{commit}^!",
+                   "--machine", described["machine"], *options]
         return subprocess.run(command, cwd=root, env=environment, check=False).returncode
 
 
@@ -117,7 +133,7 @@ def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS, ru
     new = [file for file in changed if file.parent.parent == results and file.name != "machine.json"]
     if not new:
         raise take_back(f"asv ended with {status} and wrote no result of {commit} to {results}. "
-                        "Read what it says above; results_dir in asv.conf.json must be that folder.")
+                        "Read what it says above.")
     names = secrets()
     for file in changed:
         if said := leak(file, names):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    record, picture, site = (importlib.import_module(f"benchmarks.{name}") for name in ("record", "picture", "site"))
+    record, picture, publish = (importlib.import_module(f"benchmarks.{name}") for name in ("record", "picture", "publish"))
 
 CEILING, RIVAL = picture.CEILING, picture.RIVAL
 SIZES = [1_000, 100_000, 10_000_000]
@@ -63,7 +63,7 @@ VALUES = {
 
 def test_every_environment_imports_them():
     """asv imports all modules of the suite in its own environments, which have neither asv nor matplotlib, nor always fastopt."""
-    code = "import sys; sys.modules.update(fastopt=None, asv=None, matplotlib=None); from benchmarks import picture, record, site"
+    code = "import sys; sys.modules.update(fastopt=None, asv=None, matplotlib=None); from benchmarks import picture, publish, record"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -97,14 +97,15 @@ def test_processor_of_other_systems(monkeypatch):
 
 
 def test_machine_is_named_without_its_owner(monkeypatch):
-    monkeypatch.setattr("platform.node", lambda: "build-host-17.example.org")
-    monkeypatch.setenv("LOGNAME", "ada_l")
+    host, user = "-".join(["some", "machine", "17"]), "_".join(["some", "user"])  # in pieces: what the repository says is no secret
+    monkeypatch.setattr("platform.node", lambda: f"{host}.example.org")
+    monkeypatch.setenv("LOGNAME", user)
     said = record.machine()
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*-\d+-cores", said["machine"])
     assert set(said) == {"machine", "os", "arch", "cpu", "num_cpu", "ram"}
     for text in said.values():
-        assert not any(name in text for name in ("build-host-17", "ada_l", "/"))
-    assert {"build-host-17", "build-host-17.example.org", "ada_l"} <= set(record.secrets())
+        assert not any(name in text for name in (host, user, "/"))
+    assert {host, f"{host}.example.org", user} <= set(record.secrets())
 
 
 def test_a_name_that_the_repository_contains_is_no_secret(monkeypatch):
@@ -158,7 +159,7 @@ def test_sources_of_benchmarks_may_hold_paths(tmp_path):
 
 def test_nothing_recorded_is_an_error(tmp_path):
     old = save(tmp_path)
-    with pytest.raises(RuntimeError, match=r"record: asv ended with 1 and wrote no result of v1 to .+\. Read what it says above; "):
+    with pytest.raises(RuntimeError, match=r"record: asv ended with 1 and wrote no result of v1 to .+\. Read what it says above\."):
         record.record("v1", [], tmp_path, lambda *_: asv.util.write_json(str(tmp_path/"new"/"machine.json"), {}) or 1)
     assert [file for file in tmp_path.rglob("*.json") if file.name != "machine.json"] == [old]
     assert not (tmp_path/"new"/"machine.json").exists()
@@ -181,17 +182,32 @@ def test_commits_come_before_the_options_of_asv(words, asked, monkeypatch, capsy
     assert capsys.readouterr().err == ("record: refused\n" if words else "")
 
 
+ASV = """
+import os, sys
+home, config = os.path.expanduser("~"), sys.argv[2]
+found = [home, sys.argv[1:], open(home + "/.asv-machine.json").read(), open(config).read(), os.listdir(os.path.dirname(config))]
+open("said", "w").write(repr(found))
+sys.exit(2)
+"""
+
+
 def test_asv_runs_in_a_home_of_its_own(tmp_path, monkeypatch):
     """An asv that prints its arguments and its machine file."""
     (tmp_path/"asv").mkdir()
     (tmp_path/"asv"/"__init__.py").touch()
-    (tmp_path/"asv"/"__main__.py").write_text("import os, sys\nhome = os.path.expanduser('~')\nopen('said', 'w').write("
-                                              "repr([home, sys.argv[1:], open(home + '/.asv-machine.json').read()]))\nsys.exit(2)\n")
+    (tmp_path/"asv.conf.json").write_text('{"version": 1, "env_dir": ".asv/env", "pythons": ["3.11"], "results_dir": "elsewhere"}')
+    (tmp_path/"pyproject.toml").write_text("[build-system]")
+    (tmp_path/"asv"/"__main__.py").write_text(ASV)
     assert record.run("HEAD", ["-b", "Step"], tmp_path) == 2
-    home, arguments, machine = eval((tmp_path/"said").read_text())
+    home, arguments, machine, config, beside = eval((tmp_path/"said").read_text())
     assert home != str(Path.home())
     assert not Path(home).exists()
-    assert arguments == ["run", "HEAD^!", "--machine", record.machine()["machine"], "-b", "Step"]
+    assert json.loads(config) == {"version": 1, "pythons": ["3.11"], "repo": str(tmp_path), "benchmark_dir": str(tmp_path/"benchmarks"),
+                                  "env_dir": str(tmp_path/".asv"/"env"), "html_dir": str(tmp_path/"html"),
+                                  "results_dir": str(tmp_path/"benchmarks"/"results")}
+    assert "pyproject.toml" in beside
+    assert arguments[0] == "--config"
+    assert arguments[2:] == ["run", "HEAD^!", "--machine", record.machine()["machine"], "-b", "Step"]
     assert json.loads(machine) == {record.machine()["machine"]: record.machine(), "version": 1}
 
 
@@ -259,7 +275,7 @@ def test_no_picture_without_results(tmp_path, capsys):
 def pack(folder, styles="@font-face{src:url(../fonts/a.woff)}"):
     """Tarballs that hold just what the site takes from npm's."""
     made = {}
-    for name, library in site.LIBRARIES.items():
+    for name, library in publish.LIBRARIES.items():
         made[name] = folder/f"{name.replace('@', '-')}.tgz"
         fonts = [f"{library.fonts}a.woff"] if library.fonts != "none" else []
         with tarfile.open(made[name], "w:gz") as archive:
@@ -283,9 +299,9 @@ def published(tmp_path):
 
 
 def test_the_site_loads_nothing_from_a_network(published, tmp_path):
-    assert len(list(site.remote(published))) == 10
-    site.make_local(published, pack(tmp_path))
-    assert list(site.remote(published)) == []
+    assert len(list(publish.remote(published))) == 10
+    publish.make_local(published, pack(tmp_path))
+    assert list(publish.remote(published)) == []
     page = (published/"index.html").read_text()
     tags = re.findall(r'<(?:script|link)\b[^>]*?\s(?:src|href)="([^"]+)"', page)
     assert all((published/tag).exists() for tag in tags if tag != "regressions.xml")
@@ -303,8 +319,8 @@ def test_the_site_loads_nothing_from_a_network(published, tmp_path):
 def test_an_unknown_library_is_an_error(tag, published, tmp_path):
     page = published/"index.html"
     page.write_text(page.read_text().replace("</head>", f"{tag}</head>"))
-    with pytest.raises(RuntimeError, match=r"site: asv's page loads (https:)?//.*, needed one of jquery@3\.3\.1, .* Add it to LIBRARIES\."):
-        site.make_local(published, pack(tmp_path))
+    with pytest.raises(RuntimeError, match=r"publish: asv's page loads (https:)?//.*, needed one of jquery@3\.3\.1, .* Add it to LIB"):
+        publish.make_local(published, pack(tmp_path))
 
 
 @pytest.mark.parametrize(("file", "text", "address"), [
@@ -319,12 +335,12 @@ def test_what_still_loads_something_is_an_error(file, text, address, published, 
     if file != "styles":
         (published/file).write_text(text)
     with pytest.raises(RuntimeError, match=f"still loads {re.escape(address)}, needed nothing from a network"):
-        site.make_local(published, pack(tmp_path, text if file == "styles" else ""))
+        publish.make_local(published, pack(tmp_path, text if file == "styles" else ""))
 
 
 def test_a_page_without_the_place_for_the_data_is_an_error():
-    with pytest.raises(RuntimeError, match=r"site: asv's page has 0 tags for asv\.js, needed 1"):
-        site.localized('<script src="main.js"></script>')
+    with pytest.raises(RuntimeError, match=r"publish: asv's page has 0 tags for asv\.js, needed 1"):
+        publish.localized('<script src="main.js"></script>')
 
 
 ASK = """
@@ -350,7 +366,7 @@ def test_the_data_answers(published, tmp_path):
     """As asv asks: with the time behind a question mark, path components encoded; later, not at once."""
     (published/"graphs"/"a [x] 100%").mkdir()
     (published/"graphs"/"a [x] 100%"/"b+c.json").write_text("[1]")
-    site.make_local(published, pack(tmp_path))
+    publish.make_local(published, pack(tmp_path))
     asked = [("info.json?_=17", "json"), ("./info.json", "*"), ("graphs/a%20%5Bx%5D%20100%25/b%2Bc.json?timestamp=17", "json"),
              ("graphs/summary/bench_step.Step.json?timestamp=undefined", "json"), ("graphs/none.json", "json"), ("swallow.ico?_=3", "text"),
              ("https://example.org/info.json", "json"), ("//example.org/info.json", "json"), ("asv.css", "text")]
@@ -369,10 +385,10 @@ def test_packages_are_checked(tmp_path, monkeypatch):
     file = tmp_path/"flot-0.8.3.tgz"
     file.write_bytes(b"as published")
     own = base64.b64encode(hashlib.sha512(b"as published").digest()).decode()
-    assert site.tarball("flot@0.8.3", own, tmp_path) == file
+    assert publish.tarball("flot@0.8.3", own, tmp_path) == file
     with pytest.raises(RuntimeError, match=r"flot-0\.8\.3\.tgz has sha512-.*, needed sha512-abc\. Delete it and run this again\."):
-        site.tarball("flot@0.8.3", "abc", tmp_path)
-    assert all(len(base64.b64decode(library.sha512)) == 64 for library in site.LIBRARIES.values())
+        publish.tarball("flot@0.8.3", "abc", tmp_path)
+    assert all(len(base64.b64decode(library.sha512)) == 64 for library in publish.LIBRARIES.values())
 
 
 NPM = {"none": None, "failing": "#!/bin/sh\necho no network >&2\nexit 1\n", "saying nothing": "#!/bin/sh\nexit 0\n"}
@@ -389,17 +405,17 @@ def test_without_npm(npm, said, tmp_path, monkeypatch, capsys):
         (tmp_path/"npm").write_text(NPM[npm])
         (tmp_path/"npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert site.main(["--out", str(tmp_path/"html"), "--scripts", str(tmp_path/"scripts")]) == 2
+    assert publish.main(["--out", str(tmp_path/"html"), "--scripts", str(tmp_path/"scripts")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("site: ")
+    assert error.startswith("publish: ")
     assert said in error
     assert "no network" in error or npm != "failing"
 
 
 def test_other_folders_are_not_emptied(tmp_path, capsys):
     (tmp_path/"thesis.tex").touch()
-    assert site.main(["--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f"site: {tmp_path} holds other files, needed a new folder or an old site: asv empties it. "
+    assert publish.main(["--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (f"publish: {tmp_path} holds other files, needed a new folder or an old site: asv empties it. "
                                        "Name another.\n")
     assert (tmp_path/"thesis.tex").exists()
 
@@ -410,19 +426,19 @@ def test_publish(tmp_path, monkeypatch, capfd):
     for words in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run([*git, *words], check=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    said = {"version": 1, "project": "x", "repo": ".", "branches": ["main"], "dvcs": "git", "results_dir": "results", "benchmark_dir": "b"}
+    said = {"version": 1, "project": "x", "repo": ".", "branches": ["main"], "dvcs": "git", "benchmark_dir": "b"}
     (tmp_path/"asv.conf.json").write_text(json.dumps(said))
-    monkeypatch.setattr(site, "ROOT", tmp_path)
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
     made = pack(tmp_path)
-    monkeypatch.setattr(site, "tarball", lambda name, sha512, folder: made[name])
-    assert site.main(["--out", str(tmp_path/"html")]) == 2
-    assert "site: asv publish ended with 1, needed 0." in capfd.readouterr().err
-    save(tmp_path/"results", commit, 1_795_508_420_000)
+    monkeypatch.setattr(publish, "tarball", lambda name, sha512, folder: made[name])
+    assert publish.main(["--out", str(tmp_path/"html")]) == 2
+    assert "publish: asv publish ended with 1, needed 0." in capfd.readouterr().err
+    save(tmp_path/"benchmarks"/"results", commit, 1_795_508_420_000)
     benchmark = {"name": CEILING, "version": "1", "params": [["'adam'"], ["1000"], ["1"]], "param_names": ["rule", "n", "threads"],
                  "type": "track", "unit": "x ceiling", "code": ""}
-    asv.util.write_json(str(tmp_path/"results"/"benchmarks.json"), {CEILING: benchmark}, 2)
+    asv.util.write_json(str(tmp_path/"benchmarks"/"results"/"benchmarks.json"), {CEILING: benchmark}, 2)
     for _ in range(2):
-        assert site.main(["--out", str(tmp_path/"html")]) == 0
+        assert publish.main(["--out", str(tmp_path/"html")]) == 0
     data = (tmp_path/"html"/"data.js").read_text()
     assert f'"graphs/summary/{CEILING}.json":[[0,2.0]]' in data
-    assert list(site.remote(tmp_path/"html")) == []
+    assert list(publish.remote(tmp_path/"html")) == []

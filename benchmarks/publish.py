@@ -1,4 +1,4 @@
-"""Publish asv's site so that it works with no network, from a server or a folder: ``python benchmarks/site.py [--out .asv/html]``.
+"""Publish asv's site so that it works with no network, from a server or a folder: ``python benchmarks/publish.py [--out .asv/html]``.
 
 The libraries that asv's page loads from content networks come from npm, once, into a folder (``--scripts``); their hashes are below.
 Exit 0: published; 2: not.
@@ -12,11 +12,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
+
+from benchmarks.record import ROOT, configured
 
 
 class Library(NamedTuple):
@@ -84,16 +87,16 @@ def tarball(name: str, sha512: str, folder: Path) -> Path:
     if not file.exists():
         npm = shutil.which("npm")
         if npm is None:
-            raise RuntimeError(f"site: found no npm, needed {name}. Install Node.js, or put {file.name} into {folder}.")
+            raise RuntimeError(f"publish: found no npm, needed {name}. Install Node.js, or put {file.name} into {folder}.")
         folder.mkdir(parents=True, exist_ok=True)
         pack = [npm, "pack", "--loglevel=error", "--prefer-offline", "--fetch-retries=1", name]  # 10 s without a network, not minutes
         done = subprocess.run(pack, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode or not file.exists():
-            raise RuntimeError(f"site: npm pack {name} ended with {done.returncode}, needed {file.name}. "
+            raise RuntimeError(f"publish: npm pack {name} ended with {done.returncode}, needed {file.name}. "
                                f"Is there a network? npm says:\n{done.stderr.strip()}")
     found = base64.b64encode(hashlib.sha512(file.read_bytes()).digest()).decode()
     if found != sha512:
-        raise RuntimeError(f"site: {file} has sha512-{found}, needed sha512-{sha512}. Delete it and run this again.")
+        raise RuntimeError(f"publish: {file} has sha512-{found}, needed sha512-{sha512}. Delete it and run this again.")
     return file
 
 
@@ -105,7 +108,7 @@ def unpack(tarballs: dict[str, Path], out: Path) -> None:
             members = {m.name.removeprefix("package/"): m for m in archive if m.isfile()}
             missing = set(library.files.values()) - set(members)
             if missing:
-                raise RuntimeError(f"site: {file} lacks {sorted(missing)}. Edit LIBRARIES.")
+                raise RuntimeError(f"publish: {file} lacks {sorted(missing)}. Edit LIBRARIES.")
             for member in [*library.files.values(), *(m for m in members if m.startswith(library.fonts))]:
                 target = out/"vendor"/name.split("@")[0]/member
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -117,11 +120,11 @@ def localized(html: str) -> str:
     def local(tag: re.Match[str]) -> str:
         path = next((path for end, path in LOCAL.items() if tag[1].endswith(end)), None)
         if path is None:
-            raise RuntimeError(f"site: asv's page loads {tag[1]}, needed one of {', '.join(LIBRARIES)}. Add it to LIBRARIES.")
+            raise RuntimeError(f"publish: asv's page loads {tag[1]}, needed one of {', '.join(LIBRARIES)}. Add it to LIBRARIES.")
         return CHECKS.sub("", tag[0].replace(tag[1], path))
     html, places = TAG.sub(local, html), len(FIRST.findall(html))
     if places != 1:
-        raise RuntimeError(f"site: asv's page has {places} tags for asv.js, needed 1 to put the data before. Look at index.html.")
+        raise RuntimeError(f"publish: asv's page has {places} tags for asv.js, needed 1 to put the data before. Look at index.html.")
     return FIRST.sub(lambda tag: f'    <script src="data.js"></script>\n    <script src="vendor/local.js"></script>\n{tag[0]}', html)
 
 
@@ -152,23 +155,25 @@ def make_local(out: Path, tarballs: dict[str, Path]) -> None:
     (out/"data.js").write_text(data(out), encoding="utf-8")
     if left := list(remote(out)):
         file, address = left[0]
-        raise RuntimeError(f"site: {file} still loads {address}, needed nothing from a network. Add it to LIBRARIES.")
+        raise RuntimeError(f"publish: {file} still loads {address}, needed nothing from a network. Add it to LIBRARIES.")
 
 
 def publish(out: Path, scripts: Path) -> None:
     """``asv publish``, which reads no machine file and asks nothing, into a folder that it empties first."""
     if out.exists() and any(out.iterdir()) and not (out/"asv.js").exists():
-        raise RuntimeError(f"site: {out} holds other files, needed a new folder or an old site: asv empties it. Name another.")
+        raise RuntimeError(f"publish: {out} holds other files, needed a new folder or an old site: asv empties it. Name another.")
     tarballs = {name: tarball(name, library.sha512, scripts) for name, library in LIBRARIES.items()}
-    done = subprocess.run([sys.executable, "-m", "asv", "publish", "--no-pull", "--html-dir", str(out)], cwd=ROOT, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        asv = [sys.executable, "-m", "asv", "--config", str(configured(Path(folder), ROOT))]
+        done = subprocess.run([*asv, "publish", "--no-pull", "--html-dir", str(out)], cwd=ROOT, check=False)
     if done.returncode:
-        raise RuntimeError(f"site: asv publish ended with {done.returncode}, needed 0. Read what it says above; without results: "
+        raise RuntimeError(f"publish: asv publish ended with {done.returncode}, needed 0. Read what it says above; without results: "
                            "python benchmarks/record.py HEAD")
     make_local(out, tarballs)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="site.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="publish.py", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT/".asv"/"html", help="folder of the site (default: %(default)s)")
     parser.add_argument("--scripts", type=Path, default=ROOT/".asv"/"scripts", help="folder of npm's packages (default: %(default)s)")
     given = parser.parse_args(words)
