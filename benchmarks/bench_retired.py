@@ -10,7 +10,7 @@ STEPS = figures.counted_steps(["adam"] if common.SCALE == "quick" else common.RU
 
 def table():
     """All steps in one process; 8 s each where instructions are single steps on a virtual machine."""
-    return retired.table(common.SOURCE, STEPS, directory())
+    return retired.table(common.SOURCE, STEPS, directory()/"benchmarks")
 
 
 class Retired:

@@ -1,6 +1,6 @@
 """What the benchmarks share: sizes, a case for every rule, fresh processes, and figures beside the first release and the ceiling."""
+import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,7 +15,7 @@ from fastopt.optimizers import ALL
 from fastopt.pool import available_threads
 from fastopt.rivals import STEADY as CASES
 
-from . import compare, duet, versions
+from . import compare, duet, facts, versions
 from .compare import batch, seconds
 from .steps import DTYPES, FORMATS, SHAPES, Case, Step, arrays, filled, optimizer
 
@@ -73,19 +73,24 @@ class Beside(NamedTuple):
 
 
 def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
-    """Every step against the first release and against the ceiling: only two at a time take turns."""
+    """Every step against the first release, where that has the rule, and against the ceiling: only two at a time take turns."""
     with tempfile.TemporaryDirectory() as place:
-        cache, golden = directory(), versions.golden(Path(place))
-        duet.prepare([golden, SOURCE], steps, cache)
-        old = duet.duet([golden, SOURCE], steps, PROCESSES, SECONDS, cache)
-        bare = duet.duet([duet.CEILING, SOURCE], steps, PROCESSES, SECONDS, cache) if ceiling else {step: [] for step in steps}
-    return {step: Beside([pair.ratio for pair in old[step]], [pair.ratio for pair in bare[step]],
-                         [pair.head for pair in old[step]]) for step in steps}
+        cache, golden = directory()/"benchmarks", versions.golden(Path(place))
+        known = facts.rules(golden)
+        old, bare = [step for step in steps if step.rule in known], steps if ceiling else []
+        over = []
+        for first, of in ((golden, old), (duet.CEILING, bare)):
+            if of:
+                duet.prepare([first, SOURCE], of, cache)
+            over.append(duet.duet([first, SOURCE], of, PROCESSES, SECONDS, cache) if of else {})
+    return {step: Beside(*([pair.ratio for pair in found.get(step, [])] for found in over),
+                         [pair.head for pair in over[0].get(step) or over[1].get(step, [])]) for step in steps}
 
 
-def each(found: Sequence[float], digits: int = 3) -> dict[str, Any]:
-    """One number per process, as asv takes it: it stores the median and its spread, and tests a change by them (as for `time_`)."""
-    return {"samples": [round(x, digits) for x in found], "number": 1}
+def each(found: Sequence[float], digits: int = 3) -> Any:
+    """One number per process, as asv takes it: it stores the median and its spread, and tests a change by them (as for `time_`). NaN
+    where there is none: the first release lacks a rule."""
+    return {"samples": [round(x, digits) for x in found], "number": 1} if found else math.nan
 
 
 @lru_cache(maxsize=64)
@@ -117,7 +122,3 @@ def fresh(code: str, cache: str | None = None) -> str:
 def samples(code: str, cache: str | None = None) -> dict[str, Any]:
     """The number that a program prints, once per process."""
     return each([float(fresh(code, cache)) for _ in range(PROCESSES)], 6)
-
-
-def median(found: dict[str, Any]) -> float:
-    return statistics.median(found["samples"])

@@ -4,9 +4,7 @@ The figures (assembly.py) are exact and the same on every machine: Numba compile
 is run.
 """
 import json
-import os
 import platform
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,10 +14,9 @@ from typing import NamedTuple
 
 from .assembly import figures
 from .steps import FORMATS
-from .versions import load, part
+from .versions import load, part, worker
 
 WIDTHS = {"x86-64-v2": 128, "x86-64-v3": 256, "skylake-avx512": 256, "znver4": 512}  # bits; Skylake has 512, which slow its clock
-TIMEOUT = 900                                                   # seconds for one table: 25 kernels take 9, all of them 18
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
@@ -61,13 +58,8 @@ def table(folder: str | Path, target: str, only: Sequence[str] | None = None) ->
     if target not in WIDTHS:  # LLVM takes an unknown name for the oldest of them
         raise ValueError(f"cpu_code: how wide the vectors of {target} are is not known. Add it to cpu_code.WIDTHS.")
     with tempfile.TemporaryDirectory() as empty:  # what comes from the disk cache has no assembly
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
-        environment |= {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": "", "FASTOPT_CACHE": empty}
-        done = subprocess.run([sys.executable, "-m", "benchmarks.cpu_code", str(Path(folder).resolve()), *(only or ())], timeout=TIMEOUT,
-                              capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1], env=environment)
-    if done.returncode:
-        raise RuntimeError(f"cpu_code: a process ended with {done.returncode}.\n{done.stderr}")
-    found = json.loads(done.stdout.splitlines()[-1])
+        found = worker("cpu_code", str(Path(folder).resolve()), *(only or ()), cache=Path(empty), NUMBA_CPU_NAME=target,
+                       NUMBA_CPU_FEATURES="")
     return {name: {**of, "lanes_lost": WIDTHS[target]/of["width"]} for name, of in found.items()}
 
 

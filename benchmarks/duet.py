@@ -11,10 +11,8 @@ import json
 import os
 import random
 import statistics
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, thread_time
 from types import ModuleType
@@ -22,7 +20,7 @@ from typing import NamedTuple
 
 from .compare import quartets
 from .steps import Step, arrays, shuffled
-from .versions import load
+from .versions import load, worker
 
 ROUNDS = 2           # pairs of optimizers per process: where a state's pages lie moves a step in cache by some percent
 ALIASES = ("fastopt_base", "fastopt_head")
@@ -38,6 +36,17 @@ class Pair(NamedTuple):
     ratio: float
 
 
+@contextmanager
+def cache_of(package: ModuleType) -> Iterator[None]:
+    """Let a version compile into the part of the cache that is its own."""
+    whole = os.environ["FASTOPT_CACHE"]
+    os.environ["FASTOPT_CACHE"] = str(Path(whole)/package.__name__)
+    try:
+        yield
+    finally:
+        os.environ["FASTOPT_CACHE"] = whole
+
+
 def compared(packages: Sequence[ModuleType | None], step: Step, duration: float, chance: random.Random) -> Pair:
     """Time a step of both versions (None: the ceiling), in `ROUNDS` pairs of optimizers on the same parameters and gradients."""
     shared, found = arrays(step.shapes, step.format), []
@@ -45,8 +54,8 @@ def compared(packages: Sequence[ModuleType | None], step: Step, duration: float,
     for _ in range(ROUNDS):
         runs: list = [None, None]
         for k in chance.sample((0, 1), 2):  # who allocates first
-            package = packages[k]
-            runs[k] = step.of(package, *shared) if package else step.ceiling(packages[1], *shared)
+            with cache_of(packages[k] or packages[1]):
+                runs[k] = step.of(packages[k], *shared) if packages[k] else step.ceiling(packages[1], *shared)
         found += quartets((runs[0], runs[1]), duration/ROUNDS, chance, alike=True, clock=clock)
     base, head = (statistics.median(side) for side in zip(*found, strict=True))
     return Pair(base, head, statistics.median(b/a for a, b in found))
@@ -54,14 +63,9 @@ def compared(packages: Sequence[ModuleType | None], step: Step, duration: float,
 
 def process(folders: Sequence[Path | str], steps: Sequence[Step], duration: float, seed: int, cache: Path) -> dict[Step, Pair]:
     """The figures of one fresh process that loads both folders' packages."""
-    words = ["-m", "benchmarks.duet", *map(str, folders), "--steps", json.dumps(shuffled(steps, seed)), "--seconds", str(duration),
-             "--seed", str(seed)]
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1],
-                          timeout=TIMEOUT + 10*duration*len(steps),
-                          env={**os.environ, "FASTOPT_CACHE": str(cache), "PYTHONHASHSEED": str(seed)})
-    if done.returncode:
-        raise RuntimeError(f"duet: a process ended with {done.returncode}.\n{done.stderr}")
-    return {Step(*step): Pair(*pair) for step, pair in json.loads(done.stdout.splitlines()[-1])}
+    words = [*map(str, folders), "--steps", json.dumps(shuffled(steps, seed)), "--seconds", str(duration), "--seed", str(seed)]
+    found = worker("duet", *words, cache=cache, timeout=TIMEOUT + 10*duration*len(steps), PYTHONHASHSEED=str(seed))
+    return {Step(*step): Pair(*pair) for step, pair in found}
 
 
 def duet(folders: Sequence[Path | str], steps: Sequence[Step], processes: int, duration: float, cache: Path,
@@ -74,11 +78,10 @@ def duet(folders: Sequence[Path | str], steps: Sequence[Step], processes: int, d
     return found
 
 
-def prepare(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> None:
-    """Compile what the steps need into the cache, each version on a core of its own, so that no process compiles while it measures."""
-    few = list(dict.fromkeys(step._replace(tensors=8 if isinstance(step.tensors, int) else "148 x 8") for step in steps))
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda folder: process([folder, folder], few, 0.0, 0, cache), folders))
+def prepare(folders: Sequence[Path | str], steps: Sequence[Step], cache: Path) -> None:
+    """Compile what the steps need into the cache, so that no process compiles while it measures."""
+    few = [step._replace(tensors=8 if isinstance(step.tensors, int) else "148 x 8") for step in steps]
+    process(folders, list(dict.fromkeys(few)), 0.0, 0, cache)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -3,17 +3,14 @@
 Each stands under the name of the benchmark that tracks it.
 """
 import json
-import os
-import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
 from .steps import FORMATS, Case, Step, arrays, optimizer
-from .versions import load, part
+from .versions import load, part, worker
 
-TIMEOUT = 300
 WAYS = ("step", "clip_norm")
 N = 100_000  # elements: a temporary array would be 400,000 bytes
 
@@ -51,20 +48,20 @@ def figures(folder: str) -> dict[str, dict[str, float]]:
     return found
 
 
+def rules(folder: Path) -> list[str]:
+    """The rules of a version, by a fresh process that measures nothing."""
+    return worker("facts", str(folder), "rules")
+
+
 def rules_of(found: dict[str, dict[str, float]]) -> list[str]:
-    """The rules that a version has."""
+    """The rules that figures are of."""
     return list(dict.fromkeys(case.split(",")[0] for case in found["bench_memory.Peak.track_python"]))
 
 
 def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
     """`figures`, in a fresh process."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.facts", str(folder)], capture_output=True, text=True, check=False,
-                          cwd=Path(__file__).parents[1], timeout=TIMEOUT,
-                          env={**os.environ, "FASTOPT_CACHE": str(cache), "PYTHONHASHSEED": "0"})
-    if done.returncode:
-        raise RuntimeError(f"facts: a process ended with {done.returncode}.\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return worker("facts", str(folder), cache=cache/"facts")
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(*sys.argv[1:])))
+    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2 else list(part(load(sys.argv[1], "fastopt_facts"), "optimizers").ALL)))

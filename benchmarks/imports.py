@@ -6,13 +6,13 @@ is seen. A child's first import of a version, which writes its bytecode, is not 
 import json
 import os
 import random
-import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-TIMEOUT = 600
+from .versions import worker
 
 
 def imported(folder: str) -> float:
@@ -55,12 +55,10 @@ def quartets(folders: Sequence[str], count: int) -> list[tuple[float, float]]:
 
 
 def pairs(folders: Sequence[Path], count: int) -> list[tuple[float, float]]:
-    """`quartets`, in a fresh process."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.imports", *map(str, folders), str(count)], capture_output=True, text=True,
-                          check=False, cwd=Path(__file__).parents[1], timeout=TIMEOUT, env={**os.environ, "PYTHONHASHSEED": "0"})
-    if done.returncode:
-        raise RuntimeError(f"imports: a process ended with {done.returncode}.\n{done.stderr}")
-    return [(a, b) for a, b in json.loads(done.stdout.splitlines()[-1])]
+    """`quartets`, in a fresh process that keeps bytecode elsewhere: what one folder has of it would be a head start."""
+    with tempfile.TemporaryDirectory() as empty:
+        found = worker("imports", *map(str, folders), str(count), PYTHONPYCACHEPREFIX=empty)
+    return [(base, head) for base, head in found]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from . import duet, figures, imports
 from .figures import Suspect
@@ -12,8 +13,8 @@ from .verdict import Finding, Judged, judge
 SIZES = (1_000, 100_000, 1_000_000, 10_000_000)
 SECONDS = 0.2                            # of one step in one process
 FIRST, AGAIN, TIMES = 3, 12, 2           # processes that look at every step; others that look at what seemed slower, so many times
-SEEMS, SLOWER, SURELY = 1.02, 1.03, 1.01  # median of the first; median and lower end of the interval of the others, each time
-MOST = 12                                # steps that are measured again, the worst of them
+SEEMS, SLOWER, SURELY = 1.02, 1.03, 1.01  # median of each look; median and lower end of the interval of all looks but the first
+MOST = 12                                # steps that are looked at again at a time, the worst first
 IMPORTS, IMPORTS_AGAIN = 30, 90          # quartets
 SEEMS_LATER, LATER, SURELY_LATER = 1.05, 1.10, 1.03
 
@@ -34,35 +35,49 @@ def steps_of(rules: Sequence[str]) -> list[Step]:
 
 
 def confirmed(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> dict[Step, tuple[Judged, list[duet.Pair]]]:
-    """Those steps, of some that seemed slower, that others find slower every time: processes that had no part in the suspicion, which
-    chance may have caused. (Of two threads beside a busy neighbour one look alone would find 1 of 300 without cause.)"""
+    """Those steps, of some that seemed slower, that seem so again every time, and are by all that was then measured: by processes
+    that had no part in the suspicion, which chance may have caused."""
     found: dict[Step, list[duet.Pair]] = {step: [] for step in steps}
     for k in range(TIMES):
         looked = duet.duet(folders, list(found), AGAIN, SECONDS, cache, seed=1000*(k + 1)) if found else {}
-        found = {step: found[step] + pairs for step, pairs in looked.items() if _judged(pairs).slower}
-    return {step: (_judged(pairs), pairs) for step, pairs in found.items()}
+        found = {step: found[step] + pairs for step, pairs in looked.items() if _median(pairs) > SEEMS}
+    judged = {step: (judge([pair.ratio for pair in pairs], SLOWER, SURELY), pairs) for step, pairs in found.items()}
+    return {step: of for step, of in judged.items() if of[0].slower}
 
 
-def _judged(pairs: Sequence[duet.Pair]) -> Judged:
-    return judge([pair.ratio for pair in pairs], SLOWER, SURELY)
+def _median(pairs: Sequence[duet.Pair]) -> float:
+    return statistics.median(pair.ratio for pair in pairs)
 
 
 def suspect(step: Step, judged: Judged, pairs: Sequence[duet.Pair], cache: Path) -> Suspect:
     """A step that is slower."""
     base, head = (f"{statistics.median(getattr(pair, side) for pair in pairs)*1e6:.4g} us" for side in ("base", "head"))
 
-    def again(folders: Sequence[Path]) -> bool:
+    def again(folders: Sequence[Path]) -> bool:  # known to be slower: is it here already, or does that come later?
         duet.prepare(folders, [step], cache)
-        return bool(confirmed(folders, [step], cache))
+        return _median(duet.duet(folders, [step], AGAIN, SECONDS, cache)[step]) > (1 + judged.median)/2
     return Suspect(Finding(step.benchmark, str(step), base, head, str(judged)), (step.rule, step.format), again)
 
 
-def duets(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[dict[Step, float], list[Suspect], int]:
-    """The first median of every step, the steps that are slower, and how many were measured again."""
-    first = duet.duet(folders, steps, FIRST, SECONDS, cache)
-    medians = {step: statistics.median(pair.ratio for pair in pairs) for step, pairs in first.items()}
-    worst = sorted((step for step in steps if medians[step] > SEEMS), key=lambda step: -medians[step])[:MOST]
-    return medians, [suspect(step, *found, cache) for step, found in confirmed(folders, worst, cache).items()], len(worst)
+class Duets(NamedTuple):
+    """The first median of every step, the steps that are slower, and of those that seemed so how many were looked at again or were not."""
+
+    medians: dict[Step, float]
+    slower: list[Suspect]
+    again: int
+    left: int
+
+
+def duets(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> Duets:
+    """Look at every step, and at those that seem slower again, `MOST` at a time, until some are slower or none is left."""
+    medians = {step: _median(pairs) for step, pairs in duet.duet(folders, steps, FIRST, SECONDS, cache).items()}
+    worst = sorted((step for step in steps if medians[step] > SEEMS), key=lambda step: -medians[step])
+    slower: list[Suspect] = []
+    k = 0
+    while k < len(worst) and not slower:
+        slower = [suspect(step, *found, cache) for step, found in confirmed(folders, worst[k:k + MOST], cache).items()]
+        k = min(k + MOST, len(worst))
+    return Duets(medians, slower, k, len(worst) - k)
 
 
 def _imports(folders: Sequence[Path], count: int) -> tuple[Judged, list[tuple[float, float]]]:

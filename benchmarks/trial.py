@@ -1,7 +1,8 @@
 """Try the gate itself: ``python benchmarks/trial.py planted`` and ``python benchmarks/trial.py alarms 20``.
 
 `planted` gives it copies of the package that were made slower on purpose, each in one way; it must find each, and in the right place.
-`alarms` gives it the package against a copy of itself, so many times, while another process keeps a core and the memory busy in bursts.
+`alarms` gives it the package against a copy of itself, so many times, two at a time: each is the other's busy neighbour, of cores, shared
+cache and memory.
 """
 import argparse
 import re
@@ -11,21 +12,12 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-BURNER = """
-import random, time
-import numpy as np
-a = np.ones(20_000_000)                      # 160 MB: it takes the shared cache and the memory, not only a core
-while True:
-    end = time.time() + random.uniform(0.1, 3)
-    while time.time() < end:
-        a *= 1.0000001
-    time.sleep(random.uniform(0.05, 1))
-"""
 
 
 class Plant(NamedTuple):
@@ -103,15 +95,10 @@ def alarms(place: Path, count: int) -> int:
     """So many runs of the package against itself; how many ended with something else than 0."""
     shutil.copytree(ROOT/"fastopt", place/"same"/"fastopt", ignore=shutil.ignore_patterns("__pycache__"))
     codes: Counter[int] = Counter()
-    busy = subprocess.Popen([sys.executable, "-c", BURNER])
-    try:
-        for k in range(count):
-            code, said, took = run(place/"same", ROOT, "--always")
+    with ThreadPoolExecutor(2) as pool:
+        for k, (code, said, took) in enumerate(pool.map(lambda _: run(place/"same", ROOT, "--always"), range(count)), 1):
             codes[code] += 1
-            print(f"{k + 1}: exit {code}, {took:.0f} s\n{said}", flush=True)
-    finally:
-        busy.kill()
-        busy.wait()
+            print(f"{k}: exit {code}, {took:.0f} s\n{said}", flush=True)
     print(f"{count} runs, exit codes {dict(codes)}")
     return count - codes[0]
 

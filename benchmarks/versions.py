@@ -1,9 +1,12 @@
 """Versions of the package side by side in one process, each under a name of its own: commits, folders, the first release.
 
-The package imports its own modules by relative imports only, so a copy of it works under any name; each has its kernels, its pool and
-its tables, and a disk cache may be shared, since a kernel's file is named by the sources that made it.
+The package imports its own modules by relative imports only, so a copy of it works under any name; each has its kernels, its pool and its
+tables. Compiled code names the modules it came from, so each name has a disk cache of its own too: under another name the file would be
+compiled anew and overwritten.
 """
 import importlib.util
+import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -11,6 +14,7 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "fastopt"
@@ -21,7 +25,7 @@ def load(folder: str | Path, alias: str) -> ModuleType:
     """Import the package that lies in a folder under another name."""
     inside = Path(folder)/PACKAGE
     spec = importlib.util.spec_from_file_location(alias, inside/"__init__.py", submodule_search_locations=[str(inside)])
-    if spec is None or spec.loader is None or not (inside/"__init__.py").is_file():
+    if spec is None or spec.loader is None or not is_folder(folder):
         raise ImportError(f"load: there is no package {PACKAGE} in {folder}. Name the folder that holds it.")
     module = sys.modules[alias] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -33,21 +37,42 @@ def part(package: ModuleType, name: str) -> ModuleType:
     return importlib.import_module(f"{package.__name__}.{name}")
 
 
-def git(*words: str, binary: bool = False) -> str | bytes:
+def worker(module: str, *words: str, cache: Path | None = None, timeout: float = 900, **environment: str) -> Any:
+    """What a module of this suite prints as JSON on its last line, run in a fresh process; RuntimeError with what it says if it fails."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")}
+    kept |= {"PYTHONHASHSEED": "0", **({"FASTOPT_CACHE": str(cache)} if cache else {}), **environment}
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *words], capture_output=True, text=True, check=False,
+                          cwd=Path(__file__).parents[1], timeout=timeout, env=kept)
+    if done.returncode:
+        raise RuntimeError(f"{module}: a process ended with {done.returncode}.\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def git(*words: str) -> str:
     """What git prints, run in this checkout; LookupError with its message where it fails."""
+    return _git(*words).decode().strip()
+
+
+def _git(*words: str) -> bytes:
     done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         raise LookupError(f"git {' '.join(words)}: {done.stderr.decode().strip()}")
-    return done.stdout if binary else done.stdout.decode().strip()
+    return done.stdout
+
+
+def is_folder(version: str | Path) -> bool:
+    """Whether this is a folder that holds the package; else it must be a commit."""
+    return (Path(version)/PACKAGE/"__init__.py").is_file()
 
 
 def export(version: str, into: Path) -> Path:
     """The folder that holds a version's package: `version` itself where it is such a folder, else a commit's files, written to `into`."""
-    if (Path(version)/PACKAGE/"__init__.py").is_file():
+    if is_folder(version):
         return Path(version).resolve()
-    archive = git("archive", f"{git('rev-parse', '--verify', f'{version}^{{commit}}')}:", PACKAGE, binary=True)
-    with tarfile.open(fileobj=BytesIO(archive)) as tar:
-        tar.extractall(into, filter="data")
+    commit = git("rev-parse", "--verify", f"{version}^{{commit}}")
+    with tarfile.open(fileobj=BytesIO(_git("archive", f"{commit}:", PACKAGE))) as tar:
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Pythons before 3.10.12 and 3.11.4 have none
+        tar.extractall(into)
     return into
 
 
