@@ -1,7 +1,9 @@
-"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small."""
+"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small. The ceiling moves the bytes of one vector as
+large as all of them: what the list costs is part of that ratio.
+"""
 from itertools import product
 
-from . import common
+from . import bench_step, common
 from .common import Step as Timed
 
 
@@ -16,30 +18,16 @@ class Time:
         common.tensors(*case).step()
 
 
-class Many:
-    """Float32."""
+class Many(bench_step.Step):
+    """Float32: as for one vector."""
 
-    params, param_names, version, timeout = Time.params, Time.param_names, "2", 600
+    params, param_names = Time.params, Time.param_names
 
     def setup_cache(self):
         """Every case once in each process."""
         return common.beside([Timed(*case) for case in product(*Many.params)])
 
     setup_cache.timeout = 7200
-
-    def track_gbps(self, found, *case):
-        """Bytes that the step must move, over its time. Higher is better: look at it, never gate on it."""
-        return common.gigabytes_per_second(Timed(*case), found[Timed(*case)])
-
-    def track_vs_ceiling(self, found, *case):
-        """Time over that of a loop that moves the same bytes in one vector: what the list costs is part of the ratio."""
-        return common.each(found[Timed(*case)].ceiling)
-
-    def track_vs_golden(self, found, *case):
-        """Time over that of the first release, interleaved in one process on the same arrays."""
-        return common.each(found[Timed(*case)].golden)
-
-    track_gbps.unit, track_vs_ceiling.unit, track_vs_golden.unit = "GB/s", "x ceiling", "x first release"
 
 
 class Loop:

@@ -134,10 +134,10 @@ def test_the_first_release_is_that_of_its_commit(tmp_path):
 # Times
 
 def test_duet_times_what_it_is_told(slower):
-    small, large = Step("momentum", 8), Step("momentum", 100_000)
+    small, large = Step("momentum", 8), Step("momentum", 1_000_000)
     found = duet.duet([SOURCE, slower], [small, large], 2, 0.1, directory())
     assert all(pair.ratio > 1.3 for pair in found[small])            # 2 us become 5
-    assert all(0.5 < pair.ratio < 1.5 for pair in found[large])
+    assert all(0.6 < pair.ratio < 1.6 for pair in found[large])      # 80 us and more become 5 us more
     assert all(pair.base > 3*other.base for pair, other in zip(found[large], found[small], strict=True))
 
 
