@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import fastopt
@@ -57,9 +58,9 @@ def tensors(rule: str, name: str, threads: int) -> Case:
     return warm(make(rule, SHAPES[name], threads))
 
 
-def abba(run: compare.Run, other: compare.Run) -> tuple[float, float, float]:
+def abba(run: compare.Run, other: compare.Run, clock: compare.Clock = perf_counter) -> tuple[float, float, float]:
     """Median seconds of each, and the median ratio run/other."""
-    return compare.abba(run, other, SECONDS)
+    return compare.abba(run, other, SECONDS, clock)
 
 
 # Figures beside others, each from a few processes

@@ -46,8 +46,8 @@ def quartets(runs: tuple[Run, Run], duration: float, chance: random.Random, alik
     return found
 
 
-def abba(run: Run, other: Run, duration: float) -> tuple[float, float, float]:
+def abba(run: Run, other: Run, duration: float, clock: Clock = perf_counter) -> tuple[float, float, float]:
     """Median seconds of each, and the median ratio run/other."""
-    pairs = quartets((run, other), duration, random.Random(0))
+    pairs = quartets((run, other), duration, random.Random(0), clock=clock)
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     return ours, theirs, statistics.median(a/b for a, b in pairs)
