@@ -16,7 +16,7 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "float64": ("track_float64", Growth(part=1.0)),  # of a trip, however often the loop is unrolled: what counts is that there were none
     "calls": ("track_calls", Growth()),
 }
-INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # two processes differ by less than a third of that
+INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.03)}  # processes seldom differ by a third
 FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
          "bench_memory.Bytes.track_moved": Growth()}
 
@@ -71,15 +71,24 @@ def counted_steps(rules: Sequence[str]) -> list[Step]:
     return [*(Step(rule, retired.FEW) for rule in rules), *ways]
 
 
-def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
-    """The same for the instructions that steps retire; 0 where they cannot be counted."""
+def _counted(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Finding]]:
     base, head = both(lambda folder: retired.table(folder, steps, cache), folders)
     compared, found = 0, []
     for name, may in INSTRUCTIONS.items():
         sides = [{str(step): of[name] for step, of in side.items() if name in of} for side in (base, head)]
         compared += len(sides[0].keys() & sides[1].keys())
         found += risen(f"bench_retired.track_{name}", *sides, may)
+    return compared, found
+
+
+def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
+    """The same for the instructions that steps retire; 0 where they cannot be counted. What rose is counted again: one process of many
+    differs by more than is allowed (on Python 3.13, once in two runs of the tests)."""
+    compared, found = _counted(folders, steps, cache)
     step_of = {str(step): step for step in steps}
+    if found:
+        again = _counted(folders, list(dict.fromkeys(step_of[finding.case] for finding in found)), cache)[1]
+        found = [finding for finding in found if finding[:2] in {other[:2] for other in again}]
 
     def suspect(finding: Finding) -> Suspect:
         step = step_of[finding.case]
