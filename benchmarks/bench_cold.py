@@ -10,34 +10,27 @@ from pathlib import Path
 from fastopt.cache import directory
 
 from . import common
+from .versions import ROOT
 
 LEAST, MOST = 64 << 20, 512 << 20  # bytes
 PROGRAM = """
-import gc, random, statistics, time
+import statistics, sys, time
 import numpy as np
 from fastopt import bench
+sys.path.append(%r)
+from benchmarks.compare import quartets
 
 buffer = np.ones(%d//8, np.int64)        # ones: pages that nobody wrote to are all one page
 steps, _, _ = bench.contenders(%r, %d, (), %d, "f32")
-contenders = steps[bench.OURS], steps[bench.CEILING]
 
-def emptied(which):
+def emptied(step, calls):
     buffer.max()
     start = time.perf_counter()
-    contenders[which]()
+    step()
     return time.perf_counter() - start
 
-us, ratios, chance = [], [], random.Random(0)
-emptied(0), emptied(1)
-gc.disable()
-end = time.perf_counter() + %r
-while len(ratios) < 3 or time.perf_counter() < end:
-    order = (0, 1, 1, 0) if chance.random() < 0.5 else (1, 0, 0, 1)
-    times = [(which, emptied(which)) for which in order]
-    ours, ceiling = (sum(t for k, t in times if k == which)/2 for which in (0, 1))
-    us.append(ours*1e6)
-    ratios.append(ours/ceiling)
-print(statistics.median({"us": us, "ratio": ratios}[%r]))
+pairs = quartets((steps[bench.OURS], steps[bench.CEILING]), %r, emptied, (1, 1))
+print(statistics.median({"us": ours*1e6, "ratio": ours/ceiling}[%r] for ours, ceiling in pairs))
 """
 
 
@@ -58,7 +51,7 @@ class Emptied:
     param_names, version = ["rule", "n", "threads"], "1"
 
     def measured(self, figure, rule, n, threads):
-        return common.samples(PROGRAM % (swept_bytes(), rule, n, threads, common.SECONDS, figure), str(directory()))
+        return common.samples(PROGRAM % (str(ROOT), swept_bytes(), rule, n, threads, common.SECONDS, figure), str(directory()))
 
     def track_vs_ceiling(self, *case):
         """Time over that of a loop that moves the same bytes, both after a sweep; one median from each fresh process."""

@@ -47,7 +47,7 @@ def measured(rule: str, n: int, format: str = "f32") -> dict[str, float]:
         try:
             steps, moved = contenders(gpu, rule, n, format)
             timed = {name: bench_cuda.Timed(step, watch) for name, step in steps.items()}
-            found = bench.figures(bench.interleave(timed, common.SECONDS, bench_cuda.Timed.turn), n, moved, ())
+            found = bench.figures(bench.in_turn(timed, common.SECONDS, bench_cuda.Timed.turn), n, moved, ())
         finally:
             watch.close()
     return {"microseconds": found["seconds"]*1e6, "gbps": found["gb_per_second"], "vs_ceiling": 1/found["ceiling"]}

@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -58,9 +58,9 @@ def tensors(rule: str, name: str, threads: int) -> Case:
     return warm(make(rule, SHAPES[name], threads))
 
 
-def abba(run: compare.Run, other: compare.Run, clock: compare.Clock = perf_counter) -> tuple[float, float, float]:
+def abba(run: Callable[[], Any], other: Callable[[], Any], clock: compare.Clock = perf_counter) -> tuple[float, float, float]:
     """Median seconds of each, and the median ratio run/other."""
-    return compare.abba(run, other, SECONDS, clock)
+    return compare.medians(compare.quartets((run, other), SECONDS, partial(seconds, clock=clock)))
 
 
 # Figures beside others, each from a few processes

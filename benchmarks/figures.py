@@ -16,7 +16,7 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "float64": ("track_float64", Growth(part=1.0)),  # of a trip, however often the loop is unrolled: what counts is that there were none
     "calls": ("track_calls", Growth()),
 }
-INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.03)}  # processes seldom differ by a third
+INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
 FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
          "bench_memory.Bytes.track_moved": Growth()}
 

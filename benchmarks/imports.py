@@ -5,13 +5,13 @@ is seen. A child's first import of a version, which writes its bytecode, is not 
 """
 import json
 import os
-import random
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
+from . import compare
 from .versions import worker
 
 
@@ -45,13 +45,7 @@ def quartets(folders: Sequence[str], count: int) -> list[tuple[float, float]]:
         raise RuntimeError("imports: fastopt was imported before it was to be timed.")
     for folder in folders:
         imported(folder)
-    chance, found = random.Random(0), []
-    for _ in range(count):
-        order = (0, 1, 1, 0) if chance.random() < 0.5 else (1, 0, 0, 1)
-        times = [(k, imported(folders[k])) for k in order]
-        first, second = (sum(t for k, t in times if k == which)/2 for which in (0, 1))
-        found.append((first, second))
-    return found
+    return compare.quartets(folders, 0.0, lambda folder, calls: imported(folder), (1, 1), least=count)
 
 
 def pairs(folders: Sequence[Path], count: int) -> list[tuple[float, float]]:

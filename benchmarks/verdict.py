@@ -1,10 +1,9 @@
 """What figures of two versions say: those that never move by their growth, ratios of times by an interval that assumes no distribution."""
-import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-CONFIDENCE = 0.99
+from .compare import interval
 
 
 class Finding(NamedTuple):
@@ -46,16 +45,6 @@ class Judged(NamedTuple):
 
     def __str__(self) -> str:
         return f"x {self.median:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two order statistics that hold the true median between them at least so often, whatever the distribution; all, where too few."""
-    ordered, n = sorted(ratios), len(ratios)
-    outside, k = 2*0.5**n, 0  # of the interval from the k-th smallest to the k-th largest, from 0
-    while outside + 2*math.comb(n, k + 1)*0.5**n <= 1 - confidence and k + 1 < n//2:
-        k += 1
-        outside += 2*math.comb(n, k)*0.5**n
-    return ordered[k], ordered[n - 1 - k]
 
 
 def judge(ratios: Sequence[float], slower: float, surely: float) -> Judged:

@@ -1,16 +1,16 @@
 """The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take the same step.
 
-All contenders of a rule take turns in one process (forwards, then backwards), each a step that is not counted and some that are;
-ratios are taken within a turn, so that a slow spell of a shared machine falls on both sides of them.
+Each contender of a rule takes turns with our step in one process (interleave.py), each a step that is not counted and some that are;
+ratios are taken within a quartet of turns, so that a slow spell of a shared machine falls on both sides of them.
 """
-import gc
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from . import interleave
 from .ceiling import Traffic
 from .formats import FORMATS
 from .optimizers import ALL
@@ -97,35 +97,21 @@ def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[
 
 def _turn(step: Callable[[], Any], calls: int) -> float:
     step()  # wakes its threads, fills its caches
-    start = perf_counter()
-    for _ in range(calls):
-        step()
-    return (perf_counter() - start)/calls
+    return interleave.seconds(step, calls)
 
 
-def interleave(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str, list[float]]:
-    """Seconds of a step of each, turn by turn; NaN in the turns that a slow one sat out. ``turn(step, calls)`` times one of them."""
-    once = {}
-    for name, step in steps.items():
-        step()
-        once[name] = turn(step, 1)
-    calls = {name: max(1, int(TURN/max(t, 1e-9))) for name, t in once.items()}
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    spent = dict.fromkeys(steps, 0.0)
-    share, order, end = seconds/len(steps), list(steps), perf_counter() + seconds
-    gc.collect()
-    gc.disable()
-    try:
-        while len(times[OURS]) < 3 or perf_counter() < end:
-            for name in order:
-                sits_out = name not in (CEILING, OURS) and spent[name] > share and np.isfinite(times[name]).sum() >= 3
-                start = perf_counter()
-                times[name].append(float("nan") if sits_out else turn(steps[name], calls[name]))
-                spent[name] += perf_counter() - start
-            order.reverse()
-    finally:
-        gc.enable()
-    return times
+def calls_of(steps: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
+    """How many calls of each make a turn."""
+    return {name: interleave.batch(step, TURN) for name, step in steps.items()}
+
+
+def in_turn(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str, interleave.Pairs]:
+    """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal share of the time.
+
+    ``turn(step, calls)`` gives the seconds of a call of one of them.
+    """
+    calls, others = calls_of(steps), [name for name in steps if name != OURS]
+    return {name: interleave.quartets((steps[OURS], steps[name]), seconds/len(others), turn, (calls[OURS], calls[name])) for name in others}
 
 
 def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32", seconds: float = 4.0) -> dict:
@@ -150,26 +136,27 @@ def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None 
     -------
     dict
         ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and ``bytes_per_element``
-        of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the machine has), ``times_faster``
-        {rival: its time over ours}, ``rival_seconds``, ``missing`` {rival: why}, and the ``turns`` measured.
+        of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the machine has) and the
+        ``ceiling_interval`` that holds its median 99 times of 100, ``times_faster`` {rival: its time over ours}, ``rival_seconds``,
+        ``missing`` {rival: why}, and the ``turns`` that each contender took, at least.
     """
     threads = threads or available_threads()
     steps, missing, moved = contenders(rule, n, against, threads, format)
-    return {"rule": rule, "n": n, "format": format, "threads": threads, **figures(interleave(steps, seconds), n, moved, against),
+    return {"rule": rule, "n": n, "format": format, "threads": threads, **figures(in_turn(steps, seconds), n, moved, against),
             "missing": missing}
 
 
-def figures(turns: Mapping[str, Sequence[float]], n: int, moved: int, against: Sequence[str]) -> dict:
-    """What `measure` says of the seconds of each contender, turn by turn."""
-    times = {name: np.array(t) for name, t in turns.items()}
-    ours = times[OURS]
-    median = float(np.median(ours))
-    ratio = {name: float(np.nanmedian(t/ours)) for name, t in times.items()}
-    return {"seconds": median, "fastest": float(ours.min()), "elements_per_second": n/median, "gb_per_second": moved/median/1e9,
-            "bytes_per_element": moved/n, "ceiling": ratio[CEILING],
+def figures(pairs: Mapping[str, interleave.Pairs], n: int, moved: int, against: Sequence[str]) -> dict:
+    """What `measure` says of the seconds of our step and of each contender, quartet by quartet."""
+    ours = [mine for of in pairs.values() for mine, _ in of]
+    ratios = {name: [theirs/mine for mine, theirs in of] for name, of in pairs.items()}
+    median, ratio = statistics.median(ours), {name: statistics.median(of) for name, of in ratios.items()}
+    return {"seconds": median, "fastest": min(ours), "elements_per_second": n/median, "gb_per_second": moved/median/1e9,
+            "bytes_per_element": moved/n, "ceiling": ratio[CEILING], "ceiling_interval": interleave.interval(ratios[CEILING]),
             "times_faster": {name: ratio[name] for name in against if name in ratio},
-            "rival_seconds": {name: float(np.nanmedian(times[name])) for name in (CEILING, *against) if name in times},
-            "turns": len(ours)}
+            "rival_seconds": {name: statistics.median(theirs for _, theirs in pairs[name])
+                              for name in (CEILING, *against) if name in pairs},
+            "turns": min(map(len, pairs.values()))}
 
 
 def memory_needed(n: int, against: Sequence[str]) -> int:

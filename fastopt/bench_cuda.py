@@ -127,7 +127,7 @@ def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32",
         try:
             steps, missing, moved = contenders(gpu, rule, n, against, format)
             timed = {name: Timed(step, watch) for name, step in steps.items()}
-            turns = bench.interleave(timed, seconds, Timed.turn)
+            turns = bench.in_turn(timed, seconds, Timed.turn)
             host = {name: t.host for name, t in timed.items() if name != CEILING}
         finally:
             steps, timed = {}, {}

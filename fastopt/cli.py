@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
                    help="storage of parameter and gradient; the state is float32 (f64: float64)")
     b.add_argument("--seconds", type=float, default=3.0, help="to spend on each rule")
     b.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON, to standard output without FILE")
+    b.add_argument("--compare", metavar="FILE", help="show them beside those that an earlier --json FILE kept; exit status 1: slower")
     b.add_argument("--plot", metavar="FILE", help="draw the figures (needs matplotlib: the extra `examples`)")
     i = commands.add_parser("info", help="versions, processor, threads, cache")
     i.add_argument("--json", action="store_true", help="as JSON")
@@ -67,7 +68,7 @@ def parser() -> argparse.ArgumentParser:
 def _bench(given: argparse.Namespace) -> int:
     for name, value in PASSIVE.items():
         os.environ.setdefault(name, value)
-    from . import bench, bench_cuda, info
+    from . import bench, bench_compare, bench_cuda, info
     machine: Any = bench_cuda if given.device == "cuda" else bench
     given.against = getattr(given, "against", machine.DEFAULT_RIVALS)
     for name in given.against:
@@ -79,6 +80,7 @@ def _bench(given: argparse.Namespace) -> int:
     machine.check_memory(given.n, given.against, given.format)
     if given.plot:
         bench.check_picture(given.plot)  # now, not after the measurement
+    kept = _kept(given) if given.compare else None
     results, quiet = [], given.json == "-"
     for rule in given.rules:
         if not quiet and sys.stderr.isatty():
@@ -97,7 +99,22 @@ def _bench(given: argparse.Namespace) -> int:
         bench.plot(results, given.plot)
     if not quiet:
         _print(results, given)
-    return 0
+    if kept is None:
+        return 0
+    print(f"\n{bench.text(bench_compare.rows(kept, results))}\n{bench_compare.other_machine(kept, info.collect())}",
+          file=sys.stderr if quiet else sys.stdout)
+    return int(any((then := bench_compare.matched(kept, r)) and bench_compare.slower(then, r) for r in results))
+
+
+def _kept(given: argparse.Namespace) -> dict[str, Any]:
+    """The earlier figures, checked before anything is measured."""
+    from . import bench_compare, bench_cuda, driver, pool
+    kept = bench_compare.read(given.compare)
+    where = ({"device": driver.name(bench_cuda.device().device)} if given.device == "cuda" else
+             {"threads": given.threads or pool.available_threads()})
+    wanted = [{"rule": rule, "n": given.n, "format": given.format, **where} for rule in given.rules]
+    bench_compare.check(kept, wanted, given.compare)
+    return kept
 
 
 def _print(results: list[dict], given: argparse.Namespace) -> None:

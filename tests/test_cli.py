@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fastopt import bench, cli, handwritten, info, rivals
+from fastopt import bench, bench_compare, cli, handwritten, info, interleave, rivals
 from fastopt.ceiling import Traffic
 from fastopt.optimizers import ALL
 from fastopt.pool import available_threads
@@ -136,18 +136,92 @@ def test_the_ceiling_is_vectorised(dtypes):
     assert any(register in code for register in ("ymm", "zmm", ".4s", "z0.s"))
 
 
-def test_a_slow_contender_sits_out(monkeypatch):
+def test_a_slow_contender_takes_no_more_than_its_share(monkeypatch):
     now = [0.0]  # a clock that only the steps move
-    monkeypatch.setattr(bench, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(interleave, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(interleave.seconds, "__defaults__", (1, lambda: now[0]))
     costs = {"ceiling": 0.01, "fastopt": 0.02, "slow": 0.1}
     steps = {name: (lambda cost=cost: now.__setitem__(0, now[0] + cost)) for name, cost in costs.items()}
-    times = bench.interleave(steps, 1.5)
-    counted = {name: int(np.isfinite(t).sum()) for name, t in times.items()}
-    assert counted["slow"] == 3
-    assert counted["fastopt"] > 10
-    assert len(times["slow"]) == len(times["fastopt"]) == len(times["ceiling"])
-    for name, cost in costs.items():
-        assert np.nanmedian(times[name]) == pytest.approx(cost)
+    pairs = bench.in_turn(steps, 3.0)
+    assert len(pairs["slow"]) == 4            # 3 at least; a quartet of 0.48 s, half of them not counted
+    assert len(pairs["ceiling"]) == 13
+    for name, of in pairs.items():
+        for ours, theirs in of:
+            assert (ours, theirs) == pytest.approx((costs["fastopt"], costs[name]))
+    found = bench.figures(pairs, 100, 2800, ["slow"])
+    assert found["seconds"] == pytest.approx(0.02)
+    assert found["ceiling"] == pytest.approx(0.5)
+    assert found["ceiling_interval"] == pytest.approx((0.5, 0.5))
+    assert found["times_faster"] == pytest.approx({"slow": 5.0})
+    assert found["turns"] == 4
+
+
+# Beside an earlier run
+
+QUICK = ["bench", "--n", "2000", "--seconds", "0.05", "--threads", "1", "--rules", "adam", "--against", "none"]
+
+
+def result(ceiling, spread=0.01, **given):
+    return {"rule": "adam", "n": 2000, "format": "f32", "threads": 1, "seconds": 1e-6, "ceiling": ceiling,
+            "ceiling_interval": [ceiling*(1 - spread), ceiling*(1 + spread)], **given}
+
+
+@pytest.mark.parametrize(("then", "now", "slower"), [
+    (result(0.9), result(0.8), True), (result(0.9), result(0.83), False),     # by more than a tenth
+    (result(0.9, 0.1), result(0.8, 0.1), False),                             # intervals that meet
+    (result(0.8), result(0.9), False), (result(0.8), result(0.8), False)])
+def test_slower_than_then(then, now, slower):
+    assert bench_compare.slower(then, now) is slower
+    row, = bench_compare.rows({"results": [then]}, [now])[1:]
+    assert (row[-1] == "SLOWER") is slower
+    assert row[-1] == "faster" or not bench_compare.slower(now, then)
+    assert float(row[-2]) == pytest.approx(then["ceiling"]/now["ceiling"], abs=1e-3)
+
+
+def test_an_older_file_has_no_intervals():
+    then = result(0.9)
+    del then["ceiling_interval"]
+    assert bench_compare.slower(then, result(0.7))
+
+
+@pytest.mark.parametrize(("factor", "status", "said"), [(1.0, (0, 1), "adam"), (50.0, (1,), "SLOWER"), (0.02, (0,), "faster")])
+def test_compare(capsys, tmp_path, factor, status, said):
+    file = tmp_path/"then.json"
+    assert cli.main([*QUICK, "--json", str(file)]) == 0
+    kept = json.loads(file.read_text())
+    kept["results"][0]["ceiling"] *= factor
+    kept["results"][0]["ceiling_interval"] = [x*factor for x in kept["results"][0]["ceiling_interval"]]
+    file.write_text(json.dumps(kept))
+    capsys.readouterr()
+    assert cli.main([*QUICK, "--compare", str(file)]) in status
+    out = capsys.readouterr().out
+    assert "x ceiling then" in out
+    assert said in out
+    assert "another processor" not in out
+
+
+def test_json_stays_json_beside_a_comparison(capsys, tmp_path):
+    file = tmp_path/"then.json"
+    assert cli.main([*QUICK, "--json", str(file)]) == 0
+    file.write_text(json.dumps({**json.loads(file.read_text()), "processor": {"name": "another"}}))
+    capsys.readouterr()
+    cli.main([*QUICK, "--compare", str(file), "--json"])
+    said = capsys.readouterr()
+    assert json.loads(said.out)["results"][0]["rule"] == "adam"
+    assert "x ceiling then" in said.err
+    assert "The file tells of another processor" in said.err
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("{", "no figures of fastopt bench were found. Make such a file with: fastopt bench --json"), ("[]", "no figures"),
+    ('{"results": []}', "no figures"), ('{"results": [{"rule": "adam"}]}', "no figures"), (None, "No such file"),
+    (json.dumps({"results": [result(0.9, n=7)]}), "it holds adam, 7 elements, f32, 1 threads, but nothing of what is asked for")])
+def test_what_cannot_be_compared_is_refused_before_the_measurement(capsys, tmp_path, monkeypatch, text, said):
+    monkeypatch.setattr(bench, "measure", None)
+    if text is not None:
+        (tmp_path/"then.json").write_text(text)
+    assert cli.main([*QUICK, "--compare", str(tmp_path/"then.json")]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_info():
