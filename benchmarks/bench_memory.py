@@ -1,9 +1,8 @@
 """Memory: what a step needs beyond its arrays, and the bytes that each format keeps and moves."""
-import tracemalloc
-
+import fastopt
 from fastopt.cache import directory
 
-from . import common
+from . import common, facts
 
 PEAK = """
 import re
@@ -30,33 +29,26 @@ for _ in range(3):
     step()
 print((kilobytes("VmHWM") - before)*1024/1e6)
 """
-STEPS = {"plain": {}, "clip_norm": {"clip_norm": 1.0}}
+STEPS = {"step": {}, "clip_norm": {"clip_norm": 1.0}}
 
 
 class Peak:
     """A step's memory beyond parameters, gradients and state."""
 
-    params, param_names, version = (common.RULES, list(STEPS)), ["rule", "step"], "1"
+    params, param_names, version = (common.RULES, list(STEPS)), ["rule", "way"], "1"
 
-    def track_beyond_arrays(self, rule, step):
+    def track_beyond_arrays(self, rule, way):
         """Growth of the resident set over steps on 1e7 elements, in a fresh process. Linux only, NaN elsewhere."""
         try:
             open("/proc/self/clear_refs", "w").close()
         except OSError:
             return float("nan")
-        program = PEAK % (rule, STEPS[step], 1_000_000 if common.SCALE == "quick" else 10_000_000)
+        program = PEAK % (rule, STEPS[way], 1_000_000 if common.SCALE == "quick" else 10_000_000)
         return round(float(common.fresh(program, str(directory()))), 3)
 
-    def track_python(self, rule, step):
+    def track_python(self, rule, way):
         """Peak of what Python and NumPy allocate during a step on 100,000 elements: a temporary array would be 400,000 bytes."""
-        case = common.vector(rule, 100_000, 1)
-        case.opt.step(case.grads, **STEPS[step])
-        tracemalloc.start()
-        try:
-            case.opt.step(case.grads, **STEPS[step])
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+        return facts.python_bytes(fastopt, rule, way)
 
     track_beyond_arrays.unit, track_python.unit = "MB", "bytes"
 
@@ -68,12 +60,10 @@ class Bytes:
 
     def track_state(self, rule, format):
         """Bytes of state per element."""
-        case = common.make(rule, [(1_000,)], 1, format)
-        return case.state_bytes/case.elements
+        return facts.bytes_per_element(fastopt, rule, format)[0]
 
     def track_moved(self, rule, format):
         """Bytes that a step reads and writes per element."""
-        case = common.make(rule, [(1_000,)], 1, format)
-        return case.moved_bytes/case.elements
+        return facts.bytes_per_element(fastopt, rule, format)[1]
 
     track_state.unit = track_moved.unit = "bytes/element"

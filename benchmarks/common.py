@@ -94,16 +94,9 @@ def each(found: Sequence[float], digits: int = 3) -> Any:
     return {"samples": [round(x, digits) for x in found], "number": 1} if found else math.nan
 
 
-@lru_cache(maxsize=64)
-def bytes_per_element(rule: str, format: str) -> float:
-    """What a step must read and write."""
-    case = make(rule, [(64,)], 1, format)
-    return case.moved_bytes/case.elements
-
-
 def gigabytes_per_second(step: Step, found: Beside) -> dict[str, Any]:
     """What a step moves, over its time in each process."""
-    moved = bytes_per_element(step.rule, step.format)*step.elements/1e9
+    moved = facts.bytes_per_element(fastopt, step.rule, step.format)[1]*step.elements/1e9
     return each([moved/s for s in found.seconds], 2)
 
 

@@ -29,7 +29,7 @@ class Kernel(NamedTuple):
 
 def kernels(package: ModuleType) -> dict[str, Kernel]:
     """Every rule in every storage, the look-ahead point, and the norm."""
-    ahead, norm_formats = part(package, "registry").LOOK_AHEAD.digest, part(package, "memory").norm_formats
+    ahead = part(package, "registry").LOOK_AHEAD.digest
     steps, points, norms = {}, {}, {}
     for storage, (stored, given) in FORMATS.items():
         state = given or ("f64" if stored == "f64" else "f32")
@@ -37,7 +37,7 @@ def kernels(package: ModuleType) -> dict[str, Kernel]:
             steps[f"{name}, {storage}"] = Kernel(optimizer.rule.digest, " ".join([stored, stored, *[state]*len(optimizer.rule.state)]))
         points[f"look-ahead, {storage}"] = Kernel(ahead, f"{stored} {stored} {state}")
         if not given:
-            norms[f"squares, {storage}"] = Kernel("", norm_formats(f"{stored} {stored} {state}"))
+            norms[f"squares, {storage}"] = Kernel("", f"{stored} {stored}")  # gradient and parameter: no state
     return {**steps, **points, **norms}
 
 

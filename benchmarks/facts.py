@@ -53,11 +53,6 @@ def rules(folder: Path) -> list[str]:
     return worker("facts", str(folder), "rules")
 
 
-def rules_of(found: dict[str, dict[str, float]]) -> list[str]:
-    """The rules that figures are of."""
-    return list(dict.fromkeys(case.split(",")[0] for case in found["bench_memory.Peak.track_python"]))
-
-
 def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
     """`figures`, in a fresh process."""
     return worker("facts", str(folder), cache=cache/"facts")

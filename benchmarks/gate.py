@@ -55,12 +55,14 @@ class Log:
 
 def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
     """All that is measured, part by part: the exact figures first."""
-    of_both = figures.both(partial(facts.table, cache=cache), folders)
-    both = [facts.rules_of(of) for of in of_both]
+    both = figures.both(facts.rules, folders)
     rules = [rule for rule in both[1] if rule in both[0]]
     if apart := sorted({*both[0]} ^ {*both[1]}):
         print(f"  in one version only, not compared: {', '.join(apart)}")
     steps = timing.steps_of(rules)
+
+    def memory():
+        return *figures.memory(*figures.both(partial(facts.table, cache=cache), folders), cache=cache), ""
 
     def instructions():
         compared, found = figures.instructions(folders, figures.counted_steps(figures.two_of(rules)), cache)
@@ -76,7 +78,7 @@ def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
         low, high = (pick(steps, key=log.medians.__getitem__) for pick in (min, max))
         return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), {again} looked at "
                                    f"again{f', {left} more seemed slower' if left else ''}")
-    for name, measure in (("memory", lambda: (*figures.memory(*of_both, cache=cache), "")),
+    for name, measure in (("memory", memory),
                           ("machine code", lambda: (*figures.code(folders), "")), ("instructions", instructions), ("import", imported),
                           ("duet", duets)):
         log.phase(name, measure)

@@ -246,7 +246,7 @@ def test_a_new_temporary_is_found(tmp_path):
     compared, found = figures.memory(*sides, directory())
     assert compared > 100
     assert {s.finding.benchmark for s in found} == {"bench_memory.Peak.track_python"}
-    assert len(found) == 2*len(facts.rules_of(sides[0]))
+    assert len(found) == 2*len(facts.rules(SOURCE))
     assert all(float(s.finding.head) - float(s.finding.base) >= 400_000 for s in found)
     assert figures.memory(sides[0], sides[0], directory()) == (compared, [])
 
