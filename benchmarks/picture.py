@@ -12,7 +12,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
+
+from benchmarks.record import ROOT, status
+
 RULES, THREADS = ("momentum", "nesterov", "adam"), 1
 CEILING, RIVAL = "bench_step.Step.track_vs_ceiling", "bench_rivals.Rivals.track_times_faster_than_"
 STYLES = {  # name, colour (Okabe and Ito: told apart by the colour-blind), marker
@@ -125,13 +128,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT/"benchmarks"/"results", help="default: %(default)s")
     parser.add_argument("--out", type=Path, default=ROOT/"benchmarks"/"throughput.svg", help="default: %(default)s")
     given = parser.parse_args(words)
-    try:
+
+    def work() -> None:
         draw(newest(given.results), given.out)
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"picture: {given.out}")
-    return 0
+        print(f"picture: {given.out}")
+    return status(work)
 
 
 if __name__ == "__main__":

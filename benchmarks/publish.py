@@ -6,6 +6,7 @@ Exit 0: published; 2: not.
 import argparse
 import base64
 import hashlib
+import importlib
 import json
 import re
 import shutil
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
 
-from benchmarks.record import ROOT, configured
+from benchmarks.record import ROOT, configured, status
 
 
 class Library(NamedTuple):
@@ -162,6 +163,7 @@ def publish(out: Path, scripts: Path) -> None:
     """``asv publish``, which reads no machine file and asks nothing, into a folder that it empties first."""
     if out.exists() and any(out.iterdir()) and not (out/"asv.js").exists():
         raise RuntimeError(f"publish: {out} holds other files, needed a new folder or an old site: asv empties it. Name another.")
+    importlib.import_module("asv")  # before anything is fetched
     tarballs = {name: tarball(name, library.sha512, scripts) for name, library in LIBRARIES.items()}
     with tempfile.TemporaryDirectory() as folder:
         asv = [sys.executable, "-m", "asv", "--config", str(configured(Path(folder), ROOT))]
@@ -177,13 +179,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT/".asv"/"html", help="folder of the site (default: %(default)s)")
     parser.add_argument("--scripts", type=Path, default=ROOT/".asv"/"scripts", help="folder of npm's packages (default: %(default)s)")
     given = parser.parse_args(words)
-    try:
+
+    def work() -> None:
         publish(given.out.resolve(), given.scripts.resolve())
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"site: open {given.out/'index.html'}")
-    return 0
+        print(f"publish: open {given.out/'index.html'}")
+    return status(work)
 
 
 if __name__ == "__main__":

@@ -142,19 +142,31 @@ def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS, ru
     return new
 
 
+def status(work: Callable[[], None]) -> int:
+    """0, or 2 where the work could not be done, and why on standard error."""
+    try:
+        work()
+    except ImportError as error:
+        print(f'{str(error.name).partition(".")[0]} is not installed. Install what this needs: python -m pip install ".[test]"', file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     cut = words.index("--") if "--" in words else len(words)
     parser = argparse.ArgumentParser(prog="record.py", description=__doc__.split("\n")[0], epilog="After --: options of asv run.")
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="default: HEAD")
-    try:
-        for commit in parser.parse_args(words[:cut]).commits or ["HEAD"]:
+    commits = parser.parse_args(words[:cut]).commits or ["HEAD"]
+
+    def work() -> None:
+        for commit in commits:
             for file in record(commit, words[cut + 1:]):
                 print(f"record: {file}: {numbers(file)}")
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return status(work)
 
 
 if __name__ == "__main__":

@@ -442,3 +442,11 @@ def test_publish(tmp_path, monkeypatch, capfd):
     data = (tmp_path/"html"/"data.js").read_text()
     assert f'"graphs/summary/{CEILING}.json":[[0,2.0]]' in data
     assert list(publish.remote(tmp_path/"html")) == []
+
+
+@pytest.mark.parametrize("name", ["record", "picture", "publish"])
+def test_a_missing_asv_names_the_extra(name, monkeypatch, capsys):
+    for module in [m for m in sys.modules if m == "asv" or m.startswith("asv.")]:
+        monkeypatch.setitem(sys.modules, module, None)
+    assert {"record": record, "picture": picture, "publish": publish}[name].main([]) == 2
+    assert capsys.readouterr().err == 'asv is not installed. Install what this needs: python -m pip install ".[test]"\n'
