@@ -147,7 +147,8 @@ def status(work: Callable[[], None]) -> int:
     try:
         work()
     except ImportError as error:
-        print(f'{str(error.name).partition(".")[0]} is not installed. Install what this needs: python -m pip install ".[test]"', file=sys.stderr)
+        name = str(error.name).partition(".")[0]
+        print(f'{name} is not installed. Install what this needs: python -m pip install ".[test]"', file=sys.stderr)
         return 2
     except RuntimeError as error:
         print(error, file=sys.stderr)
