@@ -1,8 +1,11 @@
 """benchmarks/README.md is true: its commands run, what it names exists, its figures are those of the code."""
+import ast
 import importlib
+import itertools
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +84,23 @@ def test_the_table_of_the_trial_has_every_plant():
     rows = re.search(r"<!-- trial -->\n(.*?)<!-- /trial -->", README, re.DOTALL)[1]
     assert all(f"| {change.what} |" in rows for change in trial.PLANTS)
     assert re.search(r"no alarm in \d+ runs|\d+ alarms? in \d+ runs", " ".join(README.split()))
+
+
+def test_how_far_equal_code_is_from_one():
+    """What the table says of the record, from the record."""
+    pytest.importorskip("asv")
+    from asv.results import iter_results
+    record = next(r for r in iter_results(str(HERE/"results")) if r.commit_hash.startswith("b368eb64"))
+
+    def of(figure):
+        key = f"bench_step.Step.{figure}"
+        params = record.get_result_params(key)
+        cases = itertools.product(*([ast.literal_eval(p) for p in axis] for axis in params))
+        return list(zip(cases, record.get_result_value(key, params), record.get_result_stats(key, params), strict=True))
+    one, two = (max(abs(value - 1) for case, value, _ in of("track_vs_golden") if case[2] == threads) for threads in (1, 2))
+    half = [(s["ci_99_b"] - s["ci_99_a"])/2/value for case, value, s in of("track_vs_ceiling") if case[2] == 1]
+    assert f"{100*one:.1f} % on one thread; on two, beside load, up to {100*two:.0f} %" in README
+    assert f"half its interval: {100*statistics.median(half):.0f} %, at worst {100*max(half):.0f} %, on one thread" in README
 
 
 def test_one_page():
