@@ -7,12 +7,13 @@ import tempfile
 CACHE = tempfile.mkdtemp(prefix="fastopt-tests-")
 os.environ["FASTOPT_CACHE"] = CACHE  # before fastopt compiles anything: the user's cache is none of our business
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+os.environ["FASTOPT_BENCH"] = "quick"  # the sizes of the benchmarks, whichever test imports them first: at full size they take an hour
 
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from fastopt import optimizers  # noqa: E402
+from fastopt import cache, optimizers  # noqa: E402
 from fastopt.formats import FORMATS  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
@@ -46,6 +47,14 @@ def pytest_addoption(parser):
 @pytest.fixture
 def full(request):
     return request.config.getoption("--full")
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """Kernels are compiled anew, into a directory of their own."""
+    monkeypatch.setenv("FASTOPT_CACHE", str(tmp_path / "cache"))
+    cache._say_once.cache_clear()
+    return tmp_path / "cache"
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from fastopt.optimizers import ALL
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("FASTOPT_BENCH", "quick")
     patch.syspath_prepend(str(Path(__file__).parents[1]))
     problems = importlib.import_module("benchmarks.problems")
 

@@ -22,7 +22,6 @@ sys.modules["cuda"] = sys.modules["numba_cuda"] = None
 """
 FOUND = """
 import itertools, json, os, sys
-os.environ["FASTOPT_BENCH"] = "quick"
 sys.path.insert(0, {root!r})
 {before}
 from benchmarks import bench_cuda_step as b

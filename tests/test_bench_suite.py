@@ -18,7 +18,6 @@ from fastopt.optimizers import ALL
 ROOT = Path(__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("FASTOPT_BENCH", "quick")
     patch.syspath_prepend(str(ROOT))
     MODULES = [importlib.import_module(f"benchmarks.{path.stem}") for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
     common, compare, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "benchmarks.compare", "fastopt.rivals",

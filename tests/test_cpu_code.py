@@ -17,7 +17,6 @@ import fastopt
 ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("FASTOPT_BENCH", "quick")
     patch.syspath_prepend(str(ROOT))
     assembly, cpu_code, bench, common = (importlib.import_module(f"benchmarks.{name}")
                                          for name in ("assembly", "cpu_code", "bench_cpu_code", "common"))

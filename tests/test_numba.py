@@ -108,14 +108,6 @@ def test_a_training_loop_inside_one_function():
 
 # What LLVM makes of a kernel
 
-@pytest.fixture
-def fresh(monkeypatch, tmp_path):
-    """Kernels are compiled anew, into a directory of their own."""
-    monkeypatch.setenv("FASTOPT_CACHE", str(tmp_path / "cache"))
-    cache._say_once.cache_clear()
-    return tmp_path / "cache"
-
-
 def formats_of(name, format):
     return " ".join([format, format, *["f64" if format == "f64" else "f32"]*len(RULES[name].state)])
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("FASTOPT_BENCH", "quick")
     patch.syspath_prepend(str(Path(__file__).parents[1]))
     sass, chips, cuda_c, bench = (importlib.import_module(f"benchmarks.{name}") for name in ("sass", "chips", "cuda_c", "bench_cuda_code"))
 
