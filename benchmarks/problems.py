@@ -1,5 +1,6 @@
 """Standard problems, on which steps are counted. ``python -m benchmarks.problems`` searches the learning rates, in a minute.
 
+They are not `fastopt.problems`: versions of the package that have none can be measured with them, and no sum here depends on BLAS.
 A count is the same on every machine. Sums are `math.fsum` or accumulated, one addition after another: the order of NumPy's own sums
 follows the width of the SIMD, that of BLAS the threads. Random numbers are `random.Random`'s, which Python keeps from version to version.
 What is left are exp, log1p and the host's coefficients, which may be off by an ulp elsewhere: with every element of every gradient an ulp
