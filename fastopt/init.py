@@ -1,0 +1,180 @@
+"""Initial weights: Glorot, He and LeCun, from uniform or normal distributions, for dense and convolutional layers.
+
+Each draws weights of mean 0 and variance gain^2*v, where v follows from the layer's fans, so that signals and gradients neither vanish
+nor explode on their way through the layers:
+
+    glorot  2/(fan_in + fan_out)   tanh, logistic, identity; between what signals need forwards and gradients backwards
+    he      2/fan_in               relu, which keeps half of the mean square
+    lecun   1/fan_in               tanh, identity; for the signals alone
+
+Tanh shrinks its input: behind 10 layers of 256 units, the variance is 0.06 with gain 1, and 0.42, as behind any number of them, with 5/3.
+Biases start at 0: ``np.zeros(fan_out, dtype)``.
+"""
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from .hyper import check_number, check_option
+
+Layout = Literal["io", "oi"]
+VARIANCES: dict[str, Callable[[int, int], float]] = {
+    "glorot": lambda fan_in, fan_out: 2/(fan_in + fan_out),
+    "he": lambda fan_in, fan_out: 2/fan_in,
+    "lecun": lambda fan_in, fan_out: 1/fan_in,
+}
+
+
+def fans(shape: Sequence[int], layout: Layout = "io") -> tuple[int, int]:
+    """The number of inputs that one output of a layer sees, and the number of outputs that one input reaches.
+
+    Parameters
+    ----------
+    shape : sequence of at least two whole numbers
+        "io": (inputs, outputs) of a dense layer y = x @ W; (*kernel, inputs, outputs) of a convolution (Keras, JAX).
+        "oi": (outputs, inputs) and (outputs, inputs, *kernel), as torch stores them.
+    layout : "io" or "oi"
+
+    Returns
+    -------
+    fan_in, fan_out : int
+        Channels times the elements of the kernel. With groups, the inputs are those of one group, as the shape says (torch: equally).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the shape has fewer than two dimensions or an entry is not a whole number, 0 or more; for an unknown layout.
+    """
+    check_option("layout", layout, ("io", "oi"), "fans")
+    try:
+        sizes = tuple(int(n) for n in shape if isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 0)
+        whole = len(sizes) == len(shape)
+    except TypeError:
+        raise TypeError(f"fans: shape is {shape!r}, but a sequence of whole numbers is needed. Give (inputs, outputs).") from None
+    if not whole or len(sizes) < 2:
+        raise ValueError(f"fans: shape is {tuple(shape)}, but at least two whole numbers, 0 or more, are needed. Give (inputs, outputs) of "
+                         "the weights; biases start at 0.")
+    (*kernel, inputs, outputs) = sizes if layout == "io" else (*sizes[2:], sizes[1], sizes[0])
+    field = math.prod(kernel)
+    return inputs*field, outputs*field
+
+
+def generator(rng: np.random.Generator | int, where: str) -> np.random.Generator:
+    """The Generator itself, or a new one from a seed."""
+    if isinstance(rng, np.random.Generator):
+        return rng
+    if not isinstance(rng, (int, np.integer)) or isinstance(rng, bool) or rng < 0:
+        raise TypeError(f"{where}: rng is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. Give "
+                        "np.random.default_rng(0).")
+    return np.random.default_rng(rng)
+
+
+def glorot_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+                   layout: Layout = "io") -> NDArray[Any]:
+    """Glorot & Bengio 2010, eq. 16: uniform on [-a, a], a = gain*sqrt(6/(fan_in + fan_out)).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        (inputs, outputs), or (*kernel, inputs, outputs); see `fans`.
+    rng : numpy.random.Generator or int
+        Drawn from, or the seed of a new one. The numbers are drawn in float64 and rounded: they are the same for every dtype.
+    dtype : a NumPy float type
+    gain : float
+        The standard deviation is multiplied by it; torch's `calculate_gain` is one.
+    layout : "io" or "oi"
+        "oi" where the shape is (outputs, inputs, *kernel).
+
+    Returns
+    -------
+    ndarray of `shape` and `dtype`
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a shape, rng, dtype, gain or layout that is none.
+
+    Notes
+    -----
+    The same as torch's `xavier_uniform_` and Keras's `GlorotUniform`, but for the random numbers.
+    """
+    return _uniform("glorot", shape, rng, dtype, gain, layout)
+
+
+def glorot_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+                  layout: Layout = "io") -> NDArray[Any]:
+    """Glorot & Bengio 2010: normal, of variance gain^2*2/(fan_in + fan_out); arguments as of `glorot_uniform`.
+
+    torch: `xavier_normal_`. Keras's `GlorotNormal` has the same variance, but cuts off what lies beyond two standard deviations.
+    """
+    return _normal("glorot", shape, rng, dtype, gain, layout)
+
+
+def he_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+               layout: Layout = "io") -> NDArray[Any]:
+    """He et al. 2015: uniform on [-a, a], a = gain*sqrt(6/fan_in); arguments as of `glorot_uniform`.
+
+    The factor 2 for relu is in it: gain stays 1. torch: ``kaiming_uniform_(nonlinearity="relu")``, Keras: `HeUniform`.
+    """
+    return _uniform("he", shape, rng, dtype, gain, layout)
+
+
+def he_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+              layout: Layout = "io") -> NDArray[Any]:
+    """He et al. 2015, eq. 10: normal, of variance gain^2*2/fan_in; arguments as of `glorot_uniform`.
+
+    The factor 2 for relu is in it: gain stays 1. torch: ``kaiming_normal_(nonlinearity="relu")``. Keras's `HeNormal` is cut off.
+    """
+    return _normal("he", shape, rng, dtype, gain, layout)
+
+
+def lecun_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+                  layout: Layout = "io") -> NDArray[Any]:
+    """LeCun et al. 1998: uniform on [-a, a], a = gain*sqrt(3/fan_in); arguments as of `glorot_uniform`.
+
+    torch: ``kaiming_uniform_(nonlinearity="linear")``, Keras: `LecunUniform`.
+    """
+    return _uniform("lecun", shape, rng, dtype, gain, layout)
+
+
+def lecun_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+                 layout: Layout = "io") -> NDArray[Any]:
+    """LeCun et al. 1998, eq. 16: normal, of variance gain^2/fan_in; arguments as of `glorot_uniform`.
+
+    torch: ``kaiming_normal_(nonlinearity="linear")``. Keras's `LecunNormal` is cut off.
+    """
+    return _normal("lecun", shape, rng, dtype, gain, layout)
+
+
+def _uniform(kind: str, shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike, gain: float,
+             layout: Layout) -> NDArray[Any]:
+    new, deviation, source = _plan(f"{kind}_uniform", kind, shape, rng, dtype, gain, layout)
+    new[...] = source.uniform(-1, 1, new.shape)*(math.sqrt(3)*deviation)
+    return new
+
+
+def _normal(kind: str, shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike, gain: float,
+            layout: Layout) -> NDArray[Any]:
+    new, deviation, source = _plan(f"{kind}_normal", kind, shape, rng, dtype, gain, layout)
+    new[...] = source.standard_normal(new.shape)*deviation
+    return new
+
+
+def _plan(where: str, kind: str, shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike, gain: float,
+          layout: Layout) -> tuple[NDArray[Any], float, np.random.Generator]:
+    """An array to fill, the standard deviation, and where the numbers come from."""
+    fan_in, fan_out = fans(shape, layout)
+    kept = check_dtype(dtype, where)
+    new = np.empty(tuple(shape), kept)
+    scale = check_number("gain", gain, where, "")
+    return new, scale*math.sqrt(VARIANCES[kind](fan_in, fan_out)) if new.size else 0.0, generator(rng, where)
+
+
+def check_dtype(dtype: DTypeLike, where: str) -> np.dtype[Any]:
+    """The NumPy float type; TypeError where it is none."""
+    kept = np.dtype(dtype)
+    if not np.issubdtype(kept, np.floating):
+        raise TypeError(f"{where}: dtype is {kept}, but a float type of NumPy is needed. Give np.float32 or np.float64.")
+    return kept

@@ -1,0 +1,243 @@
+"""Multilayer perceptrons as pure functions of NumPy arrays: parameters, activations of all layers, loss, gradient.
+
+A network is a dict {"W1": (inputs, width), "b1": (width,), "W2": ..., ...}; layer k computes activation(x @ Wk + bk), the last layer has
+no activation. All arithmetic is in the parameters' dtype, to which x (and a squared loss's y) are converted; nothing given is modified.
+"""
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import init
+from .hyper import check_option
+
+Array = NDArray[Any]
+Parameters = dict[str, Array]
+
+
+def logistic(z: Array) -> Array:
+    """1/(1 + exp(-z)), of any z without overflow, in z's dtype and to its relative precision (1 - logistic(z) is logistic(-z))."""
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1)/(1 + e)
+
+
+def log_softmax(z: Array) -> Array:
+    """z - log(sum(exp(z))) along the last axis, of any finite z without overflow; np.exp of it is the softmax."""
+    z = z - z.max(axis=-1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+
+
+# name: the value of z, and the derivative from that value
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Any]]] = {
+    "identity": (lambda z: z, lambda a: 1),
+    "logistic": (logistic, lambda a: a*(1 - a)),
+    "tanh": (np.tanh, lambda a: 1 - a*a),
+    "relu": (lambda z: np.maximum(z, 0), lambda a: a > 0),
+}
+
+
+def _squared(z: Array, y: Array) -> tuple[Array, Array]:
+    r = z - y
+    return (r*r).sum(axis=1)/2, r
+
+
+def _softmax(z: Array, y: Array) -> tuple[Array, Array]:
+    scores, own = log_softmax(z), (np.arange(len(y)), y)
+    slope = np.exp(scores)
+    slope[own] -= 1
+    return -scores[own], slope
+
+
+def _logistic(z: Array, y: Array) -> tuple[Array, Array]:
+    sign = 1 - 2*y  # log(1 + exp(-z)) for y = 1, log(1 + exp(z)) for y = 0
+    return np.logaddexp(0, sign*z)[:, 0], sign*logistic(sign*z)
+
+
+def _numbers(y: Array, z: Array) -> Array:
+    y = y.reshape(-1, 1) if y.shape == (len(z),) and z.shape[1] == 1 else y
+    if y.shape != z.shape:
+        raise ValueError(f"networks: y has shape {y.shape}, but the outputs have {z.shape}. Give one number for each output.")
+    return y.astype(z.dtype, copy=False)
+
+
+def _labels(y: Array, z: Array) -> Array:
+    if y.shape != (len(z),) or not np.issubdtype(y.dtype, np.integer):
+        raise ValueError(f"networks: y is {y.dtype} of shape {y.shape}, but the softmax loss needs integers of shape {(len(z),)}. "
+                         "Give class numbers, not one-hot rows.")
+    if y.min() < 0 or y.max() >= z.shape[1]:
+        raise ValueError(f"networks: y has labels from {y.min()} to {y.max()}, but there are {z.shape[1]} outputs. Give labels from 0 to "
+                         f"{z.shape[1] - 1}.")
+    return y
+
+
+def _binary(y: Array, z: Array) -> Array:
+    if z.shape[1] != 1:
+        raise ValueError(f"networks: {z.shape[1]} outputs, but the logistic loss needs 1. Use the softmax loss for more.")
+    if not ((y == 0) | (y == 1)).all():
+        raise ValueError("networks: y has other values than 0 and 1, which the logistic loss needs. Give 1 for one class, 0 for the other.")
+    return _numbers(y, z)
+
+
+# name: (outputs z, targets y as the check returns them) -> (the loss of each row, its derivative by z); and the check of y
+LOSSES: dict[str, tuple[Callable[[Array, Array], tuple[Array, Array]], Callable[[Array, Array], Array]]] = {
+    "squared": (_squared, _numbers),
+    "softmax": (_softmax, _labels),
+    "logistic": (_logistic, _binary),
+}
+
+
+def initial(sizes: Sequence[int], rng: np.random.Generator | int, initializer: Callable[..., Array] = init.glorot_uniform,
+            dtype: DTypeLike = np.float32) -> Parameters:
+    """The parameters of a new network: weights from the initializer, biases 0.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        (inputs, widths of the hidden layers ..., outputs): two or more, each 1 or more.
+    rng : numpy.random.Generator or int
+        Drawn from, layer by layer; or a seed.
+    initializer : callable
+        ``initializer((inputs, outputs), rng, dtype=dtype)``, one of `fastopt.init` for example (he_uniform for relu).
+    dtype : a NumPy float type
+
+    Returns
+    -------
+    dict
+        {"W1": (sizes[0], sizes[1]), "b1": (sizes[1],), "W2": (sizes[1], sizes[2]), ...}
+
+    Raises
+    ------
+    TypeError, ValueError
+        For sizes that are not whole numbers, 1 or more; for an rng or a dtype that is none.
+    """
+    if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes):
+        raise ValueError(f"networks.initial: sizes is {sizes!r}, but two or more whole numbers, 1 or more, are needed. Give "
+                         "(inputs, hidden, outputs).")
+    source, kept = init.generator(rng, "networks.initial"), init.check_dtype(dtype, "networks.initial")
+    params: Parameters = {}
+    for k, (n, m) in enumerate(pairwise(map(int, sizes)), start=1):
+        params[f"W{k}"], params[f"b{k}"] = initializer((n, m), source, dtype=kept), np.zeros(m, kept)
+    return params
+
+
+def forward(params: Mapping[str, Array], x: ArrayLike, activation: str = "relu") -> list[Array]:
+    """The activations of all layers: x first (in the parameters' dtype), the outputs (logits) last, without an activation.
+
+    Parameters
+    ----------
+    params : mapping
+        {"W1": ..., "b1": ..., "W2": ...} as from `initial`, all of one float dtype.
+    x : array of shape (rows, inputs)
+    activation : "identity", "logistic", "tanh" or "relu"
+        Of the hidden layers.
+
+    Returns
+    -------
+    list of arrays
+        Shapes (rows, sizes[k]).
+
+    Raises
+    ------
+    TypeError, ValueError
+        For other keys, dtypes that are no float types, an x of another shape, an unknown activation.
+    """
+    act, _ = ACTIVATIONS[check_option("activation", activation, tuple(ACTIVATIONS), "networks")]
+    depth, dtype = _depth(params), params["W1"].dtype
+    layers = [np.asarray(x, dtype)]
+    if layers[0].ndim != 2 or layers[0].shape[1] != len(params["W1"]):
+        raise ValueError(f"networks: x has shape {layers[0].shape}, but (rows, {len(params['W1'])}) is needed. Give one row "
+                         "for each sample.")
+    for k in range(1, depth + 1):
+        z = layers[-1] @ params[f"W{k}"] + params[f"b{k}"]
+        layers.append(act(z) if k < depth else z)
+    return layers
+
+
+def value(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss: str, activation: str = "relu", l2: float = 0.0,
+          weights: ArrayLike | None = None) -> float:
+    """The loss alone; arguments and errors as of `value_and_grad`."""
+    return _loss(params, forward(params, x, activation)[-1], y, loss, l2, weights)[0]
+
+
+def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss: str, activation: str = "relu", l2: float = 0.0,
+                   weights: ArrayLike | None = None) -> tuple[float, Parameters]:
+    """The loss of a network and its gradient, by backpropagation.
+
+    sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2), z the outputs; s_i = 1/rows, or weights_i/sum(weights); l2 is on weights, not on biases.
+
+    Parameters
+    ----------
+    params : mapping
+        {"W1": ..., "b1": ..., "W2": ...} as from `initial`, all of one float dtype, in which all is computed.
+    x : array of shape (rows, inputs)
+        At least one row.
+    y : array
+        What the loss needs:
+        "squared": sum over the outputs of (z - y)^2/2; y of shape (rows, outputs), or (rows,) for one output.
+        "softmax": cross-entropy, -log(softmax(z)[y]); y integer labels 0 ... outputs - 1 of shape (rows,).
+        "logistic": one output, log(1 + exp(-z)) for y = 1, log(1 + exp(z)) for y = 0; y of shape (rows,) or (rows, 1).
+        None of them overflows, whatever the logits are.
+    loss : "squared", "softmax" or "logistic"
+    activation : "identity", "logistic", "tanh" or "relu"
+        Of the hidden layers; relu's derivative at 0 is 0.
+    l2 : float
+    weights : array of shape (rows,), optional
+        Sample weights, 0 or more, their sum above 0. A weight of 2 is as good as the row twice.
+
+    Returns
+    -------
+    value : float
+    gradient : dict
+        New arrays, in the structure and dtype of `params`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For unknown names, and for arrays of the wrong shape, type or range.
+    """
+    layers = forward(params, x, activation)
+    total, d = _loss(params, layers[-1], y, loss, l2, weights)
+    _, slope = ACTIVATIONS[activation]
+    grads: Parameters = {}
+    for k in range(len(layers) - 1, 0, -1):
+        w, a = params[f"W{k}"], layers[k - 1]
+        grads[f"W{k}"], grads[f"b{k}"] = a.T @ d, d.sum(axis=0)
+        if l2:
+            grads[f"W{k}"] += float(l2)*w
+        if k > 1:
+            d = (d @ w.T)*slope(a)
+    return total, {name: grads[name] for name in params}
+
+
+def _loss(params: Mapping[str, Array], z: Array, y: ArrayLike, loss: str, l2: float, weights: ArrayLike | None) -> tuple[float, Array]:
+    """The value, and its derivative by the outputs z."""
+    rows, check = LOSSES[check_option("loss", loss, tuple(LOSSES), "networks")]
+    targets = np.asarray(y)
+    if len(z) == 0 or targets.ndim == 0 or len(targets) != len(z):
+        raise ValueError(f"networks: x has {len(z)} rows, y has shape {targets.shape}, but as many are needed, and at least one. Give a "
+                         "target for each row.")
+    share = 1/len(z) if weights is None else _share(weights, z)
+    losses, slope = rows(z, check(targets, z))
+    decay = sum(float(np.vdot(w, w)) for name, w in params.items() if name[0] == "W") if l2 else 0.0
+    return float((losses*share).sum()) + float(l2)/2*decay, slope*(share if weights is None else np.reshape(share, (-1, 1)))
+
+
+def _share(weights: ArrayLike, z: Array) -> Array:
+    """The sample weights divided by their sum."""
+    s = np.asarray(weights, float)
+    if s.shape != (len(z),) or not (s >= 0).all() or not 0 < s.sum() < np.inf:
+        raise ValueError(f"networks: weights of shape {s.shape}, but {(len(z),)} is needed, each finite, 0 or more, and at least one above "
+                         "0. Leave the rows out whose weight should be 0.")
+    return (s/s.sum()).astype(z.dtype)
+
+
+def _depth(params: Mapping[str, Array]) -> int:
+    """The number of layers."""
+    depth = len(params)//2
+    if not params or len(params) % 2 or any(f"{kind}{k}" not in params for kind in "Wb" for k in range(1, depth + 1)):
+        raise ValueError(f"networks: params has the keys {list(params)}, but W1, b1, W2, b2, ... are needed. Use networks.initial.")
+    if not np.issubdtype(params["W1"].dtype, np.floating):
+        raise TypeError(f"networks: params['W1'] is {params['W1'].dtype}, but a float type of NumPy is needed. Use float32 or float64.")
+    return depth
