@@ -1,0 +1,101 @@
+"""What a step of `training.fit` is given: batches, pass after pass, and the value and gradient of one batch or of several."""
+import math
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from . import arrays
+from .formats import BF16, arithmetic
+from .optimizer import Optimizer
+from .tensors import gradient
+
+END = object()  # stands for the batch behind the last one
+
+
+class Batches:
+    """The batches of all passes, one after the other."""
+
+    def __init__(self, source: Any):
+        function = callable(source) and not isinstance(source, Iterable)
+        self.make = source if function else lambda epoch: [None] if source is None else source
+        self.epoch = 0
+        self.current: Iterator[Any] = iter(())
+        self.ahead: list[Any] = []  # the next batch, where it has been looked for
+
+    def next(self, again: bool) -> Any:
+        """The next batch; END where there is none. A pass is followed by another where `again` says so."""
+        found = self.ahead.pop() if self.ahead else next(self.current, END)
+        if found is END and (self.epoch == 0 or again):  # an iterator that has ended gives nothing again
+            self.current = iter(self.make(self.epoch))
+            self.epoch += 1
+            found = next(self.current, END)
+        return found
+
+    def passes(self) -> int:
+        """The passes that are complete. Looks for the next batch: a generator may overwrite the last one, which is used by now."""
+        self.ahead.extend(islice(self.current, 1))
+        return self.epoch - bool(self.ahead)
+
+
+class Gradients:
+    """Value and gradient of the next step, of one batch or of several."""
+
+    def __init__(self, opt: Optimizer, function: Callable[[Any, Any], Any], batches: Batches, accumulate: int, nonfinite: bool):
+        self.opt, self.function, self.batches, self.accumulate, self.nonfinite = opt, function, batches, accumulate, nonfinite
+        self.taken = 0  # batches of the step in progress
+        if accumulate > 1:
+            place = 1 + len(opt.rule.state)
+            self.sums = [arrays.zeros_like(t.array, arithmetic(t.format).dtype, t.order, place) for t in opt._tensors]
+            self.tree = opt._structure.build(iter(self.sums))
+
+    def __call__(self, again: bool) -> tuple[float, Any] | None:
+        """(value, gradients); None where the batches have ended, after `taken` of them."""
+        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
+        self.taken, total = 0, 0.0
+        while self.taken < self.accumulate:
+            batch = self.batches.next(again)
+            if batch is END:
+                return None
+            value, grads = self.evaluate(point, batch)
+            if self.accumulate > 1:
+                self.add(grads)
+            self.taken, total = self.taken + 1, total + value
+        return total/self.accumulate, grads if self.accumulate == 1 else self.tree
+
+    def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
+        found = self.function(point, batch)
+        if not isinstance(found, (tuple, list)) or len(found) != 2:
+            raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. Return both.")
+        value = number(found[0], "value_and_grad")
+        if found[1] is None:
+            raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. Return it.")
+        if not (self.nonfinite or math.isfinite(value)):
+            raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. Lower the learning "
+                                     "rate, clip the gradients, or pass over such steps with skip_nonfinite=True.")
+        return value, found[1]
+
+    def add(self, grads: Any) -> None:
+        leaves: list[Any] = []
+        self.opt._structure.collect(grads, "grads", leaves)
+        found = [gradient(leaf, t, path) for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths, strict=True)]
+        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
+            for total, g in zip(self.sums, found, strict=True):
+                plain = BF16.decode(g.array.view(np.uint16)) if arrays.format_of(g.array, "grads") is BF16 else g.array
+                if self.taken:
+                    np.add(total, plain, out=total, casting="same_kind")
+                else:
+                    np.copyto(total, plain, casting="same_kind")
+
+
+def number(found: Any, where: str) -> float:
+    try:
+        return float(found)
+    except (TypeError, ValueError):
+        raise TypeError(f"fit: {where} returned {found!r}, but one number is needed. Return float(value).") from None
+
+
+def parameters(opt: Optimizer) -> Any:
+    """The parameters as their gradients are given: of groups, the list of their trees."""
+    return [group["params"] for group in opt.params] if opt._grouped else opt.params

@@ -1,0 +1,171 @@
+"""Checkpoints on disk: parameters, state, step count and hyperparameters of an optimizer in one safetensors file.
+
+Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``; bfloat16 is the
+file's U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`, as JSON.
+"""
+import json
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from . import checkpoints
+from .arrays import format_of
+from .extras import missing
+from .optimizer import Optimizer
+
+try:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import save_file
+except ImportError as error:
+    raise missing("fastopt.files", error, "files") from None
+
+Path = str | os.PathLike[str]
+
+
+def save(path: Path, opt: Optimizer) -> None:
+    """Write the parameters of an optimizer and all that it needs to continue, to one safetensors file.
+
+    Parameters
+    ----------
+    path : str or path
+        The file. A symbolic link is followed. What was there is replaced at once, when all is on the disk: a program that fails, is
+        interrupted or is killed meanwhile leaves the old file as it was (and, where it was killed, a ``path.*.tmp`` beside it).
+    opt : Optimizer
+        With parameters of any kind and structure; those on a CUDA device are copied to this machine first. Hyperparameters that are
+        functions of the step (schedules; `ReduceOnPlateau` with its state) are not saved: the program that resumes makes them again.
+
+    Raises
+    ------
+    OSError
+        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist.
+    ValueError
+        Where `path` is something else than a file, or two parameters have paths that print alike.
+    """
+    _check_optimizer("save", opt)
+    path = target("save", path)
+    with opt._lock:  # arrays are written as they lie in memory: no step may come between
+        about = opt.state_dict(copy=False)
+        arrays = dict(zip(about["paths"], (opt._machine.read(t.array, False) for t in opt._tensors), strict=True))
+        if len(arrays) < len(opt._tensors):
+            twice = next(p for k, p in enumerate(about["paths"]) if p in about["paths"][:k])
+            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them other keys.")
+        for name, state in about.pop("state").items():
+            arrays |= zip(_names(name, about["paths"]), state, strict=True)
+        _write(path, {**about, "states": list(opt.rule.state)}, arrays)
+
+
+def load(path: Path, opt: Optimizer) -> None:
+    """Continue from a file that `save` wrote, bit for bit: the parameters are overwritten in place.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+    opt : Optimizer
+        Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Hyperparameters that are
+        numbers come from the file, those that are functions here stay, as in `Optimizer.load_state_dict`.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be read.
+    ValueError, TypeError
+        With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before anything is written.
+    """
+    _check_optimizer("load", opt)
+    path = os.fspath(path)
+    saved, parameters = _read(path)
+    with opt._lock:
+        opt._check_idle("load")
+        try:
+            checkpoints._check(opt, saved)
+            _check_parameters(opt, saved["paths"], parameters)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"load: {path}: {str(error).removeprefix('load_state_dict: ')}") from None
+        for t, source in zip(opt._tensors, parameters, strict=True):
+            opt._machine.write(t.array, source)
+        opt.load_state_dict(saved)
+
+
+def target(where: str, path: Path) -> str:
+    """The absolute path of the file to be written; an error where none can be."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{where}: {path!r}, but the path of a file is needed. Give one.")
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced by a file
+        raise ValueError(f"{where}: {path} is no file, but one is to be written. Give the path of a file.")
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"{where}: {path}: no such directory, but one is needed to write into. Make it first.")
+    return path
+
+
+def _check_optimizer(where: str, opt: Any) -> None:
+    if not isinstance(opt, Optimizer):
+        raise TypeError(f"{where}: opt is a {type(opt).__name__}, but an optimizer is needed. Call {where}(path, opt).")
+
+
+def _names(state: str, paths: list[str]) -> list[str]:
+    """What the arrays of a state are called in the file."""
+    return [f"{state} of {path}" for path in paths]
+
+
+def _write(path: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    dense = {name: np.require(a, requirements="C") for name, a in arrays.items()}
+    _replace(path, lambda beside: save_file(dense, beside, {"fastopt": json.dumps(about)}))
+
+
+def _replace(path: str, write: Callable[[str], None]) -> None:
+    """Have a file written beside `path`; it takes its place when it is on the disk."""
+    beside = f"{path}.{secrets.token_hex(4)}.tmp"
+    try:
+        with open(beside, "xb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+        write(beside)
+        os.chmod(beside, mode)  # safetensors' own is 0600, whatever the umask says
+        _sync(beside, os.O_RDWR)
+        os.replace(beside, path)
+    except BaseException as error:
+        with suppress(OSError):
+            os.remove(beside)
+        if isinstance(error, (OSError, SafetensorError)):
+            raise OSError(getattr(error, "errno", None), f"save: {path}: {getattr(error, 'strerror', None) or error}. What was there is "
+                          "unchanged") from None
+        raise
+    with suppress(OSError):  # the name, too, reaches the disk; not every system lets directories be opened
+        _sync(os.path.dirname(path), os.O_RDONLY)
+
+
+def _sync(path: str, flags: int) -> None:
+    file = os.open(path, flags)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """(the state dict, the parameters) of a file: all in memory, so that no error of the disk can come when half is loaded."""
+    open(path, "rb").close()  # an OSError of Python's, with its number; safetensors' have none
+    try:
+        with safe_open(path, "np") as file:
+            saved = json.loads((file.metadata() or {})["fastopt"])
+            paths = saved["paths"]
+            saved["state"] = {name: [file.get_tensor(key) for key in _names(name, paths)] for name in saved.pop("states")}
+            return saved, [file.get_tensor(p) for p in paths]
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file that "
+                         "fastopt.files.save wrote is needed. Give the path of one.") from None
+
+
+def _check_parameters(opt: Optimizer, paths: list[str], found: list[np.ndarray]) -> None:
+    for t, path, source in zip(opt._tensors, paths, found, strict=True):
+        if path != t.path:
+            raise ValueError(f"{path} is where this optimizer has {t.path}. Give the parameters in the same structure.")
+        if source.shape != t.array.shape:
+            raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another model.")
+        if format_of(source, path) is not t.format:
+            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.format.name}. Convert it first.")
