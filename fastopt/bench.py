@@ -222,7 +222,7 @@ def check_picture(path: str) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[examples]"') from None
+        raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[plot]"') from None
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in kinds:
         raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. Name a .png.")

@@ -1,9 +1,10 @@
 """The optimizers by name: each is made from its rule; none inherits from another. `optimizers.pyi` shows editors the same."""
 from inspect import cleandoc
 from textwrap import fill, indent
+from typing import Any
 
 from . import rules
-from .optimizer import optimizer, signature
+from .optimizer import Optimizer, optimizer, signature
 from .registry import Rule
 
 HYPERPARAMETERS = {
@@ -68,7 +69,9 @@ def document(rule: Rule) -> str:
 
 
 def _make(rule: Rule, name: str):
-    return optimizer(rule, name, document(rule))
+    cls = optimizer(rule, name, document(rule))
+    cls.__module__ = __name__  # where pickle finds it
+    return cls
 
 
 SGD = _make(rules.sgd, "SGD")
@@ -84,6 +87,19 @@ RAdam = _make(rules.radam, "RAdam")
 Lion = _make(rules.lion, "Lion")
 
 ALL = {c.rule.name: c for c in (SGD, Momentum, Nesterov, RMSProp, AdaGrad, Adam, AdamW, AMSGrad, NAdam, RAdam, Lion)}
+
+
+def chosen(kind: Any, where: str, name: str) -> type[Optimizer]:
+    """The optimizer class that the argument `name` of `where` asks for: by its rule's name in any case, itself, or by a rule."""
+    if isinstance(kind, str) and kind.lower() in ALL:
+        return ALL[kind.lower()]
+    if isinstance(kind, type) and issubclass(kind, Optimizer) and hasattr(kind, "rule"):
+        return kind
+    if callable(kind) and hasattr(kind, "digest"):
+        return optimizer(kind)
+    raise (ValueError if isinstance(kind, str) else TypeError)(
+        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are made by "
+        "fastopt.rule.")
 
 
 def stub() -> str:
@@ -113,4 +129,5 @@ def stub() -> str:
                 lines.append("        *,")
         lines += ["    ) -> None: ..."]
     return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "ALL: dict[str, type[Optimizer]]", "",
+                      "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...",
                       "def document(rule: Rule) -> str: ...", "def stub() -> str: ...", ""])

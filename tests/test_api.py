@@ -6,6 +6,7 @@ import gc
 import inspect
 import io
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -675,3 +676,24 @@ def test_memory_is_given_back_when_the_optimizer_goes():
         assert [x() for x in held] == [None, None]
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("cls", OPTIMIZERS.values())
+def test_classes_pickle(cls):
+    assert pickle.loads(pickle.dumps(cls)) is cls
+
+
+@pytest.mark.parametrize("name", fastopt.LAZY)
+def test_modules_are_there_when_they_are_named(name):
+    assert getattr(fastopt, name).__name__ == f"fastopt.{name}"
+
+
+def test_other_names_are_errors():
+    with pytest.raises(AttributeError, match="module 'fastopt' has no attribute 'adam'"):
+        _ = fastopt.adam
+
+
+def test_importing_needs_no_extra():
+    code = ("import sys, fastopt\n"
+            "print([name for name in ('scipy.optimize', 'sklearn', 'matplotlib', 'rich', 'safetensors', 'torch') if name in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

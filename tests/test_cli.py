@@ -97,7 +97,7 @@ def test_a_missing_matplotlib_names_the_extra(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     quick = ["bench", "--n", "100", "--seconds", "0.01", "--rules", "sgd", "--against", "none"]
     assert cli.main([*quick, "--plot", str(tmp_path/"x.png")]) == 2
-    assert 'fastopt[examples]' in capsys.readouterr().err
+    assert 'fastopt[plot]' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("file", "said"), [("x.foo", "ends in one of"), ("none/x.png", "there is no folder")])
