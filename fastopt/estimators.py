@@ -1,0 +1,230 @@
+"""What trains the estimators of `fastopt.sklearn`: their parameters checked, their solver made, their loss and its gradient in batches."""
+import copy
+import math
+import numbers
+import threading
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import init, networks, proximal
+from .extras import missing
+from .optimizer import Optimizer
+from .optimizers import chosen
+from .training import Fit, fit
+
+try:
+    from threadpoolctl import ThreadpoolController  # scikit-learn depends on it
+except ImportError as error:
+    raise missing("fastopt.sklearn", error, "sklearn") from None
+
+CURE = "Lower learning_rate, or standardise the features."
+INITIALIZERS = {f"{kind}_{shape}": getattr(init, f"{kind}_{shape}") for kind in init.VARIANCES for shape in ("uniform", "normal")}
+
+
+def whole(n: Any) -> bool:
+    return isinstance(n, numbers.Integral) and not isinstance(n, bool) and int(n) >= 1
+
+
+def not_negative(x: Any) -> bool:
+    return isinstance(x, numbers.Real) and not isinstance(x, bool) and 0 <= float(x) < math.inf
+
+
+def sizes(n: Any) -> bool:
+    return whole(n) or (isinstance(n, (list, tuple, np.ndarray)) and all(map(whole, n)))
+
+
+def word(x: Any, words: Any) -> bool:
+    return isinstance(x, str) and x in words
+
+
+# parameter: what it may be, and how to say so; solver, learning_rate and momentum are checked where the optimizer is made
+ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("alpha", "l1"), (not_negative, "a finite number, 0 or more,")),
+    **dict.fromkeys(("max_iter", "n_iter_no_change"), (whole, "a whole number, 1 or more,")),
+    **dict.fromkeys(("fit_intercept", "shuffle", "early_stopping"), (lambda x: isinstance(x, (bool, np.bool_)), "True or False")),
+    "tol": (lambda x: x is None or not_negative(x), "a finite number, 0 or more, or None"),
+    "batch_size": (lambda n: n is None or whole(n) or word(n, ("auto",)), '"auto", None or a whole number, 1 or more,'),
+    "validation_fraction": (lambda x: not_negative(x) and 0 < x < 1, "a number above 0 and below 1"),
+    "hidden_layer_sizes": (sizes, "a whole number, or a list of them, 1 or more each,"),
+    "activation": (lambda x: word(x, networks.ACTIVATIONS), f"one of {', '.join(networks.ACTIVATIONS)}"),
+    "initializer": (lambda f: callable(f) or word(f, INITIALIZERS), f"a function or one of {', '.join(INITIALIZERS)}"),
+    "solver_options": (lambda d: d is None or isinstance(d, dict), "a dict or None"),
+}
+
+
+def check(model: Any) -> None:
+    """ValueError where a parameter of the estimator is none that it may be."""
+    for name, value in model.get_params(deep=False).items():
+        allowed, needed = ALLOWED.get(name, (None, ""))
+        if allowed and not allowed(value):
+            raise ValueError(f"{type(model).__name__}: {name} is {value!r}, but {needed} is needed. Change {name}.")
+
+
+class OneThread:
+    """Matrix products use one thread while any fit runs: with several, their last bits depend on how many (fastopt's steps do not)."""
+
+    def __init__(self) -> None:
+        self.lock, self.fits = threading.Lock(), 0
+
+    @cached_property
+    def controller(self) -> Any:
+        return ThreadpoolController()  # looks through all libraries for 7 ms
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.fits == 0:
+                self.limits = self.controller.limit(limits=1, user_api="blas")
+            self.fits += 1
+
+    def __exit__(self, *error: Any) -> None:
+        with self.lock:
+            self.fits -= 1
+            if self.fits == 0:
+                self.limits.restore_original_limits()
+
+
+ONE_THREAD = OneThread()
+
+
+class Data(NamedTuple):
+    """Rows to learn from; s are the sample weights, or None."""
+
+    x: np.ndarray
+    y: np.ndarray
+    s: np.ndarray | None
+
+    def rows(self, chosen: Any) -> "Data":
+        return Data(self.x[chosen], self.y[chosen], None if self.s is None else self.s[chosen])
+
+
+class Task(NamedTuple):
+    """Targets as the loss takes them, and what its outputs are multiplied by and added to for targets as they were given."""
+
+    y: np.ndarray
+    outputs: int
+    loss: str
+    scale: float = 1.0
+    mean: Any = 0.0
+
+
+def zeros(shape: tuple[int, ...], rng: Any, dtype: Any) -> np.ndarray:
+    """The start of a convex problem: its minimum depends on no seed."""
+    return np.zeros(shape, dtype)
+
+
+def parts(w: np.ndarray) -> np.ndarray:
+    """The pair (max(W, 0), max(-W, 0)), as one array."""
+    return np.stack([np.maximum(w, 0), np.maximum(-w, 0)])
+
+
+def joined(point: list[networks.Parameters]) -> networks.Parameters:
+    """The network of both groups, whose W may be pairs, which count from 0: Nesterov looks ahead beyond it, a step may lead there."""
+    merged = {**point[0], **point[1]}
+    return {k: np.maximum(w[0], 0) - np.maximum(w[1], 0) if w.ndim == 3 else w for k, w in merged.items()}
+
+
+def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
+    """The solver, with weights and intercepts as groups: weight decay, where solver_options ask for it, is for weights."""
+    where = type(model).__name__
+    kind = chosen(model.solver, where, "solver")
+    options = copy.deepcopy(model.solver_options or {})
+    given = copy.deepcopy({"lr": model.learning_rate, "momentum": model.momentum})  # a ReduceOnPlateau starts anew in each fit
+    given = {k: v for k, v in given.items() if v is not None}
+    if twice := options.keys() & {"lr", *given}:
+        raise ValueError(f"{where}: solver_options has {', '.join(sorted(twice))}, but learning_rate and momentum are parameters of "
+                         "their own. Give them there.")
+    if "momentum" in given and "momentum" not in kind.rule.defaults:
+        raise ValueError(f"{where}: momentum is {model.momentum!r}, but {kind.__name__} has none. Leave it None; solver_options may "
+                         f"hold {', '.join(k for k in kind.rule.defaults if k != 'lr')}.")
+    opt = kind([{"params": params[0]}, {"params": params[1], "weight_decay": 0.0}], **given, **options)
+    if opt.groups[0]["maximize"]:
+        raise ValueError(f"{where}: maximize is True in solver_options, but a loss should fall. Leave it out.")
+    return opt
+
+
+class Run:
+    """One fit: the functions that `training.fit` calls, and what they note.
+
+    With l1 > 0, W is W+ - W-, both 0 or more, and abs(W) their sum: the penalty has a constant gradient, and its kink is a bound, to which
+    each step is projected. The minimum is then where any rule rests. Soft-thresholding by lr*l1 would have it for plain SGD alone: the
+    velocity of Momentum, not thresholded itself, leaves a tenth of the penalty at momentum 0.9, and Adam divides gradients by their size.
+    """
+
+    def __init__(self, model: Any, data: Data, held: Data | None, task: Task, params: networks.Parameters, seed: Any):
+        self.model, self.held, self.loss, self.rng = model, held, task.loss, np.random.default_rng(seed)
+        self.data = data if data.s is None else data._replace(s=data.s/data.s.mean())
+        self.l1 = float(model.l1)/task.scale
+        weights = {k: parts(w) if self.l1 else w for k, w in params.items() if k[0] == "W"}
+        self.params = [weights, {k: b for k, b in params.items() if k[0] == "b"}]
+        n, size = len(data.x), model.batch_size
+        self.size = n if size is None else min(n, 200 if size == "auto" else size)
+        self.epoch = -(-n//self.size)  # steps
+        self.values: list[tuple[float, int]] = []
+        self.curve: list[float] = []
+        self.scores: list[float] = []
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The rows of each batch of an epoch; where one holds all, they stay in order."""
+        n = len(self.data.x)
+        if self.size == n:
+            yield slice(None)
+            return
+        order = self.rng.permutation(n) if self.model.shuffle else np.arange(n)
+        for k in range(0, n, self.size):
+            yield order[k:k + self.size]
+
+    def value_and_grad(self, point: list[networks.Parameters], rows: Any) -> tuple[float, list[networks.Parameters]]:
+        batch, params, model = self.data.rows(rows), joined(point), self.model
+        share = 1.0 if batch.s is None else float(batch.s.mean())  # heavy batches count for more: their mean, of 1, has no bias
+        value, grads = networks.value_and_grad(params, batch.x, batch.y, self.loss, model.activation, model.alpha, batch.s)
+        if share != 1:
+            value, grads = share*value, {k: share*g for k, g in grads.items()}
+        if self.l1:
+            value += self.l1*sum(float(np.abs(params[k]).sum()) for k in point[0])
+            grads.update({k: np.stack([self.l1 + grads[k], self.l1 - grads[k]]) for k in point[0]})
+        if not model.fit_intercept:
+            grads["b1"][...] = 0
+        self.values.append((value, len(batch.x)))
+        return value, [{k: grads[k] for k in group} for group in point]
+
+    def project(self, now: Any = None) -> None:
+        """After each step: the parts of W stay 0 or more."""
+        for w in self.params[0].values():
+            if w.ndim == 3:
+                proximal.project(w, low=0)
+
+    def validate(self, params: Any = None) -> float:
+        """After each epoch: its mean loss, or the score of the rows held out with the sign turned."""
+        values, rows = zip(*self.values, strict=True)
+        self.values.clear()
+        self.curve.append(float(np.average(values, weights=rows)))
+        if self.held is None:
+            return self.curve[-1]
+        outputs = networks.forward(joined(self.params), self.held.x, self.model.activation)[-1]
+        self.scores.append(self.model._score(outputs, self.held) if np.isfinite(outputs).all() else math.nan)
+        return -self.scores[-1]
+
+    def train(self) -> Fit:
+        """Run the solver."""
+        model, patience = self.model, None if self.model.tol is None else self.model.n_iter_no_change
+        try:
+            with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # on the way to infinity, which is an error in a moment
+                return fit(solver(model, self.params), self.value_and_grad, self.batches, model.max_iter*self.epoch,
+                           validate=self.validate, validate_every=self.epoch, patience=patience, min_delta=model.tol or 0.0,
+                           restore_best=model.early_stopping, callback=self.project)
+        except FloatingPointError as error:
+            raise ValueError(f"{type(model).__name__}: the loss is not finite in epoch {len(self.curve) + 1}. {CURE}") from error
+
+    def result(self, task: Task) -> networks.Parameters:
+        """The network for targets as they were given."""
+        params = joined(self.params)
+        last = len(params)//2
+        for name, mean in ((f"W{last}", 0.0), (f"b{last}", task.mean)):
+            with np.errstate(over="ignore"):
+                params[name] = (params[name]*task.scale + mean).astype(params[name].dtype)
+        if not all(np.isfinite(a).all() for a in params.values()):
+            raise ValueError(f"{type(self.model).__name__}: the weights are not finite after epoch {len(self.curve)}. {CURE}")
+        return params
