@@ -32,7 +32,18 @@ def numbers(pattern, text):
 
 
 def test_every_example_is_tested():
-    assert EXAMPLES == ["cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py"]  # the first in test_cuda_numba.py
+    assert sorted([*(f"{name}.py" for name in GALLERY), "cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py"]) == EXAMPLES
+    # cuda_kernel.py in test_cuda_numba.py
+
+
+def test_the_index_has_every_example():
+    index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
+    assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
+    pictures = re.findall(r"!\[[^]]+\]\((pictures/\w+\.png)\)", index)
+    assert sorted(pictures) == sorted(str(path.relative_to(ROOT/"examples")) for path in (ROOT/"examples"/"pictures").iterdir())
+    assert sorted(Path(picture).stem for picture in pictures) == sorted([*GALLERY, "digits"])
+    for picture in pictures:
+        assert min(imread(ROOT/"examples"/picture).shape[:2]) > 600
 
 
 def test_digits(tmp_path):
@@ -68,10 +79,12 @@ def test_digits_refuses_no_epochs():
     assert "--epochs is 0, but at least 1 is needed" in ran.stderr
 
 
-@pytest.mark.parametrize("missing", ["sklearn", "matplotlib", "rich"])
-def test_digits_names_the_extra(missing):
+@pytest.mark.parametrize(("name", "missing"), [
+    ("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"), ("curvature", "scipy"), ("generalisation", "sklearn"),
+    ("ill_conditioned", "matplotlib"), ("minimize", "scipy"), ("surfaces", "matplotlib")])
+def test_names_the_extra(name, missing):
     code = f"import runpy, sys; sys.modules[{missing!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-    ran = run("-c", code, ROOT / "examples" / "digits.py", check=False)
+    ran = run("-c", code, ROOT / "examples" / f"{name}.py", check=False)
     assert ran.returncode == 1
     assert missing in ran.stderr
     assert 'pip install "fastopt[examples]"' in ran.stderr
@@ -96,3 +109,106 @@ def test_own_kernel():
     assert after[0] < 0.4*before
     assert all(took > 0 for took in numbers(r"([\d.]+) ms a step", out))
     assert "the three results: equal bits" in out
+
+
+# The gallery, in its short mode
+
+MOMENTUM, NESTEROV, ADAM = COLOURS.values()
+GALLERY = {  # example: colours that its picture has
+    "adam_first_steps": [MOMENTUM, NESTEROV, ADAM], "curvature": [MOMENTUM, NESTEROV], "generalisation": [MOMENTUM, NESTEROV],
+    "ill_conditioned": [MOMENTUM, NESTEROV, ADAM], "minimize": [MOMENTUM, NESTEROV, ADAM], "surfaces": [MOMENTUM, NESTEROV, ADAM]}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What an example prints, run once."""
+    texts = {}
+
+    def text(name):
+        if name not in texts:
+            plot = tmp_path_factory.mktemp(name)/"plot.png"
+            texts[name] = example(f"{name}.py", "--short", "--plot", plot).stdout
+            assert texts[name].endswith(f"picture: {plot}\n")
+            picture = np.round(imread(plot)[..., :3]*255).astype(int)
+            assert picture.shape[0] > 700
+            assert picture.shape[1] > 1000
+            for colour in GALLERY[name]:
+                assert (np.abs(picture - colour).max(axis=2) < 4).sum() > 300, colour
+        return texts[name]
+    return text
+
+
+def row(text, start):
+    """The numbers of the first line that starts so."""
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    return numbers(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?", line[len(start):].replace(",", ""))
+
+
+def test_adam_first_steps(said):
+    text = said("adam_first_steps")
+    assert row(text, "always 0.5   Adam")[::2] == [1]*6                     # exactly lr, whatever the gradient's size
+    assert row(text, "always 0.5   no correction")[0] == 3.16               # (1 - b1)/sqrt(1 - b2)
+    assert row(text, "normal       no correction")[0] > 5*row(text, "normal       no correction")[-2]
+    assert row(text, "normal       warm-up")[0] == 0.01
+    assert row(text, "normal       RAdam")[4] < 0.02 < 0.3 < row(text, "normal       RAdam")[2]   # momentum until t = 5, then rectified
+    have, theory = row(text, "v/c2: standard deviation"), row(text, "   in theory")
+    assert have == pytest.approx(theory, rel=0.05)
+
+
+def test_curvature(said):
+    text = said("curvature")
+    off = numbers(r"([-+]?[\d.]+) %$", "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}", line)))
+    assert len(re.findall(r"(?:gradient descent|momentum|Nesterov) +[\d.]+ +0\.\d{4} +0\.\d{5} +0\.\d{5}", text)) == 9
+    assert all(abs(x) < 5 for x in off)
+    assert numbers(r"becomes ([\d.e+-]+) of the first", text)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % above", text)[0]
+    assert re.findall(r"^(\S+) +wrong", text, re.MULTILINE) == ["w['W2']"]
+    assert all(x > 33 for x in numbers(r"(\d+) %$", text[text.index("once more after"):text.index("Gradient check")]))
+
+
+def test_minimize(said):
+    text = said("minimize")
+    least, most = map(float, re.search(r"L-BFGS-B takes ([\d.]+) to ([\d.]+) times fewer", text).groups())
+    assert least > 1
+    assert most > 5
+    exact, noisy = text.split("Quadratic with noisy gradients")
+    rows = re.findall(r"^  (?:L-BFGS-B|CG|momentum.*|nesterov.*|adam.*?) +(\d) +\d+ +\d+ +\d+ +([\d.e+-]+) +\S+$", exact, re.MULTILINE)
+    assert len(rows) == 19
+    assert all(status == "0" and float(above) < 1e-6 for status, above in rows)
+    ends = {name: float(above) for name, above in re.findall(r"^  (\S+).* ([\d.]+e[+-]\d+) +\S+$", noisy, re.MULTILINE)}
+    assert max(ends["momentum"], ends["nesterov"], ends["adam"]) < min(ends["L-BFGS-B"], ends["CG"])/2
+
+
+def test_surfaces(said):
+    text = said("surfaces")
+    assert len(re.findall(r"^(?:Quadratic|Rosenbrock|Beale|Rastrigin).* \(-?[\d.]+, -?[\d.]+\) +[\d.]+e[+-]\d+$", text, re.MULTILINE)) == 16
+    ratios = re.search(r"^SGD's steps over the others'.*$", text, re.MULTILINE).group()
+    assert len(numbers(r"\d+\.\d", ratios)) == 9
+    assert all(x >= 2 for x in numbers(r"\d+\.\d", ratios))
+    heights = re.search(r"^On Rastrigin's surface.*$", text, re.MULTILINE).group()
+    assert all(x > 0.9 for x in numbers(r"\d+\.\d", heights))
+
+
+def test_generalisation(said):
+    text = said("generalisation")
+    for name, least in {"wine": 0.88, "diabetes": 0.2}.items():
+        momentum, adam = row(text, name)[:2]
+        assert least < momentum <= 1
+        assert least < adam <= 1
+    assert re.search(r"test score, Momentum - Adam: \d of 2 intervals include equality", text)
+    assert len(re.findall(r"^\s*\w+ .*\d+ of 45: ", text, re.MULTILINE)) == 2
+
+
+def test_ill_conditioned(said):
+    text = said("ill_conditioned")
+    along, rotated = row(text, "quadratic along the axes"), row(text, "the same, rotated")
+    assert re.search(r"^the same, rotated.* > 3,000 +\d+$", text, re.MULTILINE)  # RMSProp, which is the fastest along the axes
+    assert along[2] == rotated[2]                                                # Momentum
+    assert along[4] < along[2] < rotated[4]                                      # Adam
+    assert row(text, "features, scales 1 to 100")[2] > 5*row(text, "the same, scaled")[2]
+    zeros = [row(text, start)[0] for start in ("least squares", "L1 in the gradient", "L1 by proximal step")]
+    assert zeros[:2] == [0, 0]
+    assert zeros[2] >= 37
+    losses = row(text[text.index("loss of the network"):], "Adam")[::2]  # the learning rates stand between them
+    assert losses[0] > 0.5
+    assert max(losses[2:]) < 0.05
+    assert all(x > 1 for x in numbers(r"([\d.]+) times", text[text.index("A cosine ends"):]))
