@@ -72,10 +72,10 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
     scale, eps = np.maximum(1.0, abs(flat.vector)), max(flat.eps, precision(values))
 
     def flattened(x: np.ndarray) -> np.ndarray:
-        new = _array(f(flat.tree(x)), "f(w)")
+        new = _array(f(flat.tree(x)), "f(w)", "fiuc" if method == "cs" else "fiu")
         if new.shape != values.shape:
             raise ValueError(f"jacobian: f(w) has the shape {new.shape}, but {values.shape} at first. Return one shape.")
-        return new.ravel()
+        return new.flatten()  # a copy: f may use its array again
 
     if method == "adaptive":
         return _adaptive(flattened, flat, values, power_of_two(scale)/2, eps, with_error)
@@ -85,9 +85,9 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
     return _shaped(matrix.reshape(values.size, flat.size), flat, values.shape)
 
 
-def _array(x: Any, what: str) -> np.ndarray:
+def _array(x: Any, what: str, kinds: str = "fiu") -> np.ndarray:
     array = np.asarray(x)
-    if x is None or array.dtype.kind not in "fiuc" or not array.size:
+    if x is None or array.dtype.kind not in kinds or not array.size:
         found = f"an array of {array.dtype} and shape {array.shape}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
         raise TypeError(f"jacobian: {what} is {found}, but a number or an array of numbers is needed. Return one, from trees joined.")
     return array

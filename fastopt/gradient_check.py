@@ -1,4 +1,5 @@
 """Is a gradient right? Every leaf against numeric derivatives that know their own error: a kink, or noise, is not taken for a mistake."""
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ HALVINGS = 4
 FIRST_STEPS = tuple(2.0**-k for k in range(1, 30, HALVINGS))  # each attempt goes on where the one before ended
 ORDER, SURE = 8, 4.0
 ROUNDING = 1024  # times eps*value is the least error that counts, at the scale of w: what rounding does to steps of 1/1024
+NOTHING = 200    # times eps*value: a derivative below it is none, as of a constant, or at a minimum
 POINTS = 2.0**np.arange(4)
 JUMP = np.linalg.inv(POINTS[:, None]**[0, 1, 3, 5])[0]  # of s at t, 2t, 4t, 8t: the constant of c + c1*t + c3*t^3 + c5*t^5
 
@@ -140,8 +142,7 @@ def _noise(value: Callable, flat: Flat, rng: np.random.Generator) -> float:
     move *= 1e-6*max(1.0, flat.norm)/np.linalg.norm(move)
     with np.errstate(all="ignore"):
         differences = np.diff([float(_number(value(flat.tree(flat.vector + k*move)))) for k in range(8)], 4)
-    noise = np.sqrt(np.mean(differences**2)*24**2/40320)  # (4!)^2/8!
-    return float(noise) if np.isfinite(noise) else 0.0
+    return _rms(differences)*24/math.sqrt(40320) if np.isfinite(differences).all() else 0.0  # (4!)^2/8!
 
 
 def _number(x: Any) -> Any:
@@ -185,9 +186,10 @@ def _lines(of: _Subject, k: int, samples: int, rng: np.random.Generator) -> list
 
 def _check_leaf(of: _Subject, k: int, samples: int, rng: np.random.Generator) -> LeafCheck:
     lines = _lines(of, k, samples, rng)
-    rms = np.sqrt(np.mean(of.g[of.flat.edges[k]:of.flat.edges[k + 1]]**2))
+    rms = _rms(of.g[of.flat.edges[k]:of.flat.edges[k + 1]])
     scale = np.array([max(1.0, line.reach) for line in lines])
-    floor = np.maximum(max(rms, np.finfo(float).tiny), ROUNDING*of.eps*of.size/of.rtol/scale)
+    least = np.minimum(ROUNDING*of.eps*of.size/of.rtol/scale, _rms(of.g))  # a small leaf beside larger ones need not be better than this
+    floor = np.maximum(max(rms, np.finfo(float).tiny), least)
     analytic = np.array([line.analytic for line in lines])
     numeric, uncertain = np.full(len(lines), np.nan), np.full(len(lines), np.inf)
     right, votes = np.zeros(len(lines), bool), np.zeros(len(lines), int)
@@ -198,7 +200,7 @@ def _check_leaf(of: _Subject, k: int, samples: int, rng: np.random.Generator) ->
             break
         new, doubt = _differentiate(of, [lines[i] for i in todo], step*power_of_two(scale[todo]), of.rtol*floor.min())
         miss, allowed = abs(new - analytic[todo]), of.rtol*np.fmax(np.fmax(abs(new), abs(analytic[todo])), floor[todo])
-        right[todo] = (doubt <= allowed) & (miss <= allowed)
+        right[todo] = (np.fmax(doubt, miss) <= allowed) | ((miss <= doubt) & (doubt <= NOTHING*of.eps*of.size/scale[todo]))
         width = allowed + SURE*doubt
         votes[todo] += miss > width
         low[todo], high[todo] = np.fmax(low[todo], new - width), np.fmin(high[todo], new + width)
@@ -209,6 +211,12 @@ def _check_leaf(of: _Subject, k: int, samples: int, rng: np.random.Generator) ->
     worst = max(range(len(lines)), key=lambda i: (wrong[i], not right[i], i < len(lines) - 1 or right[i], np.nan_to_num(error[i])))
     return LeafCheck(of.flat.paths[k], "wrong" if wrong[worst] else "ok" if right[worst] else "unsure", float(error[worst]),
                      lines[worst].name, float(analytic[worst]), float(numeric[worst]), float(uncertain[worst]), len(lines))
+
+
+def _rms(g: np.ndarray) -> float:
+    """The root mean square, of any size."""
+    most = float(abs(g).max())
+    return most*float(np.sqrt(np.mean((g/most)**2))) if most else 0.0
 
 
 def _differentiate(of: _Subject, lines: list[_Line], steps: np.ndarray, atol: float) -> tuple[np.ndarray, np.ndarray]:

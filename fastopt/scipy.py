@@ -175,7 +175,8 @@ class _Objective:
 
     def raw(self, x: np.ndarray) -> Any:
         self.nfev += 1
-        return self.fun(x.copy(), *self.args)  # a copy: it may be kept, or written into
+        found = self.fun(x.copy(), *self.args)  # a copy: it may be kept, or written into
+        return found.copy() if isinstance(found, np.ndarray) else found  # fun may use its array again
 
     def gradient(self, x: np.ndarray, raw: Any) -> np.ndarray:
         self.njev += 1

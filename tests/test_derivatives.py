@@ -227,3 +227,16 @@ def test_errors_name_place_find_and_need(call, error, text):
             call()
     assert text in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize("method", ["2-point", "3-point", "adaptive"])
+def test_a_function_may_use_its_array_again(method):
+    out = np.empty(3)
+    found = curvature.jacobian(lambda w: np.multiply(w, 2, out=out), np.array([1.0, 2.0, 3.0]), method)
+    assert np.allclose(found, 2*np.eye(3), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["2-point", "3-point", "adaptive"])
+def test_complex_values_are_refused(method):
+    with pytest.raises(TypeError, match=r"jacobian: f\(w\) is an array of complex128"):
+        curvature.jacobian(lambda w: np.exp(1j*w), np.ones(2), method)

@@ -250,3 +250,18 @@ def test_errors_name_place_find_and_need(call, error, text):
         call()
     assert text in str(caught.value)
     assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(lambda w: np.float32(1e5 + (w*w).sum()), np.float32),
+                                              (lambda w: 1e13 + (w*w).sum(), np.float64)])
+def test_a_large_value_does_not_hide_a_wrong_gradient(value, dtype):
+    assert not curvature.check_gradient(value, lambda w: 0*w, np.ones(4, dtype))
+
+
+def test_gradients_of_any_size():
+    assert curvature.check_gradient(lambda w: 1e200*(w*w).sum(), lambda w: 2e200*w, np.ones(4))
+    assert not curvature.check_gradient(lambda w: 1e200*(w*w).sum(), lambda w: 3e200*w, np.ones(4))
+
+
+def test_at_a_minimum():
+    assert curvature.check_gradient(lambda w: 3 + ((w - 1.1)**2).sum(), lambda w: 2*(w - 1.1), np.full(4, 1.1))

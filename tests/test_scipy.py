@@ -757,3 +757,15 @@ def test_progress(capfd):
     with contextlib.suppress(ValueError):
         minimize(lambda x: NAN, [1.0], jac=lambda x: x, method=method(progress=True))
     assert bowl.solve(method("adam", lr=0.1, progress=True)).success  # the bar of a run that failed is gone
+
+
+@pytest.mark.parametrize("differences", ["2-point", "3-point"])
+def test_fun_may_use_its_array_again(differences):
+    out = np.empty(1)
+
+    def fun(x):
+        out[0] = x @ x
+        return out
+    found = minimize(fun, [3.0, 4.0], method=method("adam", lr=0.1), options={"finite_diff": differences, "gtol": 1e-4})
+    assert found.success
+    assert abs(found.x).max() < 1e-3
