@@ -20,6 +20,7 @@ from .gradient_check import GradientCheck, LeafCheck, check_gradient
 from .hyper import check_number
 
 try:
+    from scipy.linalg import norm
     from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 except ImportError as error:
     raise missing("fastopt.curvature", error, "scipy") from None
@@ -110,8 +111,8 @@ def _extremes(h: Hessian, tol: float, most: int, rng: Any, both: bool = True, de
     start = np.random.default_rng(rng).standard_normal(n)
     size, v = 0.0, start
     for _ in range(3):  # of the power method: how large h is, roughly, and so the noise of its products
-        v = h.matvec(v/np.linalg.norm(v))
-        size = float(np.linalg.norm(v))
+        v = h.matvec(v/norm(v))
+        size = float(norm(v))  # SciPy's neither overflows nor underflows
         if size <= h.noise(0):
             return decay, decay
     lift = decay + h.noise(size)/tol  # ARPACK's tolerance is tol*abs(eigenvalue): of h + lift it is tol*abs(smallest + decay) + noise

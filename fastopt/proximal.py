@@ -41,6 +41,8 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     amount = _rounded(amount, w.dtype)
     inside = np.maximum(w, -amount, out=np.empty_like(w))
     np.minimum(inside, amount, out=inside)
+    if np.isinf(amount).any():  # beyond what w's dtype holds; infinities stay
+        inside = np.where(np.isinf(w), np.zeros((), w.dtype), inside)
     with np.errstate(invalid="ignore"):  # of a signalling NaN
         np.subtract(w, inside, out=w)  # w - clip(w, -amount, amount) has the bits of the formula, and needs one temporary instead of three
 

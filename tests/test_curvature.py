@@ -149,6 +149,14 @@ def test_a_basis_that_does_not_fit_is_shorter(monkeypatch):
     assert set(seen) == {30}
 
 
+@pytest.mark.parametrize("n", [3, 40, 400])
+@pytest.mark.parametrize("factor", [1e-200, 1e200])
+def test_curvature_of_any_size(n, factor):
+    d = np.linspace(1, 10, n)
+    low, high = curvature.extreme_eigenvalues(None, np.ones(n), lambda w, v: factor*(d*v))
+    assert (low/factor, high/factor) == pytest.approx((1, 10), rel=1e-3)
+
+
 def test_operator_is_what_scipy_wants():
     p = problems.quadratic(100, 40)
     w = p.initial()

@@ -167,3 +167,9 @@ def test_lasso_by_proximal_gradient():
     assert 3 <= (w != 0).sum() < 12
     assert np.abs(g + strength*np.sign(w))[w != 0].max() < 1e-12
     assert np.abs(g[w == 0]).max() < strength
+
+
+def test_an_amount_beyond_the_dtype():
+    w = np.array([np.inf, 1, -np.inf, np.nan], np.float16)
+    soft_threshold(w, 1e6)
+    assert str(w.tolist()) == "[inf, 0.0, -inf, nan]"
