@@ -11,7 +11,7 @@
 
 Prints the tables and exits with 1 unless the rates are within 5 % of theory (of their logarithm: so much is the number of steps off), the
 step above 2/L diverges and the one below does not, settings asked for once more save at least a third of the gradients, those for asking
-included, and the error is found where it is, and nowhere else.
+included, and the error is found in the leaf where it is, and nowhere else.
 """
 import argparse
 import sys

@@ -49,22 +49,26 @@ SCHEDULES = {  # of a learning rate and the number of steps
 }
 
 
-def run(opt, value_and_grad, steps, batches=None, callback=None):
+def run(opt, value_and_grad, steps, batches=None, **options):
     """The value that each step saw; the last is infinite if they diverged."""
     try:
         with np.errstate(all="ignore"):
-            return fastopt.fit(opt, value_and_grad, batches, steps, callback=callback).value
+            return fastopt.fit(opt, value_and_grad, batches, steps, **options).value
     except FloatingPointError as error:
         return np.append(error.result.value, math.inf)
 
 
 def fastest(problem, kind, rates):
-    """Steps until all but GAP of the first excess over the minimum is gone, with the best of the rates."""
+    """Steps until all but GAP of the first excess over the minimum is gone, with the best of the rates.
+
+    A value of ten times the first ends a run: RMSProp's first step of ten learning rates may else throw every coordinate so far away that
+    the start is forgotten, after which four steps of signs are enough.
+    """
     first, least, found = problem.value(problem.start), problem.minimum[1], math.inf
     goal = least + GAP*(first - least)
     for lr in rates:
         opt, most = kind(problem.initial(), lr=lr, threads=1), min(found, MOST)  # a slower run than the best is of no interest
-        values = run(opt, problem.value_and_grad, most, callback=lambda now: now.value <= goal or now.value > 1e6*first)
+        values = run(opt, problem.value_and_grad, most, callback=lambda now: now.value <= goal or now.value > 10*first)
         found = len(values) - 1 if values[-1] <= goal else found
     return found
 
@@ -130,8 +134,8 @@ def sparse(seed, fine, steps=500, n=50, samples=80, noise=0.5):
     def fitted(lr, tilt):
         """(objective, coefficients), with tilt*sign(w) in the gradient or, if that is 0, with proximal steps."""
         opt = fastopt.SGD(np.zeros(n), lr=schedules.cosine(lr, steps=steps), threads=1)
-        shrink = None if tilt else lambda now: proximal.soft_threshold(opt.params, now.lr*strength)
-        run(opt, lambda w, rows: (0.0, loss(w, rows)[1] + tilt*np.sign(w)), steps, callback=shrink)
+        shrink = None if tilt else lambda opt: proximal.soft_threshold(opt.params, opt.groups[0].at(opt.t)["lr"]*strength)
+        run(opt, lambda w, rows: (0.0, loss(w, rows)[1] + tilt*np.sign(w)), steps, after_step=shrink)
         return loss(opt.params, None)[0] + strength*np.abs(opt.params).sum(), opt.params
 
     best = [min((fitted(lr, tilt) for lr in np.logspace(0, -2, 2*fine + 1)), key=lambda f: f[0] if f[0] < math.inf else math.inf)[1]
@@ -220,7 +224,7 @@ def promises(speed, ridge, l1, decay, start, noisy):
     return {
         "scaling cuts the steps to a fifth": all(mended[k] < min(raw[k], MOST)/5 for k in ("gradient descent", "Momentum")),
         "Adam needs no scaling": raw["Adam"] < 1.5*mended["Adam"],
-        "rotation costs adaptive methods steps": turned["Adam"] > 2*along["Adam"] and turned["RMSProp"] > 100*along["RMSProp"],
+        "rotation costs adaptive methods steps": turned["Adam"] > 2*along["Adam"] and turned["RMSProp"] > 20*along["RMSProp"],
         "and costs Momentum none": abs(turned["Momentum"] - along["Momentum"]) <= 1,
         "L2 lowers the condition number and the steps": (condition[1:] < condition[:-1]).all() and steps[-1] < steps[2]/10,
         "some L2 is nearer to the truth than none and than much": 0 < off.argmin() < len(L2) - 1,

@@ -130,8 +130,9 @@ def draw_surface(ax, problem, window, decades, places):
     below, above = levels[0]/2, levels[-1]*2
     pale = LinearSegmentedColormap.from_list("pale", ["#ffffff", "#e4e4e4", "#c6c6c6"])
     ax.contourf(x, y, np.clip(z, below, above), levels=[below, *levels, above], norm=LogNorm(below, above), cmap=pale)
-    lines = ax.contour(x, y, z, levels=levels, colors="0.6", linewidths=0.6)
-    ax.clabel(lines, levels=[10.0**k for k in range(first, last + 1)], fontsize=9, colors="0.25", fmt="%g", manual=places)
+    ax.contour(x, y, z, levels=levels, colors="0.6", linewidths=0.6)
+    lines = ax.contour(x, y, z, levels=[10.0**k for k in range(first, last + 1)], colors="0.6", linewidths=0.6)
+    ax.clabel(lines, fontsize=9, colors="0.25", fmt="%g", manual=places)  # all: a choice of levels fails with matplotlib 3.10
     ax.plot(*problem.start, "s", color="black", ms=8, zorder=4)
     ax.plot(*problem.minimum[0], "*", color="black", mec="white", ms=17, zorder=4)
     ax.set(xlim=(left, right), ylim=(low, high))

@@ -18,8 +18,7 @@ class Batches:
     """The batches of all passes, one after the other."""
 
     def __init__(self, source: Any):
-        function = callable(source) and not isinstance(source, Iterable)
-        self.make = source if function else lambda epoch: [None] if source is None else source
+        self.source, self.function = source, callable(source) and not isinstance(source, Iterable)
         self.epoch = 0
         self.current: Iterator[Any] = iter(())
         self.ahead: list[Any] = []  # the next batch, where it has been looked for
@@ -28,9 +27,19 @@ class Batches:
         """The next batch; END where there is none. A pass is followed by another where `again` says so."""
         found = self.ahead.pop() if self.ahead else next(self.current, END)
         if found is END and (self.epoch == 0 or again):  # an iterator that has ended gives nothing again
-            self.current = iter(self.make(self.epoch))
+            self.current = iter(self.walk())
             self.epoch += 1
             found = next(self.current, END)
+        return found
+
+    def walk(self) -> Any:
+        """What gives the batches of a pass."""
+        if not self.function:
+            return [None] if self.source is None else self.source
+        found = self.source(self.epoch)
+        if not walkable(found):
+            raise TypeError(f"fit: batches({self.epoch}) returned {found!r}, but what can be iterated over is needed. Return a list of "
+                            "batches, or a generator.")
         return found
 
     def passes(self) -> int:
@@ -89,10 +98,19 @@ class Gradients:
                     np.copyto(total, plain, casting="same_kind")
 
 
+def walkable(found: Any) -> bool:
+    """Whether it can be iterated over; arrays of no dimension only look so."""
+    return (isinstance(found, Iterable) or hasattr(found, "__getitem__")) and getattr(found, "ndim", None) != 0
+
+
 def number(found: Any, where: str) -> float:
+    """What a function returned, as a float: a number, or an array of one element. An int beyond all floats is infinite."""
     try:
-        return float(found)
-    except (TypeError, ValueError):
+        one = found.item() if hasattr(found, "item") else found
+        return float(one)
+    except OverflowError:
+        return math.inf if one > 0 else -math.inf
+    except (TypeError, ValueError, RuntimeError):  # the last: torch's, for several elements
         raise TypeError(f"fit: {where} returned {found!r}, but one number is needed. Return float(value).") from None
 
 

@@ -31,7 +31,12 @@ def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
     if not isinstance(saved, Mapping):
         raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
     saved = _from_torch(opt, saved) if "param_groups" in saved else saved
-    _check(opt, saved)
+    check(opt, saved)
+    write(opt, saved)
+
+
+def write(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """Take over what `check` has found to fit."""
     for name, new in opt._machine.state.items():
         for target, source in zip(new, saved["state"][name], strict=True):
             opt._machine.write(target, arrays.on_host(source, name))
@@ -42,7 +47,8 @@ def load(opt: "Optimizer", saved: dict[str, Any]) -> None:
     opt.t = int(saved["t"])
 
 
-def _check(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+def check(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
+    """What is wrong with a state dict of ours."""
     missing = {"version", "rule", "t", "groups", "state"} - set(saved)
     if missing:
         raise ValueError(f"load_state_dict: no {', '.join(sorted(missing))} in it. Give what state_dict() returned.")

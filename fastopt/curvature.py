@@ -73,7 +73,7 @@ class Hessian(LinearOperator):
                             "tol. Raise max_products or tol; or add weight_decay (suggest), or ask for the largest_eigenvalue only.")
 
 
-def operator(grad: Gradient | None, w: Any, hvp: HVP | None = None) -> LinearOperator:
+def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> LinearOperator:
     """The Hessian at w as a `scipy.sparse.linalg.LinearOperator`, for SciPy's solvers (`cg`, `minres`, `eigsh`).
 
     Parameters
@@ -142,7 +142,7 @@ def _checked(where: str, tol: float, max_products: int) -> None:
         raise ValueError(f"{where}: max_products is {max_products!r}, but a whole number, 1 or more, is needed. Change max_products.")
 
 
-def extreme_eigenvalues(grad: Gradient | None, w: Any, hvp: HVP | None = None, *, tol: float = 1e-3, max_products: int = 2000,
+def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
                         rng: int | np.random.Generator = 0) -> tuple[float, float]:
     """The smallest and the largest eigenvalue of the Hessian at w, from products with it: it is never formed.
 
@@ -184,7 +184,7 @@ def extreme_eigenvalues(grad: Gradient | None, w: Any, hvp: HVP | None = None, *
     return _extremes(Hessian(grad, w, hvp, "extreme_eigenvalues"), tol, max_products, rng)
 
 
-def largest_eigenvalue(grad: Gradient | None, w: Any, hvp: HVP | None = None, *, tol: float = 1e-3, max_products: int = 2000,
+def largest_eigenvalue(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
                        rng: int | np.random.Generator = 0) -> float:
     """The largest eigenvalue of the Hessian at w (its sharpness) to within tol of it: far fewer products than `extreme_eigenvalues`.
 
@@ -207,9 +207,12 @@ def _convex(h: Hessian, decay: float, tol: float, max_products: int, rng: Any) -
                      f"needed. The largest is {high:.6g}{stable}. {cure}")
 
 
-def condition_number(grad: Gradient | None, w: Any, hvp: HVP | None = None, *, tol: float = 1e-3, max_products: int = 2000,
+def condition_number(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
                      rng: int | np.random.Generator = 0) -> float:
-    """The largest eigenvalue of the Hessian over the smallest, which must be above 0. Arguments and errors are those of `suggest`."""
+    """The largest eigenvalue of the Hessian over the smallest, which must be above 0: a ValueError, as in `suggest`, where it is not.
+
+    Arguments and other errors are those of `extreme_eigenvalues`.
+    """
     _checked("condition_number", tol, max_products)
     low, high = _convex(Hessian(grad, w, hvp, "condition_number"), 0.0, tol, max_products, rng)
     return high/low

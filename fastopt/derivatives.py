@@ -10,7 +10,7 @@ from .flat import Flat, check_finite, power_of_two, precision
 
 try:
     from scipy.differentiate import jacobian as adaptive_jacobian
-    from scipy.optimize._numdiff import approx_derivative  # SciPy has 3-point differences nowhere else; imported only here
+    from scipy.optimize._numdiff import approx_derivative  # SciPy has 3-point differences nowhere else
 except ImportError as error:
     raise missing("fastopt.curvature", error, "scipy") from None
 

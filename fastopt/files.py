@@ -41,9 +41,9 @@ def save(path: Path, opt: Optimizer) -> None:
     Raises
     ------
     OSError
-        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist.
-    ValueError
-        Where `path` is something else than a file, or two parameters have paths that print alike.
+        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist, or the path ends as one.
+    TypeError, ValueError
+        Where `path` is no path, or something else than a file, or two parameters have paths that print alike.
     """
     _check_optimizer("save", opt)
     path = target("save", path)
@@ -77,30 +77,61 @@ def load(path: Path, opt: Optimizer) -> None:
         With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before anything is written.
     """
     _check_optimizer("load", opt)
-    path = os.fspath(path)
+    path = _text("load", path)
     saved, parameters = _read(path)
     with opt._lock:
         opt._check_idle("load")
         try:
-            checkpoints._check(opt, saved)
+            checkpoints.check(opt, saved)
             _check_parameters(opt, saved["paths"], parameters)
         except (TypeError, ValueError) as error:
             raise type(error)(f"load: {path}: {str(error).removeprefix('load_state_dict: ')}") from None
         for t, source in zip(opt._tensors, parameters, strict=True):
             opt._machine.write(t.array, source)
-        opt.load_state_dict(saved)
+        checkpoints.write(opt, saved)
 
 
 def target(where: str, path: Path) -> str:
     """The absolute path of the file to be written; an error where none can be."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{where}: {path!r}, but the path of a file is needed. Give one.")
-    path = os.path.realpath(path)
+    given = _text(where, path)
+    path = os.path.realpath(given)
     if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced by a file
         raise ValueError(f"{where}: {path} is no file, but one is to be written. Give the path of a file.")
+    if os.path.basename(given) in ("", ".", ".."):  # realpath takes "new/" for "new"
+        raise FileNotFoundError(f"{where}: {given}: no such directory, but it ends as one. Give the path of a file.")
     if not os.path.isdir(os.path.dirname(path)):
         raise FileNotFoundError(f"{where}: {path}: no such directory, but one is needed to write into. Make it first.")
     return path
+
+
+def tried(where: str, path: Path) -> str:
+    """As `target`, when a file has been made beside it, and removed: permissions alone tell less (root, read-only disks, long names)."""
+    path = target(where, path)
+    beside = _beside(path)
+    try:
+        open(beside, "xb").close()
+        os.remove(beside)
+    except OSError as error:
+        raise OSError(error.errno, f"{where}: {path}: {error.strerror}. Give a path where a file can be written") from None
+    return path
+
+
+def _text(where: str, path: Any) -> str:
+    """A path as a string that the system takes."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{where}: {path!r}, but the path of a file is needed. Give one.")
+    text = os.fsdecode(path)
+    try:
+        wrong = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:  # a lone surrogate
+        wrong = True
+    if wrong:
+        raise ValueError(f"{where}: {text!r} can be no path of a file. Give another.")
+    return text
+
+
+def _beside(path: str) -> str:
+    return f"{path}.{secrets.token_hex(4)}.tmp"
 
 
 def _check_optimizer(where: str, opt: Any) -> None:
@@ -120,7 +151,7 @@ def _write(path: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> N
 
 def _replace(path: str, write: Callable[[str], None]) -> None:
     """Have a file written beside `path`; it takes its place when it is on the disk."""
-    beside = f"{path}.{secrets.token_hex(4)}.tmp"
+    beside = _beside(path)
     try:
         with open(beside, "xb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -156,7 +187,7 @@ def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
             paths = saved["paths"]
             saved["state"] = {name: [file.get_tensor(key) for key in _names(name, paths)] for name in saved.pop("states")}
             return saved, [file.get_tensor(p) for p in paths]
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file that "
                          "fastopt.files.save wrote is needed. Give the path of one.") from None
 

@@ -61,12 +61,12 @@ def fans(shape: Sequence[int], layout: Layout = "io") -> tuple[int, int]:
     return inputs*field, outputs*field
 
 
-def generator(rng: np.random.Generator | int, where: str) -> np.random.Generator:
+def generator(rng: np.random.Generator | int, where: str, name: str = "rng") -> np.random.Generator:
     """The Generator itself, or a new one from a seed."""
     if isinstance(rng, np.random.Generator):
         return rng
     if not isinstance(rng, (int, np.integer)) or isinstance(rng, bool) or rng < 0:
-        raise TypeError(f"{where}: rng is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. Give "
+        raise TypeError(f"{where}: {name} is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. Give "
                         "np.random.default_rng(0).")
     return np.random.default_rng(rng)
 

@@ -234,10 +234,22 @@ def _share(weights: ArrayLike, z: Array) -> Array:
 
 
 def _depth(params: Mapping[str, Array]) -> int:
-    """The number of layers."""
+    """The number of layers; an error where the arrays do not make a network."""
     depth = len(params)//2
     if not params or len(params) % 2 or any(f"{kind}{k}" not in params for kind in "Wb" for k in range(1, depth + 1)):
         raise ValueError(f"networks: params has the keys {list(params)}, but W1, b1, W2, b2, ... are needed. Use networks.initial.")
-    if not np.issubdtype(params["W1"].dtype, np.floating):
-        raise TypeError(f"networks: params['W1'] is {params['W1'].dtype}, but a float type of NumPy is needed. Use float32 or float64.")
+    first = params["W1"]
+    if not isinstance(first, np.ndarray) or not np.issubdtype(first.dtype, np.floating):
+        found = first.dtype if isinstance(first, np.ndarray) else f"a {type(first).__name__}"
+        raise TypeError(f"networks: params['W1'] is {found}, but an array of a float type of NumPy is needed. Use float32 or float64.")
+    width = first.shape[0] if first.ndim == 2 else 0
+    for k in range(1, depth + 1):
+        w, b = params[f"W{k}"], params[f"b{k}"]
+        if np.ndim(w) != 2 or np.shape(w) != (width, np.shape(w)[1]) or np.shape(b) != (np.shape(w)[1],):
+            raise ValueError(f"networks: params['W{k}'] has shape {np.shape(w)} and params['b{k}'] {np.shape(b)}, but ({width}, m) and "
+                             "(m,) are needed. Use networks.initial.")
+        if not w.dtype == b.dtype == first.dtype:
+            raise TypeError(f"networks: params['W{k}'] is {w.dtype}, params['b{k}'] {b.dtype}, but {first.dtype} is needed, as W1 is. "
+                            "Convert them.")
+        width = w.shape[1]
     return depth

@@ -100,7 +100,7 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
     _whole("n", n, 2, where)
     check_option("spectrum", spectrum, ("geometric", "linear", "two"), where)
     check_option("rotated", rotated, (False, True), where)
-    place, turn, disturb = init.generator(seed, where).spawn(3)  # w* is the same whatever the rest is
+    place, turn, disturb = init.generator(seed, where, "seed").spawn(3)  # w* is the same whatever the rest is
     low = -(-n//2)
     e = {"geometric": lambda: np.geomspace(1, condition, n), "linear": lambda: np.linspace(1, condition, n),
          "two": lambda: np.repeat([1.0, condition], [low, n - low])}[spectrum]()
@@ -214,7 +214,7 @@ def beale() -> Problem:
 
 
 def rastrigin(n: int = 2) -> Problem:
-    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0, among local ones near all whole numbers.
+    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0, among local ones near whole numbers (to 31).
 
     Computed as sum_i(w_i^2 + 20*sin(pi*w_i)^2), which does not cancel near 0. Starts at (2.7, -3.3, 2.7, ...).
     """
@@ -254,7 +254,7 @@ def network(start: str = "glorot", seed: int = 0) -> Problem:
     initializer, activation = STARTS[check_option("start", start, tuple(STARTS), "network")]
     x = np.random.default_rng(0).uniform(-1, 1, (256, 2))
     y = (x[:, 0]*x[:, 1] > 0).astype(np.int64)
-    w = networks.initial(SIZES, init.generator(seed, "network"), initializer, np.float64)
+    w = networks.initial(SIZES, init.generator(seed, "network", "seed"), initializer, np.float64)
     if start == "equal":
         w.update({name: np.full_like(a, 0.1) for name, a in w.items() if name[0] == "W"})
     if start == "saturated":
@@ -297,7 +297,7 @@ def _plan(where: str, samples: int, features: int, scales: float, l2: float, see
     _whole("samples", samples, 1, where)
     _whole("features", features, 1, where)
     _at_least("l2", l2, 0, where)
-    return init.generator(seed, where), np.geomspace(1, _at_least("scales", scales, 1, where), features)
+    return init.generator(seed, where, "seed"), np.geomspace(1, _at_least("scales", scales, 1, where), features)
 
 
 def _regression(where: str, x: Array, y: Array, loss: str, curvature: Callable, l2: float, solve: Callable) -> Problem:

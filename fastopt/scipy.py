@@ -6,13 +6,12 @@ It serves wherever SciPy hands `method` on to `minimize`: `basinhopping` and `du
 """
 from __future__ import annotations
 
-import copy
 import inspect
-import itertools
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -23,12 +22,11 @@ from .optimizer import Optimizer
 from .optimizers import chosen
 from .progress import bar, check
 from .proximal import project
-from .validation import plateaus
+from .validation import anew, plateaus
 
 try:
     from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning
-
-    from .derivatives import approx_derivative  # SciPy's, which takes differences within bounds, as no public function of it does
+    from scipy.optimize._numdiff import approx_derivative  # no public function of SciPy takes differences within bounds
 except ImportError as error:
     raise missing("fastopt.scipy", error, "scipy") from None
 
@@ -39,6 +37,7 @@ MESSAGES = {  # by status, in SciPy's words where it has them
     0: "Optimization terminated successfully.",
     1: "Maximum number of iterations has been exceeded.",
     2: "The last step led to where the function or its gradient is not finite: x is the best point so far. Lower lr.",
+    3: "An error was raised: x is the best point so far.",
     99: "`callback` raised `StopIteration`."}
 
 
@@ -74,6 +73,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger than gtol: status
     0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps, 2 where x, the value or the gradient
     became infinite or NaN, 99 where `callback` raised StopIteration. ValueError where x0, the value or the gradient there is not finite.
+    An exception in the middle, KeyboardInterrupt too, has what was reached as its ``result`` (status 3).
 
     Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps), `gtol` (default: `tol`, or 1e-5), `finite_diff`
     ("2-point", the default, "3-point", "cs") and `finite_diff_rel_step` for a `jac` that is no function (that word SciPy keeps to
@@ -102,7 +102,7 @@ class Method:
 
     def optimizer(self, x: np.ndarray) -> Optimizer:
         """A new optimizer of x."""
-        return chosen(self.rule, "method", "rule")(x, **copy.deepcopy(self.hyper))  # a ReduceOnPlateau starts anew
+        return chosen(self.rule, "method", "rule")(x, **anew(self.hyper))
 
     def __repr__(self) -> str:
         name = repr(self.rule) if isinstance(self.rule, str) else self.rule.__name__
@@ -119,9 +119,25 @@ class Method:
                 warnings.warn(f"Method {self!r} does not use {what}.", RuntimeWarning, stacklevel=3)
         said, tell, x = _options(options, jac), _teller(callback), _start(x0)
         objective = _Objective(fun, jac, args if isinstance(args, tuple) else (args,), _box(bounds, x), said)
-        with bar(self.progress, "fastopt.scipy", chosen(self.rule, "method", "rule").rule.name, said.maxiter) as show:
-            run = _walk(self.optimizer(x), x, objective, said, tell, show)
-        return _result(objective, said, *run)
+        so_far = _SoFar()
+        try:
+            with bar(self.progress, "fastopt.scipy", chosen(self.rule, "method", "rule").rule.name, said.maxiter) as show:
+                status, point = _walk(self.optimizer(x), x, objective, said, tell, show, so_far)
+        except BaseException as error:
+            if so_far.best is not None:
+                with suppress(AttributeError):  # an exception of the caller's need not take it
+                    error.result = _result(objective, said, 3, so_far, so_far.best)  # type: ignore[attr-defined]
+            raise
+        return _result(objective, said, status, so_far, point)
+
+
+@dataclass
+class _SoFar:
+    """Steps taken, the point of the lowest value, and the points asked for by `return_all`."""
+
+    steps: int = 0
+    best: Any = None
+    path: list[np.ndarray] = field(default_factory=list)
 
 
 class _Options(NamedTuple):
@@ -210,41 +226,43 @@ class _Objective:
         return g
 
 
-def _walk(opt: Optimizer, x: np.ndarray, objective: _Objective, options: _Options, tell: Callable, show: Callable) -> tuple:
-    """Evaluate, tell, decide, step: (status, steps, the result's point, the points asked for)."""
+def _walk(opt: Optimizer, x: np.ndarray, objective: _Objective, options: _Options, tell: Callable, show: Callable,
+          so_far: _SoFar) -> tuple[int, _Point]:
+    """Evaluate, tell, decide, step: the status, and the result's point."""
     observers = plateaus(opt)
-    best, path = objective(objective.inside(x)), []
+    best = objective(objective.inside(x))
     if math.isnan(best.slope):
         raise ValueError(f"minimize: at x0 fun is {best.value} and its gradient {best.gradient}, but finite numbers are needed. "
                          "Start elsewhere.")
-    for steps in itertools.count():
+    while True:
+        so_far.best = best
         point = objective(objective.inside(opt.lookahead()) if opt.rule.ahead else x)
-        best = point if -math.inf < point.value < best.value else best
+        so_far.best = best = point if -math.inf < point.value < best.value else best
         if math.isnan(point.slope):
-            break
-        show(steps, f"value {point.value:.6g}, gradient {point.slope:.2g}")
-        path += [point.x] if options.return_all else []
-        if steps and tell(point):
-            return 99, steps, best, path
+            return 2, best
+        show(so_far.steps, f"value {point.value:.6g}, gradient {point.slope:.2g}")
+        so_far.path += [point.x] if options.return_all else []
+        if so_far.steps and tell(point):
+            return 99, best
         if point.slope <= options.gtol:
-            return 0, steps, point, path
-        if steps >= options.maxiter:
-            return 1, steps, best, path
+            return 0, point
+        if so_far.steps >= options.maxiter:
+            return 1, best
         for plateau in observers:
             plateau.observe(point.value)
         opt.step(point.gradient)
+        so_far.steps += 1
         objective.inside(x)
-    return 2, steps, best, path
 
 
-def _result(objective: _Objective, options: _Options, status: int, steps: int, point: _Point, path: list[np.ndarray]) -> OptimizeResult:
+def _result(objective: _Objective, options: _Options, status: int, so_far: _SoFar, point: _Point) -> OptimizeResult:
     fixed = False if objective.fixed is None else objective.fixed
     found = OptimizeResult(
         x=point.x, fun=point.value, jac=np.where(fixed, np.asarray(math.nan, point.x.dtype), point.gradient),  # NaN: not known, as SciPy
-        nit=steps, nfev=objective.nfev, njev=objective.njev, success=status == 0, status=status, message=MESSAGES[status])
+        nit=so_far.steps, nfev=objective.nfev, njev=objective.njev, success=status == 0, status=status, message=MESSAGES[status])
     if options.return_all:
-        found["allvecs"] = path
-    if options.disp:  # SciPy's option, and its lines
+        found["allvecs"] = so_far.path
+    if options.disp and status != 3:  # SciPy's option, and its lines
         if status:
             warnings.warn(found.message, OptimizeWarning, stacklevel=4)
         print(*[found.message]*(not status), f"         Current function value: {found.fun:f}", f"         Iterations: {found.nit:d}",

@@ -2,7 +2,7 @@
 import math
 import numbers
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import arrays
-from .batches import Batches, Gradients
+from .batches import Batches, Gradients, walkable
 from .hyper import check_number, check_option
+from .interrupts import Held
 from .optimizer import Optimizer
 from .progress import bar
 from .validation import Watch
@@ -73,8 +74,8 @@ class BatchesEnded(ValueError):
 def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None, steps: int | None = None, *,
         accumulate: int = 1, validate: Callable[[Any], Any] | None = None, validate_every: int | None = None, patience: int | None = None,
         min_delta: float = 0.0, restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
-        callback: Callable[[Now], Any] | None = None, progress: bool = False, clip_norm: float | None = None,
-        clip_value: float | None = None, skip_nonfinite: bool = False) -> Fit:
+        after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None, progress: bool = False,
+        clip_norm: float | None = None, clip_value: float | None = None, skip_nonfinite: bool = False) -> Fit:
     """Train: take steps of an optimizer with the gradients of batches, until the steps are taken or there is a reason to stop.
 
     Parameters
@@ -87,6 +88,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     batches : iterable, callable or None
         Batches of any kind, handed on as they are. An iterable is walked again and again; a callable, ``batches(epoch)`` for epoch = 0, 1,
         ..., returns the iterable of each pass; an iterator (a generator) is used once. None: every step gets None as its batch.
+        Every call begins with epoch 0 and its first batch, whatever `opt.t` is: a run that resumes in the middle of a pass must be given
+        the batches from there on.
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
@@ -97,16 +100,22 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
-        Stop after so many validations in a row (0 and 1: after one) that are not below the lowest before them by more than `min_delta`.
-        NaN never is.
+        Stop when so many validations in a row were not below the lowest before them by more than `min_delta` (NaN never is). With 1 the
+        first such validation stops; 0 means the same as 1.
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
     checkpoint : path or callable, optional
         Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple of
         `checkpoint_every`, and at the end. It holds the parameters as the last step left them, not the best ones: a run that goes on from
-        it equals one that never stopped. To keep the best, save once more after `fit`.
+        it, with the batches that follow, takes the steps of one that never stopped; patience and the best begin anew. To keep the best,
+        save once more after `fit`.
+    after_step : callable, optional
+        ``after_step(opt)``, directly after every step that was not skipped: projections and proximal steps (`fastopt.proximal`), which
+        change the parameters in place, or an average of the weights. It is a part of the step: validation, the best copy, the checkpoint
+        and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
-        ``callback(Now(t, value, lr, validation))`` after every step. Returning True or raising StopIteration stops.
+        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising StopIteration stops.
+        What it changes in the parameters may come too late for the validation, best copy and checkpoint of that step: see `after_step`.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
@@ -131,13 +140,14 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     -----
     Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are restored, and
     `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far as its ``result``; but for
-    BatchesEnded the parameters are then those of the last step, and no checkpoint is written.
+    BatchesEnded the parameters are then those of the last step (without what `after_step` still had to do, where it is the one that
+    failed), and no checkpoint is written.
     """
     _check(locals())
     gradients = Gradients(opt, value_and_grad, Batches(batches), accumulate, skip_nonfinite)
     watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta, restore_best)
     options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite, "grad_factor": 1/accumulate}
-    run = _Run(opt, gradients, watch, steps, options, _writer(checkpoint, opt), checkpoint_every, callback)
+    run = _Run(opt, gradients, watch, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step, callback)
     with bar(progress, "fit: progress", "", steps) as show:
         return run.all(show)
 
@@ -147,7 +157,7 @@ def _check(given: dict[str, Any]) -> None:
     opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
     if not isinstance(opt, Optimizer):
         raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: fastopt.Adam(params).")
-    for name in ("value_and_grad", "validate", "callback"):
+    for name in ("value_and_grad", "validate", "after_step", "callback"):
         if not callable(given[name]) and (given[name] is not None or name == "value_and_grad"):
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
     for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
@@ -160,7 +170,7 @@ def _check(given: dict[str, Any]) -> None:
             check_number(name, given[name], "fit", "")
     if given["min_delta"] < 0:
         raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change min_delta.")
-    if not (batches is None or callable(batches) or isinstance(batches, Iterable) or hasattr(batches, "__getitem__")):
+    if not (batches is None or callable(batches) or walkable(batches)):
         raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a list of batches.")
     if batches is None and given["steps"] is None:
         raise ValueError("fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps.")
@@ -186,7 +196,7 @@ def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
     if checkpoint is None or callable(checkpoint):
         return None if checkpoint is None else lambda: checkpoint(opt)
     from . import files
-    path = files.target("fit: checkpoint", checkpoint)
+    path = files.tried("fit: checkpoint", checkpoint)
     return lambda: files.save(path, opt)
 
 
@@ -201,9 +211,12 @@ class _Run:
     options: dict[str, Any]
     write: Callable[[], Any] | None
     write_every: int | None
+    after_step: Callable[[Optimizer], Any] | None
     callback: Callable[[Now], Any] | None
+    held: Held = field(default_factory=Held)
     rows: bytearray = field(default_factory=bytearray)
     pending: tuple[int, int, float, float] = -1, 0, 0.0, 0.0  # of the step in progress: where its row belongs, `opt.t` before, value, lr
+    cut: bool = False                                         # within `after_step`: the parameters are between two steps
     written: int | None = None                                # `opt.t` in the last checkpoint
 
     @property
@@ -213,18 +226,25 @@ class _Run:
     def all(self, show: Callable[[int, str], None]) -> Fit:
         try:
             try:
+                if self.after_step:
+                    self.held.install()
                 stopped = self.loop(show)
                 self.finish()
             except KeyboardInterrupt:
+                if self.cut and self.opt.t > self.pending[1]:
+                    raise
                 stopped = "interrupted"
                 self.finish()  # a second Ctrl-C is raised
             if stopped == "batches" and (self.steps or self.gradients.taken or not self.count):
                 raise BatchesEnded(self.short())
             return self.result(stopped)
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            self.record(skipped=False)
             with suppress(AttributeError):  # an exception of the caller's need not take it
-                error.result = self.result("batches" if isinstance(error, BatchesEnded) else "error")  # type: ignore[attr-defined]
+                error.result = self.result("batches" if isinstance(error, BatchesEnded) else "error")  # type: ignore[union-attr]
             raise
+        finally:
+            self.held.remove()
 
     def loop(self, show: Callable[[int, str], None]) -> str:
         while self.steps is None or self.count < self.steps:
@@ -246,8 +266,13 @@ class _Run:
             return None
         value, lr = found[0], opt.groups[0].at(before + 1)["lr"]
         self.pending = len(self.rows), before, value, lr
-        opt.step(found[1], **self.options)
-        self.record(skipped=True)
+        with self.held:
+            self.cut = self.after_step is not None
+            opt.step(found[1], **self.options)
+            self.record(skipped=True)
+            if self.after_step and opt.t > before:
+                self.after_step(opt)
+            self.cut = False
         validation = self.watch.validate() if self.watch.due(before, self.gradients.batches) else None
         if self.write_every and opt.t % self.write_every == 0:
             self.save()
@@ -285,9 +310,10 @@ class _Run:
 
     def short(self) -> str:
         of = f" of {self.steps}" if self.steps else ""
+        plural = "s" if self.steps or self.count != 1 else ""
         cut = f", and {self.gradients.taken} of the {self.gradients.accumulate} for the next" if self.gradients.taken else ""
-        return (f"fit: the batches ended after {self.count}{of} steps{cut}, but whole steps are needed, all of them and at least one. Give "
-                "more batches; a list or a function, which begins anew when it ends; or fewer steps.")
+        return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of them and at least "
+                "one. Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
 
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))

@@ -1,6 +1,8 @@
 """Validations in the course of a training: what they found, the parameters of the best, and the schedules that observe them."""
 import math
 from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +59,21 @@ class Watch:
     def _write(self) -> None:
         for copy, t in zip(self.best[2], self.opt._tensors):  # noqa: B905 (there may be no copies)
             self.opt._machine.write(t.array, copy)
+
+
+def anew(value: Any) -> Any:
+    """The value, or each of a dict, with its own copy of every ReduceOnPlateau, shared as before; all else is what was given, no copy."""
+    return _anew(value, {})
+
+
+def _anew(value: Any, copies: dict[int, Any]) -> Any:
+    if isinstance(value, dict):
+        return {k: _anew(part, copies) for k, part in value.items()}
+    if not any(_plateaus(value)):
+        return value
+    if isinstance(value, Schedule):
+        return replace(value, arguments=tuple(_anew(part, copies) for part in value.arguments))
+    return deepcopy(value, copies)
 
 
 def plateaus(opt: Optimizer) -> list[ReduceOnPlateau]:

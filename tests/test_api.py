@@ -686,6 +686,7 @@ def test_classes_pickle(cls):
 @pytest.mark.parametrize("name", fastopt.LAZY)
 def test_modules_are_there_when_they_are_named(name):
     assert getattr(fastopt, name).__name__ == f"fastopt.{name}"
+    assert name in dir(fastopt)
 
 
 def test_other_names_are_errors():

@@ -202,7 +202,7 @@ def test_ill_conditioned(said):
     text = said("ill_conditioned")
     along, rotated = row(text, "quadratic along the axes"), row(text, "the same, rotated")
     assert re.search(r"^the same, rotated.* > 3,000 +\d+$", text, re.MULTILINE)  # RMSProp, which is the fastest along the axes
-    assert along[2] == rotated[2]                                                # Momentum
+    assert abs(along[2] - rotated[2]) <= 1                                       # Momentum
     assert along[4] < along[2] < rotated[4]                                      # Adam
     assert row(text, "features, scales 1 to 100")[2] > 5*row(text, "the same, scaled")[2]
     zeros = [row(text, start)[0] for start in ("least squares", "L1 in the gradient", "L1 by proximal step")]

@@ -314,6 +314,15 @@ class Key:
     (lambda p, opt: files.load(p, opt.state_dict()), TypeError, "load: opt is a dict, but an optimizer is needed. Call load(path, opt)."),
     (lambda p, opt: files.save(p, fastopt.SGD({Key(): np.ones(2), Key(): np.ones(2)})), ValueError,
      "save: {path}: two parameters are params[key], but each needs a name of its own. Give them other keys."),
+    (lambda p, opt: files.load(5, opt), TypeError, "load: 5, but the path of a file is needed. Give one."),
+    *((lambda p, opt, f=f: f("a\0b", opt), ValueError, f"{f.__name__}: 'a\\x00b' can be no path of a file. Give another.")
+      for f in (files.save, files.load)),
+    (lambda p, opt: files.save("\ud800", opt), ValueError, "save: '\\ud800' can be no path of a file."),
+    (lambda p, opt: files.save(f"{p}/", opt), FileNotFoundError,
+     "save: {path}/: no such directory, but it ends as one. Give the path of a file."),
+    (lambda p, opt: files.save(f"{p}/.", opt), FileNotFoundError, "save: {path}/.: no such directory"),
+    (lambda p, opt: files.save(f"{p.parent}/", opt), ValueError, "save: {dir} is no file, but one"),
+    (lambda p, opt: files.save("", opt), ValueError, " is no file, but one is to be written."),
     (lambda p, opt: files.load(p, opt), FileNotFoundError, "[Errno 2] No such file or directory: '{path}'"),
     (lambda p, opt: files.load(p.parent, opt), OSError, "{dir}"),
 ])
@@ -354,6 +363,9 @@ BROKEN = {
     "account": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "[1]"}), "no whole checkpoint of fastopt (TypeError: "),
     "no JSON": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "{"}), "no whole checkpoint of fastopt (JSONDecodeError: "),
     "array": (lambda p: changed(p, lambda h, a: a["paths"].append("params['c']")), "no whole checkpoint of fastopt (SafetensorError: "),
+    "deep": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "["*100_000}), "no whole checkpoint of fastopt (RecursionError: "),
+    "torch's": (lambda p: changed(p, lambda h, a: a.update(param_groups=[{"params": [0, 1]}], version=a.pop("groups"))),
+                "no groups in it."),
     "version": (lambda p: changed(p, lambda h, a: a.update(version=2)), "version 2, but this fastopt reads 1. Update fastopt."),
     "t": (lambda p: changed(p, lambda h, a: a.update(t=-1)), "t is -1, but a whole number, 0 or more, is needed."),
     "group": (lambda p: changed(p, lambda h, a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite number, 0 or more,"),
@@ -392,6 +404,40 @@ def test_a_broken_file_changes_nothing(how, path):
     files.save(path, small())
     BROKEN[how][0](path)
     refused(path, small(), BROKEN[how][1])
+
+
+def test_what_is_checked_is_what_is_loaded(path):
+    """A key of torch's layout beside those of ours does not make it another: all is loaded or nothing."""
+    opt = shaken(small(), t=3)
+    files.save(path, opt)
+    changed(path, lambda header, about: about.update(param_groups=[]))
+    again = shaken(small(), seed=9, t=1)
+    files.load(path, again)
+    assert_equal(again, everything(opt), 3)
+
+
+class Spelled:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return os.fsencode(self.path)
+
+
+def test_a_path_in_bytes(path):
+    opt = shaken(small(), t=3)
+    files.save(Spelled(path), opt)
+    assert os.listdir(path.parent) == [path.name]
+    files.load(Spelled(path), again := small())
+    assert_equal(again, everything(opt), 3)
+
+
+def test_a_slash_after_a_file_is_refused(path):
+    files.save(path, small())
+    before = path.read_bytes()
+    with pytest.raises(FileNotFoundError, match="no such directory, but it ends as one"):
+        files.save(f"{path}/", shaken(small()))
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("how", OTHERS)

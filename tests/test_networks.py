@@ -291,7 +291,7 @@ def test_layout_and_type_of_the_data_do_not_matter():
     ({"params": {}}, ValueError, r"params has the keys \[\]"),
     ({"params": {"W1": np.zeros((3, 2))}}, ValueError, r"params has the keys \['W1'\], but W1, b1, W2, b2, \.\.\. are needed"),
     ({"params": {"W1": np.zeros((3, 2)), "b2": np.zeros(2)}}, ValueError, r"params has the keys \['W1', 'b2'\]"),
-    ({"params": {"W1": np.zeros((3, 2), int), "b1": np.zeros(2)}}, TypeError, r"params\['W1'\] is int64, but a float type"),
+    ({"params": {"W1": np.zeros((3, 2), int), "b1": np.zeros(2)}}, TypeError, r"params\['W1'\] is int64, but an array of a float type"),
 ])
 def test_errors(change, kind, message):
     given = {"params": networks.initial((3, 2), 0), "x": np.zeros((4, 3)), "y": np.zeros((4, 2)), "loss": "squared", **change}
@@ -315,3 +315,22 @@ def test_errors_of_initial(sizes):
         networks.initial((3, 2), 0, dtype=np.int64)
     with pytest.raises(TypeError, match=r"networks\.initial: rng is None"):
         networks.initial((3, 2), None)
+
+
+BAD = {
+    "shapes": ({"b1": np.zeros((1, 4))}, ValueError,
+               r"params\['W1'\] has shape \(3, 4\) and params\['b1'\] \(1, 4\), but \(3, m\) and \(m,\)"),
+    "one bias": ({"b2": np.zeros(1)}, ValueError, r"params\['W2'\] has shape \(4, 2\) and params\['b2'\] \(1,\), but \(4, m\)"),
+    "chain": ({"W2": np.zeros((5, 2))}, ValueError, r"params\['W2'\] has shape \(5, 2\) .* but \(4, m\)"),
+    "dtypes": ({"b2": np.zeros(2, np.float32)}, TypeError, r"params\['b2'\] float32, but float64 is needed"),
+    "list": ({"W1": [[1.0]*4]*3}, TypeError, r"params\['W1'\] is a list, but an array of a float type"),
+    "integers": ({"W1": np.ones((3, 4), int)}, TypeError, r"params\['W1'\] is int64"),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_arrays_that_make_no_network(how):
+    change, error, message = BAD[how]
+    params = {**networks.initial((3, 4, 2), 0, dtype=np.float64), **change}
+    with pytest.raises(error, match=message):
+        networks.value_and_grad(params, np.ones((5, 3)), np.ones((5, 2)), "squared")

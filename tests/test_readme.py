@@ -31,7 +31,8 @@ def blocks(language):
     return [code for kind, code in BLOCKS if kind == language]
 
 
-def test_python_blocks():
+def test_python_blocks(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # they write a file
     wrong = []
 
     def states(value, expected):
@@ -180,4 +181,4 @@ def test_place_of_the_measurements():
 
 
 def test_length():
-    assert len(README.splitlines()) <= 375
+    assert len(README.splitlines()) <= 390

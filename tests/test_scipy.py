@@ -5,6 +5,7 @@ import pickle
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -591,9 +592,30 @@ def test_a_gradient_that_is_forgotten():
 
 def test_a_gradient_that_changes_its_shape():
     calls = []
-    with pytest.raises(ValueError, match=re.escape("the gradient is of shape (3,)")):
+    with pytest.raises(ValueError, match=re.escape("the gradient is of shape (3,)")) as caught:
         minimize(lambda x: 1.0 + x[0], [1.0, 2.0], jac=lambda x: calls.append(1) or np.ones(2 if len(calls) < 4 else 3), method=method())
     assert len(calls) == 4
+    found = caught.value.result
+    assert (found.status, found.success, found.nit, found.nfev, found.njev) == (3, False, 3, 4, 4)
+    assert found.x == pytest.approx([0.998, 1.998])  # two steps of lr = 0.001: the last point that was evaluated
+    assert found.fun == 1 + found.x[0]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_an_exception_has_what_was_reached(error):
+    bowl = Bowl()
+
+    def callback(x):
+        if len(seen) == 5:
+            raise error
+        seen.append(bowl.f(x))
+    seen = []
+    with pytest.raises(error) as caught:
+        minimize(bowl.f, bowl.start, jac=bowl.g, method=method("sgd", lr=0.01), callback=callback)
+    found = caught.value.result
+    assert (found.status, found.nit) == (3, 6)
+    assert found.fun < min(seen)
+    assert found.fun == bowl.f(found.x)
 
 
 ARGUMENTS = [  # what minimize is given, the error
@@ -769,3 +791,22 @@ def test_fun_may_use_its_array_again(differences):
     found = minimize(fun, [3.0, 4.0], method=method("adam", lr=0.1), options={"finite_diff": differences, "gtol": 1e-4})
     assert found.success
     assert abs(found.x).max() < 1e-3
+
+
+def test_a_schedule_of_ones_own_is_asked_not_copied():
+    class Rate:
+        value = 0.1
+
+        def __init__(self):
+            self.lock = threading.Lock()  # which no copy can have
+
+        def __call__(self, t):
+            return self.value
+    rate, bowl = Rate(), Bowl()
+
+    def callback(x):
+        rate.value = 0.0
+    options = {"maxiter": 5, "return_all": True}
+    found = minimize(bowl.f, bowl.start, jac=bowl.g, method=method("sgd", lr=rate), callback=callback, options=options)
+    assert not np.array_equal(found.allvecs[0], found.allvecs[1])
+    assert all(np.array_equal(x, found.allvecs[1]) for x in found.allvecs[1:])

@@ -1,4 +1,5 @@
 """fit against loops of opt.step written out, bit for bit: batches, accumulation, validation, checkpoints, interruptions, errors."""
+import errno
 import importlib.util
 import itertools
 import math
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, assert_identical, normal, stored
+from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal, stored
 
 import fastopt
-from fastopt import files, schedules
+from fastopt import files, proximal, schedules
 from fastopt.training import BatchesEnded, Fit, Now, fit
 
 f16, f32, f64, u16 = np.float16, np.float32, np.float64, np.uint16
@@ -280,12 +281,13 @@ def test_rows_of_an_array_and_sequences():
 @pytest.mark.parametrize(("batches", "steps", "accumulate", "taken", "message"), [
     (lambda: iter([1, 2, 3]), 5, 1, 3, "the batches ended after 3 of 5 steps, but"),
     (lambda: iter([1, 2, 3]), 5, 2, 1, "the batches ended after 1 of 5 steps, and 1 of the 2 for the next, but"),
-    (lambda: iter([1, 2, 3]), None, 2, 1, "the batches ended after 1 steps, and 1 of the 2 for the next, but"),
-    (lambda: [1, 2, 3], None, 2, 1, "the batches ended after 1 steps, and 1 of the 2 for the next, but"),
+    (lambda: iter([1, 2, 3]), None, 2, 1, "the batches ended after 1 step, and 1 of the 2 for the next, but"),
+    (lambda: [1, 2, 3], None, 2, 1, "the batches ended after 1 step, and 1 of the 2 for the next, but"),
     (lambda: [], None, 1, 0, "the batches ended after 0 steps, but"),
     (lambda: [], 3, 1, 0, "the batches ended after 0 of 3 steps, but"),
     (lambda: lambda epoch: [5]*(2 - epoch), 9, 1, 3, "the batches ended after 3 of 9 steps, but"),
     (lambda: iter(()), 3, 4, 0, "the batches ended after 0 of 3 steps, but"),
+    (lambda: iter([1]), 2, 1, 1, "the batches ended after 1 of 2 steps, but"),
 ])
 def test_batches_that_end(batches, steps, accumulate, taken, message):
     opt, saved = make(), []
@@ -411,6 +413,131 @@ def test_the_callback_stops(answer, stops):
     assert saved == [opt.t]
 
 
+# After each step
+
+@pytest.fixture
+def python_handler():
+    """SIGINT as at a terminal: a program in the background may have inherited that it is ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+def well(p, batch):
+    """(w - 1)^2."""
+    return float(((p - 1)**2).sum()), 2*(p - 1)
+
+
+def shrink(opt):
+    proximal.soft_threshold(opt.params, 0.03)
+
+
+def shrunk(steps):
+    """Parameters after each step of momentum on (w - 1)^2 with soft_threshold, without fit; from -1, 0.25 and 2."""
+    opt, found = fastopt.Momentum(np.array([-1, 0.25, 2]), lr=0.05), []
+    for _ in range(steps):
+        opt.step(well(opt.params, None)[1])
+        shrink(opt)
+        found.append(opt.params.copy())
+    return found
+
+
+@pytest.mark.usefixtures("python_handler")
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals come to the main thread")
+@pytest.mark.parametrize("every", [None, 1, 3, 4])
+@pytest.mark.parametrize("stop", ["steps", "callback", "interrupted", "signal"])
+def test_what_comes_after_a_step_is_part_of_it(every, stop, tmp_path):
+    """Of the validation, of what the callback sees, of the checkpoint. A run that goes on from there equals one that never stopped."""
+    want, path, validated, told = shrunk(12), tmp_path / "c", [], []
+    opt = fastopt.Momentum(np.array([-1, 0.25, 2]), lr=0.05)
+
+    def after(o):
+        assert o is opt
+        if stop == "signal" and o.t == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        shrink(o)
+
+    def callback(now):
+        told.append(opt.params.copy())
+        if now.t == 6 and stop == "interrupted":
+            raise KeyboardInterrupt
+        return now.t == 6 and stop == "callback"
+    result = fit(opt, well, None, 6 if stop == "steps" else 12, after_step=after, callback=callback, checkpoint=path,
+                 checkpoint_every=every, validate=lambda p: validated.append(p.copy()) or 1.0, validate_every=1, restore_best=False)
+    assert (result.stopped, result.steps) == ("interrupted" if stop == "signal" else stop, 6)
+    for seen in (validated, told):
+        if stop == "signal":
+            seen.extend(want[len(seen):6])
+        np.testing.assert_array_equal(seen, want[:6])
+    again = fastopt.Momentum(np.zeros(3), lr=0.05)
+    files.load(path, again)
+    assert_identical(again.params, want[5])
+    fit(again, well, None, 6, after_step=shrink)
+    assert_identical(again.params, want[11])
+
+
+def test_the_best_is_within_bounds():
+    """From -2, with the lowest validation after the first step: projected before it was copied."""
+    w = np.array([-2.0, -1, 3])
+    result = fit(fastopt.SGD(w, lr=0.01), well, None, 5, after_step=lambda opt: proximal.project(opt.params, low=0),
+                 validate=lambda p: float(p[2] < 2.95) if p.min() >= 0 else -1.0, validate_every=1)
+    assert (result.best, result.best_value) == (1, 0.0)
+    assert w.tolist() == [0, 0, 3 - 0.01*4]
+
+
+def test_after_a_step_that_is_skipped_there_is_nothing():
+    opt, seen = make(), []
+    fit(opt, lambda p, k: (1.0, {"W": np.full((4, 3), k, f32), "b": [np.ones(3, f32)]}), [1.0, NAN, 2.0], skip_nonfinite=True,
+        after_step=lambda o: seen.append(o.t) or True)
+    assert (seen, opt.t) == ([1, 2], 2)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, StopIteration, KeyboardInterrupt])
+def test_an_error_after_a_step(error):
+    """The step is taken and in the history; it is not whole, so nothing is saved."""
+    opt, twin, saved = make(), make(), []
+    with pytest.raises(error) as raised:
+        fit(opt, value_and_grad, None, 5, after_step=lambda o: raising(error) if o.t == 3 else None,
+            checkpoint=lambda o: saved.append(o.t), checkpoint_every=2, validate=lambda p: opt.t, validate_every=1)
+    values = replay(twin, [None]*3)
+    assert_equal(opt, twin)
+    assert saved == [2]
+    result = raised.value.result
+    assert (result.t.tolist(), result.value.tolist(), result.stopped) == ([1, 2, 3], values, "error")
+    assert result.validated.tolist() == [1, 2]
+
+
+@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals come to the main thread")
+def test_ctrl_c_after_a_step():
+    """The first waits for what comes after the step; a second does not. Then the handler is what it was."""
+    def press(o):
+        done.append("before")
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        done.append("after")
+
+    def handler(number, frame):
+        raise KeyboardInterrupt("mine")
+    old = signal.signal(signal.SIGINT, handler)
+    try:
+        times, done = 1, []
+        assert fit(make(), value_and_grad, None, 5, after_step=press).stopped == "interrupted"
+        assert done == ["before", "after"]
+        assert signal.getsignal(signal.SIGINT) is handler
+        times, done = 2, []
+        with pytest.raises(KeyboardInterrupt, match="mine"):
+            fit(make(), value_and_grad, None, 5, after_step=press)
+        assert done == ["before"]
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, old)
+    opt, threads = make(), []
+    thread = threading.Thread(target=lambda: fit(opt, value_and_grad, None, 2, after_step=lambda o: threads.append(o.t)))
+    thread.start()
+    thread.join()
+    assert threads == [1, 2]  # where there are no signals
+
+
 # Checkpoints
 
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adam", "lion"])
@@ -459,6 +586,24 @@ def test_a_checkpoint_holds_the_last_step_and_memory_the_best(tmp_path):
     assert_parameters(opt, at[2])
     files.load(tmp_path / "c", opt)
     assert_parameters(opt, at[5])
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_to(tmp_path):
+    tmp_path.chmod(0o500)
+    opt, seen = make(), Seen()
+    try:
+        with pytest.raises(PermissionError, match=r"fit: checkpoint: .*/c: Permission denied\. Give"):
+            fit(opt, seen, None, 3, checkpoint=tmp_path / "c")
+    finally:
+        tmp_path.chmod(0o700)
+    assert (seen, opt.t) == ([], 0)
+
+
+def test_a_path_is_tried_without_a_trace(tmp_path):
+    found = []
+    fit(make(), lambda p, b: found.append(os.listdir(tmp_path)) or value_and_grad(p, b), None, 1, checkpoint=tmp_path / "c")
+    assert (found, os.listdir(tmp_path)) == ([[]], ["c"])
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
@@ -534,8 +679,10 @@ def test_a_real_interrupt_during_a_step():
     assert result.t.tolist() == [*range(1, opt.t + 1)]
 
 
+@pytest.mark.usefixtures("python_handler")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
-def test_interrupts_at_any_moment(tmp_path):
+@pytest.mark.parametrize("after", [False, True], ids=["", "after_step"])
+def test_interrupts_at_any_moment(after):
     """A storm: each fit is hit once at random, in whatever it does. Memory holds the best of whole steps, the history all of them,
     the checkpoint the last one."""
     rng, armed, saved = random.Random(1), [False], []
@@ -543,7 +690,14 @@ def test_interrupts_at_any_moment(tmp_path):
     def strike(*_):
         if armed[0]:
             armed[0] = False
-            raise KeyboardInterrupt
+            if not after:
+                raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+
+    def shrink(opt):
+        for w in opt.params:
+            for part in (w[:2], w[2:]):
+                part *= f32(0.75)
 
     def made():
         return fastopt.Momentum([np.ones(5, f32), np.ones(3000, f32)], lr=lambda t: 0.1/t, threads=1)
@@ -553,6 +707,7 @@ def test_interrupts_at_any_moment(tmp_path):
 
     def save(opt):
         saved[:] = [(opt.t, state_of(opt))]
+    fit(made(), gradient, None, 1)  # compiled: an interrupt within LLVM ends the program
     old, later = signal.signal(signal.SIGALRM, strike), 0
     try:
         for _ in range(150):
@@ -561,7 +716,7 @@ def test_interrupts_at_any_moment(tmp_path):
                 armed[0] = True
                 signal.setitimer(signal.ITIMER_REAL, 1e-4 + rng.random()*3e-3)
                 result = fit(opt, gradient, None, 100_000, validate=lambda p: float(p[0][0]), validate_every=3, checkpoint=save,
-                             checkpoint_every=4)
+                             checkpoint_every=4, after_step=shrink if after else None)
             except KeyboardInterrupt:  # before the first step
                 assert opt.t == 0
                 continue
@@ -571,6 +726,8 @@ def test_interrupts_at_any_moment(tmp_path):
             for _ in range(opt.t):
                 assert result.value[twin.t] == twin.params[0][0]
                 twin.step(gradient(twin.params, None)[1])
+                if after:
+                    shrink(twin)
                 best = copies(twin) if twin.t == result.best else best
             assert saved[0][0] == opt.t
             for have, want in zip(saved[0][1], state_of(twin), strict=True):
@@ -688,6 +845,10 @@ GOOD = {"W": np.ones((4, 3), f32), "b": [np.ones(3, f32)]}
     (lambda: (1.0, GOOD, 2), TypeError, "fit: value_and_grad returned a tuple, but (value, gradients) is needed."),
     (lambda: 1.0, TypeError, "fit: value_and_grad returned a float, but"),
     (lambda: (None, GOOD), TypeError, "fit: value_and_grad returned None, but one number is needed. Return float(value)."),
+    (lambda: (np.ones((1, 2)), GOOD), TypeError, "fit: value_and_grad returned array([[1., 1.]]), but one number is needed."),
+    (lambda: (np.array([1j]), GOOD), TypeError, "fit: value_and_grad returned array([0.+1.j]), but one number is needed."),
+    (lambda: (10**400, GOOD), FloatingPointError, "fit: the value of step 3 is inf, but a finite one is needed."),
+    (lambda: (-10**5000, GOOD), FloatingPointError, "fit: the value of step 3 is -inf, but a finite one is needed."),
     (lambda: (np.ones(2), GOOD), TypeError, "fit: value_and_grad returned array([1., 1.]), but one number is needed."),
     (lambda: (1.0, {**GOOD, "W": np.ones((3, 4), f32)}), ValueError, "grads['W']: shape (3, 4), but params['W'] has (4, 3)."),
     (lambda: (1.0, {**GOOD, "b": [np.ones(1, f32)]}), ValueError, "grads['b'][0]: shape (1,), but params['b'][0] has (3,)."),
@@ -709,6 +870,21 @@ def test_wrong_answers(answer, error, message, accumulate):
         assert (raised.value.result.t.tolist(), raised.value.result.stopped) == ([1, 2], "error")
     fit(twin, value_and_grad, None, 2, accumulate=accumulate)
     assert_equal(opt, twin)
+
+
+@pytest.mark.parametrize("one", [np.array([0.5]), np.array([[0.5]], f32), np.array(0.5), f16(0.5), np.array(0.5, BFLOAT16)], ids=repr)
+def test_arrays_of_one_element_are_numbers(one):
+    result = fit(make(), lambda p, b: (one, GOOD), None, 2, accumulate=2, validate=lambda p: one, validate_every=1)
+    assert result.value.tolist() == result.validation.tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("found", "shown"), [(None, "None"), (5, "5"), (np.array(2.0), "array(2.)")])
+def test_functions_that_return_no_batches(found, shown):
+    with pytest.raises(TypeError) as raised:
+        fit(make(), value_and_grad, lambda epoch: found if epoch else [1, 2], 5)
+    assert str(raised.value) == (f"fit: batches(1) returned {shown}, but what can be iterated over is needed. Return a list of batches, or "
+                                 "a generator.")
+    assert raised.value.result.steps == 2
 
 
 def test_other_errors_have_the_result_too():
@@ -762,6 +938,10 @@ ARGUMENTS = [
     ({"value_and_grad": None}, TypeError, "fit: value_and_grad is None, but a function is needed."),
     ({"opt": np.ones(3)}, TypeError, "fit: opt is a ndarray, but an optimizer is needed. Make one: fastopt.Adam(params)."),
     ({"batches": 5}, TypeError, "fit: batches is 5, but what can be iterated over, or a function, is needed. Give a list of batches."),
+    *(({"batches": x}, TypeError, f"fit: batches is {x!r}, but what can be iterated over") for x in (np.array(2.0), f64(2.0))),
+    ({"after_step": 5}, TypeError, "fit: after_step is 5, but a function is needed. Change after_step."),
+    ({"checkpoint": "new/"}, FileNotFoundError, "fit: checkpoint: new/: no such directory, but it ends as one."),
+    ({"checkpoint": "x"*250}, OSError, f"[Errno {errno.ENAMETOOLONG}] fit: checkpoint: {os.getcwd()}/{'x'*250}: File name too long. "),
     *(({"min_delta": x, "validate": len}, ValueError, f"fit: min_delta is {x!r}, but a finite number") for x in (-1.0, NAN, INF)),
     ({"min_delta": None}, TypeError, "fit: min_delta is None, but a finite number is needed."),
     ({"clip_norm": 0}, ValueError, "fit: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
