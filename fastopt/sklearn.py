@@ -17,14 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from . import networks
-from .estimators import CURE, INITIALIZERS, Data, Run, Task, check, whole, zeros
+from .estimators import CURE, INITIALIZERS, Data, Run, Task, accuracy, check, check_range, r2, standard, whole, zeros
 from .extras import missing
 from .training import Fit
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.metrics import accuracy_score, r2_score
     from sklearn.model_selection import train_test_split
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
@@ -72,14 +71,15 @@ class _Estimator(BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs ended before `tol` stopped the training.
+            If `max_iter` epochs ended before `tol` stopped the training, or the last loss is a tenth and 10*tol above the lowest.
         """
         check(self)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), **self._y_checks)
         s = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if s is not None and not s.any():
             raise ValueError(f"{type(self).__name__}: all sample weights are 0, but one above is needed. Change sample_weight.")
-        task = self._encode(y, s)
+        s = None if s is None else s/s.max()
+        task = check_range(type(self).__name__, self._encode(y, s), X.dtype)
         data = Data(X, task.y, None) if s is None else Data(X, task.y, s).rows(s > 0)
         random = check_random_state(self.random_state)
         data, held = self._hold_out(data, random) if self.early_stopping else (data, None)
@@ -117,6 +117,9 @@ class _Estimator(BaseEstimator):
         elif done.stopped != "patience" and self.tol is not None:
             warnings.warn(f"{where}: {self.max_iter} epochs ended before the {'score' if held else 'loss'} stopped improving by more than "
                           f"tol={self.tol:g}. Raise max_iter or learning_rate.", ConvergenceWarning, stacklevel=3)
+        elif not held and self.tol is not None and self.loss_ - min(run.curve) > max(10*self.tol, 0.1*min(run.curve)):
+            warnings.warn(f"{where}: the loss was {min(run.curve):g} in the best epoch, and is {self.loss_:g} in the last. Raise "
+                          "n_iter_no_change, or lower learning_rate.", ConvergenceWarning, stacklevel=3)
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -128,15 +131,13 @@ class _Regressor(MultiOutputMixin, RegressorMixin):
     _y_checks: ClassVar[dict[str, Any]] = {"multi_output": True, "y_numeric": True}
 
     def _encode(self, y: np.ndarray, s: np.ndarray | None) -> Task:
-        """Targets of mean 0 and, over all of them, variance 1, so that learning_rate and tol suit every unit."""
+        """Targets of mean 0 and variance 1, each, so that learning_rate and tol suit every unit."""
         self._flat = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(np.float64)
-        mean = np.average(y, axis=0, weights=s) if self.fit_intercept else 0.0
-        scale = math.sqrt(np.average(((y - mean)**2).mean(axis=1), weights=s)) or 1.0
-        return Task((y - mean)/scale, y.shape[1], "squared", scale, mean)
+        t, mean, scale = standard(y.reshape(len(y), -1).astype(np.float64), s, self.fit_intercept)
+        return Task(t, t.shape[1], "squared", scale, mean)
 
     def _score(self, outputs: np.ndarray, held: Data) -> float:
-        return float(r2_score(held.y, outputs, sample_weight=held.s))
+        return r2(held.y, outputs, held.s)
 
     def predict(self, X: Any) -> np.ndarray:
         """The targets expected, of shape (samples,) or (samples, targets), as they were in `fit`."""
@@ -156,7 +157,7 @@ class _Classifier(ClassifierMixin):
         return Task(codes, 1, "logistic") if len(self.classes_) == 2 else Task(codes, len(self.classes_), "softmax")
 
     def _score(self, outputs: np.ndarray, held: Data) -> float:
-        return float(accuracy_score(held.y, self._codes(outputs), sample_weight=held.s))
+        return accuracy(held.y, self._codes(outputs), held.s)
 
     def _codes(self, outputs: np.ndarray) -> np.ndarray:
         return (outputs[:, 0] > 0).astype(np.intp) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
@@ -222,7 +223,7 @@ class LinearRegression(_Regressor, _Linear):
         Strength of the L1 penalty: weights become exactly 0, with every solver.
     fit_intercept : bool
     batch_size : int, "auto" or None
-        Rows in a step, at most all; "auto": 200; None: all.
+        Rows in a step, at most: all batches of an epoch are of one size, give or take a row; "auto": 200; None: all.
     max_iter : int
         Epochs, at most.
     shuffle : bool
@@ -230,8 +231,10 @@ class LinearRegression(_Regressor, _Linear):
     random_state : int, RandomState or None
         Of initial weights, batches and rows held out. What a seed gives does not depend on the number of threads: in `fit`, matrix
         products use one.
-    tol, n_iter_no_change : float or None, int
+    tol, n_iter_no_change : float or None, int or "auto"
         Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: after max_iter epochs only).
+        "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the minimum unless the
+        rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs here, or all rows in a batch.
     early_stopping, validation_fraction : bool, float
         Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of the best epoch.
     solver_options : dict, optional
@@ -244,8 +247,8 @@ class LinearRegression(_Regressor, _Linear):
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        The mean loss of each epoch, penalties included, as the steps saw it; for regression in units of the variance of y. `loss_` is the
-        last, `best_loss_` the lowest.
+        The mean loss of each epoch, penalties included, as the steps saw it; for regression in units of the variance of each target,
+        summed over them. `loss_` is the last, `best_loss_` the lowest.
     validation_scores_ : list of float, or None without `early_stopping`
         `best_validation_score_` is the highest.
     n_features_in_, feature_names_in_
@@ -253,12 +256,12 @@ class LinearRegression(_Regressor, _Linear):
 
     Notes
     -----
-    Trained on (y - mean)/standard deviation, which changes the way to the minimum and not the minimum: one learning_rate and tol suit all
-    units. W starts at 0.
+    Trained on (y - mean)/s, s the standard deviation of each target, with l1/s for l1, which changes the way to the minimum and not the
+    minimum: one learning_rate and tol suit all units. W starts at 0.
     """
 
     def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=0.0, l1=0.0, fit_intercept=True, batch_size="auto",
-                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change=10, early_stopping=False,
+                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto", early_stopping=False,
                  validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
@@ -274,7 +277,7 @@ class LogisticRegression(_Classifier, _Linear):
     """
 
     def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=1e-3, l1=0.0, fit_intercept=True, batch_size="auto",
-                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change=10, early_stopping=False,
+                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto", early_stopping=False,
                  validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
@@ -282,8 +285,8 @@ class LogisticRegression(_Classifier, _Linear):
 class MLPRegressor(_Regressor, _MLP):
     """A multilayer perceptron for numbers: z = activation(...activation(X @ W1 + b1)...) @ Wk + bk.
 
-    mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for targets of mean 0 and variance 1: (y - mean)/standard deviation, one
-    deviation for all targets. The last layer gives y in its own units. scikit-learn's alpha is ours times the batch size.
+    mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for targets of mean 0 and variance 1, each: (y - mean)/standard deviation.
+    The last layer gives y in its own units. scikit-learn's alpha is ours times the batch size.
 
     Parameters
     ----------
@@ -309,7 +312,7 @@ class MLPRegressor(_Regressor, _MLP):
 
     def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001, momentum=None, alpha=1e-4,
                  batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None, tol=1e-4,
-                 n_iter_no_change=10, early_stopping=False, validation_fraction=0.1, solver_options=None):
+                 n_iter_no_change="auto", early_stopping=False, validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
 
@@ -323,5 +326,5 @@ class MLPClassifier(_Classifier, _MLP):
 
     def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001, momentum=None, alpha=1e-4,
                  batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None, tol=1e-4,
-                 n_iter_no_change=10, early_stopping=False, validation_fraction=0.1, solver_options=None):
+                 n_iter_no_change="auto", early_stopping=False, validation_fraction=0.1, solver_options=None):
         self._keep(locals())

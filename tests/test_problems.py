@@ -416,7 +416,7 @@ def test_an_optimizer_takes_it(name):
     ("quadratic(noise=-1)", "quadratic: noise is -1, but a finite number, 0 or more"),
     ("quadratic(spectrum='flat')", "quadratic: spectrum is 'flat', but one of 'geometric', 'linear', 'two' is needed"),
     ("quadratic(rotated=2)", "quadratic: rotated is 2, but one of False, True"),
-    ("quadratic(seed=None)", "quadratic: rng is None"),
+    ("quadratic(seed=None)", "quadratic: seed is None"),
     ("linear_regression(0)", "linear_regression: samples is 0, but a whole number, 1 or more"),
     ("linear_regression(features=0)", "linear_regression: features is 0"),
     ("linear_regression(collinearity=1.1)", "linear_regression: collinearity is 1.1, but a number from 0 to 1 is needed"),
@@ -429,7 +429,7 @@ def test_an_optimizer_takes_it(name):
     ("rosenbrock(1)", "rosenbrock: n is 1, but a whole number, 2 or more"),
     ("rastrigin(0)", "rastrigin: n is 0, but a whole number, 1 or more"),
     ("network('zero')", "network: start is 'zero', but one of 'glorot', 'he', 'lecun', 'saturated', 'equal' is needed"),
-    ("network(seed=-1)", "network: rng is -1"),
+    ("network(seed=-1)", "network: seed is -1"),
 ])
 def test_bad_arguments(call, message):
     with pytest.raises((TypeError, ValueError), match=re.escape(message)):

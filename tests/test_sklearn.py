@@ -2,9 +2,11 @@
 import copy
 import importlib
 import inspect
+import os
 import pickle
 import re
 import sys
+import threading
 import warnings
 
 import numpy as np
@@ -14,7 +16,7 @@ from sklearn import linear_model, neural_network
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, load_wine, make_friedman1
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import r2_score
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
@@ -22,7 +24,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fastopt
-from fastopt import estimators, networks, proximal, schedules
+from fastopt import estimators, networks, proximal, schedules, validation
 from fastopt import sklearn as ours
 
 LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor = (getattr(ours, name) for name in ours.__all__)
@@ -202,6 +204,98 @@ def test_units_of_the_target_do_not_matter(diabetes, kind, options, scaled):
     assert np.allclose(one.loss_curve_, other.loss_curve_, rtol=1e-8)
 
 
+@pytest.mark.parametrize("penalty", [{}, {"alpha": 0.3}, {"l1": 500.0}, {"l1": 400.0, "alpha": 0.1}], ids=str)
+def test_targets_of_other_scales(diabetes, penalty):
+    """A constant and three whose units differ by 1e9: at the minimum of the objective, in the units given, by its slope."""
+    x, y = diabetes[0], scale(diabetes[1])
+    many = np.stack([1e4*(x[:, 0] + y), 1e-5*y, np.full(442, 0.1), 5e3*y], axis=1)
+    model = LinearRegression(**EXACT, **penalty).fit(x, many)
+    l1, w, unit = penalty.get("l1", 0.0), model.coef_, np.array([[1e4], [1e-5], [0.1], [5e3]])
+    slope = (model.predict(x) - many).T @ x/442 + penalty.get("alpha", 0.0)*w
+    assert (np.abs(slope + l1*np.sign(w))/unit)[w != 0].max() < NEAR
+    assert (np.abs(slope)/unit <= l1/unit + NEAR).all()
+    assert (np.abs(model.intercept_ - many.mean(axis=0)) < NEAR*unit[:, 0]).all()
+    assert (w[2] == 0).all()
+    assert (w[1] == 0).all() == (l1 > 0)
+    assert (w[3] == 0).any() == (l1 > 0)
+
+
+def test_network_of_targets_of_other_scales(diabetes):
+    x, y = diabetes
+    pair = np.stack([1e4*y, x[:, 0]], axis=1)
+    model = MLPRegressor(random_state=0, tol=None).fit(x, pair)
+    twin = MLPRegressor(random_state=0, tol=None).fit(x, pair*[1e-4, 1e3])
+    assert np.allclose(twin.predict(x), model.predict(x)*[1e-4, 1e3], rtol=1e-6)
+    assert (r2_score(pair, model.predict(x), multioutput="raw_values") > 0.5).all()
+
+
+@pytest.mark.parametrize("unit", [1e-280, 1e-170, 1e160, 1e280])
+def test_units_beyond_the_square_of_a_float(diabetes, unit):
+    x, y = diabetes
+    one, other = (LinearRegression(max_iter=20, tol=None, random_state=0).fit(x, y*k) for k in (1.0, unit))
+    assert np.allclose(other.coef_/unit, one.coef_, rtol=1e-10)
+    assert other.intercept_/unit == pytest.approx(one.intercept_, rel=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float64, 1e-310), (np.float64, 1e304), (np.float32, 1e-40), (np.float32, 1e36)])
+def test_units_that_weights_cannot_have(diabetes, dtype, unit):
+    with pytest.raises(ValueError, match=rf"target 0 has the mean .* deviation .* in {np.dtype(dtype)}\. Divide y by"):
+        LinearRegression().fit(diabetes[0].astype(dtype), diabetes[1]*unit)
+    LinearRegression(max_iter=1, tol=None).fit(diabetes[0].astype(dtype), np.full(442, min(unit, 1.0)))  # a constant has no deviation
+
+
+@pytest.mark.parametrize("kind", [LinearRegression, LogisticRegression])
+@pytest.mark.parametrize("unit", [1e-300, 1e300])
+def test_units_of_sample_weights_do_not_matter(diabetes, weights, kind, unit):
+    x, y = diabetes[0], diabetes[1] if kind is LinearRegression else (diabetes[1] > 150).astype(int)
+    one, other, early = (kind(max_iter=5, tol=None, random_state=0, early_stopping=e).fit(x, y, weights*k)
+                         for k, e in ((1.0, False), (unit, False), (unit, True)))
+    assert np.allclose(learned(other), learned(one), rtol=1e-12)
+    assert np.isfinite(early.validation_scores_).all()
+
+
+@pytest.mark.parametrize("s", [1e307, 1e-320])
+def test_equal_weights_are_none(diabetes, s):
+    models = [LinearRegression(max_iter=5, tol=None, random_state=0).fit(*diabetes, w) for w in (None, np.full(442, s))]
+    assert np.allclose(learned(models[1]), learned(models[0]), rtol=1e-12)
+
+
+def test_units_of_rows_that_weigh_nothing_do_not_matter(diabetes, weights):
+    x, y = diabetes
+    s = weights + (np.arange(442) > 0)
+    s[0] = 0
+    models = [LinearRegression(max_iter=3, tol=None, random_state=0).fit(x, np.where(s == 0, odd, y), s) for odd in (y, 1e300)]
+    assert_identical(learned(models[1]), learned(models[0]))
+
+
+@pytest.mark.parametrize(("n", "size", "sizes"),
+                         [(201, "auto", {100, 101}), (200, "auto", {200}), (442, "auto", {147, 148}), (10, 3, {2, 3})])
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_batches_are_even(diabetes, monkeypatch, n, size, sizes, shuffle):
+    seen, real = [], networks.value_and_grad
+    monkeypatch.setattr(networks, "value_and_grad", lambda params, x, *more: (seen.append(x), real(params, x, *more))[1])
+    x = diabetes[0][:n]
+    LinearRegression(batch_size=size, shuffle=shuffle, max_iter=1, tol=None).fit(x, diabetes[1][:n])
+    assert {len(rows) for rows in seen} == sizes
+    assert (sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple, x))) if shuffle else (np.concatenate(seen) == x).all()
+
+
+def test_one_row_more_than_a_batch():
+    rng = np.random.default_rng(0)
+    x = scale(rng.normal(size=(201, 10)))
+    y = x @ rng.normal(size=10) + 0.1*rng.normal(size=201)
+    for n in (200, 201):
+        assert LinearRegression(solver="nesterov", learning_rate=0.1, random_state=0).fit(x[:n], y[:n]).score(x[:n], y[:n]) > 0.99
+
+
+@pytest.mark.parametrize(("y", "s"), [([40, 0, 0], None), ([40, 0, 0, 0], [1, 1, 1, 5]), ([40, 0, 0], [1, 3, 2])])
+def test_uneven_batches_have_no_bias(y, s):
+    """Of two rows and of one (13.3 is the mean of all, 10 that of the batches), of the weights 2 and 6, 4 and 2."""
+    rate = schedules.exponential(0.1, 0.995)
+    model = LinearRegression(solver="sgd", learning_rate=rate, batch_size=2, shuffle=False, max_iter=600, tol=None)
+    assert model.fit(np.zeros((len(y), 1)), np.array(y, float), s).intercept_ == pytest.approx(np.average(y, weights=s), rel=0.02)
+
+
 def test_two_steps_of_gradient_descent(diabetes):
     """By hand; the rate is so high that the second loss is above the first, but there is nothing to go back to."""
     x, y = diabetes[0], scale(diabetes[1])
@@ -222,7 +316,7 @@ def test_weights_of_zero_are_rows_left_out(diabetes, weights):
 
 
 def test_loss_curve(diabetes, weights):
-    """The objective over the variance of y: at the minimum, and without a step, from batches of 200, 200 and 42 rows."""
+    """The objective over the variance of y: at the minimum, and without a step, from batches of 148, 147 and 147 rows."""
     x, y = diabetes
     model = LinearRegression(alpha=0.1, l1=5.0, **EXACT).fit(x, y)
     penalties = 0.1/2*(model.coef_**2).sum() + 5.0*np.abs(model.coef_).sum()
@@ -342,6 +436,37 @@ def test_plateau_schedule_observes_and_starts_anew(diabetes):
     assert models[0].loss_ < models[2].loss_ - 1e-4
 
 
+class Own:
+    """A schedule of the user's, with a lock and a state that a callback may share."""
+
+    def __init__(self):
+        self.lock, self.asked = threading.Lock(), 0
+
+    def __call__(self, t):
+        self.asked += 1
+        return 0.01
+
+
+def test_own_schedules_are_no_copies(diabetes):
+    rate, decay = Own(), Own()
+    LinearRegression(solver="adamw", learning_rate=rate, solver_options={"weight_decay": decay}, max_iter=3, tol=None).fit(*diabetes)
+    assert min(rate.asked, decay.asked) >= 9
+
+
+def test_anew_copies_plateaus_alone():
+    plateau, own = schedules.ReduceOnPlateau(0.1), Own()
+    nested = schedules.warmup(5, schedules.warmup(2, plateau))
+    given = {"lr": nested, "momentum": plateau, "b1": own, "b2": schedules.warmup(3, own), "like": "torch"}
+    made = validation.anew(given)
+    assert list(made) == list(given)
+    assert all(made[k] is given[k] for k in ("b1", "b2", "like"))
+    assert made["momentum"] is not plateau
+    assert made["momentum"].state_dict() == plateau.state_dict()
+    assert made["lr"].arguments[1].arguments[1] is made["momentum"]  # shared, as before
+    assert (nested.arguments[1].arguments[1], repr(made["lr"])) == (plateau, repr(nested))
+    assert validation.anew(own) is own
+
+
 @pytest.mark.parametrize("early", [False, True])
 def test_stops_where_tol_says(diabetes, early):
     """The rule, applied to what the estimator says of its epochs."""
@@ -381,9 +506,56 @@ def test_score_of_the_rows_held_out(diabetes, weights):
                                                      rel=1e-9)
 
 
+@pytest.mark.parametrize("n", [50, 200])
+@pytest.mark.parametrize("kind", [LinearRegression, LogisticRegression])
+def test_defaults_converge_where_a_batch_holds_all(kind, n):
+    """Ten steps of patience missed half of such minima by more than 0.3 (logistic) and 0.7 (linear) standard errors."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        x = scale(rng.normal(size=(n, 5)) + rng.normal(size=(n, 1)))
+        z = x @ rng.normal(size=5)
+        y = z + 0.3*rng.normal(size=n) if kind is LinearRegression else (z + rng.logistic(size=n) > 0).astype(int)
+        best = {"solver": "newton-cholesky", "C": 1/(1e-3*n), "tol": 1e-10} if kind is LogisticRegression else {}
+        model, reference = kind().fit(x, y), getattr(linear_model, kind.__name__)(**best).fit(x, y)
+        spread = np.ones(n)*((y - reference.predict(x)).var() if not best else 1)
+        odds = reference.predict_proba(x).prod(axis=1) if best else 1/spread
+        errors = np.sqrt(np.diag(np.linalg.inv((x.T*odds) @ x)))
+        assert (np.abs(np.ravel(model.coef_ - reference.coef_))/errors).max() < 0.2
+
+
+@pytest.mark.parametrize(("rows", "auto"), [(200, 150), (442, 50), (442*12, 10)])
+def test_patience_auto_is_150_steps_or_10_epochs(diabetes, rows, auto):
+    x, y = (np.resize(a, (rows, *a.shape[1:])) for a in diabetes)
+    model = LinearRegression(learning_rate=0.0, random_state=0, tol=1e-3).fit(x, y)
+    assert model.n_iter_ == 1 + auto
+
+
+@pytest.mark.parametrize("s", [None, np.random.default_rng(1).uniform(0.1, 3, 30)], ids=["equal", "weights"])
+def test_scores_are_those_of_scikit_learn(s):
+    rng = np.random.default_rng(0)
+    y = np.stack([rng.normal(size=30), 1e5 + rng.normal(size=30), np.full(30, 3.0), np.full(30, 7.0)], axis=1)
+    z = y + np.outer(rng.normal(size=30), [1, 2, 0, 0.1])
+    for columns in ([0], [1], [2], [3], [0, 1, 2, 3]):
+        want = r2_score(y[:, columns], z[:, columns], sample_weight=s)
+        assert estimators.r2(y[:, columns], z[:, columns], s) == pytest.approx(want, rel=1e-9)
+    codes, found = rng.integers(0, 3, (2, 30))
+    want = accuracy_score(codes, found, sample_weight=s)
+    assert estimators.accuracy(codes, found, s) == pytest.approx(want, rel=1e-14)
+
+
+def test_warns_where_the_last_loss_is_above_the_lowest():
+    """Ten steps are within one swing of Adam: its loss is 0.19 of the variance then, and was 0.11."""
+    rng = np.random.default_rng(3)
+    x = scale(rng.normal(size=(200, 5)) + rng.normal(size=(200, 1)))
+    y = x @ rng.normal(size=5) + 0.1*rng.normal(size=200)
+    with pytest.warns(ConvergenceWarning, match="the loss was .* in the best epoch, and is .* in the last. Raise n_iter_no_change"):
+        model = LinearRegression(n_iter_no_change=10, learning_rate=0.1).fit(x, y)
+    assert model.loss_ > 1.1*model.best_loss_
+
+
 def test_warns_where_there_is_no_convergence(diabetes):
     with pytest.warns(ConvergenceWarning, match="LinearRegression: the loss rose from .* in the first epoch to .*e.* Lower learning_rate"):
-        LinearRegression(solver="sgd", learning_rate=100.0).fit(*diabetes)
+        LinearRegression(solver="sgd", learning_rate=100.0, max_iter=5).fit(*diabetes)
     with pytest.warns(ConvergenceWarning, match=r"MLPRegressor: 3 epochs ended before the loss .* tol=0.0001\. Raise max_iter"):
         MLPRegressor(max_iter=3).fit(*diabetes)
 
@@ -436,10 +608,39 @@ def test_blas_threads_come_back_after_the_last_fit():
         assert (seen, threads()) == ([{1}, {1}], before)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_during_a_fit_leaves_the_child_its_threads():
+    def threads():
+        return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+    def child(pipe):
+        seen = [estimators.ONE_THREAD.fits, threads()]
+        with estimators.ONE_THREAD:
+            seen.append(threads())
+        seen += [estimators.ONE_THREAD.fits, threads()]
+        os.write(pipe, repr(seen).encode())
+
+    (source, pipe), before = os.pipe(), estimators.ONE_THREAD.fits
+    with threadpool_limits(2, user_api="blas"):
+        with estimators.ONE_THREAD:
+            if not (pid := os.fork()):
+                try:
+                    child(pipe)
+                finally:
+                    os._exit(0)
+            os.waitpid(pid, 0)
+            assert (estimators.ONE_THREAD.fits, threads()) == (before + 1, {1})
+        assert threads() == {2}
+    os.close(pipe)
+    assert os.read(source, 1000).decode() == repr([0, {2}, {1}, 0, {2}])
+    os.close(source)
+
+
 # scikit-learn's tools
 
 def test_grid_search_in_a_pipeline(diabetes):
-    model = make_pipeline(StandardScaler(), LinearRegression(random_state=0, max_iter=100, tol=1e-4))
+    model = make_pipeline(StandardScaler(), LinearRegression(random_state=0, max_iter=100, tol=1e-4, n_iter_no_change=10))
     grid = {"linearregression__solver": ["adam", "nesterov"], "linearregression__learning_rate": [1e-5, schedules.cosine(0.05, 300)]}
     search = GridSearchCV(model, grid, cv=3)
     with warnings.catch_warnings():
