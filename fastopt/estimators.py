@@ -244,7 +244,7 @@ class Run:
         self.values.append(value)
         return value, [{k: grads[k] for k in group} for group in point]
 
-    def project(self, now: Any = None) -> None:
+    def project(self, opt: Any = None) -> None:
         """After each step: the parts of W stay 0 or more."""
         for w in self.params[0].values():
             if w.ndim == 3:
