@@ -689,6 +689,12 @@ def test_modules_are_there_when_they_are_named(name):
     assert name in dir(fastopt)
 
 
+def test_fit_is_there_when_it_is_named():
+    from fastopt import fit, training
+    assert fit is fastopt.fit is training.fit
+    assert {*fastopt.__all__, *fastopt.LAZY} <= {*dir(fastopt)}
+
+
 def test_other_names_are_errors():
     with pytest.raises(AttributeError, match="module 'fastopt' has no attribute 'adam'"):
         _ = fastopt.adam
