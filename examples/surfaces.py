@@ -23,8 +23,8 @@ try:
 except ImportError as error:
     sys.exit(f'surfaces: {error}, but matplotlib is needed. Run: pip install "fastopt[examples]"')
 
-# from above: the first to arrive is often the fastest. With rates above 1 the end of Adam's walk over Rastrigin's surface is an accident:
-# of 60 starts that differed by 1e-14 two ended in lower hollows than all others, each in another one
+# from above: the first to arrive is often the fastest. With rates above 1 the end of Adam's walk over Rastrigin's surface is an accident
+# that the last bit of the start decides
 RATES = [1.0] + [float(f"{digit}e{power}") for power in range(-1, -5, -1) for digit in (5, 2, 1)]
 SHORT_RATES = [rate for rate in RATES if f"{rate:e}"[0] != "5"]
 TOLERANCE, CAP, SHORT_CAP = 1e-4, 12_000, 4_000

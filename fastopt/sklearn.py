@@ -210,7 +210,7 @@ class LinearRegression(_Regressor, _Linear):
     ----------
     solver : str, optimizer class or rule
         A name ("adam", "nesterov", "lion", ...; all in `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or your own rule, made
-        by `fastopt.rule`. Give a name where the estimator is to be pickled.
+        by `fastopt.rule`. Rules, and classes made of your own, cannot be pickled.
     learning_rate : float, function of the step t = 1, 2, ..., or None (the solver's own default)
         An epoch has ceil(samples/batch_size) steps. Adam and its relatives move a weight by about that much in a step; gradient descent
         ("sgd", "momentum", "nesterov") wants more, 0.1 for example. A `ReduceOnPlateau` observes the loss of each epoch.

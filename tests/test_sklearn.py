@@ -652,10 +652,11 @@ def test_grid_search_in_a_pipeline(diabetes):
     assert cross_val_score(search.best_estimator_, *diabetes, cv=3).min() > 0.4
 
 
+@pytest.mark.parametrize("solver", ["nesterov", fastopt.Nesterov], ids=["name", "class"])
 @pytest.mark.parametrize("kind", ALL)
-def test_clone_and_pickle(diabetes, kind):
+def test_clone_and_pickle(diabetes, kind, solver):
     x, y = diabetes[0], (diabetes[1] > 150).astype(int)
-    options = {"solver": "nesterov", "learning_rate": schedules.cosine(0.02, 6), "solver_options": {"dampening": 0.1}, "random_state": 0,
+    options = {"solver": solver, "learning_rate": schedules.cosine(0.02, 6), "solver_options": {"dampening": 0.1}, "random_state": 0,
                "max_iter": 2, "tol": None, "early_stopping": True}
     model = kind(**options).fit(x, y)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), clone(model).fit(x, y)):
