@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["SGD", "AMSGrad", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "NAdam", "Nesterov", "Optimizer", "RAdam", "RMSProp", "fit",
            "optimizer", "rule", "rules", "schedules"]
-LAZY = ("curvature", "files", "init", "kernels", "networks", "presets", "problems", "proximal", "scipy", "sklearn")
+LAZY = ("bitsandbytes", "curvature", "files", "init", "kernels", "networks", "presets", "problems", "proximal", "scipy", "sklearn")
 
 
 def __getattr__(name: str) -> Any:

@@ -114,6 +114,11 @@ def address(array: Array) -> int:
     return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
 
 
+def piece(array: Array, start: int, stop: int) -> Array:
+    """The bytes from `start` to `stop` of a row of bytes."""
+    return array.piece(start, stop) if isinstance(array, DeviceArray) else array[start:stop]
+
+
 def bounds(array: Array) -> tuple[int, int]:
     """The addresses of an array's first byte and of the one behind its last: strides may be negative, or leave gaps."""
     low, high = device_arrays.extent(array)
@@ -135,15 +140,24 @@ def apart(array: Array, other: Array) -> tuple[str, str] | None:
     return None if here == there else (here, there)
 
 
+def writable(array: Array) -> bool:
+    return bool(array.writeable if isinstance(array, DeviceArray) else array.flags.writeable)
+
+
+def immutable(original: Any) -> bool:
+    """Whether an array's library never lets it change, whatever its memory says."""
+    return type(original).__module__.partition(".")[0] in ("jax", "jaxlib")
+
+
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     """The memory order of a parameter; an error where it cannot be updated in place."""
-    if type(original).__module__.partition(".")[0] in ("jax", "jaxlib"):
+    if immutable(original):
         cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if isinstance(array, DeviceArray) else
                 "in NumPy: numpy.array(x).")
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
     if isinstance(original, np.generic):
         raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
-    if not (array.writeable if isinstance(array, DeviceArray) else array.flags.writeable):
+    if not writable(array):
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:

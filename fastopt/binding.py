@@ -4,17 +4,48 @@ Tensors whose slots have the same formats form one bucket: one job, one kernel c
 """
 from collections.abc import Sequence
 from copy import copy
+from typing import NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
 
 from . import arrays
+from .blocks import SIZE
 from .cpu import Kernel, squares_kernel, step_kernel
 from .headers import Headers
-from .memory import BATCH, COEFS, COUNT, JOB_WORDS, OUT, STRIDED_TILE, TABLE, TILES, WIDTH, WORD, computed_in, norm_formats
+from .memory import (
+    BATCH,
+    COEFS,
+    COUNT,
+    JOB_WORDS,
+    OUT,
+    SEED,
+    STEPS,
+    STRIDED_TILE,
+    TABLE,
+    TILES,
+    WIDTH,
+    WORD,
+    computed_in,
+    is_strided,
+    norm_formats,
+    slots,
+)
 from .pool import Plan
 from .registry import RULES
-from .tensors import LINE, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles
+from .tensors import (
+    LINE,
+    Slot,
+    Tensor,
+    by_formats,
+    check_apart,
+    check_zeroed,
+    columns_of,
+    formats_of,
+    gradient,
+    make_table,
+    make_tiles,
+)
 
 # A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
 # 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
@@ -33,19 +64,30 @@ def head(parameter: np.ndarray) -> int:
     return -arrays.address(parameter) % arrays.LINE//parameter.itemsize if parameter.nbytes >= arrays.LARGE else 0
 
 
+class Chance(NamedTuple):
+    """What random bits depend on beside tensor and element."""
+
+    seed: int
+    steps: int  # the address of the number of steps taken
+
+
+NONE = Chance(0, 0)
+
+
 class Job:
     """Tensors that share a kernel: the words that it reads, and everything that they point to."""
 
-    def __init__(self, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
-                 layouts: Sequence[list[int]] = (), tile: int = 0):
-        """`columns` holds the arrays of each slot; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
+    def __init__(self, formats: str, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
+                 layouts: Sequence[list[int]] = (), tile: int = 0, numbers: Sequence[int] = (), chance: Chance = NONE):
+        """`columns` holds the arrays of each column; `layouts` those of strided gradients; `tile` a fixed tile size (tests)."""
         sizes = [a.size for a in columns[1]]
-        self.sizes, self.elements = sizes, sum(sizes)
-        strided = any(layouts)
+        self.sizes, self.elements, self.chance = sizes, sum(sizes), chance
+        strided, blocks = is_strided(formats), any(f.block for f in slots(formats))
         size = tile or tile_size(self.elements)
-        self.table, self.coefs = make_table(columns, layouts), coefs
-        heads = [] if tile or strided else list(map(head, columns[1]))
-        self._cut(sizes, groups, min(size, STRIDED_TILE) if strided else size, heads)
+        self.table, self.coefs = make_table(columns, layouts, numbers), coefs
+        heads = [] if tile or strided or blocks else list(map(head, columns[1]))
+        size = min(size, STRIDED_TILE) if strided else size
+        self._cut(sizes, groups, -(-size//SIZE)*SIZE if blocks else size, heads)
 
     def _cut(self, sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
@@ -55,6 +97,7 @@ class Job:
         self.words[[COUNT, BATCH]] = count, max(1, CLAIM*count//max(1, self.elements))
         self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
                                                     arrays.address(self.coefs))
+        self.words[[SEED, STEPS]] = self.chance
         self.address = arrays.address(self.words)
 
     def run(self, kernel: Kernel, threads: int) -> None:
@@ -66,8 +109,8 @@ class Bucket(Job):
     """The job of a step: gradient, parameter and states of the tensors that have these formats."""
 
     def __init__(self, rule: str, formats: str, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
-                 layouts: list[list[int]], tile: int = 0):
-        super().__init__(columns, groups, coefs, layouts, tile)
+                 layouts: list[list[int]], tile: int = 0, numbers: Sequence[int] = (), chance: Chance = NONE):
+        super().__init__(formats, columns, groups, coefs, layouts, tile, numbers, chance)
         self.formats = formats
         try:
             self.kernel = step_kernel(rule, formats)
@@ -91,34 +134,50 @@ class Bucket(Job):
 class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
-    def __init__(self, rule, tensors: list[Tensor], states: dict[str, list[np.ndarray]], coefs: dict[np.dtype, np.ndarray], tile: int = 0):
-        self.rule, self.tensors, self.states, self.coefs, self.tile = rule, tensors, states, coefs, tile
-        self.written = [t.array for t in tensors] + [a for state in states.values() for a in state]
+    def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray], coefs: dict[np.dtype, np.ndarray],
+                 chance: Chance = NONE, tile: int = 0):
+        self.rule, self.tensors, self.slots, self.remainders = rule, tensors, slots, remainders
+        self.coefs, self.chance, self.tile = coefs, chance, tile
+        self.written = [t.array for t in tensors] + remainders + [a for slot in slots.values() for a in slot.arrays]
         self.buckets: list[Bucket] = []
         self.plan = Plan([])
         self.headers: Headers | None = None
+        self.zeroed = False
+        self.cleared: list[np.ndarray] = []
 
-    def bind(self, leaves: list, paths: list[str]) -> list:
-        """Make `buckets` and `plan` those for these gradients; what must live until they are done.
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+        """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`; what must live until they are done.
 
         Whatever is wrong with a gradient is said before anything is written.
         """
-        if self.headers is not None and self.headers.same(leaves):
+        if self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves) and (not zeroed or self._the_same(leaves)):
             return leaves
         gradients = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
         check_apart(gradients, self.tensors, self.written, paths)
+        if zeroed:
+            check_zeroed(gradients, self.tensors, leaves, paths)
+        views = [g.array for g in gradients]
         buckets, targets = [], [0]*len(leaves)
-        for formats, indices in by_formats(formats_of(gradients, self.tensors, self.states)).items():
-            columns = [[gradients[k].array for k in indices], [self.tensors[k].array for k in indices],
-                       *([state[k] for k in indices] for state in self.states.values())]
+        for formats, indices in by_formats(formats_of(gradients, self.tensors, self.slots, zeroed)).items():
+            columns = columns_of(indices, views, self.tensors, self.slots, self.remainders)
             bucket = Bucket(self.rule.digest, formats, columns, [self.tensors[k].group for k in indices],
-                            self.coefs[computed_in(formats).dtype], [gradients[k].layout for k in indices], self.tile)
+                            self.coefs[computed_in(formats).dtype], [gradients[k].layout for k in indices], self.tile, indices, self.chance)
             for row, k in enumerate(indices):
                 targets[k] = arrays.address(bucket.table) + row*bucket.table.shape[1]*WORD
             buckets.append(bucket)
-        own = [arrays.address(t.array) if g.format == t.format.name else 0 for g, t in zip(gradients, self.tensors, strict=True)]
-        views = [g.array for g in gradients]
+        own = [arrays.address(t.array) if g.format == t.plain and not zeroed else 0 for g, t in zip(gradients, self.tensors, strict=True)]
         headers = Headers(views, own, targets, self.written)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
+        self.zeroed, self.cleared = zeroed, views if zeroed else []
         return [leaves, views]
+
+    def reseed(self, chance: Chance) -> None:
+        """Draw random bits otherwise from now on."""
+        self.chance = chance
+        for bucket in self.buckets:
+            bucket.words[[SEED, STEPS]] = chance
+
+    def _the_same(self, leaves: list) -> bool:
+        """Whether these are the very arrays that were bound, still writable: others may overlap each other, which headers do not tell."""
+        return all(leaf is known and leaf.flags.writeable for leaf, known in zip(leaves, self.cleared, strict=True))

@@ -8,15 +8,19 @@ coefficients beside it. `advance` counts the step, or refuses to, before `step` 
 """
 from functools import cache
 
+from .blocks import SIZE
 from .cpu import LANES
 from .cuda_code import Code, code
 from .digests import digest
 from .memory import STRIDED_TILE, WORD, is_strided
 from .registry import RULES
 from .vectors import lanes_of
+from .warps import LANES as LANES_OF_BLOCKS
+from .warps import in_blocks
 
 THREADS = 256           # per block, for every kernel
 ROUNDS = 2              # accesses of a thread per tile: enough for the loads of a tile's words to hide, short enough to spread evenly
+BLOCK_ROUNDS = 4        # the same of blocks: a tile's words, coefficients and random key take some 150 instructions of a thread
 WARP, TILE = 32, STRIDED_TILE  # the norm's tiles and lanes are those of the CPU, so that its sums have the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
 POSTED = 64             # words that one launch of `advance` brings along
@@ -32,27 +36,41 @@ def access_bytes(cc: tuple[int, int]) -> int:
     return 32 if cc >= (10, 0) else 16
 
 
+def lanes(formats: str, cc: tuple[int, int]) -> int:
+    """The elements that a thread takes at a time."""
+    return LANES_OF_BLOCKS if in_blocks(formats) else lanes_of(formats, access_bytes(cc))
+
+
+def tile_size(formats: str, cc: tuple[int, int]) -> int:
+    """The elements of a tile of `step`: whole blocks, where there are any."""
+    return (BLOCK_ROUNDS if in_blocks(formats) else ROUNDS)*THREADS*lanes(formats, cc)
+
+
 @cache
 def step(rule: str, formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The fused update of all tiles, for a rule (its digest) and the formats of its slots.
 
-    Blocks walk the list of tiles; a thread takes `lanes` elements at a time where all slots are aligned alike, and single ones at
-    the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided.
+    Blocks of threads walk the list of tiles; a thread takes `lanes` elements at a time where all slots are aligned alike, and single ones
+    at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided. Where codes share
+    exponents, a warp takes the 128 elements that do.
     """
-    now = digest(RULES[rule].body)
-    # ptxas aims at 64 registers of its own accord, and spilled 5 of AMSGrad's on sm_100: two blocks per processor leave it 128
-    bounds = (THREADS, 2) if lanes_of(formats, access_bytes(cc))*len(formats.split()) > WIDE else THREADS
-    return code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
+    now, build = digest(RULES[rule].body), _step_in_blocks if in_blocks(formats) else _step
+    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's with 8-bit states
+    # on sm_90): two blocks per processor leave it 128
+    bounds = (THREADS, 2) if in_blocks(formats) or lanes(formats, cc)*len(formats.split()) > WIDE else THREADS
+    return code(f"step {rule} {now} {formats}", cc, form, lambda: build(rule, formats, cc), bounds)
 
 
 def _step(rule, formats, cc):
     from numba import cuda, int64, types, uint32
 
-    from .memory import addresses, coefficients, load, store, update, word
+    from .elements import element_bits, load, store, update
+    from .memory import addresses, coefficients, tile_key, word
+    from .noise import start as start_of
     from .vectors import aligned_from, at, strided_row, update_lanes
-    lanes, strided, width = lanes_of(formats, access_bytes(cc)), is_strided(formats), WORD
+    together, strided, width = lanes(formats, cc), is_strided(formats), WORD
 
-    def step(count, table, words, tiles, coefs, clock):
+    def step(count, table, words, tiles, coefs, clock, seed):
         if word(clock, SKIP) != 0:
             return
         k, thread = int64(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
@@ -66,25 +84,76 @@ def _step(rule, formats, cc):
                 group = word(tiles, 4*k + 1)
                 c = coefficients(rule, formats, coefs, group)
             table_row = table + tensor*words*width
-            row = at(formats, addresses(formats, table_row), lo)
-            n = uint32(hi - lo)
+            row, key = at(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
+            n, first = uint32(hi - lo), uint32(lo)
             start = whole = n
             if not strided:
-                start = aligned_from(formats, lanes, row, n)
-                whole = uint32(start + uint32(uint32(n - start)//uint32(lanes))*uint32(lanes))
-                j = uint32(start + uint32(thread*uint32(lanes)))
+                start = aligned_from(formats, together, row, n)
+                whole = uint32(start + uint32(uint32(n - start)//uint32(together))*uint32(together))
+                j = uint32(start + uint32(thread*uint32(together)))
                 while j < whole:
-                    update_lanes(rule, formats, lanes, c, row, j)
-                    j = uint32(j + uint32(THREADS*lanes))
+                    update_lanes(rule, formats, together, c, row, j, start_of(key, uint32(first + j)))
+                    j = uint32(j + uint32(THREADS*together))
             i, rest = thread, uint32(start + uint32(n - whole))
             while i < rest:
                 single = i if i < start else uint32(uint32(i - start) + whole)
                 here = strided_row(formats, row, table_row, lo, single)
-                store(formats, here, single, update(rule, c, load(formats, here, single)))
+                bits = element_bits(formats, key, uint32(first + single))
+                store(formats, here, single, update(rule, c, load(formats, here, single)), bits)
                 i = uint32(i + uint32(THREADS))
             k += cuda.gridDim.x
 
-    return step, types.void(*[types.int64]*6)
+    return step, types.void(*[types.int64]*7)
+
+
+def _step_in_blocks(rule, formats, cc):
+    from numba import cuda, int64, types, uint32
+
+    from .memory import addresses, coefficients, tile_key, word
+    from .noise import start as start_of
+    from .sharing import block_row, exponents, shares, store_exponents
+    from .warps import aligned_quads, exponents_at, largest, store_quads, update_quads
+    width, quad, in_all = WORD, LANES_OF_BLOCKS, THREADS*LANES_OF_BLOCKS
+
+    def sweep(whole):
+        """The blocks of a warp in elements `begin` to `end` of a tile of `n`."""
+        def blocks(c, row, table_row, key, first, n, i, end):
+            while i < end:
+                here, bits = exponents_at(formats, row, i), start_of(key, uint32(uint32(first) + i))
+                shared = exponents(formats, here)
+                kept = update_quads(rule, formats, whole, c, row, table_row, shared, first, n, i, bits)
+                shared = shares(rule, formats, shared, largest(rule, formats, kept))
+                store_quads(rule, formats, row, shared, kept, i)
+                if cuda.threadIdx.x % WARP == 0:
+                    store_exponents(rule, formats, here, shared)
+                i = uint32(i + uint32(in_all))
+            return i
+        return cuda.jit(device=True, inline="always")(blocks)
+
+    together, singly = sweep(1), sweep(0)
+
+    def step(count, table, words, tiles, coefs, clock, seed):
+        if word(clock, SKIP) != 0:
+            return
+        k = int64(cuda.blockIdx.x)
+        if k >= count:
+            return
+        group = word(tiles, 4*k + 1)
+        c = coefficients(rule, formats, coefs, group)
+        while k < count:
+            tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
+            if word(tiles, 4*k + 1) != group:
+                group = word(tiles, 4*k + 1)
+                c = coefficients(rule, formats, coefs, group)
+            table_row = table + tensor*words*width
+            row, key = block_row(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
+            n = uint32(hi - lo)
+            whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned_quads(formats, row) else uint32(0)
+            i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(quad)), whole)
+            singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
+            k += cuda.gridDim.x
+
+    return step, types.void(*[types.int64]*7)
 
 
 @cache
@@ -99,7 +168,8 @@ def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
 def _squares(formats):
     from numba import cuda, float64, int64, types, uint32
 
-    from .memory import addresses, load_gradient, put, word
+    from .elements import load_gradient
+    from .memory import addresses, put, word
     from .vectors import at, strided_row
     width, warps, row_of, strided = WORD, THREADS//WARP, LANES, is_strided(formats)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from . import formats, memory, vectors
+from . import elements, formats, vectors
 from .cache import cached
 from .device_arrays import EXTRA
 
@@ -56,13 +56,13 @@ def compiling(cc: tuple[int, int]) -> Iterator[None]:
     with global_compiler_lock:
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
-        memory.DEVICE_CONVERSIONS.update(_conversions(cc))
+        elements.DEVICE_CONVERSIONS.update(_conversions(cc))
         vectors.PAIR.update(_pairs(cc))
         try:
             yield
         finally:
             dispatcher.get_current_device = before
-            memory.DEVICE_CONVERSIONS.clear()
+            elements.DEVICE_CONVERSIONS.clear()
             vectors.PAIR.clear()
 
 

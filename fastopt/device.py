@@ -18,11 +18,12 @@ from .device_streams import Streams, makers
 from .device_tables import Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
-from .host import ahead_formats, initial_state
+from .host import ahead_columns, ahead_formats, initial_number, masters, start_at_parameters, state_dtype
 from .hyper import check_number
 from .memory import computed_in
 from .registry import LOOK_AHEAD, Rule
-from .tensors import Tensor, by_formats
+from .storage import AVERAGE, REMAINDER, coded_bytes, encode
+from .tensors import Slot, Tensor, by_formats
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
@@ -31,14 +32,21 @@ ALIGNED = 32  # elements: states start where their parameter does within so many
 class Device:
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
-    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, Format], capturable: int):
-        self.rule, self.tensors, self.groups, self.capturable = rule, tensors, groups, capturable
+    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
+                 outputs: dict[str, Slot], seed: int, capturable: int):
+        """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
+        self.rule, self.tensors, self.groups, self.seed, self.capturable = rule, tensors, groups, seed, capturable
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         self.place = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
-        self.state = {name: [self._new_state(name, formats.get(name), t) for t in tensors] for name in rule.state}
-        self.written = [t.array for t in tensors] + [a for state in self.state.values() for a in state]
+        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
+                       for name in rule.state}
+        self.outputs = outputs
+        self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
+        self.written = [t.array for t in tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
+        for name in (*outputs, *(AVERAGE,)*(AVERAGE in rule.state)):
+            start_at_parameters(self, self.slots[name])
         self.clock = Clock(self.gpu, rule, groups, capturable)
         self.dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = self._coefs(len(rule.fields))
@@ -57,21 +65,46 @@ class Device:
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
         return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in self.dtypes}
 
+    @property
+    def slots(self) -> dict[str, Slot]:
+        """Everything that kernels see of a tensor behind its parameter."""
+        return {**self.states, **self.outputs}
+
+    @property
+    def state(self) -> dict[str, list]:
+        """What must be kept between steps."""
+        found = {name: slot.arrays for name, slot in self.states.items()}
+        return {**found, REMAINDER: self.remainders} if self.remainders else found
+
     # Memory
 
-    def filled(self, like: DeviceArray, dtype: Any, value: np.generic) -> DeviceArray:
+    def filled(self, like: DeviceArray, dtype: Any, value: np.generic, bits: bool = False) -> DeviceArray:
         """New memory in the shape and the memory order of a parameter."""
         dtype = np.dtype(dtype)
         memory = self.gpu.allocate((like.size + ALIGNED)*dtype.itemsize)
         place = like.address//like.itemsize % ALIGNED
         strides = tuple(s//like.itemsize*dtype.itemsize for s in like.strides) if like.size else dense_strides(like.shape, dtype.itemsize)
-        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory)
+        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory,
+                          bits=bits)
         self.gpu.fill(new.address, new.size, value)
         return new
 
-    def _new_state(self, name: str, format: Format | None, t: Tensor) -> DeviceArray:
-        dtype, initial = initial_state(self.rule, self.groups[t.group], name, format, t)
-        return self.filled(t.array, dtype, initial[0])
+    def _new_state(self, name: str, format: Format, t: Tensor) -> DeviceArray:
+        initial = initial_number(self.rule, self.groups[t.group], name)
+        if format.block:  # alone in its memory, which begins at a multiple of 256 bytes: a thread loads four codes as one word
+            memory = self.gpu.allocate(coded_bytes(t.array.size))
+            new = DeviceArray(memory.address, (memory.size,), np.uint8, device=self.gpu.ordinal, owner=memory)
+            self.gpu.fill(new.address, new.size, np.uint8(0))
+            if initial:
+                self.gpu.upload(new.address, encode(np.full(t.array.size, initial), format))
+            return new
+        dtype = state_dtype(format, t)
+        return self.filled(t.array, dtype, encode(np.array([initial]), format).view(dtype)[0])
+
+    def _new_remainder(self, t: Tensor) -> DeviceArray:
+        if t.format.split:
+            return self.filled(t.array, np.uint16, np.uint16(0), bits=True)
+        return DeviceArray(0, (0,), np.uint16, device=self.gpu.ordinal, bits=True)
 
     def buffers(self) -> list[DeviceArray]:
         """Zeros like the parameters, for gradients."""
@@ -92,6 +125,10 @@ class Device:
         with self.gpu.current():
             driver.do("cuCtxSynchronize")
         self.gpu.upload(target.address, raw)
+
+    def masters(self) -> list[np.ndarray]:
+        """The parameters in float32, or float64, with what their arrays lack."""
+        return masters(self)
 
     # Steps
 
@@ -117,11 +154,22 @@ class Device:
                              f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")
         return array
 
-    def bind(self, leaves: list, paths: list[str]) -> list:
-        """Make the next step that of these gradients; whatever is wrong with one is said before anything is enqueued."""
-        addresses = self.bound.gradients.like(leaves) if self.bound else None
+    def reseed(self, seed: int) -> None:
+        """Draw random bits from another seed from now on; graphs that were captured before keep theirs."""
+        self.seed = seed
+        for tables in (*self.tables.values(), *([self.bound.tables] if self.bound else [])):
+            for job in tables.jobs:
+                job.reseed(seed)
+
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+        """Make the next step that of these gradients, which it then sets to zero if `zeroed`.
+
+        Whatever is wrong with one is said before anything is enqueued.
+        """
+        bound = self.bound
+        addresses = bound.gradients.like(leaves) if bound and bound.gradients.zeroed == zeroed else None
         if addresses is None:
-            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library)
+            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library, zeroed)
             addresses = gradients.addresses
             tables = self._tables(gradients)
             gradients.release()
@@ -137,7 +185,8 @@ class Device:
                 raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped "
                                    "with before, and memory cannot be allocated now. Take one step with such gradients first.")
             with self.gpu.current():
-                new = Tables(self.gpu, self.rule, self.tensors, self.state, gradients.found, self.coefs, self.clock.memory)
+                new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs, self.clock.memory,
+                             self.seed)
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
             kept = list(self.tables.items())[-(KINDS - 1):]
@@ -164,6 +213,9 @@ class Device:
 
     def step(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
+        if skip_nonfinite and self._bound().gradients.zeroed:
+            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "
+                             "gradients. Set them to zero yourself, or leave out one of the two.")
         if self.gpu.is_current():  # the rule: a context manager takes a microsecond
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
             return
@@ -240,15 +292,15 @@ class _Ahead:
     """The look-ahead point's buffers and launches."""
 
     def __init__(self, device: Device):
-        tensors, velocity = device.tensors, device.state["v"]
+        tensors, velocity = device.tensors, device.states["v"]
         self.buffers = device.buffers()
         self.coefs = device._coefs(1)
         self.advance = Advance(device.clock, self.coefs, device.rule.fields.index(str(device.rule.ahead)), 1)
         self.jobs = []
         for formats, indices in by_formats(ahead_formats(tensors, velocity)).items():
-            columns = [[tensors[k].array for k in indices], [self.buffers[k] for k in indices], [velocity[k] for k in indices]]
+            columns = ahead_columns(indices, tensors, self.buffers, velocity, device.remainders)
             self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
-                                 self.coefs[computed_in(formats).dtype], device.clock.memory))
+                                 self.coefs[computed_in(formats).dtype], device.clock.memory, indices, device.seed))
         self.plan: driver.Launches | None = None
         self.room = 0
 

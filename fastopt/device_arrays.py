@@ -29,6 +29,8 @@ class DeviceArray:
         The device's number; None where there is no memory at all.
     owner : object
         What keeps the memory alive.
+    bits : bool
+        Whether uint16 is no bfloat16 but a bare number.
 
     Notes
     -----
@@ -37,8 +39,9 @@ class DeviceArray:
     """
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, *,
-                 device: int | None = ASK, owner: object = None, writeable: bool = True):
+                 device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False):
         shape = tuple(shape)
+        self.bits = bits
         self.address, self.shape, self.dtype = address, shape, np.dtype(dtype)
         self._device, self.owner, self.writeable = device, owner, writeable
         self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), self.dtype.itemsize
@@ -57,6 +60,10 @@ class DeviceArray:
     def __cuda_array_interface__(self) -> dict[str, Any]:
         return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address if self.size else 0, not self.writeable),
                 "strides": self.strides, "version": 3, "stream": None}
+
+    def piece(self, start: int, stop: int) -> "DeviceArray":
+        """The elements from `start` to `stop` of an array of one dimension."""
+        return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device, owner=self)
 
     def copy_to_host(self) -> np.ndarray:
         """A NumPy array with the same elements and memory order. Waits for the device."""
@@ -173,6 +180,7 @@ class Library(NamedTuple):
     tells_device: bool                           # whether that includes the device
     current: Callable[[int], int] | None         # the stream on which it works on a device now; None: every array has its own
     wrap: Callable[[DeviceArray, Any], Any]      # (ours, one of theirs)
+    writable: Callable[[Any], bool] = lambda x: True  # whether an array may be written
 
 
 def _torch_stream(device: int) -> int:
@@ -183,7 +191,7 @@ def _torch_stream(device: int) -> int:
 def _torch_wrap(array: DeviceArray, like: Any) -> Any:
     import torch
     new = torch.as_tensor(array, device=like.device)
-    return new.view(torch.bfloat16) if str(new.dtype) == "torch.uint16" else new
+    return new.view(torch.bfloat16) if str(new.dtype) == "torch.uint16" and not array.bits else new
 
 
 def _cupy_stream(device: int) -> int:
@@ -213,13 +221,18 @@ def _interface_facts(x: Any) -> tuple[Any, ...]:
     return about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about.get("stream"), about.get("mask") is None
 
 
+def _interface_writable(x: Any) -> bool:
+    about = getattr(x, "__cuda_array_interface__", None)
+    return about is not None and not about["data"][1]
+
+
 LIBRARIES = {
     "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream, _cupy_wrap),
     "numba": Library(_numba_facts, False, None, _numba_wrap),
-    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array),
+    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array, lambda x: x.writeable),
 }
-OTHERS = Library(_interface_facts, False, None, lambda array, like: array)
+OTHERS = Library(_interface_facts, False, None, lambda array, like: array, _interface_writable)
 
 
 @cache

@@ -3,6 +3,7 @@
 Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
 """
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,25 +16,40 @@ from .device_clock import Post, posts
 from .device_streams import makers
 from .memory import WORD, computed_in, norm_formats
 from .registry import RULES, Rule
-from .tensors import Gradient, Tensor, by_formats, check_apart, formats_of, gradient, make_table, make_tiles, spans
-from .vectors import lanes_of
+from .tensors import (
+    Slot,
+    Tensor,
+    by_formats,
+    check_apart,
+    check_zeroed,
+    columns_of,
+    formats_of,
+    gradient,
+    make_table,
+    make_tiles,
+    spans,
+)
 
 MOST = 100_000  # addresses that are remembered
 Launch = tuple[int, int, driver.Arguments]
+
+
+SEED = 6        # the word of the seed among the parameters of cuda.step
 
 
 class Job:
     """Tensors that share a kernel: their tables on the device, and its launch."""
 
     def __init__(self, gpu: driver.Gpu, rule: str, formats: str, columns: list[list[DeviceArray]], groups: list[int],
-                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory):
+                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int], seed: int):
+        """`columns` holds the arrays of each column; `numbers` are those of the tensors among all of the optimizer's."""
         self.gpu, self.formats = gpu, formats
         self.sizes, self.groups = [a.size for a in columns[1]], groups
-        table = make_table(columns, layouts)
+        table = make_table(columns, layouts, numbers)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
         self.keep: list = [coefs, clock]
         self.launches: list[Launch] = []
-        tiles, count = self.cut(cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(gpu.cc)))
+        tiles, count = self.cut(cuda.tile_size(formats, gpu.cc))
         if not count:
             return
         try:
@@ -41,9 +57,14 @@ class Job:
         except NumbaError as error:
             raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} on CUDA (the reason stands "
                             "above). Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
-        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address, clock.address])
+        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address, clock.address, seed])
         self.keep.append(tiles)
         self.launches = [(function, min(count, held), arguments)]
+
+    def reseed(self, seed: int) -> None:
+        """Launches from now on draw their random bits from another seed."""
+        for _, _, arguments in self.launches:
+            arguments.words[SEED] = seed
 
     def cut(self, size: int) -> tuple[driver.Memory, int]:
         """The list of tiles of this size, and their number."""
@@ -72,21 +93,21 @@ class Norm:
 class Tables:
     """The jobs for gradients of one kind, and where their addresses are."""
 
-    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], states: dict[str, list[DeviceArray]], gradients: list[Gradient],
-                 coefs: dict[np.dtype, driver.Memory], clock: driver.Memory):
+    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: Sequence[DeviceArray],
+                 gradients: "Gradients", coefs: dict[np.dtype, driver.Memory], clock: driver.Memory, seed: int):
         self.gpu = gpu
         self.plans: dict[tuple[bool, int], driver.Launches] = {}
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
-        for formats, indices in by_formats(formats_of(gradients, tensors, states)).items():
-            columns = [[gradients[k].array for k in indices], [tensors[k].array for k in indices],
-                       *([state[k] for k in indices] for state in states.values())]
+        found, views = gradients.found, [g.array for g in gradients.found]
+        for formats, indices in by_formats(formats_of(found, tensors, slots, gradients.zeroed)).items():
+            columns = columns_of(indices, views, tensors, slots, remainders)
             self.jobs.append(Job(gpu, rule.digest, formats, columns, [tensors[k].group for k in indices],
-                                 [gradients[k].layout for k in indices], coefs[computed_in(formats).dtype], clock))
+                                 [found[k].layout for k in indices], coefs[computed_in(formats).dtype], clock, indices, seed))
             self.members.append(indices)
         self.launches = [launch for job in self.jobs for launch in job.launches]
         self._norm: Norm | None = None
-        self.sent = [g.array.address for g in gradients]
+        self.sent = [view.address for view in views]
 
     @property
     def norm(self) -> Norm:
@@ -110,18 +131,22 @@ class Tables:
 class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
-    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library):
-        """Raises what is wrong with one, with its path."""
+    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library,
+                 zeroed: bool = False):
+        """Raises what is wrong with one, with its path. `zeroed` says that the step sets them to zero."""
         self.found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, tensors, paths, strict=True)]
         check_apart(self.found, tensors, written, paths)
+        if zeroed:
+            check_zeroed(self.found, tensors, leaves, paths)
+        self.zeroed = zeroed
         self.taken = spans(written)
         self.device = next((t.array.device for t in tensors if t.array.device is not None), None)
         self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
         self.facts = [list(of.facts(leaf)[1:]) for of, leaf in zip(self.libraries, leaves, strict=True)]
-        self.kind = tuple((g.format, tuple(g.layout)) for g in self.found)  # what tables depend on
+        self.kind = zeroed, tuple((g.format, tuple(g.layout)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
-        self.own = [t.array.address if g.format == t.format.name else -1 for g, t in zip(self.found, tensors, strict=True)]
+        self.own = [t.array.address if g.format == t.plain and not zeroed else -1 for g, t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack_alone(leaf)]
@@ -163,10 +188,20 @@ class Gradients:
                     return None
                 self.checked.add(address)
             addresses.append(address)
+        if self.zeroed and not self._separate(leaves, addresses):
+            return None
         self.addresses = addresses
         if len(self.checked) > MOST:
             self.checked = set(addresses)
         return addresses
+
+
+    def _separate(self, leaves: list, addresses: list[int]) -> bool:
+        """Whether these, which the step sets to zero, may all be written and lie apart: addresses and formats do not tell."""
+        if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
+            return False
+        ends = sorted((address + low, address + high) for address, (low, high) in zip(addresses, self.extents, strict=True) if high)
+        return addresses == self.addresses or all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 
 class Bound(NamedTuple):

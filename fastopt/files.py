@@ -15,6 +15,7 @@ import numpy as np
 from . import checkpoints
 from .arrays import format_of
 from .extras import missing
+from .host import parameters_changed
 from .optimizer import Optimizer
 
 try:
@@ -53,9 +54,10 @@ def save(path: Path, opt: Optimizer) -> None:
         if len(arrays) < len(opt._tensors):
             twice = next(p for k, p in enumerate(about["paths"]) if p in about["paths"][:k])
             raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them other keys.")
-        for name, state in about.pop("state").items():
+        states = about.pop("state")
+        for name, state in states.items():
             arrays |= zip(_names(name, about["paths"]), state, strict=True)
-        _write(path, {**about, "states": list(opt.rule.state)}, arrays)
+        _write(path, {**about, "states": list(states)}, arrays)
 
 
 def load(path: Path, opt: Optimizer) -> None:
@@ -89,6 +91,7 @@ def load(path: Path, opt: Optimizer) -> None:
         for t, source in zip(opt._tensors, parameters, strict=True):
             opt._machine.write(t.array, source)
         checkpoints.write(opt, saved)
+        parameters_changed(opt._machine)
 
 
 def target(where: str, path: Path) -> str:
@@ -198,5 +201,5 @@ def _check_parameters(opt: Optimizer, paths: list[str], found: list[np.ndarray])
             raise ValueError(f"{path} is where this optimizer has {t.path}. Give the parameters in the same structure.")
         if source.shape != t.array.shape:
             raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another model.")
-        if format_of(source, path) is not t.format:
-            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.format.name}. Convert it first.")
+        if format_of(source, path).name != t.plain:
+            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.plain}. Convert it first.")

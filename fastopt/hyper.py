@@ -12,7 +12,7 @@ FINITE = (math.isfinite, "a finite number")
 NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")
 SHARE = (lambda x: 0 <= x < 1, "a number in [0, 1)")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu"), SHARE),
+    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu", "average"), SHARE),
     **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"), NOT_NEGATIVE),
     **dict.fromkeys(("clip_norm", "clip_value"), (lambda x: x > 0, "a number above 0")),
     "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),

@@ -5,11 +5,15 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from . import __version__, cache, pool
+from . import __version__, cache, pool, storage
+from .rules import adam
 
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bf16", "neon", "sve")
 OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "rich")
 EXTRA = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm")
+MIXES = {  # formats of gradient, parameter and state
+    "float32": ("f32", "f32", None), "state bf16": ("f32", "f32", "bf16"), "bf16 with remainder, state bf16": ("bf16", "split", "bf16"),
+    "all bf16": ("bf16", "bf16", "bf16"), "state q8": ("f32", "f32", "q8"), "bf16, state q8": ("bf16", "bf16", "q8")}
 LAYERS = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 
 
@@ -72,6 +76,7 @@ def collect() -> dict[str, Any]:
                     "quota": quota if quota < float("inf") else None, "alone below": f"{pool.SMALL:,} elements"},
         "threading": {"used": "fastopt's own pool", "numba layers present": _layers()},
         "cache": _cache(),
+        "memory": {name: {"kept": round(kept, 2), "moved": round(moved, 2)} for name, (kept, moved) in storage.table(adam, MIXES).items()},
         "cuda": _cuda(),
         "others": {name: _version(name) for name in OTHERS},
         "package": str(Path(__file__).parent),
@@ -88,4 +93,6 @@ def _said(value: Any) -> str:
 
 def text(facts: dict[str, Any]) -> str:
     """The facts as lines."""
-    return "\n".join(f"{name:10}  {_said(value)}" for name, value in facts.items())
+    memory = "; ".join(f"{name} {of['kept']:g} and {of['moved']:g}" for name, of in facts["memory"].items())
+    said = {**facts, "memory": f"bytes of Adam's parameter and state, and moved per step, by format: {memory}"}
+    return "\n".join(f"{name:10}  {_said(value)}" for name, value in said.items())

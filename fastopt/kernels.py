@@ -21,10 +21,12 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from . import rules
+from .elements import load, store, update
 from .groups import Group
-from .memory import I64, coefficients_type, literals, load, store, update
+from .memory import I64, coefficients_type, literals
 from .registry import Rule
 
+NONE = np.uint32(0)  # random bits: these formats round to nearest
 FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}
 
 
@@ -118,7 +120,7 @@ def array_step(rule: Rule):
             row = data_addresses(arrays)
             k = coefficients_of(digest, formats, c)
             for i in range(p.size):
-                store(formats, row, i, update(digest, k, load(formats, row, i)))
+                store(formats, row, i, update(digest, k, load(formats, row, i)), NONE)
         return implementation
 
     step.__name__ = step.__qualname__ = rule.name

@@ -1,11 +1,12 @@
-"""Memory as kernels see it: a job's words, rows of addresses, loads and stores through formats, claimed tiles.
+"""Memory as kernels see it: a job's words, rows of addresses, claimed tiles, strided gradients.
 
-Written once, as LLVM instructions for any Numba target; no other file touches Numba's code generation. Kernels take one
+Written once, as LLVM instructions for any Numba target. Kernels of the CPU take one
 argument, the address of a *job*: int64 words that say where its tables lie. ``formats`` is a literal such as
-``"bf16 f32 f32 f32"``, the format of each slot; slot 0 is read-only (the gradient), and a ``*`` behind its format says
-that it is strided. ``rule`` is the literal digest of a registered rule.
+``"bf16 f32 f32 f32"``, the format of each slot; slot 0 is the gradient. Behind its format a ``*`` says that it is strided, a ``!`` that the
+step sets it to zero (else it is read-only). ``rule`` is the literal digest of a registered rule.
 
-    table[tensor]  one address per slot, then (strided gradients) the number of dimensions, the extents, the strides in bytes
+    table[tensor]  the addresses of each slot (one, or two where a format has two arrays), the tensor's number among all of the optimizer's,
+                   then (strided gradients) the number of dimensions, the extents, the strides in bytes
     tiles[k]       tensor, group, first element, one past the last
     coefs[group]   the coefficients, in the float type of the arithmetic
 """
@@ -15,21 +16,31 @@ from numba.core import cgutils
 from numba.core.targetconfig import ConfigStack
 from numba.extending import intrinsic, register_jitable
 
-from .formats import FORMATS, arithmetic
-from .registry import RULES, prepare
+from .blocks import STORED
+from .formats import arithmetic
+from .noise import key
+from .registry import RULES
 
 I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 GLOBAL = 1                                                  # the address space of a CUDA device's memory
 NEXT = 0                                                    # the only word that kernels write, alone in its cache line
-COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT = range(8, 15)
-JOB_WORDS = 16
+COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT, SEED, STEPS = range(8, 17)
+JOB_WORDS = 24
 WORD, TILE_WORDS = 8, 4
 STRIDED_TILE = 4096                                         # elements of a strided gradient that are gathered on the stack at a time
 
 
 def slots(formats):
     """The formats of a literal's slots."""
-    return [FORMATS[name.rstrip("*")] for name in formats.split()]
+    return [STORED[name.rstrip("*!")] for name in formats.split()]
+
+
+def columns(formats):
+    """Where in a row the addresses of each slot begin, and how many there are of all."""
+    starts = [0]
+    for format in slots(formats):
+        starts.append(starts[-1] + format.columns)
+    return starts[:-1], starts[-1]
 
 
 def computed_in(formats):
@@ -37,14 +48,29 @@ def computed_in(formats):
     return arithmetic(slots(formats)[1])
 
 
+def layout_word(formats):
+    """Where in a row of the table the layout of a strided gradient begins: behind the addresses and the tensor's number."""
+    return columns(formats)[1] + 1
+
+
 def is_strided(formats):
     """Whether the gradient is strided: its layout follows the addresses in the table."""
-    return formats.split()[0].endswith("*")
+    return "*" in formats.split()[0]
+
+
+def is_zeroed(formats):
+    """Whether the step sets the gradient to zero."""
+    return "!" in formats.split()[0]
+
+
+def is_random(formats):
+    """Whether a slot is rounded by chance."""
+    return any(f.random for f in slots(formats)[1:])
 
 
 def norm_formats(formats):
     """Those that the sums of squares depend on: gradient and parameter, or all where the layout of a strided gradient follows them."""
-    return formats if is_strided(formats) else " ".join(formats.split()[:2])
+    return formats.replace("!", "") if is_strided(formats) else " ".join(formats.replace("!", "").split()[:2])
 
 
 def coefficients_type(rule, formats):
@@ -98,15 +124,32 @@ def word(typing, address, k):
 
 @intrinsic
 def addresses(typing, formats, table_row):
-    """One address per slot, from a row of the table."""
+    """The addresses of all slots, from a row of the table."""
     literal = literals(formats)
     if literal is None:
         return None
-    result = types.UniTuple(types.int64, len(slots(literal[0])))
+    result = types.UniTuple(types.int64, columns(literal[0])[1])
 
     def emit(context, builder, signature, args):
         return context.make_tuple(builder, result, _words(builder, args[1], len(result)))
     return result(formats, types.int64), emit
+
+
+@intrinsic
+def tile_key(typing, formats, table_row, seed, steps_at, more):
+    """What the random bits of a tensor depend on at a step, whose number is the word at `steps_at` plus `more`; 0 where none are drawn."""
+    literal = literals(formats)
+    if literal is None:
+        return None
+    drawn, number = is_random(literal[0]), columns(literal[0])[1]
+
+    def emit(context, builder, signature, args):
+        if not drawn:
+            return ir.Constant(I32, 0)
+        tensor = builder.load(word_pointer(builder, args[1], ir.Constant(I64, number)))
+        step = builder.add(builder.load(word_pointer(builder, args[3], ir.Constant(I64, 0))), args[4])
+        return call(context, builder, key, types.uint32(types.int64, types.int64, types.int64), [args[2], step, tensor])
+    return types.uint32(formats, types.int64, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic
@@ -123,107 +166,6 @@ def coefficients(typing, rule, formats, coefs, group):
         values = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         return context.make_tuple(builder, result, values)
     return result(rule, formats, types.int64, types.int64), emit
-
-
-def _element(context, builder, format, row, k, i):
-    return pointer(builder, builder.extract_value(row, k), context.get_data_type(format.stored), i)
-
-
-DEVICE_CONVERSIONS: dict = {}  # {a format's decode or encode: emit(builder, x)}, where a CUDA device has an instruction for it (cuda.py)
-
-
-def convert(context, builder, function, signature, x):
-    """A format's decode or encode of one value: by the device's instruction where it has one, else by the formula."""
-    native = DEVICE_CONVERSIONS.get(function) if on_device(builder) else None
-    return native(builder, x) if native else call(context, builder, function, signature, [x])
-
-
-def decode(context, builder, format, stored, value):
-    """What a stored number stands for, in the float type of the arithmetic."""
-    decoded = convert(context, builder, format.decode, format.value(format.stored), stored)
-    return context.cast(builder, decoded, format.value, value)
-
-
-def encode(context, builder, format, x, have):
-    """How a number is stored that was computed in the float type `have`."""
-    value = context.cast(builder, x, have, format.value)
-    return convert(context, builder, format.encode, format.stored(format.value), value)
-
-
-def alignment(builder, format):
-    """What loads and stores may rely on: anything on the CPU; a device's instructions need whole elements (binding checks it)."""
-    return format.itemsize if on_device(builder) else 1
-
-
-def _decoded(context, builder, format, row, k, i, value):
-    stored = builder.load(_element(context, builder, format, row, k, i), align=alignment(builder, format))
-    return decode(context, builder, format, stored, value)
-
-
-@intrinsic
-def load(typing, formats, row, i):
-    """Element i of every slot, decoded, in the float type of the arithmetic."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    value, of = computed_in(literal[0]).value, slots(literal[0])
-    result = types.UniTuple(value, len(of))
-
-    def emit(context, builder, signature, args):
-        return context.make_tuple(builder, result, [_decoded(context, builder, f, args[1], k, args[2], value) for k, f in enumerate(of)])
-    return result(formats, row, types.int64), emit
-
-
-@intrinsic
-def load_gradient(typing, formats, row, i):
-    """Element i of slot 0, decoded, as float64: the norm is summed in it."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    of = slots(literal[0])[0]
-
-    def emit(context, builder, signature, args):
-        return _decoded(context, builder, of, args[1], 0, args[2], types.float64)
-    return types.float64(formats, row, types.int64), emit
-
-
-@intrinsic
-def store(typing, formats, row, i, new):
-    """Encode new values into slots 1, 2, ...: as many as there are."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    of = slots(literal[0])
-
-    def emit(context, builder, signature, args):
-        for k, have in enumerate(signature.args[3], 1):
-            stored = encode(context, builder, of[k], builder.extract_value(args[3], k - 1), have)
-            builder.store(stored, _element(context, builder, of[k], args[1], k, args[2]), align=alignment(builder, of[k]))
-        return context.get_dummy_value()
-    return types.void(formats, row, types.int64, new), emit
-
-
-def updated(context, builder, rule, coefficients, c, scalar, values):
-    """What a rule makes of one element: a tuple of `scalar`s. `c` is the value of the coefficients, `coefficients` its type."""
-    g, p, *state = values
-    if rule.prepared:
-        pair = call(context, builder, prepare, types.UniTuple(scalar, 2)(coefficients, scalar, scalar), [c, g, p])
-        g, p = cgutils.unpack_tuple(builder, pair)
-    signature = types.UniTuple(scalar, rule.writes)(coefficients, *[scalar]*len(values))
-    return call(context, builder, rule.body, signature, [c, g, p, *state])
-
-
-@intrinsic
-def update(typing, rule, c, values):
-    """The rule on one element: (gradient, parameter, *state) -> (parameter, *state)."""
-    literal = literals(rule)
-    if literal is None:
-        return None
-    function, scalar = RULES[literal[0]], values.dtype
-
-    def emit(context, builder, signature, args):
-        return updated(context, builder, function, c, args[1], scalar, cgutils.unpack_tuple(builder, args[2]))
-    return types.UniTuple(scalar, function.writes)(rule, c, values), emit
 
 
 @intrinsic
@@ -295,7 +237,7 @@ def dense(typing, formats, row, table_row, lo, hi):
     literal = literals(formats)
     if literal is None:
         return None
-    strided, of = is_strided(literal[0]), slots(literal[0])
+    strided, of, layout_at = is_strided(literal[0]), slots(literal[0]), layout_word(literal[0])
 
     def emit(context, builder, signature, args):
         if not strided:
@@ -303,7 +245,7 @@ def dense(typing, formats, row, table_row, lo, hi):
         size = ir.Constant(I64, of[0].itemsize)
         scratch = cgutils.alloca_once(builder, ir.ArrayType(I64, STRIDED_TILE*of[0].itemsize//WORD))
         target = builder.ptrtoint(scratch, I64)
-        layout = builder.add(args[2], ir.Constant(I64, WORD*len(of)))
+        layout = builder.add(args[2], ir.Constant(I64, WORD*layout_at))
         old = cgutils.unpack_tuple(builder, args[1])
         call(context, builder, gather, types.none(*[types.int64]*6), [old[0], layout, args[3], args[4], target, size])
         return context.make_tuple(builder, row, [builder.sub(target, builder.mul(args[3], size)), *old[1:]])

@@ -4,19 +4,20 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from . import arrays, checkpoints, pool, trees
-from .formats import NAMES, Format
+from .formats import Format, arithmetic
 from .groups import Group
-from .host import Host
+from .host import Host, numbers
 from .hyper import check_number
 from .presets import preset
-from .registry import Rule
-from .tensors import Tensor, check_one_place, tensor
+from .registry import Rule, followed
+from .storage import Asked, check_rounding, check_seed, state_formats
+from .tensors import Slot, Tensor, check_one_place, output, tensor
 
 _ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
 
@@ -57,60 +58,80 @@ class Optimizer:
     Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
     """
 
-    rule: ClassVar[Rule]
+    rule: Rule
 
-    def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: str | dict[str, str] | None = None,
-                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
+    def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None, rounding: str = "nearest",
+                 average: Any = None, copy: Any = None, seed: int = 0, threads: int | None = None, capturable: int | None = None,
+                 **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
+        followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
+        self.rule = followed(self.rule, followers)  # type: ignore[arg-type]
         self.params = params
         self.threads = check_threads(threads, where)
-        trees_of_groups = self._read_groups(params, given, where)
+        seed = check_seed(seed, where)
+        parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
         self._tensors: list[Tensor] = []
+        formats: list[dict[str, Format]] = []
         roots = []
-        for k, (tree, path) in enumerate(trees_of_groups):
+        for k, (tree, path, own) in enumerate(parts):
             leaves: list[tuple[str, Any]] = []
             roots.append(trees.structure(tree, path, leaves))
             if not leaves:
                 raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it parameters.")
-            self._tensors += [tensor(leaf, at, k) for at, leaf in leaves]
-        self._structure = trees.Sequence([t for t, _ in trees_of_groups], roots) if self._grouped else roots[0]
+            group = f"{where} group {k}" if own else where
+            kind = check_rounding(own.get("rounding", rounding), group)
+            new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
+            formats += [state_formats(own.get("state", state), self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
+            self._tensors += new
+        self._structure = trees.Sequence([part[0] for part in parts], roots) if self._grouped else roots[0]
         self._paths = ["grads" + t.path[len("params"):] for t in self._tensors]
         check_one_place(self._tensors)
-        arrays.check_overlap([(t.path, t.array) for t in self._tensors])
-        formats = _state_formats(state, self.rule, where)
-        self._machine = self._make_machine(formats, check_capturable(capturable, where))
+        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
+        arrays.check_overlap([(t.path, t.array) for t in self._tensors]
+                             + [(f"copy{t.path[len('params'):]}", a) for slot in outputs.values()
+                                for t, a in zip(self._tensors, slot.arrays, strict=True)])
+        by_name = {name: [of[name] for of in formats] for name in self.rule.state}
+        self._machine = self._make_machine(by_name, outputs, seed, check_capturable(capturable, where))
         self._grads: tuple[Any, list] | None = None
-        self._bound: list | None = None
+        self._bound: tuple[list, bool] | None = None
         self._held: list | None = None
         self._stepping = False
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         _ALIVE.add(self)
 
-    def _make_machine(self, formats: dict[str, Format], capturable: int) -> Any:
+    def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int, capturable: int) -> Any:
         """What carries out the steps, where the arrays are."""
         if isinstance(self._tensors[0].array, arrays.DeviceArray):
             from .device import Device
-            return Device(self.rule, self._tensors, self.groups, formats, capturable)
+            return Device(self.rule, self._tensors, self.groups, formats, outputs, seed, capturable)
         if capturable:
             raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this machine's memory, where "
                              "there are no graphs to capture. Leave it out.")
-        return Host(self.rule, self._tensors, self.groups, formats, self.threads)
+        return Host(self.rule, self._tensors, self.groups, formats, outputs, seed, self.threads)
 
-    def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str]]:
-        """Set `groups`; return the tree of each group and its path."""
+    def _read_copy(self, tree: Any) -> Slot:
+        """The arrays into which a step writes the new parameters."""
+        leaves: list = []
+        self._structure.collect(tree, "copy", leaves)
+        found = [output(leaf, t, f"copy{t.path[len('params'):]}") for leaf, t in zip(leaves, self._tensors, strict=True)]
+        return Slot([array for array, _ in found], [format for _, format in found])
+
+    def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
+        """Set `groups`; return the tree of each group, its path, and how it wants its tensors stored."""
         self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
         if not self._grouped:
             self.groups: tuple[Group, ...] = (Group(self.rule, given, where),)
-            return [(params, "params")]
-        self.groups = tuple(Group(self.rule, {**given, **{k: v for k, v in g.items() if k != "params"}}, f"{where} group {k}")
-                            for k, g in enumerate(params))
-        return [(g["params"], f"params[{k}]") for k, g in enumerate(params)]
+            return [(params, "params", {})]
+        stored = ("state", "rounding")
+        own = [{k: v for k, v in g.items() if k not in ("params", *stored)} for g in params]
+        self.groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k, values in enumerate(own))
+        return [(g["params"], f"params[{k}]", {name: g[name] for name in stored if name in g}) for k, g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
-             skip_nonfinite: bool = False) -> None:
+             skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -129,6 +150,9 @@ class Optimizer:
             If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
             nothing: parameters, state and `t` stay as they are. On a CUDA device the host does not know that yet: schedules are asked
             for the step that follows if none was skipped, and must be defined there.
+        zero_grads : bool
+            Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's memory order. A
+            step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for together).
 
         Raises
         ------
@@ -147,7 +171,7 @@ class Optimizer:
             self._check_idle("step")
             self._stepping = True
             try:
-                self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite)
+                self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite, bool(zero_grads))
             finally:
                 self._stepping = False
 
@@ -156,27 +180,28 @@ class Optimizer:
         if self._stepping:
             raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has returned.")
 
-    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any, skip_nonfinite: bool) -> None:
+    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any, skip_nonfinite: bool,
+              zeroed: bool) -> None:
         limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
         wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
         plain = type(grad_factor) is float and grad_factor == 1.0
         factor = 1.0 if plain else self._machine.factor(grad_factor)
-        held = self._bind(grads)  # arrays that a mapping makes on the fly live until the kernels are done
+        held = self._bind(grads, zeroed)  # arrays that a mapping makes on the fly live until the kernels are done
         self._machine.step(held, factor, limit, wanted, skip_nonfinite)
 
-    def _bind(self, grads: Any) -> list:
+    def _bind(self, grads: Any, zeroed: bool) -> list:
         if grads is None:
             if self._grads is None:
                 raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
             buffers = self._grads[1]
-            if self._bound is not buffers:  # else their addresses are in place: no array is looked at
-                self._held = self._machine.bind(buffers, self._paths)  # views live as long as their addresses are used
-                self._bound = buffers
+            if self._bound is None or self._bound[0] is not buffers or self._bound[1] or zeroed:  # else no array is looked at
+                self._held = self._machine.bind(buffers, self._paths, zeroed)  # views live as long as their addresses are used
+                self._bound = buffers, zeroed
             return buffers
         self._bound = self._held = None
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
-        return self._machine.bind(leaves, self._paths)
+        return self._machine.bind(leaves, self._paths, zeroed)
 
     def lookahead(self) -> Any:
         """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the parameters.
@@ -198,6 +223,11 @@ class Optimizer:
     def grad_norm(self) -> float | None:
         with self._lock:
             return self._machine.grad_norm
+
+    @property
+    def seed(self) -> int:
+        """That of the random bits of stochastic rounding."""
+        return self._machine.seed
 
     @property
     def t(self) -> int:
@@ -233,6 +263,27 @@ class Optimizer:
     def state(self) -> dict[str, Any]:
         return {name: self._build(new) for name, new in self._machine.state.items()}
 
+    def decoded(self, name: str) -> Any:
+        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the parameters.
+
+        Parameters
+        ----------
+        name : str
+            A state; ``"average"``, the weight average; or ``"params"``, the parameters with what bfloat16 drops of them
+            (``rounding="remainder"``).
+        """
+        with self._lock:
+            return self._structure.build(iter(self._numbers(name)), False)
+
+    def _numbers(self, name: str) -> list[np.ndarray]:
+        machine = self._machine
+        if name == "params":
+            return machine.masters()
+        if name not in machine.states:
+            raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*machine.states, 'params'))}. Take one of those.")
+        slot = machine.states[name]
+        return [numbers(machine.read(a, False), f, t) for a, f, t in zip(slot.arrays, slot.formats, self._tensors, strict=True)]
+
     def tabulate(self) -> None:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
 
@@ -251,23 +302,27 @@ class Optimizer:
         with self._lock:
             return checkpoints.save(self, copy)
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
         """Continue from a `state_dict`, bit for bit; torch's layout is understood too. All is checked before anything is written.
 
         Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is not part of it.
+        With ``convert=True`` states that are stored otherwise there become what this optimizer stores, numbers to the nearest: from float32
+        to blocks of eight bits, back, or from bitsandbytes' 8-bit optimizers (their dict is in torch's layout).
         """
         with self._lock:
             self._check_idle("load_state_dict")
-            checkpoints.load(self, saved)
+            checkpoints.load(self, saved, bool(convert))
 
     def __repr__(self) -> str:
-        states = self._machine.state
-        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in states.values() for a in state)
-        formats = {name: "/".join(dict.fromkeys(arrays.format_of(a, name).name for a in state)) for name, state in states.items()}
-        stored = "/".join(dict.fromkeys(t.format.name for t in self._tensors))
-        state = f"state {', '.join(f'{k} {v}' for k, v in formats.items())} ({size/max(n, 1):g} bytes each)" if formats else "no state"
+        machine = self._machine
+        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in machine.state.values() for a in state)
+        formats = {name: "/".join(dict.fromkeys(f.name for f in slot.formats)) for name, slot in machine.states.items()}
+        stored = "/".join(dict.fromkeys(t.plain for t in self._tensors))
+        kinds = [*(f"{k} {v}" for k, v in formats.items()), *(["remainder"] if machine.remainders else [])]
+        state = f"state {', '.join(kinds)} ({round(size/max(n, 1), 3):g} bytes each)" if kinds else "no state"
+        drawn = ", stochastic" if any(t.format.random for t in self._tensors) else ""
         many = f"{len(self._tensors)} tensors, " if len(self._tensors) > 1 else ""
-        about = f"t={self.t}, {many}{n:,} parameters {stored}{self._machine.place}, {state}"
+        about = f"t={self.t}, {many}{n:,} parameters {stored}{drawn}{machine.place}, {state}"
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self):
@@ -295,24 +350,14 @@ def check_threads(threads: int | None, where: str) -> int:
     return threads
 
 
-def _state_formats(state: str | dict[str, str] | None, rule: Rule, where: str) -> dict[str, Format]:
-    """The storage formats asked for, by state; the others are float32, or float64 for float64 parameters."""
-    asked = dict.fromkeys(rule.state, state) if isinstance(state, str) else {} if state is None else state
-    if not isinstance(asked, Mapping):
-        raise TypeError(f"{where}: state is {state!r}, but the name of a format, or a dict of them by state, is needed. Change state.")
-    for name, format in asked.items():
-        if name not in rule.state:
-            raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
-        if not isinstance(format, str) or format not in NAMES:
-            raise ValueError(f"{where}: state format {format!r} for {name}, but one of {', '.join(NAMES)} is needed. Change it.")
-    return {name: NAMES[format] for name, format in asked.items()}
+REST = {"like": None, "state": None, "rounding": "nearest", "average": None, "copy": None, "seed": 0, "threads": None, "capturable": None}
 
 
 def signature(rule: Rule) -> inspect.Signature:
     """The constructor's signature: parameters, learning rate, the rule's hyperparameters, and what all have."""
     P = inspect.Parameter
     own = [P(k, P.KEYWORD_ONLY, default=v) for k, v in rule.defaults.items() if k != "lr"]
-    rest = [P(k, P.KEYWORD_ONLY, default=None) for k in ("like", "state", "threads", "capturable")]
+    rest = [P(k, P.KEYWORD_ONLY, default=v) for k, v in REST.items()]
     first = [P("params", P.POSITIONAL_OR_KEYWORD), P("lr", P.POSITIONAL_OR_KEYWORD, default=rule.defaults["lr"])]
     return inspect.Signature([*first, *own, *rest])
 

@@ -34,9 +34,20 @@ HYPERPARAMETERS = {
 }
 SHARED_PARAMETERS = """    like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -62,7 +73,7 @@ def document(rule: Rule) -> str:
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {{"params": ..., "lr": ..., ...}}.
+        way; or a list of groups, {{"params": ..., "lr": ..., ...}}, which may have a `state` and `rounding` of their own.
 {own}
 {SHARED_PARAMETERS}
     """
@@ -102,10 +113,14 @@ def chosen(kind: Any, where: str, name: str) -> type[Optimizer]:
         "fastopt.rule.")
 
 
+KINDS = {"state": "str | Mapping[str, str] | Callable[[str, Any], Any] | None", "average": "Hyper | None", "copy": "Any", "seed": "int",
+         "rounding": 'Literal["nearest", "stochastic", "remainder"]'}
+
+
 def stub() -> str:
     """The text of `optimizers.pyi`: what a type checker and an editor should know. A test keeps the file equal to it."""
     lines = ['"""Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end=\'\')" > fastopt/optimizers.pyi"""',
-             "from collections.abc import Callable", "from typing import Any, Literal", "", "from .optimizer import Optimizer",
+             "from collections.abc import Callable, Mapping", "from typing import Any, Literal", "", "from .optimizer import Optimizer",
              "from .registry import Rule", "", "Hyper = float | Callable[[int], float]"]
     for cls in ALL.values():
         rule: Rule = cls.rule
@@ -116,8 +131,8 @@ def stub() -> str:
                 continue
             if p.name == "like":
                 kind = 'Literal["torch", "optax", "keras", "sklearn"] | None'
-            elif p.name == "state":
-                kind = "str | dict[str, str] | None"
+            elif p.name in KINDS:
+                kind = KINDS[p.name]
             elif p.name in ("threads", "capturable"):
                 kind = "int | None"
             elif p.name in rule.options:
@@ -128,6 +143,6 @@ def stub() -> str:
             if p.name == "lr":
                 lines.append("        *,")
         lines += ["    ) -> None: ..."]
-    return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "ALL: dict[str, type[Optimizer]]", "",
+    return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "KINDS: dict[str, str]", "ALL: dict[str, type[Optimizer]]", "",
                       "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...",
                       "def document(rule: Rule) -> str: ...", "def stub() -> str: ...", ""])

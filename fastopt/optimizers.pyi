@@ -1,5 +1,5 @@
 """Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end='')" > fastopt/optimizers.pyi"""
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from .optimizer import Optimizer
@@ -16,7 +16,7 @@ class SGD(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     weight_decay : float or callable, default 0.0
@@ -28,9 +28,20 @@ class SGD(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -45,7 +56,11 @@ class SGD(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -61,7 +76,7 @@ class Momentum(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -81,9 +96,20 @@ class Momentum(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -102,7 +128,11 @@ class Momentum(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -119,7 +149,7 @@ class Nesterov(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -141,9 +171,20 @@ class Nesterov(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -163,7 +204,11 @@ class Nesterov(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -177,7 +222,7 @@ class RMSProp(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
@@ -195,9 +240,20 @@ class RMSProp(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -215,7 +271,11 @@ class RMSProp(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -229,7 +289,7 @@ class AdaGrad(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.01
         Learning rate.
     lr_decay : float or callable, default 0.0
@@ -249,9 +309,20 @@ class AdaGrad(Optimizer):
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -270,7 +341,11 @@ class AdaGrad(Optimizer):
         maximize: bool = False,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -285,7 +360,7 @@ class Adam(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -309,9 +384,20 @@ class Adam(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -332,7 +418,11 @@ class Adam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -346,7 +436,7 @@ class AdamW(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -370,9 +460,20 @@ class AdamW(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -393,7 +494,11 @@ class AdamW(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -408,7 +513,7 @@ class AMSGrad(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -432,9 +537,20 @@ class AMSGrad(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -455,7 +571,11 @@ class AMSGrad(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -471,7 +591,7 @@ class NAdam(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.002
         Learning rate.
     b1 : float or callable, default 0.9
@@ -493,9 +613,20 @@ class NAdam(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -515,7 +646,11 @@ class NAdam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -531,7 +666,7 @@ class RAdam(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -553,9 +688,20 @@ class RAdam(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -575,7 +721,11 @@ class RAdam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -589,7 +739,7 @@ class Lion(Optimizer):
     ----------
     params : array, tree of arrays, or groups
         What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}.
+        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
     lr : float or callable, default 0.0001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -605,9 +755,20 @@ class Lion(Optimizer):
         True: climb instead of descend.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
-    state : str or dict, optional
-        Storage of the state, "float32", "bfloat16", "float16" or "float64", for all or by name: {"m": "bfloat16"}. By default
-        float32, and float64 for float64 parameters, whatever the parameters are stored as.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
+        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
+        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
+        float64 parameters, whatever the parameters are stored as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
+        "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
         The most threads that a step uses; by default all that the process may use.
     capturable : int, optional
@@ -624,12 +785,17 @@ class Lion(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | dict[str, str] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
 
 HYPERPARAMETERS: dict[str, str]
+KINDS: dict[str, str]
 ALL: dict[str, type[Optimizer]]
 
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...

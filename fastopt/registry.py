@@ -9,6 +9,7 @@ import math
 import types
 from collections import namedtuple
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,8 +21,9 @@ from .notation import clip
 
 COMMON = ("scale", "clip", "l2", "wd")
 DECAYS = ("coupled", "decoupled", "independent")
+RESERVED_STATES = ("average", "copy", "remainder")
 OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
-RESERVED = ("params", "like", "state", "threads", "capturable")  # arguments of every optimizer
+RESERVED = ("params", "like", "state", "rounding", "average", "copy", "seed", "threads", "capturable")  # arguments of every optimizer
 SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
 
 
@@ -30,6 +32,8 @@ class Rule(Protocol):
 
     name: str
     state: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nonnegative: tuple[str, ...]
     initial: dict[str, str]
     fields: tuple[str, ...]
     defaults: dict[str, Any]
@@ -78,8 +82,25 @@ def _try_out(body, Coefficients, slots):
                          f"({', '.join(('p', *slots))}{'' if slots else ','}) is needed. Return a tuple of the new parameter and states.")
 
 
-def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", initial: dict[str, str] | None = None,
-         options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
+def _at(rule):
+    """The function that gives a rule's coefficients."""
+    def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
+        unknown = set(given) - set(rule.defaults)
+        if unknown:
+            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(rule.defaults)}. "
+                            "Take one of those.")
+        for name, value in given.items():
+            check_value(name, value, rule.options, f"{rule.name}.at")
+        full = {**rule.defaults, **given}
+        values = rule.own(t, **{k: full[k] for k in rule.own_names})
+        return rule.Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
+
+    at.__doc__ = """Coefficients of this rule at step t = 1, 2, ...: computed in float64, given as `dtype`."""
+    return at
+
+
+def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
+         initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
          ahead: str | None = None, name: str | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that updates one element.
 
@@ -91,6 +112,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         hyperparameters themselves, given as keywords of the decorator.
     state : str
         The names of the state arrays, separated by spaces, in the order of the function's arguments.
+    nonnegative : str
+        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign, rounded by chance.
     initial : dict, optional
         {state name: hyperparameter that gives its initial value}; zero otherwise.
     options : dict, optional
@@ -138,6 +161,11 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             raise ValueError(f"rule {body.__name__}: its arguments are {tuple(inspect.signature(body).parameters)}, "
                              f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
 
+        if reserved := set(slots) & set(RESERVED_STATES):
+            raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
+                             "rule. Take another name.")
+        if not set(nonnegative.split()) <= set(slots):
+            raise ValueError(f"rule {body.__name__}: nonnegative={nonnegative!r}, but its states are {state!r}. Name some of those.")
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
@@ -167,23 +195,12 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             ordered = own  # theirs always are: the check takes 0.3 us of a 3.5 us step
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
-        def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
-            unknown = set(given) - set(everything)
-            if unknown:
-                raise TypeError(f"{update.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(everything)}. "
-                                "Take one of those.")
-            for name, value in given.items():
-                check_value(name, value, update.options, f"{update.name}.at")
-            full = {**everything, **given}
-            values = ordered(t, **{k: full[k] for k in own_defaults})
-            return Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
-
-        at.__doc__ = f"""Coefficients of {body.__name__} at step t = 1, 2, ...: computed in float64, given as `dtype`."""
         facts = {
             "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
-            "state": slots, "initial": initial or {}, "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
-            "own": ordered, "own_names": tuple(own_defaults), "at": at, "Coefficients": Coefficients, "ahead": ahead,
-            "body": body, "writes": 1 + len(slots), "prepared": True, "digest": digest(body, *fields)}
+            "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
+            "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
+            "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients, "ahead": ahead,
+            "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)
@@ -193,12 +210,57 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     return decorate
 
 
+def weight_average(c, p, average):
+    """The running average of the parameters: average <- average + (1 - d)*(p - average)."""
+    return average + c.average_share*(p - average)
+
+
+def parameter_copy(c, p, copy):
+    """The new parameter again, for a slot with a format of its own; what was there is not read."""
+    return p
+
+
+register_jitable(weight_average)
+register_jitable(parameter_copy)
+FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
+
+
+@lru_cache(maxsize=256)
+def followed(base: Any, names: tuple[str, ...]) -> Any:
+    """A rule whose step goes on, in the same pass, to what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
+    if not names:
+        return base
+    averaged = "average" in names
+    fields = (*base.fields, *(("average_share",) if averaged else ()))
+    functions = tuple(FOLLOWERS[name] for name in names)
+
+    def update(c, g, p, *slots):
+        new = base(c, g, p, *slots[:len(base.state)])
+        old = slots[len(base.state):]
+        return (*new, *(f(c, new[0], x) for f, x in zip(functions, old, strict=True)))
+
+    def own(t, **given):
+        values = base.own(t, **{k: v for k, v in given.items() if k != "average"})
+        return {**values, "average_share": 1 - given["average"]} if averaged else values
+
+    facts = {**vars(base), "state": (*base.state, *(("average",) if averaged else ())), "outputs": tuple(n for n in names if n == "copy"),
+             "fields": fields, "own": own, "Coefficients": namedtuple("Coefficients", fields), "follows": functions,
+             "writes": base.writes + len(names), "at": _at(update),
+             "digest": digest(base.body, *fields, *(f"followed by {name}" for name in names))}
+    if averaged:
+        facts |= {"defaults": {**base.defaults, "average": 0.999}, "own_names": (*base.own_names, "average")}
+    for fact, value in facts.items():
+        setattr(update, fact, value)
+    RULES[facts["digest"]] = update
+    return update
+
+
 def _look_ahead(c, p, out, v):
     """The point at which Nesterov's gradient is taken: p - mu*v."""
     return (p - c.ahead*v,)
 
 
 register_jitable(_look_ahead)
-LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False,
+LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False, follows=(),
                                    digest=digest(_look_ahead, "ahead"))
 RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)

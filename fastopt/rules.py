@@ -83,7 +83,7 @@ def rmsprop_at(t, lr=1e-2, alpha=0.99, eps=1e-8, eps_root=0.0):
     return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
-@rule(rmsprop_at, state="v")
+@rule(rmsprop_at, state="v", nonnegative="v")
 def rmsprop(c, g, p, v):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
 
@@ -98,7 +98,7 @@ def adagrad_at(t, lr=1e-2, lr_decay=0.0, eps=1e-10, eps_root=0.0):
     return {"lr": lr / (1 + (t - 1)*lr_decay), "eps": eps, "root": eps_root}
 
 
-@rule(adagrad_at, state="v", initial={"v": "initial_accumulator_value"})
+@rule(adagrad_at, state="v", nonnegative="v", initial={"v": "initial_accumulator_value"})
 def adagrad(c, g, p, v):
     """AdaGrad (Duchi, Hazan and Singer 2011): the gradient over the root of the sum of its squares.
 
@@ -116,7 +116,7 @@ def adam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="outs
             "eps": eps*fix if eps_mode == "outside" else eps, "root": eps_root*c2}
 
 
-@rule(adam_at, state="m v", options={**EPS, "bias_correction": (False, True)})
+@rule(adam_at, state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)})
 def adam(c, g, p, m, v):
     """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
 
@@ -129,7 +129,7 @@ def adam(c, g, p, m, v):
     return p, m, v
 
 
-adamw = rule(adam_at, name="adamw", state="m v", options={**EPS, "bias_correction": (False, True)},
+adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)},
              defaults={"weight_decay": 1e-2, "decay": "decoupled"})(adam.body)
 adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p before the step.
 
@@ -145,7 +145,7 @@ def amsgrad_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="o
     return {**c, "lr": lr/unbias(b1, t), "eps": eps, "root": eps_root, "hat": 1/c2}
 
 
-@rule(amsgrad_at, state="m v top", options={**EPS, "maximum_of": ("raw", "corrected")})
+@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")})
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
@@ -190,7 +190,7 @@ def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedu
     return {**c, "lr": moment*fix, "now": now*fix}
 
 
-@rule(nadam_at, state="m v", options={"schedule": ("torch", "optax")})
+@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")})
 def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
@@ -214,7 +214,7 @@ def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5
     return {**c, "lr": r*c["lr"], "cap": inf}
 
 
-@rule(radam_at, state="m v", options=EPS)
+@rule(radam_at, state="m v", nonnegative="v", options=EPS)
 def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 

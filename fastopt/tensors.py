@@ -6,7 +6,9 @@ import numpy as np
 
 from . import arrays
 from .arrays import Array
+from .blocks import SIZE
 from .formats import Format
+from .storage import parameter_format
 
 LINE = 64  # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
 
@@ -20,11 +22,34 @@ class Tensor(NamedTuple):
     array: Array
     format: Format
     order: tuple[int, ...]
+    plain: str  # the format of its array's dtype
 
 
-def tensor(leaf: object, where: str, group: int) -> Tensor:
+class Slot(NamedTuple):
+    """A state, or what else a step writes beside the parameters: an array for each tensor, and how it is stored."""
+
+    arrays: list[Array]
+    formats: list[Format]
+
+
+def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> Tensor:
     array = arrays.view(leaf, where)
-    return Tensor(where, group, leaf, array, arrays.format_of(array, where), arrays.check_parameter(array, leaf, where))
+    plain = arrays.format_of(array, where)
+    order = arrays.check_parameter(array, leaf, where)
+    return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
+
+
+def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
+    """An array that follows a parameter, element for element in memory, and how it is stored."""
+    array = arrays.view(leaf, where)
+    if array.shape != of.array.shape:
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give an array of that shape.")
+    if places := arrays.apart(array, of.array):
+        raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. Give an array where its parameter is.")
+    format = arrays.format_of(array, where)
+    if arrays.check_parameter(array, leaf, where) != of.order:
+        raise ValueError(f"{where}: another memory order than {of.path}. Give an array like numpy.empty_like(parameter).")
+    return array, format
 
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
@@ -66,10 +91,23 @@ def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], writte
     """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""
     taken = spans(written)
     for g, t, where in zip(gradients, tensors, paths, strict=True):
-        if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.format == t.format.name):
+        if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.format == t.plain):
             continue
         if arrays.touches(taken, *arrays.bounds(g.array)):
-            raise ValueError(f"{where}: overlaps memory that the step writes (parameters or state). Give a copy, numpy.array(x).")
+            raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a copy, numpy.array(x).")
+
+
+def check_zeroed(gradients: Sequence[Gradient], tensors: Sequence[Tensor], leaves: Sequence[Any], paths: Sequence[str]) -> None:
+    """A gradient that the step sets to zero must be an array of its own: writable, without gaps, in its parameter's memory order."""
+    for g, t, leaf, where in zip(gradients, tensors, leaves, paths, strict=True):
+        if "*" in g.format:
+            raise ValueError(f"{where}: strided, but zero_grads=True needs gradients in the memory order of their parameters. Give such "
+                             "ones, or set them to zero yourself.")
+        if not arrays.writable(g.array) or arrays.immutable(leaf):
+            raise ValueError(f"{where}: read-only, but zero_grads=True would set it to zero. Give a copy, or leave out zero_grads.")
+        if g.array.size and arrays.address(g.array) == arrays.address(t.array):
+            raise ValueError(f"{where}: the parameter itself, but zero_grads=True would set it to zero. Give a copy, numpy.array(x).")
+    arrays.check_overlap([(where, g.array) for g, where in zip(gradients, paths, strict=True)])
 
 
 def by_formats(formats: Iterable[Sequence[str]]) -> dict[str, list[int]]:
@@ -80,19 +118,38 @@ def by_formats(formats: Iterable[Sequence[str]]) -> dict[str, list[int]]:
     return members
 
 
-def formats_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], states: dict[str, list[Any]]) -> list[list[str]]:
-    """The formats of gradient, parameter and states of every tensor."""
-    return [[g.format, t.format.name, *(arrays.format_of(state[k], "state").name for state in states.values())]
+def formats_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], slots: dict[str, Slot], zeroed: bool = False) -> list[list[str]]:
+    """The formats of gradient, parameter and states of every tensor; a gradient that the step sets to zero is marked."""
+    return [[g.format + "!"*zeroed, t.format.name, *(slot.formats[k].name for slot in slots.values())]
             for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
 
 
-def make_table(columns: Sequence[Sequence[Array]], layouts: Sequence[Sequence[int]] = ()) -> np.ndarray:
-    """A row per tensor: the addresses of its slots (`columns` holds the arrays of each), then the layout of a strided gradient."""
+def parts(format: Format, array: Array, remainder: Array | None = None) -> list[Array]:
+    """The arrays in which a slot's numbers lie: one, or two."""
+    if format.split:
+        return [array, remainder]
+    if format.block:
+        codes = array.size//(SIZE + 1)*SIZE
+        return [arrays.piece(array, 0, codes), arrays.piece(array, codes, array.size)]
+    return [array]
+
+
+def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor], slots: dict[str, Slot],
+               remainders: Sequence[Array]) -> list[list[Array]]:
+    """The arrays of these tensors' slots, column by column, as kernels of their formats find them in a row of the table."""
+    rows = [[gradients[k], *parts(tensors[k].format, tensors[k].array, remainders[k] if remainders else None),
+             *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def make_table(columns: Sequence[Sequence[Array]], layouts: Sequence[Sequence[int]] = (), numbers: Sequence[int] = ()) -> np.ndarray:
+    """A row per tensor: the addresses of its arrays (`columns` holds the arrays of each), its number, the layout of a strided gradient."""
     widest = max(map(len, layouts), default=0)
-    rows = [list(map(arrays.address, slots)) for slots in zip(*columns, strict=True)]
+    rows = [list(map(arrays.address, row)) for row in zip(*columns, strict=True)]
+    rows = [[*row, number] for row, number in zip(rows, numbers or range(len(rows)), strict=True)]
     if widest:
         rows = [[*row, *layout, *[0]*(widest - len(layout))] for row, layout in zip(rows, layouts, strict=True)]
-    return np.array(rows, np.int64).reshape(len(rows), len(columns) + widest)
+    return np.array(rows, np.int64).reshape(len(rows), len(columns) + 1 + widest)
 
 
 def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:

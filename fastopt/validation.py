@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .batches import Batches, number, parameters
+from .host import parameters_changed
 from .optimizer import Optimizer
 from .schedules import ReduceOnPlateau, Schedule
 
@@ -19,7 +20,7 @@ class Watch:
         self.opt, self.function, self.every, self.patience, self.min_delta, self.keeps = opt, function, every, patience, min_delta, keeps
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
-        self.best: tuple[int | None, float, list[np.ndarray]] = None, math.inf, []
+        self.best: tuple[int | None, float, list[np.ndarray], list[np.ndarray]] = None, math.inf, [], []  # and what bfloat16 lacks
         self.plateaus = plateaus(opt)
 
     def due(self, before: int, batches: Batches) -> bool:
@@ -45,8 +46,9 @@ class Watch:
     def keep(self) -> None:
         """Copy the parameters where the last validation was the best; unless that was done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
-            copies = [self.opt._machine.read(t.array, True) for t in self.opt._tensors] if self.keeps else []
-            self.best = *self.seen[-1], copies
+            machine = self.opt._machine
+            copies = [machine.read(t.array, True) for t in self.opt._tensors] if self.keeps else []
+            self.best = *self.seen[-1], copies, [machine.read(a, True) for a in machine.remainders] if self.keeps else []
 
     def restore(self) -> None:
         """Make the parameters the best ones: all of them, even where a Ctrl-C comes between two."""
@@ -59,6 +61,10 @@ class Watch:
     def _write(self) -> None:
         for copy, t in zip(self.best[2], self.opt._tensors):  # noqa: B905 (there may be no copies)
             self.opt._machine.write(t.array, copy)
+        if self.best[2]:
+            for copy, rest in zip(self.best[3], self.opt._machine.remainders, strict=True):
+                self.opt._machine.write(rest, copy)
+            parameters_changed(self.opt._machine)
 
 
 def anew(value: Any) -> Any:

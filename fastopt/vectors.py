@@ -9,6 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import noise
+from .elements import decode, drawn, encode, updated
 from .memory import (
     GLOBAL,
     I16,
@@ -16,15 +18,16 @@ from .memory import (
     I64,
     WORD,
     call,
+    columns,
     computed_in,
-    decode,
-    encode,
+    is_random,
     is_strided,
+    is_zeroed,
+    layout_word,
     literals,
     pointer,
     slots,
     strided_offset,
-    updated,
 )
 from .registry import RULES
 
@@ -36,17 +39,22 @@ def lanes_of(formats: str, width: int) -> int:
     return width//max(f.itemsize for f in slots(formats))
 
 
+def column_sizes(formats: str) -> list[int]:
+    """The bytes of an element in each array of a row."""
+    return [f.itemsize for f in slots(formats) for _ in range(f.columns)]
+
+
 @intrinsic
 def at(typing, formats, row, first):
     """The row of a tensor, moved to its element `first`: 64-bit arithmetic once per tile, 32-bit within."""
     literal = literals(formats)
     if literal is None:
         return None
-    of = slots(literal[0])
+    sizes = column_sizes(literal[0])
 
     def emit(context, builder, signature, args):
-        moved = [builder.add(address, builder.mul(args[2], ir.Constant(I64, f.itemsize)))
-                 for f, address in zip(of, cgutils.unpack_tuple(builder, args[1]), strict=True)]
+        moved = [builder.add(address, builder.mul(args[2], ir.Constant(I64, size)))
+                 for size, address in zip(sizes, cgutils.unpack_tuple(builder, args[1]), strict=True)]
         return context.make_tuple(builder, row, moved)
     return row(formats, row, types.int64), emit
 
@@ -57,12 +65,12 @@ def aligned_from(typing, formats, lanes, row, n):
     literal = literals(formats, lanes)
     if literal is None:
         return None
-    of, width = slots(literal[0]), literal[1]
+    sizes, width = column_sizes(literal[0]), literal[1]
 
     def emit(context, builder, signature, args):
         last = ir.Constant(I64, width - 1)
-        places = [builder.and_(builder.udiv(address, ir.Constant(I64, f.itemsize)), last)
-                  for f, address in zip(of, cgutils.unpack_tuple(builder, args[2]), strict=True)]
+        places = [builder.and_(builder.udiv(address, ir.Constant(I64, size)), last)
+                  for size, address in zip(sizes, cgutils.unpack_tuple(builder, args[2]), strict=True)]
         alike = ir.Constant(ir.IntType(1), 1)
         for place in places[1:]:
             alike = builder.and_(alike, builder.icmp_unsigned("==", place, places[0]))
@@ -72,19 +80,19 @@ def aligned_from(typing, formats, lanes, row, n):
     return types.uint32(formats, lanes, row, types.uint32), emit
 
 
-def _access(builder, format, address, i, lanes):
-    """Pointer and type of the elements i, i + 1, ... of a slot as one access, in 32-bit words for 16-bit numbers."""
-    element = {2: I16, 4: ir.FloatType(), 8: ir.DoubleType()}[format.itemsize]
+def access(builder, itemsize, address, i, lanes):
+    """Pointer and type of the elements i, i + 1, ... of an array as one access, in 32-bit words for 16-bit numbers."""
+    element = {2: I16, 4: ir.FloatType(), 8: ir.DoubleType()}[itemsize]
     element, count = (I32, lanes//2) if element is I16 and lanes > 1 else (element, lanes)
-    start = builder.add(address, builder.mul(builder.zext(i, I64), ir.Constant(I64, format.itemsize)))
+    start = builder.add(address, builder.mul(builder.zext(i, I64), ir.Constant(I64, itemsize)))
     kind = ir.VectorType(element, count) if count > 1 else element
     return builder.inttoptr(start, kind.as_pointer(GLOBAL)), kind
 
 
-def _load(builder, format, address, i, lanes):
-    """The stored values of `lanes` elements."""
-    start, kind = _access(builder, format, address, i, lanes)
-    loaded = builder.load(start, align=format.itemsize*lanes)
+def load_lanes(builder, itemsize, address, i, lanes):
+    """The stored values of `lanes` elements of an array."""
+    start, kind = access(builder, itemsize, address, i, lanes)
+    loaded = builder.load(start, align=itemsize*lanes)
     parts = [loaded]
     if isinstance(kind, ir.VectorType):
         parts = [builder.extract_element(loaded, ir.Constant(I32, k)) for k in range(kind.count)]
@@ -93,45 +101,87 @@ def _load(builder, format, address, i, lanes):
     return [builder.trunc(builder.lshr(part, ir.Constant(I32, shift)), I16) for part in parts for shift in (0, 16)]
 
 
-def _store(context, builder, format, address, i, values, have):
-    """Encode `values`, one per lane, and store them in one access."""
-    start, kind = _access(builder, format, address, i, len(values))
-    pair = PAIR.get(format.encode)
-    if kind is I16 or format.itemsize > 2:
-        parts = [encode(context, builder, format, x, have) for x in values]
-    elif pair and have == format.value:
-        parts = [pair(builder, low, high) for low, high in zip(values[::2], values[1::2], strict=True)]
-    else:
-        stored = [builder.zext(encode(context, builder, format, x, have), I32) for x in values]
-        parts = [builder.or_(low, builder.shl(high, ir.Constant(I32, 16))) for low, high in zip(stored[::2], stored[1::2], strict=True)]
+def _store_whole(builder, itemsize, address, i, parts, lanes):
+    """One access; `parts` are what it consists of."""
+    start, kind = access(builder, itemsize, address, i, lanes)
     if isinstance(kind, ir.VectorType):
         whole = ir.Constant(kind, ir.Undefined)
         for k, part in enumerate(parts):
             whole = builder.insert_element(whole, part, ir.Constant(I32, k))
     else:
         whole, = parts
-    builder.store(whole, start, align=format.itemsize*len(values))
+    builder.store(whole, start, align=itemsize*lanes)
+
+
+def _in_words(builder, stored):
+    """Pairs of 16-bit numbers as 32-bit words."""
+    wide = [builder.zext(x, I32) for x in stored]
+    return [builder.or_(low, builder.shl(high, ir.Constant(I32, 16))) for low, high in zip(wide[::2], wide[1::2], strict=True)]
+
+
+def store_lanes(context, builder, format, addresses, i, values, have, random):
+    """Encode `values`, one per lane, and store them in one access per array; `random` holds the bits of each lane, if any are drawn."""
+    lanes, pair = len(values), PAIR.get(format.encode)
+    if pair and have == format.value and lanes > 1:
+        columns_of = [[pair(builder, low, high) for low, high in zip(values[::2], values[1::2], strict=True)]]
+    else:
+        stored = [encode(context, builder, format, x, have, bits) for x, bits in zip(values, random, strict=True)]
+        columns_of = list(zip(*stored, strict=True))
+        if format.itemsize == 2 and lanes > 1:
+            columns_of = [_in_words(builder, column) for column in columns_of]
+    for address, parts in zip(addresses, columns_of, strict=True):
+        _store_whole(builder, format.itemsize, address, i, parts, lanes)
+
+
+def zero_lanes(builder, format, address, i, lanes):
+    """Set as many elements of a gradient to zero."""
+    start, kind = access(builder, format.itemsize, address, i, lanes)
+    builder.store(ir.Constant(kind, None), start, align=format.itemsize*lanes)
+
+
+def addresses_of(builder, formats, row):
+    """The addresses of the arrays of each slot, of those that hold numbers."""
+    of, (starts, _) = slots(formats), columns(formats)
+    return [[builder.extract_value(row, start + part) for part in range(1 + f.split)] for f, start in zip(of, starts, strict=True)]
+
+
+def random_lanes(context, builder, formats, start, lanes):
+    """{slot: random bits} of as many neighbouring elements, the first of which has its bits from `start` on."""
+    of, found = slots(formats), []
+    for lane in range(lanes):
+        if not is_random(formats):
+            found.append({})
+            continue
+        here = builder.add(start, ir.Constant(I32, lane*int(noise.ELEMENT) % 2**32))
+        found.append(drawn(builder, of, call(context, builder, noise.mixed, types.uint32(types.uint32), [here])))
+    return found
 
 
 @intrinsic
-def update_lanes(typing, rule, formats, lanes, c, row, i):
-    """The rule on the elements i to i + lanes - 1 of a tensor: every slot is loaded, then computed with, then stored."""
+def update_lanes(typing, rule, formats, lanes, c, row, i, start):
+    """The rule on the elements i to i + lanes - 1 of a tensor: every slot is loaded, then computed with, then stored.
+
+    Random bits of the first element begin at `start`.
+    """
     literal = literals(rule, formats, lanes)
     if literal is None:
         return None
     function, of, width, scalar = RULES[literal[0]], slots(literal[1]), literal[2], computed_in(literal[1]).value
 
     def emit(context, builder, signature, args):
-        row_of = cgutils.unpack_tuple(builder, args[4])
-        stored = [_load(builder, f, address, args[5], width) for f, address in zip(of, row_of, strict=True)]
+        at_of = addresses_of(builder, literal[1], args[4])
+        stored = [[load_lanes(builder, f.itemsize, address, args[5], width) for address in at] for f, at in zip(of, at_of, strict=True)]
         new = []
         for lane in range(width):
-            values = [decode(context, builder, f, slot[lane], scalar) for f, slot in zip(of, stored, strict=True)]
+            values = [decode(context, builder, f, [part[lane] for part in parts], scalar) for f, parts in zip(of, stored, strict=True)]
             new.append(cgutils.unpack_tuple(builder, updated(context, builder, function, c, args[3], scalar, values)))
+        random = random_lanes(context, builder, literal[1], args[6], width)
         for k, values in enumerate(zip(*new, strict=True), 1):
-            _store(context, builder, of[k], row_of[k], args[5], values, scalar)
+            store_lanes(context, builder, of[k], at_of[k], args[5], values, scalar, [bits.get(k) for bits in random])
+        if is_zeroed(literal[1]):
+            zero_lanes(builder, of[0], at_of[0][0], args[5], width)
         return context.get_dummy_value()
-    return types.void(rule, formats, lanes, c, row, types.uint32), emit
+    return types.void(rule, formats, lanes, c, row, types.uint32, types.uint32), emit
 
 
 @intrinsic
@@ -141,13 +191,13 @@ def strided_row(typing, formats, row, table_row, first, i):
     literal = literals(formats)
     if literal is None:
         return None
-    strided, of = is_strided(literal[0]), slots(literal[0])
+    strided, of, layout_at = is_strided(literal[0]), slots(literal[0]), layout_word(literal[0])
 
     def emit(context, builder, signature, args):
         if not strided:
             return args[1]
         old, size = cgutils.unpack_tuple(builder, args[1]), ir.Constant(I64, of[0].itemsize)
-        layout, within = builder.add(args[2], ir.Constant(I64, WORD*len(of))), builder.zext(args[4], I64)
+        layout, within = builder.add(args[2], ir.Constant(I64, WORD*layout_at)), builder.zext(args[4], I64)
         offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64), [layout, builder.add(args[3], within)])
         dense = builder.mul(builder.add(args[3], within), size)  # where the row's address would lead, from the array's first element
         return context.make_tuple(builder, row, [builder.add(old[0], builder.sub(offset, dense)), *old[1:]])

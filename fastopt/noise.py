@@ -1,0 +1,45 @@
+"""Random bits for stochastic rounding: a hash of (seed, step, tensor, element), the same on every machine and for any split of the work.
+
+There is no generator and no state. A tile's `key` is made once (splitmix64, Steele, Lea and Flood 2014); an element's 32 bits are two
+rounds of multiply and shift of its number (as in Wellons' hash prospector, 2018). Slots have
+products of them.
+Elements 2**32 apart in one tensor have the same bits within a step.
+"""
+import numpy as np
+from numba.extending import register_jitable
+
+U32, U64 = np.uint32, np.uint64
+SEED, STEP, TENSOR = U64(0x9E3779B97F4A7C15), U64(0xD1B54A32D192ED03), U64(0x8CB92BA72F3D8DD7)
+FIRST, SECOND = U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
+THIRTY, TWENTYSEVEN, THIRTYTWO = U64(30), U64(27), U64(32)
+ELEMENT, ROUND_1, ROUND_2 = U32(0x9E3779B9), U32(0x21F0AAAD), U32(0x735A2D97)
+FIFTEEN, SIXTEEN = U32(15), U32(16)
+SLOTS = tuple(U32(pow(0xCC9E2D51, k, 2**32)) for k in range(64))
+
+
+def key(seed, step, tensor):
+    """What the bits of all elements of a tensor depend on at a step: 32 bits."""
+    z = U64(U64(U64(U64(seed)*SEED) + U64(U64(step)*STEP)) + U64(U64(tensor)*TENSOR))
+    z = U64(U64(z ^ U64(z >> THIRTY))*FIRST)
+    z = U64(U64(z ^ U64(z >> TWENTYSEVEN))*SECOND)
+    return U32(U64(z >> THIRTYTWO))
+
+
+def start(key, element):
+    """Where an element's bits begin, counted modulo 2**32; the next element's begin `ELEMENT` further."""
+    return U32(U32(U32(element)*ELEMENT) + U32(key))
+
+
+def mixed(x):
+    """The 32 random bits that begin there."""
+    x = U32(U32(x ^ U32(x >> SIXTEEN))*ROUND_1)
+    return U32(U32(x ^ U32(x >> FIFTEEN))*ROUND_2)
+
+
+def word(key, element):
+    """The 32 random bits of an element."""
+    return mixed(start(key, element))
+
+
+for _function in (key, start, mixed, word):
+    register_jitable(_function)
