@@ -125,7 +125,7 @@ def unaligned(array, offset):
 # Bits
 
 def bits(array):
-    return np.ascontiguousarray(array).view({2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
+    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
 
 
 def not_a_number(array, format=None):

@@ -3,9 +3,9 @@ import numpy as np
 from ptx import Kernel, Memory, Run
 
 from fastopt import cuda
-from fastopt.memory import computed_in
+from fastopt.blocks import SIZE
+from fastopt.memory import columns, computed_in, slots
 from fastopt.tensors import make_tiles
-from fastopt.vectors import lanes_of
 
 GUARD = 64  # elements around every array that must keep their bytes
 
@@ -29,30 +29,37 @@ class Placed:
         return all((guard == 0x5A).all() for guard in self.around)
 
 
+def itemsizes(formats):
+    """128 times the bytes that an element takes in each array of its slots."""
+    return [1 if f.block and part else SIZE*f.itemsize for f in slots(formats) for part in range(f.columns)]
+
+
 class Launch:
-    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first."""
+    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first, a slot of two
+    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
-                 tile=0, stats=False, code=None, begin=0):
+                 tile=0, stats=False, code=None, begin=0, seed=0, step=1, numbers=None):
         self.memory = Memory()
         groups = groups or [0]*len(tensors)
         skips = skips or [[0]*len(slots) for slots in tensors]
         self.tensors = [[Placed(self.memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(slots, by, strict=True))]
                         for k, (slots, by) in enumerate(zip(tensors, skips, strict=True))]
-        rows = [[p.address for p in slots] + list(layouts[k] if layouts else []) for k, slots in enumerate(self.tensors)]
+        rows = [[*(p.address for p in slots), number, *(layouts[k] if layouts else [])]
+                for k, (slots, number) in enumerate(zip(self.tensors, numbers or range(len(tensors)), strict=True))]
         table = np.array(rows, np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
         if begin:  # what is given are the elements from there on
-            table -= begin*np.array([a.itemsize for a in tensors[0]])
-        size = tile or cuda.ROUNDS*cuda.THREADS*lanes_of(formats, cuda.access_bytes(cc))
+            table[:, :columns(formats)[1]] -= begin*np.array(itemsizes(formats))//SIZE
+        size = tile or cuda.tile_size(formats, cc)
         self.tiles = make_tiles([slots[1].size for slots in tensors], groups, size)
         self.tiles[:, 2:] += begin
         coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
-        clock[cuda.SKIP] = skip
+        clock[[cuda.SKIP, cuda.T]] = skip, step
         add = self.memory.add
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
-                     add(clock, "clock")]
+                     add(clock, "clock"), seed]
         code = code or kernel(cuda.step(rule.digest, formats, cc, "ptx"))
         self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats)
 
@@ -66,7 +73,7 @@ class Squares:
     def __init__(self, formats, gradients, cc, layouts=None, blocks=2):
         memory = Memory()
         placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
-        rows = [[p.address, 0, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
+        rows = [[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
         table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.TILE)
         self.sums = np.full(len(tiles), -1.0)
         add = memory.add

@@ -350,3 +350,151 @@ def test_a_torch_state_in_bfloat16(torch):
     want = theirs.state_dict()["state"][0]["exp_avg"].view(torch.int16).numpy().view(np.uint16)
     assert_identical(opt.state["m"][0].view(np.uint16), want)
     assert want.any()
+
+
+# States that are stored in fewer bytes
+
+LEAN = {"q8": {"state": "q8"}, "stochastic": {"state": {"m": "bf16s", "v": "f16s"}, "rounding": "stochastic"}, "average": {"average": 0.9},
+        "lean average": {"average": 0.9, "state": {"m": "q8", "average": "bf16s"}}}
+
+
+def lean_parameters():
+    """Of several blocks, in both memory orders, and 16 bits."""
+    return {"W": normal(0, 20, 33).astype(f32), "b": [normal(1, 7), normal(2, 300).astype(f32).astype(BFLOAT16)],
+            "c": normal(3, 6).astype(f32).astype(BFLOAT16), "F": np.asfortranarray(normal(4, 30, 14).astype(f32)), "s": np.array(0.5, f32)}
+
+
+def lean_gradients(seed):
+    return {"W": normal(seed, 20, 33).astype(f32), "b": [normal(seed + 1, 7), normal(seed + 2, 300).astype(f32)],
+            "c": normal(seed + 3, 6).astype(f32), "F": normal(seed + 4, 30, 14).astype(f32), "s": np.array(0.25, f32)}
+
+
+def lean(options, p=None, steps=0, name="adam", **more):
+    opt = OPTIMIZERS[name](lean_parameters() if p is None else p, lr=0.05, **options, **more)
+    for t in range(steps):
+        opt.step(lean_gradients(10*t))
+    return opt
+
+
+@pytest.mark.parametrize("kind", [*LEAN, "remainder"])
+def test_coded_states_resume_bit_for_bit(kind):
+    """With the seed of the saved run, whatever the new optimizer's is."""
+    def make(p, steps=0, **more):
+        if kind != "remainder":
+            return lean(LEAN[kind], p, steps, **more)
+        opt = OPTIMIZERS["adamw"](p["c"], lr=0.05, state={"m": "bf16", "v": "bf16s"}, rounding="remainder", **more)
+        for t in range(steps):
+            opt.step(lean_gradients(10*t)["c"])
+        return opt
+
+    straight, opt = make(lean_parameters(), 6, seed=5), make(lean_parameters(), 3, seed=5)
+    again = make(copied(opt.params) if kind != "remainder" else {"c": opt.params.copy()}, seed=77)
+    again.load_state_dict(through_json(opt.state_dict()))
+    for t in range(3, 6):
+        again.step(lean_gradients(10*t) if kind != "remainder" else lean_gradients(10*t)["c"])
+    for a, b in zip(again._machine.state.items(), straight._machine.state.items(), strict=True):
+        assert a[0] == b[0]
+        for x, y in zip(a[1], b[1], strict=True):
+            assert_identical(plain_bits(x), plain_bits(y))
+    for x, y in zip(again._tensors, straight._tensors, strict=True):
+        assert_identical(plain_bits(x.array), plain_bits(y.array))
+
+
+def test_how_coded_states_are_saved():
+    saved = lean({"state": {"v": "q8"}}, seed=9).state_dict()
+    assert list(saved) == ["version", "rule", "t", "groups", "paths", "state", "storage"]
+    assert saved["storage"] == {"seed": 9, "orders": [[0, 1], [0], [0], [0], [1, 0], []],
+                                "formats": {"m": ["f32", "f64", "f32", "f32", "f32", "f32"], "v": ["q44"]*6}}
+    assert [a.shape for a in saved["state"]["v"]] == [(6*129,), (129,), (3*129,), (129,), (4*129,), (129,)]
+
+
+@pytest.mark.parametrize("name", ["adam", "amsgrad", "lion", "momentum"])
+def test_conversions(name):
+    """To float32 and back nothing changes; from float32 numbers go to the nearest."""
+    opt = lean({"state": "q8"}, steps=3, name=name)
+    wide = lean({"state": "f32"}, copied(opt.params), name=name)
+    wide.load_state_dict(opt.state_dict(), convert=True)
+    for state in opt.rule.state:
+        for a, b in zip(leaves(wide.state[state]), leaves(opt.decoded(state)), strict=True):
+            assert_identical(np.ascontiguousarray(a), np.ascontiguousarray(b))
+    back = lean({"state": "q8"}, copied(opt.params), name=name)
+    back.load_state_dict(wide.state_dict(), convert=True)
+    assert back.t == wide.t == 3
+    for state in opt.rule.state:
+        for a, b in zip(leaves(back.decoded(state)), leaves(opt.decoded(state)), strict=True):
+            assert_identical(np.ascontiguousarray(a), np.ascontiguousarray(b))
+    wide.step(lean_gradients(90))
+    back.load_state_dict(wide.state_dict(), convert=True)
+    near = {"m": 1/16, "v": 1/32 if name != "momentum" else 1/16, "top": 1/32}
+    for state in opt.rule.state:
+        for a, b in zip(leaves(back.decoded(state)), leaves(wide.decoded(state)), strict=True):
+            assert (np.abs(a - b) <= near[state]*np.abs(b) + 2.0**-15*np.abs(b).max(initial=0)).all()
+
+
+def test_remainders_are_made_and_dropped():
+    p = normal(1, 300).astype(f32).astype(BFLOAT16).view(np.uint16)
+    plain, exact = fastopt.Adam(p.copy()), fastopt.Adam(p.copy(), rounding="remainder")
+    exact.step(normal(2, 300))
+    plain.params[...] = exact.params
+    plain.load_state_dict(exact.state_dict(), convert=True)
+    assert "remainder" not in plain.state
+    exact.load_state_dict(plain.state_dict(), convert=True)
+    assert_identical(exact.decoded("params"), plain.decoded("params"))
+
+
+def damaged(saved, **changes):
+    return {**saved, "storage": {**saved["storage"], **changes}}
+
+
+def test_what_is_wrong_with_coded_states_is_said():
+    opt, wide = lean({"state": "q8"}, steps=2), lean({}, steps=1)
+    saved = opt.state_dict()
+    before = [a.copy() for state in opt._machine.state.values() for a in state]
+    turned = lean({"state": "q8"}, {**lean_parameters(), "W": np.asfortranarray(lean_parameters()["W"])})
+    wrong = "load_state_dict: its storage does not fit the parameters. The checkpoint is damaged."
+    for target, given, message in (
+            (opt, wide.state_dict(), "load_state_dict: m of params['W']: stored as float32, but this optimizer keeps q43. Make it with "
+             "state=..., or load with convert=True."),
+            (wide, saved, "load_state_dict: m of params['W']: stored as q43, but this optimizer keeps f32. Make it with state=..., or load "
+             "with convert=True."),
+            (turned, saved, "load_state_dict: m of params['W']: its blocks run along axes (0, 1), but those of params['W'] along (1, 0). "
+             "Give a parameter in the memory order that the saved one had."),
+            (opt, damaged(saved, seed=-1), wrong), (opt, damaged(saved, orders=[]), wrong),
+            (opt, damaged(saved, formats={"m": ["q9"]*6}), wrong), (opt, {**saved, "storage": 7}, wrong),
+            (opt, {**saved, "state": {**saved["state"], "m": [a[:-1] for a in saved["state"]["m"]]}},
+             "load_state_dict: m of params['W']: shape (773,) of uint8, but (774,) of uint8 is needed. It belongs to another model.")):
+        with pytest.raises(ValueError, match="load_state_dict: ") as error:
+            target.load_state_dict(given)
+        assert str(error.value) == message
+    for a, b in zip(before, (a for state in opt._machine.state.values() for a in state), strict=True):
+        assert_identical(plain_bits(a), plain_bits(b))
+    assert opt.t == 2
+
+
+def test_states_of_bitsandbytes():
+    """Codes of 8 bits by its own map, into float32 and into blocks; its hyperparameters."""
+    from fastopt import bitsandbytes
+    n, rng = 5_000, np.random.default_rng(3)
+    codes = [rng.integers(0, 256, n).astype(np.uint8) for _ in range(2)]
+    scales = [rng.random(-(-n//256)).astype(f32) + f32(0.1) for _ in range(2)]
+    maps = [bitsandbytes.dynamic_map(signed) for signed in (True, False)]
+    entry = {"step": 7, **{f"state{k + 1}": codes[k] for k in (0, 1)}, **{f"absmax{k + 1}": scales[k] for k in (0, 1)},
+             **{f"qmap{k + 1}": maps[k] for k in (0, 1)}}
+    group = {"params": [0], "lr": 0.25, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.125, "alpha": 0.0}
+    want = [maps[k][codes[k]]*np.repeat(scales[k], 256)[:n] for k in (0, 1)]
+    for state, exact in (("f32", True), ("q8", False)):
+        opt = fastopt.Adam(np.ones(n, f32), state=state)
+        opt.load_state_dict({"state": {0: entry}, "param_groups": [group]}, convert=not exact)
+        for name, right in zip("mv", want, strict=True):
+            have = opt.decoded(name)
+            assert np.array_equal(have, right) if exact else (np.abs(have - right) <= np.abs(right)/16 + np.abs(right).max()*2.0**-14).all()
+        assert opt.t == 7
+        assert {k: opt.groups[0][k] for k in ("lr", "b1", "b2", "eps", "weight_decay", "decay")} == {
+            "lr": 0.25, "b1": 0.8, "b2": 0.95, "eps": 1e-6, "weight_decay": 0.125, "decay": "decoupled"}
+    with pytest.raises(ValueError, match="bitsandbytes has no nadam"):
+        fastopt.NAdam(np.ones(n, f32)).load_state_dict({"state": {0: entry}, "param_groups": [group]})
+    momentum = fastopt.Momentum(np.ones(n, f32), like="torch")
+    one = {k: v for k, v in entry.items() if not k.endswith("2")}
+    momentum.load_state_dict({"state": {0: one}, "param_groups": [{"params": [0], "lr": 0.5, "betas": (0.7, 0.3), "weight_decay": 0.0}]})
+    assert np.array_equal(momentum.decoded("v"), want[0])
+    assert (momentum.groups[0]["momentum"], momentum.groups[0]["dampening"], momentum.t) == (0.7, 0.0, 7)

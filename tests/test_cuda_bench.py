@@ -297,7 +297,7 @@ def test_info_of_a_driver():
     assert all(cuda.pop(name) for name in ("cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm"))
     devices = [{"name": f"stand-in {k}", "compute capability": "9.0", "memory": 80*2**30} for k in (0, 1)]
     assert cuda == {"driver": "13.5", "devices": devices, "missing": None}
-    assert "devices name stand-in 0, compute capability 9.0, memory 85899345920, name stand-in 1" in info.text({"cuda": cuda})
+    assert "devices name stand-in 0, compute capability 9.0, memory 85899345920, name stand-in 1" in info.text({"cuda": cuda, "memory": {}})
 
 
 @pytest.mark.parametrize(("before", "missing"), [

@@ -309,7 +309,7 @@ CONSTRUCTORS = {
     "state name": (lambda: fastopt.Adam(ones5, state={"u": "f32"}), ValueError, "Adam: state names 'u', but adam has m, v. Remove it."),
     "state of sgd": (lambda: fastopt.SGD(ones5, state={"v": "f32"}), ValueError, "SGD: state names 'v', but sgd has none. Remove it."),
     "state number": (lambda: fastopt.Adam(ones5, state=16), TypeError,
-                     "Adam: state is 16, but the name of a format, or a dict of them by state,"),
+                     "Adam: state is 16, but the name of a format, a dict of them by state, or a function of path and array"),
     "state dtype": (lambda: fastopt.Adam(ones5, state={"m": f32}), ValueError,
                     "Adam: state format <class 'numpy.float32'> for m, but one of"),
     "threads 0": (lambda: fastopt.Adam(ones5, threads=0), ValueError,

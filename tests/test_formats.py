@@ -1,11 +1,24 @@
-"""Storage formats: every code of every 16-bit format, and the same bits from NumPy, compiled code and the formats' own libraries."""
+"""Formats of 16 bits: every code, the same bits from NumPy, compiled code and the formats' own libraries; by chance; in two halves."""
 import ml_dtypes
 import numpy as np
 import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 from numba import njit
 
-from fastopt.formats import BF16, F16, F32, F64, FORMATS, NAMES, arithmetic
+from fastopt.blocks import NAMES, STORED
+from fastopt.formats import (
+    BF16,
+    BF16S,
+    F16,
+    F16S,
+    F32,
+    F64,
+    FORMATS,
+    ROUNDED,
+    arithmetic,
+    decode_split,
+    encode_split,
+)
 
 CODES = np.arange(65_536, dtype=np.uint16)
 SIXTEEN = {"f16": F16, "bf16": BF16}
@@ -156,6 +169,178 @@ def test_full_width_formats_store_what_they_get(format):
 def test_formats_say_what_they_are():
     assert {f.name: (f.itemsize, f.dtype.name, arithmetic(f).name) for f in FORMATS.values()} == {
         "f64": (8, "float64", "f64"), "f32": (4, "float32", "f32"), "f16": (2, "float16", "f32"), "bf16": (2, "uint16", "f32")}
-    long = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-    assert {k: v.name for k, v in NAMES.items()} == {**long, **{v: v for v in long.values()}}
+    assert {f.name: (f.columns, f.bytes, f.random, f.split) for f in STORED.values()} == {
+        "f64": (1, 8, False, False), "f32": (1, 4, False, False), "f16": (1, 2, False, False), "bf16": (1, 2, False, False),
+        "f16s": (1, 2, True, False), "bf16s": (1, 2, True, False), "split": (2, 4, False, True),
+        "q43": (2, 1 + 1/128, False, False), "q44": (2, 1 + 1/128, True, False)}
+    assert {k: f.name for k, f in ROUNDED.items()} == {
+        ("f16", "stochastic"): "f16s", ("bf16", "stochastic"): "bf16s", ("bf16", "remainder"): "split"}
+    long = {"float64": "f64", "float32": "f32", "float16": "f16", "bfloat16": "bf16", "float16_stochastic": "f16s",
+            "bfloat16_stochastic": "bf16s"}
+    assert {k: v.name for k, v in NAMES.items()} == {**long, **{v: v for v in (*long.values(), "q43", "q44")}}
     assert all(decode_all(name)[ONES[name]] == 1 for name in SIXTEEN)
+
+
+# By chance: `name` is that of the format to nearest, whose codes these are
+
+STOCHASTIC = {"f16": F16S, "bf16": BF16S}
+WORDS = 2**32                                # that random bits may be
+SEVERAL = [0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x12345678, 0xDEADBEEF]
+
+
+def draw(x, r, name):
+    with np.errstate(all="ignore"):
+        return STOCHASTIC[name].encode(np.asarray(x, np.float32), np.asarray(r, np.uint32))
+
+
+def floors(x, name):
+    """The code below each magnitude, and which part of the way to the next it has gone; infinity is where the next number would be."""
+    a = decode_all(name)[:INFINITIES[name] + 1].astype(np.float64)
+    a[-1] = 2*a[-2] - a[-3]
+    magnitude = np.minimum(np.abs(x.astype(np.float64)), a[-1])
+    below = np.searchsorted(a, magnitude, "right") - 1
+    return below, (magnitude - a[below])/np.append(np.diff(a), 1)[below]
+
+
+@both
+def test_every_code_stays_whatever_is_drawn(name):
+    """Infinities and zeros of both signs too; NaN with its payload, of bfloat16 as a quiet one."""
+    want = CODES.copy() if name == "f16" else np.where((CODES & 0x7FFF) > 0x7F80, CODES | 0x40, CODES).astype(np.uint16)
+    assert (STOCHASTIC[name].random, STOCHASTIC[name].decode) == (True, SIXTEEN[name].decode)
+    rng = np.random.default_rng(1)
+    for r in (*SEVERAL, rng.integers(0, WORDS, len(CODES), np.uint32)):
+        assert_identical(draw(decode_all(name), r, name), want)
+
+
+@both
+def test_exactly_as_many_words_round_up_as_are_cut_off(name):
+    """Of the 2**32 words the upper ones do, as many as the number is above the code below it, in 2**-31 of the way to the next: the
+    expected value is the number itself, subnormals included. The result is one of the two neighbours, and monotone in the word."""
+    x = SAMPLES[~np.isnan(SAMPLES)]
+    below, way = floors(x, name)
+    up = 2*np.floor(way*2.0**31).astype(np.int64)
+    assert (up == way*WORDS).mean() > {"f16": 0.6, "bf16": 1 - 1e-9}[name]  # exact but for tiny ones that need more than 31 bits
+    sign = np.signbit(x)*np.uint16(0x8000)
+    rng = np.random.default_rng(2)
+    for words in (WORDS - up, WORDS - up - 1, rng.integers(0, WORDS, len(x)), np.zeros(len(x)), np.full(len(x), WORDS - 1)):
+        r = np.clip(words, 0, WORDS - 1).astype(np.int64)
+        assert_identical(draw(x, r, name), (below + (r >= WORDS - up)).astype(np.uint16) | sign)
+
+
+@both
+@pytest.mark.parametrize("x", [1.003, -3.14159, 1e-3, 6.1e-5, 3.3e-6, -2.0**-24*0.37, 2.0**-30*1.003, 1e-39, 60_001.7])
+def test_the_mean_over_evenly_spread_words_is_the_number(name, x):
+    x = np.float32(x)
+    r = np.arange(0, WORDS, 2**16, np.int64) + 2**15
+    mean = SIXTEEN[name].decode(draw(np.full(len(r), x), r, name)).astype(np.float64).mean()
+    _, way = floors(np.array([x]), name)
+    unit = 2.0**-24 if name == "f16" and abs(x) < 2**-14 else 2.0**-133 if abs(x) < 2**-126 else abs(x)*2.0**-7
+    assert abs(mean - x) <= unit*2.0**-16
+    assert 0 < way[0] < 1
+
+
+@both
+@pytest.mark.parametrize("r", SEVERAL)
+def test_drawing_is_monotone_for_any_word(name, r):
+    codes = draw(np.sort(SAMPLES[~np.isnan(SAMPLES)]), r, name).astype(np.int32)
+    assert (np.diff(np.where(codes >= 0x8000, 0x8000 - codes, codes)) >= 0).all()
+
+
+@both
+def test_nan_stays_nan_with_its_sign_whatever_is_drawn(name):
+    payloads = np.unique(np.concatenate([np.arange(1, 0x4000), 0x7FFFFF - np.arange(0x4000), np.arange(1, 0x800000, 997)]))
+    for sign in (0, 0x80000000):
+        x = (payloads.astype(np.uint32) | np.uint32(0x7F800000 | sign)).view(np.float32)
+        for r in SEVERAL:
+            codes = draw(x, r, name)
+            assert ((codes & 0x7FFF) > INFINITIES[name]).all()
+            assert_identical(codes & np.uint16(0x8000), np.full(len(x), sign >> 16, np.uint16))
+
+
+@both
+def test_what_draws_half_the_words_goes_to_the_nearest(name):
+    """0x80000000, which `storage.encode` takes by default: the nearest code, ties away from zero."""
+    x = SAMPLES[np.isfinite(SAMPLES)]
+    below, way = floors(x, name)
+    assert_identical(draw(x, 0x80000000, name) & np.uint16(0x7FFF), (below + (way >= 0.5)).astype(np.uint16))
+
+
+@both
+def test_compiled_drawing_gives_numpys_bits(name):
+    inner = njit(error_model="numpy")(STOCHASTIC[name].encode)
+
+    @njit(error_model="numpy")
+    def each(x, r, out):
+        for i in range(x.size):
+            out[i] = inner(x[i], r[i])
+        return out
+    r = np.random.default_rng(3).integers(0, WORDS, len(SAMPLES), np.uint32)
+    assert_identical(each(SAMPLES, r, np.empty(len(SAMPLES), np.uint16)), draw(SAMPLES, r, name))
+
+
+# In two halves
+
+def check_split(u):
+    """These bit patterns return from the halves, of which the visible one is the bfloat16 next to the number on the way to zero."""
+    x = u.view(np.float32)
+    high, low = encode_split(x)
+    assert (high.dtype, low.dtype) == (np.uint16, np.uint16)
+    assert_identical(decode_split(high, low), x)
+    assert_identical(high, (u >> 16).astype(np.uint16))
+    quiet = ((u & np.uint32(0x7FFFFFFF)) > 0x7F800000) & ((u & np.uint32(0x00400000)) != 0)
+    assert np.isnan(BF16.decode(high[quiet])).all()
+
+
+EDGES = [0x0000, 0x0001, 0x007F, 0x0080, 0x3F7F, 0x3F80, 0x7F7E, 0x7F7F, 0x7F80, 0x7F81, 0x7FBE, 0x7FBF, 0x7FC0, 0x7FC1, 0x7FFE, 0x7FFF]
+
+
+def test_every_pattern_returns_from_two_halves(full):
+    highs = range(2**16) if full else sorted({sign | edge for edge in EDGES for sign in (0, 0x8000)} | set(range(77, 2**16, 1009)))
+    low = np.arange(2**16, dtype=np.uint32)
+    for first in range(0, len(highs), 64):
+        check_split((np.array(highs[first:first + 64], np.uint32)[:, None] << np.uint32(16) | low).reshape(-1))
+
+
+def test_without_a_rest_the_bfloat16_is_the_number():
+    """So parameters that were just handed over stand for themselves: all codes, NaN and infinities too."""
+    have = decode_split(CODES, np.zeros(len(CODES), np.uint16))
+    assert_identical(have, (CODES.astype(np.uint32) << np.uint32(16)).view(np.float32))
+
+
+def test_a_number_written_beside_an_old_rest_stays_within_its_unit():
+    """Zero above all: no rest makes it more than a subnormal, and none makes a finite number NaN."""
+    low = np.arange(2**16, dtype=np.uint16)
+    for code in (0x0000, 0x8000, 0x3F80, 0x7F7F, 0xFF7F, 0x0080):
+        have = decode_split(np.full(2**16, code, np.uint16), low)
+        below, above = (np.abs(BF16.decode(np.array([code + k], np.uint16))) for k in (0, 1))
+        assert ((below <= np.abs(have)) & (np.abs(have) < above)).all()
+    assert np.abs(decode_split(np.zeros(2**16, np.uint16), low)).max() < 1e-40
+
+
+def test_the_visible_half_is_cut_off():
+    x = SAMPLES[~np.isnan(SAMPLES)]
+    assert_identical(encode_split(x)[0], floors(x, "bf16")[0].astype(np.uint16) | np.signbit(x)*np.uint16(0x8000))
+
+
+@pytest.mark.parametrize("sign", [0, 0x80000000])
+def test_every_nan_returns_and_all_but_65_535_signalling_ones_are_seen(sign):
+    u = np.arange(0x7F800001, 0x80000000, dtype=np.uint32) | np.uint32(sign)
+    check_split(u)
+    hidden = u[~np.isnan(BF16.decode(encode_split(u.view(np.float32))[0]))] & np.uint32(0x7FFFFFFF)
+    assert_identical(hidden, np.arange(0x7F800001, 0x7F810000).astype(np.uint32))
+
+
+def test_compiled_halves_are_numpys():
+    there, back = njit(error_model="numpy")(encode_split), njit(error_model="numpy")(decode_split)
+
+    @njit(error_model="numpy")
+    def each(x, high, low, again):
+        for i in range(x.size):
+            high[i], low[i] = there(x[i])
+            again[i] = back(high[i], low[i])
+    u = np.concatenate([bits(SAMPLES), np.array(EDGES, np.uint32)[:, None].repeat(3, 1).reshape(-1) << np.uint32(16)])
+    high, low, again = np.empty(len(u), np.uint16), np.empty(len(u), np.uint16), np.empty(len(u), np.uint32)
+    each(u.view(np.float32), high, low, again.view(np.float32))
+    for have, want in zip((high, low), encode_split(u.view(np.float32)), strict=True):
+        assert_identical(have, want)
+    assert_identical(again, u)

@@ -301,11 +301,11 @@ def shifted_step(name, format, first, n, strided=False):
     c = rule.at(5, DTYPES[wide], weight_decay=0.1)
     # 3 extents whose product is more than 2**63 elements would not matter: only position and strides do
     layout = [[2, 2**35, 2**33 + 5, 2*itemsize*(2**33 + 5), 2*itemsize]] if strided else []
-    job = binding.Job(columns, [0], np.array([c], DTYPES[wide]), layout, tile=100)
+    formats = " ".join([format + "*"*strided, format, *[wide]*len(states)])
+    job = binding.Job(formats, columns, [0], np.array([c], DTYPES[wide]), layout, tile=100)
     step = np.array([itemsize*(2 if strided else 1), itemsize] + [DTYPES[wide]().itemsize]*len(states))
     job.table[0, :len(step)] -= first*step
     job.tiles[:, 2:] += first
-    formats = " ".join([format + "*"*strided, format, *[wide]*len(states)])
     job.run(step_kernel(rule.digest, formats), 1)
     values = [decoded(a, f).astype(DTYPES[wide]) for a, f in zip((g, p, *states), [format, format] + [wide]*len(states), strict=True)]
     new = [stored(x, f) for x, f in zip(rule(c, *values), [format] + [wide]*len(states), strict=True)]

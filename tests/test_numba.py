@@ -362,7 +362,7 @@ def steps_right(kernel):
     rule, (g, p, m, v) = RULES["adam"], [abs(normal(k, 77)).astype(np.float32) for k in range(4)]
     c = rule.at(3, np.float32)
     want = rule(c, g, p.copy(), m.copy(), v.copy())
-    binding.Job([[g], [p], [m], [v]], [0], np.array([c], np.float32)).run(kernel, 1)
+    binding.Job("f32 f32 f32 f32", [[g], [p], [m], [v]], [0], np.array([c], np.float32)).run(kernel, 1)
     return all(np.array_equal(a, b) for a, b in zip((p, m, v), want, strict=True))
 
 

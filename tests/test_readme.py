@@ -14,7 +14,7 @@ import pytest
 from conftest import OPTIMIZERS
 
 import fastopt
-from fastopt import presets, schedules
+from fastopt import presets, rules, schedules, storage
 from fastopt.device_clock import PERIOD, REPOSTED
 from fastopt.formats import F32
 from fastopt.pool import SMALL
@@ -181,4 +181,13 @@ def test_place_of_the_measurements():
 
 
 def test_length():
-    assert len(README.splitlines()) <= 390
+    assert len(README.splitlines()) <= 440
+
+
+def test_bytes_of_the_formats():
+    """What the table says is kept and moved, per element of a whole block."""
+    mixes = {"float32, float32": ("f32", "f32", None), 'float32, `{"m": "bf16", "v": "bf16s"}`': ("f32", "f32", "bf16"),
+             'float32, `"q8"`': ("f32", "f32", "q8"), 'bfloat16 `"remainder"`, `{"m": "bf16", "v": "bf16s"}`': ("bf16", "split", "bf16"),
+             'bfloat16 `"stochastic"`, `"bf16s"`': ("bf16", "bf16s", "bf16s"), 'bfloat16 `"stochastic"`, `"q8"`': ("bf16", "bf16s", "q8")}
+    for name, (kept, moved) in storage.table(rules.adam, mixes).items():
+        assert f"| {name} | {round(kept, 2):g} | {round(moved, 2):g} |" in README

@@ -1,0 +1,130 @@
+"""A step of any optimizer in any formats on NumPy arrays: the rule on decoded numbers, encoded with the random bits of `noise`."""
+import contextlib
+import math
+
+import numpy as np
+from conftest import OPTIMIZERS, normal, stored
+
+from fastopt import noise, storage
+from fastopt.arrays import format_of
+from fastopt.formats import arithmetic
+from fastopt.host import in_memory_order
+
+MIXES = {  # format of gradient and parameter, its rounding, those of states
+    "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")), "q8": ("f32", "nearest", "q8"),
+    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"), "f32 bf16s": ("f32", "nearest", "bf16s")}
+SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 4097, 8193)
+
+
+def made(name, params, mix, **hyper):
+    """An optimizer whose parameters and states are stored as this mix says."""
+    _, rounding, state = MIXES[mix]
+    cls = OPTIMIZERS[name]
+    asked = dict(zip(cls.rule.state, state, strict=False)) if isinstance(state, tuple) else state
+    return cls(params, state=asked, rounding=rounding, **hyper)
+
+
+def random_words(seed, step, tensor, n):
+    with np.errstate(over="ignore"):
+        return noise.word(noise.key(seed, step, tensor), np.arange(n, dtype=np.uint32))
+
+
+def numbers(parts, format, n):
+    return storage.join(*parts) if format.split else storage.decode(parts[0], format, (n,))
+
+
+def encoded(x, format, words=storage.HALF):
+    return list(storage.split(x)) if format.split else [storage.encode(x, format, words)]
+
+
+def next_slots(rule, c, g, parts, formats, words):
+    """What a step makes of all slots but the gradient, in memory order; all words are those of the elements."""
+    n, kind = g.size, arithmetic(formats[0]).dtype
+    with np.errstate(all="ignore"):
+        new = rule(c, g.astype(kind), *(numbers(p, f, n).astype(kind) for p, f in zip(parts, formats, strict=True)))
+        found, factors = [], iter(noise.SLOTS)
+        for x, f in zip(new, formats, strict=True):
+            found.append(encoded(x, f, words*next(factors) if f.random else storage.HALF))
+    return found
+
+
+class Twin:
+    """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, whatever is stored as what."""
+
+    def __init__(self, opt):
+        self.opt, self.tensors, self.machine = opt, opt._tensors, opt._machine
+        self.want = [self.have(k) for k in range(len(self.tensors))]
+
+    def formats(self, k):
+        return [self.tensors[k].format, *(slot.formats[k] for slot in self.machine.slots.values())]
+
+    def have(self, k):
+        """The arrays of every slot, in memory order: one, or a number and its remainder."""
+        t, machine = self.tensors[k], self.machine
+
+        def rows(array, coded=False):
+            copy = machine.read(array, True)
+            row = copy if coded else in_memory_order(copy, t.order)
+            return row.view(np.uint16) if row.dtype.name == "bfloat16" else row
+        p = [rows(t.array), *([rows(machine.remainders[k])] if t.format.split else [])]
+        return [p, *([rows(slot.arrays[k], bool(slot.formats[k].block))] for slot in machine.slots.values())]
+
+    def fill(self, make):
+        """Set all parameters and states of blocks or numbers to what ``make(format, n, index)`` gives: a row of numbers, or of bytes."""
+        for k, t in enumerate(self.tensors):
+            slots = [(t.array, t.format), *((s.arrays[k], s.formats[k]) for s in self.machine.states.values())]
+            for index, (array, f) in enumerate(slots):
+                with np.errstate(all="ignore"):
+                    new = make(f, t.array.size, index)
+                    new = storage.encode(new, t.plain if f.split else f) if new.dtype != np.uint8 else new
+                array.reshape(-1)[...] = new.view(array.dtype)
+        self.want = [self.have(k) for k in range(len(self.tensors))]
+        return self
+
+    def reference(self, grads, factor=1.0, clip_value=math.inf):
+        opt, step = self.opt, self.opt.t + 1
+        for k, (t, g) in enumerate(zip(self.tensors, grads, strict=True)):
+            row = in_memory_order(storage.decode(g, format_of(g, "g")), t.order)
+            c = opt.rule.at(step, arithmetic(t.format).dtype.type, factor=factor, clip_value=clip_value, **opt.groups[t.group].at(step))
+            words = random_words(opt.seed, step, k, row.size)
+            self.want[k] = next_slots(opt.rule, c, row, self.want[k], self.formats(k), words)
+
+    def step(self, grads, given=None, *, grad_factor=1.0, clip_value=None, **how):
+        """A step with a list of gradients (or other arrays of the same numbers, `given`), compared."""
+        self.reference(grads, grad_factor, math.inf if clip_value is None else clip_value)
+        tree = grads if given is None else given
+        self.opt.step(tree if isinstance(self.opt.params, list) else tree[0], grad_factor=grad_factor, clip_value=clip_value, **how)
+        self.check()
+        return self
+
+    def check(self):
+        names = ("p", *self.machine.slots)
+        for k, t in enumerate(self.tensors):
+            for name, have, want, f in zip(names, self.have(k), self.want[k], self.formats(k), strict=True):
+                what = f"{self.opt.rule.name}: {name} of {t.path} in {f.name} after step {self.opt.t}"
+                assert_same_parts(have, want, f, t.array.size, what)
+
+
+def assert_same_parts(have, want, format, n, what=""):
+    """Equal bits, and NaN at the same places (whose payload IEEE leaves open); exponents of blocks and what lies behind them, too."""
+    with np.errstate(all="ignore"):
+        nan = np.isnan(numbers(have, format, n)) & np.isnan(numbers(want, format, n))
+    for one, other in zip(have, want, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape), what
+        different = one.view(f"u{one.itemsize}") != other.view(f"u{one.itemsize}")
+        different[:n] &= ~nan
+        at = np.flatnonzero(different)
+        assert not at.size, f"{what}: {at.size} of {n} differ, first at {at[0]}: {one[at[0]]!r}, but {other[at[0]]!r} is right"
+
+
+def gradients(opt, seed, format=None, make=normal):
+    """One for each parameter, in its own format or this."""
+    return [stored(make(1000*seed + k, *t.array.shape), format or t.plain) for k, t in enumerate(opt._tensors)]
+
+
+@contextlib.contextmanager
+def tiles_of(opt, size):
+    """Steps within are cut into tiles of so many elements (blocks: the next whole ones)."""
+    opt._machine.binding.tile = size
+    yield opt
+    opt._machine.binding.tile = 0
