@@ -1,0 +1,25 @@
+"""The final loss of a network whose parameters or optimizer's state are stored in fewer bits, over that of float32.
+
+The losses follow BLAS and processor, whose sums round in other ways: a change is one where it exceeds the spread that `training` prints.
+"""
+import math
+
+from . import common, training
+
+QUICK = common.SCALE == "quick"
+SEEDS, STEPS = (1, training.SHORT) if QUICK else (5, None)
+
+
+class Loss:
+    """Adam on a task of `training`, one thread: the same first weights and batches for both."""
+
+    params, param_names, version, timeout = (list(training.TASKS), list(training.CONFIGURATIONS)), ["task", "configuration"], "1", 600
+
+    def track_loss_ratio(self, task, configuration):
+        """Mean over the seeds of the final loss over float32's; NaN without scikit-learn, which has the digits."""
+        try:
+            return round(float(training.ratios(task, configuration, SEEDS, STEPS)[1].mean()), 4)
+        except ImportError:
+            return math.nan
+
+    track_loss_ratio.unit = "of float32's"
