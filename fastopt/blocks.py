@@ -155,6 +155,5 @@ _OF_STATES = [f for f in STORED.values() if f is not SPLIT]
 NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what a state may be stored as
 SHARING = "q8"  # and this: q43, or q44 where a state is never negative
 
-for _function in (_base, _lowest, _finite, decode_q43, round_q43, magnitude_q43, share_q43, encode_q43, decode_q44, round_q44,
-                  magnitude_q44, share_q44, encode_q44):
+for _function in (_base, _lowest, _finite):  # what the others call
     register_jitable(_function)

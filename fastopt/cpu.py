@@ -35,19 +35,6 @@ from .memory import (
 )
 from .noise import ELEMENT, start
 from .registry import RULES
-from .sharing import (
-    block_row,
-    exponents,
-    larger,
-    no_magnitudes,
-    padded,
-    scratch,
-    shares,
-    store_codes,
-    store_exponents,
-    unpadded,
-    update_shared,
-)
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
@@ -124,6 +111,20 @@ def _in_blocks(rule, formats):
     Blocks take the passes in company: the largest number of one is waited for while others' are looked for. With COMPANY = 1 Adam's step
     took 18 % longer (benchmarks/fewer_bytes.py --n 1e5 --threads 1).
     """
+    from .sharing import (
+        block_row,
+        exponents,
+        larger,
+        no_magnitudes,
+        padded,
+        scratch,
+        shares,
+        store_codes,
+        store_exponents,
+        unpadded,
+        update_shared,
+    )
+
     def whole(c, row, lo, hi, key):
         room = scratch(rule, formats)
         for begin in range(lo, hi, COMPANY*SIZE):

@@ -176,8 +176,7 @@ SPLIT = BF16._replace(name="split", decode=decode_split, encode=encode_split, sp
 FORMATS = {f.name: f for f in (F64, F32, F16, BF16)}  # those that an array's dtype tells
 ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # of a parameter: {(format, rounding)}
 
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan, encode_bf16_stochastic, encode_f16_stochastic,
-                  decode_split, encode_split):
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan):
     register_jitable(_function)
 
 

@@ -220,8 +220,6 @@ def parameter_copy(c, p, copy):
     return p
 
 
-register_jitable(weight_average)
-register_jitable(parameter_copy)
 FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
 
 
