@@ -41,5 +41,5 @@ def word(key, element):
     return mixed(start(key, element))
 
 
-register_jitable(start)
-register_jitable(mixed)
+for _function in (key, start, mixed, word):
+    register_jitable(_function)
