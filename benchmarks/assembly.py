@@ -262,7 +262,10 @@ class Trip(NamedTuple):
         return {what: count/self.elements for what, count in counts.items()}
 
     def leftover(self, other: "Trip") -> bool:
-        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors select), or shorter."""
+        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors select), or shorter; or
+        the loop around, whose trip ends with the odd one of pairs."""
+        if self.loop.head in other.loop.around:
+            return self.work == other.work
         return self.bytes == other.bytes and (self.loop.width < other.loop.width or self.work == other.work)
 
 

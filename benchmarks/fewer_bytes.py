@@ -1,7 +1,8 @@
 """What fewer bits do to the time of a step: Adam on one long vector, each configuration of training.py in turn with float32.
 
 ``python benchmarks/fewer_bytes.py [--n 1e8] [--threads 2] [--seconds 4]`` prints a table: what a step must move, how many times faster than
-float32 that allows out of cache, and how many times faster it is (median of quartets in which both take turns, and its 99 % interval).
+float32 that allows out of cache, how many times faster it is (median of quartets in which both take turns, and its 99 % interval), and the
+nanoseconds of both per element.
 """
 import argparse
 import sys
@@ -29,11 +30,10 @@ def step(configuration: str, n: int, threads: int) -> tuple[Callable[[], None], 
     return lambda: opt.step(g), moved
 
 
-def turns(configuration: str, n: int, threads: int, seconds: float) -> list[float]:
-    """float32's time over that of a configuration, quartet by quartet."""
+def turns(configuration: str, n: int, threads: int, seconds: float) -> interleave.Pairs:
+    """The seconds of float32's step and of a configuration's, quartet by quartet."""
     pair = step(REFERENCE, n, threads)[0], step(configuration, n, threads)[0]
-    calls = [interleave.batch(run, TURN) for run in pair]
-    return [a/b for a, b in interleave.quartets(pair, seconds, calls=calls)]
+    return interleave.quartets(pair, seconds, calls=[interleave.batch(run, TURN) for run in pair])
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -45,13 +45,15 @@ def main(words: Sequence[str] | None = None) -> int:
     n = int(given.n)
     if n < 1 or given.threads < 1:
         parser.error(f"--n is {given.n:g}, --threads {given.threads}, but at least 1 is needed.")
-    print(f"| Adam, {n:.0e} elements, {given.threads} threads | bytes moved | they allow | times faster than float32 | 99 % interval |")
-    print("|---|---|---|---|---|")
+    heads = [f"Adam, {n:.0e} elements, {given.threads} threads", "bytes moved", "they allow", "times faster", "99 % interval",
+             "ns: float32, it"]
+    print(f"| {' | '.join(heads)} |", "|" + "---|"*len(heads), sep="\n")
     for name in list(CONFIGURATIONS)[1:]:
-        ratios, moved = sorted(turns(name, n, given.threads, given.seconds)), step(name, n, given.threads)[1]
-        low, high = interleave.interval(ratios)
+        pairs, moved = turns(name, n, given.threads, given.seconds), step(name, n, given.threads)[1]
+        (one, other, ratio), (low, high) = interleave.medians(pairs), interleave.interval([a/b for a, b in pairs])
         allowed = step(REFERENCE, n, given.threads)[1]/moved
-        print(f"| {name} | {moved:.2f} | {allowed:.2f} | {ratios[len(ratios)//2]:.2f} | {low:.2f} to {high:.2f} |", flush=True)
+        cells = [name, f"{moved:.2f}", f"{allowed:.2f}", f"{ratio:.2f}", f"{low:.2f} to {high:.2f}", f"{one/n*1e9:.3f}, {other/n*1e9:.3f}"]
+        print(f"| {' | '.join(cells)} |", flush=True)
     return 0
 
 

@@ -51,7 +51,8 @@ CONFIGURATIONS = {
     "bf16 + remainder": Configuration("bf16", {"state": {"m": "bf16", "v": "bf16s"}, "rounding": "remainder"}),
     "all bf16": Configuration("bf16", {"state": {"m": "bf16s", "v": "bf16s"}, "rounding": "stochastic"}),
     "bf16 + 8-bit state": Configuration("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "all bf16, nearest": Configuration("bf16", {"state": "bf16", "rounding": "nearest"}),  # what not to do: small updates are lost
+    "bf16 state, nearest": Configuration("f32", {"state": "bf16"}),                        # what not to do: v does not fall, and
+    "all bf16, nearest": Configuration("bf16", {"state": "bf16", "rounding": "nearest"}),  # small updates of the parameters are lost
 }
 
 

@@ -134,11 +134,10 @@ class Bucket(Job):
 class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
-    def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray], coefs: dict[np.dtype, np.ndarray],
-                 chance: Chance = NONE, tile: int = 0):
-        self.rule, self.tensors, self.slots, self.remainders = rule, tensors, slots, remainders
+    def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray], written: list[np.ndarray],
+                 coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
+        self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.coefs, self.chance, self.tile = coefs, chance, tile
-        self.written = [t.array for t in tensors] + remainders + [a for slot in slots.values() for a in slot.arrays]
         self.buckets: list[Bucket] = []
         self.plan = Plan([])
         self.headers: Headers | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from . import arrays
 from .blocks import STORED
 from .formats import Format, arithmetic
-from .host import coded, numbers
+from .machine import coded, numbers
 from .presets import preset
 from .storage import AVERAGE, REMAINDER, coded_bytes
 from .tensors import Tensor
@@ -144,9 +144,9 @@ def _check_state(source: Any, target: Any, t: Tensor, have: Format | None, need:
         if have is not need and not convert:
             raise ValueError(f"{where}: stored as {have.name if have else source.dtype}, but this optimizer keeps "
                              f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")
-        if blocks and tuple(order) != t.order:
+        if blocks and tuple(order) != t.order and not (convert and sorted(order, key=repr) == sorted(t.order)):
             raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. Give a parameter "
-                             "in the memory order that the saved one had.")
+                             "in the memory order that the saved one had, or load with convert=True.")
         wanted = (coded_bytes(t.array.size),)
         if source.dtype != np.uint8 or source.shape != wanted:
             raise ValueError(f"{where}: shape {source.shape} of {source.dtype}, but {wanted} of uint8 is needed. It belongs to another "
@@ -174,8 +174,9 @@ def _converted(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
             array = arrays.on_host(source, name)
             have = _stored(storage, name, k)
             have = have if have and have.block else arrays.format_of(array, name)
-            same = have.name == format.name.rstrip("s")  # stochastic rounding stores alike
-            state[name].append(array if same else coded(numbers(array, have, t), format, t))
+            then = t._replace(order=tuple(storage["orders"][k])) if have.block else t
+            same = have.name == format.name.rstrip("s") and then.order == t.order  # stochastic rounding stores alike
+            state[name].append(array if same else coded(numbers(array, have, then), format, t))
     if machine.remainders:
         state[REMAINDER] = saved["state"].get(REMAINDER) or [np.zeros(a.shape, np.uint16) for a in machine.remainders]
     return {**saved, "state": state}
@@ -202,9 +203,7 @@ def _from_torch(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     state: dict[str, list] = {}
     for name in opt.rule.state:
         if name == AVERAGE:  # which no other system keeps: it goes on from where it is
-            slot = opt._machine.states[name]
-            state[name] = [numbers(opt._machine.read(a, True), f, t)
-                           for a, f, t in zip(slot.arrays, slot.formats, opt._tensors, strict=True)]
+            state[name] = opt._machine.numbers(name)
             continue
         lacking = [k for k, e in enumerate(entries) if e and names[name] not in e]
         if lacking:

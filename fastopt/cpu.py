@@ -29,6 +29,7 @@ from .memory import (
     coefficients,
     dense,
     put,
+    row_at,
     slots,
     tile_key,
     word,
@@ -112,7 +113,6 @@ def _in_blocks(rule, formats):
     took 18 % longer (benchmarks/fewer_bytes.py --n 1e5 --threads 1).
     """
     from .sharing import (
-        block_row,
         exponents,
         larger,
         no_magnitudes,
@@ -130,25 +130,25 @@ def _in_blocks(rule, formats):
         for begin in range(lo, hi, COMPANY*SIZE):
             end = min(begin + COMPANY*SIZE, hi)
             for first in range(begin, end, SIZE):
-                here, bits = block_row(formats, row, first), start(key, first)
+                here, bits = row_at(formats, row, first), start(key, first)
                 shared = exponents(formats, here)
                 for i in range(SIZE):
                     update_shared(rule, formats, c, here, shared, i, bits, room, first - begin)
                     bits = np.uint32(bits + ELEMENT)
             for first in range(begin, end, SIZE):
-                here, top = block_row(formats, row, first), no_magnitudes(rule, formats)
+                here, top = row_at(formats, row, first), no_magnitudes(rule, formats)
                 for i in range(first - begin, first - begin + SIZE):
                     top = larger(rule, formats, room, i, top)
                 store_exponents(rule, formats, here, shares(rule, formats, exponents(formats, here), top))
             for first in range(begin, end, SIZE):
-                here = block_row(formats, row, first)
+                here = row_at(formats, row, first)
                 shared = exponents(formats, here)
                 for i in range(SIZE):
                     store_codes(rule, formats, here, shared, room, i, first - begin)
 
     def rest(c, row, first, count, key):
         """A last block of less than 128 elements: a copy of them on the stack, with zeros behind, takes the first pass."""
-        room, there, bits, top = scratch(rule, formats), block_row(formats, row, first), start(key, first), no_magnitudes(rule, formats)
+        room, there, bits, top = scratch(rule, formats), row_at(formats, row, first), start(key, first), no_magnitudes(rule, formats)
         here, shared = padded(formats, there, count), exponents(formats, there)
         for i in range(SIZE):
             update_shared(rule, formats, c, here, shared, i, bits, room, 0)

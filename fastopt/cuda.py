@@ -54,69 +54,81 @@ def step(rule: str, formats: str, cc: tuple[int, int], form: str = "cubin") -> C
     at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided. Where codes share
     exponents, a warp takes the 128 elements that do.
     """
-    now, build = digest(RULES[rule].body), _step_in_blocks if in_blocks(formats) else _step
+    now = digest(RULES[rule].body)
     # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's with 8-bit states
     # on sm_90): two blocks per processor leave it 128
     bounds = (THREADS, 2) if in_blocks(formats) or lanes(formats, cc)*len(formats.split()) > WIDE else THREADS
-    return code(f"step {rule} {now} {formats}", cc, form, lambda: build(rule, formats, cc), bounds)
+    return code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
 
 
 def _step(rule, formats, cc):
-    from numba import cuda, int64, types, uint32
+    from numba import cuda, int64, types
 
-    from .elements import element_bits, load, store, update
-    from .memory import addresses, coefficients, tile_key, word
-    from .noise import start as start_of
-    from .vectors import aligned_from, at, strided_row, update_lanes
-    together, strided, width = lanes(formats, cc), is_strided(formats), WORD
+    from .memory import addresses, coefficients, row_at, tile_key, word
+    sweep = cuda.jit(device=True, inline="always")((_in_blocks if in_blocks(formats) else _in_lanes)(rule, formats, cc))
+    width = WORD
 
     def step(count, table, words, tiles, coefs, clock, seed):
         if word(clock, SKIP) != 0:
             return
-        k, thread = int64(cuda.blockIdx.x), uint32(cuda.threadIdx.x)
+        k = int64(cuda.blockIdx.x)
         if k >= count:
             return
         group = word(tiles, 4*k + 1)
         c = coefficients(rule, formats, coefs, group)
         while k < count:
-            tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
+            lo, hi = word(tiles, 4*k + 2), word(tiles, 4*k + 3)
             if word(tiles, 4*k + 1) != group:
                 group = word(tiles, 4*k + 1)
                 c = coefficients(rule, formats, coefs, group)
-            table_row = table + tensor*words*width
-            row, key = at(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
-            n, first = uint32(hi - lo), uint32(lo)
-            start = whole = n
-            if not strided:
-                start = aligned_from(formats, together, row, n)
-                whole = uint32(start + uint32(uint32(n - start)//uint32(together))*uint32(together))
-                j = uint32(start + uint32(thread*uint32(together)))
-                while j < whole:
-                    update_lanes(rule, formats, together, c, row, j, start_of(key, uint32(first + j)))
-                    j = uint32(j + uint32(THREADS*together))
-            i, rest = thread, uint32(start + uint32(n - whole))
-            while i < rest:
-                single = i if i < start else uint32(uint32(i - start) + whole)
-                here = strided_row(formats, row, table_row, lo, single)
-                bits = element_bits(formats, key, uint32(first + single))
-                store(formats, here, single, update(rule, c, load(formats, here, single)), bits)
-                i = uint32(i + uint32(THREADS))
+            table_row = table + word(tiles, 4*k)*words*width
+            row = row_at(formats, addresses(formats, table_row), lo)
+            sweep(c, row, table_row, tile_key(formats, table_row, seed, clock, 0), lo, hi)
             k += cuda.gridDim.x
 
     return step, types.void(*[types.int64]*7)
 
 
-def _step_in_blocks(rule, formats, cc):
-    from numba import cuda, int64, types, uint32
+def _in_lanes(rule, formats, cc):
+    """A tile by neighbours that a thread takes together, and by single elements at its ends."""
+    from numba import cuda, uint32
 
-    from .memory import addresses, coefficients, tile_key, word
+    from .elements import element_bits, load, store, update
     from .noise import start as start_of
-    from .sharing import block_row, exponents, shares, store_exponents
-    from .warps import aligned_quads, exponents_at, largest, store_quads, update_quads
-    width, quad, in_all = WORD, LANES_OF_BLOCKS, THREADS*LANES_OF_BLOCKS
+    from .vectors import aligned_from, strided_row, update_lanes
+    together, strided = lanes(formats, cc), is_strided(formats)
 
-    def sweep(whole):
-        """The blocks of a warp in elements `begin` to `end` of a tile of `n`."""
+    def sweep(c, row, table_row, key, lo, hi):
+        thread, n, first = uint32(cuda.threadIdx.x), uint32(hi - lo), uint32(lo)
+        start = whole = n
+        if not strided:
+            start = aligned_from(formats, together, row, n)
+            whole = uint32(start + uint32(uint32(n - start)//uint32(together))*uint32(together))
+            j = uint32(start + uint32(thread*uint32(together)))
+            while j < whole:
+                update_lanes(rule, formats, together, c, row, j, start_of(key, uint32(first + j)))
+                j = uint32(j + uint32(THREADS*together))
+        i, rest = thread, uint32(start + uint32(n - whole))
+        while i < rest:
+            single = i if i < start else uint32(uint32(i - start) + whole)
+            here = strided_row(formats, row, table_row, lo, single)
+            bits = element_bits(formats, key, uint32(first + single))
+            store(formats, here, single, update(rule, c, load(formats, here, single)), bits)
+            i = uint32(i + uint32(THREADS))
+    return sweep
+
+
+def _in_blocks(rule, formats, cc):
+    """A tile by blocks, each of which a warp takes: whole ones that are aligned, then those whose elements come one by one."""
+    from numba import cuda, uint32
+
+    from .noise import start as start_of
+    from .sharing import exponents, shares, store_exponents
+    from .warps import aligned_quads, exponents_at, largest, store_quads, update_quads
+    quad, in_all = LANES_OF_BLOCKS, THREADS*LANES_OF_BLOCKS
+
+    def part(whole):
+        """The blocks from element i to `end` of a tile of `n`."""
         def blocks(c, row, table_row, key, first, n, i, end):
             while i < end:
                 here, bits = exponents_at(formats, row, i), start_of(key, uint32(uint32(first) + i))
@@ -130,30 +142,14 @@ def _step_in_blocks(rule, formats, cc):
             return i
         return cuda.jit(device=True, inline="always")(blocks)
 
-    together, singly = sweep(1), sweep(0)
+    together, singly = part(1), part(0)
 
-    def step(count, table, words, tiles, coefs, clock, seed):
-        if word(clock, SKIP) != 0:
-            return
-        k = int64(cuda.blockIdx.x)
-        if k >= count:
-            return
-        group = word(tiles, 4*k + 1)
-        c = coefficients(rule, formats, coefs, group)
-        while k < count:
-            tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
-            if word(tiles, 4*k + 1) != group:
-                group = word(tiles, 4*k + 1)
-                c = coefficients(rule, formats, coefs, group)
-            table_row = table + tensor*words*width
-            row, key = block_row(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
-            n = uint32(hi - lo)
-            whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned_quads(formats, row) else uint32(0)
-            i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(quad)), whole)
-            singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
-            k += cuda.gridDim.x
-
-    return step, types.void(*[types.int64]*7)
+    def sweep(c, row, table_row, key, lo, hi):
+        n = uint32(hi - lo)
+        whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned_quads(formats, row) else uint32(0)
+        i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(quad)), whole)
+        singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
+    return sweep
 
 
 @cache
@@ -169,8 +165,8 @@ def _squares(formats):
     from numba import cuda, float64, int64, types, uint32
 
     from .elements import load_gradient
-    from .memory import addresses, put, word
-    from .vectors import at, strided_row
+    from .memory import addresses, put, row_at, word
+    from .vectors import strided_row
     width, warps, row_of, strided = WORD, THREADS//WARP, LANES, is_strided(formats)
 
     def squares(count, table, words, tiles, sums):
@@ -179,7 +175,7 @@ def _squares(formats):
         while k < count:
             lo, n = word(tiles, 4*k + 2), uint32(word(tiles, 4*k + 3) - word(tiles, 4*k + 2))
             table_row = table + word(tiles, 4*k)*words*width
-            row = at(formats, addresses(formats, table_row), lo)
+            row = row_at(formats, addresses(formats, table_row), lo)
 
             def squared(i):
                 g = load_gradient(formats, strided_row(formats, row, table_row, lo, i), i)  # noqa: B023 (Numba inlines it)

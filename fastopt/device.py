@@ -18,35 +18,28 @@ from .device_streams import Streams, makers
 from .device_tables import Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
-from .host import ahead_columns, ahead_formats, initial_number, masters, start_at_parameters, state_dtype
 from .hyper import check_number
+from .machine import Machine, ahead_columns, ahead_formats, state_dtype
 from .memory import computed_in
 from .registry import LOOK_AHEAD, Rule
-from .storage import AVERAGE, REMAINDER, coded_bytes, encode
+from .storage import coded_bytes, encode
 from .tensors import Slot, Tensor, by_formats
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
-class Device:
+class Device(Machine):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
                  outputs: dict[str, Slot], seed: int, capturable: int):
-        """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
-        self.rule, self.tensors, self.groups, self.seed, self.capturable = rule, tensors, groups, seed, capturable
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
+        super().__init__(rule, tensors, groups, formats, outputs, seed)
+        self.capturable = capturable
         self.place = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
-        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
-                       for name in rule.state}
-        self.outputs = outputs
-        self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
-        self.written = [t.array for t in tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
-        for name in (*outputs, *(AVERAGE,)*(AVERAGE in rule.state)):
-            start_at_parameters(self, self.slots[name])
         self.clock = Clock(self.gpu, rule, groups, capturable)
         self.dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = self._coefs(len(rule.fields))
@@ -65,17 +58,6 @@ class Device:
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
         return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in self.dtypes}
 
-    @property
-    def slots(self) -> dict[str, Slot]:
-        """Everything that kernels see of a tensor behind its parameter."""
-        return {**self.states, **self.outputs}
-
-    @property
-    def state(self) -> dict[str, list]:
-        """What must be kept between steps."""
-        found = {name: slot.arrays for name, slot in self.states.items()}
-        return {**found, REMAINDER: self.remainders} if self.remainders else found
-
     # Memory
 
     def filled(self, like: DeviceArray, dtype: Any, value: np.generic, bits: bool = False) -> DeviceArray:
@@ -90,7 +72,7 @@ class Device:
         return new
 
     def _new_state(self, name: str, format: Format, t: Tensor) -> DeviceArray:
-        initial = initial_number(self.rule, self.groups[t.group], name)
+        initial = self._initial(name, t)
         if format.block:  # alone in its memory, which begins at a multiple of 256 bytes: a thread loads four codes as one word
             memory = self.gpu.allocate(coded_bytes(t.array.size))
             new = DeviceArray(memory.address, (memory.size,), np.uint8, device=self.gpu.ordinal, owner=memory)
@@ -125,10 +107,6 @@ class Device:
         with self.gpu.current():
             driver.do("cuCtxSynchronize")
         self.gpu.upload(target.address, raw)
-
-    def masters(self) -> list[np.ndarray]:
-        """The parameters in float32, or float64, with what their arrays lack."""
-        return masters(self)
 
     # Steps
 

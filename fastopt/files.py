@@ -15,7 +15,6 @@ import numpy as np
 from . import checkpoints
 from .arrays import format_of
 from .extras import missing
-from .host import parameters_changed
 from .optimizer import Optimizer
 
 try:
@@ -91,7 +90,7 @@ def load(path: Path, opt: Optimizer) -> None:
         for t, source in zip(opt._tensors, parameters, strict=True):
             opt._machine.write(t.array, source)
         checkpoints.write(opt, saved)
-        parameters_changed(opt._machine)
+        opt._machine.parameters_changed()
 
 
 def target(where: str, path: Path) -> str:

@@ -136,6 +136,25 @@ def addresses(typing, formats, table_row):
 
 
 @intrinsic
+def row_at(typing, formats, row, first):
+    """The row of a tensor, moved to its element `first`, which begins a block where codes share exponents."""
+    literal = literals(formats)
+    if literal is None:
+        return None
+    of, (starts, _) = slots(literal[0]), columns(literal[0])
+
+    def emit(context, builder, signature, args):
+        moved = []
+        for f, start in zip(of, starts, strict=True):
+            ways = [builder.mul(args[2], ir.Constant(I64, f.itemsize))]*f.columns
+            if f.block:
+                ways[1] = builder.udiv(args[2], ir.Constant(I64, f.block.size))
+            moved += [builder.add(builder.extract_value(args[1], start + part), way) for part, way in enumerate(ways)]
+        return context.make_tuple(builder, row, moved)
+    return row(formats, row, types.int64), emit
+
+
+@intrinsic
 def tile_key(typing, formats, table_row, seed, steps_at, more):
     """What the random bits of a tensor depend on at a step, whose number is the word at `steps_at` plus `more`; 0 where none are drawn."""
     literal = literals(formats)

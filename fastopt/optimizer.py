@@ -12,7 +12,7 @@ import numpy as np
 from . import arrays, checkpoints, pool, trees
 from .formats import Format, arithmetic
 from .groups import Group
-from .host import Host, numbers
+from .host import Host
 from .hyper import check_number
 from .presets import preset
 from .registry import Rule, followed
@@ -281,8 +281,7 @@ class Optimizer:
             return machine.masters()
         if name not in machine.states:
             raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*machine.states, 'params'))}. Take one of those.")
-        slot = machine.states[name]
-        return [numbers(machine.read(a, False), f, t) for a, f, t in zip(slot.arrays, slot.formats, self._tensors, strict=True)]
+        return machine.numbers(name)
 
     def tabulate(self) -> None:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.

@@ -1,7 +1,7 @@
 """Blocks of 128 elements whose codes share exponents, in two passes.
 
 The first decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent; the second finds the
-exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are those of a block (`block_row`).
+exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are those of a block (`memory.row_at`).
 Written once, as LLVM instructions for any Numba target.
 """
 from llvmlite import ir
@@ -36,25 +36,6 @@ def tuple_of(kind, count):
 def filled(context, builder, kind, values):
     values = values or [context.get_constant(kind.dtype, 0)]
     return context.make_tuple(builder, kind, values)
-
-
-@intrinsic
-def block_row(typing, formats, row, first):
-    """The row of a tensor, moved to the block that begins with element `first`."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    of, (starts, _) = slots(literal[0]), columns(literal[0])
-
-    def emit(context, builder, signature, args):
-        moved = []
-        for f, start in zip(of, starts, strict=True):
-            for part in range(f.columns):
-                per_block = f.block and part
-                way = builder.udiv(args[2], ir.Constant(I64, SIZE)) if per_block else builder.mul(args[2], ir.Constant(I64, f.itemsize))
-                moved.append(builder.add(builder.extract_value(args[1], start + part), way))
-        return context.make_tuple(builder, row, moved)
-    return row(formats, row, types.int64), emit
 
 
 class Apart:

@@ -42,20 +42,23 @@ def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, com
     """The formats of a tensor's states: those asked for, else that of the arithmetic. `asked` may be a function of path and array."""
     if callable(asked):
         asked = asked(path, array)
-    own = [name for name in rule.state if name != AVERAGE]
-    if isinstance(asked, str) and asked not in (*NAMES, SHARING):
-        own = own or [f"{rule.name}, which has no state"]
-    named = dict.fromkeys(own, asked) if isinstance(asked, str) else {} if asked is None else asked
+    if isinstance(asked, str):
+        _check_name(asked, "".join([f"{where}: state format {asked!r}", *(f" for {name}" for name in rule.state[:1])]))
+        asked = dict.fromkeys([name for name in rule.state if name != AVERAGE], asked)
+    named = {} if asked is None else asked
     if not isinstance(named, Mapping):
         raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a function of path and array "
                         "that returns one is needed. Change state.")
     for name, format in named.items():
-        if name not in rule.state and name not in own:
+        if name not in rule.state:
             raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
-        if not isinstance(format, str) or format not in (*NAMES, SHARING):
-            known = ", ".join((*NAMES, SHARING))
-            raise ValueError(f"{where}: state format {format!r} for {name}, but one of {known} is needed. Change it.")
+        _check_name(format, f"{where}: state format {format!r} for {name}")
     return {name: _named(named[name], name, rule, where) if name in named else computed for name in rule.state}
+
+
+def _check_name(format: Any, found: str) -> None:
+    if not isinstance(format, str) or format not in (*NAMES, SHARING):
+        raise ValueError(f"{found}, but one of {', '.join((*NAMES, SHARING))} is needed. Change it.")
 
 
 def _named(format: str, name: str, rule: Rule, where: str) -> Format:

@@ -39,14 +39,19 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> T
     return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
 
 
-def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
-    """An array that follows a parameter, element for element in memory, and how it is stored."""
+def _beside(leaf: object, of: Tensor, where: str, reshape: str, move: str) -> tuple[Array, Format]:
+    """An array that goes with a parameter, and its format; what is wrong with its shape or place, and these cures."""
     array = arrays.view(leaf, where)
     if array.shape != of.array.shape:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give an array of that shape.")
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
-        raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. Give an array where its parameter is.")
-    format = arrays.format_of(array, where)
+        raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
+    return array, arrays.format_of(array, where)
+
+
+def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
+    """An array that follows a parameter, element for element in memory, and how it is stored."""
+    array, format = _beside(leaf, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like numpy.empty_like(parameter).")
     return array, format
@@ -70,12 +75,7 @@ class Gradient(NamedTuple):
 
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
-    array = arrays.view(leaf, where)
-    if array.shape != of.array.shape:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a gradient of that shape.")
-    if places := arrays.apart(array, of.array):
-        raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. Copy the gradient to where its parameter is.")
-    format = arrays.format_of(array, where)
+    array, format = _beside(leaf, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
     axes = [d for d in of.order if array.shape[d] > 1]
     layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
     dense = array.size <= 1 or arrays.memory_order(array) == of.order
@@ -134,11 +134,19 @@ def parts(format: Format, array: Array, remainder: Array | None = None) -> list[
     return [array]
 
 
+def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Array]:
+    """The same of tensor k; `remainders` holds one for each, or none."""
+    return parts(t.format, t.array, remainders[k] if remainders else None)
+
+
 def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor], slots: dict[str, Slot],
                remainders: Sequence[Array]) -> list[list[Array]]:
     """The arrays of these tensors' slots, column by column, as kernels of their formats find them in a row of the table."""
-    rows = [[gradients[k], *parts(tensors[k].format, tensors[k].array, remainders[k] if remainders else None),
-             *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices]
+    return by_columns([gradients[k], *parameter_parts(tensors[k], remainders, k),
+                       *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices)
+
+
+def by_columns(rows: Iterable[list[Array]]) -> list[list[Array]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 

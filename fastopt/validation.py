@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from .batches import Batches, number, parameters
-from .host import parameters_changed
 from .optimizer import Optimizer
 from .schedules import ReduceOnPlateau, Schedule
 
@@ -64,7 +63,7 @@ class Watch:
         if self.best[2]:
             for copy, rest in zip(self.best[3], self.opt._machine.remainders, strict=True):
                 self.opt._machine.write(rest, copy)
-            parameters_changed(self.opt._machine)
+            self.opt._machine.parameters_changed()
 
 
 def anew(value: Any) -> Any:

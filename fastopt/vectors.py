@@ -45,21 +45,6 @@ def column_sizes(formats: str) -> list[int]:
 
 
 @intrinsic
-def at(typing, formats, row, first):
-    """The row of a tensor, moved to its element `first`: 64-bit arithmetic once per tile, 32-bit within."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    sizes = column_sizes(literal[0])
-
-    def emit(context, builder, signature, args):
-        moved = [builder.add(address, builder.mul(args[2], ir.Constant(I64, size)))
-                 for size, address in zip(sizes, cgutils.unpack_tuple(builder, args[1]), strict=True)]
-        return context.make_tuple(builder, row, moved)
-    return row(formats, row, types.int64), emit
-
-
-@intrinsic
 def aligned_from(typing, formats, lanes, row, n):
     """The first of n elements at which every slot starts a whole access, or n where the slots never do together."""
     literal = literals(formats, lanes)

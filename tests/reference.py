@@ -8,7 +8,7 @@ from conftest import OPTIMIZERS, normal, stored
 from fastopt import noise, storage
 from fastopt.arrays import format_of
 from fastopt.formats import arithmetic
-from fastopt.host import in_memory_order
+from fastopt.machine import in_memory_order
 
 MIXES = {  # format of gradient and parameter, its rounding, those of states
     "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")), "q8": ("f32", "nearest", "q8"),

@@ -431,6 +431,22 @@ def test_conversions(name):
             assert (np.abs(a - b) <= near[state]*np.abs(b) + 2.0**-15*np.abs(b).max(initial=0)).all()
 
 
+def test_blocks_are_turned_into_another_memory_order():
+    """Each number goes to the nearest again, beside others: within the two roundings."""
+    opt = lean({"state": "q8"}, steps=3)
+    p = copied(opt.params)
+    turned = lean({"state": "q8"}, {**p, "W": np.asfortranarray(p["W"]), "F": np.ascontiguousarray(p["F"])})
+    turned.load_state_dict(opt.state_dict(), convert=True)
+    for name, near in (("m", 1/16), ("v", 1/32)):
+        for key in ("W", "F"):
+            have, want = turned.decoded(name)[key], opt.decoded(name)[key]
+            assert (np.abs(have - want) <= near*np.abs(want) + 2.0**-15*np.abs(want).max()).all()
+        assert_identical(turned.decoded(name)["c"], opt.decoded(name)["c"])
+    damaged_order = damaged(opt.state_dict(), orders=[[0, 0], [0], [0], [0], [1, 0], []])
+    with pytest.raises(ValueError, match=r"its blocks run along axes \(0, 0\)"):
+        turned.load_state_dict(damaged_order, convert=True)
+
+
 def test_remainders_are_made_and_dropped():
     p = normal(1, 300).astype(f32).astype(BFLOAT16).view(np.uint16)
     plain, exact = fastopt.Adam(p.copy()), fastopt.Adam(p.copy(), rounding="remainder")
@@ -458,7 +474,7 @@ def test_what_is_wrong_with_coded_states_is_said():
             (wide, saved, "load_state_dict: m of params['W']: stored as q43, but this optimizer keeps f32. Make it with state=..., or load "
              "with convert=True."),
             (turned, saved, "load_state_dict: m of params['W']: its blocks run along axes (0, 1), but those of params['W'] along (1, 0). "
-             "Give a parameter in the memory order that the saved one had."),
+             "Give a parameter in the memory order that the saved one had, or load with convert=True."),
             (opt, damaged(saved, seed=-1), wrong), (opt, damaged(saved, orders=[]), wrong),
             (opt, damaged(saved, formats={"m": ["q9"]*6}), wrong), (opt, {**saved, "storage": 7}, wrong),
             (opt, {**saved, "state": {**saved["state"], "m": [a[:-1] for a in saved["state"]["m"]]}},

@@ -211,6 +211,14 @@ def test_float64_is_no_move(line):
     assert figures(loop(1, *vectors(), line))[3] == 0
 
 
+def test_the_odd_element_of_pairs_is_left_over():
+    """Behind the loop, in that around it, which also reads where the next tile lies; other arithmetic there is a pass of its own."""
+    tile = [".LBB0_2:", "movq 8(%r8), %rdx", "movq 16(%r8), %rsi", *loop(3, *vectors()), "movq 24(%r8), %rax", *SCALAR, "addq $32, %r8",
+            "decq %r10", "jne .LBB0_2"]
+    assert figures(tile) == (7/8, 3/8, 256, 0, 0, 0)
+    assert figures([x.replace("vsubss", "vaddss") for x in tile])[0] > 7/8
+
+
 def test_no_loop_no_figures():
     with pytest.raises(ValueError, match="no loop computes with floats and stores elements"):
         figures(CLAIM)

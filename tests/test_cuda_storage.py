@@ -7,7 +7,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from devices import Foreign, Interface, numba_cuda, to_device, to_host
 from test_cuda_steps import Twins, leaves, tree
-from test_cuda_streams import Graph, cupy, do, foreign  # noqa: F401 (a fixture)
+from test_cuda_streams import Graph, assert_look_ahead_is_captured, cupy, do, foreign  # noqa: F401 (a fixture)
 
 import fastopt
 from fastopt import device_arrays, schedules
@@ -185,17 +185,7 @@ def test_replays_draw_anew(mix, how, cupy):  # noqa: F811
 
 
 def test_look_ahead_in_a_capture(cupy):  # noqa: F811
-    a, b = normal(1, 300).astype(np.float32), foreign(normal(1, 300).astype(np.float32))
-    eager, captured = (fastopt.Nesterov(x, lr=0.1, state="q8", **more) for x, more in ((a, {}), (b, {"capturable": 20})))
-    captured.lookahead()
-    do("cuCtxSynchronize")
-    with Graph() as graph:
-        captured.step(captured.lookahead())
-    for _ in range(5):
-        graph.replay()
-        eager.step(eager.lookahead())
-    assert captured.t == 5
-    assert_identical(to_host(b), a)
+    assert_look_ahead_is_captured(state="q8")
 
 
 # Gradients that a step sets to zero

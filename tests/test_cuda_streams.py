@@ -350,10 +350,10 @@ def test_steps_outside_make_new_tables(cupy):
         assert_identical(x, y)
 
 
-def test_look_ahead_in_a_capture(cupy):
-    """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
+def assert_look_ahead_is_captured(**options):
+    """A step at the look-ahead point, in one graph: its replays walk as steps without one do."""
     a, b = normal(1, 300).astype(np.float32), foreign(normal(1, 300).astype(np.float32))
-    eager, captured = fastopt.Nesterov(a, lr=0.1), fastopt.Nesterov(b, lr=0.1, capturable=20)
+    eager, captured = fastopt.Nesterov(a, lr=0.1, **options), fastopt.Nesterov(b, lr=0.1, capturable=20, **options)
     captured.lookahead()
     do("cuCtxSynchronize")
     with Graph() as graph:
@@ -363,6 +363,11 @@ def test_look_ahead_in_a_capture(cupy):
         eager.step(eager.lookahead())
     assert captured.t == 10
     assert_identical(to_host(b), a)
+
+
+def test_look_ahead_in_a_capture(cupy):
+    """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
+    assert_look_ahead_is_captured()
 
 
 def test_a_factor_that_changes_between_replays(cupy):
