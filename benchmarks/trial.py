@@ -39,13 +39,13 @@ PLANTS = [
             self.words[[COUNT, TILES]] = len(self.tiles), arrays.address(self.tiles)
         try:
 """, r"track_vs_golden \((adam|adamw), 1,000,000 elements"),
-    Plant("a lost vectorisation", "cpu.py", "                for i in range(lo, hi):\n                    store(",
-          "                for i in range(lo, hi):\n                    claim(job, 0)\n                    store(", "track_lanes_lost"),
+    Plant("a lost vectorisation", "cpu.py", "        for i in range(lo, hi):\n            store(",
+          "        for i in range(lo, hi):\n            claim(row[1], 0)\n            store(", "track_lanes_lost"),
     Plant("an accidental float64", "registry.py", "    p = p - c.wd*p ", "    p = p - 1.0*c.wd*p ", "track_float64"),
     Plant("a new temporary", "optimizer.py", """        self._structure.collect(grads, "grads", leaves)
-        return self._machine.bind(leaves, self._paths)""", """        self._structure.collect(grads, "grads", leaves)
+        return self._machine.bind(leaves, self._paths, zeroed)""", """        self._structure.collect(grads, "grads", leaves)
         leaves = [leaf.copy() for leaf in leaves]
-        return self._machine.bind(leaves, self._paths)""", "track_python"),
+        return self._machine.bind(leaves, self._paths, zeroed)""", "track_python"),
     Plant("5 us of Python per step", "host.py", "            row = group.coefficients(self.t + 1, factor, limit)\n",
           """            for _ in range(460):  # planted
                 pass
