@@ -77,13 +77,13 @@ def _step(rule, formats, cc):
         group = word(tiles, 4*k + 1)
         c = coefficients(rule, formats, coefs, group)
         while k < count:
-            lo, hi = word(tiles, 4*k + 2), word(tiles, 4*k + 3)
+            tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
             if word(tiles, 4*k + 1) != group:
                 group = word(tiles, 4*k + 1)
                 c = coefficients(rule, formats, coefs, group)
-            table_row = table + word(tiles, 4*k)*words*width
-            row = row_at(formats, addresses(formats, table_row), lo)
-            sweep(c, row, table_row, tile_key(formats, table_row, seed, clock, 0), lo, hi)
+            table_row = table + tensor*words*width
+            row, key = row_at(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
+            sweep(c, row, table_row, key, lo, hi)
             k += cuda.gridDim.x
 
     return step, types.void(*[types.int64]*7)
@@ -99,7 +99,7 @@ def _in_lanes(rule, formats, cc):
     together, strided = lanes(formats, cc), is_strided(formats)
 
     def sweep(c, row, table_row, key, lo, hi):
-        thread, n, first = uint32(cuda.threadIdx.x), uint32(hi - lo), uint32(lo)
+        n, first, thread = uint32(hi - lo), uint32(lo), uint32(cuda.threadIdx.x)
         start = whole = n
         if not strided:
             start = aligned_from(formats, together, row, n)

@@ -122,5 +122,5 @@ def ahead_formats(tensors: Sequence[Tensor], velocity: Slot) -> list[list[str]]:
 def ahead_columns(indices: Sequence[int], tensors: Sequence[Tensor], buffers: Sequence[Any], velocity: Slot,
                   remainders: Sequence[Any]) -> list[list[Any]]:
     """The arrays of parameter, look-ahead point and velocity of these tensors, column by column."""
-    return by_columns([*parameter_parts(tensors[k], remainders, k), buffers[k], *parts(velocity.formats[k], velocity.arrays[k])]
-                      for k in indices)
+    return by_columns([[*parameter_parts(tensors[k], remainders, k), buffers[k], *parts(velocity.formats[k], velocity.arrays[k])]
+                       for k in indices])

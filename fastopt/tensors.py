@@ -142,11 +142,11 @@ def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Arra
 def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor], slots: dict[str, Slot],
                remainders: Sequence[Array]) -> list[list[Array]]:
     """The arrays of these tensors' slots, column by column, as kernels of their formats find them in a row of the table."""
-    return by_columns([gradients[k], *parameter_parts(tensors[k], remainders, k),
-                       *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices)
+    return by_columns([[gradients[k], *parameter_parts(tensors[k], remainders, k),
+                        *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices])
 
 
-def by_columns(rows: Iterable[list[Array]]) -> list[list[Array]]:
+def by_columns(rows: list[list[Array]]) -> list[list[Array]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 

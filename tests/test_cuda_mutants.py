@@ -74,11 +74,11 @@ class Bench:
                  {"lr": 0.2, "weight_decay": 0.3, "factor": -0.9, "clip_value": 1.0, "eps": 1e-2, "eps_root": 0.05, "b1": 0.7, "b2": 0.8,
                   "decay": "decoupled"})
         coefficients = [self.rule.at(t, np.float32, **of) for t, of in enumerate(hyper, 1)]
-        small = self._slots(0, 1), self._slots(10, 5), self._slots(20, 1_029), self._slots(30, 2_048), self._slots(40, 300)
+        small = tuple(self._slots(seed, n) for seed, n in ((0, 1), (10, 5), (20, 1_029), (30, 2_048), (40, 300), (45, 301)))
         nan = self._slots(50, 300)
         nan[0][[3, 40, 41]] = np.nan, np.inf, -np.inf
         self.runs = [  # tensors, their groups, where they start, and how they are launched
-            (small, [0, 1, 1, 0, 1], ([1]*4, [0, 1, 2, 3], [3]*4, [0]*4, [2]*4), {"blocks": 2, "tile": 600}),
+            (small, [0, 1, 1, 0, 1, 0], ([1]*4, [0, 1, 2, 3], [3]*4, [0]*4, [2]*4, [0]*4), {"blocks": 2, "tile": 600}),
             ((self._slots(60, 5_003), *(self._slots(70 + k, 1_100) for k in range(3))), [1, 0, 1, 1],
              ([1]*4, [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]), {"blocks": 9}),
             ((nan,), [0], ([0]*4,), {"blocks": 1}),
