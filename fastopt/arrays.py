@@ -6,7 +6,9 @@ strided.
 """
 import bisect
 import itertools
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -75,8 +77,44 @@ def view(x: Any, where: str) -> Array:
         return _numpy(x, where)
     if isinstance(x, np.generic):
         return np.asarray(x)  # what NumPy makes of 0-d arrays: fine for a gradient, refused as a parameter
-    roots = (kind.__module__.partition(".")[0] for kind in type(x).__mro__)  # subclasses too
-    return next((ADAPTERS[root] for root in roots if root in ADAPTERS), _buffer)(x, where)
+    return ADAPTERS.get(_library(type(x)), _buffer)(x, where)  # type: ignore[arg-type]
+
+
+@cache
+def _library(kind: type) -> str:
+    """The library of a class, or of one that it is made from, among those that have an adapter; else ""."""
+    return next((root for base in kind.__mro__ if (root := base.__module__.partition(".")[0]) in ADAPTERS), "")
+
+
+def own_view(x: Any, where: str) -> Array:
+    """The same, with a header of its own: what a program does to the array's dtype or shape later does not change it."""
+    array = view(x, where)
+    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array
+
+
+def facts(of: Sequence[Any]) -> list[Any]:
+    """What must not change of arrays that a step writes: address, dtype, shape, strides, and whether they may be written."""
+    return [_facts(x) for x in of]
+
+
+def _facts(x: Any) -> Any:
+    try:
+        if _library(type(x)) == "torch":  # type: ignore[arg-type]
+            return x.data_ptr(), x.dtype, x.shape, x.stride(), x.requires_grad
+        array = view(x, "")
+        return address(array), array.dtype, array.shape, array.strides, writable(array)
+    except Exception as error:  # the library's own: it has no such memory any more
+        return repr(error)
+
+
+def torch_tensors(of: Iterable[Any]) -> list[Any]:
+    return [x for x in of if _library(type(x)) == "torch"]  # type: ignore[arg-type]
+
+
+def tell_autograd(tensors: Sequence[Any]) -> None:
+    """Tell torch that tensors change: a backward pass that needs their old values then raises its error."""
+    if tensors:
+        sys.modules["torch"].autograd.graph.increment_version(tensors)
 
 
 def on_host(x: Any, where: str) -> np.ndarray:
@@ -149,12 +187,21 @@ def immutable(original: Any) -> bool:
     return type(original).__module__.partition(".")[0] in ("jax", "jaxlib")
 
 
+def frozen(original: Any) -> bool:
+    """Whether it is a parameter of a torch module that is not to be trained."""
+    return (_library(type(original)) == "torch" and not original.requires_grad  # type: ignore[arg-type]
+            and isinstance(original, sys.modules["torch"].nn.Parameter))
+
+
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     """The memory order of a parameter; an error where it cannot be updated in place."""
     if immutable(original):
         cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if isinstance(array, DeviceArray) else
                 "in NumPy: numpy.array(x).")
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
+    if frozen(original):
+        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give it as {where}.data "
+                         "if it is to be updated all the same.")
     if isinstance(original, np.generic):
         raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
     if not writable(array):
@@ -164,6 +211,15 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
         raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but memory "
                          "without gaps is needed. Give the array that it is a part of, or a copy (which is then what is updated).")
     return order
+
+
+def homeless(original: Any) -> bool:
+    """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old one."""
+    base = original.base if isinstance(original, np.ndarray) else None
+    if not isinstance(base, np.ndarray) or not original.size:
+        return False
+    (low, high), (first, last) = bounds(original), bounds(base)
+    return not first <= low <= high <= last
 
 
 def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from numba.core.errors import NumbaError
 from . import arrays
 from .blocks import SIZE
 from .cpu import Kernel, squares_kernel, step_kernel
-from .headers import Headers
+from .headers import Headers, Watch
 from .memory import (
     BATCH,
     COEFS,
@@ -135,22 +135,27 @@ class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
     def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray], written: list[np.ndarray],
-                 coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
+                 watch: Watch, coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
+        self.watch = watch
         self.coefs, self.chance, self.tile = coefs, chance, tile
         self.buckets: list[Bucket] = []
         self.plan = Plan([])
         self.headers: Headers | None = None
         self.zeroed = False
         self.cleared: list[np.ndarray] = []
+        self.told: list = []
+
+    def bound(self, leaves: list, zeroed: bool) -> bool:
+        """Whether these gradients, and all that the step writes, are like those that were bound; then `plan` is ready for them."""
+        return (self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves)
+                and (not zeroed or self._the_same(leaves)))
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`; what must live until they are done.
 
         Whatever is wrong with a gradient is said before anything is written.
         """
-        if self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves) and (not zeroed or self._the_same(leaves)):
-            return leaves
         gradients = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
         check_apart(gradients, self.tensors, self.written, paths)
         if zeroed:
@@ -165,10 +170,10 @@ class Binding:
                 targets[k] = arrays.address(bucket.table) + row*bucket.table.shape[1]*WORD
             buckets.append(bucket)
         own = [arrays.address(t.array) if g.format == t.plain and not zeroed else 0 for g, t in zip(gradients, self.tensors, strict=True)]
-        headers = Headers(views, own, targets, self.written)
+        headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
-        self.zeroed, self.cleared = zeroed, views if zeroed else []
+        self.zeroed, self.cleared, self.told = zeroed, views if zeroed else [], arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
     def reseed(self, chance: Chance) -> None:

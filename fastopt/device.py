@@ -189,7 +189,11 @@ class Device(Machine):
             tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
         return tables.plans[key]
 
-    def step(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def coefficients(self, factor: Any, limit: float) -> float:
+        """The limit alone: the rest is sent, or lies on the device already, when the step is enqueued."""
+        return limit
+
+    def step(self, leaves: list, limit: float, factor: Any, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
         if skip_nonfinite and self._bound().gradients.zeroed:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "

@@ -48,6 +48,7 @@ def save(path: Path, opt: Optimizer) -> None:
     _check_optimizer("save", opt)
     path = target("save", path)
     with opt._lock:  # arrays are written as they lie in memory: no step may come between
+        opt._machine.look()
         about = opt.state_dict(copy=False)
         arrays = dict(zip(about["paths"], (opt._machine.read(t.array, False) for t in opt._tensors), strict=True))
         if len(arrays) < len(opt._tensors):
@@ -82,6 +83,7 @@ def load(path: Path, opt: Optimizer) -> None:
     saved, parameters = _read(path)
     with opt._lock:
         opt._check_idle("load")
+        opt._machine.look()
         try:
             checkpoints.check(opt, saved)
             _check_parameters(opt, saved["paths"], parameters)

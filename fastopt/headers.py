@@ -1,16 +1,25 @@
-"""The addresses of a step's gradients, read straight from NumPy's array headers in compiled code.
+"""The headers of a step's arrays, read straight from NumPy's memory in compiled code.
 
-Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230, more than the step they precede.
-Here a step hands over the list of its arrays, and one call compares each header with the one that was bound (type, dtype,
-shape, strides), refuses memory that the step writes, and stores the addresses. Anything else than "as before" goes the long
-way through arrays.py, with its checks and errors. The fields are those of NumPy's and Python's public C structures
-(PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
+Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230: more than the step they precede.
+Here one compiled call looks at all arrays of a step:
+
+- Those that the step writes (`Watch`): parameters, copies, states. Whatever a header says (type, dtype, shape, strides, address, whether it
+  may be written) must be as it was when the addresses were taken: a program may have moved, resized or retyped the array since.
+- The gradients (`Headers`): type, dtype, shape and strides must be those of the last step's. Their addresses may be others, and are stored
+  where the kernels read them, unless they lie in memory that the step writes.
+
+Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of NumPy's and Python's
+public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
 """
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numba import types
+from numba.extending import register_jitable
 
+from . import arrays
 from .arrays import address, bounds
 from .atomics import write
 from .cpu import compiled
@@ -18,8 +27,11 @@ from .memory import WORD, word
 from .tensors import spans
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
-TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE = HEADER//WORD - 1, HEADER//WORD, HEADER//WORD + 1, *(HEADER//WORD + k for k in (2, 3, 5))
+TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = HEADER//WORD - 1, *(HEADER//WORD + k for k in (0, 1, 2, 3, 5, 6))
 ITEMS = HEADER//WORD + 1               # of a list: behind its length
+INT, WRITEABLE = 0xFFFFFFFF, 0x0400    # the bits of a C int; NPY_ARRAY_WRITEABLE
+ARRAY, LOCATION, LOCKED, FACTS = range(4)  # a row of `Watch`: the array, its address, whether it is read-only, then `row_words`
+COUNT, EXPECTED, COLUMNS, TARGETS, SPANS, TAKEN, WATCHED, ROWS, WIDTH = range(9)  # what `refresh` reads
 SAME = -1
 
 
@@ -29,59 +41,90 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
     return words + [0]*(width - len(words))
 
 
+def widest(of: Sequence[np.ndarray]) -> int:
+    """The words that `row_words` needs for the array of the most dimensions."""
+    return 3 + 2*max((a.ndim for a in of), default=0)
+
+
 def extent(array: np.ndarray) -> tuple[int, int]:
     """Where an array's memory begins and ends, in bytes from its first element: strides may be negative, or leave gaps."""
     low, high = bounds(array)
     return low - address(array), high - address(array)
 
 
+def alike(header, row):
+    """Whether a header has the type, dtype, shape and strides of `row_words`."""
+    if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 1):
+        return False
+    ndim = word(header, NDIM) & INT
+    if ndim != word(row, 2):
+        return False
+    shape, strides = word(header, SHAPE), word(header, STRIDES)
+    for d in range(ndim):
+        if word(shape, d) != word(row, 3 + d) or (word(strides, d) != word(row, 3 + ndim + d) and word(shape, d) > 1):
+            return False
+    return True
+
+
+register_jitable(alike)
+
+
 @lru_cache(maxsize=1)
 def _refresh():
-    """refresh(gradients, count, expected, width, targets, spans, n): store the addresses of the gradients in a list; SAME, or the
-    first that is not as expected. `expected` holds per gradient `width` words of `row_words`, then where its memory begins
-    and ends, seen from its first element, and its own parameter's address; `targets` where to store its address; `spans` the
-    n sorted (start, end) that the step writes."""
-    def refresh(gradients, count, expected, width, targets, spans, n):
-        items = word(gradients, ITEMS)
-        for k in range(count):
-            header, row = word(items, k), expected + k*(width + 3)*WORD
-            if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 1):
+    """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array is not as expected.
+
+    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, and the
+    address of its parameter, in COLUMNS words; TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
+    writes; ROWS the WATCHED rows of `Watch`, of WIDTH words."""
+    def refresh(gradients, job):
+        width = word(job, WIDTH)
+        for k in range(word(job, WATCHED)):
+            row = word(job, ROWS) + k*width*WORD
+            header = word(row, ARRAY)
+            locked = 0 if word(header, FLAGS) & WRITEABLE else 1
+            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED) or not alike(header, row + FACTS*WORD):
                 return k
-            ndim = word(header, NDIM) & 0xFFFFFFFF
-            if ndim != word(row, 2):
+        if gradients == 0:
+            return SAME
+        items, columns, taken, n = word(gradients, ITEMS), word(job, COLUMNS), word(job, SPANS), word(job, TAKEN)
+        for k in range(word(job, COUNT)):
+            header, row = word(items, k), word(job, EXPECTED) + k*columns*WORD
+            if not alike(header, row):
                 return k
-            shape, strides = word(header, SHAPE), word(header, STRIDES)
-            for d in range(ndim):
-                if word(shape, d) != word(row, 3 + d) or (word(strides, d) != word(row, 3 + ndim + d) and word(shape, d) > 1):
-                    return k
-            first, own = word(header, DATA), word(row, width + 2)
-            start, end = first + word(row, width), first + word(row, width + 1)
+            behind = columns - 3
+            first, own = word(header, DATA), word(row, behind + 2)
+            start, end = first + word(row, behind), first + word(row, behind + 1)
             if first != own and start < end:
                 lo, hi = 0, n
                 while lo < hi:  # the first span that ends behind the start
                     middle = (lo + hi)//2
-                    if word(spans, 2*middle + 1) <= start:
+                    if word(taken, 2*middle + 1) <= start:
                         lo = middle + 1
                     else:
                         hi = middle
-                if lo < n and word(spans, 2*lo) < end:
+                if lo < n and word(taken, 2*lo) < end:
                     return k
-            write(word(targets, k), 0, first)
+            write(word(word(job, TARGETS), k), 0, first)
         return SAME
 
-    return compiled("refresh", types.int64(*[types.int64]*7), refresh, nogil=False)  # 1 us: not worth a switch
+    return compiled("refresh", types.int64(types.int64, types.int64), refresh, nogil=False)  # 1 us: not worth a switch
 
 
 @lru_cache(maxsize=1)
 def usable() -> bool:
     """Whether array headers lie as expected in this interpreter."""
     a = np.zeros((3, 5, 7), np.float32)[1:, ::2, ::-1]
+    locked = a.view()
+    locked.flags.writeable = False
+
     def read(base, k):
         return int(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64*(k + 1)).from_address(base))[k])
     try:
-        found = [read(id(a), TYPE), read(id(a), DTYPE), read(id(a), NDIM) & 0xFFFFFFFF]
+        found = [read(id(a), TYPE), read(id(a), DTYPE), read(id(a), NDIM) & INT]
         shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
         if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
+            return False
+        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False]:
             return False
         pair = [a, shape]
         if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
@@ -91,22 +134,60 @@ def usable() -> bool:
         return False
 
 
+class Watch:
+    """Arrays that a step writes, as they were when their addresses were taken."""
+
+    def __init__(self, given: Sequence[Any], own: Sequence[np.ndarray]):
+        """`given` holds arrays of any library, as the program knows them; `own` views of ours, of which it can reach the base only."""
+        plain = [a for a in given if isinstance(a, np.ndarray)]
+        owners = [a.base for a in [*plain, *own] if isinstance(a.base, np.ndarray)]  # whose memory it is
+        watched = [*plain, *owners, *(a for a in own if not isinstance(a.base, np.ndarray))]
+        self.arrays = watched if usable() else []
+        self.others = [a for a in given if not isinstance(a, np.ndarray)] if usable() else [*given, *own]
+        self.dtypes = [a.dtype for a in self.arrays]  # kept alive, as the arrays: an identity means nothing without its object
+        self.facts = arrays.facts(self.others)
+        self.width = FACTS + widest(self.arrays)
+        rows = list(map(self._row, self.arrays))
+        self.rows = np.array(rows, np.int64)
+        self.job = np.array([0, 0, 0, 0, 0, 0, len(rows), address(self.rows), self.width], np.int64)
+        self.address = address(self.job)
+        self.refresh = _refresh()
+
+    def _row(self, array: np.ndarray) -> list[int]:
+        return [id(array), address(array), int(not array.flags.writeable), *row_words(array, self.width - FACTS)]
+
+    def changed(self, array: np.ndarray) -> bool:
+        """Whether an array, or the one that it is a view of, is not as it was."""
+        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True) if a is array or a is array.base)
+
+    def others_same(self) -> bool:
+        """Whether the arrays that are not NumPy's are as they were."""
+        return arrays.facts(self.others) == self.facts
+
+    def same(self) -> bool:
+        """Whether all are."""
+        return self.refresh(0, self.address) == SAME and self.others_same()
+
+
 class Headers:
     """The gradients that a step was last bound to, and where their addresses go."""
 
-    def __init__(self, arrays: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray]):
-        self.known = usable() and all(type(a) is np.ndarray for a in arrays)
+    def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray], watch: Watch):
+        self.known = usable() and all(type(a) is np.ndarray for a in gradients)
         if not self.known:
             return
-        self.dtypes = [a.dtype for a in arrays]  # kept alive: an identity means nothing without its object
-        width = 3 + 2*max((a.ndim for a in arrays), default=0)
-        rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(arrays, own, strict=True)]
+        self.dtypes = [a.dtype for a in gradients]  # kept alive, too
+        width = widest(gradients)
+        rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(gradients, own, strict=True)]
         taken = spans(written)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
         expected, to, taken_at = map(address, self.tables)
-        self.count, self.arguments = len(arrays), (len(arrays), expected, width, to, taken_at, len(taken))
+        self.watch, self.others, self.count = watch, watch.others, len(gradients)
+        self.job = np.array([self.count, expected, width + 3, to, taken_at, len(taken), *watch.job[WATCHED:]], np.int64)
+        self.address = address(self.job)
         self.refresh = _refresh()
 
-    def same(self, arrays: list) -> bool:
-        """Whether these arrays are like the bound ones; then their addresses are in place."""
-        return self.known and len(arrays) == self.count and self.refresh(id(arrays), *self.arguments) == SAME
+    def same(self, gradients: list) -> bool:
+        """Whether these arrays, and all that the step writes, are like the bound ones; then the addresses are in place."""
+        return (self.known and len(gradients) == self.count and self.refresh(id(gradients), self.address) == SAME
+                and (not self.others or self.watch.others_same()))

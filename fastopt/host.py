@@ -12,13 +12,14 @@ from .binding import Binding, Chance, Job
 from .cpu import step_kernel
 from .formats import Format, arithmetic
 from .groups import Group
+from .headers import Watch
 from .hyper import check_number
 from .machine import Machine, ahead_columns, ahead_formats, state_dtype
 from .memory import computed_in
 from .pool import Plan
 from .registry import LOOK_AHEAD, Rule
 from .storage import coded_bytes, encode
-from .tensors import Slot, Tensor, by_formats
+from .tensors import Slot, Tensor, beside, by_formats, moved
 
 
 class Host(Machine):
@@ -36,8 +37,9 @@ class Host(Machine):
         self.coefs = {dtype: np.zeros((len(groups), len(rule.fields)), dtype) for dtype in dtypes}
         row = len(rule.fields)
         self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize) for dtype, a in self.coefs.items()]
-        self.binding = Binding(rule, tensors, self.slots, self.remainders, self.written, self.coefs, self._chance)
         self._ahead: _Ahead | None = None
+        self._buffers: list[np.ndarray] = []
+        self._rebind()
 
     @property
     def _chance(self) -> Chance:
@@ -68,33 +70,84 @@ class Host(Machine):
     def buffers(self) -> list[np.ndarray]:
         """Zeros like the parameters, for gradients."""
         place = 1 + len(self.rule.state)
-        return [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self.tensors]
+        self._buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self.tensors]
+        self._rebind()
+        return self._buffers
+
+    @property
+    def _own(self) -> list[tuple[str, list[np.ndarray]]]:
+        """Arrays that are ours and that the program sees, by name."""
+        ahead = [("lookahead()", self._ahead.buffers)] if self._ahead else []
+        return [*((f"state[{name!r}]", found) for name, found in self.state.items()), ("grads", self._buffers), *ahead]
+
+    def _rebind(self) -> None:
+        """Watch all that is written from now on, and bind the next step anew."""
+        self.watch = Watch(self.given, [a for _, found in self._own for a in found])
+        self._told = arrays.torch_tensors(self.given)
+        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs, self._chance)
+
+    def check_own(self) -> None:
+        for name, found in self._own:
+            for k, array in enumerate(found):
+                if self.watch.changed(array):
+                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone. Make a new "
+                                     "optimizer, and change values only.")
+
+    def look(self) -> None:
+        if self.watch.same():
+            return
+        self.check_own()
+        arrays_of = {name: [moved(x, a, beside(t, name)) for x, a, t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
+                     for name, slot in self.outputs.items()}
+        tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
+        arrays.check_overlap([(t.path, t.array) for t in tensors]
+                             + [(beside(t, name), a) for name, found in arrays_of.items() for t, a in zip(tensors, found, strict=True)]
+                             + [(name, a) for name, found in self._own for a in found])
+        self.tensors[:] = tensors
+        self.outputs = {name: slot._replace(arrays=arrays_of[name]) for name, slot in self.outputs.items()}
+        self._ahead = None  # its job holds addresses
+        self._rebind()
+
+    def coefficients(self, factor: float, limit: float) -> list[tuple[float, ...]]:
+        """The rows of the next step. Schedules may run any code: ask for these before arrays are looked at."""
+        t = self._t.value + 1
+        return [group.coefficients(t, factor, limit) for group in self.groups]
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         """Make the next step that of these gradients, which it then sets to zero if `zeroed`; what must live until it is done."""
-        return self.binding.bind(leaves, paths, zeroed)
+        if self.binding.bound(leaves, zeroed):
+            return leaves
+        while True:
+            self.look()
+            held = self.binding.bind(leaves, paths, zeroed)
+            if self.watch.same():  # views of gradients are their libraries' code, or the program's own
+                return held
 
     def factor(self, given: Any) -> float:
         """The gradient factor of a step, checked."""
         return check_number("grad_factor", given, "step", "")
 
-    def step(self, held: list, factor: float, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
-        """Step with the bound gradients, checked numbers all."""
+    def step(self, held: list, rows: list[tuple[float, ...]], factor: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+        """Step with the bound gradients and these coefficients, checked numbers all."""
         if clip_norm is not None or skip_nonfinite:
             norm = abs(factor)*norms.global_norm(self.binding.buckets, self.threads)
             if skip_nonfinite and not math.isfinite(norm):
                 self.grad_norm = norm
                 for gradient in self.binding.cleared:
                     gradient[...] = 0
+                arrays.tell_autograd(self.binding.told)
                 return
-            factor *= norms.clip_factor(norm, clip_norm)
+            clip = norms.clip_factor(norm, clip_norm)
         else:
-            norm = None
-        for k, group in enumerate(self.groups):
-            row = group.coefficients(self.t + 1, factor, limit)
+            norm, clip = None, 1.0
+        for k, row in enumerate(rows):
+            if clip != 1.0:
+                row = (row[0]*clip, *row[1:])  # the gradient's factor
             for packer, buffer, size in self._packers:
                 packer.pack_into(buffer, k*size, *row)
         self.grad_norm = norm
+        if self._told or self.binding.told:
+            arrays.tell_autograd([*self._told, *self.binding.told])
         self.binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
 
     def reseed(self, seed: int) -> None:
@@ -108,17 +161,20 @@ class Host(Machine):
 
     def look_ahead(self) -> list[np.ndarray]:
         """The look-ahead point of the next step, in buffers that are allocated once."""
+        rows = self.coefficients(1.0, math.inf)
+        self.look()
         if self._ahead is None:
             self._ahead = _Ahead(self)
-        return self._ahead.point(self)
+            self._rebind()
+        return self._ahead.point(self, rows)
 
     def visible(self, array: np.ndarray, t: Tensor) -> np.ndarray:
-        """A state or buffer as its user sees it."""
-        return array
+        """A state or buffer as its user sees it: with a header of its own."""
+        return array.view()
 
     def read(self, array: np.ndarray, copy: bool) -> np.ndarray:
         """A state as a NumPy array."""
-        return array.copy(order="K") if copy else array
+        return array.copy(order="K") if copy else array.view()
 
     def write(self, target: np.ndarray, source: np.ndarray) -> None:
         """Set a state to the bits of an array of the same shape and format."""
@@ -142,9 +198,8 @@ class _Ahead:
             jobs.append((step_kernel(LOOK_AHEAD.digest, formats), job))
         self.plan = Plan(jobs)
 
-    def point(self, host: Host) -> list[np.ndarray]:
-        for k, group in enumerate(host.groups):
-            row = group.coefficients(host.t + 1, 1.0, math.inf)
+    def point(self, host: Host, rows: list[tuple[float, ...]]) -> list[np.ndarray]:
+        for k, row in enumerate(rows):
             for coefs in self.coefs.values():
                 coefs[k, 0] = row[self.field]
         self.plan.run(host.threads)

@@ -1,7 +1,7 @@
 """What an optimizer keeps for each tensor, wherever that lies: states, remainders, copies; as kernels see it and as numbers.
 
-`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `read`, `write`, `visible`,
-`buffers`, `bind`, `factor`, `step`, `look_ahead`, `reseed`, `tabulate`, `t` and `grad_norm`.
+`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`, `check_own`, `read`, `write`,
+`visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`, `reseed`, `tabulate`, `t` and `grad_norm`.
 """
 from collections.abc import Sequence
 from typing import Any
@@ -35,6 +35,14 @@ class Machine:
     def _new_remainder(self, t: Tensor) -> Any:
         raise NotImplementedError
 
+    def look(self) -> None:
+        """Look at every array that a step writes: follow what moved, or say what has become another array, before anything is written."""
+        raise NotImplementedError
+
+    def check_own(self) -> None:
+        """The same for the arrays that are ours: states and buffers, which the program sees but must not move."""
+        raise NotImplementedError
+
     def read(self, array: Any, copy: bool) -> np.ndarray:
         raise NotImplementedError
 
@@ -55,6 +63,11 @@ class Machine:
         """What must be kept between steps."""
         found = {name: slot.arrays for name, slot in self.states.items()}
         return {**found, REMAINDER: self.remainders} if self.remainders else found
+
+    @property
+    def given(self) -> list:
+        """The arrays that the program gave us to write, as it knows them."""
+        return [t.original for t in self.tensors] + [x for slot in self.outputs.values() for x in slot.originals]
 
     @property
     def written(self) -> list:

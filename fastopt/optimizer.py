@@ -17,7 +17,7 @@ from .hyper import check_number
 from .presets import preset
 from .registry import Rule, followed
 from .storage import Asked, check_rounding, check_seed, state_formats
-from .tensors import Slot, Tensor, check_one_place, output, tensor
+from .tensors import Slot, Tensor, beside, check_one_place, output, tensor
 
 _ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
 
@@ -87,17 +87,15 @@ class Optimizer:
             formats += [state_formats(own.get("state", state), self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
             self._tensors += new
         self._structure = trees.Sequence([part[0] for part in parts], roots) if self._grouped else roots[0]
-        self._paths = ["grads" + t.path[len("params"):] for t in self._tensors]
+        self._paths = [beside(t, "grads") for t in self._tensors]
         check_one_place(self._tensors)
         outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
         arrays.check_overlap([(t.path, t.array) for t in self._tensors]
-                             + [(f"copy{t.path[len('params'):]}", a) for slot in outputs.values()
+                             + [(beside(t, "copy"), a) for slot in outputs.values()
                                 for t, a in zip(self._tensors, slot.arrays, strict=True)])
         by_name = {name: [of[name] for of in formats] for name in self.rule.state}
         self._machine = self._make_machine(by_name, outputs, seed, check_capturable(capturable, where))
-        self._grads: tuple[Any, list] | None = None
-        self._bound: tuple[list, bool] | None = None
-        self._held: list | None = None
+        self._grads: Any = None
         self._stepping = False
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         _ALIVE.add(self)
@@ -116,8 +114,8 @@ class Optimizer:
         """The arrays into which a step writes the new parameters."""
         leaves: list = []
         self._structure.collect(tree, "copy", leaves)
-        found = [output(leaf, t, f"copy{t.path[len('params'):]}") for leaf, t in zip(leaves, self._tensors, strict=True)]
-        return Slot([array for array, _ in found], [format for _, format in found])
+        found = [output(leaf, t, beside(t, "copy")) for leaf, t in zip(leaves, self._tensors, strict=True)]
+        return Slot([array for array, _ in found], [format for _, format in found], leaves)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
         """Set `groups`; return the tree of each group, its path, and how it wants its tensors stored."""
@@ -186,22 +184,13 @@ class Optimizer:
         wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
         plain = type(grad_factor) is float and grad_factor == 1.0
         factor = 1.0 if plain else self._machine.factor(grad_factor)
-        held = self._bind(grads, zeroed)  # arrays that a mapping makes on the fly live until the kernels are done
-        self._machine.step(held, factor, limit, wanted, skip_nonfinite)
-
-    def _bind(self, grads: Any, zeroed: bool) -> list:
-        if grads is None:
-            if self._grads is None:
-                raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
-            buffers = self._grads[1]
-            if self._bound is None or self._bound[0] is not buffers or self._bound[1] or zeroed:  # else no array is looked at
-                self._held = self._machine.bind(buffers, self._paths, zeroed)  # views live as long as their addresses are used
-                self._bound = buffers, zeroed
-            return buffers
-        self._bound = self._held = None
+        if grads is None and (grads := self._grads) is None:
+            raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
-        return self._machine.bind(leaves, self._paths, zeroed)
+        rows = self._machine.coefficients(factor, limit)
+        held = self._machine.bind(leaves, self._paths, zeroed)  # arrays that a mapping makes on the fly live until the kernels are done
+        self._machine.step(held, rows, factor, wanted, skip_nonfinite)
 
     def lookahead(self) -> Any:
         """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the parameters.
@@ -245,9 +234,8 @@ class Optimizer:
     def grads(self) -> Any:
         with self._lock:
             if self._grads is None:
-                new = self._machine.buffers()
-                self._grads = self._build(new, fixed=True), new
-            return self._grads[0]
+                self._grads = self._build(self._machine.buffers(), fixed=True)
+            return self._grads
 
     @grads.setter
     def grads(self, tree: Any) -> None:
@@ -255,9 +243,8 @@ class Optimizer:
         self._structure.collect(tree, "grads", leaves)
         with self._lock:
             self._check_idle("grads")
-            self._bound = self._held = None
             self._machine.bind(leaves, self._paths)
-            self._grads = tree, leaves
+            self._grads = tree
 
     @property
     def state(self) -> dict[str, Any]:
@@ -273,6 +260,7 @@ class Optimizer:
             (``rounding="remainder"``).
         """
         with self._lock:
+            self._machine.look()
             return self._structure.build(iter(self._numbers(name)), False)
 
     def _numbers(self, name: str) -> list[np.ndarray]:
@@ -299,6 +287,7 @@ class Optimizer:
         ``copy=False`` gives the state arrays themselves (to write them to disk at once), not copies.
         """
         with self._lock:
+            self._machine.check_own()
             return checkpoints.save(self, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
@@ -310,6 +299,7 @@ class Optimizer:
         """
         with self._lock:
             self._check_idle("load_state_dict")
+            self._machine.look()
             checkpoints.load(self, saved, bool(convert))
 
     def __repr__(self) -> str:

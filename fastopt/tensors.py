@@ -30,31 +30,55 @@ class Slot(NamedTuple):
 
     arrays: list[Array]
     formats: list[Format]
+    originals: Sequence[object] = ()  # of arrays that were given; states are ours
 
 
 def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> Tensor:
-    array = arrays.view(leaf, where)
+    array = arrays.own_view(leaf, where)
     plain = arrays.format_of(array, where)
     order = arrays.check_parameter(array, leaf, where)
     return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
 
 
-def _beside(leaf: object, of: Tensor, where: str, reshape: str, move: str) -> tuple[Array, Format]:
-    """An array that goes with a parameter, and its format; what is wrong with its shape or place, and these cures."""
-    array = arrays.view(leaf, where)
+def _check_beside(array: Array, of: Tensor, where: str, reshape: str, move: str) -> Format:
+    """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
         raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
-    return array, arrays.format_of(array, where)
+    return arrays.format_of(array, where)
 
 
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
-    array, format = _beside(leaf, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
+    array = arrays.own_view(leaf, where)
+    format = _check_beside(array, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like numpy.empty_like(parameter).")
     return array, format
+
+
+def beside(t: Tensor, name: str) -> str:
+    """The path of what goes with a parameter: copy['w'] beside params['w']."""
+    return name + t.path[len("params"):]
+
+
+def moved(original: Any, array: Array, where: str) -> Array:
+    """A view of an array that a step writes, where it is now; an error where it is no longer the array that `array` was a view of."""
+    now = arrays.own_view(original, where)
+    if (now.dtype, now.shape) != (array.dtype, array.shape):
+        raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for {array.dtype} of shape "
+                         f"{array.shape}. Change it back, or make a new optimizer.")
+    if not arrays.writable(now):
+        raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or make a new optimizer "
+                         "of a copy.")
+    if arrays.check_parameter(now, original, where) != arrays.memory_order(array):
+        raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for {array.strides}. Change them "
+                         "back, or make a new optimizer.")
+    if arrays.homeless(original):
+        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new optimizer of a new "
+                         "view.")
+    return now
 
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
@@ -75,7 +99,8 @@ class Gradient(NamedTuple):
 
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
-    array, format = _beside(leaf, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
+    array = arrays.view(leaf, where)
+    format = _check_beside(array, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
     axes = [d for d in of.order if array.shape[d] > 1]
     layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
     dense = array.size <= 1 or arrays.memory_order(array) == of.order

@@ -46,6 +46,7 @@ class Watch:
         """Copy the parameters where the last validation was the best; unless that was done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
             machine = self.opt._machine
+            machine.look()
             copies = [machine.read(t.array, True) for t in self.opt._tensors] if self.keeps else []
             self.best = *self.seen[-1], copies, [machine.read(a, True) for a in machine.remainders] if self.keeps else []
 
@@ -58,6 +59,7 @@ class Watch:
             raise
 
     def _write(self) -> None:
+        self.opt._machine.look()
         for copy, t in zip(self.best[2], self.opt._tensors):  # noqa: B905 (there may be no copies)
             self.opt._machine.write(t.array, copy)
         if self.best[2]:

@@ -224,7 +224,7 @@ def test_lookahead(layout, dtype, state):
             assert_identical(points[k], stored(p.astype(kind) - kind(mu)*v.astype(kind), form).reshape(p.shape), f"{t} {k}")
         seen = []
         opt.step(lambda ahead, seen=seen: seen.append(ahead) or [a.astype(f32) if a.dtype != np.uint16 else a for a in ahead])
-        assert seen[0][0] is points[0]
+        assert seen[0][0].ctypes.data == points[0].ctypes.data
 
 
 def stored_back(x):
@@ -507,6 +507,7 @@ def test_a_step_of_ten_million_needs_no_memory():
     n = 10_000_000
     w, g = np.zeros(n, f32), np.ones(n, f32)
     opt = fastopt.Adam(w, lr=0.1)
+    fastopt.Adam(np.zeros(1, f32)).step(np.ones(1, f32), clip_norm=1.0)  # what compiling needs is not the step's
     tracemalloc.start()
     try:
         opt.step(g, clip_norm=1.0)

@@ -1,0 +1,378 @@
+"""Arrays that move or change under the optimizer: followed, or refused before anything is written; memory of others is never touched."""
+import array
+import contextlib
+import ctypes
+import mmap
+import warnings
+
+import ml_dtypes
+import numpy as np
+import pytest
+from conftest import OPTIMIZERS, assert_identical, normal
+from reference import Twin, gradients, made
+
+import fastopt
+from fastopt import arrays, files, headers, storage
+
+f32 = np.float32
+GUARD = 0xA5
+CHANGES = ("dtype", "shape", "strides", "read-only", "resize down", "resize up", "setstate smaller")
+
+
+def guarded(values):
+    """An array that owns no memory of its own, between bytes that nobody may write; and those bytes."""
+    raw = np.full(values.nbytes + 8192, GUARD, np.uint8)
+    own = raw[4096:4096 + values.nbytes].view(values.dtype).reshape(values.shape)
+    own[...] = values
+    return own, raw
+
+
+def unharmed(raw, nbytes):
+    return (raw[:4096] == GUARD).all() and (raw[4096 + nbytes:] == GUARD).all()
+
+
+@contextlib.contextmanager
+def changed(a, how):
+    """An array whose header says something else, and, behind the block, what it said before."""
+    before = a.dtype, a.shape, a.strides, a.tobytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy deprecates such changes, and allows them
+        if how == "dtype":
+            a.dtype = np.uint16 if a.itemsize == 2 and a.dtype != np.uint16 else {2: np.int16, 4: np.int32, 8: np.float32}[a.itemsize]
+        elif how == "shape":
+            a.shape = (1, *a.shape)
+        elif how == "strides":
+            a.strides = (0,)*a.ndim
+        elif how == "read-only":
+            a.flags.writeable = False
+        elif how.startswith("resize"):
+            a.resize(a.size//3 if how == "resize down" else 40*a.size + 5, refcheck=False)
+        else:
+            a.__setstate__((1, (2,), a.dtype, False, bytes(2*a.itemsize)))
+        yield
+        dtype, shape, strides, data = before
+        if how.startswith(("resize", "setstate")):
+            a.__setstate__((1, shape, dtype, False, data))
+        elif how == "read-only":
+            a.flags.writeable = True
+        else:
+            a.dtype = dtype
+            a.shape = shape
+            a.strides = strides
+
+
+def all_bits(opt):
+    return [np.array(x) for x in (*(t.original for t in opt._tensors), *(a for s in opt.state.values() for a in s))]
+
+
+@pytest.mark.parametrize("how", CHANGES)
+@pytest.mark.parametrize("slot", ["parameter", "copy"])
+def test_what_a_step_writes_has_changed(how, slot):
+    """An error that names the array; nothing is written, not even a step counted; changed back, the step is that of the rule."""
+    owning = how.startswith(("resize", "setstate"))
+    for k, (name, mix, n) in enumerate((("sgd", "f32 bf16s", 9), ("adam", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))):
+        values = [normal(k + j, n).astype(f32) for j in range(2)]
+        values = [storage.encode(x, "bf16") if mix in ("split", "bf16s") else x for x in values] + [np.zeros(n, f32), np.zeros(n, f32)]
+        pairs = [(np.array(x), np.full(8192 + x.nbytes, GUARD, np.uint8)) if owning else guarded(x) for x in values]
+        first, second, *copies = [x for x, _ in pairs]
+        opt = made(name, [first, second], mix, lr=0.1, copy=copies, threads=1 + k % 2)
+        twin = Twin(opt)
+        twin.step(gradients(opt, k))
+        victim, path = (second, r"params\[1\]: ") if slot == "parameter" else (copies[1], r"copy\[1\]: ")
+        g, before = gradients(opt, k + 10), (first.copy(), copies[0].copy())
+        with changed(victim, how):
+            for act in (lambda opt=opt, g=g: opt.step(g), lambda opt=opt: opt.decoded("params"),
+                        lambda opt=opt: opt.load_state_dict(opt.state_dict()), lambda opt=opt: files.save("never", opt)):
+                with pytest.raises(ValueError, match=path):
+                    act()
+            assert opt.t == 1
+            assert_identical(first, before[0])
+            assert_identical(copies[0], before[1])
+        twin.step(g)
+        assert all(unharmed(raw, x.nbytes) for x, raw in pairs)
+
+
+def test_memory_that_moved_is_followed():
+    """__setstate__ puts an array of the same kind elsewhere: the step goes on there, and no byte is written where it was."""
+    for name in ("sgd", "adam", "nesterov", "amsgrad"):
+        for n in (1, 8, 257, 70_001):
+            w, copy = normal(1, n).astype(f32), np.zeros(n, f32)
+            opt = OPTIMIZERS[name](w, lr=0.1, copy=copy, average=0.9)
+            twin = Twin(opt)
+            twin.step([normal(2, n).astype(f32)])
+            if name == "nesterov":
+                opt.lookahead()
+            for a in (w, copy):
+                a.__setstate__((1, a.shape, a.dtype, False, a.tobytes()))
+            twin.step([normal(3, n).astype(f32)])
+            if name == "nesterov":
+                assert opt.lookahead().shape == w.shape
+            assert_identical(w, copy)
+
+
+def test_a_view_whose_owner_was_resized():
+    base = np.zeros(100, f32)
+    w = base[10:30]
+    opt = fastopt.Adam(w, lr=0.1)
+    opt.step(np.ones(20, f32))
+    base.resize(5, refcheck=False)
+    with pytest.raises(ValueError, match=r"params: the array that it is a view of was resized"):
+        opt.step(np.ones(20, f32))
+    assert opt.t == 1
+
+
+def test_states_that_a_program_sees_are_views():
+    """Their headers may change as they like; where their memory itself is taken away, it is said, and nothing is written."""
+    for name, asked in (("adam", None), ("adam", "q8"), ("adagrad", "bf16s"), ("momentum", "bf16")):
+        n = 20_001
+        opt = OPTIMIZERS[name](normal(1, n).astype(f32), lr=0.1, state=asked, average=0.99)
+        twin = Twin(opt)
+        twin.step([normal(2, n).astype(f32)])
+        first = next(iter(opt.state))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for state in (opt.state[first], opt.state["average"], opt.state_dict(copy=False)["state"][first][0]):
+                state.dtype = np.uint8
+                state.shape = (1, -1)
+                state.flags.writeable = False
+        twin.step([normal(3, n).astype(f32)])
+        opt.state[first].base.resize(3, refcheck=False)
+        for act in (lambda opt=opt: opt.step(np.ones(n, f32)), lambda opt=opt: opt.state_dict(), lambda opt=opt: opt.decoded("average")):
+            with pytest.raises(ValueError, match=r"state\['.*'\]: array 0 of it was resized"):
+                act()
+        assert opt.t == 2
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_gradient_buffers_are_looked_at_in_every_step(how):
+    """Those of the program, by `opt.grads = mine`, and those that `opt.grads` gave."""
+    n = 1000
+    for own in (False, True):
+        w = np.zeros(n, f32)
+        opt = fastopt.SGD(w, lr=1.0)
+        mine = guarded(np.ones(n, f32))[0] if how == "strides" else np.ones(n, f32)
+        if own:
+            mine = opt.grads
+            mine[...] = 1
+        else:
+            opt.grads = mine
+        opt.step()
+        assert (w == -1).all()
+        if own and how.startswith(("resize", "setstate")):
+            mine = mine.base  # a view cannot be resized, what it is a view of can
+        with changed(mine, how):
+            if how == "read-only":
+                opt.step()
+                assert (w == -2).all()
+                continue
+            with pytest.raises((TypeError, ValueError), match=r"grads: ") if how != "strides" else contextlib.nullcontext():
+                opt.step()
+        assert opt.t == 1 + (how == "strides")
+
+
+def test_the_arrays_of_a_dict_of_gradients_may_be_others():
+    w = {"a": np.ones(3, f32), "b": np.ones(2, f32)}
+    opt = fastopt.SGD(w, lr=1.0)
+    mine = {"a": np.zeros(3, f32), "b": np.zeros(2, f32)}
+    opt.grads = mine
+    opt.step()
+    mine["a"] = np.ones(3, f32)
+    opt.step()
+    assert_identical(w["a"], np.zeros(3, f32))
+    opt.grads["b"] = np.full(2, 2.0)
+    opt.step()
+    assert_identical(w["b"], np.full(2, -1, f32))
+    del mine["a"]
+    with pytest.raises(ValueError, match=r"grads: no \['a'\]"):
+        opt.step()
+
+
+@pytest.mark.parametrize("victim", ["parameter", "gradient", "copy"])
+def test_a_schedule_changes_an_array_in_the_middle_of_a_step(victim):
+    for clip in (None, 1.0):
+        n = 10_000
+        w, g, copy = np.ones(n, f32), np.ones(n, f32), np.zeros(n, f32)
+        of = {"parameter": w, "gradient": g, "copy": copy}[victim]
+        opt = fastopt.SGD(w, lr=lambda t, of=of: 1.0 if t == 1 else of.resize(10, refcheck=False) or 1.0, copy=copy)
+        opt.step(g)
+        with pytest.raises(ValueError, match=r"(params|grads|copy): "):
+            opt.step(g, clip_norm=clip)
+        assert opt.t == 1
+        assert not w[:10].any()
+
+
+def test_code_of_a_gradient_changes_a_parameter():
+    """Views of gradients may be anybody's code: parameters are looked at after it."""
+    w = np.ones(1000, f32)
+
+    class Lazy(array.array):
+        @property
+        def __class__(self):  # asked for while the step makes views
+            w.__setstate__((1, (3,), w.dtype, False, bytes(12)))
+            return array.array
+
+    lazy = Lazy("f", bytes(4000))
+    opt = fastopt.SGD(w, lr=1.0)
+    with pytest.raises(ValueError, match=r"params: it has become float32 of shape \(3,\)"):
+        opt.step(lazy)
+    assert opt.t == 0
+
+
+def test_buffers_of_other_libraries():
+    """What NumPy sees through the buffer protocol: ctypes lets its memory move, others hold it."""
+    n = 1000
+    of = (ctypes.c_float*n)()
+    opt = fastopt.SGD(of, lr=1.0)
+    g = np.ones(n, f32)
+    opt.step(g)
+    ctypes.resize(of, 40_000_000)
+    opt.step(g)
+    assert of[0] == of[n - 1] == -2
+    kept = array.array("f", bytes(4*n))
+    opt = fastopt.SGD(kept, lr=1.0)
+    opt.step(g)
+    with pytest.raises(BufferError):
+        kept.append(1.0)
+    with mmap.mmap(-1, 4*n) as memory:
+        opt = fastopt.SGD(memoryview(memory).cast("f"), lr=1.0)
+        opt.step(g)
+        with pytest.raises(BufferError):
+            memory.close()
+        assert memory[:4] == f32(-1).tobytes()
+        del opt
+
+
+def test_without_array_headers(monkeypatch):
+    """An interpreter whose arrays lie in another way in memory: the same, asked in Python."""
+    monkeypatch.setattr(headers, "usable", lambda: False)
+    w, copy, g = np.ones(50, f32), np.zeros(50, f32), np.ones(50, f32)
+    opt = fastopt.Adam(w, lr=0.1, copy=copy)
+    twin = Twin(opt)
+    twin.step([g])
+    twin.step([g])
+    w.__setstate__((1, w.shape, w.dtype, False, w.tobytes()))
+    twin.step([g])
+    for a in (w, copy):
+        with changed(a, "resize down"), pytest.raises(ValueError, match=r"(params|copy): it has become"):
+            opt.step(g)
+    twin.step([g])
+
+
+def test_subclasses_and_bfloat16(tmp_path):
+    for w in (np.memmap(tmp_path / "w", f32, "w+", shape=(300,)), normal(1, 300).astype(ml_dtypes.bfloat16)):
+        opt = fastopt.Momentum(w, lr=0.1)
+        Twin(opt).step(gradients(opt, 1)).step(gradients(opt, 2))
+        with changed(w, "read-only"), pytest.raises(ValueError, match="params: it has become read-only"):
+            opt.step(np.ones(300, f32))
+        opt.step(np.ones(300, f32))
+
+
+# torch
+
+def test_tensors_of_torch_that_move():
+    torch = pytest.importorskip("torch")
+    ones = torch.ones(4, 6)
+
+    def moved(act, group=lambda p: [p]):
+        p = torch.nn.Parameter(torch.zeros(4, 6))
+        opt = fastopt.Momentum(group(p), lr=1.0, momentum=0.0)
+        opt.step([ones])
+        act(p)
+        opt.step([ones])
+        return p
+
+    def put(p):
+        p.data = p.data.clone()
+
+    def swap(p):
+        with torch.no_grad():
+            p.set_(p.data.clone())
+
+    for act in (lambda p: p.share_memory_(), put, swap, lambda p: torch.nn.utils.vector_to_parameters(-torch.ones(24), [p])):
+        assert (moved(act).detach() == -2).all()
+    module = torch.nn.Linear(3, 2)
+    torch.nn.init.zeros_(module.weight)
+    opt = fastopt.SGD([module.weight, module.bias], lr=1.0)
+    g = [torch.ones(2, 3), torch.ones(2)]
+    opt.step(g)
+    kept = module.weight.detach().clone()
+    module.double()
+    with pytest.raises(ValueError, match=r"params\[0\]: it has become float64 of shape \(2, 3\), but the optimizer was made for float32"):
+        opt.step(g)
+    module.float()
+    opt.step(g)
+    assert opt.t == 2
+    assert (module.weight.detach() == kept - 1).all()
+
+
+def test_tensors_of_torch_that_have_become_others():
+    torch = pytest.importorskip("torch")
+
+    def sliced(p):
+        p.data = p.data[:2]
+
+    for act, said in ((lambda p: p.data.resize_(2, 2), None), (lambda p: p.detach().t_(), None), (sliced, r"shape \(2, 4\)"),
+                      (lambda p: p.requires_grad_(False), "frozen")):
+        p = torch.nn.Parameter(torch.zeros(4, 4))
+        opt = fastopt.SGD(p, lr=1.0)
+        opt.step(torch.ones(4, 4))
+        act(p)
+        if said is None:  # another header of the same memory: the tensor itself is as it was
+            opt.step(torch.ones(4, 4))
+            assert (p == -2).all()
+            continue
+        with pytest.raises((TypeError, ValueError), match=said):
+            opt.step(torch.ones(4, 4))
+        assert opt.t == 1
+    p = torch.zeros(4, 4)
+    opt = fastopt.SGD(p, lr=1.0)
+    p.t_()
+    with pytest.raises(ValueError, match="params: its strides have become"):
+        opt.step(torch.ones(4, 4))
+
+
+def test_autograd_is_told():
+    """A backward pass that needs the values from before a step says so; it would give a wrong gradient."""
+    torch = pytest.importorskip("torch")
+    for how in ({}, {"clip_norm": 1.0}, {"skip_nonfinite": True}):
+        x = torch.ones(3, requires_grad=True)
+        copy, g = torch.zeros(3), torch.ones(3)
+        y = (x*x).sum()
+        opt = fastopt.SGD(x, lr=1e-3, copy=copy)
+        versions = x._version, copy._version, g._version
+        opt.step(g, **how)
+        assert (x._version > versions[0], copy._version > versions[1], g._version) == (True, True, versions[2])
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.backward()
+        (x*x).sum().backward()
+        assert torch.allclose(x.grad, 2*x.detach())
+    version = g._version
+    fastopt.SGD(torch.ones(3), lr=1.0).step(g, zero_grads=True)
+    assert g._version > version
+    before = x._version
+    opt.step(torch.full((3,), np.nan), skip_nonfinite=True)
+    assert x._version == before
+
+
+def test_frozen_parameters_of_torch():
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Linear(2, 2)
+    module.bias.requires_grad_(False)
+    before = module.bias.clone()
+    with pytest.raises(ValueError, match=r"params\[1\]: a torch parameter with requires_grad=False, which is frozen"):
+        fastopt.SGD(list(module.parameters()))
+    fastopt.SGD([p for p in module.parameters() if p.requires_grad], lr=1.0).step([torch.ones(2, 2)])
+    assert (module.bias == before).all()
+    fastopt.SGD([p.data for p in module.parameters()], lr=1.0).step([torch.ones(2, 2), torch.ones(2)])
+    assert (module.bias == before - 1).all()
+    with torch.inference_mode():
+        w = torch.ones(3)
+    fastopt.SGD(w, lr=1.0).step(np.ones(3, f32))
+    assert (w == 0).all()
+
+
+def test_views_have_headers_of_their_own():
+    w = np.ones((3, 4), f32)
+    view = arrays.own_view(w, "w")
+    assert view is not w
+    assert np.shares_memory(view, w)
