@@ -146,8 +146,7 @@ class Optimizer:
             the step runs, by replayed graphs too.
         skip_nonfinite : bool
             If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
-            nothing: parameters, state and `t` stay as they are. On a CUDA device the host does not know that yet: schedules are asked
-            for the step that follows if none was skipped, and must be defined there.
+            nothing: parameters, state and `t` stay as they are. Schedules are asked for the step before that is known.
         zero_grads : bool
             Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's memory order. A
             step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for together).

@@ -372,8 +372,9 @@ def test_functions_of_the_step_are_called_with_1_2_3():
     for _ in range(3):
         opt.step([np.ones(3), np.ones(2)])
     assert calls == {"lr": [1, 2, 3], "b1": [1, 2, 3]}
-    opt.step([np.array([1, np.nan, 1]), np.ones(2)], skip_nonfinite=True)
-    assert calls["lr"] == [1, 2, 3]
+    for _ in range(2):  # asked for the step that follows if none was skipped
+        opt.step([np.array([1, np.nan, 1]), np.ones(2)], skip_nonfinite=True)
+    assert calls["lr"] == [1, 2, 3, 4, 4]
     opt.t = 2**31
     opt.step([np.ones(3), np.ones(2)])
     assert (opt.t, calls["lr"][-1]) == (2**31 + 1, 2**31 + 1)
@@ -584,8 +585,10 @@ def test_buffers_whose_views_are_made_on_the_fly_stay_alive():
     opt = fastopt.SGD(w, lr=1.0)
     opt.grads = g
     opt.step()
-    with pytest.raises(BufferError):  # its memory is in use
-        g.extend([0.0]*100_000)
+    g.extend([0.0]*100_000)  # its memory moves
+    with pytest.raises(ValueError, match=r"grads: shape \(100004,\), but params has \(4,\)"):
+        opt.step()
+    del g[4:]
     opt.step()
     assert np.array_equal(w, np.full(4, -2, np.float32))
     zero = np.zeros((), np.float32)
