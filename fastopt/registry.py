@@ -1,8 +1,8 @@
 """What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
 
-A rule is the update of one element, ``update(c, g, p, *state) -> (p, *state)``, with the coefficients ``c`` that
-its ``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else:
-the gradient factor, the clipping by value, and both weight decays.
+A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its ``at``
+computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient factor, the
+clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled decay, after it (`apply`).
 """
 import inspect
 import math
@@ -52,13 +52,17 @@ RULES: dict[str, Any] = {}  # by the digest of their code: rules that differ in 
 
 
 def prepare(c, g, p):
-    """What every rule sees: g times the gradient factor, clipped, plus coupled decay; p after decoupled decay."""
-    g = clip(c.scale*g, c.clip) + c.l2*p
-    p = p - c.wd*p  # not (1 - wd)*p: float32(1 - 1e-5) is off by 0.3 % of the decay
-    return g, p
+    """The gradient that every rule sees: g times the gradient factor, clipped, plus coupled decay."""
+    return clip(c.scale*g, c.clip) + c.l2*p
+
+
+def apply(c, p, u):
+    """The new parameter, p less the update u and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
+    return p - (u + c.wd*p)
 
 
 register_jitable(prepare)
+register_jitable(apply)
 
 
 def shared(hyper, factor=1.0, clip_value=math.inf):
@@ -79,7 +83,7 @@ def _try_out(body, Coefficients, slots):
         found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
         raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
-                         f"({', '.join(('p', *slots))}{'' if slots else ','}) is needed. Return a tuple of the new parameter and states.")
+                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
 
 
 def _at(rule):
@@ -102,7 +106,11 @@ def _at(rule):
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
          initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
          ahead: str | None = None, name: str | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
-    """Make a rule of a function that updates one element.
+    """Make a rule of a function that computes the update of one element.
+
+    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the new states. The
+    new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never the new parameter, which
+    cannot be told from it.
 
     Parameters
     ----------
@@ -130,7 +138,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     Returns
     -------
     callable
-        The rule: ``rule(c, g, p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
+        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
         **hyperparameters)`` gives ``c``.
 
     Examples
@@ -138,8 +146,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> @fastopt.rule(state="v", lr=0.01, mu=0.9)
     ... def heavy_ball(c, g, p, v):
     ...     v = c.mu*v + g
-    ...     p = p - c.lr*v
-    ...     return p, v
+    ...     u = c.lr*v
+    ...     return u, v
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
@@ -169,8 +177,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
-            g, p = prepare(c, g, p)
-            return body(c, g, p, *state)
+            new = body(c, prepare(c, g, p), p, *state)
+            return (apply(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in COMMON]

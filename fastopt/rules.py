@@ -1,8 +1,9 @@
 """Every optimizer, once: the coefficients of a step and the update of one element, sorted by complexity.
 
 ``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ...; the rule below it runs
-on every element. Rules see the gradient and the parameter after ``registry.prepare`` (gradient factor, clipping,
-weight decay). One alphabet: g gradient, p parameter, m first moment, v second moment or velocity, c coefficients.
+on every element and returns its update and the new states. Rules see the gradient after ``registry.prepare`` (gradient factor,
+clipping, coupled decay); ``registry.apply`` takes the update from the parameter, and decoupled decay. One alphabet: g gradient,
+p parameter, u update, m first moment, v second moment or velocity, c coefficients.
 """
 from functools import lru_cache
 from math import exp, expm1, inf, log
@@ -30,8 +31,8 @@ def sgd(c, g, p):
 
     p <- p - lr*g
     """
-    p = p - c.lr*g
-    return (p,)
+    u = c.lr*g
+    return (u,)
 
 
 def velocity_at(t, lr, momentum, dampening, form, first_step):
@@ -54,8 +55,8 @@ def momentum(c, g, p, v):
     The forms walk the same points while lr is constant; under a schedule "outside" applies today's lr to old gradients.
     """
     v = c.mu*v + c.a*g
-    p = p - c.lr*v
-    return p, v
+    u = c.lr*v
+    return u, v
 
 
 def nesterov_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_step="zero", shifted=False):
@@ -75,8 +76,8 @@ def nesterov(c, g, p, v):
     form="outside", and with any weight decay, which pulls at the stored weights of each.
     """
     v = c.mu*v + c.a*g
-    p = p - (c.lr*v + c.now*g)
-    return p, v
+    u = c.lr*v + c.now*g
+    return u, v
 
 
 def rmsprop_at(t, lr=1e-2, alpha=0.99, eps=1e-8, eps_root=0.0):
@@ -90,8 +91,8 @@ def rmsprop(c, g, p, v):
     v <- alpha*v + (1-alpha)*g^2;  p <- p - lr*g / (sqrt(v + eps_root) + eps)
     """
     v = c.b2*v + c.a2*g*g
-    p = p - c.lr*g / (sqrt(v + c.root) + c.eps)
-    return p, v
+    u = c.lr*g / (sqrt(v + c.root) + c.eps)
+    return u, v
 
 
 def adagrad_at(t, lr=1e-2, lr_decay=0.0, eps=1e-10, eps_root=0.0):
@@ -105,8 +106,8 @@ def adagrad(c, g, p, v):
     v <- v + g^2;  p <- p - lr_t*g / (sqrt(v + eps_root) + eps),  lr_t = lr / (1 + (t-1)*lr_decay)
     """
     v = v + g*g
-    p = p - c.lr*g / (sqrt(v + c.root) + c.eps)
-    return p, v
+    u = c.lr*g / (sqrt(v + c.root) + c.eps)
+    return u, v
 
 
 def adam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="outside", bias_correction=True):
@@ -125,13 +126,13 @@ def adam(c, g, p, m, v):
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
-    p = p - c.lr*m / (sqrt(v + c.root) + c.eps)
-    return p, m, v
+    u = c.lr*m / (sqrt(v + c.root) + c.eps)
+    return u, m, v
 
 
 adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)},
              defaults={"weight_decay": 1e-2, "decay": "decoupled"})(adam.body)
-adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p before the step.
+adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
     """
@@ -155,8 +156,8 @@ def amsgrad(c, g, p, m, v, top):
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
     top = maximum(top, c.hat*v)
-    p = p - c.lr*m / (sqrt(top + c.root) + c.eps)
-    return p, m, v, top
+    u = c.lr*m / (sqrt(top + c.root) + c.eps)
+    return u, m, v, top
 
 
 @lru_cache(maxsize=64)
@@ -200,8 +201,8 @@ def nadam(c, g, p, m, v):
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
-    p = p - (c.lr*m + c.now*g) / (sqrt(v + c.root) + c.eps)
-    return p, m, v
+    u = (c.lr*m + c.now*g) / (sqrt(v + c.root) + c.eps)
+    return u, m, v
 
 
 def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5.0):
@@ -224,8 +225,8 @@ def radam(c, g, p, m, v):
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
-    p = p - c.lr*m / (minimum(sqrt(v), c.cap) + c.eps)
-    return p, m, v
+    u = c.lr*m / (minimum(sqrt(v), c.cap) + c.eps)
+    return u, m, v
 
 
 def lion_at(t, lr=1e-4, b1=0.9, b2=0.99):
@@ -238,6 +239,6 @@ def lion(c, g, p, m):
 
     p <- p - lr*sign(b1*m + (1-b1)*g);  m <- b2*m + (1-b2)*g
     """
-    p = p - c.lr*sign(c.b1*m + c.a1*g)
+    u = c.lr*sign(c.b1*m + c.a1*g)
     m = c.b2*m + c.a2*g
-    return p, m
+    return u, m

@@ -335,8 +335,8 @@ def test_own_rule(stand_in):
     @fastopt.rule(state="v", lr=0.01, mu=0.9)
     def heavy_ball(c, g, p, v):
         v = c.mu*v + g
-        p = p - c.lr*v
-        return p, v
+        u = c.lr*v
+        return u, v
 
     twins = Twins(lambda p: fastopt.optimizer(heavy_ball)(p, lr=0.1), tree(0))
     for k in range(3):
