@@ -44,6 +44,7 @@ class Rule(Protocol):
     own: Callable[..., dict[str, float]]
     at: Callable[..., Any]
     ahead: str | None
+    history: Callable[..., float] | None
 
     def __call__(self, c, g, p, *state): ...
 
@@ -105,7 +106,8 @@ def _at(rule):
 
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
          initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
-         ahead: str | None = None, name: str | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+         ahead: str | None = None, history: Callable[..., float] | None = None, name: str | None = None,
+         **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
     ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the new states. The
@@ -130,6 +132,10 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
+    history : callable, optional
+        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from first to last, all
+        with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the hyperparameters that it had, as
+        ``past``, or None: then all had those of now. It is part of state dicts.
     name : str, optional
         The rule's name, where it is not the function's.
     **hyper : float
@@ -151,7 +157,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
-    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k != "t"}
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t", "past")}
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
@@ -208,7 +214,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
             "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
             "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients, "ahead": ahead,
-            "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
+            "history": history, "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)

@@ -178,12 +178,24 @@ def nadam_log_product(t, psi):
     return sum(weight*expm1(x*t) for x, weight in _nadam_weights(psi))
 
 
-def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedule="torch"):
+def nadam_past(first, last, b1, momentum_decay, schedule):
+    """log of the product of mu over the steps from first to last."""
+    if b1 == 0:
+        return -inf
+    if schedule == "optax":
+        return (last - first + 1)*log(b1)
+    if first == last > 1:
+        return log(b1*(1 - 0.5*0.96**(last*momentum_decay)))
+    until, before = (t*log(b1) + nadam_log_product(t, momentum_decay) if t else 0.0 for t in (last, first - 1))
+    return until - before
+
+
+def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedule="torch", past=None):
     c = adam_at(t, lr, b1, b2, eps)
     fix = root(unbias(b2, t))
     if schedule == "torch":
         mu, ahead = (b1*(1 - 0.5*0.96**(i*momentum_decay)) for i in (t, t + 1))
-        product = -expm1(t*log(b1) + nadam_log_product(t, momentum_decay)) if b1 > 0 else 1.0
+        product = -expm1(nadam_past(1, t, b1, momentum_decay, schedule) if past is None else past)  # 1 - P
         further = 1 - (1 - product)*ahead
         now, moment = lr*(1 - mu)/product, lr*ahead/further
     else:  # optax, and Keras without its decay: b1 at every step, corrected one step further for m
@@ -191,12 +203,12 @@ def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedu
     return {**c, "lr": moment*fix, "now": now*fix}
 
 
-@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")})
+@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")}, history=nadam_past)
 def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
     schedule="optax": mu = b1 throughout.
     """
     m = c.b1*m + c.a1*g
