@@ -14,6 +14,9 @@ from .registry import rule
 
 FORMS = {"form": ("textbook", "negative", "outside"), "first_step": ("zero", "copy")}
 EPS = {"eps_mode": ("outside", "hat")}
+SHARE, POSITIVE = "[0, 1)", "[0, inf)"
+VELOCITY = {"momentum": SHARE, "dampening": "[0, 1]"}
+MOMENTS = {"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "eps_root": POSITIVE}
 
 
 def unbias(b, t):
@@ -46,7 +49,7 @@ def momentum_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_
     return {"mu": momentum, "a": a, "lr": out}
 
 
-@rule(momentum_at, state="v", options=FORMS)
+@rule(momentum_at, state="v", options=FORMS, ranges=VELOCITY)
 def momentum(c, g, p, v):
     """Momentum (Polyak 1964): a velocity that holds the learning rate.
 
@@ -66,7 +69,7 @@ def nesterov_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_
     return {"mu": momentum, "a": a, "lr": out, "now": 0.0, "ahead": out*momentum}
 
 
-@rule(nesterov_at, state="v", options={**FORMS, "shifted": (False, True)}, ahead="ahead")
+@rule(nesterov_at, state="v", options={**FORMS, "shifted": (False, True)}, ranges=VELOCITY, ahead="ahead")
 def nesterov(c, g, p, v):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
@@ -84,7 +87,7 @@ def rmsprop_at(t, lr=1e-2, alpha=0.99, eps=1e-8, eps_root=0.0):
     return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
-@rule(rmsprop_at, state="v", nonnegative="v")
+@rule(rmsprop_at, state="v", nonnegative="v", ranges={"alpha": SHARE, "eps": POSITIVE, "eps_root": POSITIVE})
 def rmsprop(c, g, p, v):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
 
@@ -99,7 +102,8 @@ def adagrad_at(t, lr=1e-2, lr_decay=0.0, eps=1e-10, eps_root=0.0):
     return {"lr": lr / (1 + (t - 1)*lr_decay), "eps": eps, "root": eps_root}
 
 
-@rule(adagrad_at, state="v", nonnegative="v", initial={"v": "initial_accumulator_value"})
+@rule(adagrad_at, state="v", nonnegative="v", initial={"v": "initial_accumulator_value"},
+      ranges=dict.fromkeys(("lr_decay", "eps", "eps_root", "initial_accumulator_value"), POSITIVE))
 def adagrad(c, g, p, v):
     """AdaGrad (Duchi, Hazan and Singer 2011): the gradient over the root of the sum of its squares.
 
@@ -117,7 +121,7 @@ def adam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="outs
             "eps": eps*fix if eps_mode == "outside" else eps, "root": eps_root*c2}
 
 
-@rule(adam_at, state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)})
+@rule(adam_at, state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)}, ranges=MOMENTS)
 def adam(c, g, p, m, v):
     """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
 
@@ -130,7 +134,7 @@ def adam(c, g, p, m, v):
     return u, m, v
 
 
-adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)},
+adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)}, ranges=MOMENTS,
              defaults={"weight_decay": 1e-2, "decay": "decoupled"})(adam.body)
 adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
 
@@ -146,7 +150,7 @@ def amsgrad_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="o
     return {**c, "lr": lr/unbias(b1, t), "eps": eps, "root": eps_root, "hat": 1/c2}
 
 
-@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")})
+@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")}, ranges=MOMENTS)
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
@@ -203,7 +207,8 @@ def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedu
     return {**c, "lr": moment*fix, "now": now*fix}
 
 
-@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")}, history=nadam_past)
+@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")}, history=nadam_past,
+      ranges={"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "momentum_decay": POSITIVE})
 def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
@@ -227,7 +232,8 @@ def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5
     return {**c, "lr": r*c["lr"], "cap": inf}
 
 
-@rule(radam_at, state="m v", nonnegative="v", options=EPS)
+@rule(radam_at, state="m v", nonnegative="v", options=EPS,
+      ranges={"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "threshold": "[4, inf)"})  # its root is real above 4
 def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
@@ -245,7 +251,7 @@ def lion_at(t, lr=1e-4, b1=0.9, b2=0.99):
     return {"lr": lr, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2}
 
 
-@rule(lion_at, state="m", defaults={"decay": "decoupled"})
+@rule(lion_at, state="m", ranges={"b1": SHARE, "b2": SHARE}, defaults={"decay": "decoupled"})
 def lion(c, g, p, m):
     """Lion (Chen et al. 2023): the sign of an interpolated momentum. Typical lr is 3-10 times smaller than AdamW's.
 
