@@ -42,15 +42,14 @@ SAME_WORK = """
     g.x = g.x < -c.clip ? -c.clip : g.x;  /* not fminf, which would drop a NaN */ \\
     g.x = g.x > c.clip ? c.clip : g.x; \\
     g.x = g.x + c.l2*p.x; \\
-    p.x = p.x - c.wd*p.x; \\
     m.x = c.b1*m.x + c.a1*g.x; \\
     v.x = c.b2*v.x + c.a2*g.x*g.x; \\
-    p.x = p.x - c.lr*m.x/(sqrtf(v.x + c.root) + c.eps);
+    p.x = p.x - (c.lr*m.x/(sqrtf(v.x + c.root) + c.eps) + c.wd*p.x);
 """ + FRAME % "float scale, clip, l2, wd, lr, b1, a1, b2, a2, eps, root;"
 
 SOURCES = {
     "bare": BARE,            # the paper's lines and nothing else
-    "same work": SAME_WORK,  # registry.prepare, then rules.adam, operation by operation
+    "same work": SAME_WORK,  # registry.prepare, rules.adam, registry.apply, operation by operation
 }
 
 

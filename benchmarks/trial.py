@@ -41,7 +41,7 @@ PLANTS = [
 """, r"track_vs_golden \((adam|adamw), 1,000,000 elements"),
     Plant("a lost vectorisation", "cpu.py", "        for i in range(lo, hi):\n            store(",
           "        for i in range(lo, hi):\n            claim(row[1], 0)\n            store(", "track_lanes_lost"),
-    Plant("an accidental float64", "registry.py", "    p = p - c.wd*p ", "    p = p - 1.0*c.wd*p ", "track_float64"),
+    Plant("an accidental float64", "registry.py", "p - (u + c.wd*p)", "p - (u + 1.0*c.wd*p)", "track_float64"),
     Plant("a new temporary", "optimizer.py", """        self._structure.collect(grads, "grads", leaves)
         return self._machine.bind(leaves, self._paths, zeroed)""", """        self._structure.collect(grads, "grads", leaves)
         leaves = [leaf.copy() for leaf in leaves]

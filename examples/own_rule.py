@@ -14,8 +14,8 @@ from fastopt.notation import sign
 @fastopt.rule(state="v", lr=0.01, mu=0.9)  # the state arrays; the hyperparameters and their defaults
 def signum(c, g, p, v):
     v = c.mu*v + g
-    p = p - c.lr*sign(v)
-    return p, v
+    u = c.lr*sign(v)
+    return u, v
 
 
 Signum = fastopt.optimizer(signum)

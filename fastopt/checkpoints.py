@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import arrays
+from . import arrays, history
 from .blocks import STORED
 from .formats import Format, arithmetic
 from .machine import coded, numbers
@@ -25,6 +25,7 @@ ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
     "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
     "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
+PRODUCT = "mu_product"  # that of NAdam's mu, for each parameter: its log is the history of a group
 LION = {"m": "exp_avg"}  # bitsandbytes has one
 TORCH_NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
 TORCH_FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule that has it set}
@@ -36,6 +37,7 @@ def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
     state = {name: [machine.read(a, copy) for a in new] for name, new in machine.state.items()}
     paths = [t.path for t in opt._tensors]
     found = {"version": VERSION, "rule": opt.rule.name, "t": opt.t, "groups": given, "paths": paths, "state": state}
+    found |= history.saved(opt.groups, opt.t)
     formats = [f for slot in machine.states.values() for f in slot.formats] + [t.format for t in opt._tensors]
     if any(f.block or f.random or f.split for f in formats):
         found["storage"] = {"seed": machine.seed, "orders": [list(t.order) for t in opt._tensors],
@@ -65,6 +67,7 @@ def write(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
                 group[name] = value
     opt._machine.reseed(saved.get("storage", {}).get("seed", opt._machine.seed))
     opt.t = int(saved["t"])
+    history.load(opt.groups, saved)
 
 
 def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> None:
@@ -89,6 +92,7 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
         if not isinstance(given, Mapping):
             raise TypeError(f"load_state_dict: group {k} is a {type(given).__name__}, but a dict is needed. The checkpoint is damaged.")
         type(group)(opt.rule, dict(given), f"load_state_dict: group {k}")  # raises as the constructor would
+    history.check(opt.groups, saved)
     states = opt._machine.state
     if _kept(saved["state"], convert) != _kept(states, convert):
         raise ValueError(f"load_state_dict: state {sorted(saved['state'])}, but {opt.rule.name} has {list(states)}.")
@@ -214,7 +218,10 @@ def _from_torch(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
                        for v, t in zip(given, opt._tensors, strict=True)]
     groups = [_numbers_from_torch(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group, f"{where}: group {k}")
               for k, group in enumerate(saved["param_groups"])]
-    return {"version": VERSION, "rule": rule, "t": steps.pop() if steps else opt.t or int(any(entries)), "groups": groups, "state": state}
+    t = steps.pop() if steps else opt.t or int(any(entries))
+    firsts = [next((e for e in entries[sum(own[:k]):sum(own[:k + 1])] if PRODUCT in e), None) for k in range(len(own))]
+    given = [first and history.of_product(opt.rule, {**opt.groups[k], **groups[k]}, t, first[PRODUCT]) for k, first in enumerate(firsts)]
+    return {"version": VERSION, "rule": rule, "t": t, "groups": groups, "state": state, **({"history": given} if any(given) else {})}
 
 
 def _numbers_from_torch(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class Clock:
         self.done = counts.ctypes.data
         self.lost = False                        # a launch was refused: the device may have counted on
         self.replayed = False                    # a graph may take steps: from the first capture on
+        self._remember = any(group.history for group in groups)
         self._sent: tuple[int, ...] = ()         # versions of the groups whose rows lie on the device
 
     @property
@@ -166,6 +167,8 @@ class Clock:
         if self.lost:
             self.settle()
         versions = self._now()
+        if versions != self._sent and self._remember:
+            self.settle()  # how many steps had which hyperparameters
         high, low = self.counts
         if high - low >= (PERIOD - 1 if versions == self._sent else REPOSTED):
             self.settle()

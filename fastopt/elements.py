@@ -9,7 +9,7 @@ from numba.extending import intrinsic
 
 from . import noise
 from .memory import I32, call, columns, computed_in, is_random, is_zeroed, literals, on_device, pointer, slots
-from .registry import RULES, prepare
+from .registry import RULES, apply, prepare
 
 DEVICE_CONVERSIONS: dict = {}  # {a format's decode or encode: emit(builder, x)}, where a CUDA device has an instruction (cuda_code.py)
 
@@ -128,10 +128,11 @@ def updated(context, builder, rule, coefficients, c, scalar, values):
     own = rule.writes - len(rule.follows)
     g, p, *state = values[:len(values) - len(rule.follows)]
     if rule.prepared:
-        pair = call(context, builder, prepare, types.UniTuple(scalar, 2)(coefficients, scalar, scalar), [c, g, p])
-        g, p = cgutils.unpack_tuple(builder, pair)
+        g = call(context, builder, prepare, scalar(coefficients, scalar, scalar), [c, g, p])
     signature = types.UniTuple(scalar, own)(coefficients, *[scalar]*(2 + len(state)))
     new = cgutils.unpack_tuple(builder, call(context, builder, rule.body, signature, [c, g, p, *state]))
+    if rule.prepared:
+        new[0] = call(context, builder, apply, scalar(coefficients, scalar, scalar), [c, p, new[0]])
     for function, old in zip(rule.follows, values[len(values) - len(rule.follows):], strict=True):
         new.append(call(context, builder, function, scalar(coefficients, scalar, scalar), [c, new[0], old]))
     return context.make_tuple(builder, types.UniTuple(scalar, rule.writes), new)

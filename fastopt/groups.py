@@ -2,6 +2,7 @@
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from typing import Any
 
+from .history import History
 from .hyper import ELSEWHERE, check_number, check_value
 from .registry import Rule, shared
 
@@ -15,6 +16,7 @@ class Group(MutableMapping):
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
+        self.history = History(rule.history, self._for_history) if rule.history else None
         for name, value in {**rule.defaults, **values}.items():
             self[name] = value
 
@@ -26,7 +28,7 @@ class Group(MutableMapping):
         if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
             self._functions[name] = value
         else:
-            self._numbers[name] = value = check_value(name, value, self.rule.options, self.where)
+            self._numbers[name] = value = check_value(name, value, self.rule.options, self.where, self.rule.ranges)
             self._functions.pop(name, None)
         self._values[name] = value
         self.version += 1
@@ -57,11 +59,20 @@ class Group(MutableMapping):
         """All hyperparameters as the numbers of step t."""
         if not self._functions:
             return self._numbers
-        now = {name: check_number(name, f(t), f"{self.where} at step {t}") for name, f in self._functions.items()}
-        return {**self._numbers, **now}
+        return {**self._numbers, **{name: self._number(name, t) for name in self._functions}}
+
+    def _number(self, name: str, t: int) -> float:
+        return check_number(name, self._functions[name](t), f"{self.where} at step {t}", ranges=self.rule.ranges)
+
+    def _for_history(self, names: tuple[str, ...], t: int) -> tuple[tuple[Any, ...], bool]:
+        """Those hyperparameters at step t, and whether they are the same at every step."""
+        values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
+        return tuple(values.values()), not (self._functions.keys() & values)
 
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
         now = self.at(t)
         own = self._own if now is self._numbers else {k: now[k] for k in self.rule.own_names}
+        if self.history is not None:
+            own = {**own, "past": self.history.until(t)}
         return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())

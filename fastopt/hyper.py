@@ -1,28 +1,44 @@
 """Hyperparameters: which numbers and words each may be."""
 import math
 import numbers
-from collections.abc import Callable
+import operator
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 ELSEWHERE = {  # what other systems call things
     "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...", "rho": "alpha=...",
     "learning_rate": "lr=...", "epsilon": "eps=...", "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras",
     "amsgrad": "fastopt.AMSGrad", "decoupled_weight_decay": 'decay="decoupled"'}
-FINITE = (math.isfinite, "a finite number")
-NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "a finite number, 0 or more,")
-SHARE = (lambda x: 0 <= x < 1, "a number in [0, 1)")
-RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
-    **dict.fromkeys(("b1", "b2", "alpha", "momentum", "mu", "average"), SHARE),
-    **dict.fromkeys(("lr", "eps", "eps_root", "weight_decay", "lr_decay", "momentum_decay", "initial_accumulator_value"), NOT_NEGATIVE),
-    **dict.fromkeys(("clip_norm", "clip_value"), (lambda x: x > 0, "a number above 0")),
-    "dampening": (lambda x: 0 <= x <= 1, "a number in [0, 1]"),
-    "threshold": (lambda x: 4 <= x < math.inf, "a finite number, 4 or more,"),  # RAdam's root is real above 4
-}
+Range = tuple[Callable[[float], bool], str]  # what a number must fulfil, and how a message says it
 
 
-def check_number(name: str, value: Any, where: str, otherwise: str = " or a function of the step") -> float:
+def interval(text: str) -> Range:
+    """The numbers of an interval, "[0, 1)" for example: square brackets belong to it, round ones do not."""
+    found = re.fullmatch(r"([\[(])([^,\s]+), *([^,\s]+)([\])])", text)
+    try:
+        low, high = map(float, found.groups()[1:3]) if found else (math.nan, math.nan)
+    except ValueError:
+        low = high = math.nan
+    if found is None or not low < high:
+        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as \"[0, 1)\", 0 being allowed and 1 not, or with inf.")
+    above, below = operator.le if text[0] == "[" else operator.lt, operator.le if text[-1] == "]" else operator.lt
+    needed = f"a number in {text}"
+    if math.isfinite(low) and math.isinf(high):
+        needed = f"{'a number' if text[-1] == ']' else 'a finite number,'} {f'{low:g} or more,' if text[0] == '[' else f'above {low:g}'}"
+    return lambda x: above(low, x) and below(x, high), needed
+
+
+FINITE: Range = (math.isfinite, "a finite number")
+RANGES = {  # of what every rule has; others belong to the rule that has them
+    "lr": interval("[0, inf)"), "weight_decay": interval("[0, inf)"), "average": interval("[0, 1)"), "clip_norm": interval("(0, inf]"),
+    "clip_value": interval("(0, inf]")}
+
+
+def check_number(name: str, value: Any, where: str, otherwise: str = " or a function of the step",
+                 ranges: Mapping[str, Range] = RANGES) -> float:
     """The value as a float; ValueError or TypeError where it is none that `name` may be."""
-    allowed, needed = RANGES.get(name, FINITE)
+    allowed, needed = ranges.get(name, FINITE)
     try:
         number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
     except OverflowError:  # an int that no float can hold
@@ -40,6 +56,6 @@ def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) ->
     return value
 
 
-def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str) -> Any:
-    """The number or word that `name` may be, `options` being those of its rule."""
-    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where)
+def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str, ranges: Mapping[str, Range]) -> Any:
+    """The number or word that `name` may be, `options` and `ranges` being those of its rule."""
+    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where, ranges=ranges)

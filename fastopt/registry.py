@@ -1,8 +1,8 @@
 """What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
 
-A rule is the update of one element, ``update(c, g, p, *state) -> (p, *state)``, with the coefficients ``c`` that
-its ``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else:
-the gradient factor, the clipping by value, and both weight decays.
+A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its ``at``
+computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient factor, the
+clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled decay, after it (`apply`).
 """
 import inspect
 import math
@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 from numba.extending import register_jitable
 
+from . import straight
 from .digests import digest
-from .hyper import check_value
+from .hyper import RANGES, Range, check_value, interval
 from .notation import clip
 
 COMMON = ("scale", "clip", "l2", "wd")
@@ -38,12 +39,14 @@ class Rule(Protocol):
     fields: tuple[str, ...]
     defaults: dict[str, Any]
     options: dict[str, tuple[Any, ...]]
+    ranges: dict[str, Range]
     own_names: tuple[str, ...]
     digest: str
     Coefficients: Any
     own: Callable[..., dict[str, float]]
     at: Callable[..., Any]
     ahead: str | None
+    history: Callable[..., float] | None
 
     def __call__(self, c, g, p, *state): ...
 
@@ -52,13 +55,17 @@ RULES: dict[str, Any] = {}  # by the digest of their code: rules that differ in 
 
 
 def prepare(c, g, p):
-    """What every rule sees: g times the gradient factor, clipped, plus coupled decay; p after decoupled decay."""
-    g = clip(c.scale*g, c.clip) + c.l2*p
-    p = p - c.wd*p  # not (1 - wd)*p: float32(1 - 1e-5) is off by 0.3 % of the decay
-    return g, p
+    """The gradient that every rule sees: g times the gradient factor, clipped, plus coupled decay."""
+    return clip(c.scale*g, c.clip) + c.l2*p
+
+
+def apply(c, p, u):
+    """The new parameter, p less the update u and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
+    return p - (u + c.wd*p)
 
 
 register_jitable(prepare)
+register_jitable(apply)
 
 
 def shared(hyper, factor=1.0, clip_value=math.inf):
@@ -79,7 +86,7 @@ def _try_out(body, Coefficients, slots):
         found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
         raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
-                         f"({', '.join(('p', *slots))}{'' if slots else ','}) is needed. Return a tuple of the new parameter and states.")
+                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
 
 
 def _at(rule):
@@ -90,7 +97,7 @@ def _at(rule):
             raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(rule.defaults)}. "
                             "Take one of those.")
         for name, value in given.items():
-            check_value(name, value, rule.options, f"{rule.name}.at")
+            check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
         full = {**rule.defaults, **given}
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
         return rule.Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
@@ -100,9 +107,15 @@ def _at(rule):
 
 
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
-         initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None, defaults: dict[str, Any] | None = None,
-         ahead: str | None = None, name: str | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
-    """Make a rule of a function that updates one element.
+         initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None,
+         ranges: dict[str, str] | None = None, defaults: dict[str, Any] | None = None,
+         ahead: str | None = None, history: Callable[..., float] | None = None, name: str | None = None,
+         **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+    """Make a rule of a function that computes the update of one element.
+
+    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the new states. The
+    new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never the new parameter, which
+    cannot be told from it.
 
     Parameters
     ----------
@@ -118,10 +131,16 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         {state name: hyperparameter that gives its initial value}; zero otherwise.
     options : dict, optional
         {hyperparameter: allowed values} for those that are words or flags.
+    ranges : dict, optional
+        {hyperparameter: interval} for numbers that may not be any finite number: ``{"mu": "[0, 1)", "eps": "[0, inf)"}``.
     defaults : dict, optional
         Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
+    history : callable, optional
+        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from first to last, all
+        with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the hyperparameters that it had, as
+        ``past``, or None: then all had those of now. It is part of state dicts.
     name : str, optional
         The rule's name, where it is not the function's.
     **hyper : float
@@ -130,7 +149,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     Returns
     -------
     callable
-        The rule: ``rule(c, g, p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
+        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
         **hyperparameters)`` gives ``c``.
 
     Examples
@@ -138,12 +157,12 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> @fastopt.rule(state="v", lr=0.01, mu=0.9)
     ... def heavy_ball(c, g, p, v):
     ...     v = c.mu*v + g
-    ...     p = p - c.lr*v
-    ...     return p, v
+    ...     u = c.lr*v
+    ...     return u, v
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
-    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k != "t"}
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t", "past")}
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
@@ -161,6 +180,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             raise ValueError(f"rule {body.__name__}: its arguments are {tuple(inspect.signature(body).parameters)}, "
                              f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
 
+        if body.__module__ != f"{__package__}.rules":  # theirs are looked at by a test, as the import is timed
+            straight.check(body)
         if reserved := set(slots) & set(RESERVED_STATES):
             raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
                              "rule. Take another name.")
@@ -169,8 +190,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
-            g, p = prepare(c, g, p)
-            return body(c, g, p, *state)
+            new = body(c, prepare(c, g, p), p, *state)
+            return (apply(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in COMMON]
@@ -195,12 +216,16 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             ordered = own  # theirs always are: the check takes 0.3 us of a 3.5 us step
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
+        if strangers := [name for name in ranges or {} if name not in everything]:
+            raise ValueError(f"rule {body.__name__}: a range of {strangers[0]!r}, but its hyperparameters are {', '.join(everything)}. "
+                             "Name one of those.")
         facts = {
             "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
             "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
             "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
+            "ranges": {**RANGES, **{name: interval(text) for name, text in (ranges or {}).items()}},
             "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients, "ahead": ahead,
-            "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
+            "history": history, "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)

@@ -417,8 +417,8 @@ def test_clipping_limits_beyond_float32_are_none():
 def heavy_ball(c, g, p, v):
     """Polyak's heavy ball."""
     v = c.mu*v + g
-    p = p - c.lr*v
-    return p, v
+    u = c.lr*v
+    return u, v
 
 
 HeavyBall = fastopt.optimizer(heavy_ball)
@@ -605,8 +605,8 @@ def test_coefficients_are_matched_by_name():
 
     @fastopt.rule(at)
     def changing(c, g, p):
-        p = p - c.lr*g
-        return (p,)
+        u = c.lr*g
+        return (u,)
 
     w = np.zeros(3)
     opt = fastopt.optimizer(changing)(w)
@@ -616,8 +616,8 @@ def test_coefficients_are_matched_by_name():
 
     @fastopt.rule(lambda t, lr=0.1: {"lr": lr} if t == 1 else {"rate": lr})
     def losing(c, g, p):
-        p = p - c.lr*g
-        return (p,)
+        u = c.lr*g
+        return (u,)
 
     opt = fastopt.optimizer(losing)(w)
     opt.step(np.ones(3))

@@ -374,7 +374,7 @@ def test_one_code_one_digest(tables, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONHASHSEED", "12345")
     here = tables["x86-64-v3"]
     assert cpu_code.table(tmp_path, "x86-64-v3", KERNELS[::-1]) == here
-    rules, line = tmp_path/"fastopt"/"rules.py", "    p = p - c.lr*m / (sqrt(v + c.root) + c.eps)\n    return p, m, v\n\n\nadamw = "
+    rules, line = tmp_path/"fastopt"/"rules.py", "    u = c.lr*m / (sqrt(v + c.root) + c.eps)\n    return u, m, v\n\n\nadamw = "
     before = rules.read_text()
     rules.write_text(before.replace(line, line.replace("c.eps)", "c.eps) + 1e-8*m")))
     assert rules.read_text() != before

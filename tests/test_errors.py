@@ -347,8 +347,8 @@ def test_messages_are_whole_sentences():
 
 RULES = {
     "one value": (lambda c, g, p, v: p, {"state": "v"},
-                  "it returns one value, but (p, v) is needed. Return a tuple of the new parameter and"),
-    "no state": (lambda c, g, p: (p, g), {}, "it returns 2 values, but (p,) is needed."),
+                  "it returns one value, but (u, v) is needed. Return a tuple of the update and"),
+    "no state": (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
     "arguments": (lambda c, g, p, m: (p, m), {"state": "v"},
                   "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
     "own clip": (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another name."),
@@ -372,7 +372,7 @@ def test_bad_rule(case):
 def test_a_rule_that_numba_cannot_compile():
     @fastopt.rule(lr=0.1)
     def odd(c, g, p):
-        return (p - c.lr*np.flip(g),)  # fine on arrays, nonsense on numbers
+        return (c.lr*np.flip(g),)  # fine on arrays, nonsense on numbers
 
     w = np.ones(3, f32)
     opt = fastopt.optimizer(odd)(w)

@@ -258,8 +258,8 @@ print(*p)
 
 
 EDITED = {  # of a rule, and of a file that no rule names
-    "rules.py": ("p = p - c.lr*g\n    return (p,)", "p = p + c.lr*g*g + c.lr\n    return (p,)"),
-    "registry.py": ("g = clip(c.scale*g, c.clip) + c.l2*p\n", "g = clip(c.scale*g, c.clip) + c.l2*p + c.scale\n"),
+    "rules.py": ("u = c.lr*g\n    return (u,)", "u = -c.lr*g*g - c.lr\n    return (u,)"),
+    "registry.py": ("return clip(c.scale*g, c.clip) + c.l2*p\n", "return clip(c.scale*g, c.clip) + c.l2*p + c.scale\n"),
 }
 
 
@@ -279,8 +279,8 @@ import fastopt
 @fastopt.rule(state="v", lr=0.5)
 def mine(c, g, p, v):
     v = v + g
-    p = p - c.lr*v
-    return p, v
+    u = c.lr*v
+    return u, v
 p = np.array([1, 2], np.float32)
 fastopt.optimizer(mine)(p, lr=0.5).step(np.array([1, 1], np.float32))
 print(*p, fastopt.cpu.step_kernel(mine.digest, "f32 f32 f32").run._cache.hit)

@@ -352,8 +352,8 @@ def apart(monkeypatch):
 def heavy_ball(c, g, p, v):
     """Momentum whose lr stands outside."""
     v = c.mu*v + g
-    p = p - c.lr*v
-    return p, v
+    u = c.lr*v
+    return u, v
 
 
 def test_own_rule(apart):
@@ -375,7 +375,7 @@ def test_own_rule_with_coefficients_and_initial_state(apart):
                    defaults={"weight_decay": 0.1}, name="faded")
     def body(c, g, p, v):
         v = notation.maximum(v, notation.absolute(g))
-        return p - c.lr*g/v, v
+        return c.lr*g/v, v
 
     assert (body.name, body.initial, body.defaults["v0"], body.defaults["weight_decay"]) == ("faded", {"v": "v0"}, 0.0, 0.1)
     assert body.at(3, rate=1.0).lr == 0.5/3

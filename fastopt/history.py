@@ -1,0 +1,115 @@
+"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters were.
+
+A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these hyperparameters.
+While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was then.
+"""
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+NOTHING = -746.0  # the exponential of less is 0
+KEPT = 2**14  # steps that a device may turn out not to have made
+
+
+class Known(NamedTuple):
+    """The sum of steps 1 to t; the hyperparameters of those that follow, if they are numbers."""
+
+    t: int
+    total: float
+    numbers: tuple[Any, ...] | None
+
+
+class History:
+    """The sum of one group. `now` gives the hyperparameters of a step, and whether they are numbers, which stay until they are set anew."""
+
+    def __init__(self, add: Callable[..., float], now: Callable[[tuple[str, ...], int], tuple[tuple[Any, ...], bool]]):
+        self.add, self._now = add, now
+        self.names = tuple(inspect.signature(add).parameters)[2:]
+        self._known = deque([Known(0, 0.0, None)], KEPT)
+
+    def until(self, t: int) -> float:
+        """The sum of steps 1 to t, t being the next step, or one that follows it with the hyperparameters of now."""
+        numbers, fixed = self._now(self.names, t)
+        last = self._start(t - 1, numbers if fixed else None)
+        if fixed:
+            return last.total + self.add(last.t + 1, t, *numbers)
+        self._known.append(Known(t, last.total + self.add(t, t, *numbers), None))
+        return self._known[-1].total
+
+    def save(self, t: int) -> tuple[int, float]:
+        """(a step, the sum until then): with the hyperparameters of now, all that steps after t need."""
+        numbers, fixed = self._now(self.names, t)
+        last = self._start(t, numbers if fixed else None)
+        return last.t, last.total
+
+    def load(self, saved: tuple[int, float], hyper: Mapping[str, Any]) -> None:
+        """Go on from there; `hyper` has the numbers of the steps since, if they were numbers."""
+        numbers = tuple(hyper[name] for name in self.names) if all(name in hyper for name in self.names) else None
+        self._known = deque([Known(int(saved[0]), float(saved[1]), numbers)], KEPT)
+
+    def _start(self, t: int, numbers: tuple[Any, ...] | None) -> Known:
+        """Where steps after t begin to have these hyperparameters (None: functions), t being taken."""
+        known = self._known
+        while known and known[-1].t > t:
+            known.pop()
+        last = known.pop() if known else Known(0, 0.0, None)
+        if last.numbers is None and numbers is not None:
+            last = last._replace(numbers=numbers)  # of steps that were not made here nothing else is known
+        elif last.numbers != numbers or numbers is None:
+            known.append(last)
+            last = Known(t, last.total + self._between(last, t), numbers)
+        known.append(last)
+        return last
+
+    def _between(self, last: Known, t: int) -> float:
+        if last.t == t:
+            return 0.0
+        if last.numbers is not None:
+            return self.add(last.t + 1, t, *last.numbers)
+        total = 0.0
+        for k in range(t, last.t, -1):
+            total += self.add(k, k, *self._now(self.names, k)[0])
+            if total < NOTHING:
+                break
+        return total
+
+
+def saved(groups: Sequence[Any], t: int) -> dict[str, Any]:
+    """The entry of a state dict: none where each sum is that of steps that were all alike, as hyperparameters say it."""
+    found = [None if group.history is None else group.history.save(t) for group in groups]
+    return {} if all(one in (None, (0, 0.0)) for one in found) else {"history": [one and list(one) for one in found]}
+
+
+def of_product(rule: Any, hyper: Mapping[str, Any], t: int, product: Any) -> tuple[int, float]:
+    """The history whose exponential is this array of one number: that of steps that were all alike where its digits do not deny it."""
+    digits, found = np.finfo(str(product.dtype).removeprefix("torch.")), float(product)
+    names = tuple(inspect.signature(rule.history).parameters)[2:]
+    alike = t and not any(callable(hyper[k]) for k in names) and math.exp(rule.history(1, t, *[hyper[k] for k in names]))
+    if not t or abs(found - alike) <= float(digits.tiny + t*digits.eps*found):
+        return 0, 0.0
+    return t, math.log(found) if found > 0 else -math.inf
+
+
+def check(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
+    """ValueError where the entry of a state dict does not fit these groups."""
+    try:
+        given = saved.get("history") or [None]*len(groups)
+        whole = len(given) == len(groups) and all(
+            one is None or (len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"] and not math.isnan(one[1]))
+            for one in given)
+    except (TypeError, ValueError):
+        whole = False
+    if not whole:
+        raise ValueError("load_state_dict: its history does not fit the groups. The checkpoint is damaged.")
+
+
+def load(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
+    """Take over what `check` has found to fit; a state dict without the entry is of steps that were all alike."""
+    given = saved.get("history") or [None]*len(groups)
+    for group, one, hyper in zip(groups, given, saved["groups"], strict=True):
+        if group.history is not None:
+            group.history.load(one or (0, 0.0), hyper)
