@@ -4,9 +4,9 @@ All launches of a step are one call of compiled code (`launch`), so that an exce
 them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
 """
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .cpu import compiled
 from .cuda import THREADS
 from .cuda_code import Code
 from .device_arrays import EXTRA
+from .interrupts import at_once
 from .memory import WORD, word
 
 NEWER = "Update NVIDIA's driver: CUDA 13 needs 580 or newer."
@@ -178,6 +179,23 @@ class Gpu:
             with self.current():
                 do("cuMemcpyHtoD", address, data.ctypes.data, data.nbytes)
                 do("cuStreamSynchronize", 0)  # a copy from pageable memory may still be on its way from a buffer of the driver
+
+    def uploading(self, address: int, array: np.ndarray) -> list["partial[Any]"]:
+        """What to hand to `put` so that memory of the device becomes this array."""
+        data = np.ascontiguousarray(array)
+        call: partial[Any] = partial(_bindings().cuMemcpyHtoD, address, data.ctypes.data, data.nbytes)
+        call.data = data  # type: ignore[attr-defined]  # it lives as long
+        return [call] if data.nbytes else []
+
+    def put(self, calls: Iterable["partial[Any]"]) -> None:
+        """Make calls, uploads among them, when all of the device's work is done, as one: see `interrupts.at_once`."""
+        with self.current():
+            do("cuCtxSynchronize")
+            found = at_once(calls)
+            do("cuStreamSynchronize", 0)
+        for error in found:
+            if isinstance(error, tuple) and int(error[0]):
+                raise CudaError(f"cuMemcpyHtoD: {_text(_bindings(), error[0])}")
 
     def download(self, array: np.ndarray, address: int) -> None:
         """Copy from the device into a contiguous array, when all of its work is done."""

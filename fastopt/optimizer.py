@@ -11,7 +11,7 @@ import numpy as np
 
 from . import arrays, checkpoints, pool, trees
 from .formats import Format, arithmetic
-from .groups import Group
+from .groups import MOST_STEPS, Group
 from .host import Host
 from .hyper import check_number
 from .presets import preset
@@ -236,7 +236,7 @@ class Optimizer:
 
     @t.setter
     def t(self, steps: int) -> None:
-        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps < 2**62:
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps <= MOST_STEPS:
             raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
         with self._lock:
             self._machine.t = int(steps)

@@ -195,7 +195,7 @@ SPOILT = {
     "paths": (lambda s: spoiled(s, paths=s["paths"][:2]), ValueError,
               "load_state_dict: 2 parameters, but this optimizer has 6. It belongs to"),
     "path": (lambda s: spoiled(s, paths=["params['V']", *s["paths"][1:]]), ValueError,
-             "load_state_dict: m of params['W']: the checkpoint has params['V'] in its place. Give the parameters in the same structure."),
+             "load_state_dict: the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the parameters in the "),
     "shape": (lambda s: with_array(s, "v", 0, np.zeros((5, 3), f32)), ValueError,
               "load_state_dict: v of params['W']: shape (5, 3), but (3, 5) is needed. It belongs to another model."),
     "dtype": (lambda s: with_array(s, "v", 0, np.zeros((3, 5))), ValueError,
