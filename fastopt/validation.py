@@ -54,8 +54,9 @@ class Watch:
         _, _, parameters, remainders = self.best
         if parameters:
             machine, tensors = self.opt._machine, self.opt._tensors
-            machine.put([*zip([t.array for t in tensors], parameters, strict=True), *zip(machine.remainders, remainders, strict=True),
-                         *machine.followers(machine.outputs.values(), parameters, remainders)])
+            with self.opt._lock:
+                machine.put([*zip([t.array for t in tensors], parameters, strict=True), *zip(machine.remainders, remainders, strict=True),
+                             *machine.followers(machine.outputs.values(), parameters, remainders)])
 
 
 def anew(value: Any) -> Any:
