@@ -66,7 +66,7 @@ def _before() -> None:
                 break
             fork.release()
             sleep(NAP)
-        except BaseException as error:  # noqa: BLE001 (out of a signal handler: the fork comes all the same, and is whole)
+        except BaseException as error:
             said = error
     if said:
         raise said  # Python prints it: what a hook raises does not reach the program

@@ -67,9 +67,9 @@ def read(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     entries = _by_name(opt, given, _entries(opt, state, given))
     if bits:
         entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule], f"{WHERE}: parameter {k}") if e else e for k, e in enumerate(entries)]
+    arrays = {name: _state(opt, name, names, entries) for name in opt.rule.state}
     groups = [_numbers(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group, f"{WHERE}: group {k}")
               for k, group in enumerate(given)]
-    arrays = {name: _state(opt, name, names, entries) for name in opt.rule.state}
     strange = [(k, key) for k, e in enumerate(entries) for key, v in e.items() if v is not None and key not in (*BESIDE, *names.values())]
     if strange:
         k, key = strange[0]
