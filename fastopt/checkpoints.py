@@ -132,7 +132,7 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
 
 def _places(paths: Any, own: list[str]) -> list[int]:
     """Where each of our parameters is among these paths. Without paths, which old checkpoints do not have, the order decides."""
-    if paths is None or (isinstance(paths, (list, tuple)) and not paths) or paths == own:
+    if paths is None or (isinstance(paths, (list, tuple)) and not paths):
         return list(range(len(own)))
     if not isinstance(paths, (list, tuple)) or not all(isinstance(p, str) for p in paths):
         raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. The checkpoint is damaged.")
@@ -143,7 +143,9 @@ def _places(paths: Any, own: list[str]) -> list[int]:
                          f"has {differ or 'two of one path'}.")
     if differ:
         raise ValueError(f"load_state_dict: the checkpoint has {differ}. Give the parameters in the same structure.")
-    if len(set(own)) < len(own):
+    if list(paths) == own:
+        return list(range(len(own)))
+    if len(set(own)) < len(own) or len(set(paths)) < len(own):
         raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. Give the parameters in "
                          "its order.")
     at = {p: k for k, p in enumerate(paths)}
@@ -161,7 +163,7 @@ def _storage(saved: Mapping[str, Any], count: int) -> Mapping[str, Any]:
     try:
         seed, orders, formats = storage.get("seed", 0), storage.get("orders", [[]]*count), storage.get("formats", {})
         whole = (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63 and len(orders) == count
-                 and all(isinstance(order, (list, tuple)) for order in orders)
+                 and all(isinstance(order, (list, tuple)) and all(isinstance(d, (int, np.integer)) for d in order) for order in orders)
                  and all(len(names) == count and all(n in STORED for n in names) for names in formats.values()))
     except (AttributeError, TypeError):
         whole = False

@@ -89,11 +89,15 @@ def _whole(saved: Mapping[str, Any]) -> tuple[Mapping[Any, Any], list[Mapping[st
         _check_dict(entry, f"the entry {key!r} of state")
     for k, group in enumerate(groups):
         _check_dict(group, f"group {k}")
-        if not isinstance(group.get("params"), (list, tuple, np.ndarray)):
+        if not _is_list(group.get("params")):
             raise ValueError(f"{WHERE}: group {k} has no list of params. {OURS}")
         if not all(isinstance(key, Hashable) for key in group["params"]):
             raise TypeError(f"{WHERE}: group {k} has params that are no keys. {OURS}")
     return state, list(groups)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.ndim == 1)
 
 
 def _check_dict(value: Any, what: str) -> None:
@@ -216,7 +220,7 @@ def _numbers(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. Make the one whose state it is.")
     given = {name: group[name] for name in NUMBERS if name in group and name in rule.defaults}
     if "betas" in group and "b1" in rule.defaults:
-        if not isinstance(group["betas"], (list, tuple, np.ndarray)) or len(group["betas"]) != 2:
+        if not _is_list(group["betas"]) or len(group["betas"]) != 2:
             raise ValueError(f"{where}: betas is {group['betas']!r}, but two numbers are needed. {OURS}")
         given["b1"], given["b2"] = group["betas"]
     numbers: dict[str, Any] = {name: _number(group, name, value, where) for name, value in given.items()}

@@ -90,7 +90,7 @@ def test_hyperparameters_and_counts_are_set_at_once():
     opt = fastopt.Adam(np.ones(3))
     group = opt.groups[0]
     before, version = dict(group), group.version
-    with pytest.raises(ValueError, match="b1 is 2.0"):
+    with pytest.raises(ValueError, match=r"b1 is 2\.0"):
         group.change({"lr": 0.5, "b1": 2.0}, "here")
     assert (dict(group), group.version) == (before, version)
     group["lr"] = lambda t: 0.1*t
@@ -241,7 +241,7 @@ def test_checkpoints_are_matched_by_path(tmp_path):
     saved = plain.state_dict()
     del saved["paths"]
     plain.load_state_dict(saved)  # by order, as before there were paths
-    for other, message in (({"w": tree["w"], "b": tree["b"], "G": tree["F"]}, r"no params\['G'\] and params\['F'\], which this optimizer has not"),
+    for other, message in (({"w": tree["w"], "b": tree["b"], "G": tree["F"]}, r"has no params\['G'\] and params\['F'\], which this"),
                            ({"w": tree["w"], "b": tree["b"]}, r"3 parameters, but this optimizer has 2.*has params\['F'\], which")):
         with pytest.raises(ValueError, match=message):
             fastopt.Adam(shuffled(other, other)).load_state_dict(plain.state_dict())
@@ -308,6 +308,7 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
         d["state"] = {key(k): e for k, e in d["state"].items()}
         d["param_groups"][0].update(group)
         return d
+
     good = {"text": keyed(str), "text everywhere": keyed(str, params=["0", "1"]), "NumPy": keyed(np.int64, params=np.array([0, 1])),
             "names": keyed(names.__getitem__, param_names=names), "names as ids": keyed(names.__getitem__, params=names),
             "names in order": keyed(names.__getitem__)}
@@ -323,13 +324,12 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
             for path, m in zip([t.path for t in opt._tensors], opt._machine.states["m"].arrays, strict=True):
                 k = names.index(path[8:-2]) if isinstance(params, dict) else int(path[7])
                 assert_identical(m, saved["state"][k]["exp_avg"].numpy())
-    wrong = {"unknown names": ({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but its"),
-             "one unknown": ({**saved, "state": {0: saved["state"][0], 7: saved["state"][1]}}, "state has the keys 7, but its groups hold the "
-                             "parameters 0, 1"),
-             "twice": ({**saved, "state": {**saved["state"], "1": saved["state"][1]}}, "1 stands for two parameters"),
-             "further state": (keyed(int) | {"state": {0: {**saved["state"][0], "max_exp_avg_sq": w[0]}}}, "parameter 0 has max_exp_avg_sq, for "
-                               "which adam has no place")}
-    for d, message in wrong.values():
+    first, second = saved["state"].values()
+    wrong = (({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but its"),
+             ({**saved, "state": {0: first, 7: second}}, "state has the keys 7, but its groups hold the parameters 0, 1"),
+             ({**saved, "state": {0: first, 1: second, "1": second}}, "1 stands for two parameters"),
+             ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}}, "parameter 0 has max_exp_avg_sq, for which adam has no place"))
+    for d, message in wrong:
         opt = fastopt.Adam(copy.deepcopy(w))
         with pytest.raises(ValueError) as error:
             opt.load_state_dict(d)
@@ -381,7 +381,7 @@ def test_counts_at_their_end():
     opt.step(np.ones(3))
     opt.load_state_dict(opt.state_dict())
     assert opt.t == 2**62
-    with pytest.raises(ValueError, match="step: 4611686018427387904 steps have been taken, but counts end there. Set opt.t to a smaller"):
+    with pytest.raises(ValueError, match=r"step: 4611686018427387904 steps have been taken, but counts end there\. Set opt\.t"):
         opt.step(np.ones(3))
     with pytest.raises(ValueError, match="t: found 4611686018427387905"):
         opt.t = 2**62 + 1
@@ -391,8 +391,8 @@ def test_counts_at_their_end():
     assert opt.t == 6
 
 
-ODD = [None, 3, -1, 2.5, float("inf"), float("nan"), 2**80, "x", b"x", [], [None], {}, {"a": 1}, (), True, np.array(None), np.zeros(2), np.zeros((0, 3)),
-       object(), range(3), (x for x in ()), np.float64(2), lambda: 1, {1, 2}, [[1], 2], np.array(["a"]), 1j]
+ODD = [None, 3, -1, 2.5, float("inf"), float("nan"), 2**80, "x", b"x", [], [None], {}, {"a": 1}, (), True, np.array(None), np.zeros(2),
+       np.zeros((0, 3)), object(), range(3), (x for x in ()), np.float64(2), lambda: 1, {1, 2}, [[1], 2], np.array(["a"]), 1j]
 
 
 def spots(tree, path=()):
@@ -426,7 +426,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
               "param_groups": [{"params": [0, 1], "lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False,
                                 "maximize": False, "decoupled_weight_decay": False, "param_names": ["a", "b"]}]}
     made = {"plain": {}, "blocks": {"state": {"v": "q8"}}}
-    refused = 0
+    said = []
     for case, options in {**made, "torch": {}}.items():
         def make(options=options):
             opt = fastopt.Adam([np.ones(3, f32), np.ones(2, f32)], **options)
@@ -440,15 +440,15 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
             try:
                 opt.load_state_dict(saved)
             except (TypeError, ValueError) as error:
-                assert str(error).startswith("load_state_dict: "), (case, path, odd, error)
-                refused += 1
+                said.append(str(error))
             else:
                 opt = make()
                 continue
             assert (opt.t, [dict(g) for g in opt.groups]) == before[:2]
             for a, b in zip(before[2], (a for s in opt._machine.state.values() for a in s), strict=True):
                 assert_identical(a, b)
-    assert refused > 1500
+    assert len(said) > 1500
+    assert [text for text in said if not text.startswith("load_state_dict: ")] == []
 
 
 class Lying(dict):
