@@ -3,6 +3,7 @@
 All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes before all of
 them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
 """
+import ctypes
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -183,7 +184,7 @@ class Gpu:
     def uploading(self, address: int, array: np.ndarray) -> list["partial[Any]"]:
         """What to hand to `put` so that memory of the device becomes this array."""
         data = np.ascontiguousarray(array)
-        call: partial[Any] = partial(_bindings().cuMemcpyHtoD, address, data.ctypes.data, data.nbytes)
+        call: partial[Any] = partial(_upload(), address, data.ctypes.data, data.nbytes)
         call.data = data  # type: ignore[attr-defined]  # it lives as long
         return [call] if data.nbytes else []
 
@@ -193,9 +194,8 @@ class Gpu:
             do("cuCtxSynchronize")
             found = at_once(calls)
             do("cuStreamSynchronize", 0)
-        for error in found:
-            if isinstance(error, tuple) and int(error[0]):
-                raise CudaError(f"cuMemcpyHtoD: {_text(_bindings(), error[0])}")
+        if error := next(filter(None, found), 0):
+            raise CudaError(f"cuMemcpyHtoD: {_text(_bindings(), _bindings().CUresult(error))}")
 
     def download(self, array: np.ndarray, address: int) -> None:
         """Copy from the device into a contiguous array, when all of its work is done."""
@@ -279,6 +279,13 @@ def _discard(owner: Gpu, function: str, what: Any) -> None:
                 do("cuThreadExchangeStreamCaptureMode", before)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
+
+
+@lru_cache(maxsize=1)
+def _upload() -> Any:
+    """The driver's cuMemcpyHtoD itself, whose result is a number: the bindings run Python's code to make one of theirs."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
+    return kind(int(do("cuGetProcAddress", b"cuMemcpyHtoD", 4000, 0)[0]))
 
 
 # Launches
