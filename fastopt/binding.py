@@ -4,6 +4,7 @@ Tensors whose slots have the same formats form one bucket: one job, one kernel c
 """
 from collections.abc import Sequence
 from copy import copy
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -176,11 +177,10 @@ class Binding:
         self.zeroed, self.cleared, self.told = zeroed, views if zeroed else [], arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def reseed(self, chance: Chance) -> None:
-        """Draw random bits otherwise from now on."""
-        self.chance = chance
-        for bucket in self.buckets:
-            bucket.words[[SEED, STEPS]] = chance
+    def reseeding(self, chance: Chance) -> list["partial[None]"]:
+        """What to call so that random bits depend on these."""
+        return [partial(setattr, self, "chance", chance),
+                *(partial(bucket.words.__setitem__, SEED, chance.seed) for bucket in self.buckets)]
 
     def _the_same(self, leaves: list) -> bool:
         """Whether these are the very arrays that were bound, still writable: others may overlap each other, which headers do not tell."""

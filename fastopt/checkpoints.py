@@ -9,26 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import arrays, history
+from . import arrays, history, torch_dicts
 from .blocks import STORED
-from .formats import Format, arithmetic
+from .formats import Format
+from .groups import Group
+from .interrupts import at_once
 from .machine import coded, numbers
-from .presets import preset
 from .storage import AVERAGE, REMAINDER, coded_bytes
-from .tensors import Tensor
+from .tensors import Tensor, spans
+from .torch_dicts import count, few
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
 VERSION = 1
-ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
-TORCH = {  # torch's names for the states of a rule
-    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
-    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
-PRODUCT = "mu_product"  # that of NAdam's mu, for each parameter: its log is the history of a group
-LION = {"m": "exp_avg"}  # bitsandbytes has one
-TORCH_NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-TORCH_FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule that has it set}
 
 
 def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
@@ -48,30 +42,53 @@ def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
 def load(opt: "Optimizer", saved: dict[str, Any], convert: bool = False) -> None:
     if not isinstance(saved, Mapping):
         raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
-    saved = _from_torch(opt, saved) if "param_groups" in saved else saved
+    saved = torch_dicts.read(opt, saved) if "param_groups" in saved else saved
     if convert and isinstance(saved.get("groups"), (list, tuple)) and AVERAGE not in opt.rule.defaults:
         groups = saved["groups"]
         saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g for g in groups]}
-    check(opt, saved, convert)
+    saved = arranged(saved, check(opt, saved, convert))
     write(opt, _converted(opt, saved) if convert else saved)
 
 
-def write(opt: "Optimizer", saved: Mapping[str, Any]) -> None:
-    """Take over what `check` has found to fit."""
-    for name, new in opt._machine.state.items():
-        for target, source in zip(new, saved["state"][name], strict=True):
-            opt._machine.write(target, arrays.on_host(source, name))
-    for group, given in zip(opt.groups, saved["groups"], strict=True):
-        for name, value in given.items():
-            if not callable(group[name]):
-                group[name] = value
-    opt._machine.reseed(saved.get("storage", {}).get("seed", opt._machine.seed))
-    opt.t = int(saved["t"])
-    history.load(opt.groups, saved)
+def write(opt: "Optimizer", saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
+    """Take over what `check` has found to fit, and has been arranged; and parameters. All of it or nothing, whatever signals come."""
+    machine = opt._machine
+    found = {name: [arrays.on_host(source, name) for source in saved["state"][name]] for name in machine.state}
+    pairs = [pair for name, targets in machine.state.items() for pair in zip(targets, found[name], strict=True)]
+    if parameters is not None:
+        pairs += zip([t.array for t in opt._tensors], parameters, strict=True)
+    pairs += machine.followers(machine.outputs.values(), parameters, found.get(REMAINDER))
+    taken = spans(machine.written)
+    pairs = [(target, source.copy() if _of_another(source, target, taken) else source) for target, source in pairs]
+    changes = [{name: value for name, value in given.items() if not callable(group[name])}
+               for group, given in zip(opt.groups, saved["groups"], strict=True)]
+    then = [Group(opt.rule, {**group, **change}, group.where) for group, change in zip(opt.groups, changes, strict=True)]
+    at_once(history.resuming(then, saved))
+    seed = int(saved.get("storage", {}).get("seed", machine.seed))
+    machine.put(pairs, [*machine.resuming(int(count(saved["t"]) or 0), seed, then),
+                        *(group.change(change, group.where) for group, change in zip(opt.groups, changes, strict=True)),
+                        *history.resuming(opt.groups, saved)])
 
 
-def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> None:
-    """What is wrong with a state dict of ours; with `convert`, states may be stored otherwise."""
+def _of_another(source: np.ndarray, target: Any, taken: list[tuple[int, int]]) -> bool:
+    """Whether an array lies where another one is written."""
+    return source.size > 0 and arrays.address(source) != arrays.address(target) and arrays.touches(taken, *arrays.bounds(source))
+
+
+def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
+    """A state dict in the order of the optimizer's parameters, each of which it holds at its place of `places`."""
+    def turned(values: Any) -> list:
+        return [values[k] for k in places]
+    new = {**saved, "state": {name: turned(new) for name, new in saved["state"].items()}}
+    if "storage" in saved:
+        storage = _storage(saved, len(places))
+        new["storage"] = {**storage, "orders": turned(storage["orders"]),
+                          "formats": {name: turned(names) for name, names in storage["formats"].items()}}
+    return new
+
+
+def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> list[int]:
+    """Where a state dict of ours holds each parameter, or what is wrong with it; with `convert`, states may be stored otherwise."""
     missing = {"version", "rule", "t", "groups", "state"} - set(saved)
     if missing:
         raise ValueError(f"load_state_dict: no {', '.join(sorted(missing))} in it. Give what state_dict() returned.")
@@ -79,40 +96,65 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
         if not isinstance(saved[name], kind):
             raise TypeError(f"load_state_dict: {name} is a {type(saved[name]).__name__}, but a "
                             f"{'dict' if kind is Mapping else 'list'} is needed. Give what state_dict() returned.")
-    if saved["version"] != VERSION:
+    if not isinstance(saved["version"], (int, np.integer)) or saved["version"] != VERSION:
         raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
-    if saved["rule"] != opt.rule.name:
+    if not isinstance(saved["rule"], str) or saved["rule"] != opt.rule.name:
         raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that one first.")
     t = saved["t"]
-    if isinstance(t, bool) or not isinstance(t, (int, np.integer)) or not 0 <= t < 2**62:
+    if count(t) is None:
         raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is damaged.")
     if len(saved["groups"]) != len(opt.groups):
         raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. Make the same groups.")
     for k, (group, given) in enumerate(zip(opt.groups, saved["groups"], strict=True)):
         if not isinstance(given, Mapping):
             raise TypeError(f"load_state_dict: group {k} is a {type(given).__name__}, but a dict is needed. The checkpoint is damaged.")
-        type(group)(opt.rule, dict(given), f"load_state_dict: group {k}")  # raises as the constructor would
+        Group(opt.rule, dict(given), f"load_state_dict: group {k}")  # raises as the constructor would
+        group.change({name: v for name, v in given.items() if not callable(group[name])}, f"load_state_dict: group {k}")
     history.check(opt.groups, saved)
     states = opt._machine.state
     if _kept(saved["state"], convert) != _kept(states, convert):
-        raise ValueError(f"load_state_dict: state {sorted(saved['state'])}, but {opt.rule.name} has {list(states)}.")
-    own = [t.path for t in opt._tensors]
-    paths = saved.get("paths") or own
-    if len(paths) != len(own):
-        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model.")
-    storage = _storage(saved, len(own))
+        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has {list(states)}.")
+    places = _places(saved.get("paths"), [t.path for t in opt._tensors])
+    for name, new in saved["state"].items():
+        if not isinstance(new, (list, tuple)):
+            raise TypeError(f"load_state_dict: {name} is a {type(new).__name__}, but a list is needed. The checkpoint is damaged.")
+        if len(new) != len(opt._tensors):
+            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} parameters.")
+    saved = arranged(saved, places)
+    storage = _storage(saved, len(places))
     for name, new in states.items():
         if name not in saved["state"]:
             continue
-        if len(saved["state"][name]) != len(new):
-            raise ValueError(f"load_state_dict: {len(saved['state'][name])} arrays of {name}, but there are {len(new)} parameters.")
-        for k, (target, source, t_, path) in enumerate(zip(new, saved["state"][name], opt._tensors, paths, strict=True)):
+        for k, (target, source, t_) in enumerate(zip(new, saved["state"][name], opt._tensors, strict=True)):
             where = f"load_state_dict: {name} of {t_.path}"
             source = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
-            if path != t_.path:
-                raise ValueError(f"{where}: the checkpoint has {path} in its place. Give the parameters in the same structure.")
+            if not arrays.writable(target):
+                raise ValueError(f"{where}: this optimizer's array is read-only, but it is written in place. Make it writable.")
             have, need = _stored(storage, name, k), opt._machine.states[name].formats[k] if name != REMAINDER else None
             _check_state(source, target, t_, have, need, storage["orders"][k], convert and need is not None, where)
+    return places
+
+
+def _places(paths: Any, own: list[str]) -> list[int]:
+    """Where each of our parameters is among these paths. Without paths, which old checkpoints do not have, the order decides."""
+    if paths is None or (isinstance(paths, (list, tuple)) and not paths):
+        return list(range(len(own)))
+    if not isinstance(paths, (list, tuple)) or not all(isinstance(p, str) for p in paths):
+        raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. The checkpoint is damaged.")
+    lacking, extra = [p for p in own if p not in set(paths)], [p for p in paths if p not in set(own)]
+    differ = " and ".join([f"no {few(lacking)}"]*bool(lacking) + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
+    if len(paths) != len(own):
+        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model: it "
+                         f"has {differ or 'two of one path'}.")
+    if differ:
+        raise ValueError(f"load_state_dict: the checkpoint has {differ}. Give the parameters in the same structure.")
+    if list(paths) == own:
+        return list(range(len(own)))
+    if len(set(own)) < len(own) or len(set(paths)) < len(own):
+        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. Give the parameters in "
+                         "its order.")
+    at = {p: k for k, p in enumerate(paths)}
+    return [at[p] for p in own]
 
 
 def _kept(names: Any, convert: bool) -> set[str]:
@@ -126,7 +168,7 @@ def _storage(saved: Mapping[str, Any], count: int) -> Mapping[str, Any]:
     try:
         seed, orders, formats = storage.get("seed", 0), storage.get("orders", [[]]*count), storage.get("formats", {})
         whole = (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63 and len(orders) == count
-                 and all(isinstance(order, (list, tuple)) for order in orders)
+                 and all(isinstance(order, (list, tuple)) and all(isinstance(d, (int, np.integer)) for d in order) for order in orders)
                  and all(len(names) == count and all(n in STORED for n in names) for names in formats.values()))
     except (AttributeError, TypeError):
         whole = False
@@ -184,56 +226,3 @@ def _converted(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     if machine.remainders:
         state[REMAINDER] = saved["state"].get(REMAINDER) or [np.zeros(a.shape, np.uint16) for a in machine.remainders]
     return {**saved, "state": state}
-
-
-def _from_torch(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
-    """torch's layout, {"state": {index: {...}}, "param_groups": [...]}, as ours. Indices count the parameters in order."""
-    from . import bitsandbytes  # here: importing the package is timed
-    rule, where = opt.rule.name, "load_state_dict: torch's dict"
-    bits = any(bitsandbytes.is_coded(e) for e in saved["state"].values())
-    names = LION if bits and rule == "lion" else TORCH.get(rule)
-    if names is None or (bits and rule not in bitsandbytes.NAMES):
-        raise ValueError(f"{where}: {'bitsandbytes' if bits else 'torch'} has no {rule}. Give what state_dict() returned.")
-    counts = [len(group["params"]) for group in saved["param_groups"]]
-    own = [sum(t.group == k for t in opt._tensors) for k in range(len(opt.groups))]
-    if counts != own:
-        raise ValueError(f"{where}: groups of {counts} parameters, but this optimizer has {own}. Make the same groups.")
-    entries = [saved["state"].get(index, {}) for group in saved["param_groups"] for index in group["params"]]
-    if bits:
-        entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule], f"{where}: parameter {k}") if e else e for k, e in enumerate(entries)]
-    steps = {int(e["step"]) if "step" in e else 0 for e in entries} if any("step" in e for e in entries) else set()
-    if len(steps) > 1:
-        raise ValueError(f"{where}: parameters at different steps {sorted(steps)}, but one step count is needed.")
-    state: dict[str, list] = {}
-    for name in opt.rule.state:
-        if name == AVERAGE:  # which no other system keeps: it goes on from where it is
-            state[name] = opt._machine.numbers(name)
-            continue
-        lacking = [k for k, e in enumerate(entries) if e and names[name] not in e]
-        if lacking:
-            raise ValueError(f"{where}: parameter {lacking[0]} has {', '.join(entries[lacking[0]])}, but {rule} needs {names[name]}. "
-                             "Make the optimizer whose state it is.")
-        given = [e.get(names[name]) for e in entries]
-        state[name] = [np.zeros(t.array.shape, arithmetic(t.format).dtype) if v is None else v
-                       for v, t in zip(given, opt._tensors, strict=True)]
-    groups = [_numbers_from_torch(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group, f"{where}: group {k}")
-              for k, group in enumerate(saved["param_groups"])]
-    t = steps.pop() if steps else opt.t or int(any(entries))
-    firsts = [next((e for e in entries[sum(own[:k]):sum(own[:k + 1])] if PRODUCT in e), None) for k in range(len(own))]
-    given = [first and history.of_product(opt.rule, {**opt.groups[k], **groups[k]}, t, first[PRODUCT]) for k, first in enumerate(firsts)]
-    return {"version": VERSION, "rule": rule, "t": t, "groups": groups, "state": state, **({"history": given} if any(given) else {})}
-
-
-def _numbers_from_torch(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
-    for flag, name in TORCH_FLAGS.items():
-        if flag in group and bool(group[flag]) != (rule.name == name):
-            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. Make the one whose state it is.")
-    if group.get("momentum") and "momentum" not in rule.defaults:
-        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. Make the one whose state it is.")
-    numbers: dict[str, Any] = {name: float(group[name]) for name in TORCH_NUMBERS if name in group and name in rule.defaults}
-    if "betas" in group and "b1" in rule.defaults:
-        numbers["b1"], numbers["b2"] = map(float, group["betas"])
-    if "decoupled_weight_decay" in group:
-        numbers["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
-    return {**(preset("torch", rule.name) if rule.name in TORCH else {}), **numbers, "maximize": bool(group.get("maximize", False))}

@@ -5,7 +5,8 @@ or refuses to, and makes its coefficients current; one launch per mix of formats
 addresses of gradients) goes along in the parameters of `advance`. The host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .device_tables import Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
 from .hyper import check_number
-from .machine import Machine, ahead_columns, ahead_formats, state_dtype
+from .machine import Machine, Pair, ahead_columns, ahead_formats, state_dtype
 from .memory import computed_in
 from .registry import LOOK_AHEAD, Rule
 from .storage import coded_bytes, encode
@@ -100,13 +101,14 @@ class Device(Machine):
         """A state as a NumPy array; a copy always."""
         return array.copy_to_host()
 
-    def write(self, target: DeviceArray, source: np.ndarray) -> None:
-        """Set a state to the bits of an array of the same shape and format."""
-        raw = np.empty(target.nbytes, np.uint8)
-        np.ndarray(target.shape, target.dtype, raw, 0, target.strides)[...] = source.view(target.dtype)
-        with self.gpu.current():
-            driver.do("cuCtxSynchronize")
-        self.gpu.upload(target.address, raw)
+    def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
+        """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
+        uploads = []
+        for target, source in pairs:
+            raw = np.empty(target.nbytes, np.uint8)
+            np.ndarray(target.shape, target.dtype, raw, 0, target.strides)[...] = source.view(target.dtype)
+            uploads += self.gpu.uploading(target.address, raw)
+        self.gpu.put([*uploads, *calls])
 
     # Steps
 
@@ -116,7 +118,7 @@ class Device(Machine):
 
     @t.setter
     def t(self, steps: int) -> None:
-        self.clock.t = steps
+        self.put([], self.clock.setting(steps, self.groups))
 
     @property
     def grad_norm(self) -> float | None:
@@ -132,12 +134,11 @@ class Device(Machine):
                              f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")
         return array
 
-    def reseed(self, seed: int) -> None:
-        """Draw random bits from another seed from now on; graphs that were captured before keep theirs."""
-        self.seed = seed
-        for tables in (*self.tables.values(), *([self.bound.tables] if self.bound else [])):
-            for job in tables.jobs:
-                job.reseed(seed)
+    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """What to call so that t steps have been taken, with this seed; graphs that were captured before keep theirs."""
+        tables = (*self.tables.values(), *([self.bound.tables] if self.bound else []))
+        return [*self.clock.setting(t, groups), partial(setattr, self, "seed", seed),
+                *(call for of in tables for job in of.jobs for call in job.reseeding(seed))]
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         """Make the next step that of these gradients, which it then sets to zero if `zeroed`.

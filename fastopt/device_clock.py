@@ -9,7 +9,8 @@ import math
 import struct
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,15 +124,17 @@ class Clock:
         self.settle()
         return self.counts[0]
 
-    @t.setter
-    def t(self, steps: int) -> None:
-        with self.gpu.current():
-            driver.do("cuCtxSynchronize")  # steps under way would count on
-        for word, value in ((cuda.T, steps), (cuda.MISSED, 0)):
-            self.gpu.upload(self.memory.address + WORD*word, np.array([value], np.int64))
-        self.counts[0] = self.counts[1] = steps
+    def setting(self, t: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """What to hand to `Gpu.put` so that t steps have been taken, and the rows of the next are those of these groups."""
+        words = {cuda.T: t, cuda.MISSED: 0}
+        calls = []
         if self.capturable:
-            self.tabulate()
+            words[cuda.LAST] = t + self.period
+            calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)), partial(setattr, self, "last", t + self.period)]
+        for word, value in words.items():
+            calls += self.gpu.uploading(self.memory.address + WORD*word, np.array([value], np.int64))
+        return [*calls, partial(self.counts.__setitem__, 0, t), partial(self.counts.__setitem__, 1, t),
+                partial(setattr, self, "lost", False), partial(setattr, self, "_sent", ())]
 
     def settle(self) -> None:
         """Know the step count: where steps may have been skipped or replayed, ask the device, which takes until it is done."""
@@ -153,11 +156,19 @@ class Clock:
         self.gpu.download(found, self.memory.address)
         return float(found[cuda.NORM]) if found.view(np.int64)[cuda.NORMED] else None
 
-    def _coefficients(self, t: int) -> bytes:
+    def _coefficients(self, t: int, groups: Sequence[Group] | None = None) -> bytes:
         """The row of step t, without gradient factor and clipping, which `advance` puts in."""
-        if len(self.groups) == 1:
-            return self._packer.pack(*self.groups[0].coefficients(t, 1.0, math.inf))
-        return self._packer.pack(*[x for group in self.groups for x in group.coefficients(t, 1.0, math.inf)])
+        groups = self.groups if groups is None else groups
+        if len(groups) == 1:
+            return self._packer.pack(*groups[0].coefficients(t, 1.0, math.inf))
+        return self._packer.pack(*[x for group in groups for x in group.coefficients(t, 1.0, math.inf)])
+
+    def _table(self, t: int, groups: Sequence[Group]) -> np.ndarray:
+        """The rows of the `period` steps behind step t."""
+        table = np.empty((self.period, self.row))
+        for step in range(t + 1, t + self.period + 1):
+            table[(step - 1) % self.period] = np.frombuffer(self._coefficients(step, groups))
+        return table
 
     def _post(self, t: int) -> list[Post]:
         return posts(self.rows.address + WORD*self.row*((t - 1) % self.period), WORD, self._coefficients(t))
@@ -196,14 +207,11 @@ class Clock:
         """Put the rows of the next steps on the device, as many as `capturable` says. Waits for the device."""
         self.settle()
         t = self.counts[0]
-        steps = range(t + 1, t + self.period + 1)
-        table = np.empty((self.period, self.row))
-        for step in steps:
-            table[(step - 1) % self.period] = np.frombuffer(self._coefficients(step))
+        table = self._table(t, self.groups)
         with self.gpu.current():
             driver.do("cuCtxSynchronize")
         self.gpu.upload(self.rows.address, table)
-        self.last = steps[-1]
+        self.last = t + self.period
         self.gpu.upload(self.memory.address + WORD*cuda.LAST, np.array([self.last], np.int64))
         self._sent = self._now()
 

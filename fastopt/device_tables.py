@@ -3,6 +3,7 @@
 Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
 """
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -61,10 +62,9 @@ class Job:
         self.keep.append(tiles)
         self.launches = [(function, min(count, held), arguments)]
 
-    def reseed(self, seed: int) -> None:
-        """Launches from now on draw their random bits from another seed."""
-        for _, _, arguments in self.launches:
-            arguments.words[SEED] = seed
+    def reseeding(self, seed: int) -> list["partial[None]"]:
+        """What to call so that launches draw their random bits from another seed."""
+        return [partial(arguments.words.__setitem__, SEED, seed) for _, _, arguments in self.launches]
 
     def cut(self, size: int) -> tuple[driver.Memory, int]:
         """The list of tiles of this size, and their number."""

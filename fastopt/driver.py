@@ -3,10 +3,11 @@
 All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes before all of
 them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
 """
+import ctypes
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .cpu import compiled
 from .cuda import THREADS
 from .cuda_code import Code
 from .device_arrays import EXTRA
+from .interrupts import at_once
 from .memory import WORD, word
 
 NEWER = "Update NVIDIA's driver: CUDA 13 needs 580 or newer."
@@ -179,6 +181,22 @@ class Gpu:
                 do("cuMemcpyHtoD", address, data.ctypes.data, data.nbytes)
                 do("cuStreamSynchronize", 0)  # a copy from pageable memory may still be on its way from a buffer of the driver
 
+    def uploading(self, address: int, array: np.ndarray) -> list["partial[Any]"]:
+        """What to hand to `put` so that memory of the device becomes this array."""
+        data = np.ascontiguousarray(array)
+        call: partial[Any] = partial(_upload(), address, data.ctypes.data, data.nbytes)
+        call.data = data  # type: ignore[attr-defined]  # it lives as long
+        return [call] if data.nbytes else []
+
+    def put(self, calls: Iterable["partial[Any]"]) -> None:
+        """Make calls, uploads among them, when all of the device's work is done, as one: see `interrupts.at_once`."""
+        with self.current():
+            do("cuCtxSynchronize")
+            found = at_once(calls)
+            do("cuStreamSynchronize", 0)
+        if error := next(filter(None, found), 0):
+            raise CudaError(f"cuMemcpyHtoD: {_text(_bindings(), _bindings().CUresult(error))}")
+
     def download(self, array: np.ndarray, address: int) -> None:
         """Copy from the device into a contiguous array, when all of its work is done."""
         if array.nbytes:
@@ -261,6 +279,13 @@ def _discard(owner: Gpu, function: str, what: Any) -> None:
                 do("cuThreadExchangeStreamCaptureMode", before)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
+
+
+@lru_cache(maxsize=1)
+def _upload() -> Any:
+    """The driver's cuMemcpyHtoD itself, whose result is a number: the bindings run Python's code to make one of theirs."""
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
+    return kind(int(do("cuGetProcAddress", b"cuMemcpyHtoD", 4000, 0)[0]))
 
 
 # Launches

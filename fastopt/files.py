@@ -3,9 +3,12 @@
 Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``; bfloat16 is the
 file's U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`, as JSON.
 """
+import errno
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -68,8 +71,9 @@ def load(path: Path, opt: Optimizer) -> None:
     path : str or path
         The file.
     opt : Optimizer
-        Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Hyperparameters that are
-        numbers come from the file, those that are functions here stay, as in `Optimizer.load_state_dict`.
+        Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Arrays are found by their
+        paths, whatever the order of a dict's keys. Hyperparameters that are numbers come from the file, those that are functions here
+        stay, as in `Optimizer.load_state_dict`.
 
     Raises
     ------
@@ -77,6 +81,10 @@ def load(path: Path, opt: Optimizer) -> None:
         Where the file cannot be read.
     ValueError, TypeError
         With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before anything is written.
+
+    Notes
+    -----
+    A KeyboardInterrupt takes effect before the load or after it: all is what the file holds, or all is what it was.
     """
     _check_optimizer("load", opt)
     path = _text("load", path)
@@ -85,14 +93,12 @@ def load(path: Path, opt: Optimizer) -> None:
         opt._check_idle("load")
         opt._machine.look()
         try:
-            checkpoints.check(opt, saved)
-            _check_parameters(opt, saved["paths"], parameters)
+            places = checkpoints.check(opt, saved)
+            parameters = [parameters[k] for k in places]
+            _check_parameters(opt, parameters)
         except (TypeError, ValueError) as error:
             raise type(error)(f"load: {path}: {str(error).removeprefix('load_state_dict: ')}") from None
-        for t, source in zip(opt._tensors, parameters, strict=True):
-            opt._machine.write(t.array, source)
-        checkpoints.write(opt, saved)
-        opt._machine.parameters_changed()
+        checkpoints.write(opt, checkpoints.arranged(saved, places), parameters)
 
 
 def target(where: str, path: Path) -> str:
@@ -167,11 +173,19 @@ def _replace(path: str, write: Callable[[str], None]) -> None:
         with suppress(OSError):
             os.remove(beside)
         if isinstance(error, (OSError, SafetensorError)):
-            raise OSError(getattr(error, "errno", None), f"save: {path}: {getattr(error, 'strerror', None) or error}. What was there is "
-                          "unchanged") from None
+            number, text = _reason(error)
+            raise OSError(number, f"save: {path}: {text}. What was there is unchanged") from None
         raise
     with suppress(OSError):  # the name, too, reaches the disk; not every system lets directories be opened
         _sync(os.path.dirname(path), os.O_RDONLY)
+
+
+def _reason(error: Any) -> tuple[int, str]:
+    """An error's number and words. safetensors writes the number of the system into its words: "... (os error 28)"."""
+    if isinstance(error, OSError):
+        return error.errno or errno.EIO, error.strerror or str(error)
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return (int(number[1]), os.strerror(int(number[1]))) if number else (errno.EIO, str(error))
 
 
 def _sync(path: str, flags: int) -> None:
@@ -184,6 +198,8 @@ def _sync(path: str, flags: int) -> None:
 
 def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
     """(the state dict, the parameters) of a file: all in memory, so that no error of the disk can come when half is loaded."""
+    if not stat.S_ISREG((found := os.stat(path)).st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe, or a device without an end
+        raise ValueError(f"load: {path} is no file, but one that fastopt.files.save wrote is needed. Give the path of one.")
     open(path, "rb").close()  # an OSError of Python's, with its number; safetensors' have none
     try:
         with safe_open(path, "np") as file:
@@ -196,10 +212,9 @@ def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
                          "fastopt.files.save wrote is needed. Give the path of one.") from None
 
 
-def _check_parameters(opt: Optimizer, paths: list[str], found: list[np.ndarray]) -> None:
-    for t, path, source in zip(opt._tensors, paths, found, strict=True):
-        if path != t.path:
-            raise ValueError(f"{path} is where this optimizer has {t.path}. Give the parameters in the same structure.")
+def _check_parameters(opt: Optimizer, found: list[np.ndarray]) -> None:
+    for t, source in zip(opt._tensors, found, strict=True):
+        path = t.path
         if source.shape != t.array.shape:
             raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another model.")
         if format_of(source, path).name != t.plain:

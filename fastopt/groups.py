@@ -1,10 +1,14 @@
 """Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
 from typing import Any
 
 from .history import History
 from .hyper import ELSEWHERE, check_number, check_value
+from .interrupts import at_once
 from .registry import Rule, shared
+
+MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
 
 
 class Group(MutableMapping):
@@ -17,22 +21,28 @@ class Group(MutableMapping):
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
         self.history = History(rule.history, self._for_history) if rule.history else None
-        for name, value in {**rule.defaults, **values}.items():
-            self[name] = value
+        self._own: dict[str, Any] = {}
+        at_once([self.change({**rule.defaults, **values}, where)])
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self.rule.defaults:
-            cure = f"Say {ELSEWHERE[name]}." if name in ELSEWHERE else "Remove it or take one of those."
-            raise TypeError(f"{self.where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
-                            f"{', '.join(self.rule.defaults)}. {cure}")
-        if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
-            self._functions[name] = value
-        else:
-            self._numbers[name] = value = check_value(name, value, self.rule.options, self.where, self.rule.ranges)
-            self._functions.pop(name, None)
-        self._values[name] = value
-        self.version += 1
-        self._own = {k: self._numbers[k] for k in self.rule.own_names if k in self._numbers}
+        at_once([self.change({name: value}, self.where)])
+
+    def change(self, given: Mapping[str, Any], where: str) -> "partial[None]":
+        """What to call so that these values are in force, all at once: they are checked here."""
+        values, numbers, functions = dict(self._values), dict(self._numbers), dict(self._functions)
+        for name, value in given.items():
+            if name not in self.rule.defaults:
+                cure = f"Say {ELSEWHERE[name]}." if name in ELSEWHERE else "Remove it or take one of those."
+                raise TypeError(f"{where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
+                                f"{', '.join(self.rule.defaults)}. {cure}")
+            if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
+                functions[name] = value
+            else:
+                numbers[name] = value = check_value(name, value, self.rule.options, where, self.rule.ranges)
+                functions.pop(name, None)
+            values[name] = value
+        own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
+        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
@@ -71,6 +81,8 @@ class Group(MutableMapping):
 
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
+        if t > MOST_STEPS:
+            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
         now = self.at(t)
         own = self._own if now is self._numbers else {k: now[k] for k in self.rule.own_names}
         if self.history is not None:

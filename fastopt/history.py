@@ -7,6 +7,7 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,10 +47,10 @@ class History:
         last = self._start(t, numbers if fixed else None)
         return last.t, last.total
 
-    def load(self, saved: tuple[int, float], hyper: Mapping[str, Any]) -> None:
-        """Go on from there; `hyper` has the numbers of the steps since, if they were numbers."""
+    def resuming(self, saved: tuple[int, float], hyper: Mapping[str, Any]) -> "partial[None]":
+        """What to call to go on from there; `hyper` has the numbers of the steps since, if they were numbers."""
         numbers = tuple(hyper[name] for name in self.names) if all(name in hyper for name in self.names) else None
-        self._known = deque([Known(int(saved[0]), float(saved[1]), numbers)], KEPT)
+        return partial(setattr, self, "_known", deque([Known(int(saved[0]), float(saved[1]), numbers)], KEPT))
 
     def _start(self, t: int, numbers: tuple[Any, ...] | None) -> Known:
         """Where steps after t begin to have these hyperparameters (None: functions), t being taken."""
@@ -107,9 +108,8 @@ def check(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
         raise ValueError("load_state_dict: its history does not fit the groups. The checkpoint is damaged.")
 
 
-def load(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
-    """Take over what `check` has found to fit; a state dict without the entry is of steps that were all alike."""
+def resuming(groups: Sequence[Any], saved: Mapping[str, Any]) -> list["partial[None]"]:
+    """What to call to take over what `check` has found to fit; a state dict without the entry is of steps that were all alike."""
     given = saved.get("history") or [None]*len(groups)
-    for group, one, hyper in zip(groups, given, saved["groups"], strict=True):
-        if group.history is not None:
-            group.history.load(one or (0, 0.0), hyper)
+    return [group.history.resuming(one or (0, 0.0), hyper)
+            for group, one, hyper in zip(groups, given, saved["groups"], strict=True) if group.history is not None]

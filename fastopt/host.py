@@ -2,7 +2,8 @@
 import ctypes
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from .formats import Format, arithmetic
 from .groups import Group
 from .headers import Watch
 from .hyper import check_number
-from .machine import Machine, ahead_columns, ahead_formats, state_dtype
+from .interrupts import at_once
+from .machine import Machine, Pair, ahead_columns, ahead_formats, state_dtype
 from .memory import computed_in
 from .pool import Plan
 from .registry import LOOK_AHEAD, Rule
@@ -150,10 +152,10 @@ class Host(Machine):
             arrays.tell_autograd([*self._told, *self.binding.told])
         self.binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
 
-    def reseed(self, seed: int) -> None:
-        """Draw random bits from another seed from now on."""
-        self.seed = seed
-        self.binding.reseed(self._chance)
+    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """What to call so that t steps have been taken, with this seed."""
+        return [partial(setattr, self._t, "value", t), partial(setattr, self, "seed", seed),
+                *self.binding.reseeding(self._chance._replace(seed=seed))]
 
     def tabulate(self) -> None:
         """Coefficients are computed at every step here."""
@@ -176,9 +178,10 @@ class Host(Machine):
         """A state as a NumPy array."""
         return array.copy(order="K") if copy else array.view()
 
-    def write(self, target: np.ndarray, source: np.ndarray) -> None:
-        """Set a state to the bits of an array of the same shape and format."""
-        target[...] = source.view(target.dtype)
+    def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
+        """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
+        arrays.tell_autograd(self._told)
+        at_once([*(partial(np.ndarray.__setitem__, target, ..., source.view(target.dtype)) for target, source in pairs), *calls])
 
 
 class _Ahead:

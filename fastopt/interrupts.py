@@ -1,8 +1,20 @@
-"""Ctrl-C while something must not be cut in two."""
+"""Signals while something must not be cut in two."""
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import Any
+
+
+def at_once(calls: Iterable["partial[Any]"]) -> list[Any]:
+    """What these return, called in turn within one instruction of the interpreter.
+
+    Handlers of signals run between two instructions: what they raise comes before all calls or after all. So the calls must run none of
+    Python's code and must not fail: functions written in C, of arguments that have been checked. Other threads see a part of it only while
+    one of them lets go of the GIL.
+    """
+    return list(map(partial.__call__, calls))
 
 
 class Held:

@@ -1,9 +1,10 @@
 """What an optimizer keeps for each tensor, wherever that lies: states, remainders, copies; as kernels see it and as numbers.
 
-`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`, `check_own`, `read`, `write`,
-`visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`, `reseed`, `tabulate`, `t` and `grad_norm`.
+`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`, `check_own`, `read`, `put`,
+`resuming`, `visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`, `tabulate`, `t` and `grad_norm`.
 """
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from .groups import Group
 from .registry import Rule
 from .storage import AVERAGE, REMAINDER, decode, encode, join
 from .tensors import Slot, Tensor, by_columns, parameter_parts, parts
+
+Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
 
 class Machine:
@@ -25,9 +28,9 @@ class Machine:
         self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
                        for name in rule.state}
         self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
-        self.parameters_changed()
+        self.put(self.followers(self.outputs.values()))
         if AVERAGE in self.states:
-            self._start_at_parameters(self.states[AVERAGE])
+            self.put(self.followers([self.states[AVERAGE]]))
 
     def _new_state(self, name: str, format: Format, t: Tensor) -> Any:
         raise NotImplementedError
@@ -46,7 +49,15 @@ class Machine:
     def read(self, array: Any, copy: bool) -> np.ndarray:
         raise NotImplementedError
 
-    def write(self, target: Any, source: np.ndarray) -> None:
+    def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
+        """Write arrays of this machine's memory to their targets and make the calls, all of it or nothing, whatever signals come.
+
+        Each pair is (target, source) of one shape and format. Calls are such as `interrupts.at_once` takes.
+        """
+        raise NotImplementedError
+
+    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """What to call so that t steps have been taken, with this seed; `groups` hold the hyperparameters that will then be in force."""
         raise NotImplementedError
 
     def _initial(self, name: str, t: Tensor) -> float:
@@ -79,22 +90,24 @@ class Machine:
         slot = self.states[name]
         return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
 
-    def masters(self) -> list[np.ndarray]:
-        """The parameters in float32, or float64, with what their arrays lack."""
+    def masters(self, parameters: Sequence[np.ndarray] | None = None, remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """The parameters, those of now or these, in float32, or float64, with what their arrays lack."""
         found = []
         for k, t in enumerate(self.tensors):
-            array = self.read(t.array, False)
-            found.append(join(array, self.read(self.remainders[k], False)) if t.format.split else decode(array, t.plain))
+            array = self.read(t.array, False) if parameters is None else parameters[k]
+            if t.format.split:
+                found.append(join(array, self.read(self.remainders[k], False) if remainders is None else remainders[k]))
+            else:
+                found.append(decode(array, t.plain))
         return found
 
-    def parameters_changed(self) -> None:
-        """Let copies follow parameters that something else than a step has written."""
-        for slot in self.outputs.values():
-            self._start_at_parameters(slot)
-
-    def _start_at_parameters(self, slot: Slot) -> None:
-        for array, format, t, values in zip(slot.arrays, slot.formats, self.tensors, self.masters(), strict=True):
-            self.write(array, coded(values, format, t))
+    def followers(self, slots: Iterable[Slot], parameters: Sequence[np.ndarray] | None = None,
+                  remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
+        """What slots that follow the parameters (those of now, or these) must be: pairs for `put`."""
+        slots = list(slots)
+        values = self.masters(parameters, remainders) if slots else []
+        return [(array, coded(x, format, t)) for slot in slots
+                for array, format, t, x in zip(slot.arrays, slot.formats, self.tensors, values, strict=True)]
 
 
 def state_dtype(format: Format, t: Tensor) -> np.dtype:

@@ -1,35 +1,21 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
 import inspect
 import math
-import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from . import arrays, checkpoints, pool, trees
+from . import arrays, checkpoints, forks, pool, trees
 from .formats import Format, arithmetic
-from .groups import Group
+from .groups import MOST_STEPS, Group
 from .host import Host
 from .hyper import check_number
 from .presets import preset
 from .registry import Rule, followed
 from .storage import Asked, check_rounding, check_seed, state_formats
 from .tensors import Slot, Tensor, beside, check_one_place, output, tensor
-
-_ALIVE: weakref.WeakSet["Optimizer"] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    """In a forked child no other thread holds a lock, whatever it says."""
-    for opt in _ALIVE:
-        opt._lock, opt._stepping = threading.RLock(), False
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
 
 
 class Optimizer:
@@ -98,7 +84,7 @@ class Optimizer:
         self._grads: Any = None
         self._stepping = False
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
-        _ALIVE.add(self)
+        forks.watch(self)
 
     def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int, capturable: int) -> Any:
         """What carries out the steps, where the arrays are."""
@@ -164,6 +150,8 @@ class Optimizer:
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
             if grads is None:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
+        if forks.WAITING:
+            forks.pause()
         with self._lock:  # two threads that step one optimizer take turns
             self._check_idle("step")
             self._stepping = True
@@ -224,7 +212,7 @@ class Optimizer:
 
     @t.setter
     def t(self, steps: int) -> None:
-        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps < 2**62:
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps <= MOST_STEPS:
             raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
         with self._lock:
             self._machine.t = int(steps)

@@ -180,8 +180,9 @@ POOL = Pool()
 
 
 def _forked() -> None:
-    """A child has none of its parent's threads: give it a pool that knows."""
+    """A child has none of its parent's threads: give it a pool that knows. A step that goes on here with the old one waits for nobody."""
     global POOL
+    POOL.mailbox[:] = 0
     POOL = Pool()
 
 

@@ -42,7 +42,10 @@ class Sequence:
         if len(tree) != len(self.children):
             raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for each.")
         if self.flat:
+            before = len(out)
             out.extend(tree)
+            if len(out) - before != len(self.children):  # a class of its own may say another length than it has
+                raise ValueError(f"{where}: {len(out) - before} entries, but params has {len(self.children)} there. Give one for each.")
             return
         for k, (child, value) in enumerate(zip(self.children, tree, strict=True)):
             child.collect(value, f"{where}[{k}]", out)
@@ -71,11 +74,15 @@ class Dict:
             missing, extra = [k for k in self.keys if k not in tree], [k for k in tree if k not in self.keys]
             raise ValueError(f"{where}: {f'no {missing}' if missing else ''}{' and ' if missing and extra else ''}"
                              f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give exactly those.")
+        try:
+            values = [tree[k] for k in self.keys]
+        except KeyError as error:  # a class of its own may say that it has keys, and not have them
+            raise ValueError(f"{where}: no {error.args[0]!r}; params has the keys {self.keys} there. Give exactly those.") from None
         if self.flat:
-            out.extend([tree[k] for k in self.keys])
+            out.extend(values)
             return
-        for key, child in zip(self.keys, self.children, strict=True):
-            child.collect(tree[key], f"{where}[{key!r}]", out)
+        for key, child, value in zip(self.keys, self.children, values, strict=True):
+            child.collect(value, f"{where}[{key!r}]", out)
 
     def build(self, leaves: Iterator, fixed: bool = False) -> Any:
         values = {k: child.build(leaves, fixed) for k, child in zip(self.keys, self.children, strict=True)}
@@ -96,6 +103,8 @@ class Record:
         if not isinstance(tree, self.kind):
             raise _mismatch(where, tree, f"a {self.kind.__name__}")
         for name, child in zip(self.names, self.children, strict=True):
+            if not hasattr(tree, name):
+                raise ValueError(f"{where}: no {name}; params has the fields {self.names} there. Give exactly those.")
             child.collect(getattr(tree, name), f"{where}.{name}", out)
 
     def build(self, leaves: Iterator, fixed: bool = False) -> Any:

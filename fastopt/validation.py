@@ -51,21 +51,14 @@ class Watch:
             self.best = *self.seen[-1], copies, [machine.read(a, True) for a in machine.remainders] if self.keeps else []
 
     def restore(self) -> None:
-        """Make the parameters the best ones: all of them, even where a Ctrl-C comes between two."""
-        try:
-            self._write()
-        except KeyboardInterrupt:
-            self._write()
-            raise
-
-    def _write(self) -> None:
-        self.opt._machine.look()
-        for copy, t in zip(self.best[2], self.opt._tensors):  # noqa: B905 (there may be no copies)
-            self.opt._machine.write(t.array, copy)
-        if self.best[2]:
-            for copy, rest in zip(self.best[3], self.opt._machine.remainders, strict=True):
-                self.opt._machine.write(rest, copy)
-            self.opt._machine.parameters_changed()
+        """Make the parameters the best ones: all of them, even where a Ctrl-C comes."""
+        _, _, parameters, remainders = self.best
+        if parameters:
+            machine, tensors = self.opt._machine, self.opt._tensors
+            with self.opt._lock:
+                machine.look()
+                machine.put([*zip([t.array for t in tensors], parameters, strict=True), *zip(machine.remainders, remainders, strict=True),
+                             *machine.followers(machine.outputs.values(), parameters, remainders)])
 
 
 def anew(value: Any) -> Any:

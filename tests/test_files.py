@@ -374,7 +374,8 @@ OTHERS = {
     "rule": (lambda: fastopt.AMSGrad(small().params), ValueError, "the state of adam, but this optimizer is amsgrad. Make that one first."),
     "groups": (lambda: fastopt.Adam([{"params": small().params}, {"params": np.ones(2)}]), ValueError, "1 groups, but this optimizer has"),
     "fewer": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32)}), ValueError, "2 parameters, but this optimizer has 1."),
-    "path": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "c": [np.ones(2, f16)]}), ValueError, "has params['b'][0] in its place."),
+    "path": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "c": [np.ones(2, f16)]}), ValueError,
+             "the checkpoint has no params['c'][0] and params['b'][0], which this optimizer has not."),
     "shape": (lambda: fastopt.Adam({"w": np.ones((3, 2), f32), "b": [np.ones(2, f16)]}), ValueError,
               "m of params['w']: shape (2, 3), but (3, 2) is needed. It belongs to another model."),
     "state": (lambda: small(state="bfloat16"), ValueError, "m of params['w']: stored as float32, but this optimizer keeps uint16."),
@@ -382,7 +383,7 @@ OTHERS = {
                "params['b'][0]: stored as f16, but the parameter is f32. Convert it first."),
 }
 STATELESS = {
-    "path": (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}), "params['w'] is where this optimizer has params['v']."),
+    "path": (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}), "no params['v'] and params['w'], which this optimizer has not. Give the"),
     "shape": (lambda: fastopt.SGD({"w": np.ones((1, 3), f32)}), "params['w']: shape (2, 3), but (1, 3) is needed."),
 }
 

@@ -70,7 +70,8 @@ def all_bits(opt):
 def test_what_a_step_writes_has_changed(how, slot):
     """An error that names the array; nothing is written, not even a step counted; changed back, the step is that of the rule."""
     owning = how.startswith(("resize", "setstate"))
-    for k, (name, mix, n) in enumerate((("sgd", "f32 bf16s", 9), ("adam", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))):
+    cases = (("sgd", "f32 bf16s", 9), ("adam", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))
+    for k, (name, mix, n) in enumerate(cases):
         values = [normal(k + j, n).astype(f32) for j in range(2)]
         values = [storage.encode(x, "bf16") if mix in ("split", "bf16s") else x for x in values] + [np.zeros(n, f32), np.zeros(n, f32)]
         pairs = [(np.array(x), np.full(8192 + x.nbytes, GUARD, np.uint8)) if owning else guarded(x) for x in values]
@@ -137,7 +138,7 @@ def test_states_that_a_program_sees_are_views():
                 state.flags.writeable = False
         twin.step([normal(3, n).astype(f32)])
         opt.state[first].base.resize(3, refcheck=False)
-        for act in (lambda opt=opt: opt.step(np.ones(n, f32)), lambda opt=opt: opt.state_dict(), lambda opt=opt: opt.decoded("average")):
+        for act in (lambda opt=opt, n=n: opt.step(np.ones(n, f32)), opt.state_dict, lambda opt=opt: opt.decoded("average")):
             with pytest.raises(ValueError, match=r"state\['.*'\]: array 0 of it was resized"):
                 act()
         assert opt.t == 2
