@@ -17,6 +17,7 @@ from .memory import (
     BATCH,
     COEFS,
     COUNT,
+    FACTOR,
     JOB_WORDS,
     OUT,
     SEED,
@@ -28,6 +29,7 @@ from .memory import (
     WORD,
     computed_in,
     is_strided,
+    is_wide,
     norm_formats,
     slots,
 )
@@ -98,6 +100,8 @@ class Job:
         self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
                                                     arrays.address(self.coefs))
         self.words[[SEED, STEPS]] = self.chance
+        self.numbers = self.words.view(np.float64)
+        self.numbers[FACTOR] = 1.0
         self.address = arrays.address(self.words)
 
     def run(self, kernel: Kernel, threads: int) -> None:
@@ -139,6 +143,7 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.coefs, self.chance, self.tile = coefs, chance, tile
         self.buckets: list[Bucket] = []
+        self.wide: list[Bucket] = []  # those with gradients wider than the arithmetic
         self.plan = Plan([])
         self.headers: Headers | None = None
         self.zeroed = False
@@ -168,6 +173,7 @@ class Binding:
         headers = Headers(views, own, targets, self.written)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
+        self.wide = [bucket for bucket in buckets if is_wide(bucket.formats)]
         self.zeroed, self.cleared = zeroed, views if zeroed else []
         return [leaves, views]
 

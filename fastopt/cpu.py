@@ -16,6 +16,7 @@ from .memory import (
     BATCH,
     COEFS,
     COUNT,
+    FACTOR,
     OUT,
     SEED,
     STEPS,
@@ -193,7 +194,7 @@ def step_kernel(rule: str, formats: str) -> Kernel:
                 lo, hi = word(tile, 2), word(tile, 3)
                 table_row = table + word(tile, 0)*width*WORD
                 row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
-                sweep(coefficients(rule, formats, coefs, word(tile, 1)), row, lo, hi,
+                sweep(coefficients(rule, formats, coefs, word(tile, 1), job + FACTOR*WORD), row, lo, hi,
                       tile_key(formats, table_row, word(job, SEED), word(job, STEPS), 1))
             first = claim(job, batch)
 

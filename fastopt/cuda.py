@@ -25,7 +25,7 @@ WARP, TILE = 32, STRIDED_TILE  # the norm's tiles and lanes are those of the CPU
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
 POSTED = 64             # words that one launch of `advance` brings along
 # words of the clock
-T, SKIP, MISSED, NORM, NORMED, LAST = range(6)
+T, SKIP, MISSED, NORM, NORMED, LAST, FACTOR = range(7)
 CLOCK_WORDS = 8
 # what `advance` is asked for: `mode`
 COUNT, POST, PEEK, CHECK, SINGLE = 1, 2, 4, 8, 16
@@ -75,12 +75,12 @@ def _step(rule, formats, cc):
         if k >= count:
             return
         group = word(tiles, 4*k + 1)
-        c = coefficients(rule, formats, coefs, group)
+        c = coefficients(rule, formats, coefs, group, clock + FACTOR*width)
         while k < count:
             tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
             if word(tiles, 4*k + 1) != group:
                 group = word(tiles, 4*k + 1)
-                c = coefficients(rule, formats, coefs, group)
+                c = coefficients(rule, formats, coefs, group, clock + FACTOR*width)
             table_row = table + tensor*words*width
             row, key = row_at(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
             sweep(c, row, table_row, key, lo, hi)
@@ -294,6 +294,7 @@ def _advance():
             if beyond:
                 t = last
             chosen[0], multiplier[0] = t, scale
+            put(clock, FACTOR, scale)  # for gradients wider than the arithmetic
         cuda.syncthreads()
         row, i = rows + (chosen[0] - 1) % period*groups*fields*width, int64(thread)
         while i < groups*columns:

@@ -14,7 +14,7 @@ from .formats import Format, arithmetic
 from .groups import Group
 from .hyper import check_number
 from .machine import Machine, ahead_columns, ahead_formats, state_dtype
-from .memory import computed_in
+from .memory import FACTOR, computed_in
 from .pool import Plan
 from .registry import LOOK_AHEAD, Rule
 from .storage import coded_bytes, encode
@@ -93,7 +93,12 @@ class Host(Machine):
         for k, group in enumerate(self.groups):
             row = group.coefficients(self.t + 1, factor, limit)
             for packer, buffer, size in self._packers:
-                packer.pack_into(buffer, k*size, *row)
+                try:
+                    packer.pack_into(buffer, k*size, *row)
+                except OverflowError:  # a gradient factor may lie beyond float32, whose gradients it makes infinite
+                    packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
+        for bucket in self.binding.wide:
+            bucket.numbers[FACTOR] = factor
         self.grad_norm = norm
         self.binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
 
