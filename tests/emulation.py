@@ -57,6 +57,7 @@ class Launch:
         coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[[cuda.SKIP, cuda.T]] = skip, step
+        clock.view(np.float64)[cuda.FACTOR] = abs(coefficients[0][0])
         add = self.memory.add
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
                      add(clock, "clock"), seed]
