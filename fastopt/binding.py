@@ -124,15 +124,18 @@ class Bucket(Job):
         self.squares: Plan | None = None
 
     def sums_of_squares(self, threads: int) -> list[float]:
-        """The sums of the squared gradients of STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
+        """The sums of the squared gradients of STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree.
+
+        They are the first row of `sums`; the others are those of `cpu.squares_kernel`.
+        """
         if self.squares is None:
             job = copy(self)  # its table is this one, where `Headers` stores addresses
             job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
-            self.sums = np.zeros(len(job.tiles))
+            self.sums = np.zeros((3, len(job.tiles)))
             job.words[OUT] = arrays.address(self.sums)
             self.squares = Plan([(squares_kernel(norm_formats(self.formats)), job)])
         self.squares.run(threads)
-        return self.sums.tolist()
+        return self.sums[0].tolist()
 
 
 class Binding:

@@ -81,13 +81,13 @@ class Host(Machine):
     def step(self, held: list, factor: float, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Step with the bound gradients, checked numbers all."""
         if clip_norm is not None or skip_nonfinite:
-            norm = abs(factor)*norms.global_norm(self.binding.buckets, self.threads)
-            if skip_nonfinite and not math.isfinite(norm):
+            norm = norms.global_norm(self.binding.buckets, self.threads, factor)
+            factor *= norms.clip_factor(norm, clip_norm)
+            if skip_nonfinite and not norms.all_finite(self.binding.buckets, norm, factor):
                 self.grad_norm = norm
                 for gradient in self.binding.cleared:
                     gradient[...] = 0
                 return
-            factor *= norms.clip_factor(norm, clip_norm)
         else:
             norm = None
         for k, group in enumerate(self.groups):

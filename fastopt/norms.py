@@ -1,22 +1,34 @@
 """The global norm of a step's gradients and clipping by it: a factor for the pass that follows, nothing is written.
 
-norm = sqrt(sum of squares of all elements of all tensors): in float64, per 4,096 elements of a tensor in a fixed order, and their
-sums exactly, rounded once. So neither threads nor the order, the formats or the strides of the tensors change a bit of it. A
-float64 gradient beyond 1e154 overflows to infinity.
+norm = |factor|*sqrt(sum of squares of all elements of all tensors): in float64, per 4,096 elements of a tensor in a fixed order, and their
+sums exactly, rounded once. So neither threads nor the order, the formats or the strides of the tensors change a bit of it. Where
+squares of float64 numbers overflow, those of the numbers times 2**-600 are taken.
 """
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from .binding import Bucket
+from .cpu import SHRUNK
+from .memory import computed_in
+
+BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}  # {bytes of the arithmetic: from where on numbers become infinite in it}
+SAFE, HARMLESS = 2.0**100, 2.0**400             # a norm and a factor below these leave all elements finite, in any arithmetic
 
 
-def global_norm(buckets: Iterable[Bucket], threads: int) -> float:
-    """The Euclidean norm of all gradients together."""
+def _total(sums: Iterable[float]) -> float:
     try:
-        return math.sqrt(math.fsum(chain.from_iterable(bucket.sums_of_squares(threads) for bucket in buckets)))
+        return math.fsum(sums)
     except OverflowError:  # where numbers below infinity add up to it
         return math.inf
+
+
+def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) -> float:
+    """The Euclidean norm of all gradients together, times the size of the factor."""
+    total, unit = _total(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets])), abs(factor)
+    if not math.isfinite(total):
+        total, unit = _total(chain.from_iterable(bucket.sums[1].tolist() for bucket in buckets)), unit/SHRUNK
+    return unit*math.sqrt(total)
 
 
 def clip_factor(norm: float, limit: float | None) -> float:
@@ -25,3 +37,11 @@ def clip_factor(norm: float, limit: float | None) -> float:
     1 where the norm is not finite: a factor of 0 or NaN would carry one bad element into all others.
     """
     return limit/norm if limit is not None and limit < norm < math.inf else 1.0
+
+
+def all_finite(buckets: Iterable[Bucket], norm: float, factor: float) -> bool:
+    """Whether the norm is finite, and so is all that rules get: the gradients, whose norm was just taken, times this factor, converted."""
+    if norm < SAFE and abs(factor) < HARMLESS:
+        return True
+    return norm < math.inf and all(abs(factor)*bucket.sums[2].max(initial=0) < BEYOND[computed_in(bucket.formats).itemsize]
+                                   for bucket in buckets)
