@@ -2,7 +2,7 @@
 
 Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import NamedTuple
 
@@ -121,21 +121,24 @@ class Bucket(Job):
         except NumbaError as error:
             raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} (the reason stands above). Use "
                             "+ - * /, the words of fastopt.notation and the coefficients in c.") from error
-        self.squares: Plan | None = None
+        self.found = np.zeros(0)
+        self.measures: dict[Callable[[str], Kernel], Plan] = {}
 
-    def sums_of_squares(self, threads: int) -> list[float]:
-        """The sums of the squared gradients of STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree.
-
-        They are the first row of `sums`; the others are those of `cpu.squares_kernel`.
-        """
-        if self.squares is None:
+    def measured(self, kernel: Callable[[str], Kernel], threads: int) -> list[float]:
+        """What one of the norm's kernels finds in STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
+        if kernel not in self.measures:
             job = copy(self)  # its table is this one, where `Headers` stores addresses
             job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
-            self.sums = np.zeros((3, len(job.tiles)))
-            job.words[OUT] = arrays.address(self.sums)
-            self.squares = Plan([(squares_kernel(norm_formats(self.formats)), job)])
-        self.squares.run(threads)
-        return self.sums[0].tolist()
+            job.found = np.zeros(len(job.tiles))
+            job.words[OUT] = arrays.address(job.found)
+            self.measures[kernel] = Plan([(kernel(norm_formats(self.formats)), job)])
+        plan = self.measures[kernel]
+        plan.run(threads)
+        return plan.jobs[0].found.tolist()
+
+    def sums_of_squares(self, threads: int) -> list[float]:
+        """The sums of the squared gradients, a tile each."""
+        return self.measured(squares_kernel, threads)
 
 
 class Binding:

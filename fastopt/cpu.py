@@ -1,5 +1,4 @@
 """CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
-import math
 import os
 from functools import cache
 from typing import NamedTuple
@@ -40,9 +39,7 @@ from .noise import ELEMENT, start
 from .registry import RULES
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
-SHRUNK = 2.0**-600  # times any float64 number: the squares of 4,096 of them, and of all tiles, add up to a finite number
-DOUBTFUL = 2.0**200  # sums of squares from here on are looked at again: squares may have overflowed, or numbers lie beyond float32
-ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
+SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 
 
@@ -206,33 +203,11 @@ def step_kernel(rule: str, formats: str) -> Kernel:
     return kernel(f"step {rule} {now} {formats}", step)
 
 
-@cache
-def squares_kernel(formats: str) -> Kernel:
-    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone.
+def _of_tiles(name, formats, measured):
+    """The kernel that writes what `measured` makes of the gradient in every claimed tile."""
+    measured = jitted(measured, inline="always")
 
-    Three rows are written: the sums; those of the gradient times SHRUNK, of tiles that are looked at again, else 0; and numbers that no
-    element of the tile exceeds, exactly the largest magnitude where it was looked at again.
-    """
-    def summed(row, lo, hi, lanes, unit):
-        lanes[:] = 0
-        whole = hi - (hi - lo) % LANES
-        for i in range(lo, whole, LANES):
-            for j in range(LANES):
-                g = load_gradient(formats, row, i + j)*unit
-                lanes[j] += g*g
-        for i in range(whole, hi):
-            g = load_gradient(formats, row, i)*unit
-            lanes[i - whole] += g*g
-        half = LANES//2
-        while half > 0:  # in pairs: one after the other would wait 4 cycles for each
-            for j in range(half):
-                lanes[j] += lanes[j + half]
-            half //= 2
-        return lanes[0]
-
-    summed = jitted(summed, inline="always")
-
-    def squares(job):
+    def measure(job):
         count, batch, table, width, tiles, out = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
                                                   word(job, TILES), word(job, OUT))
         lanes = np.empty(LANES)
@@ -243,15 +218,53 @@ def squares_kernel(formats: str) -> Kernel:
                 lo, hi = word(tile, 2), word(tile, 3)
                 table_row = table + word(tile, 0)*width*WORD
                 row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
-                total = summed(row, lo, hi, lanes, 1.0)
-                shrunk, top = 0.0, math.sqrt(total)*ABOVE + LEAST
-                if not total < DOUBTFUL:
-                    shrunk, top = summed(row, lo, hi, lanes, SHRUNK), 0.0
-                    for i in range(lo, hi):
-                        top = max(top, abs(load_gradient(formats, row, i)))
-                put(out, k, total)
-                put(out, count + k, shrunk)
-                put(out, 2*count + k, top)
+                put(out, k, measured(row, lo, hi, lanes))
             first = claim(job, batch)
 
-    return kernel(f"squares {formats}", squares)
+    return kernel(f"{name} {formats}", measure)
+
+
+def _squares(name, formats, unit):
+    def summed(row, lo, hi, lanes):
+        lanes[:] = 0
+        whole = hi - (hi - lo) % LANES
+        for i in range(lo, whole, LANES):
+            for j in range(LANES):
+                g = unit*load_gradient(formats, row, i + j)
+                lanes[j] += g*g
+        for i in range(whole, hi):
+            g = unit*load_gradient(formats, row, i)
+            lanes[i - whole] += g*g
+        half = LANES//2
+        while half > 0:  # in pairs: one after the other would wait 4 cycles for each
+            for j in range(half):
+                lanes[j] += lanes[j + half]
+            half //= 2
+        return lanes[0]
+
+    return _of_tiles(name, formats, summed)
+
+
+@cache
+def squares_kernel(formats: str) -> Kernel:
+    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
+    return _squares("squares", formats, 1.0)
+
+
+@cache
+def shrunk_kernel(formats: str) -> Kernel:
+    """The same of the gradient times SHRUNK."""
+    return _squares("shrunk squares", formats, SHRUNK)
+
+
+@cache
+def largest_kernel(formats: str) -> Kernel:
+    """The largest magnitude in every claimed tile, but for NaN."""
+    def largest(row, lo, hi, lanes):
+        top = 0.0
+        for i in range(lo, hi):
+            g = abs(load_gradient(formats, row, i))
+            top = g if g > top else top
+        return top
+
+    return _of_tiles("largest", formats, largest)

@@ -9,7 +9,7 @@ coefficients beside it. `advance` counts the step, or refuses to, before `step` 
 from functools import cache
 
 from .blocks import SIZE
-from .cpu import ABOVE, DOUBTFUL, LANES, LEAST, SHRUNK
+from .cpu import LANES, SHRUNK
 from .cuda_code import Code, code
 from .digests import digest
 from .memory import STRIDED_TILE, WORD, is_strided
@@ -23,6 +23,8 @@ ROUNDS = 2              # accesses of a thread per tile: enough for the loads of
 BLOCK_ROUNDS = 4        # the same of blocks: a tile's words, coefficients and random key take some 150 instructions of a thread
 WARP, TILE = 32, STRIDED_TILE  # the norm's tiles and lanes are those of the CPU, so that its sums have the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
+DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at again: squares may overflow, and numbers float32
+ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
 POSTED = 64             # words that one launch of `advance` brings along
 # words of the clock
 T, SKIP, MISSED, NORM, NORMED, LAST, FACTOR = range(7)
@@ -156,7 +158,8 @@ def _in_blocks(rule, formats, cc):
 def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The sum of the squared gradient of every tile of `TILE` elements, in float64, in the order and with the bits of cpu.squares_kernel.
 
-    Its rows lie `total` numbers apart; there are four here, the third for tensors whose arithmetic is float32, the fourth for float64.
+    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds what cpu.shrunk_kernel finds, the third
+    (the fourth, if the arithmetic is float64) the largest magnitude; for others 0, and a bound above it. The one left over holds zeros.
     A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
     """
     return code(f"squares {formats}", cc, form, lambda: _squares(formats), THREADS)
@@ -243,14 +246,16 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step` reads.
 
     ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK it is skipped if the
-    norm is not finite or a number that a rule gets would not be (norms.all_finite), and always if it lies beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step.
+    norm, or a number that a rule would get, is not finite (norms.all_finite), and always if it lies beyond the clock's LAST (-1: no end);
+    else it is counted. PEEK looks at the next step.
     ``known`` is the step count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows``
     holds the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and ``double``
     (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
     ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
-    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from
-    math.fsum, which norms.py uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
+    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in pairs of float64 numbers
+    (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum, which norms.py uses, whatever their order;
+    unless what lies beyond twice the digits breaks a tie.
     """
     return code("advance", cc, form, _advance, THREADS)
 

@@ -83,7 +83,7 @@ class Host(Machine):
         if clip_norm is not None or skip_nonfinite:
             norm = norms.global_norm(self.binding.buckets, self.threads, factor)
             factor *= norms.clip_factor(norm, clip_norm)
-            if skip_nonfinite and not norms.all_finite(self.binding.buckets, norm, factor):
+            if skip_nonfinite and not norms.all_finite(self.binding.buckets, self.threads, norm, factor):
                 self.grad_norm = norm
                 for gradient in self.binding.cleared:
                     gradient[...] = 0
@@ -95,7 +95,7 @@ class Host(Machine):
             for packer, buffer, size in self._packers:
                 try:
                     packer.pack_into(buffer, k*size, *row)
-                except OverflowError:  # a gradient factor may lie beyond float32, whose gradients it makes infinite
+                except OverflowError:  # noqa: PERF203 (a gradient factor beyond float32: infinite for gradients that are not wider)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
         for bucket in self.binding.wide:
             bucket.numbers[FACTOR] = factor

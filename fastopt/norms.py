@@ -9,26 +9,26 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 
 from .binding import Bucket
-from .cpu import SHRUNK
-from .memory import computed_in
+from .cpu import SHRUNK, largest_kernel, shrunk_kernel
+from .memory import WORD, computed_in, slots
 
 BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}  # {bytes of the arithmetic: from where on numbers become infinite in it}
 SAFE, HARMLESS = 2.0**100, 2.0**400             # a norm and a factor below these leave all elements finite, in any arithmetic
 
 
-def _total(sums: Iterable[float]) -> float:
+def _root(sums: Iterable[float]) -> float:
     try:
-        return math.fsum(sums)
+        return math.sqrt(math.fsum(sums))
     except OverflowError:  # where numbers below infinity add up to it
         return math.inf
 
 
 def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) -> float:
     """The Euclidean norm of all gradients together, times the size of the factor."""
-    total, unit = _total(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets])), abs(factor)
-    if not math.isfinite(total):
-        total, unit = _total(chain.from_iterable(bucket.sums[1].tolist() for bucket in buckets)), unit/SHRUNK
-    return unit*math.sqrt(total)
+    root = _root(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets]))
+    if root != math.inf or all(slots(bucket.formats)[0].itemsize < WORD for bucket in buckets):
+        return abs(factor)*root
+    return abs(factor)/SHRUNK*_root(chain.from_iterable([bucket.measured(shrunk_kernel, threads) for bucket in buckets]))
 
 
 def clip_factor(norm: float, limit: float | None) -> float:
@@ -39,9 +39,13 @@ def clip_factor(norm: float, limit: float | None) -> float:
     return limit/norm if limit is not None and limit < norm < math.inf else 1.0
 
 
-def all_finite(buckets: Iterable[Bucket], norm: float, factor: float) -> bool:
-    """Whether the norm is finite, and so is all that rules get: the gradients, whose norm was just taken, times this factor, converted."""
+def all_finite(buckets: Iterable[Bucket], threads: int, norm: float, factor: float) -> bool:
+    """Whether the norm is finite, and so is all that rules get: gradients times this factor, converted. In doubt they are read again."""
     if norm < SAFE and abs(factor) < HARMLESS:
         return True
-    return norm < math.inf and all(abs(factor)*bucket.sums[2].max(initial=0) < BEYOND[computed_in(bucket.formats).itemsize]
+    return norm < math.inf and all(abs(factor)*max(bucket.measured(largest_kernel, threads), default=0) < BEYOND[_bytes(bucket)]
                                    for bucket in buckets)
+
+
+def _bytes(bucket: Bucket) -> int:
+    return computed_in(bucket.formats).itemsize
