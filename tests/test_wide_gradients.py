@@ -26,8 +26,11 @@ def started(name, mix, **hyper):
 
 
 def wide(twin, seed, size=1.0):
-    """Gradients far from 1, in the digits that float32 lacks, too."""
-    return [np.asarray(normal(100*seed + k, *t.array.shape)*size) for k, t in enumerate(twin.tensors)]
+    """Gradients in the memory order of their parameters."""
+    found = [np.empty_like(t.array, np.float64) for t in twin.tensors]
+    for k, g in enumerate(found):
+        g[...] = normal(100*seed + k, *g.shape)*size
+    return found
 
 
 def gaps(a):
