@@ -87,7 +87,7 @@ def mode(typing):
             _mxcsr(builder, "stmxcsr", word)
             return builder.zext(builder.load(word), I64)
         if machine in ARM:
-            return builder.asm(ir.FunctionType(I64, []), "mrs $0, fpcr", "=r", [], side_effect=True)
+            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"), [])
         return ir.Constant(I64, 0)
     return types.int64(), emit
 
@@ -102,7 +102,8 @@ def set_mode(typing, word):
             builder.store(builder.trunc(args[0], ir.IntType(32)), word)
             _mxcsr(builder, "ldmxcsr", word)
         elif machine in ARM:
-            builder.asm(ir.FunctionType(ir.VoidType(), [I64]), "msr fpcr, $0", "r", [args[0]], side_effect=True)
+            kind = ir.FunctionType(ir.VoidType(), [I64])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.set.fpcr"), [args[0]])
         return context.get_dummy_value()
     return types.void(types.int64), emit
 

@@ -411,7 +411,7 @@ WIDE = {"f32": ("f32", {}), "f16": ("f16", {"state": "float16"}), "q8": ("f32", 
 
 @pytest.mark.parametrize("mix", WIDE)
 def test_wide_gradients_are_scaled_in_float64(mix, stand_in):
-    """Two groups of other signs, gradients of several formats in a step, a factor from either side, single elements and whole accesses."""
+    """Two groups of other signs, gradients of several formats in a step, a factor from the host or the device."""
     format, how = WIDE[mix]
     twins = Twins(lambda p: fastopt.Adam([{"params": p[0]}, {"params": p[1], "maximize": True}], lr=0.05, **how),
                   [tree(0, format), stored(normal(9, 700), format)])
