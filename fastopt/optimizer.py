@@ -145,8 +145,8 @@ class Optimizer:
             Each element is then limited to [-clip_value, clip_value].
         grad_factor : float, or array of one element on the parameters' CUDA device
             The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. Where a gradient is
-            float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted to float32. An array is read when
-            the step runs, by replayed graphs too.
+            float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted to float32. An array is read
+            when the step runs, by replayed graphs too.
         skip_nonfinite : bool
             If an element of the gradients, or their norm, is infinite or NaN, do nothing: parameters, state and `t` stay as they are.
             Judged is what the rule gets, after both factors and in its float type: 1e100 in a float64 gradient is infinite for a float32

@@ -406,7 +406,8 @@ def test_states_are_not_copied_by_reference(stand_in):
 
 # Gradients wider than their parameters
 
-WIDE = {"f32": ("f32", {}), "f16": ("f16", {"state": "float16"}), "q8": ("f32", {"state": "q8"}), "split": ("bf16", {"rounding": "remainder"})}
+WIDE = {"f32": ("f32", {}), "f16": ("f16", {"state": "float16"}), "q8": ("f32", {"state": "q8"}),
+        "split": ("bf16", {"rounding": "remainder"})}
 
 
 @pytest.mark.parametrize("mix", WIDE)
