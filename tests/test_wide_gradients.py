@@ -40,19 +40,33 @@ def gaps(a):
     return raw[..., 1]
 
 
+def walked(name, mix, **hyper):
+    twin = started(name, mix, **hyper)
+    twin.step(wide(twin, 1))
+    twin.step(wide(twin, 2, 1e100), grad_factor=3e-101, clip_value=0.4)
+    return twin.step(wide(twin, 3, 1e-150), grad_factor=-1e150)
+
+
 @pytest.mark.parametrize("name", RULES)
-def test_bits_of_every_rule_and_storage(name):
-    mixes = [*PLAIN, *MIXES]
-    for mix in random.Random(name).sample(mixes, len(mixes) if name in ("momentum", "adam") else 3):
-        for hyper in ({**OWN[name][0], **SHARED[0]}, {**SHARED[3], "lr": 0.02}):
-            twin = started(name, mix, **hyper)
-            twin.step(wide(twin, 1))
-            twin.step(wide(twin, 2, 1e100), grad_factor=3e-101, clip_value=0.4)
-            grads = wide(twin, 3, 1e-150)
-            twin.step(grads, list(map(gaps, grads)), grad_factor=-1e150)
-            grads = wide(twin, 4, 1e60)
-            twin.step(grads, given := [g.copy(order="K") for g in grads], grad_factor=1e-60, zero_grads=True)
-            assert not any(g.any() for g in given)
+def test_bits_of_every_rule(name):
+    mix = random.Random(name).choice([*PLAIN, *MIXES])
+    for hyper in ({**OWN[name][0], **SHARED[0]}, {**SHARED[3], "lr": 0.02}):
+        walked(name, mix, **hyper)
+
+
+@pytest.mark.parametrize("mix", [*PLAIN, *MIXES])
+def test_bits_of_every_storage(mix):
+    walked("momentum", mix, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("mix", ["f32", "q8", "split"])
+def test_strided_and_zeroed(mix):
+    twin = started("momentum", mix)
+    grads = wide(twin, 3, 1e-150)
+    twin.step(grads, list(map(gaps, grads)), grad_factor=-1e150)
+    grads = wide(twin, 4, 1e60)
+    twin.step(grads, given := [g.copy(order="K") for g in grads], grad_factor=1e-60, zero_grads=True)
+    assert not any(g.any() for g in given)
 
 
 def one(given, dtype=np.float32, **how):
