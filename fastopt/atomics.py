@@ -1,4 +1,4 @@
-"""Words that threads share, and calls by address: what the pool needs beyond ordinary loads and stores."""
+"""Words that threads share, calls by address, and a thread's floating-point mode: what the pool needs beyond ordinary code."""
 import platform
 
 from llvmlite import ir
@@ -68,6 +68,48 @@ def pause(typing):
             builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
         return context.get_dummy_value()
     return types.void(), emit
+
+
+def _mxcsr(builder, name, word):
+    """Store the floating-point mode of an x86 processor to `word`, or load it from there."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}"),
+                 [builder.bitcast(word, ir.IntType(8).as_pointer())])
+
+
+@intrinsic
+def mode(typing):
+    """How this thread rounds, and what it does with subnormal numbers: the processor's own word; 0 where it is not known how to ask."""
+    def emit(context, builder, signature, args):
+        machine = platform.machine().lower()
+        if machine in X86:
+            word = cgutils.alloca_once(builder, ir.IntType(32))
+            _mxcsr(builder, "stmxcsr", word)
+            return builder.zext(builder.load(word), I64)
+        if machine in ARM:
+            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"), [])
+        return ir.Constant(I64, 0)
+    return types.int64(), emit
+
+
+@intrinsic
+def set_mode(typing, word):
+    """Set what `mode` tells. Nothing happens where it is not known how."""
+    def emit(context, builder, signature, args):
+        machine = platform.machine().lower()
+        if machine in X86:
+            word = cgutils.alloca_once(builder, ir.IntType(32))
+            builder.store(builder.trunc(args[0], ir.IntType(32)), word)
+            _mxcsr(builder, "ldmxcsr", word)
+        elif machine in ARM:
+            kind = ir.FunctionType(ir.VoidType(), [I64])
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.set.fpcr"), [args[0]])
+        return context.get_dummy_value()
+    return types.void(types.int64), emit
+
+
+# Rounding to nearest, subnormal numbers kept, no exception traps: of x86, where bits 7 to 12 mask exceptions, and of ARM
+DEFAULT_MODE = 0x1F80 if platform.machine().lower() in X86 else 0
 
 
 @intrinsic

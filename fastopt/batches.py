@@ -9,7 +9,7 @@ import numpy as np
 from . import arrays
 from .formats import BF16, arithmetic
 from .optimizer import Optimizer
-from .tensors import gradient
+from .tensors import Tensor, gradient
 
 END = object()  # stands for the batch behind the last one
 
@@ -55,9 +55,7 @@ class Gradients:
         self.opt, self.function, self.batches, self.accumulate, self.nonfinite = opt, function, batches, accumulate, nonfinite
         self.taken = 0  # batches of the step in progress
         if accumulate > 1:
-            place = 1 + len(opt.rule.state)
-            self.sums = [arrays.zeros_like(t.array, arithmetic(t.format).dtype, t.order, place) for t in opt._tensors]
-            self.tree = opt._structure.build(iter(self.sums))
+            self.sums = [self.zeros(t, arithmetic(t.format).dtype) for t in opt._tensors]
 
     def __call__(self, again: bool) -> tuple[float, Any] | None:
         """(value, gradients); None where the batches have ended, after `taken` of them."""
@@ -71,7 +69,7 @@ class Gradients:
             if self.accumulate > 1:
                 self.add(grads)
             self.taken, total = self.taken + 1, total + value
-        return total/self.accumulate, grads if self.accumulate == 1 else self.tree
+        return total/self.accumulate, grads if self.accumulate == 1 else self.opt._structure.build(iter(self.sums))
 
     def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
         found = self.function(point, batch)
@@ -90,12 +88,26 @@ class Gradients:
         self.opt._structure.collect(grads, "grads", leaves)
         found = [gradient(leaf, t, path) for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths, strict=True)]
         with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
-            for total, g in zip(self.sums, found, strict=True):
+            for k, (t, g) in enumerate(zip(self.opt._tensors, found, strict=True)):
                 plain = BF16.decode(g.array.view(np.uint16)) if arrays.format_of(g.array, "grads") is BF16 else g.array
+                total = self.sum_in(k, t, np.promote_types(arithmetic(t.format).dtype, plain.dtype))
                 if self.taken:
-                    np.add(total, plain, out=total, casting="same_kind")
+                    np.add(total, plain, out=total)
                 else:
-                    np.copyto(total, plain, casting="same_kind")
+                    np.copyto(total, plain)
+
+    def zeros(self, t: Tensor, dtype: np.dtype) -> np.ndarray:
+        return arrays.zeros_like(t.array, dtype, t.order, 1 + len(self.opt.rule.state))
+
+    def sum_in(self, k: int, t: Tensor, dtype: np.dtype) -> np.ndarray:
+        """The sum of a tensor's gradients so far, in this float type, or in a wider one that an earlier batch of the step had."""
+        old = self.sums[k]
+        if self.taken:
+            dtype = np.promote_types(dtype, old.dtype)
+        if old.dtype != dtype:
+            self.sums[k] = self.zeros(t, dtype)
+            self.sums[k][...] = old if self.taken else 0
+        return self.sums[k]
 
 
 def walkable(found: Any) -> bool:

@@ -2,7 +2,7 @@
 
 Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from .memory import (
     BATCH,
     COEFS,
     COUNT,
+    FACTOR,
     JOB_WORDS,
     OUT,
     SEED,
@@ -29,6 +30,7 @@ from .memory import (
     WORD,
     computed_in,
     is_strided,
+    is_wide,
     norm_formats,
     slots,
 )
@@ -99,6 +101,8 @@ class Job:
         self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
                                                     arrays.address(self.coefs))
         self.words[[SEED, STEPS]] = self.chance
+        self.numbers = self.words.view(np.float64)
+        self.numbers[FACTOR] = 1.0
         self.address = arrays.address(self.words)
 
     def run(self, kernel: Kernel, threads: int) -> None:
@@ -118,18 +122,24 @@ class Bucket(Job):
         except NumbaError as error:
             raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} (the reason stands above). Use "
                             "+ - * /, the words of fastopt.notation and the coefficients in c.") from error
-        self.squares: Plan | None = None
+        self.found = np.zeros(0)
+        self.measures: dict[Callable[[str], Kernel], Plan] = {}
 
-    def sums_of_squares(self, threads: int) -> list[float]:
-        """The sums of the squared gradients of STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
-        if self.squares is None:
+    def measured(self, kernel: Callable[[str], Kernel], threads: int) -> list[float]:
+        """What one of the norm's kernels finds in STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
+        if kernel not in self.measures:
             job = copy(self)  # its table is this one, where `Headers` stores addresses
             job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
-            self.sums = np.zeros(len(job.tiles))
-            job.words[OUT] = arrays.address(self.sums)
-            self.squares = Plan([(squares_kernel(norm_formats(self.formats)), job)])
-        self.squares.run(threads)
-        return self.sums.tolist()
+            job.found = np.zeros(len(job.tiles))
+            job.words[OUT] = arrays.address(job.found)
+            self.measures[kernel] = Plan([(kernel(norm_formats(self.formats)), job)])
+        plan = self.measures[kernel]
+        plan.run(threads)
+        return plan.jobs[0].found.tolist()
+
+    def sums_of_squares(self, threads: int) -> list[float]:
+        """The sums of the squared gradients, a tile each."""
+        return self.measured(squares_kernel, threads)
 
 
 class Binding:
@@ -141,6 +151,7 @@ class Binding:
         self.watch = watch
         self.coefs, self.chance, self.tile = coefs, chance, tile
         self.buckets: list[Bucket] = []
+        self.wide: list[Bucket] = []  # those with gradients wider than the arithmetic
         self.plan = Plan([])
         self.headers: Headers | None = None
         self.zeroed = False
@@ -174,6 +185,7 @@ class Binding:
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers
+        self.wide = [bucket for bucket in buckets if is_wide(bucket.formats)]
         self.zeroed, self.cleared, self.told = zeroed, views if zeroed else [], arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 

@@ -16,6 +16,7 @@ from .memory import (
     BATCH,
     COEFS,
     COUNT,
+    FACTOR,
     OUT,
     SEED,
     STEPS,
@@ -38,6 +39,7 @@ from .noise import ELEMENT, start
 from .registry import RULES
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
+SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 
 
@@ -193,7 +195,7 @@ def step_kernel(rule: str, formats: str) -> Kernel:
                 lo, hi = word(tile, 2), word(tile, 3)
                 table_row = table + word(tile, 0)*width*WORD
                 row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
-                sweep(coefficients(rule, formats, coefs, word(tile, 1)), row, lo, hi,
+                sweep(coefficients(rule, formats, coefs, word(tile, 1), job + FACTOR*WORD), row, lo, hi,
                       tile_key(formats, table_row, word(job, SEED), word(job, STEPS), 1))
             first = claim(job, batch)
 
@@ -201,10 +203,11 @@ def step_kernel(rule: str, formats: str) -> Kernel:
     return kernel(f"step {rule} {now} {formats}", step)
 
 
-@cache
-def squares_kernel(formats: str) -> Kernel:
-    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
-    def squares(job):
+def _of_tiles(name, formats, measured):
+    """The kernel that writes what `measured` makes of the gradient in every claimed tile."""
+    measured = jitted(measured, inline="always")
+
+    def measure(job):
         count, batch, table, width, tiles, out = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
                                                   word(job, TILES), word(job, OUT))
         lanes = np.empty(LANES)
@@ -215,21 +218,53 @@ def squares_kernel(formats: str) -> Kernel:
                 lo, hi = word(tile, 2), word(tile, 3)
                 table_row = table + word(tile, 0)*width*WORD
                 row = dense(formats, addresses(formats, table_row), table_row, lo, hi)
-                lanes[:] = 0
-                whole = hi - (hi - lo) % LANES
-                for i in range(lo, whole, LANES):
-                    for j in range(LANES):
-                        g = load_gradient(formats, row, i + j)
-                        lanes[j] += g*g
-                for i in range(whole, hi):
-                    g = load_gradient(formats, row, i)
-                    lanes[i - whole] += g*g
-                half = LANES//2
-                while half > 0:  # in pairs: one after the other would wait 4 cycles for each
-                    for j in range(half):
-                        lanes[j] += lanes[j + half]
-                    half //= 2
-                put(out, k, lanes[0])
+                put(out, k, measured(row, lo, hi, lanes))
             first = claim(job, batch)
 
-    return kernel(f"squares {formats}", squares)
+    return kernel(f"{name} {formats}", measure)
+
+
+def _squares(name, formats, unit):
+    def summed(row, lo, hi, lanes):
+        lanes[:] = 0
+        whole = hi - (hi - lo) % LANES
+        for i in range(lo, whole, LANES):
+            for j in range(LANES):
+                g = unit*load_gradient(formats, row, i + j)
+                lanes[j] += g*g
+        for i in range(whole, hi):
+            g = unit*load_gradient(formats, row, i)
+            lanes[i - whole] += g*g
+        half = LANES//2
+        while half > 0:  # in pairs: one after the other would wait 4 cycles for each
+            for j in range(half):
+                lanes[j] += lanes[j + half]
+            half //= 2
+        return lanes[0]
+
+    return _of_tiles(name, formats, summed)
+
+
+@cache
+def squares_kernel(formats: str) -> Kernel:
+    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
+    return _squares("squares", formats, 1.0)
+
+
+@cache
+def shrunk_kernel(formats: str) -> Kernel:
+    """The same of the gradient times SHRUNK."""
+    return _squares("shrunk squares", formats, SHRUNK)
+
+
+@cache
+def largest_kernel(formats: str) -> Kernel:
+    """The largest magnitude in every claimed tile, but for NaN."""
+    def largest(row, lo, hi, lanes):
+        top = 0.0
+        for i in range(lo, hi):
+            g = abs(load_gradient(formats, row, i))
+            top = g if g > top else top
+        return top
+
+    return _of_tiles("largest", formats, largest)

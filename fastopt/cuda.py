@@ -9,7 +9,7 @@ coefficients beside it. `advance` counts the step, or refuses to, before `step` 
 from functools import cache
 
 from .blocks import SIZE
-from .cpu import LANES
+from .cpu import LANES, SHRUNK
 from .cuda_code import Code, code
 from .digests import digest
 from .memory import STRIDED_TILE, WORD, is_strided
@@ -23,9 +23,11 @@ ROUNDS = 2              # accesses of a thread per tile: enough for the loads of
 BLOCK_ROUNDS = 4        # the same of blocks: a tile's words, coefficients and random key take some 150 instructions of a thread
 WARP, TILE = 32, STRIDED_TILE  # the norm's tiles and lanes are those of the CPU, so that its sums have the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
+DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at again: squares may overflow, and numbers float32
+ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
 POSTED = 64             # words that one launch of `advance` brings along
 # words of the clock
-T, SKIP, MISSED, NORM, NORMED, LAST = range(6)
+T, SKIP, MISSED, NORM, NORMED, LAST, FACTOR = range(7)
 CLOCK_WORDS = 8
 # what `advance` is asked for: `mode`
 COUNT, POST, PEEK, CHECK, SINGLE = 1, 2, 4, 8, 16
@@ -75,12 +77,12 @@ def _step(rule, formats, cc):
         if k >= count:
             return
         group = word(tiles, 4*k + 1)
-        c = coefficients(rule, formats, coefs, group)
+        c = coefficients(rule, formats, coefs, group, clock + FACTOR*width)
         while k < count:
             tensor, lo, hi = word(tiles, 4*k), word(tiles, 4*k + 2), word(tiles, 4*k + 3)
             if word(tiles, 4*k + 1) != group:
                 group = word(tiles, 4*k + 1)
-                c = coefficients(rule, formats, coefs, group)
+                c = coefficients(rule, formats, coefs, group, clock + FACTOR*width)
             table_row = table + tensor*words*width
             row, key = row_at(formats, addresses(formats, table_row), lo), tile_key(formats, table_row, seed, clock, 0)
             sweep(c, row, table_row, key, lo, hi)
@@ -156,20 +158,25 @@ def _in_blocks(rule, formats, cc):
 def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The sum of the squared gradient of every tile of `TILE` elements, in float64, in the order and with the bits of cpu.squares_kernel.
 
+    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds what cpu.shrunk_kernel finds, the third
+    (the fourth, if the arithmetic is float64) the largest magnitude; for others 0, and a bound above it. The one left over holds zeros.
     A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
     """
     return code(f"squares {formats}", cc, form, lambda: _squares(formats), THREADS)
 
 
 def _squares(formats):
+    import math
+
     from numba import cuda, float64, int64, types, uint32
 
     from .elements import load_gradient
-    from .memory import addresses, put, row_at, word
+    from .memory import addresses, computed_in, put, row_at, word
     from .vectors import strided_row
     width, warps, row_of, strided = WORD, THREADS//WARP, LANES, is_strided(formats)
+    own, other = (2, 3) if computed_in(formats).itemsize == 4 else (3, 2)
 
-    def squares(count, table, words, tiles, sums):
+    def squares(count, table, words, tiles, sums, total):
         lane = uint32(cuda.threadIdx.x % WARP)
         k = int64(cuda.blockIdx.x)*warps + cuda.threadIdx.x//WARP
         while k < count:
@@ -203,11 +210,35 @@ def _squares(formats):
             while half > 0:
                 low += cuda.shfl_down_sync(0xFFFFFFFF, low, half)
                 half //= 2
+            low = cuda.shfl_sync(0xFFFFFFFF, low, 0)
+            shrunk, top = float64(0), math.sqrt(low)*ABOVE + LEAST
+            if not low < DOUBTFUL:
+                top, high, i = float64(0), float64(0), lane
+                while i < n:
+                    g = abs(load_gradient(formats, strided_row(formats, row, table_row, lo, i), i))
+                    top = g if g > top else top
+                    shrunk += g*SHRUNK*(g*SHRUNK)
+                    i = uint32(i + uint32(WARP))
+                    if i < n:
+                        g = abs(load_gradient(formats, strided_row(formats, row, table_row, lo, i), i))
+                        top = g if g > top else top
+                        high += g*SHRUNK*(g*SHRUNK)
+                    i = uint32(i + uint32(WARP))
+                shrunk += high
+                half = WARP//2
+                while half > 0:
+                    shrunk += cuda.shfl_down_sync(0xFFFFFFFF, shrunk, half)
+                    g = cuda.shfl_down_sync(0xFFFFFFFF, top, half)
+                    top = g if g > top else top
+                    half //= 2
             if lane == 0:
                 put(sums, k, low)
+                put(sums, total + k, shrunk)
+                put(sums, own*total + k, top)
+                put(sums, other*total + k, float64(0))
             k += int64(cuda.gridDim.x)*warps
 
-    return squares, types.void(*[types.int64]*5)
+    return squares, types.void(*[types.int64]*6)
 
 
 @cache
@@ -215,14 +246,16 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step` reads.
 
     ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK it is skipped if the
-    norm is not finite, and always if it lies beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step.
+    norm, or a number that a rule would get, is not finite (norms.all_finite), and always if it lies beyond the clock's LAST (-1: no end);
+    else it is counted. PEEK looks at the next step.
     ``known`` is the step count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows``
     holds the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and ``double``
     (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
     ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
-    Partial sums are added in pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from
-    math.fsum, which norms.py uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
+    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in pairs of float64 numbers
+    (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum, which norms.py uses, whatever their order;
+    unless what lies beyond twice the digits breaks a tie.
     """
     return code("advance", cc, form, _advance, THREADS)
 
@@ -233,8 +266,9 @@ def _advance():
     from numba import cuda, float64, int64, types
 
     from .memory import put, word
+    from .norms import BEYOND
     from .vectors import get, get_single, put_single, put_word, put_words
-    width = WORD
+    width, one, enlarged, beyond_single = WORD, 1.0, 1/SHRUNK, BEYOND[4]
 
     def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
                 clip_norm, factor_at, target, stride, posted, words):
@@ -256,11 +290,12 @@ def _advance():
             put_words(target, stride, posted, words)
         if mode & (COUNT | PEEK) == 0:
             return
-        if count > 0:
+        total, unit, part, top, top_double = float64(0), float64(1), int64(0), float64(0), float64(0)
+        while part < 2 and count > 0:
             hi[thread], lo[thread] = float64(0), float64(0)
             i = int64(thread)
             while i < count:
-                add(thread, get(sums, i), float64(0))
+                add(thread, get(sums, part*count + i), float64(0))
                 i += THREADS
             half = THREADS//2
             while half > 0:
@@ -268,18 +303,36 @@ def _advance():
                 if thread < half:
                     add(thread, hi[thread + half], lo[thread + half])
                 half //= 2
+            cuda.syncthreads()
+            total, unit, part = hi[0] + lo[0], one if part == 0 else enlarged, part + (1 if hi[0] - hi[0] != 0 else 2)
+            cuda.syncthreads()
+        if mode & CHECK and count > 0:
+            i = int64(thread)
+            while i < count:
+                top, top_double = max(top, get(sums, 2*count + i)), max(top_double, get(sums, 3*count + i))
+                i += THREADS
+            hi[thread], lo[thread] = top, top_double
+            half = THREADS//2
+            while half > 0:
+                cuda.syncthreads()
+                if thread < half:
+                    hi[thread], lo[thread] = max(hi[thread], hi[thread + half]), max(lo[thread], lo[thread + half])
+                half //= 2
         if thread == 0:
             t = (known if known >= 0 else word(clock, T)) + 1
             skip, norm, scale = int64(0), float64(0), factor
             if factor_at != 0:
                 scale = get_single(factor_at) if mode & SINGLE else get(factor_at, 0)
             if count >= 0:
-                norm = abs(scale)*math.sqrt(hi[0] + lo[0] if count > 0 else float64(0))
+                norm = abs(scale)*unit*math.sqrt(total)
                 put(clock, NORM, norm)
                 if norm - norm != 0:
                     skip = int64(1) if mode & CHECK else int64(0)
-                elif clip_norm < norm:
-                    scale *= clip_norm/norm
+                else:
+                    if clip_norm < norm:
+                        scale *= clip_norm/norm
+                    if mode & CHECK and count > 0 and not (abs(scale)*hi[0] < beyond_single and abs(scale)*lo[0] < math.inf):
+                        skip = int64(1)
             last = word(clock, LAST)
             beyond = 0 <= last < t
             if mode & COUNT:
@@ -294,6 +347,7 @@ def _advance():
             if beyond:
                 t = last
             chosen[0], multiplier[0] = t, scale
+            put(clock, FACTOR, scale)  # for gradients wider than the arithmetic
         cuda.syncthreads()
         row, i = rows + (chosen[0] - 1) % period*groups*fields*width, int64(thread)
         while i < groups*columns:

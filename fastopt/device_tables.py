@@ -78,14 +78,15 @@ class Norm:
     def __init__(self, gpu: driver.Gpu, jobs: Sequence[Job]):
         cuts = [job.cut(cuda.TILE) for job in jobs]
         self.count = sum(count for _, count in cuts)
-        self.sums = gpu.allocate(WORD*self.count)
+        self.sums = gpu.allocate(4*WORD*self.count)
         self.keep = [tiles for tiles, _ in cuts]
         self.launches: list[Launch] = []
         first = 0
         for job, (tiles, count) in zip(jobs, cuts, strict=True):
             if count:
                 function, held = gpu.function(cuda.squares(norm_formats(job.formats), gpu.cc, gpu.form))
-                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first])
+                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first,
+                                              self.count])
                 self.launches.append((function, min(-(-count//(cuda.THREADS//cuda.WARP)), held), arguments))
             first += count
 

@@ -8,7 +8,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import noise
-from .memory import I32, call, columns, computed_in, is_random, is_zeroed, literals, on_device, pointer, slots
+from .memory import I32, call, columns, computed_in, is_random, is_zeroed, literals, on_device, pointer, slots, values_of
 from .registry import RULES, apply, prepare
 
 DEVICE_CONVERSIONS: dict = {}  # {a format's decode or encode: emit(builder, x)}, where a CUDA device has an instruction (cuda_code.py)
@@ -76,16 +76,16 @@ def _loaded(context, builder, format, at, value):
 
 @intrinsic
 def load(typing, formats, row, i):
-    """Element i of every slot, decoded, in the float type of the arithmetic."""
+    """Element i of every slot, decoded, in the float type of the arithmetic; a wider gradient in its own."""
     literal = literals(formats)
     if literal is None:
         return None
-    value, of = computed_in(literal[0]).value, slots(literal[0])
-    result = types.UniTuple(value, len(of))
+    kinds, of = values_of(literal[0]), slots(literal[0])
+    result = types.BaseTuple.from_types(kinds)
 
     def emit(context, builder, signature, args):
         at = places(context, builder, literal[0], args[1], args[2])
-        return context.make_tuple(builder, result, [_loaded(context, builder, f, where, value) for f, where in zip(of, at, strict=True)])
+        return context.make_tuple(builder, result, [_loaded(context, builder, *one) for one in zip(of, at, kinds, strict=True)])
     return result(formats, row, types.int64), emit
 
 
@@ -123,8 +123,19 @@ def store(typing, formats, row, i, new, bits):
     return types.void(formats, row, types.int64, new, types.uint32), emit
 
 
+def narrowed(context, builder, coefficients, c, scalar, values):
+    """The coefficients' type and value, and the values, all `scalar`: a wider gradient is scaled in its own type, then converted."""
+    if coefficients[0] == scalar:
+        return coefficients, c, values
+    scale, *rest = cgutils.unpack_tuple(builder, c)
+    g = context.cast(builder, builder.fmul(scale, values[0]), coefficients[0], scalar)
+    kind = types.NamedUniTuple(scalar, len(coefficients), coefficients.instance_class)
+    return kind, context.make_tuple(builder, kind, [context.get_constant(scalar, 1), *rest]), [g, *values[1:]]
+
+
 def updated(context, builder, rule, coefficients, c, scalar, values):
     """What a rule makes of one element: a tuple of `scalar`s. `c` is the value of the coefficients, `coefficients` its type."""
+    coefficients, c, values = narrowed(context, builder, coefficients, c, scalar, values)
     own = rule.writes - len(rule.follows)
     g, p, *state = values[:len(values) - len(rule.follows)]
     if rule.prepared:
@@ -144,7 +155,7 @@ def update(typing, rule, c, values):
     literal = literals(rule)
     if literal is None:
         return None
-    function, scalar = RULES[literal[0]], values.dtype
+    function, scalar = RULES[literal[0]], values[1]
 
     def emit(context, builder, signature, args):
         return updated(context, builder, function, c, args[1], scalar, cgutils.unpack_tuple(builder, args[2]))

@@ -17,7 +17,7 @@ from .headers import Watch
 from .hyper import check_number
 from .interrupts import at_once
 from .machine import Machine, Pair, ahead_columns, ahead_formats, state_dtype
-from .memory import computed_in
+from .memory import FACTOR, computed_in
 from .pool import Plan
 from .registry import LOOK_AHEAD, Rule
 from .storage import coded_bytes, encode
@@ -132,21 +132,27 @@ class Host(Machine):
     def step(self, held: list, rows: list[tuple[float, ...]], factor: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Step with the bound gradients and these coefficients, checked numbers all."""
         if clip_norm is not None or skip_nonfinite:
-            norm = abs(factor)*norms.global_norm(self.binding.buckets, self.threads)
-            if skip_nonfinite and not math.isfinite(norm):
+            norm = norms.global_norm(self.binding.buckets, self.threads, factor)
+            clip = norms.clip_factor(norm, clip_norm)
+            factor *= clip
+            if skip_nonfinite and not norms.all_finite(self.binding.buckets, self.threads, norm, factor):
                 self.grad_norm = norm
                 for gradient in self.binding.cleared:
                     gradient[...] = 0
                 arrays.tell_autograd(self.binding.told)
                 return
-            clip = norms.clip_factor(norm, clip_norm)
         else:
             norm, clip = None, 1.0
         for k, row in enumerate(rows):
             if clip != 1.0:
                 row = (row[0]*clip, *row[1:])  # the gradient's factor
             for packer, buffer, size in self._packers:
-                packer.pack_into(buffer, k*size, *row)
+                try:
+                    packer.pack_into(buffer, k*size, *row)
+                except OverflowError:  # noqa: PERF203 (a gradient factor beyond float32: infinite for gradients that are not wider)
+                    packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
+        for bucket in self.binding.wide:
+            bucket.numbers[FACTOR] = factor
         self.grad_norm = norm
         if self._told or self.binding.told:
             arrays.tell_autograd([*self._told, *self.binding.told])

@@ -71,7 +71,7 @@ def coefficients_of(typing, rule, formats, c):
             given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         else:
             given = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, result.dtype) for x in given])
+        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)])
     return result(rule, formats, c), emit
 
 
@@ -93,6 +93,8 @@ def array_step(rule: Rule):
     digest, needed = rule.digest, 2 + len(rule.state)
 
     def step(c, g, p, *state):
+        if g.dtype.itemsize > p.dtype.itemsize:  # scaled in its own type, as in compiled code
+            g, c = (g.dtype.type(c[0])*g).astype(p.dtype), (1, *c[1:])
         given = rule.Coefficients(*(p.dtype.type(x) for x in c))
         for target, new in zip((p, *state), rule(given, g, p, *state), strict=True):
             target[...] = new

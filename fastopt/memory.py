@@ -24,7 +24,7 @@ from .registry import RULES
 I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
 GLOBAL = 1                                                  # the address space of a CUDA device's memory
 NEXT = 0                                                    # the only word that kernels write, alone in its cache line
-COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT, SEED, STEPS = range(8, 17)
+COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT, SEED, STEPS, FACTOR = range(8, 18)
 JOB_WORDS = 24
 WORD, TILE_WORDS = 8, 4
 STRIDED_TILE = 4096                                         # elements of a strided gradient that are gathered on the stack at a time
@@ -46,6 +46,20 @@ def columns(formats):
 def computed_in(formats):
     """The format of a literal's arithmetic: that of the parameters, slot 1."""
     return arithmetic(slots(formats)[1])
+
+
+def values_of(formats):
+    """The float types that the numbers of each slot are decoded to: that of the arithmetic, or a wider one for a wider gradient.
+
+    Such a gradient is scaled in its own type, and converted after that.
+    """
+    value, gradient = computed_in(formats).value, slots(formats)[0].value
+    return [max(value, gradient, key=lambda kind: kind.bitwidth), *[value]*(len(slots(formats)) - 1)]
+
+
+def is_wide(formats):
+    """Whether the gradient's numbers are wider than the arithmetic."""
+    return values_of(formats)[0] != values_of(formats)[1]
 
 
 def layout_word(formats):
@@ -74,9 +88,9 @@ def norm_formats(formats):
 
 
 def coefficients_type(rule, formats):
-    """The type of a rule's coefficients, by its digest: its named tuple, in the float type of the arithmetic."""
-    named = RULES[rule].Coefficients
-    return types.NamedUniTuple(computed_in(formats).value, len(named._fields), named)
+    """The type of a rule's coefficients, by its digest: its named tuple, in the float type of the arithmetic; `scale` in the gradient's."""
+    named, (scale, value, *_) = RULES[rule].Coefficients, values_of(formats)
+    return types.BaseTuple.from_types([scale, *[value]*(len(named._fields) - 1)], named)
 
 
 def literals(*arguments):
@@ -171,9 +185,19 @@ def tile_key(typing, formats, table_row, seed, steps_at, more):
     return types.uint32(formats, types.int64, types.int64, types.int64, types.int64), emit
 
 
+def with_sign(builder, wide, narrow):
+    """A float64 number with the sign of a float32 number: by bits, as no target has an instruction that all have."""
+    sign = builder.shl(builder.zext(builder.lshr(builder.bitcast(narrow, I32), ir.Constant(I32, 31)), I64), ir.Constant(I64, 63))
+    magnitude = builder.and_(builder.bitcast(wide, I64), ir.Constant(I64, 2**63 - 1))
+    return builder.bitcast(builder.or_(magnitude, sign), ir.DoubleType())
+
+
 @intrinsic
-def coefficients(typing, rule, formats, coefs, group):
-    """Row `group` of the coefficients, as the rule's named tuple."""
+def coefficients(typing, rule, formats, coefs, group, factor_at):
+    """Row `group` of the coefficients, as the rule's named tuple.
+
+    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the sign from the row.
+    """
     literal = literals(rule, formats)
     if literal is None:
         return None
@@ -181,10 +205,12 @@ def coefficients(typing, rule, formats, coefs, group):
 
     def emit(context, builder, signature, args):
         base = builder.mul(args[3], ir.Constant(I64, len(result)))
-        data = pointer(builder, args[2], context.get_data_type(result.dtype), base)
+        data = pointer(builder, args[2], context.get_data_type(computed_in(literal[1]).value), base)
         values = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
+        if is_wide(literal[1]):
+            values[0] = with_sign(builder, builder.load(pointer(builder, args[4], ir.DoubleType())), values[0])
         return context.make_tuple(builder, result, values)
-    return result(rule, formats, types.int64, types.int64), emit
+    return result(rule, formats, types.int64, types.int64, types.int64), emit
 
 
 @intrinsic

@@ -128,11 +128,14 @@ class Optimizer:
         clip_value : float, optional
             Each element is then limited to [-clip_value, clip_value].
         grad_factor : float, or array of one element on the parameters' CUDA device
-            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. An array is read when
-            the step runs, by replayed graphs too.
+            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. Where a gradient is
+            float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted to float32. An array is read
+            when the step runs, by replayed graphs too.
         skip_nonfinite : bool
-            If the norm of the gradients is not finite (an element is infinite or NaN, or float64 elements lie beyond 1e154), do
-            nothing: parameters, state and `t` stay as they are. Schedules are asked for the step before that is known.
+            If an element of the gradients, or their norm, is infinite or NaN, do nothing: parameters, state and `t` stay as they are.
+            Judged is what the rule gets, after both factors and in its float type: 1e100 in a float64 gradient is infinite for a float32
+            parameter, but not with ``grad_factor=1e-100``. Schedules are asked for the step before that is
+            known.
         zero_grads : bool
             Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's memory order. A
             step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for together).

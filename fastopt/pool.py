@@ -8,7 +8,9 @@ workqueue aborts the process when two threads enter it, GNU OpenMP aborts a fork
 advance, so that one held-up thread holds up the step.
 
 A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts the
-step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
+step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels run in the
+default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited: bits are those of any
+thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
 The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
 HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool.
@@ -25,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numba import types
 
-from .atomics import add, call, exchange, pause, read, write
+from .atomics import DEFAULT_MODE, add, call, exchange, mode, pause, read, set_mode, write
 from .cpu import compiled
 from .memory import NEXT, word
 
@@ -79,6 +81,8 @@ def _run():
     A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside.
     """
     def run(mailbox, plan, count, helpers, small, usleep, done):
+        before = mode()
+        set_mode(DEFAULT_MODE)
         for k in range(count):
             function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
             write(job, NEXT, 0)  # every tile can be claimed
@@ -99,6 +103,7 @@ def _run():
                     else:
                         call(usleep, NAP)
                 write(mailbox, TAKEN, 0)
+        set_mode(before)
         if done != 0:
             add(done, 0, 1)
 
@@ -109,7 +114,8 @@ def _run():
 def _serve():
     """serve(mailbox, worker, seen) -> the last generation seen: help with jobs until none has come for a while."""
     def serve(mailbox, worker, seen):
-        idle = 0
+        idle, before = 0, mode()
+        set_mode(DEFAULT_MODE)
         while idle < SPINS:
             generation = read(mailbox, GENERATION)
             if generation == seen:
@@ -122,6 +128,7 @@ def _serve():
             if job != 0 and worker < read(mailbox, HELPERS):
                 call(read(mailbox, FUNCTION), job)
             add(mailbox, INSIDE, -1)
+        set_mode(before)
         return seen
 
     return compiled("serve", types.int64(types.int64, types.int64, types.int64), serve)

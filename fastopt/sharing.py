@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from . import noise
 from .blocks import COMPANY, SIZE
 from .elements import decode, drawn, encode, places, updated
-from .memory import I8, I16, I32, I64, call, columns, computed_in, is_random, is_zeroed, literals, on_device, pointer, slots
+from .memory import I8, I16, I32, I64, call, columns, computed_in, is_random, is_zeroed, literals, on_device, pointer, slots, values_of
 from .registry import RULES
 
 U16, U32 = types.uint16, types.uint32
@@ -83,13 +83,13 @@ def element(context, builder, rule, formats, coefficients, c, stored, shared, st
 
     Of slots with a format of their own: (slot, new number, its random bits); of the others 16 bits of each number.
     """
-    function, of, scalar = RULES[rule], slots(formats), computed_in(formats).value
+    function, of, scalar, kinds = RULES[rule], slots(formats), computed_in(formats).value, values_of(formats)
     exponent = dict(zip(shared_slots(formats), cgutils.unpack_tuple(builder, shared), strict=False))
 
     def decoded(k):
         f = of[k]
         if not f.block:
-            return decode(context, builder, f, stored[k], scalar)
+            return decode(context, builder, f, stored[k], kinds[k])
         value = call(context, builder, f.decode, f.value(f.stored, U16), [*stored[k], exponent[k]])
         return context.cast(builder, value, f.value, scalar)
 

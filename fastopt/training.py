@@ -93,7 +93,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
-        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 for float64 parameters).
+        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 where gradients or
+        parameters are).
         A pass that ends within such a group goes on in the next pass. Not for parameters on a CUDA device.
     validate : callable, optional
         ``validate(params) -> value``, the lower the better. Every `ReduceOnPlateau` among the hyperparameters observes it.

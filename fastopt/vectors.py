@@ -28,6 +28,7 @@ from .memory import (
     pointer,
     slots,
     strided_offset,
+    values_of,
 )
 from .registry import RULES
 
@@ -158,7 +159,8 @@ def update_lanes(typing, rule, formats, lanes, c, row, i, start):
         stored = [[load_lanes(builder, f.itemsize, address, args[5], width) for address in at] for f, at in zip(of, at_of, strict=True)]
         new = []
         for lane in range(width):
-            values = [decode(context, builder, f, [part[lane] for part in parts], scalar) for f, parts in zip(of, stored, strict=True)]
+            values = [decode(context, builder, f, [part[lane] for part in parts], kind)
+                      for f, parts, kind in zip(of, stored, values_of(literal[1]), strict=True)]
             new.append(cgutils.unpack_tuple(builder, updated(context, builder, function, c, args[3], scalar, values)))
         random = random_lanes(context, builder, literal[1], args[6], width)
         for k, values in enumerate(zip(*new, strict=True), 1):

@@ -156,6 +156,14 @@ def ulps(x, y):
 
 # Steps
 
+def coefficients_and_gradient(rule, t, g, kind, **how):
+    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then converted."""
+    c = rule.at(t, kind, **how)
+    if g.dtype.itemsize <= np.dtype(kind).itemsize:
+        return c, g.astype(kind)
+    return c._replace(scale=kind(1)), (rule.at(t, np.float64, **how).scale*g).astype(kind)
+
+
 class Walk:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits."""
 
@@ -173,10 +181,9 @@ class Walk:
         return [self.p, *(self.opt.state[name] for name in self.rule.state)]
 
     def reference(self, g, format, **at):
-        c = self.rule.at(self.opt.t + 1, self.arithmetic, **self.hyper, **at)
-        slots = zip([g, *self.want], [format, *self.formats], strict=True)
         with np.errstate(all="ignore"):
-            new = self.rule(c, *(decoded(a, f).astype(self.arithmetic) for a, f in slots))
+            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
+            new = self.rule(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):

@@ -57,6 +57,7 @@ class Launch:
         coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[[cuda.SKIP, cuda.T]] = skip, step
+        clock.view(np.float64)[cuda.FACTOR] = abs(coefficients[0][0])
         add = self.memory.add
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
                      add(clock, "clock"), seed]
@@ -75,7 +76,9 @@ class Squares:
         placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
         rows = [[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
         table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.TILE)
-        self.sums = np.full(len(tiles), -1.0)
+        self.rows = np.full((4, len(tiles)), -1.0)
+        self.sums = self.rows[0]
         add = memory.add
-        arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.sums, "sums")]
+        arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.rows, "sums"),
+                     len(tiles)]
         Run(kernel(cuda.squares(formats, cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)

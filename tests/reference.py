@@ -3,7 +3,7 @@ import contextlib
 import math
 
 import numpy as np
-from conftest import OPTIMIZERS, normal, stored
+from conftest import OPTIMIZERS, coefficients_and_gradient, normal, stored
 
 from fastopt import noise, storage
 from fastopt.arrays import format_of
@@ -41,7 +41,7 @@ def next_slots(rule, c, g, parts, formats, words):
     """What a step makes of all slots but the gradient, in memory order; all words are those of the elements."""
     n, kind = g.size, arithmetic(formats[0]).dtype
     with np.errstate(all="ignore"):
-        new = rule(c, g.astype(kind), *(numbers(p, f, n).astype(kind) for p, f in zip(parts, formats, strict=True)))
+        new = rule(c, g, *(numbers(p, f, n).astype(kind) for p, f in zip(parts, formats, strict=True)))
         found, factors = [], iter(noise.SLOTS)
         for x, f in zip(new, formats, strict=True):
             found.append(encoded(x, f, words*next(factors) if f.random else storage.HALF))
@@ -85,7 +85,9 @@ class Twin:
         opt, step = self.opt, self.opt.t + 1
         for k, (t, g) in enumerate(zip(self.tensors, grads, strict=True)):
             row = in_memory_order(storage.decode(g, format_of(g, "g")), t.order)
-            c = opt.rule.at(step, arithmetic(t.format).dtype.type, factor=factor, clip_value=clip_value, **opt.groups[t.group].at(step))
+            with np.errstate(all="ignore"):
+                c, row = coefficients_and_gradient(opt.rule, step, row, arithmetic(t.format).dtype.type, factor=factor,
+                                                   clip_value=clip_value, **opt.groups[t.group].at(step))
             words = random_words(opt.seed, step, k, row.size)
             self.want[k] = next_slots(opt.rule, c, row, self.want[k], self.formats(k), words)
 

@@ -12,7 +12,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from emulation import kernel
 from ptx import Memory, Run
 
-from fastopt import cuda, device_clock, norms
+from fastopt import cpu, cuda, device_clock, norms
 from fastopt.groups import Group
 
 each_chip = pytest.mark.parametrize("cc", [(9, 0), (10, 0)], ids=["sm_90", "sm_100"])
@@ -23,7 +23,7 @@ class Advanced:
     """One launch, on rows of coefficients of `GROUPS` groups for steps 1 to `PERIOD`."""
 
     def __init__(self, mode=cuda.COUNT, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf, clip_norm=math.inf,
-                 factor_at=None, post=None, first=0, columns=None, rule="adam", cc=(9, 0), doubles=True):
+                 tops=(0.0, 0.0), factor_at=None, post=None, first=0, columns=None, rule="adam", cc=(9, 0), doubles=True):
         self.rule = RULES[rule]
         self.groups = [Group(self.rule, {"lr": 0.01*(k + 1), "maximize": k == 1, "weight_decay": 0.3}, "test") for k in range(GROUPS)]
         self.fields = len(self.rule.fields)
@@ -41,7 +41,8 @@ class Advanced:
         words[[order.FIRST, order.COLUMNS, order.FLOATS]] = first, columns, memory.add(self.single)
         words[order.DOUBLES] = memory.add(self.double) if doubles else 0
         words[order.SUM_COUNT] = -1 if sums is None else len(sums)
-        words[order.SUMS] = 0 if sums is None or not len(sums) else memory.add(np.array(sums, np.float64))
+        rows = rows_of([] if sums is None else sums, tops)
+        words[order.SUMS] = memory.add(rows) if rows.size else 0
         floats[[order.FACTOR, order.LIMIT, order.CLIP_NORM]] = factor, limit, clip_norm
         words[order.FACTOR_AT] = 0 if factor_at is None else memory.add(factor_at)
         if post is not None:
@@ -63,12 +64,25 @@ class Advanced:
         return self
 
 
+def rows_of(sums, tops=(0.0, 0.0)):
+    """What the kernel of the sums of squares writes: the sums, those of shrunk numbers, and the largest of each arithmetic."""
+    rows = np.zeros((4, len(sums)))
+    rows[0], rows[1] = sums, np.array(sums)*cpu.SHRUNK*cpu.SHRUNK
+    rows[2:] = np.reshape(tops, (2, 1))
+    return rows
+
+
 def norm_of(sums, factor=1.0):
     """As norms.py has it, from partial sums."""
     class Sums:
+        formats = "f64 f64"
+
         def sums_of_squares(self, threads):
             return list(sums)
-    return abs(factor)*norms.global_norm([Sums()], 1)
+
+        def measured(self, kernel, threads):
+            return rows_of(sums)[1].tolist()
+    return norms.global_norm([Sums()], 1, factor)
 
 
 @each_chip
@@ -138,8 +152,25 @@ def test_a_norm_that_is_not_finite(bad, at, cc):
 
 
 def test_sums_that_overflow():
-    one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=np.full(3, 1e308))
-    assert (one.norm, one.skip) == (math.inf, 1)
+    """Their second row tells the norm; one beyond float64 is infinite."""
+    for factor, clip_norm in ((1.0, math.inf), (-1e-160, 0.5), (1e200, 1.0)):
+        one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=np.full(3, 1e308), factor=factor, clip_norm=clip_norm)
+        assert (one.norm, one.skip) == (norm_of([1e308]*3, factor), factor == 1e200)
+    assert norm_of([1e308]*3) == pytest.approx(math.sqrt(3)*1e154)
+
+
+def test_a_number_that_its_rule_would_get_as_infinite():
+    """The largest of each arithmetic, times the factor: what float32 and float64 round to infinity is skipped."""
+    most = float(np.finfo(np.float32).max)
+    first, largest = most + 2.0**103, np.finfo(np.float64).max  # the first is halfway to what would follow, and goes to infinity
+    for top, top_double, factor, skip in ((most, 0, 1.0, 0), (first, 0, 1.0, 1), (np.nextafter(first, 0), 0, -1.0, 0), (1e100, 0, 1e-60, 1),
+                                          (1e100, 0, -1e-62, 0), (1e10, 0, 1e30, 1), (0, largest, 1.0, 0), (0, largest, 1.1, 1)):
+        one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=[4.0, 1.0], tops=(top, top_double), factor=factor)
+        assert (one.t, one.skip) == (1 - skip, skip), (top, top_double, factor)
+        assert Advanced(mode=cuda.COUNT, sums=[4.0, 1.0], tops=(top, top_double), factor=factor).skip == 0
+    clipped = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=[1e200], tops=(1e100, 0), clip_norm=1.0)
+    assert clipped.skip == 0
+    clipped.expect(1, 1.0/1e100)
 
 
 def test_beyond_the_last_row_nothing_is_counted():

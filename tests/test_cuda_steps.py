@@ -424,3 +424,50 @@ def test_states_are_not_copied_by_reference(stand_in):
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match=r"cannot be copied or pickled\. Copy the numbers"):
             copied(opt.state["v"])
+
+
+# Gradients wider than their parameters
+
+WIDE = {"f32": ("f32", {}), "f16": ("f16", {"state": "float16"}), "q8": ("f32", {"state": "q8"}),
+        "split": ("bf16", {"rounding": "remainder"})}
+
+
+@pytest.mark.parametrize("mix", WIDE)
+def test_wide_gradients_are_scaled_in_float64(mix, stand_in):
+    """Two groups of other signs, gradients of several formats in a step, a factor from the host or the device."""
+    format, how = WIDE[mix]
+    twins = Twins(lambda p: fastopt.Adam([{"params": p[0]}, {"params": p[1], "maximize": True}], lr=0.05, **how),
+                  [tree(0, format), stored(normal(9, 700), format)])
+
+    def grads(seed, size):
+        """One of them float32, whose numbers are not large."""
+        found = {k: v*size for k, v in tree(seed, "f64").items()}
+        return [{**found, "b": stored(normal(seed, 45)*min(size, 1), "f32")}, normal(seed, 700)*size]
+    for seed, (size, options) in enumerate([(1e100, {"clip_norm": 0.5}), (1e-37, {"grad_factor": -1e37}), (1.0, {"skip_nonfinite": True}),
+                                            (1e30, {"clip_norm": 3.0, "grad_factor": 1e-10, "clip_value": 0.4})]):
+        twins.step(grads(seed, size), **options).same()
+    given = grads(7, 1e60)
+    twins.on_host.step(given, grad_factor=1e-60, clip_norm=0.5)
+    twins.on_device.step(to_device(given), grad_factor=to_device(np.array([1e-60])), clip_norm=0.5)
+    twins.same()
+
+
+def test_strided_wide_gradients(stand_in):
+    twins = Twins(lambda p: fastopt.Momentum(p, lr=0.05), normal(2, 37, 41).astype(np.float32))
+    for g in (np.asfortranarray(normal(3, 37, 41)*1e60), normal(4, 37, 82)*1e60):
+        part = slice(None, None, g.shape[1]//41)
+        twins.step(g[:, part], to_device(g)[:, part], grad_factor=1e-60).same()
+
+
+def test_what_is_not_finite_for_the_rule_is_skipped(stand_in):
+    """As on the CPU (test_wide_gradients.py), at the edge of float32 and of float64's squares."""
+    edge = float(np.finfo(np.float32).max) + 2.0**103
+    for dtype, g, factor, clip, skipped in (
+            ("f32", 1e100, 1, None, 1), ("f32", 1e100, 1e-100, None, 0), ("f32", 1e100, 1, 1.0, 0), ("bf16", edge, 1, None, 1),
+            ("f32", np.nextafter(edge, 0), -1, None, 0), ("f32", edge/2, -2, None, 1), ("f16", 1.7e308, 1e-300, None, 0),
+            ("f32", np.inf, 1e-300, 1.0, 1), ("f64", 1e200, 1, 0.5, 0), ("f64", 1.7e308, 2, None, 1), ("f64", np.nan, 1, None, 1)):
+        twins = Twins(lambda p: fastopt.SGD(p, lr=0.1), stored(np.ones(5_000), dtype))
+        given = np.zeros(5_000)
+        given[4_321] = g
+        twins.step(given, grad_factor=factor, clip_norm=clip, skip_nonfinite=True).same()
+        assert twins.on_host.t == 1 - skipped, (dtype, g, factor, clip)
