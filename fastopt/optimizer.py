@@ -373,7 +373,7 @@ def check_threads(threads: Any, where: str) -> int:
         return pool.available_threads()
     found = whole(threads)
     if found is None or found < 1:
-        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Leave it out to use all.")
+        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use all.")
     return found
 
 

@@ -34,7 +34,7 @@ class Slot(NamedTuple):
 
 def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> Tensor:
     array = arrays.view(leaf, where)
-    plain = arrays.format_of(array, where)
+    plain = arrays.format_of(array, where, leaf)
     order = arrays.check_parameter(array, leaf, where)
     return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
 
@@ -46,7 +46,7 @@ def _beside(leaf: object, of: Tensor, where: str, reshape: str, move: str) -> tu
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
         raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
-    return array, arrays.format_of(array, where)
+    return array, arrays.format_of(array, where, leaf)
 
 
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:

@@ -4,7 +4,7 @@ A node knows how to collect the leaves of another tree of its structure and how 
 tuples and read-only dicts, where putting another array in would go unseen).
 """
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MappingView
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +22,9 @@ class Leaf:
         return next(leaves)
 
 
-def _mismatch(where: str, found: Any, needed: str) -> TypeError:
-    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of params.")
+def _mismatch(where: str, found: Any, needed: str, ordered: bool = False) -> TypeError:
+    cure = " here: list(x)" if ordered and isinstance(found, (Iterator, MappingView)) else ""
+    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of params{cure}.")
 
 
 class Sequence:
@@ -38,7 +39,7 @@ class Sequence:
 
     def collect(self, tree: Any, where: str, out: list) -> None:
         if not isinstance(tree, (list, tuple)):
-            raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}")
+            raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}", True)
         if len(tree) != len(self.children):
             raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for each.")
         if self.flat:
@@ -71,11 +72,15 @@ class Dict:
             missing, extra = [k for k in self.keys if k not in tree], [k for k in tree if k not in self.keys]
             raise ValueError(f"{where}: {f'no {missing}' if missing else ''}{' and ' if missing and extra else ''}"
                              f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give exactly those.")
+        try:
+            values = [tree[k] for k in self.keys]
+        except KeyError as error:
+            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: dict(x).") from error
         if self.flat:
-            out.extend([tree[k] for k in self.keys])
+            out.extend(values)
             return
-        for key, child in zip(self.keys, self.children, strict=True):
-            child.collect(tree[key], f"{where}[{key!r}]", out)
+        for key, child, value in zip(self.keys, self.children, values, strict=True):
+            child.collect(value, f"{where}[{key!r}]", out)
 
     def build(self, leaves: Iterator, fixed: bool = False) -> Any:
         values = {k: child.build(leaves, fixed) for k, child in zip(self.keys, self.children, strict=True)}
