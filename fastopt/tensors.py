@@ -42,11 +42,12 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> T
 def _beside(leaf: object, of: Tensor, where: str, reshape: str, move: str) -> tuple[Array, Format]:
     """An array that goes with a parameter, and its format; what is wrong with its shape or place, and these cures."""
     array = arrays.view(leaf, where)
+    format = arrays.format_of(array, where, leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
         raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
-    return array, arrays.format_of(array, where, leaf)
+    return array, format
 
 
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
