@@ -43,7 +43,7 @@ def of_dtype(array: Any, original: Any) -> str:
         return "Give numpy.lib.recfunctions.structured_to_unstructured(x)." if _numeric(array.dtype) else NUMBERS
     if kind == "O" and array.ndim == 1 and array.size and all(np.ndim(a) for a in array):
         return "Give its arrays in a list: list(x)."
-    return f"Convert it: {AS_FLOATS}." if _floats(array) else NUMBERS
+    return f"Convert it: {AS_FLOATS}." if kind not in "mM" and _floats(array) else NUMBERS
 
 
 def _complex(array: np.ndarray, given: bool) -> str:
