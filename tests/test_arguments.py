@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_identical
 
 import fastopt
-from fastopt import schedules
+from fastopt import problems, schedules
 from fastopt.hyper import check_number, check_option, plain, whole
 
 ones = np.ones(3)
@@ -105,6 +105,15 @@ def test_an_array_of_one_element_has_a_cure():
     with pytest.raises(ValueError, match=r"Give its one element, x\.item\(\)\.$"):
         check_option("maximize", np.array([True]), (False, True), "here")
     assert plain(x) is x
+
+
+def test_whole_numbers_elsewhere():
+    w = np.array([1.0])
+    for two in scalars(2):
+        opt = fastopt.SGD(w.copy(), lr=0.25)
+        done = fastopt.fit(opt, lambda p, batch: (float(p[0]**2), 2*p), steps=two, accumulate=two)
+        assert (done.steps, opt.params.tolist()) == (2, [0.25])
+        assert problems.rosenbrock(two).start.size == 2
 
 
 def test_flags_are_true_or_false():
