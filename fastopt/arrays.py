@@ -8,12 +8,13 @@ import bisect
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from . import device_arrays
+from . import advice, device_arrays
 from .device_arrays import DeviceArray
 from .formats import BF16, F16, F32, F64, Format
 
@@ -27,15 +28,18 @@ KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 def _numpy(x: np.ndarray, where: str) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give its .data, or zero gradients where masked.")
+        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give x.data, or x.filled(0), which is 0 where masked.")
     return x
 
 
 def _torch(x: Any, where: str) -> Array:
+    if not hasattr(x, "untyped_storage"):  # a module, for example
+        return _buffer(x, where)
     if x.device.type == "cuda":
         return device_arrays.from_torch(x, where)
     if x.device.type != "cpu":
-        raise TypeError(f"{where}: a tensor on {x.device}, but one on the CPU or on a CUDA device is needed. Move it with .cpu().")
+        cure = advice.of_torch(x) if x.device.type == "meta" else "Move it with x.cpu()."
+        raise TypeError(f"{where}: a tensor on {x.device}, but one on the CPU or on a CUDA device is needed. {cure}")
     x = x.detach()
     if str(x.dtype) == "torch.bfloat16":
         import torch
@@ -43,18 +47,25 @@ def _torch(x: Any, where: str) -> Array:
     try:
         return x.numpy()
     except (TypeError, RuntimeError) as error:  # sparse, quantized, or of a dtype that NumPy lacks
-        raise TypeError(f"{where}: a torch tensor without a NumPy view ({error}), but a dense one is needed. Convert it.") from None
+        raise TypeError(f"{where}: a torch tensor without a NumPy view ({error}), but one with such a view is needed. "
+                        f"{advice.of_torch(x)}") from None
 
 
 def _jax(x: Any, where: str) -> Array:
     if device_arrays.on_cuda(x):
         return device_arrays.from_dlpack(x, where)
-    return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
+    try:
+        return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
+    except TypeError as error:  # a tracer
+        raise TypeError(f"{where}: a {type(x).__name__} of JAX, which has no numbers, but an array is needed. Call step outside of jax.jit "
+                        "and jax.grad.") from error
 
 
 def _buffer(x: Any, where: str) -> Array:
     if isinstance(x, DeviceArray):
         return device_arrays.checked(x, where)
+    if isinstance(x, (float, int)) and not isinstance(x, bool):
+        return _read_only(np.asarray(float(x)))
     if hasattr(x, "__cuda_array_interface__"):
         return device_arrays.from_interface(x, where)
     if device_arrays.on_cuda(x):
@@ -62,10 +73,24 @@ def _buffer(x: Any, where: str) -> Array:
     try:
         return np.asarray(memoryview(x))
     except (TypeError, ValueError, BufferError):
-        cure = ("Collect its arrays in a list: list(...)." if isinstance(x, Iterable) and not isinstance(x, (str, list, tuple)) else
-                "Make it one with numpy.array(..., dtype=numpy.float32).")
-        raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
-                        f"CUDA device). {cure}") from None
+        pass
+    if by_array(x):
+        with suppress(Exception):  # what is sparse, symbolic, or on another device, refuses in its own words
+            return _read_only(_numpy(np.asarray(x), where))
+    raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
+                    f"CUDA device). {advice.of_object(x, where)}")
+
+
+def by_array(x: Any) -> bool:
+    """Whether it turns into a NumPy array when asked: into a view of its numbers, or into a copy."""
+    return any(hasattr(type(x), name) for name in ("__array__", "__array_interface__", "__array_struct__")) and not isinstance(x, type)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """A view that can be read: what is written into it might be lost."""
+    array = array.view()
+    array.flags.writeable = False
+    return array
 
 
 ADAPTERS = {"torch": _torch, "jax": _jax, "jaxlib": _jax}
@@ -76,7 +101,7 @@ def view(x: Any, where: str) -> Array:
     if isinstance(x, np.ndarray):
         return _numpy(x, where)
     if isinstance(x, np.generic):
-        return np.asarray(x)  # what NumPy makes of 0-d arrays: fine for a gradient, refused as a parameter
+        return _read_only(np.asarray(x))  # what NumPy makes of 0-d arrays: fine for a gradient, refused as a parameter
     return ADAPTERS.get(_library(type(x)), _buffer)(x, where)  # type: ignore[arg-type]
 
 
@@ -123,15 +148,16 @@ def on_host(x: Any, where: str) -> np.ndarray:
     return array.copy_to_host() if isinstance(array, DeviceArray) else array
 
 
-def format_of(array: Array, where: str) -> Format:
-    """The storage format of an array's dtype."""
+def format_of(array: Array, where: str, original: Any = None) -> Format:
+    """The storage format of the dtype of an array, which is a view of the original."""
     dtype = array.dtype
     if dtype.name == "bfloat16":
         return BF16
     if not dtype.isnative:
-        raise TypeError(f"{where}: dtype {dtype!s} in foreign byte order, but this machine's is needed. Convert it with .astype.")
+        raise TypeError(f"{where}: dtype {dtype!s} in foreign byte order, but this machine's is needed. "
+                        f"{advice.of_dtype(array, original)}")
     if dtype not in BY_DTYPE:
-        raise TypeError(f"{where}: dtype {dtype}, but one of {KNOWN} is needed. Convert it with .astype(numpy.float32).")
+        raise TypeError(f"{where}: dtype {dtype}, but one of {KNOWN} is needed. {advice.of_dtype(array, original)}")
     return BY_DTYPE[dtype]
 
 
@@ -202,9 +228,13 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     if frozen(original):
         raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give it as {where}.data "
                          "if it is to be updated all the same.")
-    if isinstance(original, np.generic):
-        raise TypeError(f"{where}: a NumPy scalar, which cannot be updated in place. Make it an array with numpy.array(x).")
+    if isinstance(original, (np.generic, float, int)):
+        kind, dtype = ("NumPy scalar", "") if isinstance(original, np.generic) else (type(original).__name__, ", numpy.float64")
+        raise TypeError(f"{where}: a {kind}, which cannot be updated in place. Make it an array with numpy.array(x{dtype}).")
     if not writable(array):
+        if by_array(original) and not isinstance(original, np.ndarray):
+            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is lost. Keep the "
+                            "parameters in NumPy: numpy.array(x).")
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:

@@ -17,7 +17,7 @@ from .derivatives import hvp, jacobian, product
 from .extras import missing
 from .flat import EPS, Flat
 from .gradient_check import GradientCheck, LeafCheck, check_gradient
-from .hyper import check_number
+from .hyper import check_number, whole
 
 try:
     from scipy.linalg import norm
@@ -138,7 +138,7 @@ def _eigsh(h: Hessian, moved: LinearOperator, k: int, which: str, tol: float, st
 def _checked(where: str, tol: float, max_products: int) -> None:
     if not 0 < check_number("tol", tol, where, "") < 1:
         raise ValueError(f"{where}: tol is {tol!r}, but a number between 0 and 1 is needed. Change tol.")
-    if isinstance(max_products, bool) or not isinstance(max_products, (int, np.integer)) or max_products < 1:
+    if (whole(max_products) or 0) < 1:
         raise ValueError(f"{where}: max_products is {max_products!r}, but a whole number, 1 or more, is needed. Change max_products.")
 
 

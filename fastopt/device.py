@@ -129,6 +129,8 @@ class Device(Machine):
         if isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
             return check_number("grad_factor", given, "step", "")
         array = view(given, "grad_factor")
+        if isinstance(array, np.ndarray):  # a tensor of torch in this machine's memory
+            return check_number("grad_factor", given, "step", "")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
             raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a number, or one "
                              f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")

@@ -221,6 +221,10 @@ class Run:
         self.values: list[float] = []
         self.curve: list[float] = []
         self.scores: list[float] = []
+        self.best: list[np.ndarray] = []  # the arrays of params after the epoch of the best score
+
+    def arrays(self) -> list[np.ndarray]:
+        return [a for group in self.params for a in group.values()]
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """The rows of each batch of an epoch, as many in each, give or take one; where one batch holds all, they stay in order."""
@@ -258,10 +262,12 @@ class Run:
             return self.curve[-1]
         outputs = networks.forward(joined(self.params), self.held.x, self.model.activation)[-1]
         self.scores.append(self.model._score(outputs, self.held) if np.isfinite(outputs).all() else math.nan)
+        if not math.isnan(self.scores[-1]) and self.scores[-1] == np.nanmax(self.scores) and self.scores.count(self.scores[-1]) == 1:
+            self.best = [a.copy() for a in self.arrays()]
         return -self.scores[-1]
 
     def train(self) -> Fit:
-        """Run the solver."""
+        """Run the solver. What diverges after an epoch with a score has the weights of the best one: `stopped` is "error"."""
         model = self.model
         try:
             with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # on the way to infinity, which is an error in a moment
@@ -269,6 +275,10 @@ class Run:
                            validate=self.validate, validate_every=self.epoch, patience=self.patience, min_delta=model.tol or 0.0,
                            restore_best=model.early_stopping, callback=self.project)
         except FloatingPointError as error:
+            if self.best:  # as in scikit-learn, a training that diverges late keeps what it had
+                for a, copy in zip(self.arrays(), self.best, strict=True):
+                    a[...] = copy
+                return error.result  # type: ignore[attr-defined]
             raise ValueError(f"{type(model).__name__}: the loss is not finite in epoch {len(self.curve) + 1}. {CURE}") from error
 
     def result(self, task: Task) -> networks.Parameters:

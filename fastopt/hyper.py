@@ -35,25 +35,44 @@ RANGES = {  # of what every rule has; others belong to the rule that has them
     "clip_value": interval("(0, inf]")}
 
 
+def plain(value: Any) -> Any:
+    """What a scalar of NumPy, torch or JAX, or an array of no dimension, holds, as a Python number; all else as it is."""
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+
+
+def whole(value: Any) -> int | None:
+    """The value as an int; None where it is no whole number. True and False are none."""
+    found = plain(value)
+    return int(found) if isinstance(found, numbers.Integral) and not isinstance(found, bool) else None
+
+
+def instead(name: str, value: Any) -> str:
+    """What to do about a value that is no number."""
+    shape = getattr(value, "shape", None)
+    return "Give its one element, x.item()." if shape and all(n == 1 for n in shape) else f"Change {name}."
+
+
 def check_number(name: str, value: Any, where: str, otherwise: str = " or a function of the step",
                  ranges: Mapping[str, Range] = RANGES) -> float:
     """The value as a float; ValueError or TypeError where it is none that `name` may be."""
     allowed, needed = ranges.get(name, FINITE)
+    found = value if type(value) is float else plain(value)
     try:
-        number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else math.nan
+        number = float(found) if isinstance(found, numbers.Real) and not isinstance(found, bool) else math.nan
     except OverflowError:  # an int that no float can hold
         number = math.inf
     if not allowed(number):
-        raise (ValueError if isinstance(value, numbers.Real) else TypeError)(
-            f"{where}: {name} is {value!r}, but {needed}{otherwise} is needed. Change {name}.")
+        raise (ValueError if isinstance(found, numbers.Real) else TypeError)(
+            f"{where}: {name} is {value!r}, but {needed}{otherwise} is needed. {instead(name, value)}")
     return number
 
 
 def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) -> Any:
     """The value; ValueError where it is none of the options."""
-    if not isinstance(value, (str, bool)) or value not in options:
-        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. Change {name}.")
-    return value
+    found = plain(value)
+    if not isinstance(found, (str, bool)) or found not in options:
+        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. {instead(name, value)}")
+    return options[options.index(found)]  # the plain word: numpy.str_ is a str, too
 
 
 def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str, ranges: Mapping[str, Range]) -> Any:

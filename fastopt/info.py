@@ -73,6 +73,7 @@ def collect() -> dict[str, Any]:
                       "features": [f for f in FEATURES if features.get(f)]},
         "threads": {"used": pool.available_threads(), "processors": os.cpu_count(),
                     "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+                    "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
                     "quota": quota if quota < float("inf") else None, "alone below": f"{pool.SMALL:,} elements"},
         "threading": {"used": "fastopt's own pool", "numba layers present": _layers()},
         "cache": _cache(),

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from . import arrays, checkpoints, forks, pool, trees
+from .attributes import InGroups, Own, read_only
 from .formats import Format, arithmetic
 from .groups import MOST_STEPS, Group
 from .host import Host
-from .hyper import check_number
+from .hyper import check_number, check_option, plain, whole
 from .presets import preset
 from .registry import Rule, followed
 from .storage import Asked, check_rounding, check_seed, state_formats
@@ -26,7 +27,7 @@ class Optimizer:
     t : int
         Steps taken.
     groups : tuple of mappings
-        The hyperparameters of each group; may be changed between steps.
+        The hyperparameters of each group; may be changed between steps: ``opt.groups[0]["lr"] = 0.1``.
     params
         The parameters, as they were given.
     state : dict
@@ -36,7 +37,7 @@ class Optimizer:
     grad_norm : float or None
         The global norm of the last step's gradients (after ``grad_factor``, before clipping) where it was asked for.
     threads : int
-        The most threads that a step uses.
+        The most threads that a step uses; may be changed between steps.
 
     Notes
     -----
@@ -54,9 +55,9 @@ class Optimizer:
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
-        self.rule = followed(self.rule, followers)  # type: ignore[arg-type]
-        self.params = params
-        self.threads = check_threads(threads, where)
+        vars(self)["rule"] = followed(self.rule, followers)  # type: ignore[arg-type]
+        self._params = params
+        self._threads = check_threads(threads, where)
         seed = check_seed(seed, where)
         parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
         self._tensors: list[Tensor] = []
@@ -94,7 +95,7 @@ class Optimizer:
         if capturable:
             raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this machine's memory, where "
                              "there are no graphs to capture. Leave it out.")
-        return Host(self.rule, self._tensors, self.groups, formats, outputs, seed, self.threads)
+        return Host(self.rule, self._tensors, self.groups, formats, outputs, seed, self._threads)
 
     def _read_copy(self, tree: Any) -> Slot:
         """The arrays into which a step writes the new parameters."""
@@ -104,14 +105,14 @@ class Optimizer:
         return Slot([array for array, _ in found], [format for _, format in found], leaves)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
-        """Set `groups`; return the tree of each group, its path, and how it wants its tensors stored."""
+        """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""
         self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
         if not self._grouped:
-            self.groups: tuple[Group, ...] = (Group(self.rule, given, where),)
+            self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params", {})]
         stored = ("state", "rounding")
         own = [{k: v for k, v in g.items() if k not in ("params", *stored)} for g in params]
-        self.groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k, values in enumerate(own))
+        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k, values in enumerate(own))
         return [(g["params"], f"params[{k}]", {name: g[name] for name in stored if name in g}) for k, g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
@@ -153,13 +154,17 @@ class Optimizer:
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
             if grads is None:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
+        if type(skip_nonfinite) is not bool:
+            skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
+        if type(zero_grads) is not bool:
+            zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         if forks.WAITING:
             forks.pause()
         with self._lock:  # two threads that step one optimizer take turns
             self._check_idle("step")
             self._stepping = True
             try:
-                self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite, bool(zero_grads))
+                self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads)
             finally:
                 self._stepping = False
 
@@ -199,6 +204,22 @@ class Optimizer:
         return self._structure.build(seen, fixed)
 
     @property
+    def params(self) -> Any:
+        return self._params
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return self._groups
+
+    @property
+    def threads(self) -> int:
+        return self._threads
+
+    @threads.setter
+    def threads(self, threads: int | None) -> None:
+        self._threads = self._machine.threads = check_threads(threads, type(self).__name__)
+
+    @property
     def grad_norm(self) -> float | None:
         with self._lock:
             return self._machine.grad_norm
@@ -215,10 +236,12 @@ class Optimizer:
 
     @t.setter
     def t(self, steps: int) -> None:
-        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool) or not 0 <= steps <= MOST_STEPS:
+        found = whole(steps)
+        if found is None or not 0 <= found <= MOST_STEPS:
             raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
         with self._lock:
-            self._machine.t = int(steps)
+            self._check_idle("t")
+            self._machine.t = found
 
     @property
     def grads(self) -> Any:
@@ -309,24 +332,29 @@ class Optimizer:
                         "Save opt.state_dict(), make a new optimizer, and load it there.")
 
 
-def check_capturable(capturable: int | None, where: str) -> int:
-    if capturable is None or capturable is False:
+read_only(Optimizer)
+
+
+def check_capturable(capturable: Any, where: str) -> int:
+    if capturable is None or plain(capturable) is False:
         return 0
-    if not isinstance(capturable, (int, np.integer)) or capturable is True or capturable < 1:
+    steps = whole(capturable)
+    if steps is None or steps < 1:
         raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is needed. Give "
                          "one, capturable=10_000 for example.")
-    if capturable >= 2**31:
+    if steps >= 2**31:
         raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many steps. Take fewer, "
                          "and call tabulate() in time.")
-    return int(capturable)
+    return steps
 
 
-def check_threads(threads: int | None, where: str) -> int:
+def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Leave it out to use all.")
-    return threads
+    found = whole(threads)
+    if found is None or found < 1:
+        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use all.")
+    return found
 
 
 REST = {"like": None, "state": None, "rounding": "nearest", "average": None, "copy": None, "seed": 0, "threads": None, "capturable": None}
@@ -361,5 +389,7 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     if not hasattr(rule, "digest"):
         raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
     name = name or "".join(part.capitalize() for part in rule.name.split("_"))
-    facts = {"rule": staticmethod(rule), "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": rule.__module__}
+    inside = {k: InGroups(k) for k in rule.defaults if not hasattr(Optimizer, k)}
+    facts = {"learning_rate": InGroups("lr"), **inside, "rule": Own(rule), "__doc__": doc or rule.__doc__,
+             "__signature__": signature(rule), "__module__": rule.__module__}
     return type(name, (Optimizer,), facts)

@@ -17,7 +17,7 @@ HYPERPARAMETERS = {
     "alpha": "The share of the squared average that a step keeps, in [0, 1).",
     "b1": "Decay of the first moment, in [0, 1).",
     "b2": "Decay of the second moment (Lion: of the momentum), in [0, 1).",
-    "eps": "Added to the root of the second moment.",
+    "eps": "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.",
     "eps_root": "Added inside the root.",
     "eps_mode": '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.',
     "bias_correction": "False: the moments are used as they are.",
@@ -49,7 +49,7 @@ SHARED_PARAMETERS = """    like : {"torch", "optax", "keras", "sklearn"}, option
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`)."""
 

@@ -43,7 +43,7 @@ class SGD(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -111,7 +111,7 @@ class Momentum(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -186,7 +186,7 @@ class Nesterov(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -228,7 +228,7 @@ class RMSProp(Optimizer):
     alpha : float or callable, default 0.99
         The share of the squared average that a step keeps, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
         Added inside the root.
     weight_decay : float or callable, default 0.0
@@ -255,7 +255,7 @@ class RMSProp(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -295,7 +295,7 @@ class AdaGrad(Optimizer):
     lr_decay : float or callable, default 0.0
         The learning rate of step t is lr/(1 + (t-1)*lr_decay).
     eps : float or callable, default 1e-10
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
         Added inside the root.
     weight_decay : float or callable, default 0.0
@@ -324,7 +324,7 @@ class AdaGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -368,7 +368,7 @@ class Adam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment (Lion: of the momentum), in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -399,7 +399,7 @@ class Adam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -444,7 +444,7 @@ class AdamW(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment (Lion: of the momentum), in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -475,7 +475,7 @@ class AdamW(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -521,7 +521,7 @@ class AMSGrad(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment (Lion: of the momentum), in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -552,7 +552,7 @@ class AMSGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -599,7 +599,7 @@ class NAdam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment (Lion: of the momentum), in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     momentum_decay : float or callable, default 0.004
         psi in the momentum schedule b1*(1 - 0.5*0.96^(t*psi)).
     schedule : {'torch', 'optax'}, default 'torch'
@@ -628,7 +628,7 @@ class NAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -674,7 +674,7 @@ class RAdam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment (Lion: of the momentum), in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment.
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_mode : {'outside', 'hat'}, default 'hat'
         "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
     threshold : float or callable, default 5.0
@@ -703,7 +703,7 @@ class RAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """
@@ -770,7 +770,7 @@ class Lion(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use.
+        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
         On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
     """

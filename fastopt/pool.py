@@ -59,10 +59,19 @@ def _cgroup_quota() -> float:
     return quota/period if quota > 0 and period > 0 else float("inf")
 
 
+def omp_threads() -> float:
+    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it is not set, or is no whole number of 1 or more."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    try:
+        return int(first) if first.isdecimal() and int(first) >= 1 else float("inf")
+    except ValueError:  # thousands of digits
+        return float("inf")
+
+
 def available_threads() -> int:
-    """The processors this process may use: its affinity, and no more than the cgroup's quota, rounded up."""
+    """The processors this process may use: its affinity, no more than the cgroup's quota, rounded up, and than OMP_NUM_THREADS."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(affinity, -(-_cgroup_quota() // 1))))
+    return int(max(1, min(affinity, -(-_cgroup_quota() // 1), omp_threads())))
 
 
 @lru_cache(maxsize=1)

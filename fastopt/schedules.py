@@ -26,6 +26,8 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeAlias, get_args
 
+from .hyper import plain
+
 __all__ = ["ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "cyclical", "evaluate", "exponential",
            "inverse_square_root", "linear", "multi_step", "one_cycle", "schedule", "step", "warmup", "warmup_stable_decay"]
 
@@ -86,6 +88,7 @@ def _checked(where: str, value: Any, domain: str) -> Any:
     if domain not in _DOMAINS:
         return value
     kind, holds, cast, need, cure = _DOMAINS[domain]
+    value = plain(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{where}: found {value!r} of type {type(value).__name__}, needed {need}. {cure}")
     if not holds(value):
@@ -261,7 +264,8 @@ def cosine(t: int, lr: Number, steps: Steps, end: Number = 0.0, warmup: Count = 
     """Half a cosine from `lr` to `end` (Loshchilov & Hutter 2017, no restarts), after `warmup` (fewer than `steps`) of its `steps`.
 
     warm(t) * (end + (lr - end)*(1 + cos(pi*x))/2),  warm(t) = t/warmup, at most 1;  x = (t - 1 - warmup)/(steps - warmup) in [0, 1]
-    torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)`` at t - 1, warmup = 0; after T_max torch climbs again, this holds `end`.
+    torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)`` at t - 1, warmup = 0, to t = steps + 1. Beyond that torch's climbs back to `lr`
+    in as many steps, and so on; this holds `end`, as optax's and Keras's do. (`cosine_restarts` jumps back to `lr` instead.)
     Keras: ``CosineDecay(lr, steps, alpha=end/lr)`` at t - 1, warmup = 0.
     """
     return _trapezoid(t, lr, steps, warmup, steps - warmup, end, "cosine")

@@ -38,6 +38,7 @@ MESSAGES = {  # by status, in SciPy's words where it has them
     1: "Maximum number of iterations has been exceeded.",
     2: "The last step led to where the function or its gradient is not finite: x is the best point so far. Lower lr.",
     3: "An error was raised: x is the best point so far.",
+    4: "The function or its gradient is not finite at x0: no step was taken. Start elsewhere.",
     99: "`callback` raised `StopIteration`."}
 
 
@@ -72,8 +73,8 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     `Nesterov` in its textbook form is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
     The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger than gtol: status
     0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps, 2 where x, the value or the gradient
-    became infinite or NaN, 99 where `callback` raised StopIteration. ValueError where x0, the value or the gradient there is not finite.
-    An exception in the middle, KeyboardInterrupt too, has what was reached as its ``result`` (status 3).
+    became infinite or NaN, 99 where `callback` raised StopIteration; 4, without a step, where x0, or the value or gradient
+    there, is not finite. An exception in the middle, KeyboardInterrupt too, has what was reached as its ``result`` (status 3).
 
     Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps), `gtol` (default: `tol`, or 1e-5), `finite_diff`
     ("2-point", the default, "3-point", "cs") and `finite_diff_rel_step` for a `jac` that is no function (that word SciPy keeps to
@@ -232,8 +233,7 @@ def _walk(opt: Optimizer, x: np.ndarray, objective: _Objective, options: _Option
     observers = plateaus(opt)
     best = objective(objective.inside(x))
     if math.isnan(best.slope):
-        raise ValueError(f"minimize: at x0 fun is {best.value} and its gradient {best.gradient}, but finite numbers are needed. "
-                         "Start elsewhere.")
+        return 4, best
     while True:
         so_far.best = best
         point = objective(objective.inside(opt.lookahead()) if opt.rule.ahead else x)
@@ -308,10 +308,7 @@ def _start(x0: Any) -> np.ndarray:
     x = np.atleast_1d(np.asarray(x0))
     if x.ndim != 1 or x.dtype.kind not in "biuf":
         raise ValueError(f"minimize: x0 has shape {x.shape} and dtype {x.dtype}, but real numbers in one dimension are needed. Change x0.")
-    x = np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
-    if not np.isfinite(x).all():
-        raise ValueError(f"minimize: x0 is {x[~np.isfinite(x)][0]} in places, but finite numbers are needed. Start elsewhere.")
-    return x
+    return np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
 
 
 def _number(raw: Any) -> float:

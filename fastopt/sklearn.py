@@ -111,6 +111,9 @@ class _Estimator(BaseEstimator):
         self.best_validation_score_ = -done.best_value if held and done.best_value is not None else None
         if done.stopped == "interrupted":
             warnings.warn(f"{where}: training was interrupted after {self.n_iter_} epochs.", stacklevel=3)
+        elif done.stopped == "error":
+            warnings.warn(f"{where}: the loss is not finite in epoch {self.n_iter_ + 1}. The weights are those of the best epoch before. "
+                          f"{CURE}", ConvergenceWarning, stacklevel=3)
         elif not held and run.curve[-1] > 1.1*run.curve[0]:  # a stop where nothing improves any more comes then, too
             warnings.warn(f"{where}: the loss rose from {run.curve[0]:g} in the first epoch to {run.curve[-1]:g} in the last. {CURE}",
                           ConvergenceWarning, stacklevel=3)
@@ -236,7 +239,8 @@ class LinearRegression(_Regressor, _Linear):
         "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the minimum unless the
         rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs here, or all rows in a batch.
     early_stopping, validation_fraction : bool, float
-        Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of the best epoch.
+        Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of the best epoch,
+        also where the training diverges after it (with a warning; without early_stopping that is an error).
     solver_options : dict, optional
         More of what the solver takes: {"b2": 0.99}, {"like": "torch"}, {"threads": 1}.
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .blocks import NAMES, Q43, Q44, SHARING, SIZE, STORED
 from .formats import FORMATS, ROUNDED, U32, Format, arithmetic, decode_split, encode_split
+from .hyper import whole
 from .registry import Rule
 
 ROUNDINGS = ("nearest", "stochastic", "remainder")
@@ -23,9 +24,10 @@ def check_rounding(rounding: Any, where: str) -> str:
 
 
 def check_seed(seed: Any, where: str) -> int:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+    found = whole(seed)
+    if found is None or not 0 <= found < 2**63:
         raise ValueError(f"{where}: seed is {seed!r}, but a whole number from 0 to 2**63 - 1 is needed. Change it.")
-    return int(seed)
+    return found
 
 
 def parameter_format(format: Format, rounding: str, where: str) -> Format:

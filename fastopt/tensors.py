@@ -35,24 +35,25 @@ class Slot(NamedTuple):
 
 def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> Tensor:
     array = arrays.own_view(leaf, where)
-    plain = arrays.format_of(array, where)
+    plain = arrays.format_of(array, where, leaf)
     order = arrays.check_parameter(array, leaf, where)
     return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
 
 
-def _check_beside(array: Array, of: Tensor, where: str, reshape: str, move: str) -> Format:
+def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
     """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
+    format = arrays.format_of(array, where, leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
         raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
-    return arrays.format_of(array, where)
+    return format
 
 
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
     array = arrays.own_view(leaf, where)
-    format = _check_beside(array, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
+    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like numpy.empty_like(parameter).")
     return array, format
@@ -100,7 +101,7 @@ class Gradient(NamedTuple):
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
     array = arrays.view(leaf, where)
-    format = _check_beside(array, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
+    format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
     axes = [d for d in of.order if array.shape[d] > 1]
     layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
     dense = array.size <= 1 or arrays.memory_order(array) == of.order

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import arrays
 from .batches import Batches, Gradients, walkable
-from .hyper import check_number, check_option
+from .hyper import check_number, check_option, plain, whole
 from .interrupts import Held
 from .optimizer import Optimizer
 from .progress import bar
@@ -145,6 +145,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     failed), and no checkpoint is written.
     """
     _check(locals())
+    steps, accumulate, validate_every, patience, checkpoint_every = map(plain, (steps, accumulate, validate_every, patience,
+                                                                                checkpoint_every))
     gradients = Gradients(opt, value_and_grad, Batches(batches), accumulate, skip_nonfinite)
     watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta, restore_best)
     options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite, "grad_factor": 1/accumulate}
@@ -187,8 +189,9 @@ def _check(given: dict[str, Any]) -> None:
 
 
 def _check_whole(name: str, number: Any, least: int) -> None:
-    if not isinstance(number, (int, np.integer)) or isinstance(number, bool) or number < least:
-        kind = ValueError if isinstance(number, numbers.Real) else TypeError
+    found = whole(number)
+    if found is None or found < least:
+        kind = ValueError if isinstance(plain(number), numbers.Real) else TypeError
         raise kind(f"fit: {name} is {number!r}, but a whole number, {least} or more, is needed. Change {name}.")
 
 

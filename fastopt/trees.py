@@ -4,7 +4,7 @@ A node knows how to collect the leaves of another tree of its structure and how 
 tuples and read-only dicts, where putting another array in would go unseen).
 """
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MappingView
 from types import MappingProxyType
 from typing import Any
 
@@ -22,8 +22,9 @@ class Leaf:
         return next(leaves)
 
 
-def _mismatch(where: str, found: Any, needed: str) -> TypeError:
-    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of params.")
+def _mismatch(where: str, found: Any, needed: str, ordered: bool = False) -> TypeError:
+    cure = " here: list(x)" if ordered and isinstance(found, (Iterator, MappingView)) else ""
+    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of params{cure}.")
 
 
 class Sequence:
@@ -38,7 +39,7 @@ class Sequence:
 
     def collect(self, tree: Any, where: str, out: list) -> None:
         if not isinstance(tree, (list, tuple)):
-            raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}")
+            raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}", True)
         if len(tree) != len(self.children):
             raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for each.")
         if self.flat:
@@ -76,8 +77,8 @@ class Dict:
                              f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give exactly those.")
         try:
             values = [tree[k] for k in self.keys]
-        except KeyError as error:  # a class of its own may say that it has keys, and not have them
-            raise ValueError(f"{where}: no {error.args[0]!r}; params has the keys {self.keys} there. Give exactly those.") from None
+        except KeyError as error:
+            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: dict(x).") from error
         if self.flat:
             out.extend(values)
             return

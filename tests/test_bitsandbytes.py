@@ -141,7 +141,7 @@ BLOCK_MESSAGE = "is needed. Give the absmax that was saved with the codes."
 REFUSED = [
     (lambda: decode("x", scales(0, 1)), TypeError,
      "decode: codes: a str, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA device). "
-     "Make it one with numpy.array(..., dtype=numpy.float32)."),
+     "Give an array of numbers."),
     (lambda: decode(codes(0, 9).astype(np.int8), scales(0, 1)), ValueError,
      "decode: codes of int8, but uint8 is needed. Give a state of 8 bits."),
     (lambda: decode(codes(0, 9), scales(0, 1), SIGNED[:16]), ValueError,
@@ -188,7 +188,7 @@ REFUSED = [
      f"decoded: state1: 3 scales for 1000 codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) {BLOCK_MESSAGE}"),
     (lambda: decoded(adam(absmax1=[1.0]), ADAM), TypeError,
      "decoded: state1: absmax1: a list, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA device). "
-     "Make it one with numpy.array(..., dtype=numpy.float32)."),
+     "Make it one: numpy.asarray(x, numpy.float64)."),
 ]
 
 

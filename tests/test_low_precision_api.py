@@ -337,7 +337,7 @@ KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
     ({"average": "x"}, TypeError, "Adam: average is 'x', but a number in [0, 1) or a function of the step is needed. Change average."),
     ({"copy": zeros(3)}, ValueError, "copy: shape (3,), but params has (4,). Give an array of that shape."),
     ({"copy": zeros(4, dtype=np.int32)}, TypeError,
-     f"copy: dtype int32, but one of {KNOWN} is needed. Convert it with .astype(numpy.float32)."),
+     f"copy: dtype int32, but one of {KNOWN} is needed. Convert it: numpy.asarray(x, numpy.float64)."),
     ({"copy": read_only()}, ValueError, "copy: read-only, but it is updated in place. Give a copy, numpy.array(x)."),
     ({"copy": zeros(8)[::2]}, ValueError, f"copy: strides (8,) for shape (4,) and 4-byte elements, but {DENSE}")])
 def test_errors_of_what_is_asked(hyper, kind, message):

@@ -551,14 +551,20 @@ def test_a_gradient_beyond_float32():
     assert (found.status, found.x.tolist()) == (2, [1])
 
 
+@pytest.mark.parametrize(("f", "x0", "g"), [
+    (rosen, [NAN, 1], rosen_der), (rosen, [1, INF], rosen_der), (lambda x: NAN, [1.0], lambda x: x), (lambda x: INF, [1.0], lambda x: x),
+    (lambda x: -INF, [1.0], None), (lambda x: 1.0, [1.0], lambda x: [NAN]), (lambda x: 1.0, [1.0, 2.0], lambda x: [0, -INF])])
+def test_a_start_that_is_not_finite_is_no_success(f, x0, g):
+    """An OptimizeResult, as SciPy's own methods return there."""
+    for kind in ("adam", "nesterov"):
+        found = minimize(f, x0, jac=g, method=method(kind))
+        assert (found.status, found.success, found.nit) == (4, False, 0)
+        assert found.message == "The function or its gradient is not finite at x0: no step was taken. Start elsewhere."
+        assert_identical(found.x, np.array(x0, float))
+        assert found.fun == f(np.array(x0, float)) or np.isnan(found.fun)
+
+
 START = [  # fun, x0, jac, what is said
-    (rosen, [NAN, 1], rosen_der, "minimize: x0 is nan in places"),
-    (rosen, [1, INF], rosen_der, "x0 is inf in places"),
-    (lambda x: NAN, [1.0], lambda x: x, "at x0 fun is nan"),
-    (lambda x: INF, [1.0], lambda x: x, "at x0 fun is inf"),
-    (lambda x: -INF, [1.0], None, "at x0 fun is -inf"),
-    (lambda x: 1.0, [1.0], lambda x: [NAN], re.escape("at x0 fun is 1.0 and its gradient [nan], but finite numbers are needed")),
-    (lambda x: 1.0, [1.0, 2.0], lambda x: [0, -INF], re.escape("its gradient [  0. -inf]")),
     (lambda x: 1.0, [1j], lambda x: x, "x0 has shape .* and dtype complex128, but real numbers"),
     (lambda x: 1.0, ["a"], lambda x: x, "x0 has shape .* and dtype <U1"),
     (lambda x: 1.0, [None], lambda x: x, "x0 has shape .* and dtype object"),

@@ -747,3 +747,32 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r'fastopt.sklearn: .*sklearn.* Install it with: pip install "fastopt\[sklearn\]"'):
         importlib.import_module("fastopt.sklearn")
+
+
+@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+def test_a_late_divergence_keeps_the_best_weights(kind):
+    """With early stopping, as in scikit-learn; without it, or before the first score, it is an error."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, 4))
+    y = X @ [1.0, -2.0, 0.5, 3.0]
+    y = y if kind == "regressor" else (y > 0).astype(int)
+    make = fastopt.sklearn.MLPRegressor if kind == "regressor" else fastopt.sklearn.MLPClassifier
+
+    def fitted(last, epochs, **more):
+        model = make((8,), solver="sgd", learning_rate=lambda t: 0.05 if t <= last else 1e300, random_state=0, tol=None, max_iter=epochs,
+                     early_stopping=True, batch_size=None, **more)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model.fit(X, y)
+        return model, [str(w.message) for w in said]
+
+    whole, said = fitted(12, 12)
+    assert not said
+    late, said = fitted(12, 40)
+    assert said == [f"{make.__name__}: the loss is not finite in epoch {late.n_iter_ + 1}. The weights are those of the best epoch before. "
+                    "Lower learning_rate, or standardise the features."]
+    assert late.best_validation_score_ == whole.best_validation_score_ > 0.2
+    for have, want in zip(late.coefs_ + late.intercepts_, whole.coefs_ + whole.intercepts_, strict=True):
+        assert np.array_equal(have, want)
+    with pytest.raises(ValueError, match=r"the (loss is not finite in epoch 2|weights are not finite)"):
+        fitted(0, 40)

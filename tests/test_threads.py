@@ -387,11 +387,29 @@ def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path, files, qu
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     monkeypatch.setattr(pool, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert pool._cgroup_quota() == quota
     want = 64 if quota == np.inf else int(np.ceil(quota))
     assert pool.available_threads() == want
     assert fastopt.SGD(np.zeros(1)).threads == want
     assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
+
+
+@pytest.mark.parametrize(("said", "want"), [
+    ("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8), ("", 8), ("two", 8), ("2.5", 8), (",3", 8)])
+def test_threads_follow_omp_num_threads(monkeypatch, tmp_path, said, want):
+    """Within what affinity and quota allow; what is no number is as good as nothing."""
+    (tmp_path/"cpu.max").write_text("800000 100000\n")
+    monkeypatch.setattr(pool, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    opt = fastopt.SGD(np.zeros(1))
+    assert pool.available_threads() == opt.threads == want
+    assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
+    opt.threads = 7
+    assert opt.threads == 7
+    opt.threads = None
+    assert opt.threads == want
 
 
 # Neighbours and ends

@@ -1,0 +1,370 @@
+"""The cure that an error message names works and loses nothing: each is executed, and no message of these modules is left out."""
+import array
+import ast
+import copy
+import ctypes
+import importlib
+import inspect
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.lib.recfunctions
+import pytest
+import scipy.sparse
+from conftest import BFLOAT16, assert_identical
+
+import fastopt
+from fastopt import init, networks, optimizers, schedules, storage, trees
+
+f32, f64 = np.float32, np.float64
+NUMBERS = np.array([1.5, -2.0, 3.25])
+COMPLEX = np.array([[1 + 2j, 3 - 1j, 0.5j], [4 + 0.25j, -5 - 2j, 6]])
+EXPRESSION = re.compile(r"(list\(x\.parameters\(\)\)|(?:numpy|torch)\.\S.*\)|x\.\S+\(.*\)|x\.T\.view\(.*\)|x\.data|list\(x\)|dict\(x\))")
+
+
+BETA = pytest.mark.filterwarnings("ignore:Sparse:UserWarning", "ignore:torch.quantize:UserWarning", "ignore:torch.ao:DeprecationWarning")
+
+
+def ragged():
+    x = np.empty(2, object)
+    x[:] = [np.ones(2), np.ones(3)]
+    return x
+
+
+def structured():
+    return np.array([(1.5, -2.0, 3.25)], "f4,f4,f8")
+
+
+def generator():
+    yield from (np.array([1.5, -2.0]), np.array([3.25]))
+
+
+class Arrays:
+    """What `__array__` alone tells, as pandas, xarray and polars have it."""
+
+    def __init__(self, values):
+        self.values = np.asarray(values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values.copy() if copy else self.values
+
+
+# Gradients and parameters that are no arrays of floats: what is given, and the numbers that it holds
+OBJECTS = {
+    "int": (lambda: np.array([1, -2, 3]), [1, -2, 3]), "int64": (lambda: np.array([2**53 - 1]), [2**53 - 1]),
+    "bool": (lambda: np.array([True, False]), [1, 0]), "longdouble": (lambda: NUMBERS.astype(np.longdouble), NUMBERS),
+    "object": (lambda: NUMBERS.astype(object), NUMBERS), "text": (lambda: np.array(["1.5", "-2"]), [1.5, -2]),
+    "big-endian": (lambda: NUMBERS.astype(">f8"), NUMBERS), "big-endian float32": (lambda: NUMBERS.astype(">f4"), NUMBERS),
+    "big-endian int": (lambda: np.array([1, -2], ">i4"), [1, -2]), "ragged": (ragged, [1]*5),
+    "complex": (lambda: COMPLEX.copy(), COMPLEX), "complex64": (lambda: COMPLEX.astype(np.complex64), COMPLEX),
+    "complex, Fortran": (lambda: np.asfortranarray(COMPLEX), COMPLEX.T), "complex, 0-d": (lambda: np.array(1 + 2j), 1 + 2j),
+    "complex, strided": (lambda: np.repeat(COMPLEX, 2, axis=1)[:, ::2], COMPLEX),
+    "big-endian complex": (lambda: COMPLEX.astype(">c16"), COMPLEX),
+    "long complex": (lambda: COMPLEX.astype(np.clongdouble), COMPLEX), "structured": (structured, [1.5, -2.0, 3.25]),
+    "masked": (lambda: np.ma.array(NUMBERS.copy(), mask=[0, 1, 0]), NUMBERS), "bytes": (lambda: NUMBERS.astype(f32).tobytes(), NUMBERS),
+    "bytearray": (lambda: bytearray(NUMBERS.astype(f32)), NUMBERS), "memory": (lambda: memoryview(NUMBERS.astype(f32).tobytes()), NUMBERS),
+    "array of ints": (lambda: array.array("i", [1, -2]), [1, -2]), "ctypes ints": (lambda: (ctypes.c_int*2)(1, -2), [1, -2]),
+    "range": (lambda: range(3), [0, 1, 2]), "generator": (generator, NUMBERS), "values": (lambda: {"a": NUMBERS.copy()}.values(), NUMBERS),
+    "items": (lambda: {"a": NUMBERS.copy()}.items(), NUMBERS), "map": (lambda: map(np.array, [[1.5], [-2.0]]), [1.5, -2]),
+    "csr": (lambda: scipy.sparse.csr_array(np.diag(NUMBERS)), np.diag(NUMBERS)),
+    "coo matrix": (lambda: scipy.sparse.coo_matrix(np.diag(NUMBERS)), np.diag(NUMBERS)),
+    "__array__ of ints": (lambda: Arrays([1, -2]), [1, -2]), "__array__ of complex": (lambda: Arrays(COMPLEX), COMPLEX),
+}
+PARAMETERS = {  # these are gradients as they are
+    "float": (lambda: 1.5, 1.5), "number": (lambda: f32(1.5), 1.5), "integer": (lambda: 2, 2),
+    "__array__": (lambda: Arrays(NUMBERS), NUMBERS),
+    "read-only": (lambda: np.broadcast_to(f32(2), 3), [2, 2, 2])}
+
+
+def torch_objects():
+    torch = pytest.importorskip("torch")
+    z = torch.tensor(COMPLEX)
+    return {
+        "sparse": (lambda: torch.eye(3).to_sparse(), np.eye(3)), "csr": (lambda: torch.eye(3).to_sparse_csr(), np.eye(3)),
+        "quantized": (lambda: torch.quantize_per_tensor(torch.tensor([1.5, -2.0]), 0.5, 0, torch.qint8), [1.5, -2]),
+        "float8": (lambda: torch.tensor([1.5, -2]).to(torch.float8_e4m3fn), [1.5, -2]), "int": (lambda: torch.tensor([1, -2]), [1, -2]),
+        "int64": (lambda: torch.tensor([2**53 - 1]), [2**53 - 1]), "complex": (lambda: z.clone(), COMPLEX),
+        "conjugate": (lambda: z.clone().conj(), COMPLEX.conj()), "negative": (lambda: z.clone().conj().imag, -COMPLEX.imag),
+        "complex that needs a gradient": (lambda: z.clone().requires_grad_(), COMPLEX),
+        "meta": (lambda: torch.ones(2, device="meta"), [0, 0]), "module": (lambda: filled(torch.nn.Linear(2, 1)), [1.5]*3)}
+
+
+def filled(module):
+    for p in module.parameters():
+        p.data.fill_(1.5)
+    return module
+
+
+def cured(call, x, left=4):
+    """What the cures of the messages make of x, until the call takes it: (the object, what the call returned)."""
+    try:
+        return x, call(x)
+    except (TypeError, ValueError) as error:
+        message = str(error)
+    found = EXPRESSION.findall(message.rpartition("needed")[2].rpartition("updated in place. ")[2])
+    assert found, message
+    assert left, message
+    names = {"x": x, "numpy": np, "torch": sys.modules.get("torch")}
+    return cured(call, eval(found[0], names), left - 1)
+
+
+def flat(tree):
+    """The numbers of a tree in float64, complex ones in pairs."""
+    leaves = []
+    trees.structure(tree, "", leaves)
+    parts = [np.asarray(leaf.detach() if hasattr(leaf, "detach") else leaf) for _, leaf in leaves]
+    return np.concatenate([np.ravel(a).view(f64) if a.dtype.kind == "c" else np.ravel(a).astype(f64) for a in parts])
+
+
+@BETA
+@pytest.mark.parametrize("library", ["NumPy", "torch"])
+def test_parameters(library):
+    for name, (make, numbers) in ({**OBJECTS, **PARAMETERS} if library == "NumPy" else torch_objects()).items():
+        x, opt = cured(lambda x: fastopt.SGD(x, lr=1.0), make())
+        want = flat(np.asarray(numbers))
+        assert np.array_equal(flat(x), want), name
+        opt.step(copy.deepcopy(x))
+        assert not flat(x).any(), name  # updated in place: no copy was
+
+
+@BETA
+@pytest.mark.parametrize("library", ["NumPy", "torch"])
+def test_gradients(library):
+    for name, (make, numbers) in (OBJECTS if library == "NumPy" else torch_objects()).items():
+        if name in ("ragged", "generator", "items", "map", "values", "module"):
+            continue  # they are several arrays: their structure is that of the parameters
+        want = np.asarray(numbers)
+        shape = {"structured": (1, 3), "complex, 0-d": (2,)}.get(name, want.shape)
+        if want.dtype.kind == "c":
+            shape = (*shape, 2) if library == "torch" else (*shape[:-1], 2*(shape or (1,))[-1]) if name != "complex, 0-d" else shape
+        w = np.zeros(shape)
+        cured(lambda x, w=w: fastopt.SGD(w, lr=1.0).step(x), make())
+        assert np.array_equal(np.ravel(-w), flat(want)), name
+
+
+def test_gradients_that_need_no_cure():
+    for w, g in ((np.array(1.0), 2.5), (np.array(1.0, f32), 2), (np.array(1.0), f32(2.5)), (np.ones(3), Arrays(NUMBERS)),
+                 (np.ones(3, f32), Arrays(NUMBERS.astype(f32))), (np.ones(3), array.array("d", NUMBERS)),
+                 (np.ones(3), memoryview(NUMBERS))):
+        want = w - np.asarray(g, w.dtype)
+        opt = fastopt.SGD({"w": w}, lr=1.0)
+        for _ in range(2):  # bound, and bound again
+            opt.step({"w": g})
+        assert_identical(w, (want - np.asarray(g, w.dtype)).astype(w.dtype).reshape(w.shape))
+        opt.grads = {"w": g}
+        opt.step()
+        if not isinstance(g, (array.array, memoryview)):
+            with pytest.raises(ValueError, match="read-only, but zero_grads=True would set it to zero"):
+                opt.step({"w": g}, zero_grads=True)
+            assert opt.t == 3
+
+
+def test_gradients_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(np.eye(3), columns=list("abc"))
+    w = np.zeros(3)
+    g = X.T @ (X @ w - 1)
+    fastopt.SGD(w, lr=0.5).step(g)
+    assert w.tolist() == [0.5]*3
+    table = np.zeros((3, 3))
+    fastopt.SGD(table, lr=1.0).step(X)
+    assert np.array_equal(table, -np.eye(3))
+    x, opt = cured(lambda x: fastopt.SGD(x, lr=1.0), g)
+    opt.step(np.array(g))
+    assert x.tolist() == [0, 0, 0]
+    assert g.tolist() == [-1, -1, -1]
+    for kind in ("int64", "object", "Float64"):
+        w = np.zeros(3)
+        cured(lambda x, w=w: fastopt.SGD(w, lr=1.0).step(x), pandas.Series([1, 2, 3], dtype=kind))
+        assert w.tolist() == [-1, -2, -3]
+
+
+def test_no_cure_is_named_that_would_lose_numbers():
+    for x in (np.array([1.0, None]), np.array(["a"]), np.array([0], "M8[D]"), np.zeros(2, "f4,U3"), "text", object(), [1.0, None]):
+        with pytest.raises(TypeError) as error:
+            fastopt.SGD(np.zeros(2)).step(x)
+        assert not EXPRESSION.search(str(error.value).rpartition("needed")[2]), x
+
+
+def opt():
+    return fastopt.Adam({"a": np.ones(3), "b": np.ones((3, 4))})
+
+
+def g(**other):
+    return {"a": np.ones(3), "b": np.ones((3, 4)), **other}
+
+
+def sgd(**more):
+    return fastopt.SGD(np.ones(3), **more)
+
+
+class Lying(dict):
+    def __contains__(self, key):
+        return True
+
+    def __len__(self):
+        return 2
+
+
+class Device:
+    __cuda_array_interface__ = {"shape": (3,), "typestr": "<f8", "data": (0, False), "version": 3}  # noqa: RUF012
+
+
+@dataclass
+class Pair:
+    a: np.ndarray
+
+
+def reentrant():
+    o = sgd(lr=lambda t: o.step(np.ones(3)) or 0.1)
+    o.step(np.ones(3))
+
+
+def params(**other):
+    return {**networks.initial([2, 3, 1], 0), **other}
+
+
+def loss(x=None, y=None, p=None, loss="squared", weights=None):
+    x = np.ones((4, 2)) if x is None else x
+    return networks.value_and_grad(params() if p is None else p, x, np.ones((4, 1)) if y is None else y, loss, "relu", 0.0, weights)
+
+
+def adagrad(**more):
+    return fastopt.AdaGrad(np.ones(3), **more)
+
+
+w64 = np.ones(6)
+OVER, FIXED = np.ones(6), np.ones(3)
+FIXED.flags.writeable = False
+CALLS = [  # what raises; and what the message says to do instead
+    (lambda: opt().step([1]), lambda: opt().step(g())),
+    (lambda: fastopt.SGD([np.ones(1)]).step(iter([np.ones(1)])), lambda: fastopt.SGD([np.ones(1)]).step(list(iter([np.ones(1)])))),
+    (lambda: fastopt.SGD([np.ones(1)]).step([]), lambda: fastopt.SGD([np.ones(1)]).step([np.ones(1)])),
+    (lambda: opt().step(g(c=1)), lambda: opt().step(g())),
+    (lambda: opt().step(Lying(a=1)), lambda: opt().step(g())),
+    (lambda: opt().step(g(a=None)), lambda: opt().step(g(a=np.zeros_like(np.ones(3))))),
+    (lambda: fastopt.SGD({"a": None, "b": w64}), lambda: fastopt.SGD({"b": w64})),
+    (lambda: opt().step(g(a=np.ones(4))), lambda: opt().step(g(a=np.ones(3)))),
+    (lambda: fastopt.SGD(w64, copy=np.ones((2, 3)).T), lambda: fastopt.SGD(w64, copy=np.ones(6))),
+    (lambda: fastopt.SGD(np.ones((2, 3)), copy=np.ones((3, 2)).T),
+     lambda: fastopt.SGD(np.ones((2, 3)), copy=np.empty_like(np.ones((2, 3))))),
+    (lambda: fastopt.SGD(OVER[:3]).step(OVER[1:4]), lambda: fastopt.SGD(OVER[:3]).step(np.array(OVER[1:4]))),
+    (lambda: fastopt.SGD([OVER, OVER[3:]]), lambda: fastopt.SGD([OVER, OVER[3:].copy()])),
+    (lambda: fastopt.SGD(OVER[::2]), lambda: (fastopt.SGD(OVER), fastopt.SGD(OVER[::2].copy()))),
+    (lambda: sgd().step(OVER[::2], zero_grads=True), lambda: (sgd().step(OVER[::2].copy(), zero_grads=True), sgd().step(OVER[::2]))),
+    (lambda: sgd().step(FIXED, zero_grads=True), lambda: (sgd().step(FIXED.copy(), zero_grads=True), sgd().step(FIXED))),
+    (lambda: sgd().step(Device()), lambda: sgd().step(np.ones(3))),
+    (lambda: fastopt.SGD(Pair(w64)).step([w64]), lambda: fastopt.SGD(Pair(w64)).step(Pair(np.ones(6)))),
+    (lambda: fastopt.SGD(w64).step(w64, zero_grads=True), lambda: fastopt.SGD(w64).step(np.array(w64), zero_grads=True)),
+    (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)), (lambda: sgd(lrate=1), lambda: sgd(lr=1)),
+    (lambda: sgd().groups[0].__delitem__("lr"), lambda: sgd().groups[0].__setitem__("lr", 0.5)),
+    (lambda: sgd(lr="x"), lambda: sgd(lr=0.1)), (lambda: sgd(decay="x"), lambda: sgd(decay="coupled")),
+    (lambda: copy.copy(sgd()), lambda: sgd().load_state_dict(sgd().state_dict())),
+    (lambda: sgd(capturable="x"), sgd), (lambda: sgd(capturable=2**31), sgd), (lambda: sgd(capturable=9), sgd),
+    (lambda: sgd(threads=0), lambda: sgd(threads=None)), (lambda: fastopt.optimizer(max), lambda: fastopt.optimizer(fastopt.rules.sgd)),
+    (lambda: fastopt.Optimizer(w64), lambda: (fastopt.Adam(w64), fastopt.optimizer(fastopt.rules.adam)(w64))),
+    (reentrant, lambda: [sgd(lr=lambda t: 0.1).step(np.ones(3)) for _ in range(2)]),
+    (lambda: sgd().lookahead(), lambda: fastopt.Nesterov(np.ones(3)).lookahead()),
+    (lambda: setattr(sgd(), "t", -1), lambda: setattr(sgd(), "t", 1)),
+    (lambda: opt().decoded("x"), lambda: [opt().decoded(name) for name in ("m", "v", "params")]),
+    (lambda: fastopt.SGD([{"params": w64}, {"params": []}]), lambda: fastopt.SGD([{"params": w64}])),
+    (lambda: sgd().step(lambda w: None), lambda: sgd().step(lambda w: w.copy())), (lambda: sgd().step(), lambda: sgd().step(sgd().grads)),
+    (lambda: setattr(sgd(), "seed", 1), lambda: sgd(seed=1)), (lambda: setattr(sgd(), "lr", 1), lambda: sgd().groups[0].update(lr=1)),
+    (lambda: sgd(rounding="x"), lambda: sgd(rounding="nearest")), (lambda: sgd(seed=-1), lambda: sgd(seed=0)),
+    (lambda: fastopt.SGD(np.ones(3, np.float16), rounding="remainder"), lambda: (
+        fastopt.SGD(np.ones(3, np.float16), rounding="stochastic"), fastopt.SGD(np.ones(3, BFLOAT16), rounding="remainder"))),
+    (lambda: adagrad(state=1), lambda: adagrad(state="q8")), (lambda: adagrad(state="x"), lambda: adagrad(state="f32")),
+    (lambda: adagrad(state={"x": "f32"}), adagrad), (lambda: adagrad(state="q43"), lambda: adagrad(state="q8")),
+    (lambda: storage.encode(w64, "x"), lambda: storage.encode(w64, "q43")),
+    (lambda: storage.decode(np.ones(3, int), "bf16"), lambda: storage.decode(storage.encode(w64, "bf16"), "bf16")),
+    (lambda: storage.decode(storage.encode(w64, "q43"), "q43"), lambda: storage.decode(storage.encode(w64, "q43"), "q43", (6,))),
+    (lambda: storage.decode(np.zeros(3, np.uint8), "q43", (6,)), lambda: storage.decode(storage.encode(w64, "q43"), "q43", (6,))),
+    (lambda: sgd(like="x"), lambda: (sgd(like="torch"), sgd())),
+    (lambda: fastopt.Lion(w64, like="torch"), lambda: fastopt.Lion(w64, lr=1e-4, b1=0.9)),
+    (lambda: optimizers.chosen("x", "here", "rule"), lambda: optimizers.chosen(fastopt.rules.adam, "here", "rule")),
+    (lambda: schedules.constant("x"), lambda: schedules.constant(1.0)),
+    (lambda: schedules.constant(np.nan), lambda: schedules.constant(1.0)),
+    (lambda: schedules.constant(), lambda: schedules.constant(1.0)),
+    (lambda: schedules.exponential(1.0, 1e300)(9), lambda: (schedules.exponential(1.0, 1.0)(9), schedules.exponential(1.0, 1e300)(2))),
+    (lambda: schedules.cosine(1.0, 3, warmup=5), lambda: (schedules.cosine(1.0, 3, warmup=1), schedules.cosine(1.0, 9, warmup=5))),
+    (lambda: schedules.one_cycle(1.0, 5, warmup_fraction=1.0), lambda: schedules.one_cycle(1.0, 5, warmup_fraction=0.4)),
+    (lambda: schedules.cyclical(0.1, 1.0, 4, gamma=0.5), lambda: (schedules.cyclical(0.1, 1.0, 4, gamma=0.5, mode="exp_range"),
+                                                                 schedules.cyclical(0.1, 1.0, 4))),
+    (lambda: schedules.ReduceOnPlateau(1.0, factor=1.0), lambda: schedules.ReduceOnPlateau(1.0, factor=0.1)),
+    (lambda: schedules.ReduceOnPlateau(1.0, min_lr=2.0), lambda: schedules.ReduceOnPlateau(1.0, min_lr=0.5)),
+    (lambda: schedules.ReduceOnPlateau(1.0).load_state_dict({}),
+     lambda: schedules.ReduceOnPlateau(1.0).load_state_dict(schedules.ReduceOnPlateau(1.0).state_dict())),
+    (lambda: schedules.ReduceOnPlateau(1.0).observe([1]), lambda: schedules.ReduceOnPlateau(1.0).observe(1.0)),
+    (lambda: init.fans(5), lambda: init.fans((5, 1))), (lambda: init.fans((5,)), lambda: init.fans((5, 1))),
+    (lambda: init.he_normal((2, 3), "x"), lambda: init.he_normal((2, 3), np.random.default_rng(0))),
+    (lambda: init.he_normal((2, 3), 0, int), lambda: [init.he_normal((2, 3), 0, kind) for kind in (np.float32, np.float64)]),
+    (lambda: loss(y=np.ones((4, 2))), loss),
+    (lambda: loss(y=np.ones((4, 1)), loss="softmax"), lambda: loss(y=np.zeros(4, int), loss="softmax")),
+    (lambda: loss(y=np.arange(4), loss="softmax"), lambda: loss(y=np.zeros(4, int), loss="softmax")),
+    (lambda: loss(p=networks.initial([2, 2], 0), y=np.zeros(4, int), loss="logistic"),
+     lambda: loss(p=networks.initial([2, 2], 0), y=np.zeros(4, int), loss="softmax")),
+    (lambda: loss(y=np.arange(4), loss="logistic"), lambda: loss(y=np.array([0, 1, 1, 0]), loss="logistic")),
+    (lambda: networks.initial([2], 0), lambda: networks.initial((2, 3, 1), 0)), (lambda: loss(x=np.ones((4, 3))), loss),
+    (lambda: loss(y=np.ones((3, 1))), loss), (lambda: loss(weights=np.zeros(4)), lambda: loss(weights=np.ones(4))),
+    (lambda: loss(p={"W": np.ones((2, 1))}), loss), (lambda: loss(p=params(W1=np.ones((2, 3), int))), loss),
+    (lambda: loss(p=params(b1=np.ones(2))), loss),
+    (lambda: loss(p=params(b1=np.zeros(3))), lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})),
+]
+MODULES = ("advice", "arrays", "attributes", "groups", "hyper", "init", "networks", "optimizer", "optimizers", "presets", "schedules",
+           "storage", "tensors", "trees")
+ELSEWHERE = ("check_one_place", "_jax")  # tested with CUDA arrays, and below
+
+
+def lines(call):
+    """The lines that an error of this call went through; none without an error."""
+    try:
+        call()
+    except Exception as error:
+        found = str(error)
+        assert re.match(r".+: .+\. \S", found), found
+        return {(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)}
+    return set()
+
+
+def test_what_the_messages_say_to_do_works():
+    for bad, cure in CALLS:
+        assert lines(bad), inspect.getsource(bad)
+        cure()
+
+
+@BETA
+def test_no_message_is_left_out():
+    """Every `raise` of these modules is one that a test here provokes and cures."""
+    seen = set()
+    for make, _ in [*OBJECTS.values(), *PARAMETERS.values(), *torch_objects().values()]:
+        x = make()
+        seen |= lines(lambda x=x: fastopt.SGD(x)) | lines(lambda x=x: fastopt.SGD([np.zeros(1)]).step([x]))
+    for bad, _ in CALLS:
+        seen |= lines(bad)
+    seen |= lines(lambda: fastopt.SGD(pytest.importorskip("jax").numpy.ones(3)))
+    left = []
+    for name in MODULES:
+        module = importlib.import_module(f"fastopt.{name}")  # fastopt.optimizer is a function
+        for function in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(function, ast.FunctionDef) and function.name not in ELSEWHERE:
+                there = [range(node.lineno, node.end_lineno + 1) for node in ast.walk(function) if isinstance(node, ast.Raise)]
+                left += [f"{name}: line {at[0]}" for at in there if not any((module.__file__, line) in seen for line in at)]
+    assert not left
+
+
+def test_jax_says_what_to_do():
+    jax = pytest.importorskip("jax")
+    w = np.zeros(3)
+    with pytest.raises(TypeError, match=r"^params: a JAX array, which is immutable\. Keep the parameters in NumPy: numpy\.array\(x\)\.$"):
+        fastopt.SGD(jax.numpy.ones(3))
+    opt = fastopt.SGD(np.array(jax.numpy.zeros(3)), lr=1.0)
+    opt.step(jax.numpy.ones(3))
+    assert opt.params.tolist() == [-1]*3
+    with pytest.raises(TypeError, match=r"of JAX, which has no numbers, .* Call step outside of jax\.jit and jax\.grad\."):
+        jax.jit(lambda x: fastopt.SGD(w).step(x))(jax.numpy.ones(3))
+    x, _ = cured(lambda x: fastopt.SGD(w, lr=1.0).step(x), jax.numpy.arange(3))
+    assert w.tolist() == [0, -1, -2]
+    assert x.dtype == f64
