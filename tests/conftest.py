@@ -1,12 +1,16 @@
 """What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
 import atexit
 import os
+import re
 import shutil
 import tempfile
 
-CACHE = tempfile.mkdtemp(prefix="fastopt-tests-")
-os.environ["FASTOPT_CACHE"] = CACHE  # before fastopt compiles anything: the user's cache is none of our business
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
+# which starts them, so none compiles what another has compiled.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
+    atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
+CACHE = os.environ["FASTOPT_CACHE"]
 os.environ["FASTOPT_BENCH"] = "quick"  # the sizes of the benchmarks, whichever test imports them first: at full size they take an hour
 
 import ml_dtypes  # noqa: E402
@@ -38,6 +42,11 @@ OWN = {  # non-default hyperparameters of each rule; every number is new and eve
 }
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
+
+
+def label(case):
+    """What a case is called: its text without addresses. The workers of pytest-xdist must find the same names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(case))
 
 
 def pytest_addoption(parser):
