@@ -1,6 +1,7 @@
 """Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test: at least 95 % must be found.
 
-A mutant is found where a number, a guard or a fault tells, or where it does not end. The survivors are listed with the reason why nothing can tell.
+A mutant is found where a number, a guard or a fault tells, or where it does not end. The survivors are listed with the reason why
+nothing can tell.
 """
 import re
 
