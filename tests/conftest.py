@@ -1,8 +1,11 @@
 """What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
 import atexit
+import contextlib
 import os
 import re
 import shutil
+import signal
+import sys
 import tempfile
 
 # Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
@@ -129,6 +132,41 @@ def unaligned(array, offset):
     copy = raw[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+# What neither load nor a callback may spoil
+
+def once(look, looks=10):
+    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault spoils all."""
+    return any(look() for _ in range(looks))
+
+
+@contextlib.contextmanager
+def storm(strike, kind):
+    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the error of this kind
+    that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes again."""
+    armed = [False]
+
+    def arm(seconds):
+        armed[0] = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def alarm(*_):
+        if armed[0]:
+            armed[0] = False
+            strike()
+
+    def swallowed(what):
+        arm(1e-4) if what.exc_type is kind else hook(what)
+    old, hook = signal.signal(signal.SIGALRM, alarm), sys.unraisablehook
+    sys.unraisablehook = swallowed
+    try:
+        yield arm
+    finally:
+        armed[0] = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGALRM, old)
 
 
 # Bits
