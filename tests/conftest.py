@@ -53,7 +53,23 @@ def label(case):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats, and arrays of several gigabytes")
+    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of several gigabytes")
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test with ``@pytest.mark.sampled("a", "b")`` runs every third case of the product of a and b: each value of each is there, with
+    every third value of the other. The same cases of several tests share their kernels. ``--full`` runs all."""
+    values, left_out = {}, set()  # of each parameter of each test, in the order met
+    for item in items:
+        for mark in () if config.getoption("--full") else item.iter_markers("sampled"):
+            places = 0
+            for name in mark.args:
+                met = values.setdefault((item.function, name), {})
+                places += met.setdefault(item.callspec.params[name], len(met))
+            if places % 3:
+                left_out.add(item)
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

@@ -335,7 +335,7 @@ def test_interrupts_come_before_a_step_or_after_it(stand_in):
     def strike():
         raise Interrupted
     with storm(strike, Interrupted) as arm:
-        for hits in range(200):
+        for hits in range(60):
             with contextlib.suppress(Interrupted):
                 arm(1e-5*(1 + hits % 17))
                 while True:
