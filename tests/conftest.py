@@ -1,12 +1,19 @@
 """What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
 import atexit
+import contextlib
 import os
+import re
 import shutil
+import signal
+import sys
 import tempfile
 
-CACHE = tempfile.mkdtemp(prefix="fastopt-tests-")
-os.environ["FASTOPT_CACHE"] = CACHE  # before fastopt compiles anything: the user's cache is none of our business
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
+# which starts them, so none compiles what another has compiled.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
+    atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
+CACHE = os.environ["FASTOPT_CACHE"]
 os.environ["FASTOPT_BENCH"] = "quick"  # the sizes of the benchmarks, whichever test imports them first: at full size they take an hour
 
 import ml_dtypes  # noqa: E402
@@ -40,8 +47,29 @@ SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "deca
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
 
 
+def label(case):
+    """What a case is called: its text without addresses. The workers of pytest-xdist must find the same names."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(case))
+
+
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats, and arrays of several gigabytes")
+    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of several gigabytes")
+
+
+def pytest_collection_modifyitems(config, items):
+    """A test with ``@pytest.mark.sampled("a", "b")`` runs every third case of the product of a and b: each value of each is there, with
+    every third value of the other. The same cases of several tests share their kernels. ``--full`` runs all."""
+    values, left_out = {}, set()  # of each parameter of each test, in the order met
+    for item in items:
+        for mark in () if config.getoption("--full") else item.iter_markers("sampled"):
+            places = 0
+            for name in mark.args:
+                met = values.setdefault((item.function, name), {})
+                places += met.setdefault(item.callspec.params[name], len(met))
+            if places % 3:
+                left_out.add(item)
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture
@@ -120,6 +148,41 @@ def unaligned(array, offset):
     copy = raw[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
+
+
+# What neither load nor a callback may spoil
+
+def once(look, looks=10):
+    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault spoils all."""
+    return any(look() for _ in range(looks))
+
+
+@contextlib.contextmanager
+def storm(strike, kind):
+    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the error of this kind
+    that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes again."""
+    armed = [False]
+
+    def arm(seconds):
+        armed[0] = True
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def alarm(*_):
+        if armed[0]:
+            armed[0] = False
+            strike()
+
+    def swallowed(what):
+        arm(1e-4) if what.exc_type is kind else hook(what)
+    old, hook = signal.signal(signal.SIGALRM, alarm), sys.unraisablehook
+    sys.unraisablehook = swallowed
+    try:
+        yield arm
+    finally:
+        armed[0] = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = hook
+        signal.signal(signal.SIGALRM, old)
 
 
 # Bits

@@ -36,10 +36,10 @@ def itemsizes(formats):
 
 class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first, a slot of two
-    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors."""
+    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors, `options` those of the `Run`."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
-                 tile=0, stats=False, code=None, begin=0, seed=0, step=1, numbers=None):
+                 tile=0, stats=False, code=None, begin=0, seed=0, step=1, numbers=None, **options):
         self.memory = Memory()
         groups = groups or [0]*len(tensors)
         skips = skips or [[0]*len(slots) for slots in tensors]
@@ -62,7 +62,7 @@ class Launch:
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
                      add(clock, "clock"), seed]
         code = code or kernel(cuda.step(rule.digest, formats, cc, "ptx"))
-        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats)
+        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats, **options)
 
     def slots(self, k=0):
         return [p.array for p in self.tensors[k]]

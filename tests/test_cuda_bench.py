@@ -83,6 +83,7 @@ def test_the_memset_covers_the_host(quick):
     """A step that the host takes long to enqueue is behind more memsets; after each batch of calls the device is waited for."""
     with fastopt.driver.gpu(0).current():
         watch = bench_cuda.Watch(fastopt.driver.gpu(0))
+        watch.flush_seconds = 0.01
         with quick.watch() as seen:
             slow = bench_cuda.Timed(lambda: time.sleep(0.05), watch)
         assert seen.calls["cuCtxSynchronize"] == 6

@@ -148,6 +148,7 @@ def of(rule, mix, marks="", **hyper):
     return formats, rule.at(3, computed_in(formats).dtype.type, **{**OWN.get(rule.name, [{}])[0], **SHARED[1], **hyper})
 
 
+@pytest.mark.sampled("name", "mix", "cc")
 @each_chip
 @each_mix
 @each_rule
@@ -157,6 +158,7 @@ def test_bits(name, mix, cc):
     launched(rule, *of(rule, mix), (*SIZES, *SIZES[::-1], *SIZES[3:], 0), cc, stats=True)
 
 
+@pytest.mark.sampled("name", "mix", "cc")
 @each_chip
 @each_mix
 @each_rule
@@ -298,9 +300,10 @@ def test_no_more_bytes_than_a_step_must_move():
         assert moved <= 32*sectors/65_536 - exponents <= max(1.06*moved, moved + 1), mix
 
 
+@pytest.mark.sampled("name", "mix", "cc")
 @each_rule
 @each_mix
-@pytest.mark.parametrize("cc", [(8, 0), HOPPER, BLACKWELL], ids=["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("cc", [HOPPER, BLACKWELL, (8, 0)], ids=["sm_90", "sm_100", "sm_80"])
 def test_code(name, mix, cc):
     """Machine code for every chip; wide accesses, no contraction, no approximation, no local or shared memory, no float64."""
     formats, _ = of(RULES[name], mix)

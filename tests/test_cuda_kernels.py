@@ -62,6 +62,7 @@ def two_groups(rule, formats, t=3):
     return [rule.at(t, dtype, **hyper) for hyper in ({**OWN[rule.name][0], **SHARED[0]}, {**OWN[rule.name][-1], **SHARED[1], "lr": 0.07})]
 
 
+@pytest.mark.sampled("name", "format", "cc")
 @each_chip
 @each_format
 @each_rule
@@ -76,6 +77,7 @@ def test_bits(name, format, cc):
     assert_right(launch, rule, formats, tensors, coefficients, groups)
 
 
+@pytest.mark.sampled("name", "format", "cc")
 @each_chip
 @each_format
 @each_rule
@@ -189,9 +191,10 @@ def test_no_more_bytes_than_a_step_must_move():
 
 # The code itself
 
+@pytest.mark.sampled("name", "format", "cc")
 @each_rule
 @each_format
-@pytest.mark.parametrize("cc", [(8, 0), HOPPER, BLACKWELL], ids=["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("cc", [HOPPER, BLACKWELL, (8, 0)], ids=["sm_90", "sm_100", "sm_80"])
 def test_code(name, format, cc):
     """Machine code for every chip; wide accesses, no contraction, no approximation, no local memory, float64 only where asked for."""
     formats = uniform(name, format)

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import once
 
 import fastopt
 from fastopt.cache import directory
@@ -135,17 +136,22 @@ def test_the_first_release_is_that_of_its_commit(tmp_path):
 
 def test_duet_times_what_it_is_told(slower):
     small, large = Step("momentum", 8), Step("momentum", 1_000_000)
-    found = duet.duet([SOURCE, slower], [small, large], 2, 0.1, directory())
-    assert all(pair.ratio > 1.3 for pair in found[small])            # 2 us become 5
-    assert all(0.6 < pair.ratio < 1.6 for pair in found[large])      # 80 us and more become 5 us more
-    assert all(pair.base > 3*other.base for pair, other in zip(found[large], found[small], strict=True))
+
+    def right():
+        found = duet.duet([SOURCE, slower], [small, large], 2, 0.1, directory())
+        return (all(pair.ratio > 1.3 for pair in found[small])              # 2 us become 5
+                and all(0.6 < pair.ratio < 1.6 for pair in found[large])    # 80 us and more become 5 us more
+                and all(pair.base > 3*other.base for pair, other in zip(found[large], found[small], strict=True)))
+    assert once(right)
 
 
 def test_duet_with_the_ceiling():
     step = Step("adam", 300_000)
-    pair = duet.process([duet.CEILING, SOURCE], [step], 0.1, 0, directory())[step]
-    assert 0.5 < pair.ratio < 20
-    assert pair.ratio == pytest.approx(pair.head/pair.base, rel=0.5)
+
+    def right():
+        pair = duet.process([duet.CEILING, SOURCE], [step], 0.1, 0, directory())[step]
+        return 0.5 < pair.ratio < 20 and pair.ratio == pytest.approx(pair.head/pair.base, rel=0.5)
+    assert once(right)
 
 
 def test_every_way_of_a_step_is_one_step():
@@ -162,8 +168,7 @@ def test_every_way_of_a_step_is_one_step():
 def test_imports_are_timed_each_with_its_own_package(tmp_path):
     late = tmp_path/"late"
     changed(late, "__init__.py", "from . import rules, schedules\n", "import time\ntime.sleep(0.3)\nfrom . import rules, schedules\n")
-    pairs = imports.pairs([SOURCE, late], 5)
-    assert statistics.median(head - base for base, head in pairs) > 0.15
+    assert once(lambda: statistics.median(head - base for base, head in imports.pairs([SOURCE, late], 5)) > 0.15)
     assert not list(late.rglob("__pycache__"))  # bytecode that one folder has and the other has not made a ratio of 0.6
     with pytest.raises(RuntimeError, match="could not be imported"):
         imports.pairs([SOURCE, tmp_path], 1)
@@ -230,9 +235,10 @@ def test_instructions_are_counted():
 def test_more_python_retires_more_instructions(slower):
     compared, found = figures.instructions([SOURCE, slower], [Step("momentum", 8)], directory())
     assert compared == 2
-    assert [(s.finding.benchmark, s.finding.case) for s in found] == [("bench_retired.track_call", "momentum, 8 elements, 1 thread, f32")]
-    assert int(found[0].finding.head) - int(found[0].finding.base) > 10_000
-    assert not found[0].again([SOURCE, SOURCE])
+    call, = (s for s in found if s.finding.benchmark == "bench_retired.track_call")  # that of an element may differ by chance
+    assert call.finding.case == "momentum, 8 elements, 1 thread, f32"
+    assert int(call.finding.head) - int(call.finding.base) > 10_000
+    assert once(lambda: not call.again([SOURCE, SOURCE]))
 
 
 def test_a_counter_counts():
@@ -240,8 +246,11 @@ def test_a_counter_counts():
     file = retired.counter(1, 1)
     if file is None:
         pytest.skip("the system does not lend a counter")
-    short, long = (min(retired.counted(lambda k=k: sum(range(k)), file) for _ in range(5)) for k in (1_000, 1_000_000))
-    assert 0 < 50*short < long
+
+    def right():
+        short, long = (min(retired.counted(lambda k=k: sum(range(k)), file) for _ in range(5)) for k in (1_000, 1_000_000))
+        return 0 < 50*short < long
+    assert once(right)
 
 
 def test_a_new_temporary_is_found(tmp_path):

@@ -36,6 +36,7 @@ def bytes_of(opt):
 
 # The promise, for every rule
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @each_mix
 def test_every_size(name, mix):
@@ -49,6 +50,7 @@ def test_every_size(name, mix):
     assert not np.array_equal(large.want[0][0][0], stored(normal(2, LARGE[0]), MIXES[mix][0]))
 
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @each_mix
 def test_hyperparameters(name, mix):
@@ -69,6 +71,7 @@ def anything(format, n, index):
     return array
 
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @each_mix
 def test_nasty_numbers(name, mix):
@@ -79,6 +82,7 @@ def test_nasty_numbers(name, mix):
             twin.step([stored(nasty(4_099, 20 + t), MIXES[mix][0])], **how)
 
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @each_mix
 @pytest.mark.parametrize("value", ["tiny", "smallest_subnormal", "max", "eps"])
@@ -194,6 +198,7 @@ def ways(name, mix, sizes):
         yield (threads, tile, offset), bytes_of(opt)
 
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @each_mix
 def test_threads_tiles_and_addresses_do_not_matter(name, mix):
@@ -298,9 +303,10 @@ def test_second_moments_follow_smaller_gradients_unless_rounded_to_nearest():
         assert abs(effective_step(state)/want - 1) < 0.03, state
 
 
-FORMS = {"bf16": ("bf16", "nearest", "bf16"), "q8 by format": ("f16", "stochastic", "q8"), **MIXES}
+FORMS = {**MIXES, "bf16": ("bf16", "nearest", "bf16"), "q8 by format": ("f16", "stochastic", "q8")}
 
 
+@pytest.mark.sampled("name", "mix")
 @each_rule
 @pytest.mark.parametrize("mix", FORMS)
 def test_weights_without_gradients_stay(name, mix):

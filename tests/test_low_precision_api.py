@@ -106,6 +106,7 @@ def exact_new(opt, twin, g, step, **hyper):
     return rule(rule.at(step, np.float32, **hyper), g.astype(np.float32), *slots)[0]
 
 
+@pytest.mark.sampled("name", "how")
 @each_rule
 @pytest.mark.parametrize("how", AVERAGED)
 def test_the_average_is_numpys(name, how):

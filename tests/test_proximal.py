@@ -3,7 +3,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import BFLOAT16, assert_identical, nasty, normal, unaligned
+from conftest import BFLOAT16, assert_identical, label, nasty, normal, unaligned
 
 import fastopt
 from fastopt.proximal import project, soft_threshold
@@ -137,7 +137,7 @@ BAD = [  # function, arguments, error, what it says
 ]
 
 
-@pytest.mark.parametrize(("f", "arguments", "error", "says"), BAD, ids=str)
+@pytest.mark.parametrize(("f", "arguments", "error", "says"), BAD, ids=label)
 def test_bad_input_writes_nothing(f, arguments, error, says):
     with pytest.raises(error, match=says):
         f(*arguments)

@@ -141,7 +141,7 @@ FAULTS = {
     "not in constant memory": "ld.const.u32 %r0, [%d0];",
     "division by zero": "div.u32 %r0, %r28, %r29;",
     "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;",
-    "no end after 1000 basic blocks": "loop: bra loop;",
+    "no end after 1000 instructions": "loop: bra loop;",
     "generic addresses of different state spaces":
         "mov.u64 %d2, buffer; cvta.shared.u64 %d1, %d2; setp.lt.u32 %p0, %r28, 4; selp.b64 %d1, %d1, %d0, %p0; ld.u32 %r0, [%d1];",
     "divergent: for ever wait 31 threads at 'bar.sync 0'; 1 have exited": "setp.eq.u32 %p0, %r28, 7; @%p0 exit; bar.sync 0;",

@@ -141,7 +141,7 @@ def test_where_the_two_nesterovs_part(form):
 
 def test_set_up_commands():
     assert '# main job\npython -m pip install . && fastopt bench\n' in blocks("bash")
-    assert '# tests\npython -m pip install -e ".[test,parity,cuda]" && python -m pytest\n' in blocks("bash")
+    assert '# tests\npython -m pip install -e ".[test,parity,cuda]" && python -m pytest -n 2 --dist worksteal\n' in blocks("bash")
 
 
 def commands():

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from conftest import label
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +66,7 @@ POINTS = [
 ALL = list(dict.fromkeys(schedule for schedule, _, _ in POINTS if "lambda" not in repr(schedule) and "factor=10" not in repr(schedule)))
 
 
-@pytest.mark.parametrize(("schedule", "t", "value"), POINTS, ids=lambda x: None if isinstance(x, float) else str(x))
+@pytest.mark.parametrize(("schedule", "t", "value"), POINTS, ids=lambda x: None if isinstance(x, float) else label(x))
 def test_value(schedule, t, value):
     assert schedule(t) == pytest.approx(value, rel=1e-14, abs=1e-300)
     assert type(schedule(t)) is float
@@ -97,7 +98,7 @@ FORMULAS = [
 FORMULAS = [(make(*arguments), formula, arguments) for make, formula, rows in FORMULAS for arguments in rows]
 
 
-@pytest.mark.parametrize(("schedule", "formula", "arguments"), FORMULAS, ids=str)
+@pytest.mark.parametrize(("schedule", "formula", "arguments"), FORMULAS, ids=label)
 def test_formula_at_every_step(schedule, formula, arguments):
     steps = range(1, 1 + (arguments[1] if formula in (cosine_formula, one_cycle_formula) else 60))
     assert [schedule(t) for t in steps] == pytest.approx([formula(t, *arguments) for t in steps], rel=1e-13, abs=1e-15)

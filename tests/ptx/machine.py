@@ -16,7 +16,7 @@ from .memory import UNWRITTEN
 from .text import Immediate, Register, Special, Symbol
 from .values import B32, PREDICATE, SIGNED, UNSIGNED, PTXError
 
-LIMIT = 1_000_000
+LIMIT = 10_000_000
 
 
 class Run:
@@ -38,7 +38,7 @@ class Run:
     approximate : bool
         Allow instructions whose results are approximate on a GPU (``div.full``, ``ex2.approx``, ...). They are computed accurately here.
     limit : int
-        Basic blocks that groups of threads may execute before the kernel is taken for endless.
+        Instructions that groups of threads may execute before the kernel is taken for endless.
 
     Attributes
     ----------
@@ -50,6 +50,8 @@ class Run:
         Instructions that warps executed, those included whose guard was false in the whole warp.
     instructions : collections.Counter
         The same by opcode, without modifiers.
+    executed : int
+        Instructions that groups of threads executed, however large the groups: what `limit` bounds.
     registers : dict
         The words that each register held last.
     """
@@ -63,7 +65,7 @@ class Run:
         self.spaces.set_parameters(args)
         self.special = self.grid.special | self.spaces.special
         self.traffic, self.instructions = self.spaces.traffic, Counter()
-        self.registers = {}
+        self.registers, self.executed = {}, 0
         self.alive = np.ones(self.grid.threads, np.bool_)
         self.mask = None  # the threads that execute; None for all that are alive
         with np.errstate(all="ignore"):
@@ -154,17 +156,17 @@ class Run:
 
     def _run(self):
         groups, end = {0: self.alive}, len(self.kernel.blocks)
-        for _ in range(self.limit):
-            if not groups:
-                return
+        while groups:
             block, mask = self._next(groups)
             self.mask = mask if groups or not np.array_equal(mask, self.alive) else None
+            self.executed += len(self.kernel.blocks[block])
+            if self.executed > self.limit:
+                raise PTXError(f"no end after {self.limit} instructions")
             for target, threads in self._block(block):
                 if target >= end:
                     self.alive = self.alive & ~threads
                 else:
                     groups[target] = groups[target] | threads if target in groups else threads
-        raise PTXError(f"no end after {self.limit} basic blocks")
 
     def _next(self, groups):
         """Take the first block with threads that can go on, and those threads, out of `groups`."""
