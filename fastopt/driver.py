@@ -3,6 +3,7 @@
 All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes before all of
 them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
 """
+import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ HINTS = {
     906: "The default stream cannot take part in a capture: neither as the captured one nor as that of an array.",
 }
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+PER_THREAD = 2  # the handle of a thread's own default stream
 FIELDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
 
 
@@ -145,10 +147,12 @@ class Gpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Within it, the context is that of this device; after it, what it was before. Where none was, it stays: so does the runtime's."""
+        """Within it, the context is that of this device; after it, what it was before: that of another device, or none.
+
+        One that stayed would decide where other libraries' next arrays of this thread lie.
+        """
         before = do("cuCtxGetCurrent")
-        if int(before) in (0, self.handle):
-            do("cuCtxSetCurrent", self.context)
+        if int(before) == self.handle:
             yield
             return
         try:  # set, not pushed: an interrupt may come before it is done, and this brings back what was either way
@@ -204,18 +208,33 @@ class Gpu:
                     self.upload(address + k*len(raw), chunk[:count - k])
             do("cuCtxSynchronize")
 
-    def capturing(self, stream: int) -> bool:
-        """Whether the stream's work is being recorded into a graph."""
-        if stream == 0:
-            return False
-        return int(do("cuStreamIsCapturing", stream)) != 0
+    def capture(self, stream: int) -> int:
+        """The number of the capture that records the stream's work into a graph; 0: none does, and -1: one that is broken."""
+        if stream == 0 or not int(do("cuStreamIsCapturing", stream)):
+            return 0
+        return int(do("cuStreamGetCaptureInfo", stream)[1]) or -1
+
+
+_THREAD = threading.local()
+
+
+def key_of(stream: int) -> tuple[int, object]:
+    """What tells a stream from all others, of this thread or another, there or gone.
+
+    Handles do not: one may be given again when its stream is destroyed, and 2 is a stream of its own in every thread.
+    """
+    if stream == 0:
+        return 0, None
+    if stream == PER_THREAD and not hasattr(_THREAD, "token"):
+        _THREAD.token = object()  # no number of the thread: those are given again, too
+    return int(do("cuStreamGetId", stream)), _THREAD.token if stream == PER_THREAD else None
 
 
 class Event:
     """A point in a stream's work."""
 
     def __init__(self, owner: Gpu):
-        with owner.current():
+        with owner.current(), relaxed():
             self.handle = do("cuEventCreate", NO_TIMING)
         weakref.finalize(self, _discard, owner, "cuEventDestroy", self.handle).atexit = False  # type: ignore[misc]
 
@@ -229,7 +248,8 @@ class Event:
 
     def reached(self) -> bool:
         """Whether all before it is done. Does not wait."""
-        error, = _bindings().cuEventQuery(self.handle)
+        with relaxed():
+            error, = _bindings().cuEventQuery(self.handle)
         return int(error) == 0
 
 
@@ -250,15 +270,20 @@ def uploaded(owner: Gpu, array: np.ndarray) -> Memory:
     return memory
 
 
-def _discard(owner: Gpu, function: str, what: Any) -> None:
-    mode = _bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+@contextmanager
+def relaxed() -> Iterator[None]:
+    """Within it, what is no part of a capture does not end one: neither this thread's nor another's."""
+    before = do("cuThreadExchangeStreamCaptureMode", _bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
     try:
-        with owner.current():
-            before = do("cuThreadExchangeStreamCaptureMode", mode)  # garbage may be collected within a capture, which this must not end
-            try:
-                do(function, what)
-            finally:
-                do("cuThreadExchangeStreamCaptureMode", before)
+        yield
+    finally:
+        do("cuThreadExchangeStreamCaptureMode", before)
+
+
+def _discard(owner: Gpu, function: str, what: Any) -> None:
+    try:
+        with owner.current(), relaxed():  # garbage may be collected within a capture
+            do(function, what)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
 
