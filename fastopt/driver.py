@@ -20,7 +20,7 @@ from .cuda_code import Code
 from .device_arrays import EXTRA
 from .memory import WORD, word
 
-NEWER = "Update NVIDIA's driver: CUDA 13 needs 580 or newer."
+NEWER = "Update NVIDIA's driver (nvidia-smi shows it): CUDA 13 needs 580 or newer."
 HINTS = {
     1: "An argument does not fit. Report this.",
     2: "Free memory on the device, or make the optimizer with fewer or smaller states.",
@@ -55,6 +55,9 @@ def _bindings() -> Any:
         raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy arrays.") from None
     if int(error):
         raise CudaError(f"CUDA arrays: the driver does not start: {_text(driver, error)}")
+    major, minor = divmod(int(driver.cuDriverGetVersion()[1])//10, 100)
+    if major < (wanted := driver.CUDA_VERSION//1000):  # it would load no kernel that these tools make
+        raise CudaError(f"CUDA arrays: the driver is of CUDA {major}.{minor}, but cuda-bindings is of CUDA {wanted}. {NEWER}")
     return driver
 
 
