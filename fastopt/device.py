@@ -291,6 +291,7 @@ class Device(Machine):
 
     def look_ahead(self) -> list[DeviceArray]:
         """The look-ahead point of the next step, in buffers that are allocated once."""
+        self.look()
         if self._ahead is None:
             if self.streams.capturing():
                 raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it once before.")

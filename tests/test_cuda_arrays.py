@@ -240,7 +240,7 @@ def test_dlpack_of_other_formats(stand_in):
 
 
 class Jaxlike(Packed):
-    """An array of JAX on a device: besides DLPack it has an interface of version 2, whose getter waits for nothing, unless it is bfloat16."""
+    """An array of JAX on a device: besides DLPack it has an interface of version 2, whose getter waits for nothing."""
 
     maker = None  # the stream on which its contents are made
 
