@@ -225,11 +225,15 @@ class Device(Machine):
         if skip_nonfinite and self._bound().gradients.zeroed:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "
                              "gradients. Set them to zero yourself, or leave out one of the two.")
-        if self.gpu.is_current():  # the rule: a context manager takes a microsecond
+        before = driver.do("cuCtxGetCurrent")
+        if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
             return
-        with self.gpu.current():
+        try:  # as `Gpu.current`, which takes microseconds more
+            driver.do("cuCtxSetCurrent", self.gpu.context)
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
+        finally:
+            driver.do("cuCtxSetCurrent", before)
 
     def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()

@@ -145,9 +145,6 @@ class Gpu:
         self.processors = int(attribute("DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", self.device))
         self._functions: dict[Code, tuple[int, int]] = {}
 
-    def is_current(self) -> bool:
-        return int(do("cuCtxGetCurrent")) == self.handle
-
     @contextmanager
     def current(self) -> Iterator[None]:
         """Within it, the context is that of this device; after it, what it was before: that of another device, or none.

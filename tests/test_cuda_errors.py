@@ -234,7 +234,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
     """Other libraries' next arrays there would lie on the optimizer's device."""
     from fastopt import driver
     with numba_cuda().gpus[1]:
-        p, g = numbers(), numbers()
+        p, g = Interface(numbers(), stream=1), Interface(numbers(), stream=1)
     found = []
 
     def work():
@@ -442,7 +442,7 @@ def process(code, *arguments, **environment):
     """What a program prints, in a process of its own."""
     here = str(Path(__file__).parent)
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False, cwd=here,
-                          env={**os.environ, "PYTHONPATH": here, **environment})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

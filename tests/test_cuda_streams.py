@@ -639,6 +639,7 @@ def test_many_kinds_of_gradients_are_said_to_wait(cupy, stand_in):
     for g in kinds:
         opt.step(g)
     assert opt.t == 15
+    do("cuCtxSynchronize")
     assert to_host(p).tolist() == (-15*x).tolist()
 
 

@@ -134,6 +134,7 @@ extern CUresult (*describe)(const char *ptx, const char *name, uint32_t *answer,
 
 // graphs.c
 CUresult unsafe(void);
+CUresult unsafe_beside(void);
 CUresult spoil(struct graph *g, CUresult result);
 CUresult implicit(struct stream *s, int spoils);
 
