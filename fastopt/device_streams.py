@@ -1,12 +1,28 @@
 """On which stream a device's steps run, and in which order with the streams of those who make and use the arrays.
 
-Nothing here lets the host wait: events order streams on the device. Work that is put on one stream needs no event.
+Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on one stream needs no event.
 """
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from . import driver
 from .device_arrays import LEGACY, Library, by_dlpack, library, own_stream
+
+PER_THREAD = 2  # the handle of a thread's own default stream
+_THREAD = threading.local()
+
+
+def key_of(stream: int) -> tuple[int, object]:
+    """What tells a stream from all others, of this thread or another, there or gone.
+
+    Handles do not: one may be given again when its stream is destroyed, and 2 is a stream of its own in every thread.
+    """
+    if stream == 0:
+        return -1, None
+    if stream == PER_THREAD and not hasattr(_THREAD, "token"):
+        _THREAD.token = object()  # no number of the thread: those are given again, too
+    return int(driver.do("cuStreamGetId", stream)), _THREAD.token if stream == PER_THREAD else None
 
 
 class Makers(NamedTuple):
@@ -45,7 +61,7 @@ class Streams:
         self.fence = driver.Event(gpu)                      # between two streams; an event may be set anew once it is waited for
         self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone when it is asked for
         self.last, self.open = 0, False                     # where that was, and whether its end is still to be marked
-        self.key = driver.key_of(0)                         # of that stream
+        self.key = key_of(0)                         # of that stream
         self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries must not take their memory back yet
         self.spare: list[driver.Event] = []                 # that were waited for
 
@@ -81,7 +97,7 @@ class Streams:
     def begin(self, stream: int, streams: Sequence[int], capture: int) -> None:
         """Let the stream wait for our last work and for these others."""
         if not capture:
-            key = driver.key_of(stream)
+            key = key_of(stream)
             if key != self.key:
                 self._mark_end()
                 self.end.hold(stream)
@@ -95,7 +111,7 @@ class Streams:
         if self.last == 0:
             self.end.record(0)
         elif self.open:
-            if driver.key_of(self.last) == self.key:
+            if key_of(self.last) == self.key:
                 self.end.record(self.last)
             else:  # of another thread, or gone
                 with driver.relaxed():

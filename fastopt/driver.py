@@ -3,7 +3,6 @@
 All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes before all of
 them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
 """
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +33,6 @@ HINTS = {
     906: "The default stream cannot take part in a capture: neither as the captured one nor as that of an array.",
 }
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
-PER_THREAD = 2  # the handle of a thread's own default stream
 FIELDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
 
 
@@ -213,21 +211,6 @@ class Gpu:
         if stream == 0 or not int(do("cuStreamIsCapturing", stream)):
             return 0
         return int(do("cuStreamGetCaptureInfo", stream)[1]) or -1
-
-
-_THREAD = threading.local()
-
-
-def key_of(stream: int) -> tuple[int, object]:
-    """What tells a stream from all others, of this thread or another, there or gone.
-
-    Handles do not: one may be given again when its stream is destroyed, and 2 is a stream of its own in every thread.
-    """
-    if stream == 0:
-        return 0, None
-    if stream == PER_THREAD and not hasattr(_THREAD, "token"):
-        _THREAD.token = object()  # no number of the thread: those are given again, too
-    return int(do("cuStreamGetId", stream)), _THREAD.token if stream == PER_THREAD else None
 
 
 class Event:
