@@ -17,7 +17,7 @@ from .device_arrays import dense_strides, library, on_cuda
 from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
 from .device_look import follow, sights
 from .device_streams import Streams, hand_over, makers
-from .device_tables import Bound, Gradients, Job, Tables
+from .device_tables import MOST, Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
 from .hyper import check_number
@@ -192,7 +192,7 @@ class Device(Machine):
 
     def _say_dropped(self, kind: tuple, gone: list[tuple]) -> None:
         """Say it once when tables are made again that were there: each time the host waits for the device."""
-        if self.dropped is None:
+        if self.dropped is None or len(self.dropped) > MOST:
             return
         if kind in self.dropped:
             self.dropped = None

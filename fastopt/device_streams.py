@@ -1,6 +1,7 @@
 """On which stream a device's steps run, and in which order with the streams of those who make and use the arrays.
 
-Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on one stream needs no event.
+Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on one stream needs
+no event.
 """
 import threading
 from collections.abc import Sequence
