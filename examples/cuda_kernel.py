@@ -12,8 +12,10 @@ import numpy as np
 from numba import cuda
 
 import fastopt
+from fastopt.cuda_code import import_registries
 from fastopt.rules import adam
 
+import_registries()  # numba-cuda needs it beside NumPy 2.5
 LR, STRENGTH, THREADS = 0.05, np.float32(20), 256
 
 

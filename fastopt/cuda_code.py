@@ -3,19 +3,29 @@
 Numba compiles to LTO-IR; it is linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the device gives the
 bits of NumPy and of the CPU. The only file that knows numba.cuda's inside.
 """
+import importlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
 from . import elements, formats, vectors
 from .cache import cached
 from .device_arrays import EXTRA
+
+TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
+UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
+
+
+class UnknownChip(ImportError):
+    """The linker is older than the device."""
 
 
 class Code(NamedTuple):
@@ -32,16 +42,42 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _loaded(library: str) -> str:
+    """Which file one of NVIDIA's libraries is, and in which state: that of a system's toolkit has no version that tells updates apart."""
+    from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
+    try:
+        path = load_nvidia_dynamic_lib(library).abs_path
+    except DynamicLibNotFoundError as error:
+        raise ImportError(f"CUDA arrays: NVIDIA's library {library} was not found ({str(error).splitlines()[0]}). Install the extra: "
+                          f"{EXTRA}") from None
+    about = os.stat(path)
+    return f"{path} {about.st_size} {about.st_mtime_ns}"
+
+
 @cache
 def versions() -> tuple[str, ...]:
     """Of everything that decides what a kernel compiles to, beside the package's own sources; ImportError without the extra."""
     found = {name: _version(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")}
     if found["numba-cuda"] is None:
         raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
-    if found["nvidia-nvjitlink"] is None:
-        from cuda.bindings import nvjitlink
-        found["nvidia-nvjitlink"] = str(nvjitlink.version())
+    for name, library in TOOLS.items():
+        if found[name] is None:
+            found[name] = _loaded(library)
     return tuple(f"{name} {version}" for name, version in found.items())
+
+
+@cache
+def import_registries() -> None:
+    """Import what Numba knows of CUDA, once. numba-cuda names `numpy.row_stack` there, which NumPy 2.5 no longer has."""
+    gone = "row_stack"
+    lacking = gone not in vars(np)
+    if lacking:
+        setattr(np, gone, np.vstack)
+    try:
+        importlib.import_module("numba.cuda.cudaimpl")
+    finally:
+        if lacking:
+            delattr(np, gone)
 
 
 @contextmanager
@@ -54,6 +90,7 @@ def compiling(cc: tuple[int, int]) -> Iterator[None]:
     from numba.cuda.core.compiler_lock import global_compiler_lock
 
     with global_compiler_lock:
+        import_registries()
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
         elements.DEVICE_CONVERSIONS.update(_conversions(cc))
@@ -91,7 +128,22 @@ def _pairs(cc):
 def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     """Machine code of LTO-IR, or its PTX, without contraction of products and sums."""
     from cuda.bindings import nvjitlink
-    options = [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0", *(["-ptx"] if form == "ptx" else [])]
+    try:
+        return _link(nvjitlink, ltoir, [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0"], form)
+    except nvjitlink.nvJitLinkError as error:
+        linker = f"nvJitLink {'.'.join(map(str, nvjitlink.version()))}"
+        if error.status in (nvjitlink.Result.ERROR_UNRECOGNIZED_ARCH, nvjitlink.Result.ERROR_UNSUPPORTED_ARCH):
+            raise UnknownChip(f"CUDA arrays: {linker} makes no code for compute capability {cc[0]}.{cc[1]}. Install a newer one: "
+                              f"{UPDATE}") from error
+        if error.status == nvjitlink.Result.ERROR_OUTDATED_LIBRARY:
+            raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. Install both of one "
+                              f"version: {UPDATE}") from error
+        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions {', '.join(versions())}."
+                           ) from error
+
+
+def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
+    options = [*options, *(["-ptx"] if form == "ptx" else [])]
     handle = nvjitlink.create(len(options), options)
     try:
         nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, ltoir, len(ltoir), "kernel")
@@ -105,21 +157,44 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     return bytes(code)
 
 
+def _older(cc: tuple[int, int]) -> list[tuple[int, int]]:
+    """The architectures before this one that the compiler knows, newest first."""
+    from numba.cuda.cudadrv.nvrtc import get_supported_ccs  # type: ignore[attr-defined]
+    return sorted((known for known in get_supported_ccs() if known < cc), reverse=True)
+
+
 def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[Any, Any]], bounds: Any) -> Code:
-    """The code of the kernel that build() returns with its signature, through the disk cache under its name."""
-    def make():
+    """The code of the kernel that build() returns with its signature, through the disk cache under its name.
+
+    For a chip that the linker does not know yet it is PTX of an older one, from which the driver makes machine code: rounding is
+    written into every instruction of it, so that the bits are the same.
+    """
+    def make_for(arch, form):
         try:
             from numba import cuda
-            with compiling(cc):
+            with compiling(arch):
                 function, signature = build()
-                ltoir, _ = cuda.compile(function, signature, cc=cc, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
+                ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
+        except RuntimeError as error:
+            if type(error).__name__ != "CCSupportError":
+                raise
+            raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy arrays.") from error
         except (AttributeError, ImportError) as error:  # versions that do not go together
-            raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy {_version('numpy')} and Numba "
+            raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy {np.__version__} and Numba "
                               f"{_version('numba')} ({error}). Install the versions of the extra: {EXTRA}") from error
-        return link(ltoir, cc, form)
+        return link(ltoir, arch, form)
+
+    def make():
+        try:
+            return make_for(cc, form)
+        except UnknownChip:
+            for arch in _older(cc):
+                with suppress(UnknownChip):
+                    return make_for(arch, "ptx")
+            raise
 
     image = cached(f"{name} {cc} {form} {versions()}", make)
-    entry = re.search(rb"\.entry\s+([\w$]+)", image) if form == "ptx" else re.search(rb"\.text\.([\w$]+)\0", image)
+    entry = re.search(rb"\.text\.([\w$]+)\0", image) if image.startswith(b"\x7fELF") else re.search(rb"\.entry\s+([\w$]+)", image)
     if entry is None:
         raise RuntimeError(f"cuda_code: no kernel in what was linked for {name}. Report this with the versions {', '.join(versions())}.")
     return Code(entry[1].decode(), image)

@@ -5,6 +5,7 @@ or refuses to, and makes its coefficients current; one launch per mix of formats
 addresses of gradients) goes along in the parameters of `advance`. The host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -15,8 +16,9 @@ from . import cuda, driver
 from .arrays import DeviceArray, view
 from .device_arrays import dense_strides, library, on_cuda
 from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
-from .device_streams import Streams, makers
-from .device_tables import Bound, Gradients, Job, Tables
+from .device_look import follow, sights
+from .device_streams import Streams, hand_over, makers
+from .device_tables import MOST, Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
 from .groups import Group
 from .hyper import check_number
@@ -38,6 +40,7 @@ class Device(Machine):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed)
+        self.sights = sights(self)
         self.capturable = capturable
         self.place = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
@@ -47,10 +50,12 @@ class Device(Machine):
         self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
         self.bound: Bound | None = None
         self.tables: dict[tuple, Tables] = {}   # of the kinds of gradients that came last
+        self.dropped: set[tuple] | None = set() # kinds whose tables are gone; None: that they come back has been said
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.normed = False
         self._ahead: _Ahead | None = None
+        self.ahead_buffers: list[DeviceArray] | None = None
         if capturable:
             self.bind([t.original for t in tensors], [t.path for t in tensors])  # gradients like the parameters are ready to be captured
             self._plan(self._bound().tables, True, [], [])
@@ -112,8 +117,18 @@ class Device(Machine):
 
     # Steps
 
+    def look(self) -> None:
+        """Look at every array that a step writes: follow what moved, or raise before anything is written."""
+        if self.streams.pending:
+            self.streams.release()
+        for sight in self.sights:
+            if sight.facts(sight.original) != sight.known:
+                follow(self)
+                return
+
     @property
     def t(self) -> int:
+        self.streams.release()
         return self.clock.t
 
     @t.setter
@@ -129,7 +144,7 @@ class Device(Machine):
         if isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
             return check_number("grad_factor", given, "step", "")
         array = view(given, "grad_factor")
-        if isinstance(array, np.ndarray):  # a tensor of torch in this machine's memory
+        if not isinstance(array, DeviceArray):
             return check_number("grad_factor", given, "step", "")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
             raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a number, or one "
@@ -147,6 +162,7 @@ class Device(Machine):
 
         Whatever is wrong with one is said before anything is enqueued.
         """
+        self.look()
         bound = self.bound
         addresses = bound.gradients.like(leaves) if bound and bound.gradients.zeroed == zeroed else None
         if addresses is None:
@@ -171,8 +187,21 @@ class Device(Machine):
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
             kept = list(self.tables.items())[-(KINDS - 1):]
+            self._say_dropped(gradients.kind, [kind for kind in self.tables if kind not in dict(kept)])
             self.tables = {**dict(kept), gradients.kind: new}
         return self.tables[gradients.kind]
+
+    def _say_dropped(self, kind: tuple, gone: list[tuple]) -> None:
+        """Say it once when tables are made again that were there: each time the host waits for the device."""
+        if self.dropped is None or len(self.dropped) > MOST:
+            return
+        if kind in self.dropped:
+            self.dropped = None
+            warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The tables of "
+                          f"{KINDS} are kept; to make others the host waits for the device. Give gradients of fewer kinds.", RuntimeWarning,
+                          stacklevel=2)
+        else:
+            self.dropped |= set(gone)
 
     def _check_capturable(self) -> None:
         if not self.capturable:
@@ -201,34 +230,42 @@ class Device(Machine):
         if skip_nonfinite and self._bound().gradients.zeroed:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "
                              "gradients. Set them to zero yourself, or leave out one of the two.")
-        if self.gpu.is_current():  # the rule: a context manager takes a microsecond
+        before = driver.do("cuCtxGetCurrent")
+        if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
             return
-        with self.gpu.current():
+        try:  # as `Gpu.current`, which takes microseconds more
+            driver.do("cuCtxSetCurrent", self.gpu.context)
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
+        finally:
+            driver.do("cuCtxSetCurrent", before)
 
     def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
         stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()
-        capturing, normed = self.gpu.capturing(stream), clip_norm is not None or skip_nonfinite
+        capturing, normed = self.gpu.capture(stream), clip_norm is not None or skip_nonfinite
+        on_device = isinstance(factor, DeviceArray)
+        others = [gradients.makers, makers([factor.owner], self.streams.library)] if on_device else [gradients.makers]
+        streams = self.streams.others(stream, others, capturing)
         coefficients = self._coefficients(capturing)
-        addresses = tables.posts(self.addresses, capturing or clock.replayed)
+        addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
         plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
         main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        on_device = isinstance(factor, DeviceArray)
         main.words[FACTOR_AT] = factor.address if on_device else 0
         main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
-        others = [gradients.makers, makers([factor.owner], self.streams.library)] if on_device else [gradients.makers]
-        streams = self.streams.begin(stream, others, capturing)
+        hand_over(self.streams.packed, stream)
         packed = gradients.hand_over(leaves, factor, stream)
+        self.streams.begin(stream, streams, capturing)
         if capturing:
             self._capture([tables, factor, leaves])
             plan.run(stream, skip)
             return
         if addresses:
             tables.sent = [-1]*len(self.addresses)  # until it is certain that they have been
+        if stream:
+            gradients.record(leaves, factor, self.gpu.ordinal, stream)
         self.normed = normed
         try:
             plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
@@ -245,7 +282,7 @@ class Device(Machine):
         self.captured += [x for x in used if not any(x is y for y in self.captured)]
         self.clock.replayed = True
 
-    def _coefficients(self, capturing: bool) -> list[Post]:
+    def _coefficients(self, capturing: int) -> list[Post]:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
             if capturing:
@@ -263,11 +300,13 @@ class Device(Machine):
 
     def look_ahead(self) -> list[DeviceArray]:
         """The look-ahead point of the next step, in buffers that are allocated once."""
+        self.look()
         if self._ahead is None:
             if self.streams.capturing():
                 raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it once before.")
             with self.gpu.current():
-                self._ahead = _Ahead(self)
+                self.ahead_buffers = self.ahead_buffers or self.buffers()
+                self._ahead = _Ahead(self, self.ahead_buffers)
         with self.gpu.current():
             self._ahead.point(self)
         return self._ahead.buffers
@@ -276,9 +315,9 @@ class Device(Machine):
 class _Ahead:
     """The look-ahead point's buffers and launches."""
 
-    def __init__(self, device: Device):
+    def __init__(self, device: Device, buffers: list[DeviceArray]):
         tensors, velocity = device.tensors, device.states["v"]
-        self.buffers = device.buffers()
+        self.buffers = buffers
         self.coefs = device._coefs(1)
         self.advance = Advance(device.clock, self.coefs, device.rule.fields.index(str(device.rule.ahead)), 1)
         self.jobs = []
@@ -291,13 +330,15 @@ class _Ahead:
 
     def point(self, device: Device) -> None:
         stream = device.streams.now()
-        capturing = device.gpu.capturing(stream)
+        capturing = device.gpu.capture(stream)
+        streams = device.streams.others(stream, [], capturing)
         coefficients = device._coefficients(capturing)
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
             self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
         skip = self.advance.fill(cuda.PEEK, [], coefficients)
-        streams = device.streams.begin(stream, [], capturing)
+        hand_over(device.streams.packed, stream)
+        device.streams.begin(stream, streams, capturing)
         if capturing:
             device._capture([self])
             self.plan.run(stream, skip)

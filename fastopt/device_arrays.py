@@ -31,29 +31,47 @@ class DeviceArray:
         What keeps the memory alive.
     bits : bool
         Whether uint16 is no bfloat16 but a bare number.
+    foreign : bool
+        Whether `owner` is the array of another library that this is a view of.
 
     Notes
     -----
+    None of this changes: a step writes where an array was when the optimizer was made.
     ``cupy.asarray(x)``, ``torch.as_tensor(x, device="cuda")`` and ``numba.cuda.as_cuda_array(x)`` give arrays of the same memory;
     ``numpy.asarray(x)`` gives a copy in this machine's memory, and waits for the device.
     """
 
+    address: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    ndim: int
+    size: int
+    itemsize: int
+    nbytes: int
+    owner: Any
+    writeable: bool
+    bits: bool
+    foreign: bool
+    _device: int | None
+
     def __init__(self, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, *,
-                 device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False):
-        shape = tuple(shape)
-        self.bits = bits
-        self.address, self.shape, self.dtype = address, shape, np.dtype(dtype)
-        self._device, self.owner, self.writeable = device, owner, writeable
-        self.ndim, self.size, self.itemsize = len(shape), math.prod(shape), self.dtype.itemsize
-        self.nbytes = self.size*self.itemsize
-        self.strides = tuple(strides) if strides is not None else dense_strides(shape, self.itemsize)
+                 device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False, foreign: bool = False):
+        shape, dtype = tuple(shape), np.dtype(dtype)
+        strides = tuple(strides) if strides is not None else dense_strides(shape, dtype.itemsize)
+        size = math.prod(shape)
+        vars(self).update(address=address, shape=shape, dtype=dtype, strides=strides, ndim=len(shape), size=size, itemsize=dtype.itemsize,
+                          nbytes=size*dtype.itemsize, _device=device, owner=owner, writeable=writeable, bits=bits, foreign=foreign)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new one.")
 
     @property
     def device(self) -> int | None:
         """The driver's answer, asked for once."""
         if self._device == ASK:
             from . import driver
-            self._device = driver.device_of(self.address) if self.size else None
+            vars(self)["_device"] = driver.device_of(self.address) if self.size else None
         return self._device
 
     @property
@@ -111,9 +129,12 @@ def on_cuda(x: Any) -> bool:
         return False
 
 
-def by_dlpack_alone(x: Any) -> bool:
-    """Whether an array speaks DLPack and nothing else that is known here."""
-    return not hasattr(type(x), "__cuda_array_interface__") and on_cuda(x)
+def by_dlpack(x: Any) -> bool:
+    """Whether an array must be handed over by DLPack: nothing else says what its contents wait for.
+
+    JAX's have an interface too, of version 2, which names no stream and waits for nothing.
+    """
+    return library(x) is OTHERS and own_stream(x) is None and on_cuda(x)
 
 
 def checked(array: DeviceArray, where: str) -> DeviceArray:
@@ -142,7 +163,7 @@ def from_interface(x: Any, where: str) -> DeviceArray:
     if not whole or (strides is not None and len(strides) != len(shape)):
         raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that go together are "
                         "needed. Report it to the array's library.")
-    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, writeable=not read_only), where)
+    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, foreign=True, writeable=not read_only), where)
 
 
 def from_torch(x: Any, where: str) -> DeviceArray:
@@ -154,7 +175,7 @@ def from_torch(x: Any, where: str) -> DeviceArray:
         raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. Convert it with .float().")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
-    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x), where)
+    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x, foreign=True), where)
 
 
 TORCH_DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
@@ -166,10 +187,10 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         raise ImportError(f'{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: {EXTRA}') from None
-    view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `Gradients.hand_over` names the step's
+    view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `hand_over` names the step's
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
-    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x,
+    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x, foreign=True,
                                 writeable=not view.readonly), where)
 
 
@@ -181,6 +202,7 @@ class Library(NamedTuple):
     current: Callable[[int], int] | None         # the stream on which it works on a device now; None: every array has its own
     wrap: Callable[[DeviceArray, Any], Any]      # (ours, one of theirs)
     writable: Callable[[Any], bool] = lambda x: True  # whether an array may be written
+    record: Callable[[Any, int, int], None] | None = None  # (arrays, device, stream): their memory is read there, if it is taken back
 
 
 def _torch_stream(device: int) -> int:
@@ -192,6 +214,14 @@ def _torch_wrap(array: DeviceArray, like: Any) -> Any:
     import torch
     new = torch.as_tensor(array, device=like.device)
     return new.view(torch.bfloat16) if str(new.dtype) == "torch.uint16" and not array.bits else new
+
+
+def _torch_record(arrays: Any, device: int, stream: int) -> None:
+    """torch's allocator knows only the stream on which it gave memory: on another it must be told who reads it."""
+    import torch
+    reader = torch.cuda.ExternalStream(stream, device=device)
+    for x in arrays:
+        x.record_stream(reader)
 
 
 def _cupy_stream(device: int) -> int:
@@ -217,8 +247,10 @@ def _numba_wrap(array: DeviceArray, like: Any) -> Any:
 def _interface_facts(x: Any) -> tuple[Any, ...]:
     about = getattr(x, "__cuda_array_interface__", None)
     if about is None:
-        return 0, object()  # DLPack alone: looked at anew at every step
-    return about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about.get("stream"), about.get("mask") is None
+        view = from_dlpack(x, "step")
+        return view.address, view.shape, view.strides, view.dtype, view.device, view.writeable
+    return (about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about["data"][1], about.get("stream"),
+            about.get("mask") is None)
 
 
 def _interface_writable(x: Any) -> bool:
@@ -227,7 +259,8 @@ def _interface_writable(x: Any) -> bool:
 
 
 LIBRARIES = {
-    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap),
+    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap,
+                     record=_torch_record),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream, _cupy_wrap),
     "numba": Library(_numba_facts, False, None, _numba_wrap),
     "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array, lambda x: x.writeable),
@@ -251,5 +284,5 @@ def own_stream(x: Any) -> int | None:
     if library(x).current is not None:
         return None  # its library tells; and torch's tensors that require a gradient have no interface
     about = getattr(x, "__cuda_array_interface__", None)
-    stream = about.get("stream") if about is not None else None
+    stream = about.get("stream") if about is not None and about.get("version", 0) >= 3 else None
     return 0 if stream == LEGACY else stream

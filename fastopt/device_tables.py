@@ -12,9 +12,9 @@ from numba.core.errors import NumbaError
 
 from . import arrays, cuda, driver
 from .arrays import DeviceArray
-from .device_arrays import LEGACY, Library, by_dlpack_alone, extent, library
+from .device_arrays import Library, by_dlpack, extent, library
 from .device_clock import Post, posts
-from .device_streams import makers
+from .device_streams import hand_over, makers
 from .memory import WORD, computed_in, norm_formats
 from .registry import RULES, Rule
 from .tensors import (
@@ -150,7 +150,8 @@ class Gradients:
         self.own = [t.array.address if g.format == t.plain and not zeroed else -1 for g, t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
-        self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack_alone(leaf)]
+        self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack(leaf)]
+        self.recorded = [k for k, of in enumerate(self.libraries) if of.record]
         self.makers = makers(leaves, own)
         self.checked = set(self.addresses)  # of which the driver has said that they are on this device: it takes a microsecond for each
 
@@ -159,16 +160,24 @@ class Gradients:
         self.found = []
 
     def hand_over(self, leaves: list, factor: Any, stream: int) -> list:
-        """Tell those who speak DLPack alone which stream will read their arrays: they make it wait for what they have under way.
+        """Tell libraries that wait by DLPack which stream will read their arrays.
 
-        Their arrays, which must live until that is done: their libraries take memory back in an order of their own.
+        These arrays, which must live until that is done: their libraries take memory back in an order of their own.
         """
         packed = [leaves[k] for k in self.packed]
-        if isinstance(factor, DeviceArray) and by_dlpack_alone(factor.owner):
+        if isinstance(factor, DeviceArray) and factor.foreign and by_dlpack(factor.owner):
             packed.append(factor.owner)
-        for leaf in packed:
-            leaf.__dlpack__(stream=stream or LEGACY)
+        hand_over(packed, stream)
         return packed
+
+    def record(self, leaves: list, factor: Any, device: int, stream: int) -> None:
+        """Tell libraries that take memory back in the order of the stream where they gave it that another one reads it."""
+        read = [(self.libraries[k], leaves[k]) for k in self.recorded]
+        if isinstance(factor, DeviceArray) and factor.foreign:
+            read.append((library(factor.owner), factor.owner))
+        for of in {id(of): of for of, _ in read}.values():
+            if of.record:
+                of.record([x for whose, x in read if whose is of], device, stream)
 
     def like(self, leaves: list) -> list[int] | None:
         """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""

@@ -21,7 +21,7 @@ from .device_arrays import EXTRA
 from .interrupts import at_once
 from .memory import WORD, word
 
-NEWER = "Update NVIDIA's driver: CUDA 13 needs 580 or newer."
+NEWER = "Update NVIDIA's driver (nvidia-smi shows it): CUDA 13 needs 580 or newer."
 HINTS = {
     1: "An argument does not fit. Report this.",
     2: "Free memory on the device, or make the optimizer with fewer or smaller states.",
@@ -55,6 +55,9 @@ def _bindings() -> Any:
         raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy arrays.") from None
     if int(error):
         raise CudaError(f"CUDA arrays: the driver does not start: {_text(driver, error)}")
+    major, minor = divmod(int(driver.cuDriverGetVersion()[1])//10, 100)
+    if major < (wanted := driver.CUDA_VERSION//1000):  # it would load no kernel that these tools make
+        raise CudaError(f"CUDA arrays: the driver is of CUDA {major}.{minor}, but cuda-bindings is of CUDA {wanted}. {NEWER}")
     return driver
 
 
@@ -142,15 +145,14 @@ class Gpu:
         self.processors = int(attribute("DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT", self.device))
         self._functions: dict[Code, tuple[int, int]] = {}
 
-    def is_current(self) -> bool:
-        return int(do("cuCtxGetCurrent")) == self.handle
-
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Within it, the context is that of this device; after it, what it was before. Where none was, it stays: so does the runtime's."""
+        """Within it, the context is that of this device; after it, what it was before: that of another device, or none.
+
+        One that stayed would decide where other libraries' next arrays of this thread lie.
+        """
         before = do("cuCtxGetCurrent")
-        if int(before) in (0, self.handle):
-            do("cuCtxSetCurrent", self.context)
+        if int(before) == self.handle:
             yield
             return
         try:  # set, not pushed: an interrupt may come before it is done, and this brings back what was either way
@@ -222,18 +224,18 @@ class Gpu:
                     self.upload(address + k*len(raw), chunk[:count - k])
             do("cuCtxSynchronize")
 
-    def capturing(self, stream: int) -> bool:
-        """Whether the stream's work is being recorded into a graph."""
-        if stream == 0:
-            return False
-        return int(do("cuStreamIsCapturing", stream)) != 0
+    def capture(self, stream: int) -> int:
+        """The number of the capture that records the stream's work into a graph; 0: none does, and -1: one that is broken."""
+        if stream == 0 or not int(do("cuStreamIsCapturing", stream)):
+            return 0
+        return int(do("cuStreamGetCaptureInfo", stream)[1]) or -1
 
 
 class Event:
     """A point in a stream's work."""
 
     def __init__(self, owner: Gpu):
-        with owner.current():
+        with owner.current(), relaxed():
             self.handle = do("cuEventCreate", NO_TIMING)
         weakref.finalize(self, _discard, owner, "cuEventDestroy", self.handle).atexit = False  # type: ignore[misc]
 
@@ -247,7 +249,8 @@ class Event:
 
     def reached(self) -> bool:
         """Whether all before it is done. Does not wait."""
-        error, = _bindings().cuEventQuery(self.handle)
+        with relaxed():
+            error, = _bindings().cuEventQuery(self.handle)
         return int(error) == 0
 
 
@@ -268,15 +271,20 @@ def uploaded(owner: Gpu, array: np.ndarray) -> Memory:
     return memory
 
 
-def _discard(owner: Gpu, function: str, what: Any) -> None:
-    mode = _bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
+@contextmanager
+def relaxed() -> Iterator[None]:
+    """Within it, what is no part of a capture does not end one: neither this thread's nor another's."""
+    before = do("cuThreadExchangeStreamCaptureMode", _bindings().CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
     try:
-        with owner.current():
-            before = do("cuThreadExchangeStreamCaptureMode", mode)  # garbage may be collected within a capture, which this must not end
-            try:
-                do(function, what)
-            finally:
-                do("cuThreadExchangeStreamCaptureMode", before)
+        yield
+    finally:
+        do("cuThreadExchangeStreamCaptureMode", before)
+
+
+def _discard(owner: Gpu, function: str, what: Any) -> None:
+    try:
+        with owner.current(), relaxed():  # garbage may be collected within a capture
+            do(function, what)
     except CudaError:  # in a forked child, or after an error of the device: its memory is gone with it
         pass
 

@@ -3,6 +3,7 @@ import warnings
 
 import numpy as np
 
+from fastopt import cuda_code
 from fastopt.device_arrays import DeviceArray
 
 
@@ -10,6 +11,7 @@ def numba_cuda():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from numba import cuda
+        cuda_code.import_registries()
     return cuda
 
 

@@ -37,6 +37,9 @@ class Tensor:
     def get_device(self):
         return self.device.index
 
+    def record_stream(self, stream):
+        self.recorded = [*getattr(self, "recorded", []), (stream.pointer, stream.device)]
+
     def view(self, dtype):
         return Tensor(self.memory, dtype=dtype.removeprefix("torch."))
 
@@ -57,6 +60,10 @@ class Torch(types.SimpleNamespace):
         @classmethod
         def current_stream(cls, device):
             return types.SimpleNamespace(cuda_stream=cls.stream)
+
+        class ExternalStream:
+            def __init__(self, pointer, device=None):
+                self.pointer, self.device = pointer, device
 
     bfloat16 = "torch.bfloat16"
 
@@ -100,6 +107,22 @@ def test_torch_gradients_that_lie_in_another_order(torch):
     tensor = Tensor(to_device(p))
     fastopt.Momentum(tensor, lr=0.1).step(Tensor(to_device(np.asfortranarray(g).T), shape=(6, 8), strides=(1, 6)))
     assert_identical(to_host(tensor.memory), host.params)
+
+
+def test_the_allocator_of_torch_is_told_who_reads_gradients(torch, stand_in, monkeypatch):
+    """It takes memory back in the order of the stream on which it gave it: the default one, unless it is told more."""
+    from fastopt import driver
+    x = np.ones(6, np.float32)
+    tensor = Tensor(to_device(x))
+    side = int(driver.do("cuStreamCreate", 1))
+    for p, current in ((tensor, side), (Interface(to_device(x), stream=side), 0), (tensor, 0)):
+        opt = fastopt.SGD(p, lr=1.0)
+        monkeypatch.setattr(Torch.cuda, "stream", current)
+        for _ in range(2):
+            g, factor = Tensor(to_device(x)), Tensor(to_device(np.ones(1, np.float32)))
+            opt.step(g, grad_factor=factor)
+            for read in (g, factor):
+                assert getattr(read, "recorded", []) == ([(side, 0)] if p is not tensor or current else [])
 
 
 def test_tensors_that_cannot_be_used(torch):
@@ -176,7 +199,7 @@ def test_dlpack(stand_in):
     for k in range(3):
         opt.step(grad)
         host.step(g)
-        assert grad.streams == [1]*2*(k + 1)  # when it is looked at, and by the step
+        assert grad.streams == [1]*(2*k + 3)  # when it is looked at, twice at first, and by the step
     assert_identical(to_host(packed.array), host.params)
     assert isinstance(opt.state["m"], DeviceArray)
     assert opt.state["m"].shape == (5, 40)
@@ -217,15 +240,40 @@ def test_dlpack_of_other_formats(stand_in):
 
 
 class Jaxlike(Packed):
-    """An array of JAX on a device."""
+    """An array of JAX on a device: besides DLPack it has an interface of version 2, whose getter waits for nothing."""
+
+    maker = None  # the stream on which its contents are made
+
+    def __dlpack__(self, *, stream=None, **more):
+        if self.maker:
+            from fastopt import driver
+            event = driver.Event(driver.gpu(0))
+            event.record(self.maker)
+            event.hold(stream if stream != 1 else 0)
+        return super().__dlpack__(stream=stream, **more)
+
+    @property
+    def __cuda_array_interface__(self):
+        if self.code == BFLOAT:
+            raise AttributeError("__cuda_array_interface__ is not supported for bfloat16 buffers.")
+        about = self.array.__cuda_array_interface__
+        return {"shape": about["shape"], "typestr": about["typestr"], "data": (about["data"][0], True), "strides": None, "version": 2}
 
 
-Jaxlike.__module__ = "jaxlib._jax"
+class Jax(Jaxlike):
+    pass
+
+
+class Unnamed(Jaxlike):
+    """The same of a library that is not known here."""
+
+
+Jax.__module__ = "jaxlib._jax"
 
 
 def test_arrays_of_jax(stand_in):
     """Immutable: refused as parameters, read as gradients."""
-    array = Jaxlike(to_device(np.full(4, 2, np.float32)))
+    array = Jax(to_device(np.full(4, 2, np.float32)))
     with pytest.raises(TypeError) as error:
         fastopt.Adam({"w": array})
     assert str(error.value) == ("params['w']: a JAX array, which is immutable. Keep the parameters where they can be written: "
@@ -233,6 +281,183 @@ def test_arrays_of_jax(stand_in):
     p = to_device(np.ones(4, np.float32))
     fastopt.SGD(p, lr=0.25).step(array)
     assert to_host(p).tolist() == [0.5]*4
+
+
+@pytest.mark.parametrize("kind", [Jax, Unnamed])
+@pytest.mark.parametrize("format", ["f32", "bf16"])
+def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
+    """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later ones."""
+    from fastopt import driver
+    numba_cuda().current_context()
+    maker = int(driver.do("cuStreamCreate", 1))
+    value = stored(np.full(40, 2.0), format)
+    p, memory, source = to_device(np.zeros(40, np.float32)), to_device(np.zeros_like(value)), to_device(value)
+    g = kind(memory, BFLOAT if format == "bf16" else FLOAT)
+    g.maker = maker
+    opt = fastopt.SGD(p, lr=1.0)
+    for k in range(1, 4):
+        driver.do("cuMemsetD8", memory.device_ctypes_pointer.value, 0, value.nbytes)
+        driver.do("cuCtxSynchronize")
+        driver.do("cuMemcpyDtoDAsync", memory.device_ctypes_pointer.value, source.device_ctypes_pointer.value, value.nbytes, maker)
+        with stand_in.watch() as seen:
+            opt.step(g)
+        assert not (seen.waited and k > 1)
+        assert to_host(p).tolist() == [-2.0*k]*40
+    if format == "f32":
+        factor = kind(to_device(np.zeros(1, np.float32)))
+        factor.maker = maker
+        driver.do("cuCtxSynchronize")
+        driver.do("cuMemcpyDtoDAsync", factor.array.device_ctypes_pointer.value, source.device_ctypes_pointer.value, 4, maker)
+        opt.step(g, grad_factor=factor)
+        assert to_host(p).tolist() == [-10.0]*40
+
+
+def test_any_use_of_the_optimizer_lets_read_gradients_go(stand_in):
+    p = to_device(np.ones(10, np.float32))
+    opt = fastopt.SGD(p, lr=0.5)
+    for use in (lambda: opt.t, lambda: opt._machine.look()):
+        g = Jax(to_device(np.ones(10, np.float32)))
+        held = weakref.ref(g)
+        opt.step(g)
+        del g
+        use()
+        assert held() is not None
+        stand_in.drain()
+        use()
+        assert held() is None
+
+
+# What moves
+
+def views(kind, x):
+    """An array of a library whose memory may be replaced, and the function that does it."""
+    array = to_device(x)
+    if kind == "torch":
+        made = Tensor(array)
+        return made, lambda new: vars(made).update(vars(Tensor(new)))
+    if kind == "cupy":
+        made = Foreign(array)
+        return made, lambda new: vars(made).update(vars(Foreign(new)))
+    made = Interface(array, stream=1) if kind == "interface" else Packed(array)
+    return made, lambda new: setattr(made, "array", new)
+
+
+each_kind = pytest.mark.parametrize("kind", ["torch", "cupy", "interface", "dlpack"])
+
+
+@pytest.fixture
+def libraries(torch, monkeypatch):
+    numba_cuda().current_context()
+    monkeypatch.setitem(sys.modules, "cupy", CuPy)
+    monkeypatch.setattr(CuPy.cuda, "current", CuPy.cuda.Stream(0))
+
+
+@each_kind
+def test_memory_that_moves_is_followed(kind, libraries, stand_in):
+    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, and the old one is left alone."""
+    x, g = normal(1, 5, 8).astype(np.float32), normal(2, 5, 8).astype(np.float32)
+    p, move = views(kind, x)
+    c, move_copy = views(kind, np.zeros_like(x))
+    host_copy = np.zeros_like(x)
+    host, opt = fastopt.Nesterov([x], lr=0.1, copy=[host_copy]), fastopt.Nesterov([p], lr=0.1, copy=[c])
+    grad = to_device(g)
+    memories = [to_device(x)]
+    for k in range(6):
+        if k in (1, 4):
+            memories.append(to_device(np.asarray(to_host(memories[-1] if k == 4 else p.memory if kind == "torch" else p.array))))
+            before = to_host(memories[-2]) if k == 4 else None
+            move(memories[-1])
+        if k == 2:
+            copied = to_device(np.full_like(x, 9))
+            move_copy(copied)
+        ahead = opt.lookahead()[0]
+        assert_identical(to_host(ahead.memory if kind == "torch" else ahead), host.lookahead()[0])
+        opt.step([grad], clip_norm=1.0 if k % 2 else None)
+        host.step([g], clip_norm=1.0 if k % 2 else None)
+        if k >= 1:
+            assert_identical(to_host(memories[-1]), x)
+        if k >= 2:
+            assert_identical(to_host(copied), host_copy)
+    assert_identical(to_host(memories[1]), before)
+    assert opt.t == 6
+
+
+@each_kind
+def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
+    """Before anything is enqueued, with the path; changed back, all goes on."""
+    x, g = normal(1, 4, 6).astype(np.float32), to_device(normal(2, 4, 6).astype(np.float32))
+    p, move = views(kind, x)
+    opt, host = fastopt.Adam({"w": p}, lr=0.1), fastopt.Adam({"w": x.copy()}, lr=0.1)
+    own = to_device(x)
+    move(own)
+    opt.step({"w": g})
+    host.step({"w": to_host(g)})
+    spoilt = {"shape (6, 4)": (np.zeros((6, 4), np.float32), ValueError), "shape (2, 6)": (np.zeros((2, 6), np.float32), ValueError),
+              "axes (1, 0) from": (np.zeros((6, 4), np.float32).T, ValueError)}
+    if kind not in ("torch", "dlpack"):
+        spoilt["float16"] = np.zeros((4, 6), np.float16), ValueError
+    for found, (array, error) in spoilt.items():
+        move(to_device(array))
+        for use in (lambda: opt.step({"w": g}), lambda: opt._machine.look()):
+            with stand_in.watch() as seen, pytest.raises(error) as raised:
+                use()
+            assert str(raised.value).startswith("params['w']: now float")
+            assert found in str(raised.value)
+            assert str(raised.value).endswith("when the optimizer was made. Change it back, or make a new optimizer.")
+            assert seen.launched() == []
+    move(own)
+    opt.step({"w": g})
+    host.step({"w": to_host(g)})
+    assert opt.t == 2
+    assert_identical(to_host(own), host.params["w"])
+
+
+def test_memory_that_moves_where_it_may_not(libraries, stand_in):
+    """Freed, to another device or the host, onto another array of the optimizer, or read-only."""
+    x = np.ones(6, np.float32)
+    (p, move), (q, move_other) = views("torch", x), views("torch", x)
+    opt = fastopt.Momentum([p, q], lr=0.5)
+    g = [to_device(x), to_device(x)]
+    own, other = to_device(x), to_device(x)
+    with numba_cuda().gpus[1]:
+        elsewhere = to_device(x)
+
+    def refused(kind, message):
+        with stand_in.watch() as seen, pytest.raises(kind) as raised:
+            opt.step(g)
+        assert str(raised.value).startswith(message)
+        assert seen.launched() == []
+    move(own)
+    move_other(own)
+    refused(ValueError, "params[1]: its memory overlaps that of params[0]")
+    move_other(opt.state["v"][0].memory)
+    refused(ValueError, "v[0]: its memory overlaps that of params[1]")
+    move_other(types.SimpleNamespace(device_ctypes_pointer=ctypes.c_void_p(0x1000), shape=(6,), strides=(4,), dtype=x.dtype))
+    refused(ValueError, "params[1]: its memory is gone. CUDA arrays: the address 0x1000 is none of a CUDA device.")
+    move_other(elsewhere)
+    refused(TypeError, "params[1]: now on another CUDA device than when the optimizer was made.")
+    q.device.index = 1
+    refused(TypeError, "params[1]: now on CUDA device 1, but it was on CUDA device 0 when the optimizer was made.")
+    q.device = types.SimpleNamespace(type="cuda", index=0)
+    move_other(other)
+    opt.step(g)
+    assert to_host(other).tolist() == to_host(own).tolist() == [0.5]*6
+    r = Interface(to_device(x), stream=1)
+    opt = fastopt.SGD(r)
+    r.entries["data"] = (r.array.device_ctypes_pointer.value, True)
+    g = to_device(x)
+    refused(ValueError, "params: read-only, but it is updated in place.")
+
+
+def test_own_arrays_do_not_change(stand_in):
+    """Those that a user made, and those that an optimizer hands out: none of a step's addresses can be reached through them."""
+    memory = to_device(np.ones(6, np.float32))
+    p = DeviceArray(memory.device_ctypes_pointer.value, (6,), np.float32, owner=memory)
+    opt = fastopt.Adam(p)
+    for array in (p, opt.state["m"], opt.grads):
+        for name in ("address", "shape", "dtype", "strides", "writeable", "owner", "other"):
+            with pytest.raises(AttributeError, match=f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a"):
+                setattr(array, name, None)
 
 
 # The interface

@@ -230,6 +230,25 @@ def test_a_thread_without_a_context(stand_in):
     assert opt.t == 1
 
 
+def test_a_thread_without_a_context_keeps_none(stand_in):
+    """Other libraries' next arrays there would lie on the optimizer's device."""
+    from fastopt import driver
+    with numba_cuda().gpus[1]:
+        p, g = Interface(numbers(), stream=1), Interface(numbers(), stream=1)
+    found = []
+
+    def work():
+        for use in (lambda: found.append(fastopt.Nesterov(p, lr=1.0)), lambda: found[0].step(g), lambda: found[0].step(g, clip_norm=1.0),
+                    lambda: found[0].t, lambda: found[0].state_dict(), lambda: found[0].lookahead(), lambda: setattr(found[0], "t", 7)):
+            use()
+            found.append(int(driver.do("cuCtxGetCurrent")))
+    worker = threading.Thread(target=work)
+    worker.start()
+    worker.join()
+    assert found[1:] == [0]*7
+    assert found[0].t == 7
+
+
 def test_memory_of_another_context(stand_in, monkeypatch):
     """As PyCUDA makes one; launches are in the device's primary context."""
     from fastopt import driver
@@ -414,7 +433,7 @@ def process(code, *arguments, **environment):
     """What a program prints, in a process of its own."""
     here = str(Path(__file__).parent)
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False, cwd=here,
-                          env={**os.environ, "PYTHONPATH": here, **environment})
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -436,6 +455,12 @@ def test_without_the_extra(missing, message):
 def test_without_a_device():
     loaded = "from ptx import driver; driver.load(devices=0)"
     assert "CUDA_ERROR_NO_DEVICE" in process(loaded + FAKE + "print(error())")
+
+
+def test_a_driver_that_is_too_old():
+    found = process("from ptx import driver; driver.load().speak(12080)" + FAKE + "print(error())")
+    assert found == ("CudaError: CUDA arrays: the driver is of CUDA 12.8, but cuda-bindings is of CUDA 13. Update NVIDIA's driver "
+                     "(nvidia-smi shows it): CUDA 13 needs 580 or newer.")
 
 
 def test_nothing_of_cuda_is_imported_until_a_device_array_comes():

@@ -2,6 +2,7 @@
 import contextlib
 import gc
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -204,6 +205,55 @@ def test_parameters_of_another_library_are_waited_for(ahead, cupy, stand_in):
         assert stand_in.peek(memory.device_ctypes_pointer.value, 50).tolist() == [np.float32(10) - v]*50
     do("cuCtxSynchronize")
     del keep
+
+
+def in_thread(call):
+    """What a function returns in another thread."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call).result()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, stand_in, monkeypatch):
+    """All have the handle 2; a step in one thread comes after that of another, also where an interrupt came before its end was marked."""
+    cupy.cuda.current = CuPy.cuda.Stream(2)
+    p, g = foreign(np.ones(30, np.float32)), foreign(np.ones(30, np.float32))
+    opt = fastopt.Momentum(p, lr=1.0, momentum=0.5)
+    opt.step(g)
+    do("cuCtxSynchronize")
+
+    def broken(*_):
+        raise KeyboardInterrupt
+    for k in range(4):
+        if k == 1 and interrupted:
+            with monkeypatch.context() as patch:
+                patch.setattr(opt._machine.streams, "finish", broken)
+                with pytest.raises(KeyboardInterrupt):
+                    in_thread(lambda: opt.step(g))
+        else:
+            in_thread(lambda: opt.step(g))
+    opt.step(g)
+    do("cuStreamSynchronize", 2)
+    v, want = 0.0, 1.0
+    for _ in range(6):
+        v = 0.5*v + 1
+        want -= v
+    assert stand_in.peek(p.data.ptr, 30).tolist() == [want]*30
+
+
+def test_a_stream_with_the_handle_of_one_that_is_gone(cupy, stand_in):
+    p, g = foreign(np.zeros(30, np.float32)), foreign(np.ones(30, np.float32))
+    opt = fastopt.SGD(p, lr=1.0)
+    opt.step(g)
+    stand_in.reuse_streams()
+    for _ in range(3):
+        old = cupy.cuda.current
+        do("cuStreamDestroy", old.ptr)
+        cupy.cuda.current = new_stream()
+        assert cupy.cuda.current.ptr == old.ptr
+        opt.step(g)
+    do("cuStreamSynchronize", cupy.cuda.current.ptr)
+    assert stand_in.peek(p.data.ptr, 30).tolist() == [-4.0]*30
 
 
 # Captures
@@ -502,6 +552,121 @@ def test_what_a_capture_refuses(cupy, stand_in):
     for wrong in (0, -1, True, 2.5):
         with pytest.raises(ValueError, match="capturable is"):
             fastopt.Adam(p, capturable=wrong)
+
+
+@pytest.mark.parametrize("which", ["gradient", "default stream", "parameter", "factor"])
+def test_arrays_of_another_stream_are_refused_within_a_capture(which, cupy, stand_in):
+    """Before anything is recorded: the capture goes on, and so does the optimizer."""
+    other = new_stream()
+    stream = 1 if which == "default stream" else other.ptr
+    memory = [to_device(np.full(20, 1.0, np.float32)) for _ in range(4)]
+    factor = Interface(to_device(np.ones(1, np.float32)), stream=stream)
+    p = [Foreign(memory[0]), Interface(memory[1], stream=stream) if which == "parameter" else Foreign(memory[1])]
+    g = [Foreign(memory[2]), Foreign(memory[3])]
+    bad = [g[0], Interface(memory[3], stream=stream)] if which in ("gradient", "default stream") else g
+    opt = fastopt.Momentum(p, lr=0.25, capturable=5)
+    opt.step(bad)
+    how = {"grad_factor": factor} if which == "factor" else {}
+    with Graph() as graph:
+        with stand_in.watch() as seen, pytest.raises(RuntimeError) as error:
+            opt.step(bad, **how)
+        if which != "parameter":
+            opt.step(g)
+    assert str(error.value) == ("step: the step's stream is being captured, but of two streams that wait for each other the same graph "
+                                "must record both. Make gradients, parameters and factor on the captured stream, or step outside of the "
+                                "capture.")
+    assert (seen.launched(), seen.launched("captured"), [w for w in seen.work if w.kind in ("record", "wait")]) == ([], [], [])
+    graph.replay()
+    assert opt.t == (1 if which == "parameter" else 2)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
+    """Of the stream on which its gradients, or another parameter, are made: it would be recorded and not run."""
+    captured = new_stream()
+    memory = to_device(np.ones(20, np.float32))
+    p = [Foreign(to_device(np.ones(20, np.float32))), Interface(memory, stream=captured.ptr)]
+    opt = fastopt.Nesterov(p, lr=0.5)
+    g = [Foreign(to_device(np.ones(20, np.float32))) for _ in p]
+    opt.step(g)
+    opt.lookahead()
+    before = opt.state_dict()["state"]["v"][0].tolist()
+    do("cuStreamBeginCapture", captured.ptr, mode(GLOBAL))
+    with stand_in.watch() as seen, pytest.raises(RuntimeError, match="step: a stream of gradients, parameters or grad_factor is being"):
+        opt.lookahead() if ahead else opt.step(g)
+    do("cuStreamEndCapture", captured.ptr)
+    assert seen.launched() == seen.launched("captured") == []
+    assert opt.t == 1
+    assert opt.state_dict()["state"]["v"][0].tolist() == before
+    opt.step(g)
+    assert opt.t == 2
+
+
+def test_steps_of_another_thread_do_not_end_a_capture(cupy, stand_in):
+    """Those that ask for the end of what was handed over by DLPack, and make events for it."""
+    from test_cuda_arrays import Packed
+    p, mine = to_device(np.ones(20, np.float32)), foreign(np.ones(20, np.float32))
+    opt, other = fastopt.SGD(mine, lr=0.5, capturable=3), fastopt.SGD(p, lr=0.25)
+    g = foreign(np.ones(20, np.float32))
+    for _ in range(2):
+        other.step(Packed(to_device(np.ones(20, np.float32))))
+    packed = [Packed(to_device(np.ones(20, np.float32))) for _ in range(3)]
+    do("cuCtxSynchronize")
+
+    def work():
+        numba_cuda().current_context()
+        for x in packed:
+            other.step(x)
+        return other.t
+    with Graph() as graph:
+        assert in_thread(work) == 5
+        opt.step(g)
+    graph.replay()
+    assert opt.t == 1
+
+
+def test_many_kinds_of_gradients_are_said_to_wait(cupy, stand_in):
+    """Five in turn are made anew each time, which is said once; four are not."""
+    p = foreign(np.zeros((4, 6), np.float32))
+    x = np.ones((4, 6), np.float32)
+    kinds = [Foreign(to_device(a)) for a in (x, x.astype(np.float16), x.astype(np.float64), np.asfortranarray(x),
+                                             np.asfortranarray(x.astype(np.float16)))]
+    opt = fastopt.SGD(p, lr=1.0)
+    for k in (0, 1, 2, 3, 0, 1, 2, 3, 4):
+        opt.step(kinds[k])
+    with pytest.warns(RuntimeWarning, match=r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give gradients of"):
+        opt.step(kinds[0])
+    for g in kinds:
+        opt.step(g)
+    assert opt.t == 15
+    do("cuCtxSynchronize")
+    assert to_host(p).tolist() == (-15*x).tolist()
+
+
+@pytest.mark.parametrize("when", ["within", "after"])
+def test_memory_that_moves_is_refused_where_a_graph_knows_it(when, cupy, stand_in):
+    x = np.ones(9, np.float32)
+    p, g = foreign(x), foreign(x)
+    opt = fastopt.SGD(p, lr=0.25, capturable=5)
+    opt.step(g)
+    old, new = p.array, Foreign(to_device(x))
+
+    def move():
+        vars(p).update(vars(new))
+        with stand_in.watch() as seen, pytest.raises(RuntimeError, match="params: its memory moved, but a graph that is captured writes"):
+            opt.step(g)
+        vars(p).update(vars(Foreign(old)))
+        assert seen.launched() == seen.launched("captured") == []
+    with Graph() as graph:
+        if when == "within":
+            move()
+        opt.step(g)
+    if when == "after":
+        move()
+    graph.replay()
+    opt.step(g)
+    assert opt.t == 3
+    assert to_host(p).tolist() == [0.25]*9
 
 
 def test_an_optimizer_may_go_within_a_capture(cupy, stand_in):

@@ -298,6 +298,39 @@ def test_copies_on_the_device_and_memsets_do_not_wait(device):
 
 # What is ordered
 
+def test_streams_of_threads(device):
+    """The handle 2 is another stream in every thread, which the default stream orders."""
+    kernel, x, y, z = function(), new(1), new(0), new(0)
+
+    def elsewhere():
+        do("cuCtxSetCurrent", do("cuDevicePrimaryCtxRetain", 0))
+        launch(kernel, y, x, 1., 2)
+        return int(do("cuStreamGetId", 2))
+    assert in_thread(elsewhere) != int(do("cuStreamGetId", 2))
+    launch(kernel, z, y, 1., 2)
+    do("cuStreamSynchronize", 2)
+    assert (device.peek(z, N) == 1).all()
+    launch(kernel, z, y, 1., 0)
+    do("cuStreamSynchronize", 0)
+    assert (device.peek(z, N) == 3).all()
+
+
+def test_handles_may_come_back(device):
+    """The old stream does what it was given, and an event in it means it still."""
+    kernel, x, y, z, old = function(), new(1), new(0), new(0), stream()
+    number = int(do("cuStreamGetId", old))
+    launch(kernel, y, x, 1., old)
+    event = event_after(old)
+    do("cuStreamDestroy", old)
+    device.reuse_streams()
+    again = stream()
+    assert (int(again), int(do("cuStreamGetId", again)) != number) == (int(old), True)
+    launch(kernel, z, y, 1., again)
+    do("cuStreamSynchronize", again)
+    assert (device.peek(z, N) == 1).all()
+    do("cuEventSynchronize", event)
+    assert (device.peek(y, N) == 2).all()
+
 @pytest.mark.parametrize(("waits", "value"), [(True, 3), (False, 1)])
 def test_a_missing_wait_shows(device, waits, value):
     kernel, x, y, z, first, second = function(), new(1), new(0), new(0), stream(), stream()

@@ -49,7 +49,7 @@ class Work(NamedTuple):
     phase: str
     kind: str                  # launch, copy, set, call, record, wait or free
     name: str | None           # of the kernel
-    stream: int                # 0: the legacy default stream, 2: that of the thread
+    stream: int                # 0: the legacy default stream, 2: that of a thread
     grid: tuple
     block: tuple
     size: int                  # bytes copied or set
@@ -162,6 +162,8 @@ class StandIn:
         self._logged = ctypes.c_long.in_dll(self.library, "stand_in_logged")
         self._fail = ctypes.c_int.in_dll(self.library, "stand_in_fail_allocations")
         self._skip = ctypes.c_int.in_dll(self.library, "stand_in_skip_kernels")
+        self._reuse = ctypes.c_int.in_dll(self.library, "stand_in_reuse_streams")
+        self._version = ctypes.c_int.in_dll(self.library, "stand_in_version")
         first = ctypes.POINTER(_Function)()
         self._functions = [first[i] for i in range(self.library.stand_in_apis(ctypes.byref(first)))]
         self._names = [re.sub(r"_v\d$", "", f.name.decode()) for f in self._functions]
@@ -260,6 +262,14 @@ class StandIn:
         """Do nothing when a kernel should run: to time what the host does."""
         self._skip.value = skip
 
+    def reuse_streams(self, reuse=True):
+        """Give the next stream that is made the handle of the one that was destroyed last, as a driver may."""
+        self._reuse.value = reuse
+
+    def speak(self, version=13050):
+        """Answer from now on as the driver of this version of CUDA."""
+        self._version.value = version
+
     def drain(self):
         """Run all work that waits in any stream. This counts as no call."""
         self.library.stand_in_drain()
@@ -272,6 +282,8 @@ class StandIn:
         self.options.clear()
         self.fail_allocations(0)
         self.skip_kernels(False)
+        self.reuse_streams(False)
+        self.speak()
 
     def retire(self):
         """Run what waits, and no kernel after that: at the end of the process there is no Python to run it."""

@@ -24,9 +24,7 @@ void stand_in_start(int devices, int *values, const char **names, void *describe
     reserve_addresses();
     for (int i = 0; i < devices; i++) {
         struct context *c = &contexts[i];
-        c->device = i, c->legacy = new_stream(), c->thread = new_stream();
-        c->legacy->context = c->thread->context = c;
-        c->legacy->tail = &c->legacy->head, c->thread->tail = &c->thread->head;
+        c->device = i, c->legacy = new_stream(), c->legacy->context = c, c->legacy->tail = &c->legacy->head;
     }
 }
 int stand_in_apis(struct api **first) { *first = __start_apis; return __stop_apis - __start_apis; }
@@ -50,7 +48,8 @@ void stand_in_forgive(void)                   // ends captures and errors
 // ---- the interface: start, devices, contexts
 
 API(cuInit, (unsigned flags), NEED(device_count, 100); initialised = 1; return flags ? INVALID_VALUE : OK)  // 100: NO_DEVICE
-API(cuDriverGetVersion, (int *version), *version = 13050)
+int stand_in_version = 13050;                 // of CUDA
+API(cuDriverGetVersion, (int *version), *version = stand_in_version)
 API(cuProfilerStart, (void), )
 API(cuProfilerStop, (void), )
 API(cuGetErrorName, (int code, const char **name), return (*name = (unsigned)code < 1000 ? error_names[code] : NULL) ? OK : INVALID_VALUE)
@@ -80,7 +79,7 @@ static void reset(struct context *c)          // a context that nobody retains a
 {
     settle(c, NULL, clock_now);
     c->retained = 0, c->error = OK;
-    EACH(stream, s) if (s->context == c && s != c->legacy && s != c->thread) s->live = 0;
+    EACH(stream, s) if (s->context == c && s != c->legacy && !s->per_thread) s->live = 0;
     EACH(event, e) if (e->context == c) e->live = 0;
     EACH(function, f) if (f->context == c) f->live = 0;
     drop_memory(c->device);

@@ -4,16 +4,19 @@
 SLOTS(graph)
 static __thread int thread_mode;              // of capture, see cuThreadExchangeStreamCaptureMode
 
-CUresult unsafe(void)                         // calls that are not allowed during a capture, and which spoil it
+static CUresult forbidden(int by_others)      // by_others: during captures of other threads only
 {
     CUresult result = OK;
     EACH(graph, g) {
         int mine = pthread_equal(g->thread, pthread_self());
-        if (!g->capturing || thread_mode == RELAXED || !(mine ? g->mode != RELAXED : g->mode == GLOBAL && thread_mode == GLOBAL)) continue;
+        if ((mine && by_others) || !g->capturing || thread_mode == RELAXED || !(mine ? g->mode != RELAXED : g->mode == GLOBAL && thread_mode == GLOBAL)) continue;
         g->invalid = 1, result = CAPTURE_UNSUPPORTED;
     }
     return result;
 }
+
+CUresult unsafe(void) { return forbidden(0); }   // calls that are not allowed during a capture, and which spoil it
+CUresult unsafe_beside(void) { return forbidden(1); }
 
 CUresult spoil(struct graph *g, CUresult result) { if (g) g->invalid = 1; return result; }
 

@@ -11,6 +11,9 @@ static pthread_t runner;                      // the thread that runs work, if `
 struct entry stand_in_log[1 << 16];           // the last entries
 long stand_in_logged;
 int stand_in_skip_kernels;
+int stand_in_reuse_streams;                   // the next stream gets the handle of the one that was destroyed last
+static struct stream *destroyed;
+static u64 last_id;
 
 // ---- running what waits in the streams
 
@@ -18,7 +21,7 @@ static void note(int phase, struct stream *s, struct work *w)
 {
     struct entry *e = &stand_in_log[stand_in_logged++ % (1 << 16)];
     *e = (struct entry){phase, w->kind, s->context->device, {0}, NULL, (u64)s, w->size};
-    if (s == s->context->legacy || s == s->context->thread) e->stream = s == s->context->legacy ? 0 : 2;
+    if (s == s->context->legacy || s->per_thread) e->stream = s->per_thread ? 2 : 0;
     if (w->function) e->name = w->function->name;
     memcpy(e->dims, w->dims, sizeof e->dims);
 }
@@ -109,12 +112,20 @@ CUresult settle(struct context *c, struct stream *s, u64 until)
 
 // ---- giving work to the streams
 
+static struct stream *own_default(struct context *c)   // this thread's own default stream there: the handle 2, another stream in every thread
+{
+    static __thread struct stream *mine[16];
+    struct stream *s = mine[c->device] ? mine[c->device] : new_stream();
+    if (!mine[c->device]) s->context = c, s->per_thread = 1, s->tail = &s->head, s->id = ++last_id, mine[c->device] = s;
+    return s;
+}
+
 CUresult find_stream(void *handle, struct stream **out)
 {
     struct context *c = current();
     if ((u64)handle > 2) return (*out = live_stream(handle)) ? OK : INVALID_HANDLE;
     NEED(c, INVALID_CONTEXT);
-    *out = (u64)handle == 2 ? c->thread : c->legacy;
+    *out = (u64)handle == 2 ? own_default(c) : c->legacy;
     return OK;
 }
 
@@ -150,6 +161,16 @@ CUresult submit(struct stream *s, struct work *w)   // takes the work, whatever 
 
 // ---- the interface: streams and events
 
+static struct stream *replaced(struct stream *room)   // the destroyed stream moves out of its slot with what it has still to do
+{
+    struct stream *s = destroyed;
+    *room = *s, room->live = 0, destroyed = NULL;
+    if (!room->head) room->tail = &room->head;
+    EACH(event, e) if (e->stream == s) e->stream = room;
+    EACH(stream, other) for (struct work *w = other->head; w; w = w->next) if (w->other == s) w->other = room;
+    return s;
+}
+
 static CUresult make_stream(void **out, unsigned flags, int priority)
 {
     struct context *c = current();
@@ -157,7 +178,8 @@ static CUresult make_stream(void **out, unsigned flags, int priority)
     TRY(c->error);
     struct stream *s = new_stream();
     NEED(s, OUT_OF_MEMORY);
-    s->context = c, s->flags = flags, s->priority = priority, s->tail = &s->head;
+    if (stand_in_reuse_streams && destroyed) s = replaced(s);
+    *s = (struct stream){.live = 1, .context = c, .flags = flags, .priority = priority, .tail = &s->head, .id = ++last_id};
     *out = s;
     return OK;
 }
@@ -167,7 +189,7 @@ API(cuStreamDestroy, (void *handle),          // what was given to it is still d
     struct stream *s = live_stream(handle);
     NEED(s, INVALID_HANDLE);
     NEED(!s->capture, spoil(s->capture, CAPTURE_UNSUPPORTED));
-    s->live = 0)
+    s->live = 0, destroyed = s)
 #define BUSY(s) do { if ((s)->capture) return spoil((s)->capture, CAPTURE_UNSUPPORTED); TRY(unsafe()); TRY(implicit(s, 1)); } while (0)
 API(cuStreamSynchronize, (void *handle), STREAM(handle); BUSY(s); return settle(s->context, s, s->last))
 API(cuStreamQuery, (void *handle),
@@ -181,7 +203,7 @@ API(cuStreamGetCtx, (void *handle, void **c), STREAM(handle); *c = s->context)
 API(cuStreamGetDevice, (void *handle, int *device), STREAM(handle); *device = s->context->device)
 API(cuStreamGetFlags, (void *handle, unsigned *flags), STREAM(handle); *flags = s->flags)
 API(cuStreamGetPriority, (void *handle, int *priority), STREAM(handle); *priority = s->priority)
-API(cuStreamGetId, (void *handle, u64 *id), STREAM(handle); *id = 1 + (s - stream_pool))
+API(cuStreamGetId, (void *handle, u64 *id), STREAM(handle); *id = s->id)
 
 static CUresult call_later(void *stream, void *call, void *data)
 {
@@ -202,6 +224,7 @@ API(cuStreamAddCallback, (void *stream, void (*call)(void *, CUresult, void *), 
 
 API(cuEventCreate, (void **out, unsigned flags),
     NEED(current(), INVALID_CONTEXT);
+    TRY(unsafe_beside());                     // as strict as a driver may be
     struct event *e = new_event();
     NEED(e, OUT_OF_MEMORY);
     e->context = current(), e->flags = flags;

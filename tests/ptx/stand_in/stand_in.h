@@ -3,7 +3,7 @@
 // It is as lazy as a driver may be: work waits in its stream until a call has to wait for it, and a stream then runs no further than
 // it must, so whatever is not ordered by an event or a synchronisation is seen to be unordered.  Device addresses are numbers in a
 // region that the host may not touch (the bytes lie elsewhere): reading one on the host crashes, as it would with a real device.
-// Handles are slots of pools and are never used twice, so that a stale one is an error.  One lock guards everything; it is given up
+// Handles are slots of pools and are never used twice, so that a stale one is an error (but streams, where a test asks for it).  One lock guards everything; it is given up
 // while a callback runs, because the callback takes Python's GIL.
 //
 // This is what its files share:
@@ -33,10 +33,10 @@ enum kind { LAUNCH, COPY, SET, CALL, RECORD, WAIT, FREE };
 enum { GIVEN, CAPTURED, DONE };               // phases of work, for the log
 
 struct block { u64 address; size_t size; char *host; int device, kind, mine, doomed; };
-struct context { int device, retained; CUresult error; struct stream *legacy, *thread; };   // error: sticky, as on a device
+struct context { int device, retained; CUresult error; struct stream *legacy; };            // error: sticky, as on a device
 struct library { int live; char *ptx; };                                                    // ptx: NULL for a cubin
 struct function { int live, id, count, shared, limit; struct library *library; struct context *context; char *name; uint32_t *params; };
-struct stream { int live, priority, joined; unsigned flags; struct context *context; struct work *head, **tail; u64 last, done, mark;
+struct stream { int live, priority, joined, per_thread; unsigned flags; u64 id; struct context *context; struct work *head, **tail; u64 last, done, mark;
                 struct graph *capture; };     // mark counts what was captured; joined: another stream waits for the last of it
 struct event { int live; unsigned flags; struct context *context; struct stream *stream; u64 seq, mark; double time; struct graph *graph; };
 struct graph { int live, capturing, invalid, mode, nodes; pthread_t thread; struct stream *origin; struct work *head, **tail; };
@@ -134,6 +134,7 @@ extern CUresult (*describe)(const char *ptx, const char *name, uint32_t *answer,
 
 // graphs.c
 CUresult unsafe(void);
+CUresult unsafe_beside(void);
 CUresult spoil(struct graph *g, CUresult result);
 CUresult implicit(struct stream *s, int spoils);
 
