@@ -1,11 +1,13 @@
 """CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite.binding import ffi
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from .blocks import COMPANY, SIZE
@@ -36,6 +38,7 @@ from .memory import (
 )
 from .noise import ELEMENT, start
 from .registry import RULES
+from .undisturbed import UNDISTURBED
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycles for each element
@@ -66,21 +69,36 @@ class Kernel(NamedTuple):
     address: int
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Alone in Numba's compiler and in LLVM: no other thread, no fork, no signal handler. While it waits, signals are heard."""
+    with UNDISTURBED:
+        while not global_compiler_lock._lock.acquire(timeout=0.1):
+            UNDISTURBED.hear()
+        try:
+            yield
+        finally:
+            global_compiler_lock._lock.release()
+
+
 def jitted(function, **flags):
+    if config.DISABLE_JIT:
+        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts.")
     return njit(**{**FLAGS, **flags})(function)
 
 
 def compiled(name, signature, function, **flags):
     """Compile a function for one signature, through the disk cache. `name` decides, with the sources, what it holds."""
-    dispatcher = jitted(function, **flags)
-    dispatcher._cache = KernelCache(name)
-    dispatcher.compile(signature)
-    dispatcher.disable_compile()
-    return dispatcher
+    with compiling():
+        dispatcher = jitted(function, **flags)
+        dispatcher._cache = KernelCache(name)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
 
 
 def kernel(name, function):
-    with global_compiler_lock:  # LLVM has a lock of its own: no fork while this thread holds it
+    with compiling():
         run = compiled(name, types.void(types.int64), function)
         result = run.overloads[(types.int64,)]
         return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
@@ -179,6 +197,7 @@ def _sweep(rule, formats):
 
 
 @cache
+@UNDISTURBED
 def step_kernel(rule: str, formats: str) -> Kernel:
     """The fused update of every claimed tile, for a rule (its digest) and the formats of its slots."""
     sweep = jitted(_sweep(rule, formats), inline="always")
@@ -202,6 +221,7 @@ def step_kernel(rule: str, formats: str) -> Kernel:
 
 
 @cache
+@UNDISTURBED
 def squares_kernel(formats: str) -> Kernel:
     """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
     def squares(job):

@@ -16,6 +16,7 @@ from llvmlite import ir
 from . import elements, formats, vectors
 from .cache import cached
 from .device_arrays import EXTRA
+from .undisturbed import UNDISTURBED
 
 
 class Code(NamedTuple):
@@ -105,6 +106,7 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     return bytes(code)
 
 
+@UNDISTURBED
 def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[Any, Any]], bounds: Any) -> Code:
     """The code of the kernel that build() returns with its signature, through the disk cache under its name."""
     def make():
