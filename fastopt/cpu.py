@@ -46,6 +46,7 @@ LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycl
 
 def _before_fork() -> None:
     """Let another thread finish what it compiles, loads or frees: a child would wait for its lock for ever."""
+    UNDISTURBED.__enter__()
     global_compiler_lock.acquire()
     ffi.lib._lock.__enter__()
 
@@ -53,6 +54,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     ffi.lib._lock.__exit__(None, None, None)
     global_compiler_lock.release()
+    UNDISTURBED.end_of_fork()
 
 
 if hasattr(os, "register_at_fork"):

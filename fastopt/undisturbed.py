@@ -5,6 +5,7 @@ half filled, and this process could compile no kernel any more. (A helper thread
 for a lock that the main thread holds, such as that of a module that is being imported, and it is still inside LLVM when a Ctrl-C ends
 the process.)
 """
+import _thread
 import os
 import signal
 import threading
@@ -86,10 +87,19 @@ class Undisturbed(ContextDecorator):
             self._restore()
             raise
 
+    def end_of_fork(self) -> None:
+        """`__exit__` in a hook of fork. Python ignores what a hook raises: a thread sends the signals anew, and they come after it."""
+        came: list = []
+        if self.depth == 1 and self.thread == threading.get_ident():
+            came, self.came = self.came, came
+        self.__exit__()
+        for _, number, _ in came:
+            _thread.start_new_thread(_thread.interrupt_main, (number,))
+
     def forked(self) -> None:
-        """In the child of a fork by another thread: the main thread, which would have ended this, does not exist there."""
+        """In the child: signals that came are its parent's. If another thread forked, the one that would have left is not there."""
+        self.came.clear()
         if self.depth and self.thread != threading.get_ident():
-            self.came.clear()
             self._leave()
 
 

@@ -235,6 +235,43 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 """) == ["0", "True"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_that_is_interrupted_while_it_waits():
+    """The Ctrl-C comes when it is done. Both processes can compile, and have their handlers."""
+    assert python("""
+import os, signal, sys, threading, time
+import numpy as np
+import fastopt
+from numba.core.compiler_lock import global_compiler_lock
+def compiling():
+    with global_compiler_lock:
+        taken.set()
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+def step():
+    p = np.ones(3, np.float32)
+    fastopt.SGD(p, lr=0.5, threads=1).step(p.copy())
+    return p.tolist() == [0.5]*3 and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+taken = threading.Event()
+thread = threading.Thread(target=compiling)
+thread.start()
+taken.wait()
+child = None
+try:
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)
+        os._exit(not step())
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("heard")
+thread.join()
+print(step(), os.wait()[1])
+""") == ["heard", "True 0"]
+
+
 INTERRUPTED = """
 import os, signal, sys, time
 import numba.core.event as event
