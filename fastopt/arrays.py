@@ -133,7 +133,9 @@ def _facts(x: Any) -> Any:
 
 
 def torch_tensors(of: Iterable[Any]) -> list[Any]:
-    return [x for x in of if _library(type(x)) == "torch"]  # type: ignore[arg-type]
+    """Those of some arrays that are torch's."""
+    kind = getattr(sys.modules.get("torch"), "Tensor", ())
+    return [x for x in of if isinstance(x, kind)]
 
 
 def tell_autograd(tensors: Sequence[Any]) -> None:
@@ -215,8 +217,7 @@ def immutable(original: Any) -> bool:
 
 def frozen(original: Any) -> bool:
     """Whether it is a parameter of a torch module that is not to be trained."""
-    return (_library(type(original)) == "torch" and not original.requires_grad  # type: ignore[arg-type]
-            and isinstance(original, sys.modules["torch"].nn.Parameter))
+    return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad for x in torch_tensors([original]))
 
 
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:

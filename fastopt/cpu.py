@@ -1,11 +1,13 @@
 """CPU schedules: the loops around a rule and around the norm, their compile flags, and the only @njit of kernels."""
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite.binding import ffi
-from numba import njit, types
+from numba import config, njit, types
 from numba.core.compiler_lock import global_compiler_lock
 
 from .blocks import COMPANY, SIZE
@@ -37,6 +39,7 @@ from .memory import (
 )
 from .noise import ELEMENT, start
 from .registry import RULES
+from .undisturbed import UNDISTURBED
 
 FLAGS = {"error_model": "numpy", "nogil": True}  # no fastmath of any kind: the bits are a promise
 SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
@@ -45,6 +48,7 @@ LANES = 64  # partial sums of the norm: one chain of additions would wait 4 cycl
 
 def _before_fork() -> None:
     """Let another thread finish what it compiles, loads or frees: a child would wait for its lock for ever."""
+    UNDISTURBED.__enter__()
     global_compiler_lock.acquire()
     ffi.lib._lock.__enter__()
 
@@ -52,6 +56,7 @@ def _before_fork() -> None:
 def _after_fork() -> None:
     ffi.lib._lock.__exit__(None, None, None)
     global_compiler_lock.release()
+    UNDISTURBED.end_of_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -68,21 +73,36 @@ class Kernel(NamedTuple):
     address: int
 
 
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Alone in Numba's compiler and in LLVM: no other thread, no fork, no signal handler. While it waits, signals are heard."""
+    with UNDISTURBED:
+        while not global_compiler_lock._lock.acquire(timeout=0.1):
+            UNDISTURBED.hear()
+        try:
+            yield
+        finally:
+            global_compiler_lock._lock.release()
+
+
 def jitted(function, **flags):
+    if config.DISABLE_JIT:
+        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts.")
     return njit(**{**FLAGS, **flags})(function)
 
 
 def compiled(name, signature, function, **flags):
     """Compile a function for one signature, through the disk cache. `name` decides, with the sources, what it holds."""
-    dispatcher = jitted(function, **flags)
-    dispatcher._cache = KernelCache(name)
-    dispatcher.compile(signature)
-    dispatcher.disable_compile()
-    return dispatcher
+    with compiling():
+        dispatcher = jitted(function, **flags)
+        dispatcher._cache = KernelCache(name)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
 
 
 def kernel(name, function):
-    with global_compiler_lock:  # LLVM has a lock of its own: no fork while this thread holds it
+    with compiling():
         run = compiled(name, types.void(types.int64), function)
         result = run.overloads[(types.int64,)]
         return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))
@@ -181,6 +201,7 @@ def _sweep(rule, formats):
 
 
 @cache
+@UNDISTURBED
 def step_kernel(rule: str, formats: str) -> Kernel:
     """The fused update of every claimed tile, for a rule (its digest) and the formats of its slots."""
     sweep = jitted(_sweep(rule, formats), inline="always")
@@ -246,18 +267,21 @@ def _squares(name, formats, unit):
 
 
 @cache
+@UNDISTURBED
 def squares_kernel(formats: str) -> Kernel:
     """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
     return _squares("squares", formats, 1.0)
 
 
 @cache
+@UNDISTURBED
 def shrunk_kernel(formats: str) -> Kernel:
     """The same of the gradient times SHRUNK."""
     return _squares("shrunk squares", formats, SHRUNK)
 
 
 @cache
+@UNDISTURBED
 def largest_kernel(formats: str) -> Kernel:
     """The largest magnitude in every claimed tile, but for NaN."""
     def largest(row, lo, hi, lanes):

@@ -19,6 +19,7 @@ from llvmlite import ir
 from . import elements, formats, vectors
 from .cache import cached
 from .device_arrays import EXTRA
+from .undisturbed import UNDISTURBED
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
@@ -163,6 +164,7 @@ def _older(cc: tuple[int, int]) -> list[tuple[int, int]]:
     return sorted((known for known in get_supported_ccs() if known < cc), reverse=True)
 
 
+@UNDISTURBED
 def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[Any, Any]], bounds: Any) -> Code:
     """The code of the kernel that build() returns with its signature, through the disk cache under its name.
 

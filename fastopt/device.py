@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from . import cuda, driver
+from . import arrays, cuda, driver
 from .arrays import DeviceArray, view
 from .device_arrays import dense_strides, library, on_cuda
 from .device_clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
-from .device_look import follow, sights
+from .device_look import check_still, follow, sights
 from .device_streams import Streams, hand_over, makers
 from .device_tables import MOST, Bound, Gradients, Job, Tables
 from .formats import Format, arithmetic
@@ -41,6 +41,7 @@ class Device(Machine):
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed)
         self.sights = sights(self)
+        self.told = arrays.torch_tensors(self.given)
         self.capturable = capturable
         self.place = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
@@ -125,6 +126,9 @@ class Device(Machine):
             if sight.facts(sight.original) != sight.known:
                 follow(self)
                 return
+
+    def check_own(self) -> None:
+        """Nothing to look at: the program sees our memory through arrays of its own, and a `DeviceArray` does not change."""
 
     @property
     def t(self) -> int:
@@ -247,6 +251,8 @@ class Device(Machine):
         others = [gradients.makers, makers([factor.owner], self.streams.library)] if on_device else [gradients.makers]
         streams = self.streams.others(stream, others, capturing)
         coefficients = self._coefficients(capturing)
+        if any(group.functions for group in self.groups):
+            check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
         plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
         main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
@@ -255,6 +261,7 @@ class Device(Machine):
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
         mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
+        arrays.tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
         packed = gradients.hand_over(leaves, factor, stream)
         self.streams.begin(stream, streams, capturing)

@@ -56,6 +56,14 @@ def follow(device: "Device") -> None:
         sight.known = facts
 
 
+def check_still(device: "Device", leaves: list) -> None:
+    """RuntimeError where a schedule, which was asked after arrays were looked at, has moved one of them."""
+    if any(sight.facts(sight.original) != sight.known for sight in device.sights):
+        raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute numbers only.")
+    if device._bound().gradients.like(leaves) not in (None, device.addresses):
+        raise RuntimeError("step: a gradient moved while a schedule was asked. Let schedules compute numbers only.")
+
+
 def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     """The view of an array now, of the same kind as the old one."""
     cure = "Change it back, or make a new optimizer."

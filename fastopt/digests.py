@@ -1,7 +1,7 @@
 """A name for what a function computes: two functions have one digest only if they, and all that they call, do the same.
 
 Compiled kernels are kept under it, so whatever it leaves out can go stale. Not looked into: this package, Numba, NumPy and the standard
-library, whose sources or versions are part of `cache.sources`.
+library, whose code or versions are part of `cache.sources`.
 """
 import hashlib
 import inspect
@@ -24,14 +24,25 @@ def _of_library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in LIBRARIES
 
 
+def _codes(code: types.CodeType) -> list[types.CodeType]:
+    """A function's code, and that of the functions within."""
+    codes = [code]
+    for code in codes:  # grows
+        codes += [k for k in code.co_consts if isinstance(k, types.CodeType)]
+    return codes
+
+
+def code_facts(code: types.CodeType) -> Iterator[str]:
+    """What code does, without the lines and the files that it comes from."""
+    for part in _codes(code):
+        constants = [sorted(map(repr, k)) if isinstance(k, frozenset) else k for k in part.co_consts if not isinstance(k, types.CodeType)]
+        yield repr((part.co_code, part.co_names, part.co_varnames, part.co_freevars, constants))
+
+
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[str]:
     yield repr((function.__defaults__, function.__kwdefaults__))
-    codes = [function.__code__]
-    for code in codes:  # grows by the functions within
-        codes += [k for k in code.co_consts if isinstance(k, types.CodeType)]
-        constants = [k for k in code.co_consts if not isinstance(k, types.CodeType)]
-        yield repr((code.co_code, code.co_names, code.co_varnames, code.co_freevars, constants))
-    names = {name for code in codes for name in code.co_names}
+    yield from code_facts(function.__code__)
+    names = {name for code in _codes(function.__code__) for name in code.co_names}
     known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     yield from _values(known, {*names, *function.__code__.co_freevars}, seen)
 

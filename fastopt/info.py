@@ -57,8 +57,8 @@ def _cache() -> dict[str, Any]:
     at = directory
     while not at.exists() and at != at.parent:
         at = at.parent
-    return {"directory": str(directory), "writable": at.is_dir() and os.access(at, os.W_OK), "kernels": len(files),
-            "bytes": sum(f.stat().st_size for f in files)}
+    return {"directory": str(directory), "writable": at.is_dir() and os.access(at, os.W_OK), "refused": cache.refusal(directory),
+            "kernels": len(files), "bytes": sum(f.stat().st_size for f in files)}
 
 
 def collect() -> dict[str, Any]:

@@ -169,8 +169,8 @@ class Pool:
 
     def _start(self, helpers: int) -> int:
         """Start workers until there are this many, or as many as the system lets us have; how many there are."""
+        _serve()  # compiled here: a worker that compiles would hold Numba's lock
         with self.starting:
-            _serve()  # compiled here: a worker that compiles would hold Numba's lock
             while self.workers < min(helpers, self.limit):
                 worker = self.workers
                 self.asleep[worker:], self.bells[worker:] = [False], [queue.SimpleQueue()]

@@ -364,15 +364,19 @@ def steps_right(kernel):
     return all(np.array_equal(a, b) for a, b in zip((p, m, v), want, strict=True))
 
 
+def sealed(data):
+    """Contents with the right checksum for the file of Adam's float32 kernel."""
+    return cache._checksum(cpu.step_kernel(RULES["adam"].digest, formats_of("adam", "f32")).run._cache.name, data) + data
+
+
 def damaged(path, how):
     data = path.read_bytes()
     flipped = bytearray(data)
     flipped[len(data)//2] ^= 1
     path.write_bytes({"empty": b"", "10 bytes": data[:10], "32 bytes": data[:32], "half": data[:len(data)//2], "all but one": data[:-1],
                       "one more": data + b"x", "one bit": bytes(flipped), "garbage": os.urandom(len(data)), "zeros": bytes(len(data)),
-                      "text": b"not a kernel at all, but longer than a checksum", "checksum of nothing": hashlib.sha256(b"").digest(),
-                      "checksum of garbage": hashlib.sha256(b"junk").digest() + b"junk",
-                      "another pickle": hashlib.sha256(b"\x80\x04N.").digest() + b"\x80\x04N."}[how])
+                      "text": b"not a kernel at all, but longer than a checksum", "checksum of nothing": sealed(b""),
+                      "checksum of garbage": sealed(b"junk"), "another pickle": sealed(b"\x80\x04N.")}[how])
 
 
 @pytest.fixture(scope="module")
