@@ -31,6 +31,7 @@ class Host(Machine):
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
                  outputs: dict[str, Slot], seed: int, threads: int):
+        self._told: list = []  # tensors of torch that a step writes
         super().__init__(rule, tensors, groups, formats, outputs, seed)
         self.threads = threads
         self.grad_norm: float | None = None
