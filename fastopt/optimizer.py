@@ -2,6 +2,7 @@
 import inspect
 import math
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -381,5 +382,6 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     if not hasattr(rule, "digest"):
         raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
     name = name or "".join(part.capitalize() for part in rule.name.split("_"))
-    facts = {"rule": staticmethod(rule), "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": rule.__module__}
+    module = sys._getframe(1).f_globals.get("__name__", rule.__module__)  # where pickle finds it, if it is kept there under its name
+    facts = {"rule": staticmethod(rule), "__doc__": doc or rule.__doc__, "__signature__": signature(rule), "__module__": module}
     return type(name, (Optimizer,), facts)
