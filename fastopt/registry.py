@@ -268,7 +268,8 @@ FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
 def followed(base: Any, names: tuple[str, ...]) -> Any:
     """A rule whose step goes on, in the same pass, to what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
     if not names:
-        return RULES.setdefault(base.digest, base)  # which may have come from another process by value
+        RULES.setdefault(base.digest, base)  # it may have come from another process by value
+        return base
     averaged = "average" in names
     fields = (*base.fields, *(("average_share",) if averaged else ()))
     functions = tuple(FOLLOWERS[name] for name in names)

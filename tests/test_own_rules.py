@@ -181,7 +181,7 @@ def test_rules_and_classes_pickle_by_name(module):
 
 def test_a_rule_that_came_by_value_steps(module):
     """As those of a script do, to the workers of joblib: the process has never seen its decoration."""
-    values = pytest.importorskip("joblib.externals.cloudpickle")
+    values = pytest.importorskip("cloudpickle")
     values.register_pickle_by_value(module)
     try:
         sent = values.dumps((module.own_rule, module.OwnRule))

@@ -690,7 +690,7 @@ def test_a_rule_that_cannot_be_imported_is_named(diabetes):
         return (c.lr*g,)
 
     for solver in (hidden, fastopt.optimizer(hidden)):
-        model = LinearRegression(solver=solver, max_iter=2, tol=None).fit(x, y)
+        model = LinearRegression(solver=solver, max_iter=2, tol=None, random_state=0).fit(x, y)
         name = solver.__name__
         message = (f"LinearRegression: the solver {name} is not found as {__name__}.{solver.__qualname__}, but pickle and other processes "
                    "import it")
