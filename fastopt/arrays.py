@@ -33,7 +33,7 @@ def _numpy(x: np.ndarray, where: str) -> np.ndarray:
 
 
 def _torch(x: Any, where: str) -> Array:
-    if not hasattr(x, "untyped_storage"):  # a module, for example
+    if not hasattr(x, "data_ptr"):  # a module, for example
         return _buffer(x, where)
     if x.device.type == "cuda":
         return device_arrays.from_torch(x, where)

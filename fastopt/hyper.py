@@ -21,7 +21,8 @@ def interval(text: str) -> Range:
     except ValueError:
         low = high = math.nan
     if found is None or not low < high:
-        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write \"[0, 1)\" for example: 0 is allowed, 1 is not.")
+        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as '[0, 1)', 0 being allowed and 1 not; "
+                         "inf may be an end.")
     above, below = operator.le if text[0] == "[" else operator.lt, operator.le if text[-1] == "]" else operator.lt
     needed = f"a number in {text}"
     if math.isfinite(low) and math.isinf(high):

@@ -1,6 +1,7 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets one of its own."""
 import inspect
 import math
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -389,7 +390,8 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     if not hasattr(rule, "digest"):
         raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
     name = name or "".join(part.capitalize() for part in rule.name.split("_"))
+    module = sys._getframe(1).f_globals.get("__name__", rule.__module__)  # where pickle finds it, if it is kept there under its name
     inside = {k: InGroups(k) for k in rule.defaults if not hasattr(Optimizer, k)}
     facts = {"learning_rate": InGroups("lr"), **inside, "rule": Own(rule), "__doc__": doc or rule.__doc__,
-             "__signature__": signature(rule), "__module__": rule.__module__}
+             "__signature__": signature(rule), "__module__": module}
     return type(name, (Optimizer,), facts)

@@ -428,7 +428,7 @@ class Adam(Optimizer):
     ) -> None: ...
 
 class AdamW(Optimizer):
-    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p before the step.
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
 
@@ -584,7 +584,7 @@ class NAdam(Optimizer):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
     schedule="optax": mu = b1 throughout.
 
     Parameters

@@ -6,6 +6,7 @@ clipping by value and the coupled weight decay, before it (`prepare`); the new p
 """
 import inspect
 import math
+import sys
 import types
 from collections import namedtuple
 from collections.abc import Callable
@@ -15,7 +16,6 @@ from typing import Any, Protocol
 import numpy as np
 from numba.extending import register_jitable
 
-from . import straight
 from .digests import digest
 from .hyper import RANGES, Range, check_value, interval
 from .notation import clip
@@ -87,6 +87,20 @@ def _try_out(body, Coefficients, slots):
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
         raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
                          f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
+
+
+def _place(body, name):
+    """Where pickle finds the rule: in the place of its function, or under its own name, where that place is another's."""
+    there = getattr(sys.modules.get(body.__module__), body.__name__, None)
+    return name if body.__name__ == "<lambda>" or getattr(there, "body", None) is body else body.__qualname__
+
+
+def importable(thing: Any) -> bool:
+    """Whether a function or a class is what its module has under its name, so that pickle finds it in another process."""
+    found: Any = sys.modules.get(thing.__module__)
+    for name in thing.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is thing
 
 
 def _at(rule):
@@ -181,6 +195,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
                              f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
 
         if body.__module__ != f"{__package__}.rules":  # theirs are looked at by a test, as the import is timed
+            from . import straight
             straight.check(body)
         if reserved := set(slots) & set(RESERVED_STATES):
             raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
@@ -221,6 +236,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
                              "Name one of those.")
         facts = {
             "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
+            "__qualname__": _place(body, name or body.__name__),
             "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
             "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
             "ranges": {**RANGES, **{name: interval(text) for name, text in (ranges or {}).items()}},
@@ -252,6 +268,7 @@ FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
 def followed(base: Any, names: tuple[str, ...]) -> Any:
     """A rule whose step goes on, in the same pass, to what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
     if not names:
+        RULES.setdefault(base.digest, base)  # it may have come from another process by value
         return base
     averaged = "average" in names
     fields = (*base.fields, *(("average_share",) if averaged else ()))

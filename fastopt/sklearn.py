@@ -10,6 +10,7 @@ All minimise, in batches, over the weights W and intercepts b of a network with 
 where the loss is (z - y)^2/2, summed over the targets, for regression, and cross-entropy for classification (of two classes: of the
 logistic of one output). The defaults are for features of mean 0 and variance 1: put a StandardScaler before.
 """
+import copy
 import math
 import warnings
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ import numpy as np
 from . import networks
 from .estimators import CURE, INITIALIZERS, Data, Run, Task, accuracy, check, check_range, r2, standard, whole, zeros
 from .extras import missing
+from .registry import importable
 from .training import Fit
 
 try:
@@ -46,6 +48,26 @@ class _Estimator(BaseEstimator):
         for name, value in given.items():
             if name not in ("self", "__class__"):
                 setattr(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle, and so for other processes: a rule or class of one's own goes by its name."""
+        kind: Any = self.solver  # type: ignore[attr-defined]
+        if hasattr(kind, "__qualname__") and not importable(kind):
+            raise TypeError(f"{type(self).__name__}: the solver {kind.__name__} is not found as {kind.__module__}.{kind.__qualname__}, but "
+                            "pickle and other processes import it by that name. Define it at the top level of a module, as "
+                            f"{kind.__name__}.")
+        return super().__getstate__()
+
+    def __copy__(self) -> Any:
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train from the start.

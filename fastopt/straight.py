@@ -15,8 +15,8 @@ NUMBER = ("but a rule holds no numbers of its own, which would make a float32 ke
           "decorator, or a coefficient that `at` returns, and write c.NAME")
 STRAIGHT = ("but the update of an element is straight arithmetic, without `if`, `and`, `or` and loops. Write where(condition, x, y); "
             "what depends on the step alone is a coefficient that `at` returns")
-CALL = (f"but a rule calls only {', '.join(notation.__all__)} of fastopt.notation, and functions that obey the same rules. Use those; "
-        "what does not depend on the element is a coefficient that `at` returns")
+CALL = (f"but a rule calls only {', '.join(notation.__all__)} of fastopt.notation, and functions under numba.njit that obey the same. "
+        "Use those; what does not depend on the element is a coefficient that `at` returns")
 
 
 class Fault(NamedTuple):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -650,6 +651,55 @@ def test_grid_search_in_a_pipeline(diabetes):
     assert search.best_params_["linearregression__learning_rate"] == schedules.cosine(0.05, 300)
     assert search.best_score_ > 0.4
     assert cross_val_score(search.best_estimator_, *diabetes, cv=3).min() > 0.4
+
+
+OWN_RULES = """
+import fastopt
+@fastopt.rule(state="v", lr=0.1, mu=0.9)
+def own_rule(c, g, p, v):
+    v = c.mu*v + g
+    return c.lr*v, v
+OwnRule = fastopt.optimizer(own_rule)
+"""
+
+
+def test_own_rules_in_processes(tmp_path, monkeypatch, diabetes):
+    """They go there by their names, and pickle with fitted models."""
+    from joblib.externals.loky import get_reusable_executor
+    (tmp_path/"rules_for_processes.py").write_text(OWN_RULES)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(fastopt.__file__).parents[1])]))
+    import rules_for_processes as own
+    x, y = diabetes
+    get_reusable_executor().shutdown()  # those of other tests have not heard of the folder
+    for solver in (own.own_rule, own.OwnRule):
+        model = LinearRegression(solver=solver, max_iter=3, tol=None, random_state=0)
+        search = GridSearchCV(model, {"learning_rate": [0.1, 0.2]}, n_jobs=2, cv=2, error_score="raise").fit(x, y)
+        assert search.best_params_ == GridSearchCV(model, {"learning_rate": [0.1, 0.2]}, cv=2).fit(x, y).best_params_
+        twin = pickle.loads(pickle.dumps(model.fit(x, y)))
+        assert twin.solver is solver
+        assert (twin.predict(x) == model.predict(x)).all()
+    get_reusable_executor().shutdown()
+
+
+def test_a_rule_that_cannot_be_imported_is_named(diabetes):
+    x, y = diabetes
+
+    @fastopt.rule(lr=0.1)
+    def hidden(c, g, p):
+        return (c.lr*g,)
+
+    for solver in (hidden, fastopt.optimizer(hidden)):
+        model = LinearRegression(solver=solver, max_iter=2, tol=None, random_state=0).fit(x, y)
+        name = solver.__name__
+        message = (f"LinearRegression: the solver {name} is not found as {__name__}.{solver.__qualname__}, but pickle and other processes "
+                   "import it")
+        with pytest.raises(TypeError) as error:
+            pickle.dumps(model)
+        assert str(error.value) == f"{message} by that name. Define it at the top level of a module, as {name}."
+        for twin in (copy.copy(model), copy.deepcopy(model), clone(model).fit(x, y)):
+            assert twin.solver is solver
+            np.testing.assert_allclose(twin.predict(x), model.predict(x))
 
 
 @pytest.mark.parametrize("solver", ["nesterov", fastopt.Nesterov], ids=["name", "class"])

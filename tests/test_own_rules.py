@@ -1,0 +1,199 @@
+"""What a rule of one's own may hold, the ranges of its hyperparameters, and how it gets to other processes."""
+import copy
+import math
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba import njit
+
+import fastopt
+from fastopt import notation, optimizer
+from fastopt.notation import sqrt, where
+
+HALF, TABLE = 0.5, np.ones(3)
+
+
+@njit
+def twice(x):
+    return x + x
+
+
+@njit
+def product(x, y):
+    return x*y
+
+
+def halved(x):
+    return x/2
+
+
+def scaled(x, by=2.0):
+    return x*by
+
+
+NAMES = {"np": np, "math": math, "fastopt": fastopt, "notation": notation, "sqrt": sqrt, "where": where, "HALF": HALF, "TABLE": TABLE,
+         "twice": twice, "product": product, "halved": halved, "scaled": scaled}
+NUMBER, BRANCH, CALL = "but a rule holds no numbers", "but the update of an element is straight", "but a rule calls only absolute"
+REFUSED = {  # the second line of a rule; what is found
+    "u = 0.9*g": ("the number 0.9", NUMBER), "u = -1*g": ("the number -1", NUMBER), "u = g**2": ("the number 2", NUMBER),
+    "u = g[0]": ("the number 0", NUMBER), "u = True*g": ("the number True", NUMBER), "u = HALF*g": ("the number HALF", NUMBER),
+    "u = math.pi*g": ("the number math.pi", NUMBER),
+    "u = TABLE*g": ("the number TABLE", NUMBER), "u = np.pi*g": ("the number np.pi", NUMBER),
+    "u = (lambda x: x*3)(g)": ("the number 3", NUMBER),
+    "u = g if g > p else p": ("a condition or a loop", BRANCH), "u = g and p": ("a condition or a loop", BRANCH),
+    "for u in g: pass": ("a condition or a loop", BRANCH), "u = [x for x in g]": ("a condition or a loop", BRANCH),
+    "while g > p: g = p": ("a condition or a loop", BRANCH),
+    "u = math.exp(g)": ("a call of math.exp", CALL), "u = np.sqrt(g)": ("a call of np.sqrt", CALL), "u = abs(g)": ("a call of abs", CALL),
+    "u = np.float32(g)": ("a call of np.float32", CALL), "u = g.sum()": ("g.sum", CALL),
+    "u = sqrt(np.add(g, p))": ("a call of np.add", CALL),
+}
+TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)",
+         "u = fastopt.notation.sqrt(g*g)", "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p",
+         "half = lambda x: x*c.lr\n    u = half(g)"]
+
+
+def written(line, name="mine"):
+    """A rule with this line, of a source that no file holds."""
+    names = dict(NAMES)
+    exec(compile(f"@fastopt.rule(lr=0.1)\ndef {name}(c, g, p):\n    {line}\n    return (u,)\n", "/nowhere/mine.py", "exec"), names)
+    return names[name]
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_what_may_not_stand_in_a_rule(line):
+    what, needed = REFUSED[line]
+    with pytest.raises(ValueError) as error:
+        written(line)
+    assert str(error.value).startswith(f"rule mine: {what} in /nowhere/mine.py, line 3, {needed}")
+
+
+@pytest.mark.parametrize(("line", "what"), [("u = halved(g)", "the number 2"), ("u = scaled(g)", "the number 2.0, a default of scaled,")])
+def test_helpers_obey(line, what):
+    with pytest.raises(ValueError) as error:
+        written(line)
+    assert str(error.value).startswith(f"rule mine: {what} in {__file__}, line ")
+
+
+def test_a_number_of_an_enclosing_function():
+    rate = 0.5
+    with pytest.raises(ValueError, match=r"rule <lambda>: the number rate in .*test_own_rules\.py, line \d+, but"):
+        fastopt.rule(lr=0.1)(lambda c, g, p: (rate*g,))
+
+
+@pytest.mark.parametrize("line", TAKEN)
+def test_what_may_stand_in_a_rule(line):
+    w, g = np.full(3, 2.0), np.full(3, 0.5)
+    own = written(line)
+    want = own(own.at(1), g, w)[0]
+    optimizer(own)(w).step(g)
+    assert (w == want).all()
+
+
+def test_the_cures_work():
+    """The number as a hyperparameter, and as a coefficient of `at`."""
+    @fastopt.rule(lr=0.1, half=0.5)
+    def first(c, g, p):
+        return (c.lr*c.half*g,)
+
+    @fastopt.rule(lambda t, lr=0.1: {"lr": 0.5*lr}, name="second")
+    def second(c, g, p):
+        return (where(g > g, p, c.lr*g),)
+
+    for own in (first, second):
+        w = np.ones(3)
+        optimizer(own)(w, lr=0.2).step(np.ones(3))
+        np.testing.assert_allclose(w, 0.9)
+
+
+# Ranges
+
+@pytest.mark.parametrize("name", ["alpha", "b1", "b2", "mu", "momentum", "eps", "dampening", "threshold", "lr_decay", "momentum_decay"])
+def test_names_have_no_ranges_of_their_own(name):
+    own = fastopt.rule(lr=0.1, name="free", **{name: -7.5})(lambda c, g, p: (c.lr*g,))
+    opt = optimizer(own)(np.ones(2))
+    assert opt.groups[0][name] == -7.5
+    opt.groups[0][name] = 1e30
+    with pytest.raises(ValueError, match=f"{name} is nan, but a finite number or a function of the step is needed"):
+        opt.groups[0][name] = math.nan
+    with pytest.raises(ValueError, match=r"lr is -1, but a finite number, 0 or more, or a function of the step is needed\. Change lr\."):
+        opt.groups[0]["lr"] = -1
+
+
+@pytest.mark.parametrize(("text", "inside", "outside", "needed"), [
+    ("[0, 1)", [0, 0.5], [-0.1, 1, math.nan], "a number in [0, 1)"), ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
+    ("(0, inf)", [1e-9, 1e300], [0, math.inf], "a finite number, above 0"), ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"),
+    ("(0, inf]", [math.inf], [0], "a number above 0"), ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")])
+def test_ranges_of_ones_own(text, inside, outside, needed):
+    own = fastopt.rule(lr=0.1, rate=0.5, name="limited", ranges={"rate": text})(lambda c, g, p: (c.lr*g,))
+    for x in inside:
+        assert own.at(1, rate=x).rate == x
+    for x in outside:
+        with pytest.raises(ValueError) as error:
+            own.at(1, rate=x)
+        assert f"limited.at: rate is {x!r}, but {needed}" in str(error.value)
+
+
+def test_ranges_that_are_none():
+    for text in ("0..1", "[1, 0]", "[a, 1]", "[0, nan)"):
+        with pytest.raises(ValueError, match="but an interval is needed"):
+            fastopt.rule(lr=0.1, name="limited", ranges={"lr": text})(lambda c, g, p: (c.lr*g,))
+    with pytest.raises(ValueError, match="a range of 'mu', but its hyperparameters are lr, weight_decay, decay, maximize"):
+        fastopt.rule(lr=0.1, name="limited", ranges={"mu": "[0, 1)"})(lambda c, g, p: (c.lr*g,))
+
+
+# Other processes
+
+MODULE = """
+import fastopt
+@fastopt.rule(state="v", lr=0.01, mu=0.9)
+def own_rule(c, g, p, v):
+    v = c.mu*v + g
+    return c.lr*v, v
+OwnRule = fastopt.optimizer(own_rule)
+named = fastopt.rule(name="named", lr=0.5)(lambda c, g, p: (c.lr*g,))
+again = fastopt.rule(name="again", state="v", lr=0.02, mu=0.8)(own_rule.body)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path/"rules_of_a_test.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path(fastopt.__file__).parents[1]}")
+    import rules_of_a_test
+    yield rules_of_a_test
+    del sys.modules["rules_of_a_test"]
+
+
+def test_rules_and_classes_pickle_by_name(module):
+    for thing in (module.own_rule, module.OwnRule, module.named, module.again, fastopt.rules.adamw, fastopt.AdamW):
+        assert pickle.loads(pickle.dumps(thing)) is thing
+        assert copy.deepcopy(thing) is thing
+    code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).rule.name)"
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(module.OwnRule), capture_output=True, check=True)
+    assert done.stdout.split() == [b"own_rule"]
+
+
+def test_a_rule_that_came_by_value_steps(module):
+    """As those of a script do, to the workers of joblib: the process has never seen its decoration."""
+    values = pytest.importorskip("cloudpickle")
+    values.register_pickle_by_value(module)
+    try:
+        sent = values.dumps((module.own_rule, module.OwnRule))
+    finally:
+        values.unregister_pickle_by_value(module)
+    code = """
+import pickle, sys, numpy as np, fastopt
+rule, kind = pickle.load(sys.stdin.buffer)
+for make in (fastopt.optimizer(rule), kind):
+    w = np.ones(2, np.float32)
+    make(w, lr=0.5).step(w)
+    print(*w)
+"""
+    done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
+    assert done.stdout.split() == [b"0.5"]*4, done.stderr.decode()
