@@ -238,7 +238,7 @@ class Device(Machine):
         if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
             return
-        try:  # as `Gpu.current`, which takes microseconds more
+        try:  # as `Gpu.current`, which takes longer
             driver.do("cuCtxSetCurrent", self.gpu.context)
             self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
         finally:
