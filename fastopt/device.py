@@ -41,7 +41,6 @@ class Device(Machine):
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed)
         self.sights = sights(self)
-        self.told = arrays.torch_tensors(self.given)
         self.capturable = capturable
         self.place = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
@@ -110,10 +109,12 @@ class Device(Machine):
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
         """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
         uploads = []
+        pairs = list(pairs)
         for target, source in pairs:
             raw = np.empty(target.nbytes, np.uint8)
             np.ndarray(target.shape, target.dtype, raw, 0, target.strides)[...] = source.view(target.dtype)
             uploads += self.gpu.uploading(target.address, raw)
+        self.tell(pairs)
         self.gpu.put([*uploads, *calls])
 
     # Steps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import arrays, driver
 from .arrays import DeviceArray
 from .device_arrays import library
-from .tensors import Slot
+from .tensors import Slot, beside, moved
 
 if TYPE_CHECKING:
     from .device import Device
@@ -29,24 +29,24 @@ def sights(device: "Device") -> list[Sight]:
     """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
     columns: list[tuple[Slot | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
     columns += [(slot, slot.arrays, name) for name, slot in device.outputs.items()]
-    return [Sight(array.owner, column, k, name + device.tensors[k].path[len("params"):])
+    return [Sight(array.owner, column, k, beside(device.tensors[k], name))
             for column, views, name in columns for k, array in enumerate(views) if array.foreign]
 
 
 def follow(device: "Device") -> None:
     """See parameters and copies where they are now; ValueError or TypeError where one is no longer what the optimizer was made for."""
     changed = [(sight, sight.facts(sight.original)) for sight in device.sights]
-    moved = []
+    others = []
     for sight, facts in changed:
         if facts != sight.known:
             old = sight.column.arrays[sight.k] if sight.column else device.tensors[sight.k].array
             new = _seen(sight, old, device.gpu.ordinal)
             if new.address != old.address:
-                moved.append((sight, new))
-    if moved:
-        _check(device, moved)
+                others.append((sight, new))
+    if others:
+        _check(device, others)
         device.bound, device.tables, device._ahead = None, {}, None  # first: what an interrupt leaves is looked at again
-        for sight, new in moved:
+        for sight, new in others:
             if sight.column:
                 sight.column.arrays[sight.k] = new
             else:
@@ -65,19 +65,12 @@ def check_still(device: "Device", leaves: list) -> None:
 
 
 def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
-    """The view of an array now, of the same kind as the old one."""
-    cure = "Change it back, or make a new optimizer."
+    """The view of an array now; an error where it is not of the old one's kind."""
     try:
-        new = arrays.view(sight.original, sight.path)
-        if places := arrays.apart(new, old):
-            raise TypeError(f"{sight.path}: now {places[0]}, but it was {places[1]} when the optimizer was made. {cure}")
-        have, had = ((f"{a.dtype} of shape {a.shape}", arrays.memory_order(a)) for a in (new, old))
-        if have != had:
-            raise ValueError(f"{sight.path}: now {have[0]}, {_order(have[1])}, but it was {had[0]}, {_order(had[1])}, when the optimizer "
-                             f"was made. {cure}")
-        arrays.check_parameter(new, sight.original, sight.path)
+        new = moved(sight.original, old, sight.path)
         if new.size and driver.device_of(new.address) != ordinal:
-            raise TypeError(f"{sight.path}: now on another CUDA device than when the optimizer was made. {cure}")
+            raise TypeError(f"{sight.path}: it is now on another CUDA device than when the optimizer was made. Move it back, or make a new "
+                            "optimizer.")
     except ValueError as error:
         if str(error).startswith(sight.path):
             raise
@@ -85,18 +78,14 @@ def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     return new
 
 
-def _order(axes: "tuple[int, ...] | None") -> str:
-    return "with gaps" if axes is None else f"axes {axes} from the outermost in memory"
-
-
-def _check(device: "Device", moved: list[tuple[Sight, DeviceArray]]) -> None:
+def _check(device: "Device", others: list[tuple[Sight, DeviceArray]]) -> None:
     """What moved can be followed: no graph knows the old memory, and the new one is not that of another array."""
-    path = moved[0][0].path
+    path = others[0][0].path
     if device.streams.capturing() or device.captured:
         raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new optimizer when all "
                            "arrays are where they stay, and capture its steps.")
-    new = {(id(sight.column), sight.k): array for sight, array in moved}
+    new = {(id(sight.column), sight.k): array for sight, array in others}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():
-        named += [(f"{name}{t.path[len('params'):]}", new.get((id(slot), k), slot.arrays[k])) for k, t in enumerate(device.tensors)]
+        named += [(beside(t, name), new.get((id(slot), k), slot.arrays[k])) for k, t in enumerate(device.tensors)]
     arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t, a in zip(device.tensors, device.remainders, strict=False))])

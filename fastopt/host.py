@@ -31,7 +31,6 @@ class Host(Machine):
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
                  outputs: dict[str, Slot], seed: int, threads: int):
-        self._told: list = []  # tensors of torch that a step writes
         super().__init__(rule, tensors, groups, formats, outputs, seed)
         self.threads = threads
         self.grad_norm: float | None = None
@@ -86,7 +85,6 @@ class Host(Machine):
     def _rebind(self) -> None:
         """Watch all that is written from now on, and bind the next step anew."""
         self.watch = Watch(self.given, [a for _, found in self._own for a in found])
-        self._told = arrays.torch_tensors(self.given)
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs, self._chance)
 
     def check_own(self) -> None:
@@ -155,8 +153,8 @@ class Host(Machine):
         for bucket in self.binding.wide:
             bucket.numbers[FACTOR] = factor
         self.grad_norm = norm
-        if self._told or self.binding.told:
-            arrays.tell_autograd([*self._told, *self.binding.told])
+        if self.told or self.binding.told:
+            arrays.tell_autograd([*self.told, *self.binding.told])
         self.binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
 
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
@@ -187,7 +185,8 @@ class Host(Machine):
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
         """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
-        arrays.tell_autograd(self._told)
+        pairs = list(pairs)
+        self.tell(pairs)
         at_once([*(partial(np.ndarray.__setitem__, target, ..., source.view(target.dtype)) for target, source in pairs), *calls])
 
 

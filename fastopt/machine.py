@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from . import arrays
 from .formats import Format
 from .groups import Group
 from .registry import Rule
@@ -25,6 +26,7 @@ class Machine:
                  outputs: dict[str, Slot], seed: int):
         """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
+        self.told = arrays.torch_tensors(self.given)  # they do not change, wherever their memory is
         self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
                        for name in rule.state}
         self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
@@ -79,6 +81,12 @@ class Machine:
     def given(self) -> list:
         """The arrays that the program gave us to write, as it knows them."""
         return [t.original for t in self.tensors] + [x for slot in self.outputs.values() for x in slot.originals]
+
+    def tell(self, pairs: Iterable[Pair]) -> None:
+        """Tell torch which of its tensors `put` is about to write."""
+        targets = {id(target) for target, _ in pairs}
+        own = [t.array for t in self.tensors] + [a for slot in self.outputs.values() for a in slot.arrays]
+        arrays.tell_autograd(arrays.torch_tensors([x for x, a in zip(self.given, own, strict=True) if id(a) in targets]))
 
     @property
     def written(self) -> list:

@@ -67,6 +67,9 @@ def beside(t: Tensor, name: str) -> str:
 def moved(original: Any, array: Array, where: str) -> Array:
     """A view of an array that a step writes, where it is now; an error where it is no longer the array that `array` was a view of."""
     now = arrays.own_view(original, where)
+    if places := arrays.apart(now, array):
+        raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. Move it back, or make a new "
+                        "optimizer.")
     if (now.dtype, now.shape) != (array.dtype, array.shape):
         raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for {array.dtype} of shape "
                          f"{array.shape}. Change it back, or make a new optimizer.")

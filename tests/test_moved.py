@@ -13,6 +13,7 @@ from reference import Twin, gradients, made
 
 import fastopt
 from fastopt import arrays, files, headers, storage
+from fastopt.tensors import moved
 
 f32 = np.float32
 GUARD = 0xA5
@@ -353,6 +354,25 @@ def test_autograd_is_told():
     before = x._version
     opt.step(torch.full((3,), np.nan), skip_nonfinite=True)
     assert x._version == before
+
+
+def test_autograd_is_told_of_what_a_load_writes():
+    """A state dict changes copies of the parameters; the best parameters of a training change all."""
+    torch = pytest.importorskip("torch")
+    x, copy = torch.ones(3, dtype=torch.bfloat16), torch.zeros(3)
+    opt = fastopt.SGD(x, lr=1e-3, copy=copy, rounding="remainder")
+    saved, versions = opt.state_dict(), (x._version, copy._version)
+    opt.load_state_dict(saved)
+    assert (x._version == versions[0], copy._version > versions[1]) == (True, True)
+    opt._machine.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
+    assert x._version > versions[0]
+
+
+def test_parameters_that_went_to_a_device_are_refused():
+    """Kernels of this machine would read their addresses. `module.cuda()` gives torch's parameters other memory in place."""
+    there = arrays.DeviceArray(4096, (3,), f32, device=0)
+    with pytest.raises(TypeError, match="params: it is now on a CUDA device, but the optimizer was made for an array in this machine's"):
+        moved(there, np.zeros(3, f32), "params")
 
 
 def test_frozen_parameters_of_torch():
