@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import advice, device_arrays
-from .device_arrays import DeviceArray
+from .device_arrays import DeviceArray, extent
 from .formats import BF16, F16, F32, F64, Format
 
 BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
@@ -187,7 +187,7 @@ def piece(array: Array, start: int, stop: int) -> Array:
 
 def bounds(array: Array) -> tuple[int, int]:
     """The addresses of an array's first byte and of the one behind its last: strides may be negative, or leave gaps."""
-    low, high = device_arrays.extent(array)
+    low, high = extent(array)
     return address(array) + low, address(array) + high
 
 

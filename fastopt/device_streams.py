@@ -62,7 +62,7 @@ class Streams:
         self.fence = driver.Event(gpu)                      # between two streams; an event may be set anew once it is waited for
         self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone when it is asked for
         self.last, self.open = 0, False                     # where that was, and whether its end is still to be marked
-        self.key = key_of(0)                         # of that stream
+        self.key = key_of(0)                                # of that stream
         self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries must not take their memory back yet
         self.spare: list[driver.Event] = []                 # that were waited for
 

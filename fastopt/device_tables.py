@@ -32,10 +32,8 @@ from .tensors import (
 )
 
 MOST = 100_000  # addresses that are remembered
-Launch = tuple[int, int, driver.Arguments]
-
-
 SEED = 6        # the word of the seed among the parameters of cuda.step
+Launch = tuple[int, int, driver.Arguments]
 
 
 class Job:
@@ -204,7 +202,6 @@ class Gradients:
         if len(self.checked) > MOST:
             self.checked = set(addresses)
         return addresses
-
 
     def _separate(self, leaves: list, addresses: list[int]) -> bool:
         """Whether these, which the step sets to zero, may all be written and lie apart: addresses and formats do not tell."""

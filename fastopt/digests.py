@@ -24,17 +24,17 @@ def _of_library(module: str | None) -> bool:
     return (module or "").partition(".")[0] in LIBRARIES
 
 
-def _codes(code: types.CodeType) -> list[types.CodeType]:
+def codes(code: types.CodeType) -> list[types.CodeType]:
     """A function's code, and that of the functions within."""
-    codes = [code]
-    for code in codes:  # grows
-        codes += [k for k in code.co_consts if isinstance(k, types.CodeType)]
-    return codes
+    found = [code]
+    for part in found:  # grows
+        found += [k for k in part.co_consts if isinstance(k, types.CodeType)]
+    return found
 
 
 def code_facts(code: types.CodeType) -> Iterator[str]:
     """What code does, without the lines and the files that it comes from."""
-    for part in _codes(code):
+    for part in codes(code):
         constants = [sorted(map(repr, k)) if isinstance(k, frozenset) else k for k in part.co_consts if not isinstance(k, types.CodeType)]
         yield repr((part.co_code, part.co_names, part.co_varnames, part.co_freevars, constants))
 
@@ -42,7 +42,7 @@ def code_facts(code: types.CodeType) -> Iterator[str]:
 def _function(function: types.FunctionType, seen: set[int]) -> Iterator[str]:
     yield repr((function.__defaults__, function.__kwdefaults__))
     yield from code_facts(function.__code__)
-    names = {name for code in _codes(function.__code__) for name in code.co_names}
+    names = {name for code in codes(function.__code__) for name in code.co_names}
     known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     yield from _values(known, {*names, *function.__code__.co_freevars}, seen)
 

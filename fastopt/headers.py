@@ -20,7 +20,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from . import arrays
-from .arrays import address, bounds
+from .arrays import address, extent
 from .atomics import write
 from .cpu import compiled
 from .memory import WORD, word
@@ -44,12 +44,6 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
 def widest(of: Sequence[np.ndarray]) -> int:
     """The words that `row_words` needs for the array of the most dimensions."""
     return 3 + 2*max((a.ndim for a in of), default=0)
-
-
-def extent(array: np.ndarray) -> tuple[int, int]:
-    """Where an array's memory begins and ends, in bytes from its first element: strides may be negative, or leave gaps."""
-    low, high = bounds(array)
-    return low - address(array), high - address(array)
 
 
 def alike(header, row):

@@ -1,4 +1,9 @@
-"""Signals while something must not be cut in two."""
+"""What a signal must not cut in two. There are three ways, for three kinds of work; a step needs none: it is one call of compiled code.
+
+- `at_once`: writes of arrays and attributes, one after the other (loads, new hyperparameters). Nothing is installed and nothing waits.
+- `Held`: a step of `fit` with its `after_step`, which is the program's own: Ctrl-C waits, but a second one comes through.
+- `undisturbed.UNDISTURBED`: compilations, which run much code of Python. All signals wait, and all handlers are replaced meanwhile.
+"""
 import signal
 from collections.abc import Iterable
 from contextlib import suppress

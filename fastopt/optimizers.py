@@ -80,9 +80,7 @@ def document(rule: Rule) -> str:
 
 
 def _make(rule: Rule, name: str):
-    cls = optimizer(rule, name, document(rule))
-    cls.__module__ = __name__  # where pickle finds it
-    return cls
+    return optimizer(rule, name, document(rule))
 
 
 SGD = _make(rules.sgd, "SGD")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import notation
+from .digests import codes
 
 WORDS = [getattr(notation, name) for name in notation.__all__]
 NUMBER = ("but a rule holds no numbers of its own, which would make a float32 kernel compute in float64. Make it a hyperparameter of the "
@@ -42,9 +43,7 @@ def _faults(function: types.FunctionType, coefficients: str | None, seen: set[in
             code = function.__code__
             yield Fault(f"the number {value!r}, a default of {function.__name__},", code, code.co_firstlineno, NUMBER)
     known = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
-    codes = [function.__code__]
-    for code in codes:  # grows by the functions within
-        codes += [k for k in code.co_consts if isinstance(k, types.CodeType)]
+    for code in codes(function.__code__):
         yield from _in_code(code, known, coefficients, seen)
 
 

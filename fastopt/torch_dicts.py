@@ -6,10 +6,10 @@ Every key of ``state`` is used or named in an error. A parameter that never had 
 its step count is that of the others. Afterwards torch's conventions are in force (where eps stands, what a maximum is over, ...), which
 its dict does not spell out, whatever this optimizer was made with.
 """
-import math
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -205,13 +205,13 @@ def _steps(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> int:
     return counts[0] if counts else 0
 
 
-def _number(group: Mapping[str, Any], name: str, value: Any, where: str) -> float:
+def _number(name: str, value: Any, where: str) -> float:
     """A number of any library."""
-    try:
+    with suppress(TypeError, ValueError, RuntimeError, OverflowError):
         found = value.item() if hasattr(value, "item") else value
-        return float(found if isinstance(found, (int, float)) else math.nan)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise ValueError(f"{where}: {name} is {value!r}, but a number is needed. {OURS}") from None
+        if isinstance(found, (int, float)):
+            return float(found)
+    raise ValueError(f"{where}: {name} is {value!r}, but a number is needed. {OURS}")
 
 
 def _flag(group: Mapping[str, Any], name: str, where: str) -> bool:
@@ -226,14 +226,14 @@ def _numbers(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     for flag, name in FLAGS.items():
         if flag in group and _flag(group, flag, where) != (rule.name == name):
             raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. Make the one whose state it is.")
-    if "momentum" not in rule.defaults and _number(group, "momentum", group.get("momentum", 0.0), where):
+    if "momentum" not in rule.defaults and _number("momentum", group.get("momentum", 0.0), where):
         raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. Make the one whose state it is.")
     given = {name: group[name] for name in NUMBERS if name in group and name in rule.defaults}
     if "betas" in group and "b1" in rule.defaults:
         if not _is_list(group["betas"]) or len(group["betas"]) != 2:
             raise ValueError(f"{where}: betas is {group['betas']!r}, but two numbers are needed. {OURS}")
         given["b1"], given["b2"] = group["betas"]
-    numbers: dict[str, Any] = {name: _number(group, name, value, where) for name, value in given.items()}
+    numbers: dict[str, Any] = {name: _number(name, value, where) for name, value in given.items()}
     if "decoupled_weight_decay" in group:
         numbers["decay"] = "decoupled" if _flag(group, "decoupled_weight_decay", where) else "coupled"
     conventions = {name: value for name, value in rule.defaults.items() if name not in (*NUMBERS, "b1", "b2", AVERAGE)}

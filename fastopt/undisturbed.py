@@ -1,4 +1,4 @@
-"""No signal handler of Python runs inside what must not be cut in two, such as a compilation: it runs right afterwards.
+"""No signal handler of Python runs inside a compilation: it runs right afterwards. (`interrupts` is for what is shorter.)
 
 Python runs signal handlers in the main thread, between any two bytecodes. One that raises (Ctrl-C does) would leave Numba's registries
 half filled, and this process could compile no kernel any more. (A helper thread would keep handlers out, too. But it waits for ever

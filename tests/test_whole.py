@@ -466,8 +466,8 @@ class Short(list):
 
 def test_trees_that_say_what_they_do_not_have():
     w = np.ones(3)
-    for params, grads, message in (({"a": w, "b": w.copy()}, Lying(a=w), "grads: no 'b'; params has the keys ['a', 'b'] there."),
-                                   ({"a": w, "b": [w.copy()]}, Lying(a=w), "grads: no 'b'; params has the keys ['a', 'b'] there."),
+    for params, grads, message in (({"a": w, "b": w.copy()}, Lying(a=w), "grads: no 'b', though it says that it has this key."),
+                                   ({"a": w, "b": [w.copy()]}, Lying(a=w), "grads: no 'b', though it says that it has this key."),
                                    ([w, w.copy()], Short([w, w]), "grads: 1 entries, but params has 2 there. Give one for each.")):
         opt = fastopt.SGD(params)
         with pytest.raises(ValueError) as error:
