@@ -239,7 +239,7 @@ class Optimizer:
     def t(self, steps: int) -> None:
         found = whole(steps)
         if found is None or not 0 <= found <= MOST_STEPS:
-            raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
+            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of steps taken.")
         with self._lock:
             self._check_idle("t")
             self._machine.t = found
