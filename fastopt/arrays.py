@@ -5,6 +5,7 @@ writable and dense (C, Fortran or any permuted order without gaps), because they
 strided.
 """
 import bisect
+import ctypes
 import itertools
 import sys
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
 LARGE = 65_536           # bytes, from which on the start matters
 Array = Any              # numpy.ndarray or DeviceArray: what follows asks both for the same
+CTYPES = ctypes.Array, ctypes.Structure, ctypes.Union  # `ctypes.resize` may move them
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 
@@ -126,6 +128,8 @@ def _facts(x: Any) -> Any:
     try:
         if _library(type(x)) == "torch":  # type: ignore[arg-type]
             return x.data_ptr(), x.dtype, x.shape, x.stride(), x.requires_grad
+        if isinstance(x, CTYPES):
+            return ctypes.addressof(x), ctypes.sizeof(x)
         array = view(x, "")
         return address(array), array.dtype, array.shape, array.strides, writable(array)
     except Exception as error:  # the library's own: it has no such memory any more
@@ -244,13 +248,30 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     return order
 
 
+def owners(array: Any) -> list[Any]:
+    """What an array is a view of, link by link, as far as its memory may be resized or replaced: arrays, and what ctypes has made."""
+    found: list[Any] = []
+    base = getattr(array, "base", None)
+    while base is not None:
+        if isinstance(base, memoryview):
+            base = base.obj
+        if isinstance(base, (np.ndarray, *CTYPES)):
+            found.append(base)
+        base = base.base if isinstance(base, np.ndarray) else getattr(base, "_b_base_", None)
+    return found
+
+
 def homeless(original: Any) -> bool:
     """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old one."""
-    base = original.base if isinstance(original, np.ndarray) else None
-    if not isinstance(base, np.ndarray) or not original.size:
+    if not isinstance(original, np.ndarray) or not original.size:
         return False
-    (low, high), (first, last) = bounds(original), bounds(base)
-    return not first <= low <= high <= last
+    low, high = bounds(original)
+    for owner in owners(original):
+        start = None if isinstance(owner, np.ndarray) else ctypes.addressof(owner)
+        first, last = bounds(owner) if start is None else (start, start + ctypes.sizeof(owner))
+        if not first <= low <= high <= last:
+            return True
+    return False
 
 
 def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:

@@ -83,8 +83,10 @@ class Group(MutableMapping):
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
         if t > MOST_STEPS:
             raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
-        now = self.at(t)
-        own = self._own if now is self._numbers else {k: now[k] for k in self.rule.own_names}
+        now, own = self._numbers, self._own
+        if self._functions:
+            now = self.at(t)
+            own = {k: now[k] for k in self.rule.own_names}
         if self.history is not None:
             own = {**own, "past": self.history.until(t)}
         return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())

@@ -134,10 +134,10 @@ class Watch:
     def __init__(self, given: Sequence[Any], own: Sequence[np.ndarray]):
         """`given` holds arrays of any library, as the program knows them; `own` views of ours, of which it can reach the base only."""
         plain = [a for a in given if isinstance(a, np.ndarray)]
-        owners = [a.base for a in [*plain, *own] if isinstance(a.base, np.ndarray)]  # whose memory it is
-        watched = [*plain, *owners, *(a for a in own if not isinstance(a.base, np.ndarray))]
+        owners = [x for a in [*plain, *own] for x in arrays.owners(a)]  # whose memory it is
+        watched = [*plain, *(x for x in owners if isinstance(x, np.ndarray)), *(a for a in own if not isinstance(a.base, np.ndarray))]
         self.arrays = watched if usable() else []
-        self.others = [a for a in given if not isinstance(a, np.ndarray)] if usable() else [*given, *own]
+        self.others = [x for x in [*given, *owners] if not isinstance(x, np.ndarray)] if usable() else [*given, *own, *owners]
         self.dtypes = [a.dtype for a in self.arrays]  # kept alive, as the arrays: an identity means nothing without its object
         self.facts = arrays.facts(self.others)
         self.width = FACTS + widest(self.arrays)

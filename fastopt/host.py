@@ -35,6 +35,7 @@ class Host(Machine):
         self.threads = threads
         self.grad_norm: float | None = None
         self._t = ctypes.c_int64(0)
+        self._count = ctypes.addressof(self._t)
         dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = {dtype: np.zeros((len(groups), len(rule.fields)), dtype) for dtype in dtypes}
         row = len(rule.fields)
@@ -45,7 +46,7 @@ class Host(Machine):
 
     @property
     def _chance(self) -> Chance:
-        return Chance(self.seed, ctypes.addressof(self._t))
+        return Chance(self.seed, self._count)
 
     def _new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
         initial = self._initial(name, t)
@@ -111,8 +112,10 @@ class Host(Machine):
 
     def coefficients(self, factor: float, limit: float) -> list[tuple[float, ...]]:
         """The rows of the next step. Schedules may run any code: ask for these before arrays are looked at."""
-        t = self._t.value + 1
-        return [group.coefficients(t, factor, limit) for group in self.groups]
+        t, rows = self._t.value + 1, []
+        for group in self.groups:  # a comprehension would be a call of its own before Python 3.12
+            rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
+        return rows
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         """Make the next step that of these gradients, which it then sets to zero if `zeroed`; what must live until it is done."""
@@ -155,7 +158,7 @@ class Host(Machine):
         self.grad_norm = norm
         if self.told or self.binding.told:
             arrays.tell_autograd([*self.told, *self.binding.told])
-        self.binding.plan.run(self.threads, ctypes.addressof(self._t))  # a Ctrl-C comes before all of it or after all of it
+        self.binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
 
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         """What to call so that t steps have been taken, with this seed."""

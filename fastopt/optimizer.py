@@ -155,14 +155,14 @@ class Optimizer:
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
             if grads is None:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
-        if type(skip_nonfinite) is not bool:
+        if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
-        if type(zero_grads) is not bool:
             zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         if forks.WAITING:
             forks.pause()
         with self._lock:  # two threads that step one optimizer take turns
-            self._check_idle("step")
+            if self._stepping:
+                self._check_idle("step")
             self._stepping = True
             try:
                 self._step(grads, clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads)
@@ -239,7 +239,7 @@ class Optimizer:
     def t(self, steps: int) -> None:
         found = whole(steps)
         if found is None or not 0 <= found <= MOST_STEPS:
-            raise ValueError(f"t: found {steps!r}, but a whole number, 0 or more, is needed. Give the number of steps taken.")
+            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of steps taken.")
         with self._lock:
             self._check_idle("t")
             self._machine.t = found

@@ -13,7 +13,8 @@ default floating-point mode, whatever mode the caller's thread is in, and whatev
 thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
 The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
-HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool.
+HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool, USLEEP where libc's
+usleep is (0: there is none).
 """
 import ctypes
 import logging
@@ -33,8 +34,8 @@ from .memory import NEXT, word
 
 log = logging.getLogger("fastopt")
 
-GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN = range(0, 48, 8)
-MAILBOX_WORDS = 48
+GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN, USLEEP = range(0, 56, 8)
+MAILBOX_WORDS = 56
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
 PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
 NAP = 50           # microseconds of that sleep
@@ -85,11 +86,11 @@ def _usleep() -> int:
 
 @lru_cache(maxsize=1)
 def _run():
-    """run(mailbox, plan, count, helpers, small, usleep, done): every job of a plan in turn, then add 1 to the word `done`.
+    """run(mailbox, plan, count, helpers, small, done): every job of a plan in turn, then add 1 to the word `done`.
 
     A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside.
     """
-    def run(mailbox, plan, count, helpers, small, usleep, done):
+    def run(mailbox, plan, count, helpers, small, done):
         before = mode()
         set_mode(DEFAULT_MODE)
         for k in range(count):
@@ -104,7 +105,7 @@ def _run():
             call(function, job)
             if posted:
                 write(mailbox, JOB, 0)
-                patience = PATIENCE
+                patience, usleep = PATIENCE, word(mailbox, USLEEP)
                 while read(mailbox, INSIDE) > 0:
                     if patience > 0 or usleep == 0:
                         patience -= 1
@@ -116,7 +117,7 @@ def _run():
         if done != 0:
             add(done, 0, 1)
 
-    return compiled("run", types.void(*[types.int64]*7), run)
+    return compiled("run", types.void(*[types.int64]*6), run)
 
 
 @lru_cache(maxsize=1)
@@ -150,6 +151,7 @@ class Pool:
         self.mailbox = np.zeros(MAILBOX_WORDS + 8, np.int64)
         self.address = (self.mailbox.ctypes.data + 63)//64*64
         self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
+        ctypes.c_int64.from_address(self.address + 8*USLEEP).value = _usleep()
         self.workers = 0
         self.limit = sys.maxsize
         self.asleep: list[bool] = []
@@ -165,7 +167,7 @@ class Pool:
                 if self.asleep[worker]:
                     self.asleep[worker] = False
                     self.bells[worker].put(None)
-        _run()(self.address, plan, count, helpers, SMALL, _usleep(), done)
+        _run()(self.address, plan, count, helpers, SMALL, done)
 
     def _start(self, helpers: int) -> int:
         """Start workers until there are this many, or as many as the system lets us have; how many there are."""

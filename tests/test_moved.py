@@ -123,6 +123,39 @@ def test_a_view_whose_owner_was_resized():
     assert opt.t == 1
 
 
+def test_an_owner_behind_other_views_was_resized():
+    """A view of a class's view of an array, and views of what ctypes has made: whoever owns the memory is looked at."""
+    class Kind(np.ndarray):
+        pass
+
+    class Record(ctypes.Structure):
+        _fields_ = [("values", ctypes.c_float*1000)]
+
+    def of_a_class():
+        base = np.zeros(2000, f32)
+        return base.view(Kind)[:1000], lambda: base.resize(5, refcheck=False)
+
+    def of_ctypes(kind, view):
+        made = kind()
+        return view(made), lambda: ctypes.resize(made, 40_000_000)
+
+    numbers = ctypes.c_float*1000
+    for slot in ("params", "copy"):
+        for w, resize in (of_a_class(), of_ctypes(numbers, np.ctypeslib.as_array), of_ctypes(numbers, lambda x: np.frombuffer(x, f32)),
+                          of_ctypes(Record, lambda x: np.ctypeslib.as_array(x.values))):
+            other = np.zeros(1000, f32)
+            opt = fastopt.Adam(w, lr=0.1, copy=other) if slot == "params" else fastopt.Adam(other, lr=0.1, copy=w)
+            for _ in range(2):
+                opt.step(np.ones(1000, f32))
+            resize()
+            before = other.copy()
+            for act in (lambda opt=opt: opt.step(np.ones(1000, f32)), lambda opt=opt: opt.decoded("params")):
+                with pytest.raises(ValueError, match=f"{slot}: the array that it is a view of was resized"):
+                    act()
+            assert opt.t == 2
+            assert_identical(other, before)
+
+
 def test_states_that_a_program_sees_are_views():
     """Their headers may change as they like; where their memory itself is taken away, it is said, and nothing is written."""
     for name, asked in (("adam", None), ("adam", "q8"), ("adagrad", "bf16s"), ("momentum", "bf16")):
