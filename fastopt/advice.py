@@ -26,6 +26,16 @@ def of_torch(x: Any) -> str:
     return "Give x.double()." if x.dtype.itemsize < 8 or not x.is_floating_point() else "Give a plain torch.Tensor."
 
 
+def of_leaf(x: Any) -> str:
+    """What makes an array, of any library, one of NumPy's floats."""
+    if isinstance(x, np.ndarray):
+        return of_dtype(x, x)
+    if not hasattr(x, "untyped_storage"):
+        return of_object(x, "params")
+    dense = str(x.layout) == "torch.strided" and x.device.type != "meta" and not x.is_quantized and not x.is_complex()
+    return "Give x.double().numpy(force=True)." if dense else of_torch(x)
+
+
 def of_dtype(array: Any, original: Any) -> str:
     """What gives an array a dtype that kernels know."""
     if not isinstance(array, np.ndarray):

@@ -66,7 +66,7 @@ def check_still(device: "Device", leaves: list) -> None:
 
 def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     """The view of an array now, of the same kind as the old one."""
-    cure = "Change it back, or make a new optimizer."
+    cure = tensors.ANEW
     try:
         new = arrays.view(sight.original, sight.path)
         if places := arrays.apart(new, old):
@@ -94,7 +94,7 @@ def _check(device: "Device", moved: list[tuple[Sight, DeviceArray]]) -> None:
     path = moved[0][0].path
     if device.streams.capturing() or device.captured:
         raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new optimizer when all "
-                           "arrays are where they stay, and capture its steps.")
+                           "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
     new = {(id(sight.column), sight.k): array for sight, array in moved}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():

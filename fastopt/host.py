@@ -94,7 +94,7 @@ class Host(Machine):
             for k, array in enumerate(found):
                 if self.watch.changed(array):
                     raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone. Make a new "
-                                     "optimizer, and change values only.")
+                                     "optimizer, load a checkpoint into it, and change values only.")
 
     def look(self) -> None:
         if self.watch.same():
