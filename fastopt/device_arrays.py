@@ -174,7 +174,8 @@ def from_torch(x: Any, where: str) -> DeviceArray:
         raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. {advice.of_torch(x)}")
     name = str(x.dtype).removeprefix("torch.")
     if name not in TORCH_DTYPES:
-        raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {advice.of_torch(x)}")
+        cure = advice.REAL_TENSOR if name.startswith("complex") else "Give x.double()."
+        raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {cure}")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
     return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x, foreign=True), where)

@@ -6,7 +6,7 @@ same kind elsewhere is followed; anything else is an error that comes before any
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import arrays, driver
+from . import arrays, driver, tensors
 from .arrays import DeviceArray
 from .device_arrays import library
 from .tensors import Slot

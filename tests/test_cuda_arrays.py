@@ -13,7 +13,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
-from fastopt import arrays, device_arrays
+from fastopt import arrays, device_arrays, tensors
 from fastopt.device_arrays import DeviceArray
 
 
@@ -129,7 +129,7 @@ def test_tensors_that_cannot_be_used(torch):
     memory = to_device(np.ones(6, np.float32))
     sparse = Tensor(memory)
     sparse.layout = "torch.sparse_coo"
-    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Convert it."),
+    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()."),
                          (Tensor(memory, dtype="int64"), "params: dtype torch.int64, but one of float64, float32, float16, bfloat16 is")):
         with pytest.raises(TypeError) as error:
             fastopt.Adam(bad)
