@@ -130,8 +130,6 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
         for k, (target, source, t_) in enumerate(zip(new, saved["state"][name], opt._tensors, strict=True)):
             where = f"load_state_dict: {name} of {t_.path}"
             source = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
-            if not arrays.writable(target):
-                raise ValueError(f"{where}: this optimizer's array is read-only, but it is written in place. Make it writable.")
             have, need = _stored(storage, name, k), opt._machine.states[name].formats[k] if name != REMAINDER else None
             _check_state(source, target, t_, have, need, storage["orders"][k], convert and need is not None, where)
     return places
