@@ -9,6 +9,7 @@ import numpy as np
 
 AS_FLOATS = "numpy.asarray(x, numpy.float64)"
 NUMBERS = "Give numbers of one of these."
+REAL_TENSOR = "Give its real view, torch.view_as_real(x.detach().resolve_conj())."
 
 
 def of_torch(x: Any) -> str:
@@ -20,16 +21,26 @@ def of_torch(x: Any) -> str:
     if x.is_quantized:
         return "Give x.dequantize()."
     if x.is_complex():
-        return "Give its real view, torch.view_as_real(x.detach().resolve_conj())."
+        return REAL_TENSOR
     if x.is_neg():
         return "Give x.resolve_neg()."
     return "Give x.double()." if x.dtype.itemsize < 8 or not x.is_floating_point() else "Give a plain torch.Tensor."
 
 
+def of_leaf(x: Any) -> str:
+    """What makes an array, of any library, one of NumPy's floats."""
+    if isinstance(x, np.ndarray):
+        return of_dtype(x, x)
+    if not hasattr(x, "untyped_storage"):
+        return of_object(x, "params")
+    dense = str(x.layout) == "torch.strided" and x.device.type != "meta" and not x.is_quantized and not x.is_complex()
+    return "Give x.double().numpy(force=True)." if dense else of_torch(x)
+
+
 def of_dtype(array: Any, original: Any) -> str:
     """What gives an array a dtype that kernels know."""
     if not isinstance(array, np.ndarray):
-        return "Convert it with .astype(numpy.float32)."
+        return _on_device(array.dtype, original)
     if hasattr(original, "untyped_storage"):
         return of_torch(original)
     if isinstance(original, (bytes, bytearray, memoryview)) and array.itemsize == 1:
@@ -44,6 +55,15 @@ def of_dtype(array: Any, original: Any) -> str:
     if kind == "O" and array.ndim == 1 and array.size and all(np.ndim(a) for a in array):
         return "Give its arrays in a list: list(x)."
     return f"Convert it: {AS_FLOATS}." if kind not in "mM" and _floats(array) else NUMBERS
+
+
+def _on_device(dtype: np.dtype, x: Any) -> str:
+    """What makes floats of an array on a device; Numba's has neither `astype` nor, in foreign byte order, a kernel."""
+    if dtype.kind == "c" and dtype.isnative:
+        return f"Give its real view, x.view(numpy.{'float32' if dtype.itemsize == 8 else 'float64'})."
+    if callable(getattr(x, "copy_to_host", None)):
+        return "Convert it on the host: numba.cuda.to_device(x.copy_to_host().astype(numpy.float64))."
+    return "Convert it: x.astype(numpy.float64)."
 
 
 def _complex(array: np.ndarray, given: bool) -> str:

@@ -113,13 +113,15 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
     history.check(opt.groups, saved)
     states = opt._machine.state
     if _kept(saved["state"], convert) != _kept(states, convert):
-        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has {list(states)}.")
+        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has {list(states)}. "
+                         "Make it with the rounding and average that the saved one had, or load with convert=True.")
     places = _places(saved.get("paths"), [t.path for t in opt._tensors])
     for name, new in saved["state"].items():
         if not isinstance(new, (list, tuple)):
             raise TypeError(f"load_state_dict: {name} is a {type(new).__name__}, but a list is needed. The checkpoint is damaged.")
         if len(new) != len(opt._tensors):
-            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} parameters.")
+            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} parameters. "
+                             "It belongs to another model, or is damaged.")
     saved = arranged(saved, places)
     storage = _storage(saved, len(places))
     for name, new in states.items():
@@ -128,8 +130,6 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
         for k, (target, source, t_) in enumerate(zip(new, saved["state"][name], opt._tensors, strict=True)):
             where = f"load_state_dict: {name} of {t_.path}"
             source = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
-            if not arrays.writable(target):
-                raise ValueError(f"{where}: this optimizer's array is read-only, but it is written in place. Make it writable.")
             have, need = _stored(storage, name, k), opt._machine.states[name].formats[k] if name != REMAINDER else None
             _check_state(source, target, t_, have, need, storage["orders"][k], convert and need is not None, where)
     return places

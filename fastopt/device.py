@@ -215,7 +215,7 @@ class Device(Machine):
 
     def _bound(self) -> Bound:
         if self.bound is None:
-            raise RuntimeError("step: no gradients are bound.")
+            raise RuntimeError("step: no gradients are bound. Pass them.")
         return self.bound
 
     def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import advice
+
 BFLOAT16 = ("<V2", "|V2", "V2")  # how torch and JAX export bfloat16
 LEGACY = 1                       # the stream that the interface calls 1 is the driver's default one, 0
 DLPACK_CUDA, DLPACK_MANAGED = 2, 13
@@ -169,10 +171,11 @@ def from_interface(x: Any, where: str) -> DeviceArray:
 def from_torch(x: Any, where: str) -> DeviceArray:
     """A tensor of torch, with its faster attributes; bfloat16 is bits in uint16."""
     if str(x.layout) != "torch.strided" or x.is_quantized:
-        raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. Convert it.")
+        raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. {advice.of_torch(x)}")
     name = str(x.dtype).removeprefix("torch.")
     if name not in TORCH_DTYPES:
-        raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. Convert it with .float().")
+        cure = advice.REAL_TENSOR if name.startswith("complex") else "Give x.double()."
+        raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {cure}")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
     return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x, foreign=True), where)

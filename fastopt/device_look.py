@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import arrays, driver
 from .arrays import DeviceArray
 from .device_arrays import library
-from .tensors import Slot, beside, moved
+from .tensors import BACK, Slot, beside, moved
 
 if TYPE_CHECKING:
     from .device import Device
@@ -69,8 +69,7 @@ def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     try:
         new = moved(sight.original, old, sight.path)
         if new.size and driver.device_of(new.address) != ordinal:
-            raise TypeError(f"{sight.path}: it is now on another CUDA device than when the optimizer was made. Move it back, or make a new "
-                            "optimizer.")
+            raise TypeError(f"{sight.path}: it is now on another CUDA device than when the optimizer was made. {BACK}")
     except ValueError as error:
         if str(error).startswith(sight.path):
             raise
@@ -83,7 +82,7 @@ def _check(device: "Device", others: list[tuple[Sight, DeviceArray]]) -> None:
     path = others[0][0].path
     if device.streams.capturing() or device.captured:
         raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new optimizer when all "
-                           "arrays are where they stay, and capture its steps.")
+                           "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
     new = {(id(sight.column), sight.k): array for sight, array in others}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():

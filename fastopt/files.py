@@ -97,7 +97,8 @@ def load(path: Path, opt: Optimizer) -> None:
             parameters = [parameters[k] for k in places]
             _check_parameters(opt, parameters)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"load: {path}: {str(error).removeprefix('load_state_dict: ')}") from None
+            text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")  # which is not offered here
+            raise type(error)(f"load: {path}: {text}") from None
         checkpoints.write(opt, checkpoints.arranged(saved, places), parameters)
 
 
@@ -218,4 +219,5 @@ def _check_parameters(opt: Optimizer, found: list[np.ndarray]) -> None:
         if source.shape != t.array.shape:
             raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another model.")
         if format_of(source, path).name != t.plain:
-            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.plain}. Convert it first.")
+            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.plain}. "
+                             "Load it into an optimizer of parameters of that format, and convert those.")

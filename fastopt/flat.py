@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from . import trees
+from . import advice, trees
 
 KINDS = (np.float64, np.float32, np.float16)
 EPS = float(np.finfo(np.float64).eps)
@@ -36,7 +36,8 @@ class Flat:
         for path, leaf in leaves:
             if not isinstance(leaf, np.ndarray) or leaf.dtype not in KINDS:
                 found = f"{leaf.dtype} array" if isinstance(leaf, np.ndarray) else type(leaf).__name__
-                raise TypeError(f"{where}: {path} is a {found}, but a NumPy array of float64, float32 or float16 is needed. Convert it.")
+                raise TypeError(f"{where}: {path} is a {found}, but a NumPy array of float64, float32 or float16 is needed. "
+                                f"{advice.of_leaf(leaf)}")
             check_finite(leaf, f"{where}: {path}", ValueError)
         self.paths, arrays = [path for path, _ in leaves], [leaf for _, leaf in leaves]
         self.shapes, self.dtypes = [a.shape for a in arrays], [a.dtype for a in arrays]
@@ -77,7 +78,8 @@ class Flat:
         for array, path, shape in zip(arrays, self.paths, self.shapes, strict=True):
             at = f"{self.where}: {what}{path[1:]}"
             if array.dtype.kind not in "fiu":
-                raise TypeError(f"{at} has the dtype {array.dtype}, but real numbers are needed. Convert it.")
+                cure = "Return its real part, x.real." if array.dtype.kind == "c" else advice.of_dtype(array, None)
+                raise TypeError(f"{at} has the dtype {array.dtype}, but real numbers are needed. {cure}")
             if array.shape != shape:
                 raise ValueError(f"{at} has the shape {array.shape}, but {path} has {shape}. Give an element for each.")
             check_finite(array, at, error)

@@ -145,7 +145,6 @@ class Watch:
         self.rows = np.array(rows, np.int64)
         self.job = np.array([0, 0, 0, 0, 0, 0, len(rows), address(self.rows), self.width], np.int64)
         self.address = address(self.job)
-        self.refresh = _refresh()
 
     def _row(self, array: np.ndarray) -> list[int]:
         return [id(array), address(array), int(not array.flags.writeable), *row_words(array, self.width - FACTS)]
@@ -160,7 +159,7 @@ class Watch:
 
     def same(self) -> bool:
         """Whether all are."""
-        return self.refresh(0, self.address) == SAME and self.others_same()
+        return _refresh()(0, self.address) == SAME and self.others_same()
 
 
 class Headers:

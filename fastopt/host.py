@@ -92,8 +92,9 @@ class Host(Machine):
         for name, found in self._own:
             for k, array in enumerate(found):
                 if self.watch.changed(array):
-                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone. Make a new "
-                                     "optimizer, and change values only.")
+                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone, or the base has "
+                                     "another dtype, shape or flags. Change those back; where the memory is gone, make a new optimizer, "
+                                     "load a checkpoint into it, and change values only.")
 
     def look(self) -> None:
         if self.watch.same():

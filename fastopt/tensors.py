@@ -64,24 +64,28 @@ def beside(t: Tensor, name: str) -> str:
     return name + t.path[len("params"):]
 
 
+BACK = "Move it back, or make a new optimizer and load opt.state_dict() into it."
+ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict() where the shape is the same, with convert=True "
+        "where the dtype is not.")
+
+
 def moved(original: Any, array: Array, where: str) -> Array:
     """A view of an array that a step writes, where it is now; an error where it is no longer the array that `array` was a view of."""
     now = arrays.own_view(original, where)
     if places := arrays.apart(now, array):
-        raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. Move it back, or make a new "
-                        "optimizer.")
+        raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. {BACK}")
     if (now.dtype, now.shape) != (array.dtype, array.shape):
         raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for {array.dtype} of shape "
-                         f"{array.shape}. Change it back, or make a new optimizer.")
+                         f"{array.shape}. {ANEW}")
     if not arrays.writable(now):
         raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or make a new optimizer "
-                         "of a copy.")
+                         "of a copy and load opt.state_dict() into it.")
     if arrays.check_parameter(now, original, where) != arrays.memory_order(array):
         raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for {array.strides}. Change them "
-                         "back, or make a new optimizer.")
+                         "back, or make a new optimizer and load opt.state_dict() into it.")
     if arrays.homeless(original):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new optimizer of a new "
-                         "view.")
+                         "view, and load opt.state_dict() into it.")
     return now
 
 

@@ -201,7 +201,8 @@ def _steps(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> int:
             raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, is needed. {OURS}")
     counts = sorted({steps for steps in found.values() if steps})
     if len(counts) > 1:
-        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed.")
+        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an optimizer "
+                         "for each count, of its parameters, and load into each its part of the dict.")
     return counts[0] if counts else 0
 
 
@@ -225,9 +226,11 @@ def _numbers(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
     for flag, name in FLAGS.items():
         if flag in group and _flag(group, flag, where) != (rule.name == name):
-            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. Make the one whose state it is.")
+            cure = "Make the one whose state it is." if name else "It cannot be loaded: no rule here has it."
+            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. {cure}")
     if "momentum" not in rule.defaults and _number("momentum", group.get("momentum", 0.0), where):
-        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. Make the one whose state it is.")
+        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. "
+                         f"{'No rule here has both.' if rule.name == 'rmsprop' else 'Make the one whose state it is.'}")
     given = {name: group[name] for name in NUMBERS if name in group and name in rule.defaults}
     if "betas" in group and "b1" in rule.defaults:
         if not _is_list(group["betas"]) or len(group["betas"]) != 2:

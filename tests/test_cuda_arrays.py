@@ -13,7 +13,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
-from fastopt import arrays, device_arrays
+from fastopt import arrays, device_arrays, tensors
 from fastopt.device_arrays import DeviceArray
 
 
@@ -129,7 +129,7 @@ def test_tensors_that_cannot_be_used(torch):
     memory = to_device(np.ones(6, np.float32))
     sparse = Tensor(memory)
     sparse.layout = "torch.sparse_coo"
-    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Convert it."),
+    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()."),
                          (Tensor(memory, dtype="int64"), "params: dtype torch.int64, but one of float64, float32, float16, bfloat16 is")):
         with pytest.raises(TypeError) as error:
             fastopt.Adam(bad)
@@ -403,7 +403,7 @@ def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
                 use()
             assert str(raised.value).startswith("params['w']: it")
             assert found in str(raised.value)
-            assert str(raised.value).endswith(" back, or make a new optimizer.")
+            assert str(raised.value).endswith((tensors.ANEW, "load opt.state_dict() into it."))
             assert seen.launched() == []
     move(own)
     opt.step({"w": g})

@@ -1,13 +1,9 @@
 """The cure that an error message names works and loses nothing: each is executed, and no message of these modules is left out."""
 import array
-import ast
 import copy
 import ctypes
-import importlib
-import inspect
 import re
 import sys
-import traceback
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +11,7 @@ import numpy.lib.recfunctions
 import pytest
 import scipy.sparse
 from conftest import BFLOAT16, assert_identical
+from cures import check, left_out, lines
 
 import fastopt
 from fastopt import init, networks, optimizers, schedules, storage, trees
@@ -318,21 +315,8 @@ MODULES = ("advice", "arrays", "attributes", "groups", "hyper", "init", "network
 ELSEWHERE = ("check_one_place", "_jax")  # tested with CUDA arrays, and below
 
 
-def lines(call):
-    """The lines that an error of this call went through; none without an error."""
-    try:
-        call()
-    except Exception as error:
-        found = str(error)
-        assert re.match(r".+: .+\. \S", found), found
-        return {(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)}
-    return set()
-
-
 def test_what_the_messages_say_to_do_works():
-    for bad, cure in CALLS:
-        assert lines(bad), inspect.getsource(bad)
-        cure()
+    check(CALLS)
 
 
 @BETA
@@ -345,14 +329,7 @@ def test_no_message_is_left_out():
     for bad, _ in CALLS:
         seen |= lines(bad)
     seen |= lines(lambda: fastopt.SGD(pytest.importorskip("jax").numpy.ones(3)))
-    left = []
-    for name in MODULES:
-        module = importlib.import_module(f"fastopt.{name}")  # fastopt.optimizer is a function
-        for function in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(function, ast.FunctionDef) and function.name not in ELSEWHERE:
-                there = [range(node.lineno, node.end_lineno + 1) for node in ast.walk(function) if isinstance(node, ast.Raise)]
-                left += [f"{name}: line {at[0]}" for at in there if not any((module.__file__, line) in seen for line in at)]
-    assert not left
+    assert not left_out(MODULES, seen, ELSEWHERE)
 
 
 def test_jax_says_what_to_do():

@@ -380,7 +380,7 @@ OTHERS = {
               "m of params['w']: shape (2, 3), but (3, 2) is needed. It belongs to another model."),
     "state": (lambda: small(state="bfloat16"), ValueError, "m of params['w']: stored as float32, but this optimizer keeps uint16."),
     "format": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "b": [np.ones(2, f32)]}), ValueError,
-               "params['b'][0]: stored as f16, but the parameter is f32. Convert it first."),
+               "params['b'][0]: stored as f16, but the parameter is f32. Load it into"),
 }
 STATELESS = {
     "path": (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}), "no params['v'] and params['w'], which this optimizer has not. Give the"),
