@@ -102,21 +102,22 @@ def array_step(rule: Rule):
     def compiled(c, g, p, *state):
         arrays = (g, p, *(state[0] if len(state) == 1 and isinstance(state[0], types.BaseTuple) else state))
         if len(arrays) != needed or not all(isinstance(a, types.Array) for a in arrays):
-            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed.")
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed. Give those.")
         if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
-            raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed.")
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed. "
+                              "Give those, or copies (which are then what is updated).")
         if not all(a.mutable for a in arrays[1:]):
             raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. Give copies.")
         as_row, fields = isinstance(c, types.Array), len(rule.fields)
         if not (c.ndim == 1 and c.layout == "C" if as_row else isinstance(c, types.NamedUniTuple) and len(c) == fields):
-            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is needed.")
+            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is needed. Give that.")
         formats = " ".join(FORMAT_OF[a.dtype] for a in arrays)
 
         def implementation(c, g, p, *state):
             arrays = (g, p) + state  # noqa: RUF005 (Numba has no starred tuples)
             for count in element_counts(arrays):
                 if count != p.size:
-                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size.")
+                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give such arrays.")
             if as_row and len(c) != fields:
                 raise ValueError("kernels: c has another number of coefficients than the rule. Make it with kernels.table(rule, ...).")
             row = data_addresses(arrays)

@@ -4,6 +4,7 @@ import copy
 import ctypes
 import re
 import sys
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.lib.recfunctions
 import pytest
 import scipy.sparse
 from conftest import BFLOAT16, assert_identical
-from cures import check, left_out, lines
+from cures import check, left_out, lines, same
 
 import fastopt
 from fastopt import init, networks, optimizers, schedules, storage, trees
@@ -233,6 +234,65 @@ def adagrad(**more):
     return fastopt.AdaGrad(np.ones(3), **more)
 
 
+def spoiled(spoil, cure, shape=(6,)):
+    """A step after which a parameter was made another array; what the message says to do, and whether the next step is a twin's."""
+    base, other = np.zeros(60), fastopt.Momentum(np.zeros(shape), lr=1.0)
+    w = base[:6].reshape(shape)
+    opt = fastopt.Momentum(w, lr=1.0)
+    for o in (opt, other):
+        o.step(np.ones(shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        spoil(w, base)
+        opt = cure(w, opt) or opt
+    for o in (opt, other):
+        o.step(np.full(shape, 2.0))
+    same(opt.params, other.params)
+    same(opt.state, other.state)
+
+
+def anew(w, old):
+    opt = fastopt.Momentum(w, lr=1.0)
+    opt.load_state_dict(old.state_dict(), convert=True)
+    return opt
+
+
+def frozen(data=True):
+    torch = pytest.importorskip("torch")
+    w = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+    fastopt.SGD(w.data if data else w, lr=1.0).step(np.ones(3, f32))
+    assert not w.any()
+
+
+def change(name, value):
+    return lambda w, *_: setattr(w.flags if name == "writeable" else w, name, value)
+
+
+def ranged(text):
+    return fastopt.rule(lr=0.1, ranges={"lr": text})(lambda c, g, p: (c.lr*g,))
+
+
+class Long(list):
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        return iter([*super().__iter__(), np.ones(6)])
+
+
+def without_field():
+    found = Pair(w64)
+    del found.a
+    return found
+
+
+def counted(t):
+    opt = sgd(lr=1.0)
+    opt.t = t
+    opt.step(np.ones(3))
+    assert not opt.params.any()
+
+
 w64 = np.ones(6)
 OVER, FIXED = np.ones(6), np.ones(3)
 FIXED.flags.writeable = False
@@ -309,6 +369,22 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: loss(p={"W": np.ones((2, 1))}), loss), (lambda: loss(p=params(W1=np.ones((2, 3), int))), loss),
     (lambda: loss(p=params(b1=np.ones(2))), loss),
     (lambda: loss(p=params(b1=np.zeros(3))), lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})),
+]
+READ_ONLY, NARROW, AXES = change("writeable", False), change("dtype", f32), change("strides", (8, 24))
+CALLS += [
+    (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
+    (lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), lambda *_: None),
+     lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), change("shape", (6,)))),
+    (lambda: spoiled(READ_ONLY, lambda *_: None), lambda: (
+        spoiled(READ_ONLY, change("writeable", True)), spoiled(READ_ONLY, lambda w, opt: anew(w.copy(), opt)))),
+    (lambda: spoiled(AXES, lambda *_: None, (3, 2)), lambda: (
+        spoiled(AXES, change("strides", (16, 8)), (3, 2)), spoiled(AXES, lambda w, opt: anew(w, opt), (3, 2)))),
+    (lambda: spoiled(lambda w, base: base.resize(5, refcheck=False), lambda *_: None),
+     lambda: spoiled(lambda w, base: base.resize(5, refcheck=False), lambda w, opt: anew(np.full(60, -1.0)[20:26], opt))),
+    (lambda: frozen(False), frozen), (lambda: counted(2**62), lambda: counted(5)),
+    (lambda: ranged("0 to 1"), lambda: [ranged(text) for text in ("[0, 1)", "(0, inf)")]),
+    (lambda: fastopt.SGD([w64]).step(Long([w64])), lambda: fastopt.SGD([w64]).step([np.ones(6)])),
+    (lambda: fastopt.SGD(Pair(w64)).step(without_field()), lambda: fastopt.SGD(Pair(w64)).step(Pair(np.ones(6)))),
 ]
 MODULES = ("advice", "arrays", "attributes", "groups", "hyper", "init", "networks", "optimizer", "optimizers", "presets", "schedules",
            "storage", "tensors", "trees")

@@ -1,0 +1,142 @@
+"""The cures that messages about rules of one's own and about compiled code name: each is executed, and no message is left out."""
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cures import check, left_out, lines
+from numba import njit
+from numba.core.errors import TypingError
+
+import fastopt
+from fastopt import kernels, rules
+from fastopt.notation import maximum
+
+HALF, COUNT = 0.5, itertools.count()
+
+
+def made(body, **how):
+    return fastopt.rule(**{"lr": 0.5, "name": f"cured{next(COUNT)}", **how})(body)
+
+
+def works(body, want=0.5, steps=1, **how):
+    """One element that starts at 1 goes there, with gradients of 1."""
+    w = np.ones(1)
+    opt = fastopt.optimizer(made(body, **how))(w)
+    for _ in range(steps):
+        opt.step(np.ones(1))
+    assert w == want, w
+    return True
+
+
+def plain(c, g, p):
+    return (c.lr*g,)
+
+
+def velocity(c, g, p, v):
+    v = c.mu*v + g
+    return c.lr*v, v
+
+
+def changing(t, lr=0.5):
+    return {"lr": lr, **({"late": 1.0} if t > 1 else {})}
+
+
+def same_each_step(t, lr=0.5):
+    return {"lr": lr, "late": float(t > 1)}
+
+
+def two_steps(at):
+    opt = fastopt.optimizer(fastopt.rule(at, name=f"cured{next(COUNT)}")(plain))(np.ones(1))
+    for _ in range(2):
+        opt.step(np.ones(1))
+    assert opt.params == 0
+
+
+def halved(c, g, p):
+    return (c.lr*c.half*g,)
+
+
+def positive(c, g, p):
+    return (c.lr*maximum(g, c.floor),)
+
+
+def branching(c, g, p):
+    return (c.lr*g if g > c.floor else c.lr*c.floor,)
+
+
+MU = {"state": "v", "mu": 0.5}
+SQUARED = fastopt.rule(state="v", lr=0.5, mu=0.5, name="squared")(velocity)
+
+CALLS = [  # what raises; and what the message says to do instead
+    (lambda: made(lambda c, g, p: c.lr*g), lambda: works(plain)),
+    (lambda: made(lambda c, g, p, v: (g, v, v), state="v"), lambda: works(velocity, **MU)),
+    (lambda: fastopt.rule(lambda t, lr, mu=0.5: {"lr": lr}), lambda: fastopt.rule(lambda t, lr=0.01, mu=0.5: {"lr": lr, "mu": mu})),
+    (lambda: fastopt.rule(rate=0.5), lambda: works(plain, lr=0.5)),
+    (lambda: fastopt.rule(lr=0.5, weight_decay=0.1), lambda: works(plain, 0.0, defaults={"weight_decay": 1.0}, lr=0.5)),
+    (lambda: fastopt.rule(lr=0.5, threads=2.0), lambda: works(lambda c, g, p: (c.lr*g*c.count,), 0.0, count=2.0)),
+    (lambda: SQUARED.at(1, moment=0.9), lambda: SQUARED.at(1, mu=0.9)),
+    (lambda: made(lambda c, g, p, m: (g, m), state="v"), lambda: works(velocity, **MU)),
+    (lambda: made(lambda c, g, p, average: (g, average), state="average"), lambda: works(velocity, **MU)),
+    (lambda: made(velocity, nonnegative="m", **MU), lambda: works(velocity, nonnegative="v", **MU)),
+    (lambda: made(plain, clip=1.0), lambda: works(lambda c, g, p: (c.lr*g*c.top,), top=1.0)),
+    (lambda: made(velocity, ahead="far", **MU), lambda: works(velocity, ahead="mu", **MU)),
+    (lambda: made(plain, ranges={"rate": "[0, 1)"}), lambda: works(plain, ranges={"lr": "[0, 1)"})),
+    (lambda: two_steps(changing), lambda: two_steps(same_each_step)),
+    (lambda: made(lambda c, g, p: (0.5*g,)), lambda: works(halved, 0.75, half=0.5)),
+    (lambda: made(lambda c, g, p: (HALF*g,)), lambda: works(halved, 0.75, half=HALF)),
+    (lambda: made(branching, floor=0.0), lambda: works(positive, floor=0.0)),
+    (lambda: made(lambda c, g, p: (c.lr*abs(g),)), lambda: works(lambda c, g, p: (c.lr*maximum(g, -g),))),
+    (lambda: made(lambda c, g, p: (c.lr*np.tanh(g),)), lambda: works(plain)),
+    (lambda: made(lambda c, g, p: (c.lr*g.real,)), lambda: works(plain)),
+    (lambda: fastopt.optimizer(made(lambda c, g, p: (c,)))(np.ones(1)).step(np.ones(1)), lambda: works(plain)),
+    (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain)),
+]
+
+
+def test_what_the_messages_say_to_do_works():
+    check(CALLS)
+
+
+@njit
+def compiled(c, g, p, v):
+    STEP(c, g, p, v)
+
+
+STEP = kernels.momentum
+ROW = kernels.table(rules.momentum, 1, lr=0.5)
+KERNELS = [  # arguments that it is not compiled for, and what is needed
+    ((ROW[0], np.ones(3), np.ones(3), 1.0), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(6)[::2], np.ones(3), np.zeros(3)), (ROW[0], np.ones(6)[::2].copy(), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.broadcast_to(1.0, 3), np.zeros(3)), (ROW[0], np.ones(3), np.broadcast_to(1.0, 3).copy(), np.zeros(3))),
+    ((0.5, np.ones(3), np.ones(3), np.zeros(3)), (rules.momentum.at(1, lr=0.5), np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.ones(3), np.zeros(2)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0, :2].copy(), np.ones(3), np.ones(3), np.zeros(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+]
+
+
+def test_steps_in_compiled_code():
+    for bad, good in KERNELS:
+        with pytest.raises((TypingError, ValueError), match=r"kernels.*: (.|\n)+\. [GM]\w+ \w"):
+            compiled(*bad)
+        compiled(*good)
+        assert good[2].tolist() == [0.5]*3
+
+
+def test_compiled_code_that_is_switched_off():
+    """As the message says: unset before Python starts."""
+    code = "import numpy as np, fastopt; w = np.ones(1); fastopt.SGD(w, lr=1.0).step(np.ones(1)); print(w)"
+    for value, said in (("1", "NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts."), (None, "[0.]")):
+        env = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | ({"NUMBA_DISABLE_JIT": value} if value else {})
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
+        assert said in ran.stdout + ran.stderr
+
+
+def test_no_message_is_left_out():
+    seen = set()
+    for bad, _ in CALLS:
+        seen |= lines(bad)
+    assert not left_out(("registry", "straight", "binding"), seen)
+    assert not left_out(("host",), seen, ("check_own",))  # tests/test_cures_states.py
