@@ -251,6 +251,25 @@ def spoiled(spoil, cure, shape=(6,)):
     same(opt.state, other.state)
 
 
+class Moving(array.array):
+    """A buffer that may say it lies on a device."""
+
+
+def on_device():
+    w = Moving("d", [0.0, 0.0])
+    of = fastopt.SGD(w, lr=1.0)
+
+    def bad():
+        w.__cuda_array_interface__ = {"shape": (2,), "typestr": "<f8", "data": (4096, False), "version": 2}
+        of.step(np.ones(2))
+
+    def cure():
+        del w.__cuda_array_interface__
+        of.step(np.ones(2))
+        assert w.tolist() == [-1, -1]
+    return bad, cure
+
+
 def anew(w, old):
     opt = fastopt.Momentum(w, lr=1.0)
     opt.load_state_dict(old.state_dict(), convert=True)
@@ -372,6 +391,7 @@ CALLS = [  # what raises; and what the message says to do instead
 ]
 READ_ONLY, NARROW, AXES = change("writeable", False), change("dtype", f32), change("strides", (8, 24))
 CALLS += [
+    on_device(),
     (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
     (lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), lambda *_: None),
      lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), change("shape", (6,)))),

@@ -13,7 +13,6 @@ from reference import Twin, gradients, made
 
 import fastopt
 from fastopt import arrays, files, headers, storage
-from fastopt.tensors import moved
 
 f32 = np.float32
 GUARD = 0xA5
@@ -401,11 +400,24 @@ def test_autograd_is_told_of_what_a_load_writes():
     assert x._version > versions[0]
 
 
+class Moving(array.array):
+    """A buffer that may say it lies on a device, as torch's parameters do after `module.cuda()`."""
+
+
 def test_parameters_that_went_to_a_device_are_refused():
-    """Kernels of this machine would read their addresses. `module.cuda()` gives torch's parameters other memory in place."""
-    there = arrays.DeviceArray(4096, (3,), f32, device=0)
-    with pytest.raises(TypeError, match="params: it is now on a CUDA device, but the optimizer was made for an array in this machine's"):
-        moved(there, np.zeros(3, f32), "params")
+    """Kernels of this machine would read and write at the addresses of the device."""
+    w = Moving("d", [0.0, 0.0, 0.0])
+    opt = fastopt.Adam([w, np.zeros(3)], lr=1.0)
+    opt.step([np.ones(3)]*2)
+    before = opt.state_dict()
+    w.__cuda_array_interface__ = {"shape": (3,), "typestr": "<f8", "data": (4096, False), "version": 2}
+    for use in (lambda: opt.step([np.ones(3)]*2), lambda: opt.load_state_dict(before)):
+        with pytest.raises(TypeError, match=r"params\[0\]: it is now on a CUDA device, but the optimizer was made for an array in this"):
+            use()
+    del w.__cuda_array_interface__
+    assert opt.t == 1
+    opt.step([np.ones(3)]*2)
+    assert_identical(np.asarray(w), opt.params[1])
 
 
 def test_frozen_parameters_of_torch():
