@@ -3,7 +3,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import rules, schedules
-from .optimizer import Optimizer, optimizer
+from .classes import optimizer
+from .optimizer import Optimizer
 from .optimizers import SGD, AdaGrad, Adam, AdamW, AMSGrad, Lion, Momentum, NAdam, Nesterov, RAdam, RMSProp
 from .registry import rule
 

@@ -4,7 +4,8 @@ from textwrap import fill, indent
 from typing import Any
 
 from . import rules
-from .optimizer import Optimizer, optimizer, signature
+from .classes import optimizer, signature
+from .optimizer import Optimizer
 from .registry import Rule
 
 HYPERPARAMETERS = {
