@@ -406,8 +406,8 @@ CALLS += [
     (lambda: fastopt.SGD([w64]).step(Long([w64])), lambda: fastopt.SGD([w64]).step([np.ones(6)])),
     (lambda: fastopt.SGD(Pair(w64)).step(without_field()), lambda: fastopt.SGD(Pair(w64)).step(Pair(np.ones(6)))),
 ]
-MODULES = ("advice", "arrays", "attributes", "classes", "groups", "hyper", "init", "networks", "optimizer", "optimizers", "presets", "schedules",
-           "storage", "tensors", "trees")
+MODULES = ("advice", "arrays", "attributes", "classes", "groups", "hyper", "init", "networks", "optimizer", "optimizers", "presets",
+           "schedules", "storage", "tensors", "trees")
 ELSEWHERE = ("check_one_place", "_jax")  # tested with CUDA arrays, and below
 
 
