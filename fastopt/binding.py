@@ -129,6 +129,7 @@ class Bucket(Job):
         """What one of the norm's kernels finds in STRIDED_TILE elements each, in fixed lanes: a strided gradient and its copy agree."""
         if kernel not in self.measures:
             job = copy(self)  # its table is this one, where `Headers` stores addresses
+            job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
             job._cut(self.sizes, [0]*len(self.table), STRIDED_TILE)
             job.found = np.zeros(len(job.tiles))
             job.words[OUT] = arrays.address(job.found)
