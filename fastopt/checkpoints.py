@@ -63,7 +63,7 @@ def write(opt: "Optimizer", saved: Mapping[str, Any], parameters: list[np.ndarra
     changes = [{name: value for name, value in given.items() if not callable(group[name])}
                for group, given in zip(opt.groups, saved["groups"], strict=True)]
     then = [Group(opt.rule, {**group, **change}, group.where) for group, change in zip(opt.groups, changes, strict=True)]
-    at_once(history.resuming(then, saved))
+    at_once(history.resuming(then, saved))  # of these groups, which make the table of coefficients on a device; ours come with the rest
     seed = int(saved.get("storage", {}).get("seed", machine.seed))
     machine.put(pairs, [*machine.resuming(int(count(saved["t"]) or 0), seed, then),
                         *(group.change(change, group.where) for group, change in zip(opt.groups, changes, strict=True)),
