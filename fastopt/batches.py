@@ -80,7 +80,7 @@ class Gradients:
             raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. Return it.")
         if not (self.nonfinite or math.isfinite(value)):
             raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. Lower the learning "
-                                     "rate, clip the gradients, or pass over such steps with skip_nonfinite=True.")
+                                     "rate, clip the gradients, or give skip_nonfinite=True: steps with such gradients are then left out.")
         return value, found[1]
 
     def add(self, grads: Any) -> None:

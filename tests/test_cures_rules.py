@@ -1,12 +1,15 @@
 """The cures that messages about rules of one's own and about compiled code name: each is executed, and no message is left out."""
+import importlib.metadata
 import itertools
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cures import check, left_out, lines
+from cures import MODULES, check, left_out, lines
 from numba import njit
 from numba.core.errors import TypingError
 
@@ -134,9 +137,15 @@ def test_compiled_code_that_is_switched_off():
         assert said in ran.stdout + ran.stderr
 
 
+def test_the_extras_that_messages_name_exist():
+    package = Path(fastopt.__file__).parent
+    named = {name for path in package.glob("*.py") for name in re.findall(r'"fastopt\[(\w+)\]"|missing\(.*, "(\w+)"\)', path.read_text("utf-8"))}
+    offered = re.findall(r"Provides-Extra: (\w+)", str(importlib.metadata.metadata("fastopt")))
+    assert {a or b for a, b in named} <= set(offered)
+
+
 def test_no_message_is_left_out():
     seen = set()
     for bad, _ in CALLS:
         seen |= lines(bad)
-    assert not left_out(("registry", "straight", "binding"), seen)
-    assert not left_out(("host",), seen, ("check_own",))  # tests/test_cures_states.py
+    assert not left_out(MODULES["rules"], seen, ("check_own",))  # tests/test_cures_states.py

@@ -1,0 +1,130 @@
+"""The cures that messages about arrays on a CUDA device name: each is executed on the stand-in driver, and loses nothing."""
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from cures import MODULES, check, left_out, lines, same
+
+pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+
+from devices import Interface, numba_cuda, to_device, to_host
+
+import fastopt
+from fastopt.device_arrays import DeviceArray
+
+f32 = np.float32
+COMPLEX = np.array([1 + 2j, 3 - 4j])
+
+
+def stepped(x, want, start=None):
+    """A step with these gradients, from 0, or from parameters that are as large: the latter are updated in place."""
+    w = to_device(np.zeros(np.shape(want))) if start is None else start
+    opt = fastopt.SGD(w, lr=1.0)
+    opt.step(x)
+    same(to_host(w), np.asarray(want, to_host(w).dtype))
+
+
+def gradient(x, cured):
+    """Numbers on the device that are no gradient, and what they are as one."""
+    given = to_device(x)
+    wanted = np.ravel(x).view(x.real.dtype) if x.dtype.kind == "c" else x.astype(float)
+    return (lambda: stepped(given, 0 - wanted)), lambda: stepped(cured(given), 0 - wanted)
+
+
+def on_host(x):
+    return numba_cuda().to_device(x.copy_to_host().astype(np.float64))
+
+
+def numbers(n=6):
+    return to_device(np.ones(n, f32))
+
+
+def moving(spoilt, cure, want=-2.5):
+    """Momentum whose parameter became another array after a step; what is done, and where the next step leads."""
+    own = to_device(np.zeros((2, 3), f32))
+    p = Interface(own, stream=1)
+    opt = fastopt.Momentum(p, lr=1.0, momentum=0.5)
+    opt.step(to_device(np.ones((2, 3), f32)))
+    p.array = to_device(spoilt(to_host(own)))
+    opt = cure(p, own, opt) or opt
+    opt.step(to_device(np.ones(p.array.shape, f32)))
+    same(to_host(p.array).astype(float), np.full((2, 3), want))
+
+
+def back(p, own, opt):
+    p.array = own
+
+
+def anew(p, own, opt):
+    new = fastopt.Momentum(p, lr=1.0, momentum=0.5)
+    new.load_state_dict(opt.state_dict(), convert=True)
+    return new
+
+
+def nothing(*_):
+    pass
+
+
+def scheduled(moves):
+    """A schedule that moves the parameter, the gradient, or neither."""
+    arrays = {name: Interface(numbers(), stream=1) for name in "pg"}
+
+    def lr(t):
+        if moves:
+            arrays[moves].array = numbers()
+        return 0.5
+    fastopt.SGD(arrays["p"], lr=lr).step(arrays["g"])
+
+
+def of_interface(**changes):
+    whole = numbers()
+    return fastopt.SGD(numbers(), lr=1.0).step(Interface(whole, **changes))
+
+
+def cases():
+    """Made when the stand-in is there: what raises; and what the message says to do instead."""
+    whole, first = numbers(13), numbers()
+    at = whole.device_ctypes_pointer.value
+    array = DeviceArray(at, [6], f32)
+    uneven, shifted = Interface(whole, shape=(6,), strides=(6,)), Interface(whole, data=(at + 2, False), shape=(6,), strides=None)
+    masked = Interface(first, mask=np.ones(6, bool))
+    return [
+        gradient(np.array([1, 2**53 - 1]), on_host), gradient(np.array([1.5, -2], ">f4"), on_host),
+        gradient(np.array([True, False]), on_host),
+        gradient(COMPLEX, lambda x: x.view(np.float64)), gradient(COMPLEX.astype(np.complex64), lambda x: x.view(f32)),
+        (lambda: stepped(uneven, [-1]*6), lambda: stepped(numbers(), [-1]*6)),
+        (lambda: stepped(shifted, [-1]*6), lambda: stepped(first, [-1]*6)),
+        (lambda: stepped(masked, [0]*6), lambda: stepped(to_device(np.zeros(6, f32)), [0]*6)),
+        (lambda: of_interface(typestr="?!"), of_interface), (lambda: setattr(array, "shape", (2, 3)), lambda: DeviceArray(at, [2, 3], f32)),
+        (lambda: copy.copy(array), lambda: same(array.copy_to_host(), np.ones(6, f32))),
+        (lambda: pickle.dumps(array), lambda: pickle.dumps(array.copy_to_host())),
+        (lambda: array.__array__(copy=False), lambda: same(np.asarray(array), np.ones(6, f32))),
+        (lambda: moving(np.transpose, nothing), lambda: moving(np.transpose, back)),
+        (lambda: moving(lambda a: a.astype(float), nothing), lambda: (
+            moving(lambda a: a.astype(float), back), moving(lambda a: a.astype(float), anew))),
+        (lambda: moving(np.asfortranarray, nothing), lambda: (moving(np.asfortranarray, back), moving(np.asfortranarray, anew))),
+        (lambda: scheduled("p"), lambda: scheduled("")), (lambda: scheduled("g"), lambda: scheduled("")),
+        (lambda: fastopt.SGD(numbers()).step(first, grad_factor=numbers(2)),
+         lambda: fastopt.SGD(numbers()).step(first, grad_factor=numbers(1))),
+        (lambda: fastopt.SGD(numbers()).tabulate(), lambda: fastopt.SGD(numbers(), capturable=5).tabulate()),
+        (lambda: fastopt.SGD(numbers()).step(first, zero_grads=True, skip_nonfinite=True), lambda: (
+            fastopt.SGD(numbers()).step(first, skip_nonfinite=True), fastopt.SGD(numbers()).step(first, zero_grads=True))),
+        (lambda: fastopt.SGD(numbers(), capturable="all"), lambda: fastopt.SGD(numbers(), capturable=10_000)),
+    ]
+
+
+# Tensors of torch, DLPack and memory that is gone: tests/test_cuda_arrays.py. Captures: tests/test_cuda_streams.py. `_bound` is asked
+# when gradients are bound.
+ELSEWHERE = ("_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables", "look_ahead", "_check")
+
+
+def test_what_the_messages_say_to_do_works(stand_in):
+    check(cases())
+
+
+def test_no_message_is_left_out(stand_in):
+    seen = set()
+    for bad, _ in cases():
+        seen |= lines(bad)
+    assert not left_out(MODULES["device"], seen, ELSEWHERE)
