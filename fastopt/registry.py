@@ -82,8 +82,14 @@ def _identity(t, **hyper):
 
 def _try_out(body, Coefficients, slots):
     """ValueError where the update of an element does not return as many values as a step writes."""
-    with np.errstate(all="ignore"):
-        found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
+    try:
+        with np.errstate(all="ignore"):
+            found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
+    except AttributeError as error:
+        raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of those.") from error
+    except Exception as error:
+        raise ValueError(f"rule {body.__name__}: its update fails ({error}), but arithmetic on numbers is needed. Change it: what a "
+                         "comparison gives is no number, but the condition of where(condition, x, y).") from error
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
         raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
                          f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
@@ -188,6 +194,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
                          "with defaults={...}.")
 
     def decorate(body):
+        if not hasattr(body, "__code__"):
+            raise TypeError(f"rule: a {type(body).__name__}, but a function is needed, whose code is looked at. Write it with def.")
         slots = tuple(state.split())
         expected = ["c", "g", "p", *slots]
         if list(inspect.signature(body).parameters) != expected:

@@ -54,6 +54,8 @@ def _in_code(code: types.CodeType, known: dict[str, Any], coefficients: str | No
         name, line = step.opname, lines.get(step.offset)
         if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
             yield Fault("a condition or a loop", code, line, STRAIGHT)
+        elif name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF") and step.argval not in code.co_cellvars:
+            yield Fault(f"{step.argval}, which is not the rule's own, set", code, line, "but an update only returns. Return it")
         elif name in ("LOAD_CONST", "RETURN_CONST", "LOAD_SMALL_INT") and _is_number(step.argval):
             yield Fault(f"the number {step.argval!r}", code, line, NUMBER)
         elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF") and step.argval in known:

@@ -1,5 +1,6 @@
 """What a rule of one's own may hold, the ranges of its hyperparameters, and how it gets to other processes."""
 import copy
+import functools
 import math
 import os
 import pickle
@@ -51,6 +52,7 @@ REFUSED = {  # the second line of a rule; what is found
     "u = math.exp(g)": ("a call of math.exp", CALL), "u = np.sqrt(g)": ("a call of np.sqrt", CALL), "u = abs(g)": ("a call of abs", CALL),
     "u = np.float32(g)": ("a call of np.float32", CALL), "u = g.sum()": ("g.sum", CALL),
     "u = sqrt(np.add(g, p))": ("a call of np.add", CALL),
+    "global SET; SET = u = g": ("SET, which is not the rule's own, set", "but an update only returns"),
 }
 TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)",
          "u = fastopt.notation.sqrt(g*g)", "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p",
@@ -62,6 +64,22 @@ def written(line, name="mine"):
     names = dict(NAMES)
     exec(compile(f"@fastopt.rule(lr=0.1)\ndef {name}(c, g, p):\n    {line}\n    return (u,)\n", "/nowhere/mine.py", "exec"), names)
     return names[name]
+
+
+def test_what_is_no_update_of_an_element():
+    """Said when the rule is decorated, in words of its own."""
+    class Called:
+        def __call__(self, c, g, p):
+            return (c.lr*g,)
+
+    for body in (Called(), functools.partial(lambda c, g, p: (c.lr*g,))):
+        with pytest.raises(TypeError, match=f"rule: a {type(body).__name__}, but a function is needed"):
+            fastopt.rule(lr=0.1)(body)
+    for line, what in (("u = c.mu*g", "no attribute 'mu', but it has scale, clip, l2, wd, lr. Take one of those"),
+                       ("u = (g > p) - (p > g)", "its update fails .*, but arithmetic on numbers is needed"),
+                       ("u = g*q", "a call of q"), ("u = g*None", "its update fails .*, but arithmetic on numbers is needed")):
+        with pytest.raises(ValueError, match=f"rule mine: .*{what}"):
+            written(line)
 
 
 @pytest.mark.parametrize("line", REFUSED)
