@@ -8,8 +8,8 @@ import traceback
 from conftest import assert_identical
 
 MODULES = {  # by the test file in which no `raise` of theirs is left out
-    "arguments": ("arrays", "attributes", "classes", "groups", "hyper", "init", "networks", "optimizer", "optimizers", "presets",
-                  "schedules", "storage", "tensors", "trees"),
+    "arguments": ("arrays", "attributes", "classes", "groups", "hyper", "init", "networks", "optimizer", "optimizers",
+                  "presets", "schedules", "storage", "tensors", "trees"),
     "states": ("checkpoints", "files", "history", "torch_dicts"),
     "rules": ("binding", "host", "registry", "straight"),
     "solvers": ("batches", "curvature", "derivatives", "estimators", "flat", "gradient_check", "problems", "proximal", "scipy", "sklearn",
