@@ -87,7 +87,8 @@ def _refresh():
     """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array is not as expected.
 
     The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, the
-    address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words; TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
+    address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
+    TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
     writes; ROWS the WATCHED rows of `Watch`, of WIDTH words."""
     def refresh(gradients, job):
         width = word(job, WIDTH)
