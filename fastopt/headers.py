@@ -27,11 +27,11 @@ from .memory import WORD, word
 from .tensors import spans
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
-TYPE, DATA, NDIM, SHAPE, STRIDES, DTYPE, FLAGS = HEADER//WORD - 1, *(HEADER//WORD + k for k in (0, 1, 2, 3, 5, 6))
+TYPE, DATA, NDIM, SHAPE, STRIDES, BASE, DTYPE, FLAGS = HEADER//WORD - 1, *(HEADER//WORD + k for k in range(7))
 ITEMS = HEADER//WORD + 1               # of a list: behind its length
 INT, WRITEABLE = 0xFFFFFFFF, 0x0400    # the bits of a C int; NPY_ARRAY_WRITEABLE
 ARRAY, LOCATION, LOCKED, FACTS = range(4)  # a row of `Watch`: the array, its address, whether it is read-only, then `row_words`
-COUNT, EXPECTED, COLUMNS, TARGETS, SPANS, TAKEN, WATCHED, ROWS, WIDTH = range(9)  # what `refresh` reads
+COUNT, EXPECTED, COLUMNS, TARGETS, SPANS, TAKEN, NDARRAY, WATCHED, ROWS, WIDTH = range(10)  # what `refresh` reads
 SAME = -1
 
 
@@ -63,12 +63,26 @@ def alike(header, row):
 register_jitable(alike)
 
 
+def within(start, end, owner):
+    """Whether memory from start to end lies in that of an array without gaps, as its header says it: it may have been resized."""
+    size, longest, shape, strides = WORD, 0, word(owner, SHAPE), word(owner, STRIDES)  # one element has up to 8 bytes
+    for d in range(word(owner, NDIM) & INT):
+        if word(shape, d) != 1:  # the longest of the axes spans the array
+            longest = max(longest, word(shape, d)*word(strides, d))
+            size = longest
+    return word(owner, DATA) <= start and end <= word(owner, DATA) + size
+
+
+register_jitable(within)
+
+
 @lru_cache(maxsize=1)
 def _refresh():
     """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array is not as expected.
 
-    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, and the
-    address of its parameter, in COLUMNS words; TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
+    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, the
+    address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
+    TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
     writes; ROWS the WATCHED rows of `Watch`, of WIDTH words."""
     def refresh(gradients, job):
         width = word(job, WIDTH)
@@ -85,9 +99,14 @@ def _refresh():
             header, row = word(items, k), word(job, EXPECTED) + k*columns*WORD
             if not alike(header, row):
                 return k
-            behind = columns - 3
+            behind = columns - 4
             first, own = word(header, DATA), word(row, behind + 2)
             start, end = first + word(row, behind), first + word(row, behind + 1)
+            owner = word(header, BASE)
+            if owner != 0 and start < end:
+                kind = word(owner, TYPE)
+                if kind != word(row, behind + 3) or (kind == word(job, NDARRAY) and not within(start, end, owner)):
+                    return k
             if first != own and start < end:
                 lo, hi = 0, n
                 while lo < hi:  # the first span that ends behind the start
@@ -118,7 +137,7 @@ def usable() -> bool:
         shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
         if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
             return False
-        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False]:
+        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False] or read(id(a), BASE) != id(a.base):
             return False
         pair = [a, shape]
         if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
@@ -143,7 +162,7 @@ class Watch:
         self.width = FACTS + widest(self.arrays)
         rows = list(map(self._row, self.arrays))
         self.rows = np.array(rows, np.int64)
-        self.job = np.array([0, 0, 0, 0, 0, 0, len(rows), address(self.rows), self.width], np.int64)
+        self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(rows), address(self.rows), self.width], np.int64)
         self.address = address(self.job)
 
     def _row(self, array: np.ndarray) -> list[int]:
@@ -166,17 +185,18 @@ class Headers:
     """The gradients that a step was last bound to, and where their addresses go."""
 
     def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray], watch: Watch):
-        self.known = usable() and all(type(a) is np.ndarray for a in gradients)
+        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in arrays.owners(a)) for a in gradients)
         if not self.known:
             return
         self.dtypes = [a.dtype for a in gradients]  # kept alive, too
         width = widest(gradients)
-        rows = [[*row_words(a, width), *extent(a), p] for a, p in zip(gradients, own, strict=True)]
+        self.kinds = [np.ndarray if a.base is None else type(a.base) for a in gradients]
+        rows = [[*row_words(a, width), *extent(a), p, id(kind)] for a, p, kind in zip(gradients, own, self.kinds, strict=True)]
         taken = spans(written)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
         expected, to, taken_at = map(address, self.tables)
         self.watch, self.others, self.count = watch, watch.others, len(gradients)
-        self.job = np.array([self.count, expected, width + 3, to, taken_at, len(taken), *watch.job[WATCHED:]], np.int64)
+        self.job = np.array([self.count, expected, width + 4, to, taken_at, len(taken), id(np.ndarray), *watch.job[WATCHED:]], np.int64)
         self.address = address(self.job)
         self.refresh = _refresh()
 

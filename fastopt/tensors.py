@@ -109,6 +109,8 @@ def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
     array = arrays.view(leaf, where)
     format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
+    if arrays.homeless(leaf):
+        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new view.")
     axes = [d for d in of.order if array.shape[d] > 1]
     layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
     dense = array.size <= 1 or arrays.memory_order(array) == of.order
