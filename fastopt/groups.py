@@ -88,5 +88,5 @@ class Group(MutableMapping):
             now = self.at(t)
             own = {k: now[k] for k in self.rule.own_names}
         if self.history is not None:
-            own = {**own, "past": self.history.until(t)}
+            own = {**own, "past": self.history.until(t, self.version)}
         return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())

@@ -31,12 +31,17 @@ class History:
         self.add, self._now = add, now
         self.names = tuple(inspect.signature(add).parameters)[2:]
         self._known = deque([Known(0, 0.0, None)], KEPT)
+        self._version, self._fixed = -1, self._known[-1]  # of the hyperparameters that were numbers at the last step
 
-    def until(self, t: int) -> float:
-        """The sum of steps 1 to t, t being the next step, or one that follows it with the hyperparameters of now."""
+    def until(self, t: int, version: int) -> float:
+        """The sum of steps 1 to t, t being the next step, or one that follows it with the hyperparameters of now, of this version."""
+        last = self._fixed
+        if version == self._version and last is self._known[-1] and last.t < t:  # as at the last step
+            return last.total + self.add(last.t + 1, t, *last.numbers)  # type: ignore[misc]
         numbers, fixed = self._now(self.names, t)
         last = self._start(t - 1, numbers if fixed else None)
         if fixed:
+            self._version, self._fixed = version, last
             return last.total + self.add(last.t + 1, t, *numbers)
         self._known.append(Known(t, last.total + self.add(t, t, *numbers), None))
         return self._known[-1].total

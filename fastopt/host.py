@@ -42,6 +42,7 @@ class Host(Machine):
         self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize) for dtype, a in self.coefs.items()]
         self._ahead: _Ahead | None = None
         self._buffers: list[np.ndarray] = []
+        self._shown = False  # whether the program has seen arrays of ours: only then can it change them
         self._rebind()
 
     @property
@@ -85,7 +86,7 @@ class Host(Machine):
 
     def _rebind(self) -> None:
         """Watch all that is written from now on, and bind the next step anew."""
-        self.watch = Watch(self.given, [a for _, found in self._own for a in found])
+        self.watch = Watch(self.given, [a for _, found in self._own for a in found] if self._shown else [])
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs, self._chance)
 
     def check_own(self) -> None:
@@ -179,8 +180,14 @@ class Host(Machine):
             self._rebind()
         return self._ahead.point(self, rows)
 
+    def shown(self) -> None:
+        if not self._shown:
+            self._shown = True
+            self._rebind()
+
     def visible(self, array: np.ndarray, t: Tensor) -> np.ndarray:
         """A state or buffer as its user sees it: with a header of its own."""
+        self.shown()
         return array.view()
 
     def read(self, array: np.ndarray, copy: bool) -> np.ndarray:

@@ -48,6 +48,9 @@ class Machine:
         """The same for the arrays that are ours: states and buffers, which the program sees but must not move."""
         raise NotImplementedError
 
+    def shown(self) -> None:
+        """From now on the program sees arrays that are ours: `look` has more to look at."""
+
     def read(self, array: Any, copy: bool) -> np.ndarray:
         raise NotImplementedError
 

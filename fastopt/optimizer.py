@@ -299,6 +299,8 @@ class Optimizer:
         """
         with self._lock:
             self._machine.check_own()
+            if not copy:
+                self._machine.shown()
             return checkpoints.save(self, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
