@@ -40,7 +40,7 @@ def bad_gradients():
         "shape": (numbers(5), ValueError, "grads[1]: shape (5,), but params[1] has (6,). Give a gradient of that shape."),
         "int": (numbers(dtype=np.int32), TypeError, "grads[1]: dtype int32, but one of float64, float32"),
         "host": (np.ones(6, np.float32), TypeError, "grads[1]: in this machine's memory, but params[1] is on a CUDA device. Copy"),
-        "number": (1.0, TypeError, "grads[1]: a float, but an array is needed"),
+        "number": (1.0, ValueError, "grads[1]: shape (), but params[1] has (6,). Give a gradient of that shape."),
         "None": (None, TypeError, "grads[1]: a NoneType, but an array is needed"),
         "masked": (Interface(whole, mask=np.ones(16, bool)), TypeError, "grads[1]: a masked array"),
         "misaligned": (Interface(whole, data=(whole.device_ctypes_pointer.value + 2, False), shape=(6,), strides=None), ValueError,

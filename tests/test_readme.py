@@ -112,8 +112,7 @@ def test_names():
                 and f"schedules.{name}`" not in README]
     assert not [name for name in presets.PRESETS if f'| `"{name}"` |' not in README]
     assert f"{SMALL:,}" in README
-    assert f"After {PERIOD - 1:,} such steps in a row" in README
-    assert f"changes after {REPOSTED}\n  or more of them" in README
+    assert f"so does a step after {PERIOD - 1:,} of those, or when a hyperparameter changes after {REPOSTED} of them" in README
 
 
 def points(mu, lr, form, weight_decay=0.0):

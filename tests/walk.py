@@ -1,0 +1,208 @@
+"""Random walks: change an array or an attribute, step, save, load, fork, in any order, beside the rule on NumPy arrays (reference.Twin).
+
+A program of its own, which test_stateful.py runs: it forks, and a process of tests has threads of other libraries (JAX's).
+"""
+import copy
+import os
+import tempfile
+import warnings
+
+import numpy as np
+import pytest
+from conftest import OPTIMIZERS, normal, stored
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from reference import MIXES, Twin, gradients, made
+
+from fastopt import files
+
+f32 = np.float32
+SIZES = (0, 1, 3, 8, 9, 129, 1024)
+RATES = (0.0, 1e-3, 0.1, 0.5)
+NAMES = ("sgd", "momentum", "adam", "adamw", "amsgrad", "radam", "lion", "adagrad")
+
+
+class Walk(RuleBasedStateMachine):
+    """An optimizer of two arrays in two groups, with copies; its twin says what every bit must be after each step."""
+
+    @initialize(name=st.sampled_from(NAMES), mix=st.sampled_from([None, *MIXES]), sizes=st.tuples(*[st.sampled_from(SIZES)]*2),
+                threads=st.integers(1, 2), seed=st.integers(0, 99))
+    def begin(self, name, mix, sizes, threads, seed):
+        self.seed, self.saved, self.changed = seed, [], None
+        self.folder = tempfile.TemporaryDirectory()
+        form = MIXES[mix][0] if mix else "f32"
+        self.params = [stored(normal(seed + k, n), form) for k, n in enumerate(sizes)]
+        self.copies = [np.zeros(n, f32) for n in sizes]
+        groups = [{"params": [self.params[0]], "lr": 0.2}, {"params": [self.params[1]], "weight_decay": 0.1}]
+        how = {"lr": 0.1, "copy": [[x] for x in self.copies], "threads": threads}
+        self.opt = made(name, groups, mix, **how) if mix else OPTIMIZERS[name](groups, **how)
+        self.twin = Twin(self.opt)
+
+    def teardown(self):
+        if hasattr(self, "folder"):
+            self.folder.cleanup()
+
+    def new_gradients(self):
+        self.seed += 1
+        return gradients(self.opt, self.seed)
+
+    @precondition(lambda self: self.changed is None)
+    @rule(factor=st.sampled_from([1.0, -0.5, 1/3]), limit=st.sampled_from([None, 0.3]), zero=st.booleans(), buffers=st.booleans())
+    def step(self, factor, limit, zero, buffers):
+        g = self.new_gradients()
+        how = {"grad_factor": factor, "clip_value": limit, "zero_grads": zero}
+        self.twin.reference(g, factor, np.inf if limit is None else limit)
+        if buffers:
+            for (target,), source in zip(self.opt.grads, g, strict=True):
+                target[...] = source
+            self.opt.step(**how)
+        else:
+            self.opt.step([[x] for x in g], **how)
+            assert not zero or not any(x.any() for x in g)
+        self.twin.check()
+
+    @precondition(lambda self: self.changed is None)
+    @rule(bad=st.sampled_from([np.nan, np.inf, -np.inf]))
+    def skip(self, bad):
+        g = [x.astype(f32) if x.dtype != np.uint16 else x.astype(np.uint32).__lshift__(16).view(f32) for x in self.new_gradients()]
+        t = self.opt.t
+        if any(x.size for x in g):
+            next(x for x in g if x.size)[0] = bad
+            self.opt.step([[x] for x in g], skip_nonfinite=True)
+            assert self.opt.t == t
+
+    @precondition(lambda self: self.changed is None)
+    @rule(k=st.integers(0, 1), slot=st.sampled_from(["params", "copies"]))
+    def move(self, k, slot):
+        """The same numbers in other memory: followed."""
+        a = getattr(self, slot)[k]
+        a.__setstate__((1, a.shape, a.dtype, False, a.tobytes()))
+
+    @precondition(lambda self: self.changed is None)
+    @rule(k=st.integers(0, 1), slot=st.sampled_from(["params", "copies"]), how=st.sampled_from(["dtype", "shape", "resize", "lock"]))
+    def change(self, k, slot, how):
+        """Another array in its place: refused until it is changed back."""
+        a = getattr(self, slot)[k]
+        self.changed = a, how, a.dtype, a.shape, a.tobytes()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if how == "dtype":
+                a.dtype = {2: np.int16, 4: np.int32}[a.itemsize]
+            elif how == "shape":
+                a.shape = (1, a.size)
+            elif how == "resize":
+                a.resize(2*a.size + 1, refcheck=False)
+            else:
+                a.flags.writeable = False
+
+    @precondition(lambda self: self.changed is not None)
+    @rule()
+    def refused(self):
+        t, g = self.opt.t, self.new_gradients()
+        for act in (lambda: self.opt.step([[x] for x in g]), lambda: self.opt.decoded("params"),
+                    lambda: files.save(os.path.join(self.folder.name, "refused"), self.opt)):
+            with pytest.raises(ValueError, match=r"(params|copy)\[\d\]\[0\]: it has become"):
+                act()
+        assert self.opt.t == t
+
+    @precondition(lambda self: self.changed is not None)
+    @rule()
+    def back(self):
+        a, how, dtype, shape, data = self.changed
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if how == "lock":
+                a.flags.writeable = True
+            elif how == "resize":
+                a.__setstate__((1, shape, dtype, False, data))
+            else:
+                a.dtype = dtype
+                a.shape = shape
+        self.changed = None
+
+    @rule(name=st.sampled_from(["params", "state"]))
+    def headers_that_are_not_ours(self, name):
+        """What `opt.state` gives are views: their headers are the program's own."""
+        for tree in self.opt.state.values():
+            for (view,) in tree:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    view.dtype = np.uint8
+                    view.flags.writeable = False
+
+    @rule(k=st.integers(0, 1), lr=st.sampled_from(RATES), scheduled=st.booleans())
+    def set_lr(self, k, lr, scheduled):
+        self.opt.groups[k]["lr"] = (lambda t: lr/t) if scheduled else lr
+
+    @rule(bad=st.sampled_from([-1.0, np.nan, "much", None, [0.1]]))
+    def set_nonsense(self, bad):
+        before = [dict(group) for group in self.opt.groups]
+        with pytest.raises((TypeError, ValueError), match="lr is"):
+            self.opt.groups[0]["lr"] = bad
+        with pytest.raises((TypeError, ValueError), match="t: "):
+            self.opt.t = bad
+        assert [dict(group) for group in self.opt.groups] == before
+
+    @rule(t=st.integers(0, 10**6))
+    def set_t(self, t):
+        self.opt.t = t
+
+    @precondition(lambda self: self.changed is None)
+    @rule()
+    def save(self):
+        path = os.path.join(self.folder.name, f"{len(self.saved)}.safetensors")
+        files.save(path, self.opt)
+        kept = copy.deepcopy(self.twin.want), self.opt.t, [dict(group) for group in self.opt.groups]
+        self.saved.append((path, self.opt.state_dict(), [p.copy() for p in self.params], *kept))
+
+    @precondition(lambda self: self.changed is None and self.saved)
+    @rule(data=st.data(), from_file=st.booleans())
+    def load(self, data, from_file):
+        path, state, params, want, t, groups = data.draw(st.sampled_from(self.saved))
+        now = [dict(group) for group in self.opt.groups]
+        if from_file:
+            files.load(path, self.opt)
+        else:
+            for p, source in zip(self.params, params, strict=True):
+                p[...] = source
+            self.opt.load_state_dict(state)
+        self.twin.want = copy.deepcopy(want)
+        for k, group in enumerate(self.opt.groups):  # functions stay, numbers are those that were saved
+            right = groups[k]["lr"] if not (callable(groups[k]["lr"]) or callable(now[k]["lr"])) else now[k]["lr"]
+            assert group["lr"] == right
+        assert self.opt.t == t
+
+    @precondition(lambda self: self.changed is None and hasattr(os, "fork"))
+    @rule()
+    def fork(self):
+        """A child goes on with the walk, on memory of its own."""
+        g = self.new_gradients()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads of this process: the pool knows forks
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self.twin.reference(g)
+                self.opt.step([[x] for x in g])
+                self.twin.check()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    @invariant()
+    def whole(self):
+        if hasattr(self, "opt") and self.changed is None:
+            self.opt._machine.look()
+            assert len(repr(self.opt)) > 0
+            for k, p in enumerate(self.params):
+                if not self.twin.tensors[k].format.split:
+                    assert p.tobytes() == self.twin.want[k][0][0].tobytes()
+
+
+if __name__ == "__main__":
+    run_state_machine_as_test(Walk, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+                                                      suppress_health_check=list(HealthCheck)))
+    print("walked")
