@@ -12,7 +12,7 @@ from .blocks import SIZE
 from .cpu import LANES, SHRUNK
 from .cuda_code import Code, code
 from .digests import digest
-from .memory import STRIDED_TILE, WORD, is_strided
+from .memory import BEYOND, STRIDED_TILE, WORD, is_strided
 from .registry import RULES
 from .vectors import lanes_of
 from .warps import LANES as LANES_OF_BLOCKS
@@ -266,7 +266,6 @@ def _advance():
     from numba import cuda, float64, int64, types
 
     from .memory import put, word
-    from .norms import BEYOND
     from .vectors import get, get_single, put_single, put_word, put_words
     width, one, enlarged, beyond_single = WORD, 1.0, 1/SHRUNK, BEYOND[4]
 

@@ -19,8 +19,7 @@ import numpy as np
 from numba import types
 from numba.extending import register_jitable
 
-from . import arrays
-from .arrays import address, extent
+from .arrays import address, extent, facts, owners
 from .atomics import write
 from .cpu import compiled
 from .memory import WORD, word
@@ -153,12 +152,12 @@ class Watch:
     def __init__(self, given: Sequence[Any], own: Sequence[np.ndarray]):
         """`given` holds arrays of any library, as the program knows them; `own` views of ours, of which it can reach the base only."""
         plain = [a for a in given if isinstance(a, np.ndarray)]
-        owners = [x for a in [*plain, *own] for x in arrays.owners(a)]  # whose memory it is
-        watched = [*plain, *(x for x in owners if isinstance(x, np.ndarray)), *(a for a in own if not isinstance(a.base, np.ndarray))]
+        bases = [x for a in [*plain, *own] for x in owners(a)]  # whose memory it is
+        watched = [*plain, *(x for x in bases if isinstance(x, np.ndarray)), *(a for a in own if not isinstance(a.base, np.ndarray))]
         self.arrays = watched if usable() else []
-        self.others = [x for x in [*given, *owners] if not isinstance(x, np.ndarray)] if usable() else [*given, *own, *owners]
+        self.others = [x for x in [*given, *bases] if not isinstance(x, np.ndarray)] if usable() else [*given, *own, *bases]
         self.dtypes = [a.dtype for a in self.arrays]  # kept alive, as the arrays: an identity means nothing without its object
-        self.facts = arrays.facts(self.others)
+        self.facts = facts(self.others)
         self.width = FACTS + widest(self.arrays)
         rows = list(map(self._row, self.arrays))
         self.rows = np.array(rows, np.int64)
@@ -174,7 +173,7 @@ class Watch:
 
     def others_same(self) -> bool:
         """Whether the arrays that are not NumPy's are as they were."""
-        return arrays.facts(self.others) == self.facts
+        return facts(self.others) == self.facts
 
     def same(self) -> bool:
         """Whether all are."""
@@ -185,7 +184,7 @@ class Headers:
     """The gradients that a step was last bound to, and where their addresses go."""
 
     def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray], watch: Watch):
-        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in arrays.owners(a)) for a in gradients)
+        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in owners(a)) for a in gradients)
         if not self.known:
             return
         self.dtypes = [a.dtype for a in gradients]  # kept alive, too

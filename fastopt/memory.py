@@ -10,6 +10,8 @@ step sets it to zero (else it is read-only). ``rule`` is the literal digest of a
     tiles[k]       tensor, group, first element, one past the last
     coefs[group]   the coefficients, in the float type of the arithmetic
 """
+import math
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -27,6 +29,7 @@ NEXT = 0                                                    # the only word that
 COUNT, BATCH, TABLE, WIDTH, TILES, COEFS, OUT, SEED, STEPS, FACTOR = range(8, 18)
 JOB_WORDS = 24
 WORD, TILE_WORDS = 8, 4
+BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}  # {bytes of the arithmetic: from where on numbers become infinite in it}
 STRIDED_TILE = 4096                                         # elements of a strided gradient that are gathered on the stack at a time
 
 

@@ -10,9 +10,8 @@ from itertools import chain
 
 from .binding import Bucket
 from .cpu import SHRUNK, largest_kernel, shrunk_kernel
-from .memory import WORD, computed_in, slots
+from .memory import BEYOND, WORD, computed_in, slots
 
-BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}  # {bytes of the arithmetic: from where on numbers become infinite in it}
 SAFE, HARMLESS = 2.0**100, 2.0**400             # a norm and a factor below these leave all elements finite, in any arithmetic
 
 

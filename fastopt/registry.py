@@ -203,8 +203,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
                              f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
 
         if body.__module__ != f"{__package__}.rules":  # theirs are looked at by a test, as the import is timed
-            from . import straight
-            straight.check(body)
+            from .straight import check
+            check(body)
         if reserved := set(slots) & set(RESERVED_STATES):
             raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
                              "rule. Take another name.")

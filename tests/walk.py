@@ -203,6 +203,6 @@ class Walk(RuleBasedStateMachine):
 
 
 if __name__ == "__main__":
-    run_state_machine_as_test(Walk, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True, database=None,
-                                                      suppress_health_check=list(HealthCheck)))
+    run_state_machine_as_test(Walk, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True,
+                                                      database=None, suppress_health_check=list(HealthCheck)))
     print("walked")
