@@ -41,8 +41,8 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
 
 
 def widest(of: Sequence[np.ndarray]) -> int:
-    """The words that `row_words` needs for the array of the most dimensions."""
-    return 3 + 2*max((a.ndim for a in of), default=0)
+    """The words that `row_words` needs for the array of the most dimensions; one at least, which rows of memory have."""
+    return 3 + 2*max((1, *(a.ndim for a in of)))
 
 
 def alike(header, row):
@@ -149,19 +149,29 @@ def usable() -> bool:
 class Watch:
     """Arrays that a step writes, as they were when their addresses were taken."""
 
-    def __init__(self, given: Sequence[Any], own: Sequence[np.ndarray]):
-        """`given` holds arrays of any library, as the program knows them; `own` views of ours, of which it can reach the base only."""
-        plain = [a for a in given if isinstance(a, np.ndarray)]
-        bases = [x for a in [*plain, *own] for x in owners(a)]  # whose memory it is
-        watched = [*plain, *(x for x in bases if isinstance(x, np.ndarray)), *(a for a in own if not isinstance(a.base, np.ndarray))]
-        self.arrays = watched if usable() else []
-        self.others = [x for x in [*given, *bases] if not isinstance(x, np.ndarray)] if usable() else [*given, *own, *bases]
-        self.dtypes = [a.dtype for a in self.arrays]  # kept alive, as the arrays: an identity means nothing without its object
-        self.facts = facts(self.others)
-        self.width = FACTS + widest(self.arrays)
-        rows = list(map(self._row, self.arrays))
-        self.rows = np.array(rows, np.int64)
-        self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(rows), address(self.rows), self.width], np.int64)
+    def __init__(self, given: Sequence[Any]):
+        """`given` holds arrays of any library, as the program knows them."""
+        self.width = FACTS + widest([a for a in given if isinstance(a, np.ndarray)])
+        self.arrays: list[np.ndarray] = []
+        self.dtypes: list[np.dtype] = []  # kept alive, as the arrays: an identity means nothing without its object
+        self.others: list[Any] = []
+        self.facts: list[Any] = []
+        self.rows = np.zeros((0, self.width), np.int64)
+        self._add([x for a in given for x in (a, *owners(a))])
+
+    def show(self, own: Sequence[np.ndarray]) -> None:
+        """Watch arrays of ours, too, from now on: the program gets views of them, through which it can reach their bases."""
+        self._add([x for a in own for x in owners(a) or [a]])
+
+    def _add(self, new: Sequence[Any]) -> None:
+        known = {id(x) for x in (*self.arrays, *self.others)}
+        new = [x for x in new if id(x) not in known]
+        plain = [a for a in new if isinstance(a, np.ndarray) and usable()]
+        others = [x for x in new if not (isinstance(x, np.ndarray) and usable())]
+        self.arrays, self.dtypes = [*self.arrays, *plain], [*self.dtypes, *(a.dtype for a in plain)]
+        self.others, self.facts = [*self.others, *others], [*self.facts, *facts(others)]
+        self.rows = np.concatenate([self.rows, np.array(list(map(self._row, plain)), np.int64).reshape(-1, self.width)])
+        self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(self.rows), address(self.rows), self.width], np.int64)
         self.address = address(self.job)
 
     def _row(self, array: np.ndarray) -> list[int]:

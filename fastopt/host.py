@@ -42,7 +42,8 @@ class Host(Machine):
         self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize) for dtype, a in self.coefs.items()]
         self._ahead: _Ahead | None = None
         self._buffers: list[np.ndarray] = []
-        self._shown = False  # whether the program has seen arrays of ours: only then can it change them
+        self.watch = Watch(self.given)
+        self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
 
     @property
@@ -75,7 +76,7 @@ class Host(Machine):
         """Zeros like the parameters, for gradients."""
         place = 1 + len(self.rule.state)
         self._buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in self.tensors]
-        self._rebind()
+        self._unseen = True
         return self._buffers
 
     @property
@@ -85,9 +86,14 @@ class Host(Machine):
         return [*((f"state[{name!r}]", found) for name, found in self.state.items()), ("grads", self._buffers), *ahead]
 
     def _rebind(self) -> None:
-        """Watch all that is written from now on, and bind the next step anew."""
-        self.watch = Watch(self.given, [a for _, found in self._own for a in found] if self._shown else [])
+        """Bind the next step anew: something else is watched."""
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs, self._chance)
+
+    def shown(self) -> None:
+        if self._unseen:
+            self._unseen = False
+            self.watch.show([a for _, found in self._own for a in found])
+            self._rebind()
 
     def check_own(self) -> None:
         for name, found in self._own:
@@ -110,7 +116,8 @@ class Host(Machine):
         self.tensors[:] = tensors
         self.outputs = {name: slot._replace(arrays=arrays_of[name]) for name, slot in self.outputs.items()}
         self._ahead = None  # its job holds addresses
-        self._rebind()
+        self.watch, self._unseen = Watch(self.given), True
+        self.shown()
 
     def coefficients(self, factor: float, limit: float) -> list[tuple[float, ...]]:
         """The rows of the next step. Schedules may run any code: ask for these before arrays are looked at."""
@@ -177,13 +184,8 @@ class Host(Machine):
         self.look()
         if self._ahead is None:
             self._ahead = _Ahead(self)
-            self._rebind()
+            self._unseen = True
         return self._ahead.point(self, rows)
-
-    def shown(self) -> None:
-        if not self._shown:
-            self._shown = True
-            self._rebind()
 
     def visible(self, array: np.ndarray, t: Tensor) -> np.ndarray:
         """A state or buffer as its user sees it: with a header of its own."""

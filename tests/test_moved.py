@@ -209,6 +209,24 @@ def test_states_that_a_program_sees_are_views():
         assert opt.t == 2
 
 
+def test_looking_at_states_or_buffers_hides_no_change():
+    """What the optimizer shows of its own is watched from then on; what had changed before stays refused."""
+    shows = (lambda opt: opt.state, lambda opt: opt.grads, lambda opt: opt.state_dict(copy=False), lambda opt: repr(opt))
+    for show in shows:
+        for how in ("resize down", "resize up", "shape"):
+            w = normal(1, 3000).astype(f32)
+            opt = fastopt.Adam(w, lr=0.1)
+            twin = Twin(opt)
+            g = gradients(opt, 1)
+            twin.step(g)
+            with changed(w, how):
+                show(opt)
+                with pytest.raises(ValueError, match="params: it has become"):
+                    opt.step(g)
+            show(opt)
+            twin.step(g)
+
+
 @pytest.mark.parametrize("how", CHANGES)
 def test_gradient_buffers_are_looked_at_in_every_step(how):
     """Those of the program, by `opt.grads = mine`, and those that `opt.grads` gave."""

@@ -32,7 +32,7 @@ class Walk(RuleBasedStateMachine):
         self.seed, self.saved, self.changed = seed, [], None
         self.folder = tempfile.TemporaryDirectory()
         form = MIXES[mix][0] if mix else "f32"
-        self.params = [stored(normal(seed + k, n), form) for k, n in enumerate(sizes)]
+        self.params = [np.array(stored(normal(seed + k, n), form)) for k, n in enumerate(sizes)]
         self.copies = [np.zeros(n, f32) for n in sizes]
         groups = [{"params": [self.params[0]], "lr": 0.2}, {"params": [self.params[1]], "weight_decay": 0.1}]
         how = {"lr": 0.1, "copy": [[x] for x in self.copies], "threads": threads}
