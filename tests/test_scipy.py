@@ -404,7 +404,7 @@ def test_bounds(name, bounds):
         wrong = np.abs(found.jac - bowl.A @ (found.x - bowl.m))
         room = (high - low > 1e-6) | (not given)  # for differences
         assert wrong[room].max(initial=0) < 1e-6
-        assert wrong[~room & (high > low)].max(initial=0) < 0.01
+        assert wrong[~room & (high > low)].max(initial=0) < 0.1  # roundings of f, which differ with the BLAS, over 1e-12
         assert np.isnan(wrong[(high == low) & bool(given)]).all()  # as SciPy says it
 
 
