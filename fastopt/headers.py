@@ -41,8 +41,8 @@ def row_words(array: np.ndarray, width: int) -> list[int]:
 
 
 def widest(of: Sequence[np.ndarray]) -> int:
-    """The words that `row_words` needs for the array of the most dimensions; one at least, which rows of memory have."""
-    return 3 + 2*max((1, *(a.ndim for a in of)))
+    """The words that `row_words` needs for the array of the most dimensions."""
+    return 3 + 2*max((a.ndim for a in of), default=0)
 
 
 def alike(header, row):
@@ -151,7 +151,7 @@ class Watch:
 
     def __init__(self, given: Sequence[Any]):
         """`given` holds arrays of any library, as the program knows them."""
-        self.width = FACTS + widest([a for a in given if isinstance(a, np.ndarray)])
+        self.width = FACTS
         self.arrays: list[np.ndarray] = []
         self.dtypes: list[np.dtype] = []  # kept alive, as the arrays: an identity means nothing without its object
         self.others: list[Any] = []
@@ -170,7 +170,10 @@ class Watch:
         others = [x for x in new if not (isinstance(x, np.ndarray) and usable())]
         self.arrays, self.dtypes = [*self.arrays, *plain], [*self.dtypes, *(a.dtype for a in plain)]
         self.others, self.facts = [*self.others, *others], [*self.facts, *facts(others)]
-        self.rows = np.concatenate([self.rows, np.array(list(map(self._row, plain)), np.int64).reshape(-1, self.width)])
+        before, self.width = self.rows, max(self.width, FACTS + widest(plain))
+        self.rows = np.zeros((len(self.arrays), self.width), np.int64)
+        self.rows[:len(before), :before.shape[1]] = before  # as they were when their addresses were taken
+        self.rows[len(before):] = np.array(list(map(self._row, plain)), np.int64).reshape(-1, self.width)
         self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(self.rows), address(self.rows), self.width], np.int64)
         self.address = address(self.job)
 

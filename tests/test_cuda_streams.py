@@ -262,10 +262,14 @@ class Graph:
     """A capture of what is called within, on CuPy's current stream."""
 
     def __enter__(self):
+        gc.collect()
+        gc.disable()  # what other tests have left is not to be freed within the capture, which that would end
+        numba_cuda().current_context().deallocations.clear()
         do("cuStreamBeginCapture", CuPy.cuda.current.ptr, mode(GLOBAL))
         return self
 
     def __exit__(self, kind, error, trace):
+        gc.enable()
         if kind is not None:
             with contextlib.suppress(RuntimeError):  # an invalid capture ends with an error of its own
                 do("cuStreamEndCapture", CuPy.cuda.current.ptr)

@@ -316,7 +316,17 @@ def counted(t):
 w64 = np.ones(6)
 OVER, FIXED = np.ones(6), np.ones(3)
 FIXED.flags.writeable = False
+def homeless(again=False):
+    base = np.ones(10_000)
+    gradient = base[9_000:9_003]
+    base.resize(5, refcheck=False)
+    w = np.ones(3)
+    fastopt.SGD(w, lr=1.0).step(base[:3] if again else gradient)
+    same(w, np.zeros(3))
+
+
 CALLS = [  # what raises; and what the message says to do instead
+    (homeless, lambda: homeless(True)),
     (lambda: opt().step([1]), lambda: opt().step(g())),
     (lambda: fastopt.SGD([np.ones(1)]).step(iter([np.ones(1)])), lambda: fastopt.SGD([np.ones(1)]).step(list(iter([np.ones(1)])))),
     (lambda: fastopt.SGD([np.ones(1)]).step([]), lambda: fastopt.SGD([np.ones(1)]).step([np.ones(1)])),

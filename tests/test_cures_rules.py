@@ -1,4 +1,5 @@
 """The cures that messages about rules of one's own and about compiled code name: each is executed, and no message is left out."""
+import functools
 import importlib.metadata
 import itertools
 import os
@@ -15,7 +16,7 @@ from numba.core.errors import TypingError
 
 import fastopt
 from fastopt import kernels, rules
-from fastopt.notation import maximum
+from fastopt.notation import maximum, where
 
 HALF, COUNT = 0.5, itertools.count()
 
@@ -94,6 +95,9 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(lambda c, g, p: (c.lr*abs(g),)), lambda: works(lambda c, g, p: (c.lr*maximum(g, -g),))),
     (lambda: made(lambda c, g, p: (c.lr*np.tanh(g),)), lambda: works(plain)),
     (lambda: made(lambda c, g, p: (c.lr*g.real,)), lambda: works(plain)),
+    (lambda: made(lambda c, g, p: (c.rate*g,)), lambda: works(plain)),
+    (lambda: made(lambda c, g, p: ((g > p) - (p > g),)), lambda: works(lambda c, g, p: (where(g > p, c.lr, -c.lr),), 1.5)),
+    (lambda: made(functools.partial(plain)), lambda: works(plain)),
     (lambda: fastopt.optimizer(made(lambda c, g, p: (c,)))(np.ones(1)).step(np.ones(1)), lambda: works(plain)),
     (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain)),
 ]

@@ -320,7 +320,7 @@ CONSTRUCTORS = {
     "lookahead of Adam": (lambda: fastopt.Adam(ones5).lookahead(), TypeError,
                           "lookahead: Adam takes its gradient at the parameters themselves."),
     "optimizer of no rule": (lambda: fastopt.optimizer(max), TypeError, "optimizer: <built-in function max> is no rule. Decorate it with"),
-    "t": (lambda: setattr(fastopt.Adam(ones5), "t", 2.5), ValueError, "t: found 2.5, but a whole number, 0 or more, is needed."),
+    "t": (lambda: setattr(fastopt.Adam(ones5), "t", 2.5), ValueError, "t: found 2.5, but a whole number from 0 to 2**62 is needed."),
     "t negative": (lambda: setattr(fastopt.Adam(ones5), "t", -1), ValueError, "t: found -1, but a whole number"),
     "at": (lambda: rules.adam.at(1, betas=(0.9, 0.99)), TypeError, "adam.at: unknown betas, but it has lr, b1, b2,"),
 }

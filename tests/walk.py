@@ -84,6 +84,7 @@ class Walk(RuleBasedStateMachine):
     def change(self, k, slot, how):
         """Another array in its place: refused until it is changed back."""
         a = getattr(self, slot)[k]
+        how = "bytes" if how in ("resize", "lock") and not a.flags.owndata else how  # after `move` its memory is that of bytes
         self.changed = a, how, a.dtype, a.shape, a.tobytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,6 +94,8 @@ class Walk(RuleBasedStateMachine):
                 a.shape = (1, a.size)
             elif how == "resize":
                 a.resize(2*a.size + 1, refcheck=False)
+            elif how == "bytes":
+                a.__setstate__((1, (a.size + 1,), a.dtype, False, bytes((a.size + 1)*a.itemsize)))
             else:
                 a.flags.writeable = False
 
@@ -114,7 +117,7 @@ class Walk(RuleBasedStateMachine):
             warnings.simplefilter("ignore")
             if how == "lock":
                 a.flags.writeable = True
-            elif how == "resize":
+            elif how in ("resize", "bytes"):
                 a.__setstate__((1, shape, dtype, False, data))
             else:
                 a.dtype = dtype
