@@ -7,7 +7,7 @@ report a smaller cache than the processor has. On ours, which tells of 32 MB, Ad
 """
 from pathlib import Path
 
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 
 from . import common
 from .versions import ROOT
@@ -16,7 +16,7 @@ LEAST, MOST = 64 << 20, 512 << 20  # bytes
 PROGRAM = """
 import statistics, sys, time
 import numpy as np
-from fastopt import bench
+from fastopt.bench import cpu as bench
 sys.path.append(%r)
 from benchmarks.compare import quartets
 

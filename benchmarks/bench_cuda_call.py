@@ -16,10 +16,10 @@ import itertools, sys, time
 sys.path.insert(0, {tests!r})
 from ptx import driver as loader
 stand_in = loader.load()
-from fastopt import driver
+from fastopt._cuda import driver
 driver.Gpu.form = "ptx"
 import numpy as np, fastopt
-from fastopt.device_arrays import DeviceArray
+from fastopt._tensors.device_array import DeviceArray
 
 def arrays():
     made = [driver.uploaded(driver.gpu(0), np.ones({n}, np.float32)) for _ in range({tensors})]

@@ -8,7 +8,7 @@ import importlib.metadata
 import math
 from functools import lru_cache
 
-from fastopt.formats import FORMATS
+from fastopt._formats.scalars import FORMATS
 from fastopt.optimizers import ALL
 
 from . import chips, common, cuda_c, sass
@@ -44,7 +44,7 @@ def measured(image: bytes, written: int, moved: int) -> dict[str, float]:
 
 
 def ours(rule: str, storage: str, cc: tuple[int, int]) -> dict[str, float]:
-    from fastopt import cuda
+    from fastopt._cuda import loops as cuda
     stored, state = common.FORMATS[storage]
     slots = [stored]*2 + [state or ("f64" if stored == "f64" else "f32")]*len(ALL[rule].rule.state)
     sizes = [FORMATS[name].itemsize for name in slots]

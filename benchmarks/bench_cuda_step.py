@@ -9,8 +9,10 @@ from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from fastopt import bench, bench_cuda, driver
-from fastopt.device_arrays import DeviceArray
+from fastopt._cuda import driver
+from fastopt._tensors.device_array import DeviceArray
+from fastopt.bench import cpu as bench
+from fastopt.bench import cuda as bench_cuda
 from fastopt.optimizers import ALL
 
 from . import common

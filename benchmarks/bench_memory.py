@@ -1,13 +1,13 @@
 """Memory: what a step needs beyond its arrays, and the bytes that each format keeps and moves."""
 import fastopt
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 
 from . import common, facts
 
 PEAK = """
 import re
 import numpy as np
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 from fastopt.optimizers import ALL
 
 def kilobytes(name):

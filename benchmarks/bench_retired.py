@@ -1,7 +1,7 @@
 """Instructions that a step retires: exact, whoever else uses the machine. Lower is better in all; NaN where they cannot be counted."""
 import math
 
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 
 from . import common, figures, retired
 

@@ -6,7 +6,7 @@ OpenMP's threads (torch) wait milliseconds for one whose core a neighbour holds.
 """
 from time import perf_counter, thread_time
 
-from fastopt.rivals import RIVALS, RULES
+from fastopt.bench.rivals import RIVALS, RULES
 
 from . import common
 

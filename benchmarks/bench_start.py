@@ -16,7 +16,7 @@ KERNEL = """
 import time
 from numba import njit, types
 from fastopt import rules
-from fastopt.cpu import step_kernel
+from fastopt._cpu.loops import step_kernel
 njit(types.int64(types.int64))(lambda x: x)  # Numba's own start is not ours
 start = time.perf_counter()
 step_kernel(rules.%s.digest, %r)
@@ -56,7 +56,7 @@ for _ in range(5):
 }
 COUNTED = """
 import numpy as np, fastopt
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 ones = lambda *shape: np.ones(shape, np.float32)
 %s
 print(len(list(directory().glob("*.kernel"))))

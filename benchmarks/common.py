@@ -11,10 +11,10 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import fastopt
-from fastopt.cache import directory
+from fastopt._cpu.pool import available_threads
+from fastopt._kernels.cache import directory
+from fastopt.bench.rivals import STEADY as CASES
 from fastopt.optimizers import ALL
-from fastopt.pool import available_threads
-from fastopt.rivals import STEADY as CASES
 
 from . import compare, duet, facts, versions
 from .compare import batch, seconds
@@ -24,7 +24,7 @@ __all__ = ["ALL", "DTYPES", "FORMATS", "SHAPES", "Case", "Step", "batch", "fille
 
 if set(CASES) != set(ALL):
     raise ImportError(f"benchmarks: no case for {sorted(set(ALL) - set(CASES))}, no rule for {sorted(set(CASES) - set(ALL))}. "
-                      "Edit fastopt/rivals.py.")
+                      "Edit fastopt/bench/rivals.py.")
 
 RULES = list(ALL)
 SCALE = os.environ.get("FASTOPT_BENCH", "full")

@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: th
 
 import fastopt
 from benchmarks.training import CONFIGURATIONS, REFERENCE
-from fastopt import interleave
-from fastopt.bench import vectors
+from fastopt.bench import interleave, vectors
 
 TURN = 2e-3  # seconds of steps in a turn, at least one
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: th
 
 import fastopt
 from fastopt import init, networks, schedules
-from fastopt.formats import decode_bf16, encode_bf16
+from fastopt._formats.scalars import decode_bf16, encode_bf16
 
 CONTEXT = 12
 EVERY = 8        # one name of so many is learned: the loss of all 354,744 characters would take as long as the training

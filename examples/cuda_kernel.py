@@ -12,7 +12,7 @@ import numpy as np
 from numba import cuda
 
 import fastopt
-from fastopt.cuda_code import import_registries
+from fastopt._cuda.code import import_registries
 from fastopt.rules import adam
 
 import_registries()  # numba-cuda needs it beside NumPy 2.5

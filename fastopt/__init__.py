@@ -3,13 +3,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import rules, schedules
-from .classes import optimizer
+from ._rule.rule import rule
 from .optimizer import Optimizer
-from .optimizers import SGD, AdaGrad, Adam, AdamW, AMSGrad, Lion, Momentum, NAdam, Nesterov, RAdam, RMSProp
-from .registry import rule
+from .optimizers import SGD, AdaGrad, Adam, AdamW, AMSGrad, Lion, Momentum, NAdam, Nesterov, RAdam, RMSProp, optimizer
 
 if TYPE_CHECKING:
-    from .training import fit
+    from ._training.fit import fit
 
 __version__ = "0.1.0"
 __all__ = ["SGD", "AMSGrad", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "NAdam", "Nesterov", "Optimizer", "RAdam", "RMSProp", "fit",
@@ -20,7 +19,9 @@ LAZY = ("bitsandbytes", "curvature", "files", "init", "kernels", "networks", "pr
 def __getattr__(name: str) -> Any:
     """What a step does not need, some of it with an extra, is imported where it is first named: importing takes 12 % less time so."""
     if name == "fit":
-        return import_module(f"{__name__}.training").fit
+        return import_module(f"{__name__}._training.fit").fit
+    if name == "cuda_code":  # `import_registries`, for kernels of one's own
+        return import_module(f"{__name__}._cuda.code")
     if name in LAZY:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

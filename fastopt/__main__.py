@@ -1,6 +1,6 @@
 """``python -m fastopt``: the command ``fastopt``."""
 import sys
 
-from .cli import main
+from .bench.cli import main
 
 sys.exit(main())

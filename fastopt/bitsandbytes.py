@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays
+from ._tensors import arrays
 
 WRAPPED = "__bnb_optimizer_quant_state__"
 BLOCKS = (256, 2048, 64, 128, 512, 1024, 4096)  # those of its optimizers first

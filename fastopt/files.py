@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from . import checkpoints
-from .arrays import format_of
-from .extras import missing
+from ._checks.extras import missing
+from ._state import state_dict as checkpoints
+from ._tensors.arrays import format_of
 from .optimizer import Optimizer
 
 try:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from .hyper import check_number, check_option
+from ._checks.numbers import check_number, check_option
 
 Layout = Literal["io", "oi"]
 VARIANCES: dict[str, Callable[[int, int], float]] = {

@@ -21,10 +21,10 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
 
 from . import rules
-from .elements import load, store, update
-from .groups import Group
-from .memory import I64, coefficients_type, literals
-from .registry import Rule
+from ._kernels.element import load, store, update
+from ._kernels.memory import I64, coefficients_type, literals
+from ._rule.groups import Group
+from ._rule.rule import Rule
 
 NONE = np.uint32(0)  # random bits: these formats round to nearest
 FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}

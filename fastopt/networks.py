@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import init
-from .hyper import check_option
+from ._checks.numbers import check_option
 
 Array = NDArray[Any]
 Parameters = dict[str, Array]

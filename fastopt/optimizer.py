@@ -5,16 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, checkpoints, forks, pool, trees
-from .attributes import read_only
-from .formats import Format, arithmetic
-from .groups import MOST_STEPS, Group
-from .host import Host
-from .hyper import check_number, check_option, plain, whole
+from . import _trees as trees
+from ._checks.numbers import check_number, check_option, plain, whole
+from ._cpu import forks, pool
+from ._cpu.backend import Host
+from ._formats.scalars import Format, arithmetic
+from ._rule.attributes import read_only
+from ._rule.groups import MOST_STEPS, Group
+from ._rule.rule import Rule, followed
+from ._state import state_dict as checkpoints
+from ._tensors import arrays
+from ._tensors.tensors import Slot, Tensor, beside, check_one_place, output, tensor
 from .presets import preset
-from .registry import Rule, followed
 from .storage import Asked, check_rounding, check_seed, state_formats
-from .tensors import Slot, Tensor, beside, check_one_place, output, tensor
 
 
 class Optimizer:
@@ -88,7 +91,7 @@ class Optimizer:
     def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int, capturable: int) -> Any:
         """What carries out the steps, where the arrays are."""
         if isinstance(self._tensors[0].array, arrays.DeviceArray):
-            from .device import Device
+            from ._cuda.backend import Device
             return Device(self.rule, self._tensors, self.groups, formats, outputs, seed, capturable)
         if capturable:
             raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this machine's memory, where "

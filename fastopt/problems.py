@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import init, networks
-from .hyper import check_number, check_option, whole
+from ._checks.numbers import check_number, check_option, whole
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ from functools import lru_cache
 from math import exp, expm1, inf, log
 from math import sqrt as root
 
+from ._rule.rule import rule
 from .notation import maximum, minimum, sign, sqrt
-from .registry import rule
 
 FORMS = {"form": ("textbook", "negative", "outside"), "first_step": ("zero", "copy")}
 EPS = {"eps_mode": ("outside", "hat")}

@@ -26,7 +26,7 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeAlias, get_args
 
-from .hyper import plain
+from ._checks.numbers import plain
 
 __all__ = ["ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "cyclical", "evaluate", "exponential",
            "inverse_square_root", "linear", "multi_step", "one_cycle", "schedule", "step", "warmup", "warmup_stable_decay"]

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .extras import missing
+from ._checks.extras import missing
+from ._training.early_stopping import anew, plateaus
+from ._training.progress import bar, check
 from .optimizer import Optimizer
 from .optimizers import chosen
-from .progress import bar, check
 from .proximal import project
-from .validation import anew, plateaus
 
 try:
     from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .blocks import NAMES, Q43, Q44, SHARING, SIZE, STORED
-from .formats import FORMATS, ROUNDED, U32, Format, arithmetic, decode_split, encode_split
-from .hyper import whole
-from .registry import Rule
+from ._checks.numbers import whole
+from ._formats.blocks import NAMES, Q43, Q44, SHARING, SIZE, STORED
+from ._formats.scalars import FORMATS, ROUNDED, U32, Format, arithmetic, decode_split, encode_split
+from ._rule.rule import Rule
 
 ROUNDINGS = ("nearest", "stochastic", "remainder")
 HALF = U32(0x80000000)  # the random bits with which what is drawn goes to the nearest number

@@ -20,8 +20,9 @@ import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from fastopt import cache, optimizers  # noqa: E402
-from fastopt.formats import FORMATS  # noqa: E402
+from fastopt import optimizers  # noqa: E402
+from fastopt._formats.scalars import FORMATS  # noqa: E402
+from fastopt._kernels import cache  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
@@ -92,7 +93,7 @@ def stand_in():
     if reason := loader.available():
         pytest.skip(reason)
     it = loader.load(devices=2)
-    from fastopt import driver
+    from fastopt._cuda import driver
     driver.Gpu.form = "ptx"
     it.reset()
     yield it
@@ -106,7 +107,7 @@ def gpu():
     import hardware
     if reason := hardware.missing():
         pytest.skip(reason)
-    from fastopt import driver
+    from fastopt._cuda import driver
     return driver.gpu(0)
 
 

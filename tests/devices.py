@@ -3,8 +3,8 @@ import warnings
 
 import numpy as np
 
-from fastopt import cuda_code
-from fastopt.device_arrays import DeviceArray
+from fastopt._cuda import code as cuda_code
+from fastopt._tensors.device_array import DeviceArray
 
 
 def numba_cuda():

@@ -2,10 +2,10 @@
 import numpy as np
 from ptx import Kernel, Memory, Run
 
-from fastopt import cuda
-from fastopt.blocks import SIZE
-from fastopt.memory import columns, computed_in, slots
-from fastopt.tensors import make_tiles
+from fastopt._cuda import loops as cuda
+from fastopt._formats.blocks import SIZE
+from fastopt._kernels.memory import columns, computed_in, slots
+from fastopt._tensors.tensors import make_tiles
 
 GUARD = 64  # elements around every array that must keep their bytes
 

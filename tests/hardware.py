@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from fastopt import cuda, cuda_code, driver
-from fastopt.device_arrays import DeviceArray
+from fastopt._cuda import code as cuda_code
+from fastopt._cuda import driver
+from fastopt._cuda import loops as cuda
+from fastopt._tensors.device_array import DeviceArray
 
 GUARD = 64  # elements around every array that must keep their bytes
 

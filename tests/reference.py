@@ -5,10 +5,11 @@ import math
 import numpy as np
 from conftest import OPTIMIZERS, coefficients_and_gradient, normal, stored
 
-from fastopt import noise, storage
-from fastopt.arrays import format_of
-from fastopt.formats import arithmetic
-from fastopt.machine import in_memory_order
+from fastopt import storage
+from fastopt._formats import random_bits as noise
+from fastopt._formats.scalars import arithmetic
+from fastopt._tensors.arrays import format_of
+from fastopt._tensors.backend import in_memory_order
 
 MIXES = {  # format of gradient and parameter, its rounding, those of states
     "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")), "q8": ("f32", "nearest", "q8"),

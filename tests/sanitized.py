@@ -10,8 +10,8 @@ import numpy as np
 from hardware import Placed, missing
 
 import fastopt
-from fastopt.device_arrays import DeviceArray
-from fastopt.formats import FORMATS
+from fastopt._formats.scalars import FORMATS
+from fastopt._tensors.device_array import DeviceArray
 from fastopt.optimizers import ALL
 
 SIZES = (1, 3, 1_025, 10_007)

@@ -699,7 +699,8 @@ def test_modules_are_there_when_they_are_named(name):
 
 
 def test_fit_is_there_when_it_is_named():
-    from fastopt import fit, training
+    from fastopt import fit
+    from fastopt._training import fit as training
     assert fit is fastopt.fit is training.fit
     assert {*fastopt.__all__, *fastopt.LAZY} <= {*dir(fastopt)}
 

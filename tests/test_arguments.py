@@ -9,7 +9,7 @@ from conftest import assert_identical
 
 import fastopt
 from fastopt import problems, schedules
-from fastopt.hyper import check_number, check_option, plain, whole
+from fastopt._checks.numbers import check_number, check_option, plain, whole
 
 ones = np.ones(3)
 

@@ -11,7 +11,8 @@ HERE = Path(__file__).parent
 STAND_IN = """
 from ptx import driver as loader
 stand_in = loader.load()
-from fastopt import bench_cuda, driver
+from fastopt.bench import cuda as bench_cuda
+from fastopt._cuda import driver
 driver.Gpu.form = "ptx"
 stand_in.skip_kernels()  # times mean nothing there
 bench_cuda.CALLS, bench_cuda.EMPTIED = 2, 1/100

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[1]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
     MODULES = [importlib.import_module(f"benchmarks.{path.stem}") for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
-    common, compare, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "benchmarks.compare", "fastopt.rivals",
-                                                                     "fastopt.ceiling"))
+    common, compare, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "benchmarks.compare", "fastopt.bench.rivals",
+                                                                     "fastopt.bench.ceiling"))
 
 sys.modules["benchmarks.bench_cuda_step"].at_hand()  # asked before another test loads the stand-in driver: there it would take 90 s
 CLASSES = [c for module in MODULES for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
@@ -87,7 +87,7 @@ def test_every_rule_is_measured():
 def test_a_rule_without_a_case_is_an_import_error():
     code = "from fastopt import optimizers\noptimizers.ALL['new'] = optimizers.SGD\nimport benchmarks.common"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
-    assert "ImportError: benchmarks: no case for ['new'], no rule for []. Edit fastopt/rivals.py." in done.stderr
+    assert "ImportError: benchmarks: no case for ['new'], no rule for []. Edit fastopt/bench/rivals.py." in done.stderr
 
 
 @pytest.mark.parametrize(("name", "tensors", "elements"),
@@ -138,7 +138,7 @@ def test_rivals_take_the_same_steps(name, rule):
     own = [p.copy() for p in params]
     opt = ALL[rule](own, threads=1, like=rivals.LIKE.get(name), **hyper)
     try:
-        rival = rivals.RIVALS[name](rule, hyper, params, grads, fastopt.pool.available_threads())
+        rival = rivals.RIVALS[name](rule, hyper, params, grads, fastopt._cpu.pool.available_threads())
     except ImportError as error:
         pytest.skip(str(error))
     for _ in range(1 if (name, rule) == ("torch_foreach", "nesterov") else 5):  # that one changes its gradients
@@ -172,7 +172,7 @@ def test_each_is_called_as_often_as_asked():
 
 def test_one_harness():
     """The suite times by the package's own code."""
-    from fastopt import interleave
+    from fastopt.bench import interleave
     assert Path(compare.quartets.__code__.co_filename) == Path(interleave.__file__)
     assert not [path.name for path in (ROOT/"benchmarks").glob("*.py") if "(1, 0, 0, 1)" in path.read_text()]
 

@@ -15,8 +15,11 @@ import pytest
 from conftest import RULES
 from test_numba import BAD_PLACE, EDITED, PACKAGE, compile_step, copy_of_the_package
 
-from fastopt import cache, cpu, headers, info, pool
-from fastopt.undisturbed import Undisturbed
+from fastopt._cpu import headers, pool
+from fastopt._cpu import loops as cpu
+from fastopt._kernels import cache
+from fastopt._signals import Undisturbed
+from fastopt.bench import info
 
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes")
 
@@ -146,7 +149,7 @@ import numpy as np
 import fastopt
 p = np.array([1, 2], np.float32)
 fastopt.SGD(p, lr=0.5).step(np.array([1, 1], np.float32))
-print(*p, fastopt.cpu.step_kernel(fastopt.rules.sgd.digest, "f32 f32").run._cache.hit)
+print(*p, fastopt._cpu.loops.step_kernel(fastopt.rules.sgd.digest, "f32 f32").run._cache.hit)
 """
 
 

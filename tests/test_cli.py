@@ -6,9 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from fastopt import bench, bench_compare, ceiling, cli, handwritten, info, interleave, rivals
+from fastopt._cpu.pool import available_threads
+from fastopt.bench import ceiling, cli, info, interleave, rivals
+from fastopt.bench import compare as bench_compare
+from fastopt.bench import cpu as bench
+from fastopt.bench import numpy_steps as handwritten
 from fastopt.optimizers import ALL
-from fastopt.pool import available_threads
 
 BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
          "radam": 28, "lion": 20}

@@ -11,11 +11,13 @@ from test_cuda_kernels import values
 from test_cuda_steps import leaves
 
 import fastopt
-from fastopt import cuda, driver, schedules
-from fastopt.arrays import format_of
-from fastopt.device_arrays import DeviceArray
-from fastopt.formats import FORMATS
-from fastopt.memory import computed_in
+from fastopt import schedules
+from fastopt._cuda import driver
+from fastopt._cuda import loops as cuda
+from fastopt._formats.scalars import FORMATS
+from fastopt._kernels.memory import computed_in
+from fastopt._tensors.arrays import format_of
+from fastopt._tensors.device_array import DeviceArray
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # the warnings of Numba and of the toolkit are not ours
 

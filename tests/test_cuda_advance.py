@@ -12,8 +12,11 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from emulation import kernel
 from ptx import Memory, Run
 
-from fastopt import cpu, cuda, device_clock, norms
-from fastopt.groups import Group
+from fastopt._cpu import loops as cpu
+from fastopt._cpu import norm as norms
+from fastopt._cuda import clock as device_clock
+from fastopt._cuda import loops as cuda
+from fastopt._rule.groups import Group
 
 each_chip = pytest.mark.parametrize("cc", [(9, 0), (10, 0)], ids=["sm_90", "sm_100"])
 PERIOD, GROUPS = 5, 2

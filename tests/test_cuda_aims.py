@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from conftest import normal
 
-from fastopt import bench_cuda, optimizers
-from fastopt.rivals import STEADY
+from fastopt import optimizers
+from fastopt.bench import cuda as bench_cuda
+from fastopt.bench.rivals import STEADY
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 pytestmark = [pytest.mark.cuda, pytest.mark.aims, pytest.mark.filterwarnings("default")]

@@ -13,8 +13,9 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
-from fastopt import arrays, device_arrays, tensors
-from fastopt.device_arrays import DeviceArray
+from fastopt._tensors import arrays, tensors
+from fastopt._tensors import device_array as device_arrays
+from fastopt._tensors.device_array import DeviceArray
 
 
 class Tensor:
@@ -111,7 +112,7 @@ def test_torch_gradients_that_lie_in_another_order(torch):
 
 def test_the_allocator_of_torch_is_told_who_reads_gradients(torch, stand_in, monkeypatch):
     """It takes memory back in the order of the stream on which it gave it: the default one, unless it is told more."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     x = np.ones(6, np.float32)
     tensor = Tensor(to_device(x))
     side = int(driver.do("cuStreamCreate", 1))
@@ -246,7 +247,7 @@ class Jaxlike(Packed):
 
     def __dlpack__(self, *, stream=None, **more):
         if self.maker:
-            from fastopt import driver
+            from fastopt._cuda import driver
             event = driver.Event(driver.gpu(0))
             event.record(self.maker)
             event.hold(stream if stream != 1 else 0)
@@ -287,7 +288,7 @@ def test_arrays_of_jax(stand_in):
 @pytest.mark.parametrize("format", ["f32", "bf16"])
 def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
     """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later ones."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     numba_cuda().current_context()
     maker = int(driver.do("cuStreamCreate", 1))
     value = stored(np.full(40, 2.0), format)

@@ -16,9 +16,11 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from ptx import driver as loader
 
 import fastopt
-from fastopt import bench, bench_cuda, cli, info, rivals, rivals_cuda
+from fastopt.bench import cli, info, rivals, rivals_cuda
+from fastopt.bench import cpu as bench
+from fastopt.bench import cuda as bench_cuda
+from fastopt.bench.rivals import STEADY, System
 from fastopt.optimizers import ALL
-from fastopt.rivals import STEADY, System
 
 BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
          "radam": 28, "lion": 20}
@@ -81,8 +83,8 @@ def test_what_is_timed(stand_in, monkeypatch):
 
 def test_the_memset_covers_the_host(quick):
     """A step that the host takes long to enqueue is behind more memsets; after each batch of calls the device is waited for."""
-    with fastopt.driver.gpu(0).current():
-        watch = bench_cuda.Watch(fastopt.driver.gpu(0))
+    with fastopt._cuda.driver.gpu(0).current():
+        watch = bench_cuda.Watch(fastopt._cuda.driver.gpu(0))
         watch.flush_seconds = 0.01
         with quick.watch() as seen:
             slow = bench_cuda.Timed(lambda: time.sleep(0.05), watch)
@@ -101,8 +103,8 @@ def test_our_steps_are_the_rule(stand_in, monkeypatch):
     monkeypatch.setitem(bench_cuda.ALL, "adam", lambda p, **hyper: seen.append(p) or fastopt.Adam(p, **hyper))
     p, g = bench.vectors(3_000, "f32")
     opt = fastopt.Adam(p, **STEADY["adam"])
-    with fastopt.driver.gpu(0).current():
-        steps, missing, moved = bench_cuda.contenders(fastopt.driver.gpu(0), "adam", 3_000, [], "f32")
+    with fastopt._cuda.driver.gpu(0).current():
+        steps, missing, moved = bench_cuda.contenders(fastopt._cuda.driver.gpu(0), "adam", 3_000, [], "f32")
         for _ in range(2):
             steps["fastopt"]()
             opt.step(g)
@@ -111,12 +113,12 @@ def test_our_steps_are_the_rule(stand_in, monkeypatch):
 
 
 def test_the_ceiling_copies(stand_in):
-    gpu = fastopt.driver.gpu(0)
-    pattern = fastopt.driver.uploaded(gpu, np.arange(100, dtype=np.float32))
-    array = fastopt.device_arrays.DeviceArray(pattern.address, (100,), np.float32, owner=pattern)
+    gpu = fastopt._cuda.driver.gpu(0)
+    pattern = fastopt._cuda.driver.uploaded(gpu, np.arange(100, dtype=np.float32))
+    array = fastopt._tensors.device_array.DeviceArray(pattern.address, (100,), np.float32, owner=pattern)
     with gpu.current(), stand_in.watch() as seen:
         bench_cuda.copier(gpu, 2*1_000, array)()
-        fastopt.driver.do("cuCtxSynchronize")
+        fastopt._cuda.driver.do("cuCtxSynchronize")
     assert [w.size for w in seen.work if w.phase == "done"] == [400, 400, 200, 1_000]
 
 

@@ -19,8 +19,8 @@ from devices import Interface, numba_cuda, to_device, to_host
 from test_cuda_steps import leaves, tree
 
 import fastopt
-from fastopt.device_arrays import DeviceArray
-from fastopt.driver import CudaError
+from fastopt._cuda.driver import CudaError
+from fastopt._tensors.device_array import DeviceArray
 
 
 def numbers(n=6, dtype=np.float32):
@@ -232,7 +232,7 @@ def test_a_thread_without_a_context(stand_in):
 
 def test_a_thread_without_a_context_keeps_none(stand_in):
     """Other libraries' next arrays there would lie on the optimizer's device."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     with numba_cuda().gpus[1]:
         p, g = Interface(numbers(), stream=1), Interface(numbers(), stream=1)
     found = []
@@ -251,7 +251,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 
 def test_memory_of_another_context(stand_in, monkeypatch):
     """As PyCUDA makes one; launches are in the device's primary context."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     p = numbers()
     monkeypatch.setattr(driver.gpu(0), "handle", 1)
     with pytest.raises(ValueError, match="belongs to a context of its own"):
@@ -291,7 +291,7 @@ def test_no_memory(stand_in):
 
 def test_a_device_that_failed(stand_in):
     """Parameters freed before their step ran: the driver's error comes at the next call that asks, with a hint."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     memory, g = driver.uploaded(driver.gpu(0), np.ones(100, np.float32)), numbers(100)
     opt = fastopt.Adam(DeviceArray(memory.address, (100,), np.float32), lr=0.1)
     opt.step(g)
@@ -383,7 +383,7 @@ def error():
 @pytest.mark.parametrize("where", ["after the launches", "a launch is refused"])
 def test_a_step_that_fails_or_is_interrupted_leaves_no_wrong_addresses(where, stand_in, monkeypatch):
     """The next step reads its own gradient, though the device has been told another's address."""
-    from fastopt import driver
+    from fastopt._cuda import driver
     p, g, other = (to_device(np.full(8, x, np.float32)) for x in (0, 1, 100))
     opt = fastopt.SGD(p, lr=1.0)
     opt.step(g)
@@ -411,9 +411,9 @@ def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
     code = FAKE.split("class Fake")[0] + '''
 from ptx import driver as loader
 loader.load()
-from fastopt import driver
+from fastopt._cuda import driver
 driver.Gpu.form = "ptx"
-from fastopt.device_arrays import DeviceArray
+from fastopt._tensors.device_array import DeviceArray
 for name in sys.argv[1:]:
     p, host = np.linspace(1, 2, 50, dtype=np.float32), np.linspace(1, 2, 50, dtype=np.float32)
     memory, grad = (driver.uploaded(driver.gpu(0), p) for _ in range(2))
@@ -473,11 +473,11 @@ def test_kernels_come_from_the_disk_without_numba_cuda(tmp_path):
     code = '''
         from ptx import driver as loader
         loader.load()
-        from fastopt import driver
+        from fastopt._cuda import driver
         driver.Gpu.form = "ptx"
         import sys, numpy as np, fastopt
         p = np.arange(1000, dtype=np.float32)
-        from fastopt.device_arrays import DeviceArray
+        from fastopt._tensors.device_array import DeviceArray
         gpu = driver.gpu(0)
         memory = driver.uploaded(gpu, p)
         a = DeviceArray(memory.address, (1000,), np.float32, owner=memory)
@@ -496,7 +496,7 @@ def test_forks():
     found = process('''
         from ptx import driver as loader
         loader.load()
-        from fastopt import driver
+        from fastopt._cuda import driver
         driver.Gpu.form = "ptx"
         import os, numpy as np, fastopt
         from devices import to_device

@@ -10,13 +10,15 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from emulation import Launch
 
-from fastopt import cuda, noise, storage
-from fastopt.binding import Bucket, Chance
-from fastopt.blocks import SIZE, STORED
-from fastopt.memory import columns, computed_in, slots
-from fastopt.registry import LOOK_AHEAD, followed
+from fastopt import storage
+from fastopt._cpu.jobs import Bucket, Chance
+from fastopt._cuda import loops as cuda
+from fastopt._formats import random_bits as noise
+from fastopt._formats.blocks import SIZE, STORED
+from fastopt._kernels.memory import columns, computed_in, slots
+from fastopt._rule.rule import LOOK_AHEAD, followed
+from fastopt._tensors.tensors import gradient, tensor
 from fastopt.storage import HALF, join, split
-from fastopt.tensors import gradient, tensor
 
 HOPPER, BLACKWELL = (9, 0), (10, 0)
 each_rule = pytest.mark.parametrize("name", RULES)

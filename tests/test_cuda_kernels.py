@@ -11,11 +11,11 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from emulation import Launch, Squares
 
-from fastopt import cuda
-from fastopt.binding import Bucket
-from fastopt.formats import FORMATS
-from fastopt.memory import computed_in
-from fastopt.tensors import gradient, tensor
+from fastopt._cpu.jobs import Bucket
+from fastopt._cuda import loops as cuda
+from fastopt._formats.scalars import FORMATS
+from fastopt._kernels.memory import computed_in
+from fastopt._tensors.tensors import gradient, tensor
 
 HOPPER, BLACKWELL = (9, 0), (10, 0)
 each_rule = pytest.mark.parametrize("name", RULES)

@@ -7,7 +7,8 @@ from conftest import OPTIMIZERS, assert_same_bits, normal, stored
 from test_cuda_steps import bad, leaves, tree
 
 import fastopt
-from fastopt import driver, schedules
+from fastopt import schedules
+from fastopt._cuda import driver
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # what libraries warn of is not ours
 BUSY, TIMES = 256 << 20, 100  # bytes copied, and how often, to keep a stream busy: some 15 ms, while a step is enqueued in 15 us
@@ -92,7 +93,7 @@ def late(gpu):
             kept.append(source)  # until all is done
             for _ in range(TIMES):
                 driver.do("cuMemcpyDtoDAsync", buffers[0].address, buffers[1].address, BUSY, stream)
-            driver.do("cuMemcpyDtoDAsync", fastopt.arrays.view(array, "array").address, source.address, x.nbytes, stream)
+            driver.do("cuMemcpyDtoDAsync", fastopt._tensors.arrays.view(array, "array").address, source.address, x.nbytes, stream)
     yield write
     with gpu.current():
         driver.do("cuCtxSynchronize")

@@ -14,7 +14,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from emulation import Launch
 from ptx import Kernel, PTXError
 
-from fastopt import cuda
+from fastopt._cuda import loops as cuda
 
 FORMATS = "f32 f32 f32 f32"
 PATIENCE = 10  # a mutant may execute this many times the instructions of the kernel

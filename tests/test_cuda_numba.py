@@ -15,7 +15,8 @@ from ptx import Kernel, Memory, Run
 from ptx import driver as loader
 
 import fastopt
-from fastopt import cuda_code, rules
+from fastopt import rules
+from fastopt._cuda import code as cuda_code
 
 EPS = float(np.finfo(np.float32).eps)
 N = 1_003

@@ -12,7 +12,8 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import Interface, to_device, to_host
 
 import fastopt
-from fastopt import device_clock, schedules
+from fastopt import schedules
+from fastopt._cuda import clock as device_clock
 
 each_rule = pytest.mark.parametrize("name", RULES)
 SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}

@@ -10,8 +10,9 @@ from test_cuda_steps import Twins, leaves, tree
 from test_cuda_streams import Graph, assert_look_ahead_is_captured, cupy, do, foreign  # noqa: F401 (a fixture)
 
 import fastopt
-from fastopt import device_arrays, schedules
-from fastopt.device_arrays import DeviceArray
+from fastopt import schedules
+from fastopt._tensors import device_array as device_arrays
+from fastopt._tensors.device_array import DeviceArray
 
 STOCHASTIC = {"state": "bf16s", "rounding": "stochastic"}
 MIXES = {  # the format of parameters and gradients, and how an optimizer is asked to store them

@@ -21,7 +21,7 @@ ONE = np.float32(1)
 
 
 def do(name, *arguments):
-    from fastopt import driver
+    from fastopt._cuda import driver
     return driver.do(name, *arguments)
 
 

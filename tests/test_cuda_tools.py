@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 import fastopt
-from fastopt import cuda, cuda_code
+from fastopt._cuda import code as cuda_code
+from fastopt._cuda import loops as cuda
 
 
 @pytest.fixture
@@ -91,8 +92,9 @@ def test_a_chip_that_the_linker_does_not_know(tmp_path):
 from ptx import driver as loader
 loader.load(cc=(13, 1))
 import re, numpy as np, fastopt
-from fastopt import cuda, driver
-from fastopt.device_arrays import DeviceArray
+from fastopt._cuda import loops as cuda
+from fastopt._cuda import driver
+from fastopt._tensors.device_array import DeviceArray
 image = cuda.step(fastopt.rules.adam.digest, "f32 f32 f32 f32", (13, 1), "cubin").image
 print(re.search(rb"\\.target\\s+sm_(\\d+)", image)[1] > b"100")
 p, host, g = (np.linspace(1, 2, 500, dtype=np.float32) for _ in range(3))
@@ -126,7 +128,7 @@ if sys.argv[1] == "without" and hasattr(np, "row_stack"):
     np.__all__.remove("row_stack")
 before = hasattr(np, "row_stack")
 import fastopt
-from fastopt import cuda
+from fastopt._cuda import loops as cuda
 print(hashlib.sha256(cuda.step(fastopt.rules.momentum.digest, "f32 f32 f32", (9, 0), "ptx").image).hexdigest())
 print(before == hasattr(np, "row_stack"))
 """

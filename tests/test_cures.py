@@ -16,7 +16,8 @@ from conftest import BFLOAT16, assert_identical
 from cures import MODULES, OTHERS, check, left_out, lines, raises, same
 
 import fastopt
-from fastopt import init, networks, optimizers, schedules, storage, trees
+from fastopt import _trees as trees
+from fastopt import init, networks, optimizers, schedules, storage
 
 f32, f64 = np.float32, np.float64
 NUMBERS = np.array([1.5, -2.0, 3.25])

@@ -11,7 +11,7 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import Interface, numba_cuda, to_device, to_host
 
 import fastopt
-from fastopt.device_arrays import DeviceArray
+from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
 COMPLEX = np.array([1 + 2j, 3 - 4j])

@@ -12,7 +12,7 @@ from scipy.optimize import Bounds, LinearConstraint, minimize
 
 import fastopt
 from fastopt import curvature, problems, proximal, scipy, sklearn
-from fastopt.device_arrays import DeviceArray
+from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
 

@@ -8,7 +8,8 @@ import pytest
 from conftest import BFLOAT16, assert_identical, normal
 
 import fastopt
-from fastopt import arrays, rules
+from fastopt import rules
+from fastopt._tensors import arrays
 
 f32, f64 = np.float32, np.float64
 A, B = 5, (3, 4)

@@ -7,7 +7,8 @@ import pytest
 from conftest import OPTIMIZERS, assert_identical, normal, stored
 from numba import njit
 
-from fastopt import atomics, pool
+from fastopt._cpu import pool
+from fastopt._kernels import atomics
 
 X86 = platform.machine().lower() in atomics.X86
 MODES = {"flush to zero": 0x1F80 | 0x8040, "towards zero": 0x1F80 | 0x6000} if X86 else {"flush to zero": 1 << 24, "towards zero": 3 << 22}

@@ -5,8 +5,8 @@ import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 from numba import njit
 
-from fastopt.blocks import NAMES, STORED
-from fastopt.formats import (
+from fastopt._formats.blocks import NAMES, STORED
+from fastopt._formats.scalars import (
     BF16,
     BF16S,
     F16,

@@ -14,7 +14,7 @@ import pytest
 from conftest import once
 
 import fastopt
-from fastopt.cache import directory
+from fastopt._kernels.cache import directory
 from fastopt.optimizers import ALL
 
 ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
@@ -107,7 +107,7 @@ def test_what_is_no_package(tmp_path):
 @git_checkout
 def test_export_gives_the_files_of_a_commit(tmp_path):
     folder = versions.export("HEAD", tmp_path)
-    shown = subprocess.run(["git", "show", "HEAD:fastopt/registry.py"], cwd=ROOT, capture_output=True, check=True).stdout
+    shown = subprocess.run(["git", "show", "HEAD:fastopt/_rule/rule.py"], cwd=ROOT, capture_output=True, check=True).stdout
     assert (folder/"fastopt"/"registry.py").read_bytes() == shown
     assert versions.export(str(SOURCE), tmp_path) == SOURCE.resolve()
     with pytest.raises(LookupError, match="git rev-parse"):

@@ -25,9 +25,9 @@ from conftest import (
     unaligned,
 )
 
-from fastopt import binding
-from fastopt.cpu import step_kernel
-from fastopt.formats import FORMATS
+from fastopt._cpu import jobs as binding
+from fastopt._cpu.loops import step_kernel
+from fastopt._formats.scalars import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)

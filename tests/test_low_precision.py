@@ -17,7 +17,7 @@ from conftest import (
 )
 from reference import MIXES, SIZES, Twin, gradients, made, tiles_of
 
-from fastopt.blocks import SIZE, STORED
+from fastopt._formats.blocks import SIZE, STORED
 from fastopt.storage import coded_bytes
 
 LARGE = (100_003, 131_073)

@@ -7,8 +7,9 @@ from conftest import BFLOAT16, OPTIMIZERS, OWN, RULES, assert_identical, nasty, 
 from reference import MIXES, Twin, encoded, gradients, made, numbers, random_words
 
 import fastopt
-from fastopt import noise, storage
-from fastopt.blocks import STORED
+from fastopt import storage
+from fastopt._formats import random_bits as noise
+from fastopt._formats.blocks import STORED
 from fastopt.storage import coded_bytes
 
 each_rule = pytest.mark.parametrize("name", RULES)

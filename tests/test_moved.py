@@ -12,7 +12,9 @@ from conftest import OPTIMIZERS, assert_identical, normal
 from reference import Twin, gradients, made
 
 import fastopt
-from fastopt import arrays, files, headers, storage
+from fastopt import files, storage
+from fastopt._cpu import headers
+from fastopt._tensors import arrays
 
 f32 = np.float32
 GUARD = 0xA5

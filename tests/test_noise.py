@@ -7,7 +7,7 @@ import pytest
 from conftest import assert_identical
 from numba import njit
 
-from fastopt import noise
+from fastopt._formats import random_bits as noise
 
 N = 2**16
 KNOWN_KEYS = {(0, 1, 0): "0x8209b481", (0, 2, 0): "0x6c23aacc", (0, 1, 1): "0xbab288aa", (1, 1, 0): "0x2d0f28c7",

@@ -21,8 +21,12 @@ from conftest import OWN, RULES, assert_identical, normal
 from numba import njit, prange
 
 import fastopt
-from fastopt import binding, cache, cpu, digests, kernels
-from fastopt.formats import FORMATS
+from fastopt import kernels
+from fastopt._cpu import jobs as binding
+from fastopt._cpu import loops as cpu
+from fastopt._formats.scalars import FORMATS
+from fastopt._kernels import cache
+from fastopt._rule import digest as digests
 
 PACKAGE = Path(fastopt.__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
@@ -153,7 +157,7 @@ STEP = """
 import hashlib
 import numpy as np
 import fastopt
-from fastopt import cpu
+from fastopt._cpu import loops as cpu
 from numba.core import event
 with event.install_recorder("numba:compile") as compiled:
     kernel = cpu.step_kernel(fastopt.rules.adam.digest, "f32 f32 f32 f32")
@@ -219,7 +223,7 @@ class Listener(event.Listener):
     def on_end(self, happened):
         pass
 event.register("numba:compile", Listener())
-other = threading.Thread(target=fastopt.cpu.step_kernel, args=(fastopt.rules.adam.digest, "f32 f32 f32 f32"))
+other = threading.Thread(target=fastopt._cpu.loops.step_kernel, args=(fastopt.rules.adam.digest, "f32 f32 f32 f32"))
 other.start()
 compiling.wait()
 child = os.fork()
@@ -281,7 +285,7 @@ def mine(c, g, p, v):
     return u, v
 p = np.array([1, 2], np.float32)
 fastopt.optimizer(mine)(p, lr=0.5).step(np.array([1, 1], np.float32))
-print(*p, fastopt.cpu.step_kernel(mine.digest, "f32 f32 f32").run._cache.hit)
+print(*p, fastopt._cpu.loops.step_kernel(mine.digest, "f32 f32 f32").run._cache.hit)
 """
 
 

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as drawn
 
 import fastopt
-from fastopt import cpu, norms, pool
-from fastopt.binding import Binding
-from fastopt.formats import FORMATS
+from fastopt._cpu import loops as cpu
+from fastopt._cpu import norm as norms
+from fastopt._cpu import pool
+from fastopt._cpu.jobs import Binding
+from fastopt._formats.scalars import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)

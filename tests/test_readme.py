@@ -15,9 +15,9 @@ from conftest import OPTIMIZERS
 
 import fastopt
 from fastopt import presets, rules, schedules, storage
-from fastopt.device_clock import PERIOD, REPOSTED
-from fastopt.formats import F32
-from fastopt.pool import SMALL
+from fastopt._cpu.pool import SMALL
+from fastopt._cuda.clock import PERIOD, REPOSTED
+from fastopt._formats.scalars import F32
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -153,7 +153,7 @@ def test_commands_parse():
     used = [(words[1], [w for w in words[2:] if w.startswith("--")]) for words in commands() if words[0] == "fastopt"]
     used += [("bench", re.findall(r"`(--\w+)", README)), ("info", [])]
     for name, options in used:
-        ran = subprocess.run([sys.executable, "-c", "from fastopt.cli import main; main()", name, "--help"], capture_output=True, text=True,
+        ran = subprocess.run([sys.executable, "-c", "from fastopt.bench.cli import main; main()", name, "--help"], capture_output=True, text=True,
                              check=False, cwd=ROOT)
         assert ran.returncode == 0, ran.stderr
         assert not [option for option in options if option not in ran.stdout]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from papers import PAPERS
 
-from fastopt import notation, registry, rules
+from fastopt import notation, rules
+from fastopt._rule import rule as registry
 
 NAMES = ("sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam", "lion")
 ADAMS = ("adam", "adamw", "amsgrad", "nadam", "radam")

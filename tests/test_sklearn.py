@@ -26,8 +26,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import fastopt
-from fastopt import estimators, networks, proximal, schedules, validation
+from fastopt import networks, proximal, schedules
 from fastopt import sklearn as ours
+from fastopt._training import early_stopping as validation
+from fastopt.sklearn import _fit as estimators
 
 LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor = (getattr(ours, name) for name in ours.__all__)
 ALL = [LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor]
@@ -613,7 +615,7 @@ def test_blas_threads_come_back_after_the_last_fit():
 FORK = """
 import os
 from threadpoolctl import threadpool_info, threadpool_limits
-from fastopt import estimators
+from fastopt.sklearn import _fit as estimators
 
 def threads():
     return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}

@@ -12,7 +12,7 @@ import pytest
 from conftest import assert_identical, normal, once
 
 import fastopt
-from fastopt import pool
+from fastopt._cpu import pool
 
 f32 = np.float32
 N = 200_003  # more than pool.SMALL: workers help
@@ -49,7 +49,7 @@ PRELUDE = """
 import faulthandler, os, signal, sys, threading
 import numpy as np
 import fastopt
-from fastopt import pool
+from fastopt._cpu import pool
 faulthandler.dump_traceback_later(500, exit=True)
 N, f32 = 200_003, np.float32
 def make(seed, threads=2, n=N):
@@ -428,7 +428,7 @@ def test_a_neighbour_that_never_sleeps():
 
 @pytest.mark.parametrize("ending", [
     "pass", "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(opt.step, g)",
-    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt.pool.POOL = None; del opt; gc.collect()",
+    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt._cpu.pool.POOL = None; del opt; gc.collect()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(50)]); keep.start()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])
 def test_the_interpreter_ends_cleanly(ending):

@@ -18,7 +18,7 @@ from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal, stored, sto
 
 import fastopt
 from fastopt import files, proximal, schedules
-from fastopt.training import BatchesEnded, Fit, Now, fit
+from fastopt._training.fit import BatchesEnded, Fit, Now, fit
 
 f16, f32, f64, u16 = np.float16, np.float32, np.float64, np.uint16
 INF, NAN = math.inf, math.nan
@@ -994,7 +994,7 @@ def test_the_extras_are_named(module, extra, options, tmp_path):
 import sys
 sys.modules[{module!r}] = None
 import numpy as np, fastopt
-from fastopt.training import fit
+from fastopt._training.fit import fit
 w = np.ones(3)
 fit(fastopt.SGD(w), lambda p, b: (0.0, p), None, 1)
 try:

@@ -12,8 +12,10 @@ from numba.core.compiler_lock import global_compiler_lock
 from test_numba import compile_step, steps_right
 
 import fastopt
-from fastopt import cpu, cuda_code, pool
-from fastopt.undisturbed import UNDISTURBED
+from fastopt._cpu import loops as cpu
+from fastopt._cpu import pool
+from fastopt._cuda import code as cuda_code
+from fastopt._signals import UNDISTURBED
 
 NUMBER = getattr(signal, "SIGUSR1", signal.SIGTERM)
 
@@ -216,7 +218,7 @@ def test_the_child_of_a_fork_by_another_thread_hears_signals():
     """The main thread is about to compile, and there is none in the child."""
     assert python("""
 import os, signal, threading
-from fastopt.undisturbed import UNDISTURBED
+from fastopt._signals import UNDISTURBED
 def fork():
     child = os.fork()
     if child == 0:

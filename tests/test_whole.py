@@ -157,7 +157,7 @@ print(os.waitpid(pids[0], 0)[1], ok)
 def test_a_fork_that_cannot_have_a_lock():
     """A thread that never comes out of its step does not hold up a fork for ever; the child can step that optimizer."""
     assert python("""
-from fastopt import forks
+from fastopt._cpu import forks
 forks.PATIENCE = 0.01
 inside, out = threading.Event(), threading.Event()
 def rate(t):

@@ -1,0 +1,218 @@
+"""The headers of a step's arrays, read straight from NumPy's memory in compiled code.
+
+Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230: more than the step they precede.
+Here one compiled call looks at all arrays of a step:
+
+- Those that the step writes (`Watch`): parameters, copies, states. Whatever a header says (type, dtype, shape, strides, address, whether it
+  may be written) must be as it was when the addresses were taken: a program may have moved, resized or retyped the array since.
+- The gradients (`Headers`): type, dtype, shape and strides must be those of the last step's. Their addresses may be others, and are stored
+  where the kernels read them, unless they lie in memory that the step writes.
+
+Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of NumPy's and Python's
+public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
+"""
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import register_jitable
+
+from .._kernels.atomics import write
+from .._kernels.compile import compiled
+from .._kernels.memory import WORD, word
+from .._tensors.arrays import address, extent, facts, owners
+from .._tensors.tensors import spans
+
+HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
+TYPE, DATA, NDIM, SHAPE, STRIDES, BASE, DTYPE, FLAGS = HEADER//WORD - 1, *(HEADER//WORD + k for k in range(7))
+ITEMS = HEADER//WORD + 1               # of a list: behind its length
+INT, WRITEABLE = 0xFFFFFFFF, 0x0400    # the bits of a C int; NPY_ARRAY_WRITEABLE
+ARRAY, LOCATION, LOCKED, FACTS = range(4)  # a row of `Watch`: the array, its address, whether it is read-only, then `row_words`
+COUNT, EXPECTED, COLUMNS, TARGETS, SPANS, TAKEN, NDARRAY, WATCHED, ROWS, WIDTH = range(10)  # what `refresh` reads
+SAME = -1
+
+
+def row_words(array: np.ndarray, width: int) -> list[int]:
+    """What must not change: type, dtype, number of dimensions, shape, strides; padded to `width` words."""
+    words = [id(type(array)), id(array.dtype), array.ndim, *array.shape, *array.strides]
+    return words + [0]*(width - len(words))
+
+
+def widest(of: Sequence[np.ndarray]) -> int:
+    """The words that `row_words` needs for the array of the most dimensions."""
+    return 3 + 2*max((a.ndim for a in of), default=0)
+
+
+def alike(header, row):
+    """Whether a header has the type, dtype, shape and strides of `row_words`."""
+    if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 1):
+        return False
+    ndim = word(header, NDIM) & INT
+    if ndim != word(row, 2):
+        return False
+    shape, strides = word(header, SHAPE), word(header, STRIDES)
+    for d in range(ndim):
+        if word(shape, d) != word(row, 3 + d) or (word(strides, d) != word(row, 3 + ndim + d) and word(shape, d) > 1):
+            return False
+    return True
+
+
+register_jitable(alike)
+
+
+def within(start, end, owner):
+    """Whether memory from start to end lies in that of an array without gaps, as its header says it: it may have been resized."""
+    size, longest, shape, strides = WORD, 0, word(owner, SHAPE), word(owner, STRIDES)  # one element has up to 8 bytes
+    for d in range(word(owner, NDIM) & INT):
+        if word(shape, d) != 1:  # the longest of the axes spans the array
+            longest = max(longest, word(shape, d)*word(strides, d))
+            size = longest
+    return word(owner, DATA) <= start and end <= word(owner, DATA) + size
+
+
+register_jitable(within)
+
+
+@lru_cache(maxsize=1)
+def _refresh():
+    """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array is not as expected.
+
+    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, the
+    address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
+    TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
+    writes; ROWS the WATCHED rows of `Watch`, of WIDTH words."""
+    def refresh(gradients, job):
+        width = word(job, WIDTH)
+        for k in range(word(job, WATCHED)):
+            row = word(job, ROWS) + k*width*WORD
+            header = word(row, ARRAY)
+            locked = 0 if word(header, FLAGS) & WRITEABLE else 1
+            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED) or not alike(header, row + FACTS*WORD):
+                return k
+        if gradients == 0:
+            return SAME
+        items, columns, taken, n = word(gradients, ITEMS), word(job, COLUMNS), word(job, SPANS), word(job, TAKEN)
+        for k in range(word(job, COUNT)):
+            header, row = word(items, k), word(job, EXPECTED) + k*columns*WORD
+            if not alike(header, row):
+                return k
+            behind = columns - 4
+            first, own = word(header, DATA), word(row, behind + 2)
+            start, end = first + word(row, behind), first + word(row, behind + 1)
+            owner = word(header, BASE)
+            if owner != 0 and start < end:
+                kind = word(owner, TYPE)
+                if kind != word(row, behind + 3) or (kind == word(job, NDARRAY) and not within(start, end, owner)):
+                    return k
+            if first != own and start < end:
+                lo, hi = 0, n
+                while lo < hi:  # the first span that ends behind the start
+                    middle = (lo + hi)//2
+                    if word(taken, 2*middle + 1) <= start:
+                        lo = middle + 1
+                    else:
+                        hi = middle
+                if lo < n and word(taken, 2*lo) < end:
+                    return k
+            write(word(word(job, TARGETS), k), 0, first)
+        return SAME
+
+    return compiled("refresh", types.int64(types.int64, types.int64), refresh, nogil=False)  # 1 us: not worth a switch
+
+
+@lru_cache(maxsize=1)
+def usable() -> bool:
+    """Whether array headers lie as expected in this interpreter."""
+    a = np.zeros((3, 5, 7), np.float32)[1:, ::2, ::-1]
+    locked = a.view()
+    locked.flags.writeable = False
+
+    def read(base, k):
+        return int(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64*(k + 1)).from_address(base))[k])
+    try:
+        found = [read(id(a), TYPE), read(id(a), DTYPE), read(id(a), NDIM) & INT]
+        shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
+        if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
+            return False
+        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False] or read(id(a), BASE) != id(a.base):
+            return False
+        pair = [a, shape]
+        if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
+            return False
+        return [read(shape, d) for d in range(3)] == list(a.shape) and [read(strides, d) for d in range(3)] == list(a.strides)
+    except (ValueError, TypeError, AttributeError):
+        return False
+
+
+class Watch:
+    """Arrays that a step writes, as they were when their addresses were taken."""
+
+    def __init__(self, given: Sequence[Any]):
+        """`given` holds arrays of any library, as the program knows them."""
+        self.width = FACTS
+        self.arrays: list[np.ndarray] = []
+        self.dtypes: list[np.dtype] = []  # kept alive, as the arrays: an identity means nothing without its object
+        self.others: list[Any] = []
+        self.facts: list[Any] = []
+        self.rows = np.zeros((0, self.width), np.int64)
+        self._add([x for a in given for x in (a, *owners(a))])
+
+    def show(self, own: Sequence[np.ndarray]) -> None:
+        """Watch arrays of ours, too, from now on: the program gets views of them, through which it can reach their bases."""
+        self._add([x for a in own for x in owners(a) or [a]])
+
+    def _add(self, new: Sequence[Any]) -> None:
+        known = {id(x) for x in (*self.arrays, *self.others)}
+        new = [x for x in new if id(x) not in known]
+        plain = [a for a in new if isinstance(a, np.ndarray) and usable()]
+        others = [x for x in new if not (isinstance(x, np.ndarray) and usable())]
+        self.arrays, self.dtypes = [*self.arrays, *plain], [*self.dtypes, *(a.dtype for a in plain)]
+        self.others, self.facts = [*self.others, *others], [*self.facts, *facts(others)]
+        before, self.width = self.rows, max(self.width, FACTS + widest(plain))
+        self.rows = np.zeros((len(self.arrays), self.width), np.int64)
+        self.rows[:len(before), :before.shape[1]] = before  # as they were when their addresses were taken
+        self.rows[len(before):] = np.array(list(map(self._row, plain)), np.int64).reshape(-1, self.width)
+        self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(self.rows), address(self.rows), self.width], np.int64)
+        self.address = address(self.job)
+
+    def _row(self, array: np.ndarray) -> list[int]:
+        return [id(array), address(array), int(not array.flags.writeable), *row_words(array, self.width - FACTS)]
+
+    def changed(self, array: np.ndarray) -> bool:
+        """Whether an array, or the one that it is a view of, is not as it was."""
+        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True) if a is array or a is array.base)
+
+    def others_same(self) -> bool:
+        """Whether the arrays that are not NumPy's are as they were."""
+        return facts(self.others) == self.facts
+
+    def same(self) -> bool:
+        """Whether all are."""
+        return _refresh()(0, self.address) == SAME and self.others_same()
+
+
+class Headers:
+    """The gradients that a step was last bound to, and where their addresses go."""
+
+    def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray], watch: Watch):
+        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in owners(a)) for a in gradients)
+        if not self.known:
+            return
+        self.dtypes = [a.dtype for a in gradients]  # kept alive, too
+        width = widest(gradients)
+        self.kinds = [np.ndarray if a.base is None else type(a.base) for a in gradients]
+        rows = [[*row_words(a, width), *extent(a), p, id(kind)] for a, p, kind in zip(gradients, own, self.kinds, strict=True)]
+        taken = spans(written)
+        self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
+        expected, to, taken_at = map(address, self.tables)
+        self.watch, self.others, self.count = watch, watch.others, len(gradients)
+        self.job = np.array([self.count, expected, width + 4, to, taken_at, len(taken), id(np.ndarray), *watch.job[WATCHED:]], np.int64)
+        self.address = address(self.job)
+        self.refresh = _refresh()
+
+    def same(self, gradients: list) -> bool:
+        """Whether these arrays, and all that the step writes, are like the bound ones; then the addresses are in place."""
+        return (self.known and len(gradients) == self.count and self.refresh(id(gradients), self.address) == SAME
+                and (not self.others or self.watch.others_same()))

@@ -1,0 +1,224 @@
+"""Threads for kernels: claimed work, no fork or reentrancy to fear, and never slower than one thread for long.
+
+Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
+and its table), works on it itself, closes it, and waits only for workers that are inside it: a worker that
+a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds
+the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is used:
+workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in
+advance, so that one held-up thread holds up the step.
+
+A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts the
+step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels run in the
+default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited: bits are those of any
+thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
+
+The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
+HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool, USLEEP where libc's
+usleep is (0: there is none).
+"""
+import ctypes
+import logging
+import os
+import queue
+import sys
+import threading
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numba import types
+
+from .._kernels.atomics import DEFAULT_MODE, add, call, exchange, mode, pause, read, set_mode, write
+from .._kernels.compile import compiled
+from .._kernels.memory import NEXT, word
+
+log = logging.getLogger("fastopt")
+
+GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN, USLEEP = range(0, 56, 8)
+MAILBOX_WORDS = 56
+SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
+PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
+NAP = 50           # microseconds of that sleep
+SMALL = 65_536     # elements under which the caller works alone: waking a worker costs 3 us, and 65,536 elements of Adam take 9 us
+
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def _cgroup_quota() -> float:
+    """How many processors the cgroup may use at a time; infinity without a limit."""
+    def numbers(path):
+        try:
+            return Path(CGROUP, path).read_text().split()
+        except (OSError, ValueError):
+            return []
+    limits = numbers("cpu.max") or numbers("cpu/cpu.cfs_quota_us") + numbers("cpu/cpu.cfs_period_us")
+    try:
+        quota, period = map(float, limits)
+    except ValueError:  # "max", or no such file
+        return float("inf")
+    return quota/period if quota > 0 and period > 0 else float("inf")
+
+
+def omp_threads() -> float:
+    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it is not set, or is no whole number of 1 or more."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    try:
+        return int(first) if first.isdecimal() and int(first) >= 1 else float("inf")
+    except ValueError:  # thousands of digits
+        return float("inf")
+
+
+def available_threads() -> int:
+    """The processors this process may use: its affinity, no more than the cgroup's quota, rounded up, and than OMP_NUM_THREADS."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(affinity, -(-_cgroup_quota() // 1), omp_threads())))
+
+
+@lru_cache(maxsize=1)
+def _usleep() -> int:
+    """The address of libc's usleep, or 0 where there is none."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+    except (TypeError, OSError, AttributeError):  # Windows
+        return 0
+
+
+@lru_cache(maxsize=1)
+def _run():
+    """run(mailbox, plan, count, helpers, small, done): every job of a plan in turn, then add 1 to the word `done`.
+
+    A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside.
+    """
+    def run(mailbox, plan, count, helpers, small, done):
+        before = mode()
+        set_mode(DEFAULT_MODE)
+        for k in range(count):
+            function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
+            write(job, NEXT, 0)  # every tile can be claimed
+            posted = helpers > 0 and elements >= small and exchange(mailbox, TAKEN, 0, 1)
+            if posted:
+                write(mailbox, FUNCTION, function)
+                write(mailbox, HELPERS, helpers)
+                write(mailbox, JOB, job)
+                add(mailbox, GENERATION, 1)
+            call(function, job)
+            if posted:
+                write(mailbox, JOB, 0)
+                patience, usleep = PATIENCE, word(mailbox, USLEEP)
+                while read(mailbox, INSIDE) > 0:
+                    if patience > 0 or usleep == 0:
+                        patience -= 1
+                        pause()
+                    else:
+                        call(usleep, NAP)
+                write(mailbox, TAKEN, 0)
+        set_mode(before)
+        if done != 0:
+            add(done, 0, 1)
+
+    return compiled("run", types.void(*[types.int64]*6), run)
+
+
+@lru_cache(maxsize=1)
+def _serve():
+    """serve(mailbox, worker, seen) -> the last generation seen: help with jobs until none has come for a while."""
+    def serve(mailbox, worker, seen):
+        idle, before = 0, mode()
+        set_mode(DEFAULT_MODE)
+        while idle < SPINS:
+            generation = read(mailbox, GENERATION)
+            if generation == seen:
+                idle += 1
+                pause()
+                continue
+            seen, idle = generation, 0
+            add(mailbox, INSIDE, 1)  # before JOB is read: the caller closes JOB, then waits for INSIDE
+            job = read(mailbox, JOB)
+            if job != 0 and worker < read(mailbox, HELPERS):
+                call(read(mailbox, FUNCTION), job)
+            add(mailbox, INSIDE, -1)
+        set_mode(before)
+        return seen
+
+    return compiled("serve", types.int64(types.int64, types.int64, types.int64), serve)
+
+
+class Pool:
+    """Workers of this process, started when a step first needs them."""
+
+    def __init__(self) -> None:
+        self.mailbox = np.zeros(MAILBOX_WORDS + 8, np.int64)
+        self.address = (self.mailbox.ctypes.data + 63)//64*64
+        self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
+        ctypes.c_int64.from_address(self.address + 8*USLEEP).value = _usleep()
+        self.workers = 0
+        self.limit = sys.maxsize
+        self.asleep: list[bool] = []
+        self.bells: list[queue.SimpleQueue] = []
+        self.starting = threading.Lock()
+
+    def run(self, plan: int, count: int, helpers: int, done: int) -> None:
+        """Run a plan (its address and length) with this many workers besides the caller."""
+        if helpers > 0:
+            if helpers > self.workers:
+                helpers = self._start(helpers)
+            for worker in range(helpers):
+                if self.asleep[worker]:
+                    self.asleep[worker] = False
+                    self.bells[worker].put(None)
+        _run()(self.address, plan, count, helpers, SMALL, done)
+
+    def _start(self, helpers: int) -> int:
+        """Start workers until there are this many, or as many as the system lets us have; how many there are."""
+        _serve()  # compiled here: a worker that compiles would hold Numba's lock
+        with self.starting:
+            while self.workers < min(helpers, self.limit):
+                worker = self.workers
+                self.asleep[worker:], self.bells[worker:] = [False], [queue.SimpleQueue()]
+                try:
+                    threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
+                except RuntimeError as error:  # the limit of a container, or Python is shutting down
+                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker, helpers, error)
+                    self.limit = worker
+                else:
+                    self.workers = worker + 1
+            return min(helpers, self.workers)
+
+    def _work(self, worker: int) -> None:
+        serve, seen = _serve(), self.generation.value - 1
+        while True:
+            seen = serve(self.address, worker, seen)
+            if self.generation.value == seen:
+                self.asleep[worker] = True
+                self.bells[worker].get()
+
+
+POOL = Pool()
+
+
+def _forked() -> None:
+    """A child has none of its parent's threads: give it a pool that knows. A step that goes on here with the old one waits for nobody."""
+    global POOL
+    POOL.mailbox[:] = 0
+    POOL = Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class Plan:
+    """The jobs of a step, each with its kernel, to be run in turn."""
+
+    def __init__(self, jobs):
+        """`jobs` holds (kernel, job) pairs; a job has an address, elements and tiles."""
+        self.jobs = [job for _, job in jobs]  # kept alive
+        self.rows = np.array([(kernel.address, job.address, job.elements) for kernel, job in jobs], np.int64)
+        self.address = self.rows.ctypes.data
+        self.largest = max((job.elements for job in self.jobs), default=0)
+        self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
+
+    def run(self, threads: int, done: int = 0) -> None:
+        """Run them on up to this many threads, alone where that is faster. Then add 1 to the word at the address `done`."""
+        POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)

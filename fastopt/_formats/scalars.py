@@ -1,0 +1,185 @@
+"""Storage formats: how a number lies in memory. Arithmetic never happens in them.
+
+A format is a pair of functions: ``decode`` (stored bits to float) and ``encode`` (float to stored bits, to nearest, ties to
+even), written in integer operations on unsigned 32-bit words, so that NumPy, LLVM and PTX give the same bits with no
+half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen it to 64 bits.
+
+Formats whose ``random`` is set round up or down by chance, such that the expected value is the number itself: their functions take
+32 random bits beside it (noise.py). A ``split`` format keeps a number in two arrays. Formats of blocks are in blocks.py.
+"""
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic, overload, register_jitable
+
+from ..notation import where
+
+U32, U16 = np.uint32, np.uint16
+ONE, THIRTEEN, SIXTEEN = U32(1), U32(13), U32(16)
+MAGNITUDE32, INFINITY32, QUIET32 = U32(0x7FFFFFFF), U32(0x7F800000), U32(0x00400000)
+SIGN16, MAGNITUDE16, INFINITY16, QUIET16 = U32(0x8000), U32(0x7FFF), U32(0x7C00), U32(0x0200)
+HALF_ULP_BF16, HALF_ULP_F16 = U32(0x7FFF), U32(0x0FFF)
+ZERO, NINETEEN, TWENTYTHREE, THIRTYONE, THIRTYTWO = U32(0), U32(19), U32(23), U32(31), U32(32)
+SIGN32, LOWER32, MANTISSA32, MANTISSA_ONE32 = U32(0x80000000), U32(0xFFFF), U32(0x007FFFFF), U32(0x00800000)
+SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, and 23 bits of mantissa stand behind an exponent biased by 127
+PAYLOAD_BF16 = U32(0x007F0000)         # the part of a NaN's payload that bfloat16 keeps
+SMALLEST_NORMAL_F16 = U32(0x38800000)  # 2**-14
+OVERFLOW_F16 = U32(0x47800000)         # 2**16: everything above is infinite, what lies below rounds there by itself
+REBIAS_F16 = U32(0xC8000000)           # (15 - 127) << 23, modulo 2**32
+ALIGN_F16 = U32(0x3F000000)            # 0.5, whose unit in the last place is half the smallest float16
+TWO_112 = np.float32(2.0**112)         # 2**(127 - 15)
+
+
+def as_float(u):
+    """The float32 of these 32 bits."""
+    return np.asarray(u, np.uint32).view(np.float32)[()]
+
+
+def as_bits(x):
+    """The 32 bits of this float32."""
+    return np.asarray(x, np.float32).view(np.uint32)[()]
+
+
+def _bitcast(to):
+    @intrinsic
+    def cast(typing, x):
+        return to(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_data_type(to))
+    return cast
+
+
+_to_float, _to_bits = _bitcast(types.float32), _bitcast(types.uint32)
+overload(as_float)(lambda u: (lambda u: _to_float(U32(u))))
+overload(as_bits)(lambda x: (lambda x: _to_bits(np.float32(x))))
+
+
+def decode_bf16(u):
+    return as_float(U32(U32(u) << SIXTEEN))
+
+
+def _unless_nan(x, rounded):
+    """The bits to cut bfloat16 from: a NaN keeps its upper half (rounding could carry it into another number), and stays one."""
+    u = as_bits(x)
+    nan = where(U32(u & PAYLOAD_BF16) == ZERO, U32(u | QUIET32), u)
+    return where(x != x, nan, rounded)  # one instruction, where a comparison of bits takes two
+
+
+def encode_bf16(x):
+    u = as_bits(x)
+    nearest = U32(U32(u + HALF_ULP_BF16) + U32(U32(u >> SIXTEEN) & ONE))
+    return U16(U32(_unless_nan(x, nearest) >> SIXTEEN))
+
+
+def encode_bf16_stochastic(x, r):
+    """Up with the probability of what is cut off: the carry of a random number of 16 bits. A NaN becomes a quiet one."""
+    u = as_bits(x)
+    return U16(U32(where(x != x, U32(u | QUIET32), U32(u + U32(r >> SIXTEEN))) >> SIXTEEN))
+
+
+def decode_split(high, low):
+    """The float32 of these halves."""
+    return as_float(U32(U32(U32(high) << SIXTEEN) | U32(low)))
+
+
+def encode_split(x):
+    """The halves of a float32: a bfloat16, cut off towards zero, and the rest.
+
+    Rounding to nearest would not do. There are 65,535 NaN of either sign more than pairs with a NaN in front, and all other pairs but
+    those of zero with a negative rest are taken: a parameter that its user sets to zero beside an old rest would become NaN.
+    """
+    u = as_bits(x)
+    return U16(U32(u >> SIXTEEN)), U16(U32(u & LOWER32))
+
+
+def decode_f16(u):
+    u = U32(u)
+    sign = U32(U32(u & SIGN16) << SIXTEEN)
+    shifted = U32(U32(u & MAGNITUDE16) << THIRTEEN)
+    scaled = as_bits(as_float(shifted)*TWO_112)  # exact, subnormals included
+    magnitude = where(U32(u & INFINITY16) == INFINITY16, U32(shifted | INFINITY32), scaled)
+    return as_float(U32(magnitude | sign))
+
+
+def encode_f16(x):
+    u = as_bits(x)
+    sign = U32(U32(u >> SIXTEEN) & SIGN16)
+    magnitude = U32(u & MAGNITUDE32)
+    odd = U32(U32(magnitude >> THIRTEEN) & ONE)
+    normal = U32(U32(U32(U32(magnitude + REBIAS_F16) + HALF_ULP_F16) + odd) >> THIRTEEN)
+    subnormal = U32(as_bits(as_float(magnitude) + as_float(ALIGN_F16)) - ALIGN_F16)  # the addition rounds
+    top = U32(U32(magnitude >> THIRTEEN) & MAGNITUDE16)
+    nan = where(top == INFINITY16, U32(top | QUIET16), top)
+    finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
+    finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
+    return U16(U32(where(magnitude > INFINITY32, nan, finite) | sign))
+
+
+def encode_f16_stochastic(x, r):
+    """As `encode_bf16_stochastic`; a subnormal number lacks more bits, of which up to 31 are drawn."""
+    u = as_bits(x)
+    sign = U32(U32(u >> SIXTEEN) & SIGN16)
+    magnitude = U32(u & MAGNITUDE32)
+    normal = U32(U32(U32(magnitude + REBIAS_F16) + U32(r >> NINETEEN)) >> THIRTEEN)
+    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # how far the mantissa stands above the unit 2**-24
+    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)   # (normal numbers, whose difference wraps, are not taken from here)
+    beyond, shift = where(beyond > THIRTYONE, THIRTYONE, beyond), where(shift > THIRTYONE, THIRTYONE, shift)
+    mantissa = U32(where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | U32(magnitude & MANTISSA32))
+    subnormal = U32(U32(U32(mantissa >> beyond) + U32(r >> U32(THIRTYTWO - shift))) >> shift)
+    top = U32(U32(magnitude >> THIRTEEN) & MAGNITUDE16)
+    nan = where(top == INFINITY16, U32(top | QUIET16), top)
+    finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
+    finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
+    return U16(U32(where(magnitude > INFINITY32, nan, finite) | sign))
+
+
+def unchanged(x):
+    return x
+
+
+class Format(NamedTuple):
+    """One way to store a number: its storage dtype, the float that its value becomes, and the way there and back."""
+
+    name: str
+    dtype: np.dtype
+    stored: Any
+    value: Any
+    decode: Any
+    encode: Any
+    random: bool = False      # whether encode takes random bits beside the number
+    split: bool = False       # whether what is stored is two numbers of this dtype, in two arrays
+    block: Any = None         # how blocks of numbers share an exponent (blocks.Block), or None
+    long: str = ""            # its other name
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a number in one array."""
+        return self.dtype.itemsize
+
+    @property
+    def columns(self) -> int:
+        """The arrays that hold it: addresses in a table."""
+        return 2 if self.split or self.block else 1
+
+    @property
+    def bytes(self) -> float:
+        """Bytes of a number in all of them."""
+        return self.itemsize*(2 if self.split else 1) + (1/self.block.size if self.block else 0)
+
+
+F64 = Format("f64", np.dtype(np.float64), types.float64, types.float64, unchanged, unchanged, long="float64")
+F32 = Format("f32", np.dtype(np.float32), types.float32, types.float32, unchanged, unchanged, long="float32")
+F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, decode_f16, encode_f16, long="float16")
+BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, decode_bf16, encode_bf16, long="bfloat16")
+F16S = F16._replace(name="f16s", encode=encode_f16_stochastic, random=True, long="float16_stochastic")
+BF16S = BF16._replace(name="bf16s", encode=encode_bf16_stochastic, random=True, long="bfloat16_stochastic")
+SPLIT = BF16._replace(name="split", decode=decode_split, encode=encode_split, split=True, long="bfloat16_remainder")
+FORMATS = {f.name: f for f in (F64, F32, F16, BF16)}  # those that an array's dtype tells
+ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # of a parameter: {(format, rounding)}
+
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan):
+    register_jitable(_function)
+
+
+def arithmetic(format: Format) -> Format:
+    """What parameters of this format are computed in: float64 for float64, else float32."""
+    return F64 if format is F64 else F32

@@ -1,0 +1,92 @@
+"""Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
+from typing import Any
+
+from .._checks.numbers import ELSEWHERE, check_number, check_value
+from .._signals import at_once
+from .history import History
+from .rule import Rule, shared
+
+MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
+
+
+class Group(MutableMapping):
+    """The hyperparameters of one group of parameters: a mapping whose values may be changed between steps."""
+
+    def __init__(self, rule: Rule, values: dict[str, Any], where: str):
+        self.rule, self.where = rule, where
+        self.version = 0  # counts changes
+        self._values: dict[str, Any] = {}
+        self._numbers: dict[str, Any] = {}
+        self._functions: dict[str, Callable[[int], float]] = {}
+        self.history = History(rule.history, self._for_history) if rule.history else None
+        self._own: dict[str, Any] = {}
+        at_once([self.change({**rule.defaults, **values}, where)])
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        at_once([self.change({name: value}, self.where)])
+
+    def change(self, given: Mapping[str, Any], where: str) -> "partial[None]":
+        """What to call so that these values are in force, all at once: they are checked here."""
+        values, numbers, functions = dict(self._values), dict(self._numbers), dict(self._functions)
+        for name, value in given.items():
+            if name not in self.rule.defaults:
+                cure = f"Say {ELSEWHERE[name]}." if name in ELSEWHERE else "Remove it or take one of those."
+                raise TypeError(f"{where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
+                                f"{', '.join(self.rule.defaults)}. {cure}")
+            if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
+                functions[name] = value
+            else:
+                numbers[name] = value = check_value(name, value, self.rule.options, where, self.rule.ranges)
+                functions.pop(name, None)
+            values[name] = value
+        own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
+        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own, version=self.version + 1)
+
+    @property
+    def functions(self) -> Iterable[Callable[[int], float]]:
+        """The hyperparameters that are functions of the step."""
+        return self._functions.values()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{self.where}: a group keeps all hyperparameters of its rule. Set {name} to a number instead.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        changed = {k: v for k, v in self._values.items() if k == "lr" or v != self.rule.defaults[k]}
+        return ", ".join(f"{k}={v!r}" for k, v in changed.items())
+
+    def at(self, t: int) -> dict[str, Any]:
+        """All hyperparameters as the numbers of step t."""
+        if not self._functions:
+            return self._numbers
+        return {**self._numbers, **{name: self._number(name, t) for name in self._functions}}
+
+    def _number(self, name: str, t: int) -> float:
+        return check_number(name, self._functions[name](t), f"{self.where} at step {t}", ranges=self.rule.ranges)
+
+    def _for_history(self, names: tuple[str, ...], t: int) -> tuple[tuple[Any, ...], bool]:
+        """Those hyperparameters at step t, and whether they are the same at every step."""
+        values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
+        return tuple(values.values()), not (self._functions.keys() & values)
+
+    def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
+        """The row of coefficients of step t, in float64, in the order of the rule's fields."""
+        if t > MOST_STEPS:
+            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
+        now, own = self._numbers, self._own
+        if self._functions:
+            now = self.at(t)
+            own = {k: now[k] for k in self.rule.own_names}
+        if self.history is not None:
+            own = {**own, "past": self.history.until(t, self.version)}
+        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())

@@ -1,0 +1,253 @@
+"""The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take the same step.
+
+Each contender of a rule takes turns with our step in one process (interleave.py), each a step that is not counted and some that are;
+ratios are taken within a quartet of turns, so that a slow spell of a shared machine falls on both sides of them.
+"""
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._cpu.pool import available_threads
+from .._formats.scalars import FORMATS
+from ..optimizers import ALL
+from . import interleave
+from .ceiling import Traffic
+from .rivals import RIVALS, STEADY, Hyper, System
+
+CEILING, OURS = "ceiling", "fastopt"
+DEFAULT_RULES = ["momentum", "nesterov", "adam"]
+DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
+TURN = 2e-3  # seconds of counted steps in a turn, at least one step
+CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a learning rate that makes the step larger than its rounding
+# torch keeps the running product of NAdam in float32, beside float64 parameters too
+ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3, "f64": 1e-5}  # a right answer may be off by: roundings of p, and this of the longest way
+
+
+def vectors(n: int, format: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A parameter and a gradient: normal random numbers away from zero, every page touched."""
+    of, rng = FORMATS[format], np.random.default_rng(seed)
+    both = []
+    for scale in (1.0, 0.01):
+        x = rng.standard_normal(n, np.float32)
+        x += np.copysign(np.float32(0.1), x)
+        x *= np.float32(scale)
+        stored = x if of.value.name == of.stored.name else of.encode(x)
+        both.append(stored.view(of.dtype) if stored.dtype.itemsize == of.itemsize else stored.astype(of.dtype))
+    return both[0], both[1]
+
+
+def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.ndarray]) -> np.ndarray:
+    """Where the rule goes in float64, on NumPy arrays."""
+    of, point = ALL[rule].rule, p.astype(np.float64)
+    state = [np.full_like(point, hyper[of.initial[name]] if name in of.initial else 0.0) for name in of.state]
+    for t, g in enumerate(gradients, 1):
+        point, *state = of(of.at(t, **hyper), g.astype(np.float64), point, *state)
+    return point
+
+
+def mistake(name: str, rule: str, format: str, threads: int, given: Hyper, systems: Mapping[str, System] = RIVALS) -> str | None:
+    """How a rival goes wrong on a small vector, with another gradient at each step, or None."""
+    vector = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
+    p, gradients = vector[0][0], [g for _, g in vector]
+    rival = systems[name](rule, given, [p], gradients[:1], threads)
+    wanted, start = reference(rule, systems[name].hyper(rule, given), p, gradients), p.astype(np.float64)
+    for g in gradients:
+        rival.load([g])
+        rival.step()
+    found = np.asarray(rival.params()[0], np.float64)
+    allowed = ROUNDINGS*float(np.finfo(p.dtype).eps)*np.abs(start) + PART_OF_WAY[format]*np.abs(wanted - start).max()
+    wrong = np.flatnonzero(~(np.abs(found - wanted) <= allowed))
+    if not wrong.size:
+        return None
+    k = int(wrong[0])
+    return f"{wrong.size} of {CHECKED} elements are wrong after {CHECK_STEPS} steps; element {k} is {found[k]:.9g}, not {wanted[k]:.9g}"
+
+
+def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
+    """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
+    params, grads = vectors(n, format)
+    opt = ALL[rule](params, threads=threads, **STEADY[rule])
+    dtypes = [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())]
+    ceiling = Traffic(n, dtypes, threads)
+    others, missing = checked(rule, (params, grads), against, threads, format)
+    return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
+
+
+def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[str], threads: int, format: str,
+            systems: Mapping[str, System] = RIVALS, survived: tuple[type[Exception], ...] = (ImportError, LookupError)
+            ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """{rival: its step} for those that compute the rule, and {name: why it is missing}; `survived` is what one may raise."""
+    steps: dict[str, Callable[[], Any]] = {}
+    missing: dict[str, str] = {}
+    for name in against:
+        if format not in systems[name].formats:
+            missing[name] = f"measured with {' and '.join(systems[name].formats)} only"
+            continue
+        try:
+            if wrong := mistake(name, rule, format, threads, {**STEADY[rule], "lr": CHECK_LR}, systems):
+                raise LookupError(f"computes something else: {wrong}")
+            steps[name] = systems[name](rule, STEADY[rule], [vector[0]], [vector[1]], threads).step
+        except survived as error:
+            missing[name] = str(error)
+    return steps, missing
+
+
+def _turn(step: Callable[[], Any], calls: int) -> float:
+    step()  # wakes its threads, fills its caches
+    return interleave.seconds(step, calls)
+
+
+def calls_of(steps: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
+    """How many calls of each make a turn."""
+    return {name: interleave.batch(step, TURN) for name, step in steps.items()}
+
+
+def in_turn(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str, interleave.Pairs]:
+    """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal share of the time.
+
+    ``turn(step, calls)`` gives the seconds of a call of one of them.
+    """
+    calls, others = calls_of(steps), [name for name in steps if name != OURS]
+    return {name: interleave.quartets((steps[OURS], steps[name]), seconds/len(others), turn, (calls[OURS], calls[name])) for name in others}
+
+
+def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32", seconds: float = 4.0) -> dict:
+    """Time the steps of one rule.
+
+    Parameters
+    ----------
+    rule : str
+        A key of `fastopt.optimizers.ALL`.
+    n : int
+        Elements of the vector.
+    against : sequence of str
+        Keys of `fastopt.rivals.RIVALS`.
+    threads : int, optional
+        For all contenders that let one choose; by default all that the process may use.
+    format : str
+        Storage of parameter and gradient: f64, f32, f16 or bf16. The state is float32, float64 for f64.
+    seconds : float
+        To spend, compilation not counted.
+
+    Returns
+    -------
+    dict
+        ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and ``bytes_per_element``
+        of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the machine has) and the
+        ``ceiling_interval`` that holds its median 99 times of 100, ``times_faster`` {rival: its time over ours}, ``rival_seconds``,
+        ``missing`` {rival: why}, and the ``turns`` that each contender took, at least.
+    """
+    threads = threads or available_threads()
+    steps, missing, moved = contenders(rule, n, against, threads, format)
+    return {"rule": rule, "n": n, "format": format, "threads": threads, **figures(in_turn(steps, seconds), n, moved, against),
+            "missing": missing}
+
+
+def figures(pairs: Mapping[str, interleave.Pairs], n: int, moved: int, against: Sequence[str]) -> dict:
+    """What `measure` says of the seconds of our step and of each contender, quartet by quartet."""
+    ours = [mine for of in pairs.values() for mine, _ in of]
+    ratios = {name: [theirs/mine for mine, theirs in of] for name, of in pairs.items()}
+    median, ratio = statistics.median(ours), {name: statistics.median(of) for name, of in ratios.items()}
+    return {"seconds": median, "fastest": min(ours), "elements_per_second": n/median, "gb_per_second": moved/median/1e9,
+            "bytes_per_element": moved/n, "ceiling": ratio[CEILING], "ceiling_interval": interleave.interval(ratios[CEILING]),
+            "times_faster": {name: ratio[name] for name in against if name in ratio},
+            "rival_seconds": {name: statistics.median(theirs for _, theirs in pairs[name])
+                              for name in (CEILING, *against) if name in pairs},
+            "turns": min(map(len, pairs.values()))}
+
+
+def memory_needed(n: int, against: Sequence[str]) -> int:
+    """An upper estimate of the bytes that the contenders of one rule hold at a time."""
+    return 4*n*(8 + 10*len(against))
+
+
+def memory_available() -> float:
+    """What can be allocated without swapping, in bytes: free pages alone would leave out what files are cached in."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(float(line.split()[1])*1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float("inf")
+
+
+def check_memory(n: int, against: Sequence[str], format: str) -> None:
+    """OSError where the contenders do not fit into memory."""
+    check_free(n, memory_needed(n, against), memory_available(), "are free")
+
+
+def check_free(n: int, needed: float, available: float, where: str) -> None:
+    if needed > available:
+        raise OSError(f"{n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB {where}. Take fewer "
+                      "with --against, or a smaller --n.")
+
+
+def _si(value: float, unit: str) -> str:
+    for factor, prefix in ((1.0, ""), (1e-3, "m"), (1e-6, "u")):
+        if value >= factor:
+            return f"{value/factor:.3g} {prefix}{unit}"
+    return f"{value/1e-9:.3g} n{unit}"
+
+
+def table(results: Sequence[dict], against: Sequence[str]) -> list[list[str]]:
+    """The figures as rows of text, the first of them the heads."""
+    enqueued = any("host_seconds" in r for r in results)
+    head = ["rule", "step", "fastest", "elements/s", "GB/s", "of ceiling", *(["host"] if enqueued else []),
+            *(f"x {name.replace('_', ' ')}" for name in against)]
+    rows = [head]
+    for r in results:
+        host = [_si(r["host_seconds"][OURS], "s")] if enqueued else []
+        faster = [f"{r['times_faster'][name]:.3g}" if name in r["times_faster"] else "-" for name in against]
+        rows.append([r["rule"], _si(r["seconds"], "s"), _si(r["fastest"], "s"), f"{r['elements_per_second']/1e9:.3g}e9",
+                     f"{r['gb_per_second']:.3g}", f"{100*r['ceiling']:.0f} %", *host, *faster])
+    return rows
+
+
+def place(result: Mapping[str, Any]) -> str:
+    """Where a rule was measured: a device's name, or so many threads."""
+    return result["device"] if "device" in result else f"{result['threads']} threads"
+
+
+def text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
+                     for row in rows)
+
+
+def check_picture(path: str) -> None:
+    """ImportError or OSError where `plot` could not draw into this file."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[plot]"') from None
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in kinds:
+        raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. Name a .png.")
+    if not Path(path).parent.is_dir():
+        raise OSError(f"plot: there is no folder {str(Path(path).parent)!r}. Make it, or name another file.")
+
+
+def plot(results: Sequence[dict], path: str) -> None:
+    """Horizontal bars: the time of each contender over the ceiling's, one panel for each rule."""
+    check_picture(path)
+    from matplotlib.figure import Figure
+    names = list(dict.fromkeys(name for r in results for name in (OURS, *r["times_faster"])))
+    figure = Figure(figsize=(9, 0.6 + len(results)*(0.7 + 0.32*len(names))), layout="constrained")
+    for axes, r in zip(np.atleast_1d(figure.subplots(len(results), 1, sharex=True)), results, strict=True):
+        over = {OURS: 1/r["ceiling"], **{name: x/r["ceiling"] for name, x in r["times_faster"].items()}}
+        ordered = sorted(over, key=lambda name: over[name], reverse=True)
+        bars = axes.barh([name.replace("_", " ") for name in ordered], [over[name] for name in ordered],
+                         color=["#d1495b" if name == OURS else "#9aa5b1" for name in ordered])
+        labels = [f"{over[name]:.3g} x  ({_si(over[name]*r['ceiling']*r['seconds'], 's')})" for name in ordered]
+        axes.bar_label(bars, labels, padding=4, fontsize=8)
+        axes.axvline(1, color="black", linewidth=1)
+        axes.set_xscale("log")
+        axes.set_xlim(0.8, 2.5*max(over.values()))
+        axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {place(r)}", loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left is better)")
+    figure.savefig(path, dpi=130)
+
