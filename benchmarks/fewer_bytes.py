@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: th
 
 import fastopt
 from benchmarks.training import CONFIGURATIONS, REFERENCE
-from fastopt.bench import interleave, vectors
+from fastopt.bench import interleave
+from fastopt.bench.cpu import vectors
 
 TURN = 2e-3  # seconds of steps in a turn, at least one
 
