@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from ._training.fit import fit
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "AMSGrad", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "NAdam", "Nesterov", "Optimizer", "RAdam", "RMSProp", "fit",
+__all__ = ["SGD", "AMSGrad", "AdaGrad", "Adam", "AdamW", "Lion", "Momentum", "NAdam", "Nesterov", "Optimizer", "RAdam",
+           "RMSProp", "fit",
            "optimizer", "rule", "rules", "schedules"]
-LAZY = ("bitsandbytes", "curvature", "files", "init", "kernels", "networks", "presets", "problems", "proximal", "scipy", "sklearn")
+LAZY = ("bitsandbytes", "curvature", "files", "init", "kernels", "networks", "presets", "problems", "proximal", "scipy",
+        "sklearn")
 
 
 def __getattr__(name: str) -> Any:

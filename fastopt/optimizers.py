@@ -11,7 +11,8 @@ from ._rule.attributes import InGroups, Own
 from ._rule.rule import Rule
 from .optimizer import Optimizer
 
-REST = {"like": None, "state": None, "rounding": "nearest", "average": None, "copy": None, "seed": 0, "threads": None, "capturable": None}
+REST = {"like": None, "state": None, "rounding": "nearest", "average": None, "copy": None, "seed": 0, "threads": None,
+        "capturable": None}
 
 
 def signature(rule: Rule) -> inspect.Signature:
@@ -43,7 +44,8 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     if not hasattr(rule, "digest"):
         raise TypeError(f"optimizer: {rule!r} is no rule. Decorate it with fastopt.rule first.")
     name = name or "".join(part.capitalize() for part in rule.name.split("_"))
-    module = sys._getframe(1).f_globals.get("__name__", rule.__module__)  # where pickle finds it, if it is kept there under its name
+    module = sys._getframe(1).f_globals.get("__name__",
+                                            rule.__module__)  # where pickle finds it, if it is kept there under its name
     inside = {k: InGroups(k) for k in rule.defaults if not hasattr(Optimizer, k)}
     facts = {"learning_rate": InGroups("lr"), **inside, "rule": Own(rule), "__doc__": doc or rule.__doc__,
              "__signature__": signature(rule), "__module__": module}
@@ -54,13 +56,16 @@ HYPERPARAMETERS = {
     "lr": "Learning rate.",
     "momentum": "mu: the share of the velocity that a step keeps, in [0, 1).",
     "dampening": "d: the gradient enters the velocity times 1 - d, in [0, 1].",
-    "form": 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).',
-    "first_step": '"copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.',
+    "form": 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - '
+            'lr*v).',
+    "first_step": '"copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it '
+                  'does not.',
     "shifted": "True: the stored parameters are the look-ahead point (torch, Keras); gradients are then taken at them.",
     "alpha": "The share of the squared average that a step keeps, in [0, 1).",
     "b1": "Decay of the first moment, in [0, 1).",
     "b2": "Decay of the second moment (Lion: of the momentum), in [0, 1).",
-    "eps": "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.",
+    "eps": "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so "
+           "far.",
     "eps_root": "Added inside the root.",
     "eps_mode": '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.',
     "bias_correction": "False: the moments are used as they are.",
@@ -71,7 +76,8 @@ HYPERPARAMETERS = {
     "lr_decay": "The learning rate of step t is lr/(1 + (t-1)*lr_decay).",
     "initial_accumulator_value": "What the sum of squares starts from.",
     "weight_decay": "Strength of the pull towards zero; see `decay`.",
-    "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step; '
+    "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '
+             'the step; '
              '"independent": by weight_decay.',
     "maximize": "True: climb instead of descend.",
 }
@@ -105,7 +111,8 @@ def _type_of(rule: Rule, name: str) -> str:
 
 def document(rule: Rule) -> str:
     """A rule's docstring, followed by its parameters: hyperparameters are numbers or functions of the step t = 1, 2, ..."""
-    doc = indent(cleandoc(rule.__doc__ or ""), "    ").strip()  # Python 3.13 takes the indentation off, those before do not
+    doc = indent(cleandoc(rule.__doc__ or ""),
+                 "    ").strip()  # Python 3.13 takes the indentation off, those before do not
     deep = " "*8
     own = "\n".join(f"    {name} : {_type_of(rule, name)}, default {default!r}\n"
                     + fill(HYPERPARAMETERS[name], 120, initial_indent=deep, subsequent_indent=deep)
@@ -150,22 +157,27 @@ def chosen(kind: Any, where: str, name: str) -> type[Optimizer]:
     if callable(kind) and hasattr(kind, "digest"):
         return optimizer(kind)
     raise (ValueError if isinstance(kind, str) else TypeError)(
-        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are made by "
+        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are "
+        f"made by "
         "fastopt.rule.")
 
 
-KINDS = {"state": "str | Mapping[str, str] | Callable[[str, Any], Any] | None", "average": "Hyper | None", "copy": "Any", "seed": "int",
+KINDS = {"state": "str | Mapping[str, str] | Callable[[str, Any], Any] | None", "average": "Hyper | None",
+         "copy": "Any", "seed": "int",
          "rounding": 'Literal["nearest", "stochastic", "remainder"]'}
 
 
 def stub() -> str:
     """The text of `optimizers.pyi`: what a type checker and an editor should know. A test keeps the file equal to it."""
-    lines = ['"""Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end=\'\')" > fastopt/optimizers.pyi"""',
-             "from collections.abc import Callable, Mapping", "from typing import Any, Literal", "", "from .optimizer import Optimizer",
+    lines = ['"""Generated: python -c "from fastopt import optimizers; print(optimizers.stub(), end=\'\')" > '
+             'fastopt/optimizers.pyi"""',
+             "from collections.abc import Callable, Mapping", "from typing import Any, Literal", "",
+             "from .optimizer import Optimizer",
              "from .registry import Rule", "", "Hyper = float | Callable[[int], float]"]
     for cls in ALL.values():
         rule: Rule = cls.rule
-        lines += ["", f"class {cls.__name__}(Optimizer):", f'    """{cls.__doc__}"""', "    def __init__(", "        self,"]
+        lines += ["", f"class {cls.__name__}(Optimizer):", f'    """{cls.__doc__}"""', "    def __init__(",
+                  "        self,"]
         for p in signature(rule).parameters.values():
             if p.name == "params":
                 lines.append("        params: Any,")
@@ -177,13 +189,15 @@ def stub() -> str:
             elif p.name in ("threads", "capturable"):
                 kind = "int | None"
             elif p.name in rule.options:
-                kind = "bool" if set(rule.options[p.name]) == {False, True} else f"Literal[{', '.join(map(repr, rule.options[p.name]))}]"
+                kind = "bool" if set(rule.options[p.name]) == {False,
+                                                               True} else f"Literal[{', '.join(map(repr, rule.options[p.name]))}]"
             else:
                 kind = "float" if p.name in rule.initial.values() else "Hyper"
             lines.append(f"        {p.name}: {kind} = {p.default!r},")
             if p.name == "lr":
                 lines.append("        *,")
         lines += ["    ) -> None: ..."]
-    return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "KINDS: dict[str, str]", "ALL: dict[str, type[Optimizer]]", "",
+    return "\n".join([*lines, "", "HYPERPARAMETERS: dict[str, str]", "KINDS: dict[str, str]",
+                      "ALL: dict[str, type[Optimizer]]", "",
                       "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...",
                       "def document(rule: Rule) -> str: ...", "def stub() -> str: ...", ""])

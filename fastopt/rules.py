@@ -1,9 +1,9 @@
 """Every optimizer, once: the coefficients of a step and the update of one element, sorted by complexity.
 
 ``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ...; the rule below it runs
-on every element and returns its update and the new states. Rules see the gradient after ``registry.prepare`` (gradient factor,
-clipping, coupled decay); ``registry.apply`` takes the update from the parameter, and decoupled decay. One alphabet: g gradient,
-p parameter, u update, m first moment, v second moment or velocity, c coefficients.
+on every element and returns its update and the new states. Rules see the gradient after ``registry.prepare`` (gradient
+factor, clipping, coupled decay); ``registry.apply`` takes the update from the parameter, and decoupled decay. One
+alphabet: g gradient, p parameter, u update, m first moment, v second moment or velocity, c coefficients.
 """
 from functools import lru_cache
 from math import exp, expm1, inf, log
@@ -74,9 +74,9 @@ def nesterov(c, g, p, v):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
     v <- mu*v + lr*g(p - mu*v);  p <- p - v
-    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
-    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
-    form="outside", and with any weight decay, which pulls at the stored weights of each.
+    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p -
+    (mu*v + lr*g). Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps,
+    when lr does under form="outside", and with any weight decay, which pulls at the stored weights of each.
     """
     v = c.mu*v + c.a*g
     u = c.lr*v + c.now*g
@@ -134,7 +134,8 @@ def adam(c, g, p, m, v):
     return u, m, v
 
 
-adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)}, ranges=MOMENTS,
+adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)},
+             ranges=MOMENTS,
              defaults={"weight_decay": 1e-2, "decay": "decoupled"})(adam.body)
 adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
 
@@ -150,7 +151,8 @@ def amsgrad_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="o
     return {**c, "lr": lr/unbias(b1, t), "eps": eps, "root": eps_root, "hat": 1/c2}
 
 
-@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")}, ranges=MOMENTS)
+@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")},
+      ranges=MOMENTS)
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
@@ -172,7 +174,8 @@ def _nadam_weights(psi):
 
 
 def nadam_log_product(t, psi):
-    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no history).
+    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no
+    history).
 
     With q = 0.96**psi:  sum over i of log(1 - q**i/2) = -sum over k of (1/2)**k/k * q**k*(1 - q**(k*t))/(1 - q**k).
     55 terms: the next is below 2**-56.
@@ -213,8 +216,8 @@ def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
-    schedule="optax": mu = b1 throughout.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever
+    b1 was. schedule="optax": mu = b1 throughout.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -238,8 +241,8 @@ def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
-    else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
+    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g

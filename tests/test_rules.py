@@ -32,11 +32,14 @@ VALUES = {  # several values of every hyperparameter of every rule; flags and wo
     "b1": (0.0, 0.5, 0.99), "b2": (0.8, 0.95, 0.9999), "momentum_decay": (0.0, 1.0, 0.1), "threshold": (4.0, 8.5),
     "weight_decay": (0.05, 0.4), "factor": (0.25, 1.7, -1.0), "clip_value": (0.3, 1.2)}
 VISIBLE = {  # what a word needs beside it to change anything
-    "decay": {"weight_decay": 0.07}, "first_step": {"dampening": 0.4}, "eps_mode": {"eps": 0.1}, "maximize": {"weight_decay": 0.07},
+    "decay": {"weight_decay": 0.07}, "first_step": {"dampening": 0.4}, "eps_mode": {"eps": 0.1},
+             "maximize": {"weight_decay": 0.07},
     "shifted": {"momentum": 0.8}, "factor": {"clip_value": 1.0}}
-CROSSED = ("form", "first_step", "shifted", "decay", "maximize", "eps_mode", "bias_correction", "maximum_of", "schedule")
+CROSSED = ("form", "first_step", "shifted", "decay", "maximize", "eps_mode", "bias_correction", "maximum_of",
+           "schedule")
 MIXED = {"lr": 0.05, "momentum": 0.7, "dampening": 0.2, "alpha": 0.9, "eps": 0.02, "eps_root": 0.03, "lr_decay": 0.1,
-         "initial_accumulator_value": 0.2, "b1": 0.8, "b2": 0.97, "momentum_decay": 0.05, "threshold": 4.5, "weight_decay": 0.1,
+         "initial_accumulator_value": 0.2, "b1": 0.8, "b2": 0.97, "momentum_decay": 0.05, "threshold": 4.5,
+         "weight_decay": 0.1,
          "factor": 0.6, "clip_value": 0.9}
 
 
@@ -320,7 +323,8 @@ def test_sgd_is_linear_in_g():
     same(march("sgd", zero, [4*GS[0]], lr=0.3), [4*a])
 
 
-@pytest.mark.parametrize("hyper", [{}, {"weight_decay": 0.3, "decay": "coupled"}, {"weight_decay": 0.3, "decay": "decoupled"}], ids=str)
+@pytest.mark.parametrize("hyper", [{}, {"weight_decay": 0.3, "decay": "coupled"},
+                                   {"weight_decay": 0.3, "decay": "decoupled"}], ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_flipping_p_and_g_flips_the_result(name, hyper):
     same([-march(name, -W, -GS, **hyper)[0]], [march(name, W, GS, **hyper)[0]])
@@ -378,7 +382,8 @@ def test_own_rule_with_coefficients_and_initial_state(apart):
         v = notation.maximum(v, notation.absolute(g))
         return c.lr*g/v, v
 
-    assert (body.name, body.initial, body.defaults["v0"], body.defaults["weight_decay"]) == ("faded", {"v": "v0"}, 0.0, 0.1)
+    assert (body.name, body.initial, body.defaults["v0"], body.defaults["weight_decay"]) == ("faded", {"v": "v0"}, 0.0,
+                                                                                             0.1)
     assert body.at(3, rate=1.0).lr == 0.5/3
     p, v = body(body.at(2, weight_decay=0.0), GS[0], W, np.ones_like(W))
     same((p, v), (W - 0.125*GS[0]/v, np.maximum(1.0, np.abs(GS[0]))))
@@ -392,13 +397,15 @@ ERRORS = [
     (lambda: registry.rule(state="v", mu=0.9), ValueError,
      "rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example."),
     (wrong_arguments, ValueError,
-     "rule heavy_ball: its arguments are ('c', 'g', 'p', 'v'), but state='m' needs ('c', 'g', 'p', 'm'). Rename one of them."),
+     "rule heavy_ball: its arguments are ('c', 'g', 'p', 'v'), but state='m' needs ('c', 'g', 'p', 'm'). Rename one of "
+     "them."),
     (lambda: rules.sgd.at(1, mu=0.9, beta=2), TypeError,
      "sgd.at: unknown beta, mu, but it has lr, weight_decay, decay, maximize. Take one of those."),
 ]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), ERRORS, ids=["no lr", "wrong arguments", "unknown hyperparameter"])
+@pytest.mark.parametrize(("call", "error", "message"), ERRORS,
+                         ids=["no lr", "wrong arguments", "unknown hyperparameter"])
 def test_errors(call, error, message, apart):
     with pytest.raises(error) as caught:
         call()
@@ -410,7 +417,8 @@ def test_errors(call, error, message, apart):
 def bodies():
     tree = ast.parse(inspect.getsource(rules))
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(isinstance(d, ast.Call) and d.func.id == "rule" for d in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(isinstance(d, ast.Call) and d.func.id == "rule"
+                                                     for d in node.decorator_list):
             yield node
     yield next(node for node in ast.parse(inspect.getsource(registry)).body if getattr(node, "name", "") == "prepare")
 
@@ -422,7 +430,8 @@ def test_rules_hold_no_literal_and_call_only_the_notation(body):
     nodes = [node for line in lines for node in ast.walk(line)]
     assert [node.value for node in nodes if isinstance(node, ast.Constant)] == []
     assert {node.func.id for node in nodes if isinstance(node, ast.Call)} <= set(notation.__all__)
-    assert not [node for node in nodes if isinstance(node, ast.Subscript | ast.If | ast.IfExp | ast.For | ast.While | ast.Pow)]
+    assert not [node for node in nodes if isinstance(node, ast.Subscript | ast.If | ast.IfExp | ast.For | ast.While
+                                                     | ast.Pow)]
 
 
 def test_every_rule_body_was_read():
@@ -430,7 +439,8 @@ def test_every_rule_body_was_read():
     assert ALL["adamw"].body is ALL["adam"].body
 
 
-@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam",
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "amsgrad",
+                                  "nadam", "radam",
                                   "lion"])
 def test_coefficients_have_one_order(name):
     """At every step and with every option: only the rules of users are put in order again."""

@@ -1,4 +1,5 @@
-"""What to do about what is no array that kernels take: cures, for error messages, that work and lose nothing. A test executes each.
+"""What to do about what is no array that kernels take: cures, for error messages, that work and lose nothing. A test
+executes each.
 
 In a cure, `x` is what was given.
 """

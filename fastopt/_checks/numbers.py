@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 ELSEWHERE = {  # what other systems call things
-    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...", "rho": "alpha=...",
-    "learning_rate": "lr=...", "epsilon": "eps=...", "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras",
+    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...",
+               "rho": "alpha=...",
+    "learning_rate": "lr=...", "epsilon": "eps=...", "nesterov": "fastopt.Nesterov, with shifted=True for the form of "
+                                                                 "torch and Keras",
     "amsgrad": "fastopt.AMSGrad", "decoupled_weight_decay": 'decay="decoupled"'}
 Range = tuple[Callable[[float], bool], str]  # what a number must fulfil, and how a message says it
 
@@ -21,7 +23,8 @@ def interval(text: str) -> Range:
     except ValueError:
         low = high = math.nan
     if found is None or not low < high:
-        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as '[0, 1)', 0 being allowed and 1 not; "
+        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as '[0, 1)', 0 being allowed "
+                         f"and 1 not; "
                          "inf may be an end.")
     above, below = operator.le if text[0] == "[" else operator.lt, operator.le if text[-1] == "]" else operator.lt
     needed = f"a number in {text}"
@@ -32,7 +35,8 @@ def interval(text: str) -> Range:
 
 FINITE: Range = (math.isfinite, "a finite number")
 RANGES = {  # of what every rule has; others belong to the rule that has them
-    "lr": interval("[0, inf)"), "weight_decay": interval("[0, inf)"), "average": interval("[0, 1)"), "clip_norm": interval("(0, inf]"),
+    "lr": interval("[0, inf)"), "weight_decay": interval("[0, inf)"), "average": interval("[0, 1)"),
+            "clip_norm": interval("(0, inf]"),
     "clip_value": interval("(0, inf]")}
 
 
@@ -72,10 +76,13 @@ def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) ->
     """The value; ValueError where it is none of the options."""
     found = plain(value)
     if not isinstance(found, (str, bool)) or found not in options:
-        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. {instead(name, value)}")
+        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. "
+                         f"{instead(name, value)}")
     return options[options.index(found)]  # the plain word: numpy.str_ is a str, too
 
 
-def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str, ranges: Mapping[str, Range]) -> Any:
+def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str,
+                ranges: Mapping[str, Range]) -> Any:
     """The number or word that `name` may be, `options` and `ranges` being those of its rule."""
-    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where, ranges=ranges)
+    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where,
+                                                                                                ranges=ranges)

@@ -42,7 +42,8 @@ class Group(MutableMapping):
                 functions.pop(name, None)
             values[name] = value
         own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
-        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own, version=self.version + 1)
+        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
+                       version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
@@ -82,7 +83,8 @@ class Group(MutableMapping):
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
         if t > MOST_STEPS:
-            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
+            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller "
+                             f"number.")
         now, own = self._numbers, self._own
         if self._functions:
             now = self.at(t)

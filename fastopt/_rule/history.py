@@ -1,7 +1,9 @@
-"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters were.
+"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters
+were.
 
-A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these hyperparameters.
-While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was then.
+A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these
+hyperparameters. While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was
+then.
 """
 import inspect
 import math
@@ -94,7 +96,8 @@ def of_product(rule: Any, hyper: Mapping[str, Any], t: int, product: Any) -> tup
     """The history whose exponential is this array of one number: that of steps that were all alike where its digits do not deny it."""
     digits, found = np.finfo(str(product.dtype).removeprefix("torch.")), float(product)
     names = tuple(inspect.signature(rule.history).parameters)[2:]
-    alike = t and not any(callable(hyper[k]) for k in names) and math.exp(rule.history(1, t, *[hyper[k] for k in names]))
+    alike = t and not any(callable(hyper[k]) for k in names) and math.exp(rule.history(1, t,
+                                                                                       *[hyper[k] for k in names]))
     if not t or abs(found - alike) <= float(digits.tiny + t*digits.eps*found):
         return 0, 0.0
     return t, math.log(found) if found > 0 else -math.inf
@@ -105,7 +108,8 @@ def check(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
     try:
         given = saved.get("history") or [None]*len(groups)
         whole = len(given) == len(groups) and all(
-            one is None or (len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"] and not math.isnan(one[1]))
+            one is None or (len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"]
+                            and not math.isnan(one[1]))
             for one in given)
     except (TypeError, ValueError):
         whole = False

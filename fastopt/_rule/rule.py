@@ -1,8 +1,9 @@
 """What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
 
-A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its ``at``
-computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient factor, the
-clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled decay, after it (`apply`).
+A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its
+``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient
+factor, the clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled
+decay, after it (`apply`).
 """
 import inspect
 import math
@@ -25,7 +26,8 @@ COMMON = ("scale", "clip", "l2", "wd")
 DECAYS = ("coupled", "decoupled", "independent")
 RESERVED_STATES = ("average", "copy", "remainder")
 OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
-RESERVED = ("params", "like", "state", "rounding", "average", "copy", "seed", "threads", "capturable")  # arguments of every optimizer
+RESERVED = ("params", "like", "state", "rounding", "average", "copy", "seed", "threads",
+            "capturable")  # arguments of every optimizer
 SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
 
 
@@ -87,13 +89,17 @@ def _try_out(body, Coefficients, slots):
         with np.errstate(all="ignore"):
             found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
     except AttributeError as error:
-        raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of those.") from error
+        raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of "
+                         f"those.") from error
     except Exception as error:
-        raise ValueError(f"rule {body.__name__}: its update fails ({error}), but arithmetic on numbers is needed. Change it: what a "
+        raise ValueError(f"rule {body.__name__}: its update fails ({error}), but arithmetic on numbers is needed. "
+                         f"Change it: what a "
                          "comparison gives is no number, but the condition of where(condition, x, y).") from error
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
-        raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
-                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
+        raise ValueError(f"rule {body.__name__}: it returns "
+                         f"{f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
+                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update "
+                         f"and the new states.")
 
 
 def _place(body, name):
@@ -115,7 +121,8 @@ def _at(rule):
     def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
         unknown = set(given) - set(rule.defaults)
         if unknown:
-            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(rule.defaults)}. "
+            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has "
+                            f"{', '.join(rule.defaults)}. "
                             "Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
@@ -134,9 +141,9 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
          **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
-    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the new states. The
-    new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never the new parameter, which
-    cannot be told from it.
+    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the
+    new states. The new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never
+    the new parameter, which cannot be told from it.
 
     Parameters
     ----------
@@ -147,21 +154,23 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     state : str
         The names of the state arrays, separated by spaces, in the order of the function's arguments.
     nonnegative : str
-        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign, rounded by chance.
+        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign,
+        rounded by chance.
     initial : dict, optional
         {state name: hyperparameter that gives its initial value}; zero otherwise.
     options : dict, optional
         {hyperparameter: allowed values} for those that are words or flags.
     ranges : dict, optional
-        {hyperparameter: interval} for numbers that may not be any finite number: ``{"mu": "[0, 1)", "eps": "[0, inf)"}``.
+        {hyperparameter: interval} for numbers that may not be any finite number: ``{"mu": "[0, 1)", "eps": "[0,
+        inf)"}``.
     defaults : dict, optional
         Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
     history : callable, optional
-        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from first to last, all
-        with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the hyperparameters that it had, as
-        ``past``, or None: then all had those of now. It is part of state dicts.
+        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from
+        first to last, all with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the
+        hyperparameters that it had, as ``past``, or None: then all had those of now. It is part of state dicts.
     name : str, optional
         The rule's name, where it is not the function's.
     **hyper : float
@@ -170,8 +179,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     Returns
     -------
     callable
-        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
-        **hyperparameters)`` gives ``c``.
+        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t,
+        dtype=numpy.float32, **hyperparameters)`` gives ``c``.
 
     Examples
     --------
@@ -183,7 +192,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
-    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t", "past")}
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t",
+                                                                                                             "past")}
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
@@ -191,12 +201,14 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
     taken = [name for name in own_defaults if name in SHARED or name in RESERVED]
     if taken:
-        raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set its default "
+        raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set "
+                         f"its default "
                          "with defaults={...}.")
 
     def decorate(body):
         if not hasattr(body, "__code__"):
-            raise TypeError(f"rule: a {type(body).__name__}, but a function is needed, whose code is looked at. Write it with def.")
+            raise TypeError(f"rule: a {type(body).__name__}, but a function is needed, whose code is looked at. Write "
+                            f"it with def.")
         slots = tuple(state.split())
         expected = ["c", "g", "p", *slots]
         if list(inspect.signature(body).parameters) != expected:
@@ -207,10 +219,12 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             from .straight import check
             check(body)
         if reserved := set(slots) & set(RESERVED_STATES):
-            raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
+            raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep "
+                             f"beside those of its "
                              "rule. Take another name.")
         if not set(nonnegative.split()) <= set(slots):
-            raise ValueError(f"rule {body.__name__}: nonnegative={nonnegative!r}, but its states are {state!r}. Name some of those.")
+            raise ValueError(f"rule {body.__name__}: nonnegative={nonnegative!r}, but its states are {state!r}. Name "
+                             f"some of those.")
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
@@ -220,9 +234,11 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in COMMON]
         if repeated:
-            raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take another name.")
+            raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take "
+                             f"another name.")
         if ahead is not None and (ahead not in fields or "v" not in slots):
-            raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are needed. Rename them.")
+            raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are "
+                             f"needed. Rename them.")
         Coefficients = namedtuple("Coefficients", fields)
         _try_out(body, Coefficients, slots)
         names = fields[len(COMMON):]
@@ -232,7 +248,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             if tuple(values) == names:
                 return values
             if values.keys() != set(names):
-                raise ValueError(f"rule {body.__name__}: the coefficients of step {t} are {', '.join(values)}, but those of step 1 are "
+                raise ValueError(f"rule {body.__name__}: the coefficients of step {t} are {', '.join(values)}, but "
+                                 f"those of step 1 are "
                                  f"{', '.join(names)}. Give the same at every step.")
             return {k: values[k] for k in names}
 
@@ -241,16 +258,20 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
         if strangers := [name for name in ranges or {} if name not in everything]:
-            raise ValueError(f"rule {body.__name__}: a range of {strangers[0]!r}, but its hyperparameters are {', '.join(everything)}. "
+            raise ValueError(f"rule {body.__name__}: a range of {strangers[0]!r}, but its hyperparameters are "
+                             f"{', '.join(everything)}. "
                              "Name one of those.")
         facts = {
-            "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
+            "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__,
+                 "__doc__": body.__doc__,
             "__qualname__": _place(body, name or body.__name__),
             "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
             "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
             "ranges": {**RANGES, **{name: interval(text) for name, text in (ranges or {}).items()}},
-            "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients, "ahead": ahead,
-            "history": history, "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
+            "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients,
+                 "ahead": ahead,
+            "history": history, "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (),
+                 "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)
@@ -292,7 +313,8 @@ def followed(base: Any, names: tuple[str, ...]) -> Any:
         values = base.own(t, **{k: v for k, v in given.items() if k != "average"})
         return {**values, "average_share": 1 - given["average"]} if averaged else values
 
-    facts = {**vars(base), "state": (*base.state, *(("average",) if averaged else ())), "outputs": tuple(n for n in names if n == "copy"),
+    facts = {**vars(base), "state": (*base.state, *(("average",) if averaged else ())),
+             "outputs": tuple(n for n in names if n == "copy"),
              "fields": fields, "own": own, "Coefficients": namedtuple("Coefficients", fields), "follows": functions,
              "writes": base.writes + len(names), "at": _at(update),
              "digest": digest(base.body, *fields, *(f"followed by {name}" for name in names))}
@@ -310,6 +332,7 @@ def _look_ahead(c, p, out, v):
 
 
 register_jitable(_look_ahead)
-LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False, follows=(),
+LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1,
+                                   prepared=False, follows=(),
                                    digest=digest(_look_ahead, "ahead"))
 RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)
