@@ -56,8 +56,7 @@ def fans(shape: Sequence[int], layout: Layout = "io") -> tuple[int, int]:
         raise TypeError(f"fans: shape is {shape!r}, but a sequence of whole numbers is needed. Give (inputs, outputs).") from None
     if not whole or len(sizes) < 2:
         raise ValueError(f"fans: shape is {tuple(shape)}, but at least two whole numbers, 0 or more, are needed. Give "
-                         f"(inputs, outputs) of "
-                         "the weights; biases start at 0.")
+                         "(inputs, outputs) of the weights; biases start at 0.")
     (*kernel, inputs, outputs) = sizes if layout == "io" else (*sizes[2:], sizes[1], sizes[0])
     field = math.prod(kernel)
     return inputs*field, outputs*field
@@ -69,8 +68,7 @@ def generator(rng: np.random.Generator | int, where: str, name: str = "rng") -> 
         return rng
     if not isinstance(rng, (int, np.integer)) or isinstance(rng, bool) or rng < 0:
         raise TypeError(f"{where}: {name} is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. "
-                        f"Give "
-                        "np.random.default_rng(0).")
+                        "Give np.random.default_rng(0).")
     return np.random.default_rng(rng)
 
 
@@ -186,5 +184,5 @@ def check_dtype(dtype: DTypeLike, where: str) -> np.dtype[Any]:
     kept = np.dtype(dtype)
     if not np.issubdtype(kept, np.floating):
         raise TypeError(f"{where}: dtype is {kept}, but a float type of NumPy is needed. Give np.float32 or "
-                        f"np.float64.")
+                        "np.float64.")
     return kept

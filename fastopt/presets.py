@@ -161,9 +161,8 @@ def preset(like: str, rule_name: str) -> dict[str, Any]:
     """
     if not isinstance(like, str) or like not in PRESETS:
         raise ValueError(f"like: {like!r} was found, one of {', '.join(PRESETS)} was needed. Take one of these, or "
-                         f"leave `like` out.")
+                         "leave `like` out.")
     if rule_name not in PRESETS[like]:
         raise ValueError(f"like={like!r}: the rule {rule_name} was found, one that {like} has was needed: "
-                         f"{', '.join(PRESETS[like])}. "
-                         "Leave `like` out and give the hyperparameters.")
+                         f"{', '.join(PRESETS[like])}. Leave `like` out and give the hyperparameters.")
     return dict(PRESETS[like][rule_name])

@@ -40,7 +40,7 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     amount = _like(w, amount, "soft_threshold", "amount")
     if not ((amount >= 0) & np.isfinite(amount)).all():
         raise ValueError(f"soft_threshold: amount is {_short(amount)}, but finite numbers, 0 or more, are needed. "
-                         f"Change amount.")
+                         "Change amount.")
     amount = _rounded(amount, w.dtype)
     inside = np.maximum(w, -amount, out=np.empty_like(w))
     np.minimum(inside, amount, out=inside)
@@ -72,12 +72,11 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     low, high = _like(w, low, "project", "low"), _like(w, high, "project", "high")
     if not (low <= high).all():  # nor if one is NaN
         raise ValueError(f"project: low is {_short(low)} and high is {_short(high)}, but low <= high is needed. Change "
-                         f"them.")
+                         "them.")
     low, high = _rounded(low, w.dtype), _rounded(high, w.dtype)
     if (low == np.inf).any() or (high == -np.inf).any():
         raise ValueError(f"project: low is {_short(low)} and high is {_short(high)} as {w.dtype}, but a finite number "
-                         f"must lie between. "
-                         "Use -inf for no lower bound, inf for no upper one.")
+                         "must lie between. Use -inf for no lower bound, inf for no upper one.")
     np.minimum(np.maximum(w, low, out=w), high, out=w)
 
 
@@ -85,7 +84,7 @@ def _check(w: Any, where: str) -> None:
     if not isinstance(w, np.ndarray) or (w.dtype.kind != "f" and w.dtype.name != "bfloat16"):
         kind = f"an array of {w.dtype}" if isinstance(w, np.ndarray) else f"a {type(w).__name__}"
         raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. It is changed in place: give "
-                        f"the array itself.")
+                        "the array itself.")
     if not w.flags.writeable:
         raise ValueError(f"{where}: w is read-only, but it is changed in place. Give a copy.")
 

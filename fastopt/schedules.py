@@ -173,7 +173,7 @@ def _geometric(value: float, factor: float, n: float) -> float:
         result = math.inf
     if not math.isfinite(result):
         raise OverflowError(f"schedule: found {value} * {factor}**{n}, needed a float64. Use a factor of at most 1, or "
-                            f"fewer steps.")
+                            "fewer steps.")
     return result
 
 
@@ -267,8 +267,8 @@ def warmup_stable_decay(t: int, lr: Number, steps: Steps, warmup: Count, decay: 
 def _trapezoid(t: int, lr: float, steps: int, warmup: int, decay: int, end: float, shape: str) -> float:
     if not 0 < decay <= steps - warmup:
         raise ValueError(f"schedule: found {steps} steps for a warm-up of {warmup} and a decay of {decay}, needed at "
-                         f"least their sum and a "
-                         "decay of at least 1. Count both within steps, and shorten one of them or lengthen steps.")
+                         "least their sum and a decay of at least 1. Count both within steps, and shorten one of them "
+                         "or lengthen steps.")
     return _warm(t, warmup) * _blend(lr, end, (t - 1 - steps + decay) / decay, shape)
 
 
@@ -325,7 +325,7 @@ def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 
     start, peak = max_lr / start_divisor, max(warmup_fraction * steps, 1.0)
     if peak >= steps:
         raise ValueError(f"one_cycle: found the peak at step {peak} of {steps}, needed it before the last. Lower "
-                         f"warmup_fraction.")
+                         "warmup_fraction.")
     if t < peak:
         return _blend(start, max_lr, (t - 1) / (peak - 1), anneal)
     return _blend(max_lr, start / end_divisor, (t - peak) / (steps - peak), anneal)
@@ -343,7 +343,7 @@ def cyclical(t: int, low: Number, high: Number, half_cycle: Steps, mode: Cycle =
     """
     if gamma != 1 and mode != "exp_range":
         raise ValueError(f"cyclical.gamma: found {gamma} with mode {mode!r}, needed 1. Use mode='exp_range', or leave "
-                         f"gamma out.")
+                         "gamma out.")
     n, k = divmod(t - 1, 2 * half_cycle)
     ratio, power = (0.5, n) if mode == "triangular2" else (gamma, t - 1)
     return _blend(low, high, _geometric(1 - abs(k / half_cycle - 1), ratio, power))
@@ -368,7 +368,7 @@ class ReduceOnPlateau:
         self._options = {k: _checked(f"ReduceOnPlateau.{k}", given[k], domain) for k, domain in domains.items()}
         if not 0 < factor < 1:
             raise ValueError(f"ReduceOnPlateau.factor: found {factor}, needed above 0 and below 1. Pass 0.1 to divide "
-                             f"by ten.")
+                             "by ten.")
         if min_lr > lr:
             raise ValueError(f"ReduceOnPlateau.min_lr: found {min_lr}, needed at most lr = {lr}. Lower min_lr.")
         self._sign = 1.0 if mode == "min" else -1.0
@@ -409,7 +409,6 @@ class ReduceOnPlateau:
         """Continue from what `state_dict` returned; ValueError for other keys."""
         if set(state) != set(self._state):
             raise ValueError(f"ReduceOnPlateau.load_state_dict: found the keys {sorted(state)}, needed "
-                             f"{sorted(self._state)}. "
-                             "Load what state_dict returned.")
+                             f"{sorted(self._state)}. Load what state_dict returned.")
         domains = {"lr": "Number", "best": "Loss", "bad": "Count", "cooling": "Count"}
         self._state = {k: _checked(f"ReduceOnPlateau.load_state_dict[{k!r}]", state[k], d) for k, d in domains.items()}

@@ -277,11 +277,10 @@ def test_no_override_is_idle(system, name, hyper, monkeypatch):
 
 
 ERRORS = [
-    (("tensorflow", "adam"), "like: 'tensorflow' was found, one of torch, optax, keras, sklearn was needed. "
-                             "Take one of these, or leave `like` out."),
+    (("tensorflow", "adam"), "like: 'tensorflow' was found, one of torch, optax, keras, sklearn was needed. Take one "
+                             "of these, or leave `like` out."),
     (("sklearn", "lion"), "like='sklearn': the rule lion was found, one that sklearn has was needed: sgd, momentum, "
-                          "nesterov, adam. "
-                          "Leave `like` out and give the hyperparameters."),
+                          "nesterov, adam. Leave `like` out and give the hyperparameters."),
 ]
 
 

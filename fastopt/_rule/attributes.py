@@ -18,7 +18,7 @@ KEPT = {  # what an optimizer is made with, or finds
 
 
 def keep(opt: Any, name: str, value: Any) -> None:
-    """AttributeError, unless the value is what is there: so ends ``opt.params *= 2``, which has changed the array itself."""
+    """AttributeError unless the value is what is there; so it is after ``opt.params *= 2``, which changes the array."""
     if getattr(opt, name, opt) is not value:
         raise AttributeError(f"{type(opt).__name__}: {name} was set, but an optimizer keeps the one that it has. "
                              f"{KEPT[name]}")
@@ -59,5 +59,4 @@ class InGroups:
     def refuse(self, opt: Any, given: str, many: bool) -> NoReturn:
         loop, group = ("for group in opt.groups: ", "group") if many else ("", "opt.groups[0]")
         raise AttributeError(f"{type(opt).__name__}: {self.name} is no attribute of an optimizer, but steps read it in "
-                             f"the groups. Say "
-                             f"{loop}{group}[{self.name!r}]{given} instead.")
+                             f"the groups. Say {loop}{group}[{self.name!r}]{given} instead.")

@@ -16,7 +16,7 @@ LIBRARIES = {"fastopt", "numba", "numpy", *sys.stdlib_module_names}
 
 
 def digest(function: Any, *also: str) -> str:
-    """Of the function's bytecode, constants and names, of those of the functions that it calls, and of the values that it reads."""
+    """A hash of a function's bytecode, constants and names, of the functions it calls, and of the values it reads."""
     return hashlib.sha256("\n".join((*also, *_function(function, set()))).encode()).hexdigest()[:16]
 
 

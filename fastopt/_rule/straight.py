@@ -1,4 +1,7 @@
-"""What may stand in a rule: arithmetic, coefficients, and the words of `notation`, found in its bytecode, as its source may be missing."""
+"""What may stand in a rule: arithmetic, coefficients, and the words of `notation`.
+
+It is found in the rule's bytecode, as its source may be missing.
+"""
 import dis
 import inspect
 import numbers
@@ -13,14 +16,11 @@ from .digest import codes
 
 WORDS = [getattr(notation, name) for name in notation.__all__]
 NUMBER = ("but a rule holds no numbers of its own, which would make a float32 kernel compute in float64. Make it a "
-          "hyperparameter of the "
-          "decorator, or a coefficient that `at` returns, and write c.NAME")
+          "hyperparameter of the decorator, or a coefficient that `at` returns, and write c.NAME")
 STRAIGHT = ("but the update of an element is straight arithmetic, without `if`, `and`, `or` and loops. Write "
-            "where(condition, x, y); "
-            "what depends on the step alone is a coefficient that `at` returns")
+            "where(condition, x, y); what depends on the step alone is a coefficient that `at` returns")
 CALL = (f"but a rule calls only {', '.join(notation.__all__)} of fastopt.notation, and functions under numba.njit that "
-        f"obey the same. "
-        "Use those; what does not depend on the element is a coefficient that `at` returns")
+        "obey the same. Use those; what does not depend on the element is a coefficient that `at` returns")
 
 
 class Fault(NamedTuple):
@@ -41,7 +41,7 @@ def check(body: types.FunctionType) -> None:
 
 
 def _faults(function: types.FunctionType, coefficients: str | None, seen: set[int]) -> Iterator[Fault]:
-    """Of a function and of those that it calls; `coefficients` is the only argument with attributes, in helpers any may be it."""
+    """The faults of a function and of those that it calls. `coefficients` is its only argument with attributes (None: any is)."""
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if _is_number(value):
             code = function.__code__

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import check_number, check_option, plain, whole
+from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, plain, whole
 from .._tensors import arrays
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
@@ -168,11 +168,9 @@ def _check(given: dict[str, Any]) -> None:
             _check_whole(name, given[name], least)
     for name in ("restore_best", "progress", "skip_nonfinite"):
         check_option(name, given[name], (False, True), "fit")
-    for name in ("clip_norm", "clip_value", "min_delta"):
+    for name, allowed in {"clip_norm": LIMIT, "clip_value": LIMIT, "min_delta": NONNEGATIVE}.items():
         if given[name] is not None or name == "min_delta":
-            check_number(name, given[name], "fit", "")
-    if given["min_delta"] < 0:
-        raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change min_delta.")
+            check_number(name, given[name], "fit", allowed=allowed)
     if not (batches is None or callable(batches) or walkable(batches)):
         raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a list of batches.")
     if batches is None and given["steps"] is None:
