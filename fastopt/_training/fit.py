@@ -1,6 +1,5 @@
 """Training: `fit` takes an optimizer through batches, validates, stops early, writes checkpoints, and ends in order at a Ctrl-C."""
 import math
-import numbers
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, plain, whole
+from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole, plain
 from .._tensors import arrays
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
@@ -165,7 +164,7 @@ def _check(given: dict[str, Any]) -> None:
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
     for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
         if given[name] is not None or name == "accumulate":
-            _check_whole(name, given[name], least)
+            check_whole(name, given[name], "fit", least, kind=TypeError)
     for name in ("restore_best", "progress", "skip_nonfinite"):
         check_option(name, given[name], (False, True), "fit")
     for name, allowed in {"clip_norm": LIMIT, "clip_value": LIMIT, "min_delta": NONNEGATIVE}.items():
@@ -184,13 +183,6 @@ def _check(given: dict[str, Any]) -> None:
     if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
         raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients are not summed here. "
                          "Sum them in value_and_grad.")
-
-
-def _check_whole(name: str, number: Any, least: int) -> None:
-    found = whole(number)
-    if found is None or found < least:
-        kind = ValueError if isinstance(plain(number), numbers.Real) else TypeError
-        raise kind(f"fit: {name} is {number!r}, but a whole number, {least} or more, is needed. Change {name}.")
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
