@@ -171,7 +171,7 @@ adamw = rule(
     adam_at, name="adamw", class_name="AdamW", state="m v", nonnegative="v", steady={"lr": 1e-5, "weight_decay": 0.01},
     defaults={"weight_decay": 1e-2, "decay": "decoupled"},
     examples=[{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}])(adam.body)
-adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
+adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside u.
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
     """

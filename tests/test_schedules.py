@@ -354,13 +354,13 @@ ERRORS = [
     (lambda: s.linear(0.0, INF, 5), ValueError, "linear.end: found inf, needed a finite number"),
     (lambda: s.linear(0.0, 1.0), TypeError, "linear: missing a required argument: 'steps', needed (start:"),
     (lambda: s.linear(0.0, 1.0, 5, warm=1), TypeError, "linear: got an unexpected keyword argument 'warm'"),
-    (lambda: s.linear(0.0, 1.0, 0), ValueError, "linear.steps: found 0, needed a whole number, at least 1. Count "
+    (lambda: s.linear(0.0, 1.0, 0), ValueError, "linear.steps: found 0, needed a whole number, 1 or more. Count "
                                                 "steps, in an int."),
     (lambda: s.linear(0.0, 1.0, 1e4), TypeError, "linear.steps: found 10000.0 of type float, needed a whole number"),
     (lambda: s.warmup(5, None), TypeError, "warmup.then: found None of type NoneType, needed a finite number or a "
                                            "function of the step"),
     (lambda: s.warmup(5, 0.1, start=1.5), ValueError, "warmup.start: found 1.5, needed a number from 0 to 1"),
-    (lambda: s.cosine(0.1, 10, warmup=-1), ValueError, "cosine.warmup: found -1, needed a whole number, at least 0"),
+    (lambda: s.cosine(0.1, 10, warmup=-1), ValueError, "cosine.warmup: found -1, needed a whole number, 0 or more"),
     (lambda: s.cosine(0.1, 10, warmup=10), ValueError, "found 10 steps for a warm-up of 10 and a decay of 0, needed at "
                                                        "least their sum"),
     (lambda: s.warmup_stable_decay(0.1, 10, 6, 5), ValueError,
@@ -371,10 +371,10 @@ ERRORS = [
      "cosine_restarts.multiply: found 1.5 of type float, needed a whole number"),
     (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError, "cosine_restarts.decay: found 2.0, needed a number "
                                                                 "from 0 to 1"),
-    (lambda: s.step(0.1, 0), ValueError, "step.every: found 0, needed a whole number, at least 1"),
+    (lambda: s.step(0.1, 0), ValueError, "step.every: found 0, needed a whole number, 1 or more"),
     (lambda: s.step(0.1, 5, 0.0), ValueError, "step.factor: found 0.0, needed a finite number above 0"),
     (lambda: s.multi_step(0.1, [3, 3]), ValueError,
-     "multi_step.milestones: found [3, 3], needed a list of increasing whole numbers, at least 1."),
+     "multi_step.milestones: found [3, 3], needed a list of increasing whole numbers, 1 or more."),
     (lambda: s.multi_step(0.1, [0, 3]), ValueError, "multi_step.milestones: found [0, 3]"),
     (lambda: s.multi_step(0.1, 30), TypeError, "multi_step.milestones: found 30 of type int"),
     (lambda: s.multi_step(0.1, iter([1, 2])), TypeError, "needed a list of increasing whole numbers"),
@@ -392,7 +392,7 @@ ERRORS = [
      "cyclical.mode: found 'zigzag', needed one of ('triangular', 'triangular2', 'exp_range')"),
     (lambda: s.cyclical(0.1, 1.0, 5, gamma=0.9), ValueError,
      "cyclical.gamma: found 0.9 with mode 'triangular', needed 1. Use mode='exp_range'"),
-    (lambda: s.cosine(0.1, 10)(0), ValueError, "cosine(t): found 0, needed a whole number, at least 1"),
+    (lambda: s.cosine(0.1, 10)(0), ValueError, "cosine(t): found 0, needed a whole number, 1 or more"),
     (lambda: s.cosine(0.1, 10)(2.0), TypeError, "cosine(t): found 2.0 of type float, needed a whole number"),
     (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError, "ReduceOnPlateau.factor: found 1.0, needed above 0 and "
                                                              "below 1"),
