@@ -1,8 +1,9 @@
 """Whole-array steps for nopython code: a training loop can run inside one ``@njit``.
 
-``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for every
-rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16 (uint16) too.
-``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on float32 and float64 arrays.
+``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for
+every rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16
+(uint16) too. ``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on
+float32 and float64 arrays.
 
 >>> coefs = kernels.table(rules.adam, 1000, lr=schedules.cosine(1e-2, steps=1000))
 >>> @njit
@@ -71,12 +72,15 @@ def coefficients_of(typing, rule, formats, c):
             given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
         else:
             given = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)])
+        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, to) for x, to in zip(given,
+                                                                                                              result,
+                                                                                                              strict=True)])
     return result(rule, formats, c), emit
 
 
 def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
-    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the step.
+    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the
+    step.
 
     Raises
     ------
@@ -102,24 +106,29 @@ def array_step(rule: Rule):
     def compiled(c, g, p, *state):
         arrays = (g, p, *(state[0] if len(state) == 1 and isinstance(state[0], types.BaseTuple) else state))
         if len(arrays) != needed or not all(isinstance(a, types.Array) for a in arrays):
-            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed. Give those.")
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are "
+                              f"needed. Give those.")
         if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
             raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed. "
                               "Give those, or copies (which are then what is updated).")
         if not all(a.mutable for a in arrays[1:]):
-            raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. Give copies.")
+            raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. "
+                              f"Give copies.")
         as_row, fields = isinstance(c, types.Array), len(rule.fields)
         if not (c.ndim == 1 and c.layout == "C" if as_row else isinstance(c, types.NamedUniTuple) and len(c) == fields):
-            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is needed. Give that.")
+            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is "
+                              f"needed. Give that.")
         formats = " ".join(FORMAT_OF[a.dtype] for a in arrays)
 
         def implementation(c, g, p, *state):
             arrays = (g, p) + state  # noqa: RUF005 (Numba has no starred tuples)
             for count in element_counts(arrays):
                 if count != p.size:
-                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give such arrays.")
+                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give "
+                                     "such arrays.")
             if as_row and len(c) != fields:
-                raise ValueError("kernels: c has another number of coefficients than the rule. Make it with kernels.table(rule, ...).")
+                raise ValueError("kernels: c has another number of coefficients than the rule. Make it with "
+                                 "kernels.table(rule, ...).")
             row = data_addresses(arrays)
             k = coefficients_of(digest, formats, c)
             for i in range(p.size):

@@ -35,7 +35,8 @@ def parameter_format(format: Format, rounding: str, where: str) -> Format:
     if rounding == "nearest" or format.itemsize > 2:
         return format
     if (format.name, rounding) not in ROUNDED:
-        raise TypeError(f"{where}: float16 with rounding={rounding!r}, but that is for bfloat16, the upper half of a float32. Take "
+        raise TypeError(f"{where}: float16 with rounding={rounding!r}, but that is for bfloat16, the upper half of a "
+                        f"float32. Take "
                         '"stochastic", or bfloat16 parameters.')
     return ROUNDED[format.name, rounding]
 
@@ -49,11 +50,13 @@ def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, com
         asked = dict.fromkeys([name for name in rule.state if name != AVERAGE], asked)
     named = {} if asked is None else asked
     if not isinstance(named, Mapping):
-        raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a function of path and array "
+        raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a "
+                        f"function of path and array "
                         "that returns one is needed. Change state.")
     for name, format in named.items():
         if name not in rule.state:
-            raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
+            raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. "
+                             f"Remove it.")
         _check_name(format, f"{where}: state format {format!r} for {name}")
     return {name: _named(named[name], name, rule, where) if name in named else computed for name in rule.state}
 
@@ -67,7 +70,8 @@ def _named(format: str, name: str, rule: Rule, where: str) -> Format:
     if format == SHARING:
         return Q44 if name in rule.nonnegative else Q43
     if NAMES[format] is (Q43 if name in rule.nonnegative else Q44):
-        raise ValueError(f"{where}: state format {format} for {name} of {rule.name}, but q44 is for states that are never negative, and "
+        raise ValueError(f"{where}: state format {format} for {name} of {rule.name}, but q44 is for states that are "
+                         f"never negative, and "
                          "q43 for others. Take q8.")
     return NAMES[format]
 
@@ -95,15 +99,16 @@ def encode(x: np.ndarray, format: str | Format, bits: np.ndarray | np.generic = 
     x : array
         Any shape.
     format : str
-        "float64", "float32", "float16", "bfloat16" or "f64", "f32", "f16", "bf16"; "bf16s", "f16s" (stochastic); "q43", "q44" (blocks).
+        "float64", "float32", "float16", "bfloat16" or "f64", "f32", "f16", "bf16"; "bf16s", "f16s" (stochastic); "q43",
+        "q44" (blocks).
     bits : array of uint32, optional
         For stochastic formats, the random bits of each element; without them numbers go to the nearest code.
 
     Returns
     -------
     array
-        Of the format's dtype (bfloat16: its bits as uint16) and the shape of `x`; blocks: one row of bytes, the 128 codes of each block
-        then the exponents. Blocks run through `x` in C order.
+        Of the format's dtype (bfloat16: its bits as uint16) and the shape of `x`; blocks: one row of bytes, the 128
+        codes of each block then the exponents. Blocks run through `x` in C order.
     """
     of = _chosen(format, "encode")
     values = np.asarray(x)
@@ -152,7 +157,8 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
     of, array = _chosen(format, "decode"), np.asarray(array)
     plain = [of.dtype] if of.block or of.value.name == of.stored.name else [of.dtype, np.dtype(np.uint16)]
     if array.dtype not in plain and array.dtype.name != of.long:
-        raise ValueError(f"decode: {of.name} of dtype {array.dtype}, but {plain[-1]} is needed. Give the array that encode returned.")
+        raise ValueError(f"decode: {of.name} of dtype {array.dtype}, but {plain[-1]} is needed. Give the array that "
+                         f"encode returned.")
     if not of.block:
         stored = array if of.value.name == of.stored.name else of.decode(np.ascontiguousarray(array).view(np.uint16))
         return np.array(stored, of.value.name).reshape(array.shape if shape is None else tuple(shape))
@@ -160,7 +166,8 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
         raise ValueError(f"decode: {of.name} without a shape, but its bytes do not tell it. Give shape=.")
     n = int(np.prod(shape))
     if array.dtype != np.uint8 or array.shape != (coded_bytes(n),):
-        raise ValueError(f"decode: {of.name} of shape {array.shape} and dtype {array.dtype}, but {coded_bytes(n)} bytes of uint8 are "
+        raise ValueError(f"decode: {of.name} of shape {array.shape} and dtype {array.dtype}, but {coded_bytes(n)} "
+                         f"bytes of uint8 are "
                          f"needed for {n} numbers. Give the array that encode returned.")
     count = -(-n//SIZE)
     codes = array[:count*SIZE].view(of.block.codes).reshape(count, SIZE)

@@ -1,6 +1,7 @@
 """From arrays in this machine's memory to jobs: the tables of their addresses, and the tiles that threads claim.
 
-Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups there are.
+Tensors whose slots have the same formats form one bucket: one job, one kernel call, however many tensors and groups
+there are.
 """
 from collections.abc import Callable, Sequence
 from copy import copy
@@ -50,8 +51,9 @@ from .headers import Headers, Watch
 from .loops import Kernel, squares_kernel, step_kernel
 from .pool import Plan
 
-# A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
-# 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
+# A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 %
+# faster than 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly
+# (benchmarks/bench_step.py).
 SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
 CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
 
@@ -98,7 +100,8 @@ class Job:
         self.words = np.zeros(JOB_WORDS, np.int64)
         count = len(self.tiles)
         self.words[[COUNT, BATCH]] = count, max(1, CLAIM*count//max(1, self.elements))
-        self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1], arrays.address(self.tiles),
+        self.words[[TABLE, WIDTH, TILES, COEFS]] = (arrays.address(self.table), self.table.shape[1],
+                                                    arrays.address(self.tiles),
                                                     arrays.address(self.coefs))
         self.words[[SEED, STEPS]] = self.chance
         self.numbers = self.words.view(np.float64)
@@ -120,7 +123,8 @@ class Bucket(Job):
         try:
             self.kernel = step_kernel(rule, formats)
         except NumbaError as error:
-            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} (the reason stands above). Use "
+            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} (the reason "
+                            f"stands above). Use "
                             "+ - * /, the words of fastopt.notation and the coefficients in c.") from error
         self.found = np.zeros(0)
         self.measures: dict[Callable[[str], Kernel], Plan] = {}
@@ -146,7 +150,8 @@ class Bucket(Job):
 class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
-    def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray], written: list[np.ndarray],
+    def __init__(self, rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: list[np.ndarray],
+                 written: list[np.ndarray],
                  watch: Watch, coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch = watch
@@ -165,7 +170,8 @@ class Binding:
                 and (not zeroed or self._the_same(leaves)))
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`; what must live until they are done.
+        """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`; what must live
+        until they are done.
 
         Whatever is wrong with a gradient is said before anything is written.
         """
@@ -178,11 +184,13 @@ class Binding:
         for formats, indices in by_formats(formats_of(gradients, self.tensors, self.slots, zeroed)).items():
             columns = columns_of(indices, views, self.tensors, self.slots, self.remainders)
             bucket = Bucket(self.rule.digest, formats, columns, [self.tensors[k].group for k in indices],
-                            self.coefs[computed_in(formats).dtype], [gradients[k].layout for k in indices], self.tile, indices, self.chance)
+                            self.coefs[computed_in(formats).dtype], [gradients[k].layout for k in indices], self.tile,
+                            indices, self.chance)
             for row, k in enumerate(indices):
                 targets[k] = arrays.address(bucket.table) + row*bucket.table.shape[1]*WORD
             buckets.append(bucket)
-        own = [arrays.address(t.array) if g.format == t.plain and not zeroed else 0 for g, t in zip(gradients, self.tensors, strict=True)]
+        own = [arrays.address(t.array) if g.format == t.plain and not zeroed else 0 for g,
+               t in zip(gradients, self.tensors, strict=True)]
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, Plan([(bucket.kernel, bucket) for bucket in buckets]), headers

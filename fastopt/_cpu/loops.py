@@ -62,8 +62,8 @@ def _in_pairs(rule, formats):
 def _in_blocks(rule, formats):
     """The loops over a tile's blocks, for formats that share exponents: tiles begin with whole blocks.
 
-    Blocks take the passes in company: the largest number of one is waited for while others' are looked for. With COMPANY = 1 Adam's step
-    took 18 % longer (benchmarks/fewer_bytes.py --n 1e5 --threads 1).
+    Blocks take the passes in company: the largest number of one is waited for while others' are looked for. With
+    COMPANY = 1 Adam's step took 18 % longer (benchmarks/fewer_bytes.py --n 1e5 --threads 1).
     """
     from .._kernels.block import (
         exponents,
@@ -101,7 +101,9 @@ def _in_blocks(rule, formats):
 
     def rest(c, row, first, count, key):
         """A last block of less than 128 elements: a copy of them on the stack, with zeros behind, takes the first pass."""
-        room, there, bits, top = scratch(rule, formats), row_at(formats, row, first), start(key, first), no_magnitudes(rule, formats)
+        room, there, bits, top = scratch(rule, formats), row_at(formats, row, first), start(key,
+                                                                                            first), no_magnitudes(rule,
+                                                                                                                  formats)
         here, shared = padded(formats, there, count), exponents(formats, there)
         for i in range(SIZE):
             update_shared(rule, formats, c, here, shared, i, bits, room, 0)
@@ -138,7 +140,8 @@ def step_kernel(rule: str, formats: str) -> Kernel:
     sweep = jitted(_sweep(rule, formats), inline="always")
 
     def step(job):
-        count, batch, table, width, tiles, coefs = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
+        count, batch, table, width, tiles, coefs = (word(job, COUNT), word(job, BATCH), word(job, TABLE),
+                                                    word(job, WIDTH),
                                                     word(job, TILES), word(job, COEFS))
         first = claim(job, batch)
         while first < count:
@@ -160,7 +163,8 @@ def _of_tiles(name, formats, measured):
     measured = jitted(measured, inline="always")
 
     def measure(job):
-        count, batch, table, width, tiles, out = (word(job, COUNT), word(job, BATCH), word(job, TABLE), word(job, WIDTH),
+        count, batch, table, width, tiles, out = (word(job, COUNT), word(job, BATCH), word(job, TABLE),
+                                                  word(job, WIDTH),
                                                   word(job, TILES), word(job, OUT))
         lanes = np.empty(LANES)
         first = claim(job, batch)

@@ -1,8 +1,10 @@
-"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot, the rule on each element.
+"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot, the rule on each
+element.
 
-Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread fills them
-with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access; a narrower slot takes fewer
-bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch every sector twice).
+Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread
+fills them with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access; a
+narrower slot takes fewer bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch
+every sector twice).
 """
 from llvmlite import ir
 from numba import types
@@ -102,7 +104,8 @@ def _store_whole(builder, itemsize, address, i, parts, lanes):
 def _in_words(builder, stored):
     """Pairs of 16-bit numbers as 32-bit words."""
     wide = [builder.zext(x, I32) for x in stored]
-    return [builder.or_(low, builder.shl(high, ir.Constant(I32, 16))) for low, high in zip(wide[::2], wide[1::2], strict=True)]
+    return [builder.or_(low, builder.shl(high, ir.Constant(I32, 16))) for low,
+            high in zip(wide[::2], wide[1::2], strict=True)]
 
 
 def store_lanes(context, builder, format, addresses, i, values, have, random):
@@ -128,7 +131,8 @@ def zero_lanes(builder, format, address, i, lanes):
 def addresses_of(builder, formats, row):
     """The addresses of the arrays of each slot, of those that hold numbers."""
     of, (starts, _) = slots(formats), columns(formats)
-    return [[builder.extract_value(row, start + part) for part in range(1 + f.split)] for f, start in zip(of, starts, strict=True)]
+    return [[builder.extract_value(row, start + part) for part in range(1 + f.split)] for f,
+            start in zip(of, starts, strict=True)]
 
 
 def random_lanes(context, builder, formats, start, lanes):
@@ -156,7 +160,8 @@ def update_lanes(typing, rule, formats, lanes, c, row, i, start):
 
     def emit(context, builder, signature, args):
         at_of = addresses_of(builder, literal[1], args[4])
-        stored = [[load_lanes(builder, f.itemsize, address, args[5], width) for address in at] for f, at in zip(of, at_of, strict=True)]
+        stored = [[load_lanes(builder, f.itemsize, address, args[5], width) for address in at] for f,
+                  at in zip(of, at_of, strict=True)]
         new = []
         for lane in range(width):
             values = [decode(context, builder, f, [part[lane] for part in parts], kind)
@@ -185,8 +190,10 @@ def strided_row(typing, formats, row, table_row, first, i):
             return args[1]
         old, size = cgutils.unpack_tuple(builder, args[1]), ir.Constant(I64, of[0].itemsize)
         layout, within = builder.add(args[2], ir.Constant(I64, WORD*layout_at)), builder.zext(args[4], I64)
-        offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64), [layout, builder.add(args[3], within)])
-        dense = builder.mul(builder.add(args[3], within), size)  # where the row's address would lead, from the array's first element
+        offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64),
+                      [layout, builder.add(args[3], within)])
+        dense = builder.mul(builder.add(args[3], within),
+                            size)  # where the row's address would lead, from the array's first element
         return context.make_tuple(builder, row, [builder.add(old[0], builder.sub(offset, dense)), *old[1:]])
     return row(formats, row, types.int64, types.int64, types.uint32), emit
 

@@ -1,10 +1,11 @@
 """CUDA schedules: the loops around a rule and around the norm, and the kernel that prepares a step.
 
-`step`, `squares` and `advance` return the code for any architecture; no GPU is needed for that. Kernels take addresses and numbers;
-`device.py` owns them and launches. Numba, and what it needs to know of CUDA, is imported when a kernel is compiled, not before.
+`step`, `squares` and `advance` return the code for any architecture; no GPU is needed for that. Kernels take addresses
+and numbers; `device.py` owns them and launches. Numba, and what it needs to know of CUDA, is imported when a kernel is
+compiled, not before.
 
-What changes from step to step lives in one small buffer on the device, the *clock* (words of 8 bytes, below), and in the current
-coefficients beside it. `advance` counts the step, or refuses to, before `step` runs.
+What changes from step to step lives in one small buffer on the device, the *clock* (words of 8 bytes, below), and in
+the current coefficients beside it. `advance` counts the step, or refuses to, before `step` runs.
 """
 from functools import cache
 
@@ -51,13 +52,13 @@ def tile_size(formats: str, cc: tuple[int, int]) -> int:
 def step(rule: str, formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The fused update of all tiles, for a rule (its digest) and the formats of its slots.
 
-    Blocks of threads walk the list of tiles; a thread takes `lanes` elements at a time where all slots are aligned alike, and single ones
-    at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided. Where codes share
-    exponents, a warp takes the 128 elements that do.
+    Blocks of threads walk the list of tiles; a thread takes `lanes` elements at a time where all slots are aligned
+    alike, and single ones at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose
+    gradient is strided. Where codes share exponents, a warp takes the 128 elements that do.
     """
     now = digest(RULES[rule].body)
-    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's with 8-bit states
-    # on sm_90): two blocks per processor leave it 128
+    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's
+    # with 8-bit states on sm_90): two blocks per processor leave it 128
     bounds = (THREADS, 2) if in_blocks(formats) or lanes(formats, cc)*len(formats.split()) > WIDE else THREADS
     return code(f"step {rule} {now} {formats}", cc, form, lambda: _step(rule, formats, cc), bounds)
 
@@ -149,17 +150,20 @@ def _in_blocks(rule, formats, cc):
         n = uint32(hi - lo)
         whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned_quads(formats, row) else uint32(0)
         i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(quad)), whole)
-        singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
+        singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n
+                                                                      + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
     return sweep
 
 
 @cache
 def squares(formats: str, cc: tuple[int, int], form: str = "cubin") -> Code:
-    """The sum of the squared gradient of every tile of `TILE` elements, in float64, in the order and with the bits of cpu.squares_kernel.
+    """The sum of the squared gradient of every tile of `TILE` elements, in float64, in the order and with the bits of
+    cpu.squares_kernel.
 
-    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds what cpu.shrunk_kernel finds, the third
-    (the fourth, if the arithmetic is float64) the largest magnitude; for others 0, and a bound above it. The one left over holds zeros.
-    A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
+    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds what
+    cpu.shrunk_kernel finds, the third (the fourth, if the arithmetic is float64) the largest magnitude; for others 0,
+    and a bound above it. The one left over holds zeros. A warp takes a tile: its thread j holds the partial sums j and
+    j + 32 of the 64.
     """
     return code(f"squares {formats}", cc, form, lambda: _squares(formats), THREADS)
 
@@ -184,12 +188,14 @@ def _squares(formats):
             row = row_at(formats, addresses(formats, table_row), lo)
 
             def squared(i):
-                g = load_gradient(formats, strided_row(formats, row, table_row, lo, i), i)  # noqa: B023 (Numba inlines it)
+                g = load_gradient(formats, strided_row(formats, row, table_row, lo, i),
+                                  i)  # noqa: B023 (Numba inlines it)
                 return g*g
 
             low, high, i = float64(0), float64(0), lane
             if not strided:
-                while uint32(i + uint32(3*row_of + WARP)) < n:  # eight loads under way at a time: alone, each would be waited for
+                while uint32(i + uint32(3*row_of
+                                        + WARP)) < n:  # eight loads under way at a time: alone, each would be waited for
                     low += squared(i)
                     high += squared(uint32(i + uint32(WARP)))
                     low += squared(uint32(i + uint32(row_of)))
@@ -242,19 +248,20 @@ def _squares(formats):
 
 @cache
 def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
-    """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step` reads.
+    """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step`
+    reads.
 
-    ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK it is skipped if the
-    norm, or a number that a rule would get, is not finite (norms.all_finite), and always if it lies beyond the clock's LAST (-1: no end);
-    else it is counted. PEEK looks at the next step.
-    ``known`` is the step count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows``
-    holds the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and ``double``
-    (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is wanted. The gradient factor is
-    ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
+    ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK
+    it is skipped if the norm, or a number that a rule would get, is not finite (norms.all_finite), and always if it
+    lies beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step. ``known`` is the step
+    count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows`` holds
+    the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single``
+    and ``double`` (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm
+    is wanted. The gradient factor is ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
-    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in pairs of float64 numbers
-    (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum, which norms.py uses, whatever their order;
-    unless what lies beyond twice the digits breaks a tie.
+    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in
+    pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum,
+    which norms.py uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
     """
     return code("advance", cc, form, _advance, THREADS)
 
@@ -268,7 +275,8 @@ def _advance():
     from .lanes import get, get_single, put_single, put_word, put_words
     width, one, enlarged, beyond_single = WORD, 1.0, 1/SHRUNK, BEYOND[4]
 
-    def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
+    def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor,
+                limit,
                 clip_norm, factor_at, target, stride, posted, words):
         hi, lo = cuda.shared.array(THREADS, float64), cuda.shared.array(THREADS, float64)
         chosen, multiplier = cuda.shared.array(1, int64), cuda.shared.array(1, float64)
@@ -329,7 +337,8 @@ def _advance():
                 else:
                     if clip_norm < norm:
                         scale *= clip_norm/norm
-                    if mode & CHECK and count > 0 and not (abs(scale)*hi[0] < beyond_single and abs(scale)*lo[0] < math.inf):
+                    if mode & CHECK and count > 0 and not (abs(scale)*hi[0] < beyond_single
+                                                           and abs(scale)*lo[0] < math.inf):
                         skip = int64(1)
             last = word(clock, LAST)
             beyond = 0 <= last < t

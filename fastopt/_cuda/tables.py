@@ -1,6 +1,8 @@
-"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a new kind come.
+"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a
+new kind come.
 
-Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
+Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the
+next step.
 """
 from collections.abc import Sequence
 from functools import partial
@@ -42,7 +44,8 @@ class Job:
     """Tensors that share a kernel: their tables on the device, and its launch."""
 
     def __init__(self, gpu: driver.Gpu, rule: str, formats: str, columns: list[list[DeviceArray]], groups: list[int],
-                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int], seed: int):
+                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int],
+                 seed: int):
         """`columns` holds the arrays of each column; `numbers` are those of the tensors among all of the optimizer's."""
         self.gpu, self.formats = gpu, formats
         self.sizes, self.groups = [a.size for a in columns[1]], groups
@@ -56,9 +59,11 @@ class Job:
         try:
             function, held = gpu.function(cuda.step(rule, formats, gpu.cc, gpu.form))
         except NumbaError as error:
-            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} on CUDA (the reason stands "
+            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} on CUDA "
+                            f"(the reason stands "
                             "above). Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
-        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address, clock.address, seed])
+        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address,
+                                      clock.address, seed])
         self.keep.append(tiles)
         self.launches = [(function, min(count, held), arguments)]
 
@@ -85,7 +90,8 @@ class Norm:
         for job, (tiles, count) in zip(jobs, cuts, strict=True):
             if count:
                 function, held = gpu.function(cuda.squares(norm_formats(job.formats), gpu.cc, gpu.form))
-                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first,
+                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address,
+                                              self.sums.address + WORD*first,
                                               self.count])
                 self.launches.append((function, min(-(-count//(cuda.THREADS//cuda.WARP)), held), arguments))
             first += count
@@ -94,7 +100,8 @@ class Norm:
 class Tables:
     """The jobs for gradients of one kind, and where their addresses are."""
 
-    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: Sequence[DeviceArray],
+    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], slots: dict[str, Slot],
+                 remainders: Sequence[DeviceArray],
                  gradients: "Gradients", coefs: dict[np.dtype, driver.Memory], clock: driver.Memory, seed: int):
         self.gpu = gpu
         self.plans: dict[tuple[bool, int], driver.Launches] = {}
@@ -104,7 +111,8 @@ class Tables:
         for formats, indices in by_formats(formats_of(found, tensors, slots, gradients.zeroed)).items():
             columns = columns_of(indices, views, tensors, slots, remainders)
             self.jobs.append(Job(gpu, rule.digest, formats, columns, [tensors[k].group for k in indices],
-                                 [found[k].layout for k in indices], coefs[computed_in(formats).dtype], clock, indices, seed))
+                                 [found[k].layout for k in indices], coefs[computed_in(formats).dtype], clock, indices,
+                                 seed))
             self.members.append(indices)
         self.launches = [launch for job in self.jobs for launch in job.launches]
         self._norm: Norm | None = None
@@ -147,7 +155,8 @@ class Gradients:
         self.facts = [list(of.facts(leaf)[1:]) for of, leaf in zip(self.libraries, leaves, strict=True)]
         self.kind = zeroed, tuple((g.format, tuple(g.layout)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
-        self.own = [t.array.address if g.format == t.plain and not zeroed else -1 for g, t in zip(self.found, tensors, strict=True)]
+        self.own = [t.array.address if g.format == t.plain and not zeroed else -1 for g,
+                    t in zip(self.found, tensors, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack(leaf)]
@@ -184,7 +193,8 @@ class Gradients:
         if len(leaves) != len(self.types):
             return None
         addresses = []
-        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents, self.libraries,
+        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents,
+                                                                self.libraries,
                                                                 self.addresses, strict=True):
             if type(leaf) is not kind:
                 return None
@@ -209,7 +219,8 @@ class Gradients:
         """Whether these, which the step sets to zero, may all be written and lie apart: addresses and formats do not tell."""
         if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
             return False
-        ends = sorted((address + low, address + high) for address, (low, high) in zip(addresses, self.extents, strict=True) if high)
+        ends = sorted((address + low, address + high) for address,
+                      (low, high) in zip(addresses, self.extents, strict=True) if high)
         return addresses == self.addresses or all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 

@@ -1,8 +1,10 @@
-"""Blocks of 128 elements whose codes share exponents, on CUDA devices: a warp takes a block, each of its threads four neighbours.
+"""Blocks of 128 elements whose codes share exponents, on CUDA devices: a warp takes a block, each of its threads four
+neighbours.
 
-Their four codes are one word of 32 bits, and what has a format of its own is one access, too, where all of a tensor's arrays are aligned
-for it; elsewhere (and in the last, short block of a tensor) elements come one by one. Between the passes bits lie in registers.
-Rows are those of a tile, moved to its first element (`memory.row_at`); elements are counted from there, in 32 bits.
+Their four codes are one word of 32 bits, and what has a format of its own is one access, too, where all of a tensor's
+arrays are aligned for it; elsewhere (and in the last, short block of a tensor) elements come one by one. Between the
+passes bits lie in registers. Rows are those of a tile, moved to its first element (`memory.row_at`); elements are
+counted from there, in 32 bits.
 """
 from llvmlite import ir
 from numba import types
@@ -95,11 +97,13 @@ def _single_places(context, builder, formats, row, table_row, first, i):
     for k, (f, at) in enumerate(zip(slots(formats), addresses_of(builder, formats, row), strict=True)):
         if k == 0 and is_strided(formats):
             layout = builder.add(table_row, ir.Constant(I64, WORD*layout_word(formats)))
-            offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64), [layout, builder.add(first, wide)])
+            offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64),
+                          [layout, builder.add(first, wide)])
             start = builder.load(word_pointer(builder, table_row, ir.Constant(I64, 0)))
             found.append([pointer(builder, builder.add(start, offset), context.get_data_type(f.stored))])
         else:
-            found.append([] if f.block else [pointer(builder, address, context.get_data_type(f.stored), wide) for address in at])
+            found.append([] if f.block else [pointer(builder, address, context.get_data_type(f.stored), wide)
+                                             for address in at])
     return found
 
 
@@ -129,7 +133,8 @@ class _Quads:
 
     def load(self, k):
         f = self.of[k]
-        return list(zip(*[load_lanes(self.builder, f.itemsize, address, self.i, LANES) for address in self.at[k]], strict=True))
+        return list(zip(*[load_lanes(self.builder, f.itemsize, address, self.i, LANES) for address in self.at[k]],
+                        strict=True))
 
     def store(self, k, values, have, random):
         store_lanes(self.context, self.builder, self.of[k], self.at[k], self.i, values, have, random)
@@ -148,12 +153,14 @@ class _Singles:
         self.at = [_single_places(context, builder, formats, row, table_row, first, lane) for lane in each]
 
     def load(self, k):
-        return [_loaded_if(self.builder, there, self.of[k], at[k]) for there, at in zip(self.there, self.at, strict=True)]
+        return [_loaded_if(self.builder, there, self.of[k], at[k]) for there,
+                at in zip(self.there, self.at, strict=True)]
 
     def store(self, k, values, have, random):
         for there, at, x, bits in zip(self.there, self.at, values, random, strict=True):
             with self.builder.if_then(there):
-                for part, place in zip(encode(self.context, self.builder, self.of[k], x, have, bits), at[k], strict=True):
+                for part, place in zip(encode(self.context, self.builder, self.of[k], x, have, bits), at[k],
+                                       strict=True):
                     self.builder.store(part, place, align=self.of[k].itemsize)
 
     def zero(self):
@@ -164,8 +171,9 @@ class _Singles:
 
 @intrinsic
 def update_quads(typing, rule, formats, whole, c, row, table_row, shared, first, n, i, start):
-    """The first pass for the elements i to i + 3 of a tile that begins with element `first` and has `n`: what has a format of its own is
-    stored; 16 bits of each number that shares an exponent are returned, slot by slot, 0 for elements that are not there.
+    """The first pass for the elements i to i + 3 of a tile that begins with element `first` and has `n`: what has a
+    format of its own is stored; 16 bits of each number that shares an exponent are returned, slot by slot, 0 for
+    elements that are not there.
 
     `whole` says that all are there, and may be loaded together. Random bits of the first of them begin at `start`.
     """
@@ -178,14 +186,17 @@ def update_quads(typing, rule, formats, whole, c, row, table_row, shared, first,
     def emit(context, builder, signature, args):
         _, _, _, c, row, table_row, shared, first, n, i, start = args
         codes = addresses_of(builder, literal[1], row)
-        others = _Quads(context, builder, literal[1], row, i) if literal[2] else _Singles(context, builder, literal[1], row, i, table_row,
+        others = _Quads(context, builder, literal[1], row, i) if literal[2] else _Singles(context, builder, literal[1],
+                                                                                          row, i, table_row,
                                                                                           first, n)
-        stored = [[[byte] for byte in _bytes(builder, builder.load(_code_place(builder, codes[k][0], i), align=LANES))] if f.block else
+        stored = [[[byte] for byte in _bytes(builder, builder.load(_code_place(builder, codes[k][0], i), align=LANES))]
+                  if f.block else
                   others.load(k) for k, f in enumerate(of)]
         new, kept = [], []
         for lane in range(LANES):
             bits = builder.add(start, ir.Constant(I32, lane*int(noise.ELEMENT) % 2**32))
-            one, rest = element(context, builder, *literal[:2], signature.args[3], c, [parts[lane] for parts in stored], shared, bits)
+            one, rest = element(context, builder, *literal[:2], signature.args[3], c, [parts[lane] for parts in stored],
+                                shared, bits)
             new.append(one)
             kept.append(rest if literal[2] else [builder.select(others.there[lane], x, _zero(I16)) for x in rest])
         for same in zip(*new, strict=True):
@@ -194,7 +205,8 @@ def update_quads(typing, rule, formats, whole, c, row, table_row, shared, first,
         if is_zeroed(literal[1]):
             others.zero()
         return filled(context, builder, result, [x for column in zip(*kept, strict=True) for x in column])
-    return result(rule, formats, whole, c, row, types.int64, shared, types.int64, types.uint32, types.uint32, types.uint32), emit
+    return result(rule, formats, whole, c, row, types.int64, shared, types.int64, types.uint32, types.uint32,
+                  types.uint32), emit
 
 
 def _other_lane(builder, value, distance):
@@ -207,7 +219,8 @@ def _other_lane(builder, value, distance):
 
 def _meet(builder):
     """Threads of a warp wait for each other: what they have loaded may then be overwritten by any of them."""
-    barrier = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [I32]), "llvm.nvvm.bar.warp.sync")
+    barrier = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [I32]),
+                                             "llvm.nvvm.bar.warp.sync")
     builder.call(barrier, [ir.Constant(I32, EVERYONE)])
 
 
@@ -225,7 +238,8 @@ def largest(typing, rule, formats, kept):
         if coded:
             _meet(builder)
         for slot, k in enumerate(coded):
-            own = [call(context, builder, of[k].block.magnitude, U16(U16), [x]) for x in bits[LANES*slot:LANES*(slot + 1)]]
+            own = [call(context, builder, of[k].block.magnitude, U16(U16), [x])
+                   for x in bits[LANES*slot:LANES*(slot + 1)]]
             top = builder.zext(own[0], I32)
             for x in own[1:]:
                 top = maximum(builder, top, builder.zext(x, I32))

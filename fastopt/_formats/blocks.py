@@ -1,19 +1,21 @@
 """Formats of 8 bits: blocks of 128 numbers that share a power of two, each a minifloat below it.
 
-The largest number of a block lies in the uppermost of 16 binades (or, where rounding would give the last code, in the next). Codes:
+The largest number of a block lies in the uppermost of 16 binades (or, where rounding would give the last code, in the
+next). Codes:
 
     q43   sign, 4 bits of exponent, 3 of mantissa, to nearest (ties away from zero): first moments, velocities
     q44   4 bits of exponent, 4 of mantissa, stochastically rounded: second moments, which are never negative
 
-There are no subnormal codes: 0 is zero, 1 the smallest positive number; what lies below goes to the nearer of both (q43), or up (q44: a
-second moment that became zero would make a step infinite). The last code is NaN, and infinities become that; beside numbers above 1.8e38
-they, and what rounds up to them, stay infinite. A block's exponent is that of its largest finite number. Subnormal numbers, below 1.2e-38,
-go to 1.3e-38 (q43: from an eighth of it on) or to zero.
+There are no subnormal codes: 0 is zero, 1 the smallest positive number; what lies below goes to the nearer of both
+(q43), or up (q44: a second moment that became zero would make a step infinite). The last code is NaN, and infinities
+become that; beside numbers above 1.8e38 they, and what rounds up to them, stay infinite. A block's exponent is that of
+its largest finite number. Subnormal numbers, below 1.2e-38, go to 1.3e-38 (q43: from an eighth of it on) or to zero.
 
-Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the exponent is still
-unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
+Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the
+exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
 
-An array of n numbers is stored as bytes: 128 codes per block (those behind the n-th are 0), then one exponent per block.
+An array of n numbers is stored as bytes: 128 codes per block (those behind the n-th are 0), then one exponent per
+block.
 """
 from typing import Any, NamedTuple
 
@@ -152,7 +154,8 @@ Q43 = _format("q43", types.int8, decode_q43, False, round_q43, magnitude_q43, sh
 Q44 = _format("q44", types.uint8, decode_q44, True, round_q44, magnitude_q44, share_q44, encode_q44)
 STORED = {f.name: f for f in (*FORMATS.values(), F16S, BF16S, SPLIT, Q43, Q44)}  # all that kernels know
 _OF_STATES = [f for f in STORED.values() if f is not SPLIT]
-NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what a state may be stored as
+NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f
+                                                         for f in _OF_STATES}}  # what a state may be stored as
 SHARING = "q8"  # and this: q43, or q44 where a state is never negative
 
 for _function in (_base, _lowest, _finite):  # what the others call

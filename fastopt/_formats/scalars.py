@@ -1,11 +1,12 @@
 """Storage formats: how a number lies in memory. Arithmetic never happens in them.
 
-A format is a pair of functions: ``decode`` (stored bits to float) and ``encode`` (float to stored bits, to nearest, ties to
-even), written in integer operations on unsigned 32-bit words, so that NumPy, LLVM and PTX give the same bits with no
-half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen it to 64 bits.
+A format is a pair of functions: ``decode`` (stored bits to float) and ``encode`` (float to stored bits, to nearest,
+ties to even), written in integer operations on unsigned 32-bit words, so that NumPy, LLVM and PTX give the same bits
+with no half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen it to 64 bits.
 
-Formats whose ``random`` is set round up or down by chance, such that the expected value is the number itself: their functions take
-32 random bits beside it (noise.py). A ``split`` format keeps a number in two arrays. Formats of blocks are in blocks.py.
+Formats whose ``random`` is set round up or down by chance, such that the expected value is the number itself: their
+functions take 32 random bits beside it (noise.py). A ``split`` format keeps a number in two arrays. Formats of blocks
+are in blocks.py.
 """
 from typing import Any, NamedTuple
 
@@ -84,8 +85,9 @@ def decode_split(high, low):
 def encode_split(x):
     """The halves of a float32: a bfloat16, cut off towards zero, and the rest.
 
-    Rounding to nearest would not do. There are 65,535 NaN of either sign more than pairs with a NaN in front, and all other pairs but
-    those of zero with a negative rest are taken: a parameter that its user sets to zero beside an old rest would become NaN.
+    Rounding to nearest would not do. There are 65,535 NaN of either sign more than pairs with a NaN in front, and all
+    other pairs but those of zero with a negative rest are taken: a parameter that its user sets to zero beside an old
+    rest would become NaN.
     """
     u = as_bits(x)
     return U16(U32(u >> SIXTEEN)), U16(U32(u & LOWER32))
@@ -121,7 +123,8 @@ def encode_f16_stochastic(x, r):
     magnitude = U32(u & MAGNITUDE32)
     normal = U32(U32(U32(magnitude + REBIAS_F16) + U32(r >> NINETEEN)) >> THIRTEEN)
     shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # how far the mantissa stands above the unit 2**-24
-    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)   # (normal numbers, whose difference wraps, are not taken from here)
+    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE),
+                   ZERO)   # (normal numbers, whose difference wraps, are not taken from here)
     beyond, shift = where(beyond > THIRTYONE, THIRTYONE, beyond), where(shift > THIRTYONE, THIRTYONE, shift)
     mantissa = U32(where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | U32(magnitude & MANTISSA32))
     subnormal = U32(U32(U32(mantissa >> beyond) + U32(r >> U32(THIRTYTWO - shift))) >> shift)
@@ -174,7 +177,8 @@ F16S = F16._replace(name="f16s", encode=encode_f16_stochastic, random=True, long
 BF16S = BF16._replace(name="bf16s", encode=encode_bf16_stochastic, random=True, long="bfloat16_stochastic")
 SPLIT = BF16._replace(name="split", decode=decode_split, encode=encode_split, split=True, long="bfloat16_remainder")
 FORMATS = {f.name: f for f in (F64, F32, F16, BF16)}  # those that an array's dtype tells
-ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # of a parameter: {(format, rounding)}
+ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S,
+           ("bf16", "remainder"): SPLIT}  # of a parameter: {(format, rounding)}
 
 for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan):
     register_jitable(_function)

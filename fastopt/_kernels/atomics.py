@@ -62,10 +62,12 @@ def pause(typing):
     def emit(context, builder, signature, args):
         machine = platform.machine().lower()
         if machine in X86:
-            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []),
+                                                        "llvm.x86.sse2.pause"), [])
         elif machine in ARM:
             hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
-            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
+            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"),
+                         [ir.Constant(ir.IntType(32), 1)])
         return context.get_dummy_value()
     return types.void(), emit
 
@@ -87,7 +89,8 @@ def mode(typing):
             _mxcsr(builder, "stmxcsr", word)
             return builder.zext(builder.load(word), I64)
         if machine in ARM:
-            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"), [])
+            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []),
+                                                               "llvm.aarch64.get.fpcr"), [])
         return ir.Constant(I64, 0)
     return types.int64(), emit
 
@@ -108,7 +111,8 @@ def set_mode(typing, word):
     return types.void(types.int64), emit
 
 
-# Rounding to nearest, subnormal numbers kept, no exception traps: of x86, where bits 7 to 12 mask exceptions, and of ARM
+# Rounding to nearest, subnormal numbers kept, no exception traps: of x86, where bits 7 to 12 mask exceptions, and of
+# ARM
 DEFAULT_MODE = 0x1F80 if platform.machine().lower() in X86 else 0
 
 
@@ -122,6 +126,7 @@ def call_driver(typing, launcher, function, blocks, threads, stream, parameters)
         one, none = ir.Constant(whole, 1), ir.Constant(word, 0)
         blocks, threads = (builder.trunc(x, whole) for x in args[2:4])
         error = builder.call(builder.inttoptr(args[0], kind.as_pointer()),
-                             [args[1], blocks, one, one, threads, one, one, ir.Constant(whole, 0), args[4], args[5], none])
+                             [args[1], blocks, one, one, threads, one, one, ir.Constant(whole, 0), args[4], args[5],
+                              none])
         return builder.zext(error, word)
     return types.int64(*[types.int64]*6), emit

@@ -1,8 +1,8 @@
 """Blocks of 128 elements whose codes share exponents, in two passes.
 
-The first decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent; the second finds the
-exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are those of a block (`memory.row_at`).
-Written once, as LLVM instructions for any Numba target.
+The first decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent; the
+second finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are
+those of a block (`memory.row_at`). Written once, as LLVM instructions for any Numba target.
 """
 from llvmlite import ir
 from numba import types
@@ -56,21 +56,24 @@ def filled(context, builder, kind, values):
 class Apart:
     """Tells LLVM that no two arrays of a step overlap, which it cannot know of addresses.
 
-    A gradient may be its parameter, so these two may meet. Without, every block of 128 elements begins with a dozen comparisons.
+    A gradient may be its parameter, so these two may meet. Without, every block of 128 elements begins with a dozen
+    comparisons.
     """
 
     def __init__(self, builder, formats):
         self.module = None if on_device(builder) else builder.module
         if self.module:
             domain, count = self.module.add_metadata(["fastopt arrays"]), len(slots(formats))
-            self.scopes = {k: self.module.add_metadata([f"fastopt array {k}", domain]) for k in (*range(1, count), *range(-count, 0))}
+            self.scopes = {k: self.module.add_metadata([f"fastopt array {k}", domain]) for k in (*range(1, count),
+                                                                                                 *range(-count, 0))}
 
     def mark(self, access, slot):
         """An access to a slot's array; `slot` -1, -2, ...: to what lies on the stack for slot 1, 2, ..."""
         if self.module:
             mine = slot or 1
             access.set_metadata("alias.scope", self.module.add_metadata([self.scopes[mine]]))
-            access.set_metadata("noalias", self.module.add_metadata([scope for k, scope in self.scopes.items() if k != mine]))
+            access.set_metadata("noalias", self.module.add_metadata([scope for k, scope in self.scopes.items()
+                                                                     if k != mine]))
         return access
 
 
@@ -88,7 +91,8 @@ def exponents(typing, formats, row):
     result = tuple_of(U16, len(shared_slots(literal[0])))
 
     def emit(context, builder, signature, args):
-        values = [builder.zext(builder.load(exponent_place(builder, literal[0], args[1], k)), I16) for k in shared_slots(literal[0])]
+        values = [builder.zext(builder.load(exponent_place(builder, literal[0], args[1], k)), I16)
+                  for k in shared_slots(literal[0])]
         return filled(context, builder, result, values)
     return result(formats, row), emit
 
@@ -115,7 +119,8 @@ def element(context, builder, rule, formats, coefficients, c, stored, shared, st
         f = of[k]
         if f.block:
             value = context.cast(builder, x, scalar, f.value)
-            kept.append(call(context, builder, f.block.round, U16(f.value, U32), [value, random.get(k, ir.Constant(I32, 0))]))
+            kept.append(call(context, builder, f.block.round, U16(f.value, U32),
+                             [value, random.get(k, ir.Constant(I32, 0))]))
         else:
             new.append((k, x, random.get(k)))
     return new, kept
@@ -125,7 +130,8 @@ def maximum(builder, x, y):
     """As LLVM's own intrinsic, which it recognises as a reduction; that of CUDA's toolkit is too old to know it."""
     if on_device(builder):
         return builder.select(builder.icmp_unsigned(">", x, y), x, y)
-    return builder.call(builder.module.declare_intrinsic("llvm.umax", [x.type], ir.FunctionType(x.type, [x.type, x.type])), [x, y])
+    return builder.call(builder.module.declare_intrinsic("llvm.umax", [x.type],
+                                                         ir.FunctionType(x.type, [x.type, x.type])), [x, y])
 
 
 @intrinsic
@@ -139,7 +145,8 @@ def shares(typing, rule, formats, old, top):
     def emit(context, builder, signature, args):
         values = cgutils.unpack_tuple(builder, args[2])
         for slot, k in enumerate(coded):
-            values[own.index(k)] = call(context, builder, of[k].block.share, U16(U16), [builder.extract_value(args[3], slot)])
+            values[own.index(k)] = call(context, builder, of[k].block.share, U16(U16),
+                                        [builder.extract_value(args[3], slot)])
         return context.make_tuple(builder, old, values)
     return old(rule, formats, old, top), emit
 
@@ -159,12 +166,14 @@ def store_exponents(typing, rule, formats, row, shared):
     return types.void(rule, formats, row, shared), emit
 
 
-# On the CPU: one element after the other, which LLVM turns into vectors; between the passes 16 bits of each lie on the stack
+# On the CPU: one element after the other, which LLVM turns into vectors; between the passes 16 bits of each lie on the
+# stack
 
 def _copies(formats):
     """(column, bytes of an element) of all arrays that hold one number per element."""
     starts, _ = columns(formats)
-    return [(start + part, f.itemsize) for f, start in zip(slots(formats), starts, strict=True) if not f.block for part in range(f.columns)]
+    return [(start + part, f.itemsize) for f, start in zip(slots(formats), starts, strict=True) if not f.block
+            for part in range(f.columns)]
 
 
 @intrinsic
@@ -291,7 +300,9 @@ def store_codes(typing, rule, formats, row, shared, room, i, first):
         apart = Apart(builder, literal[1])
         for slot, k in enumerate(coded_slots(*literal)):
             bits = apart.mark(builder.load(_kept(builder, room, slot, builder.add(first, i))), -1 - slot)
-            code = call(context, builder, of[k].block.encode, U16(U16, U16), [bits, builder.extract_value(shared, own.index(k))])
-            apart.mark(builder.store(builder.trunc(code, I8), pointer(builder, builder.extract_value(row, starts[k]), I8, i)), k)
+            code = call(context, builder, of[k].block.encode, U16(U16, U16),
+                        [bits, builder.extract_value(shared, own.index(k))])
+            apart.mark(builder.store(builder.trunc(code, I8),
+                                     pointer(builder, builder.extract_value(row, starts[k]), I8, i)), k)
         return context.get_dummy_value()
     return types.void(rule, formats, row, shared, types.int64, types.int64, types.int64), emit

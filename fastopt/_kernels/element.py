@@ -1,6 +1,8 @@
-"""One element of every slot: loaded and decoded, updated by a rule, encoded and stored; two at a time where all slots have 16 bits.
+"""One element of every slot: loaded and decoded, updated by a rule, encoded and stored; two at a time where all slots
+have 16 bits.
 
-Written once, as LLVM instructions for any Numba target, like memory.py. Formats whose numbers share something are in sharing.py.
+Written once, as LLVM instructions for any Numba target, like memory.py. Formats whose numbers share something are in
+sharing.py.
 """
 from llvmlite import ir
 from numba import types
@@ -77,7 +79,8 @@ def alignment(builder, format):
 def places(context, builder, formats, row, i):
     """Where element i of every slot lies: a pointer per array."""
     starts, _ = columns(formats)
-    return [[pointer(builder, builder.extract_value(row, start + part), context.get_data_type(f.stored), i) for part in range(1 + f.split)]
+    return [[pointer(builder, builder.extract_value(row, start + part), context.get_data_type(f.stored), i)
+             for part in range(1 + f.split)]
             for f, start in zip(slots(formats), starts, strict=True)]
 
 
@@ -97,7 +100,8 @@ def load(typing, formats, row, i):
 
     def emit(context, builder, signature, args):
         at = places(context, builder, literal[0], args[1], args[2])
-        return context.make_tuple(builder, result, [_loaded(context, builder, *one) for one in zip(of, at, kinds, strict=True)])
+        return context.make_tuple(builder, result, [_loaded(context, builder, *one) for one in zip(of, at, kinds,
+                                                                                                   strict=True)])
     return result(formats, row, types.int64), emit
 
 
@@ -176,11 +180,13 @@ def update(typing, rule, c, values):
 
 @intrinsic
 def update_pair(typing, rule, formats, c, row, i, start):
-    """The rule on elements i and i + 1, where all slots have 16 bits: 32-bit words in memory, which spares vectors their shuffles.
+    """The rule on elements i and i + 1, where all slots have 16 bits: 32-bit words in memory, which spares vectors
+    their shuffles.
 
     The random bits of the first begin at `start`.
 
-    An even element is the lower half of its word, an odd one the upper: a shift, or a mask, and no element changes its place.
+    An even element is the lower half of its word, an odd one the upper: a shift, or a mask, and no element changes its
+    place.
     """
     literal = literals(rule, formats)
     if literal is None:
@@ -190,7 +196,8 @@ def update_pair(typing, rule, formats, c, row, i, start):
 
     def emit(context, builder, signature, args):
         half, sixteen = ir.IntType(16), ir.Constant(I32, 16)
-        at = [[builder.bitcast(pointer(builder, builder.extract_value(args[3], start + part), half, args[4]), I32.as_pointer())
+        at = [[builder.bitcast(pointer(builder, builder.extract_value(args[3], start + part), half, args[4]),
+                               I32.as_pointer())
                for part in range(1 + f.split)] for f, start in zip(of, starts, strict=True)]
         words = [[builder.load(place, align=1) for place in where] for where in at]
         new = []

@@ -2,10 +2,12 @@
 
 Written once, as LLVM instructions for any Numba target. Kernels of the CPU take one
 argument, the address of a *job*: int64 words that say where its tables lie. ``formats`` is a literal such as
-``"bf16 f32 f32 f32"``, the format of each slot; slot 0 is the gradient. Behind its format a ``*`` says that it is strided, a ``!`` that the
-step sets it to zero (else it is read-only). ``rule`` is the literal digest of a registered rule.
+``"bf16 f32 f32 f32"``, the format of each slot; slot 0 is the gradient. Behind its format a ``*`` says that it is
+strided, a ``!`` that the step sets it to zero (else it is read-only). ``rule`` is the literal digest of a registered
+rule.
 
-    table[tensor]  the addresses of each slot (one, or two where a format has two arrays), the tensor's number among all of the optimizer's,
+    table[tensor]  the addresses of each slot (one, or two where a format has two arrays), the tensor's number among all
+    of the optimizer's,
                    then (strided gradients) the number of dimensions, the extents, the strides in bytes
     tiles[k]       tensor, group, first element, one past the last
     coefs[group]   the coefficients, in the float type of the arithmetic
@@ -54,7 +56,8 @@ def computed_in(formats):
 
 
 def values_of(formats):
-    """The float types that the numbers of each slot are decoded to: that of the arithmetic, or a wider one for a wider gradient.
+    """The float types that the numbers of each slot are decoded to: that of the arithmetic, or a wider one for a wider
+    gradient.
 
     Such a gradient is scaled in its own type, and converted after that.
     """
@@ -192,7 +195,8 @@ def tile_key(typing, formats, table_row, seed, steps_at, more):
 
 def with_sign(builder, wide, narrow):
     """A float64 number with the sign of a float32 number: by bits, as no target has an instruction that all have."""
-    sign = builder.shl(builder.zext(builder.lshr(builder.bitcast(narrow, I32), ir.Constant(I32, 31)), I64), ir.Constant(I64, 63))
+    sign = builder.shl(builder.zext(builder.lshr(builder.bitcast(narrow, I32), ir.Constant(I32, 31)), I64),
+                       ir.Constant(I64, 63))
     magnitude = builder.and_(builder.bitcast(wide, I64), ir.Constant(I64, 2**63 - 1))
     return builder.bitcast(builder.or_(magnitude, sign), ir.DoubleType())
 
@@ -201,7 +205,8 @@ def with_sign(builder, wide, narrow):
 def coefficients(typing, rule, formats, coefs, group, factor_at):
     """Row `group` of the coefficients, as the rule's named tuple.
 
-    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the sign from the row.
+    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the
+    sign from the row.
     """
     literal = literals(rule, formats)
     if literal is None:
