@@ -9,7 +9,7 @@ from . import _trees as trees
 from ._checks.numbers import check_number, check_option, plain, whole
 from ._cpu import forks, pool
 from ._cpu.backend import Host
-from ._formats.scalars import Format, arithmetic
+from ._formats.catalogue import Format, arithmetic
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
 from ._rule.rule import Rule, followed
@@ -17,7 +17,7 @@ from ._state import state_dict as checkpoints
 from ._tensors import arrays
 from ._tensors.tensors import Slot, Tensor, beside, check_one_place, output, tensor
 from .presets import preset
-from .storage import Asked, check_rounding, check_seed, state_formats
+from ._formats.choice import Asked, check_rounding, check_seed, state_formats
 
 
 class Optimizer:

@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fastopt import optimizers  # noqa: E402
-from fastopt._formats.scalars import FORMATS  # noqa: E402
+from fastopt._formats.catalogue import FORMATS  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)

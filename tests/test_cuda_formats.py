@@ -14,7 +14,8 @@ from fastopt import storage
 from fastopt._cpu.jobs import Bucket, Chance
 from fastopt._cuda import loops as cuda
 from fastopt._formats import random_bits as noise
-from fastopt._formats.blocks import SIZE, STORED
+from fastopt._formats.blocks import SIZE
+from fastopt._formats.catalogue import STORED
 from fastopt._kernels.memory import columns, computed_in, slots
 from fastopt._rule.rule import LOOK_AHEAD, followed
 from fastopt._tensors.tensors import gradient, tensor

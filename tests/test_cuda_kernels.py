@@ -13,7 +13,7 @@ from emulation import Launch, Squares
 
 from fastopt._cpu.jobs import Bucket
 from fastopt._cuda import loops as cuda
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt._kernels.memory import computed_in
 from fastopt._tensors.tensors import gradient, tensor
 

@@ -27,7 +27,7 @@ from conftest import (
 
 from fastopt._cpu import jobs as binding
 from fastopt._cpu.loops import step_kernel
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)

@@ -17,7 +17,8 @@ from conftest import (
 )
 from reference import MIXES, SIZES, Twin, gradients, made, tiles_of
 
-from fastopt._formats.blocks import SIZE, STORED
+from fastopt._formats.blocks import SIZE
+from fastopt._formats.catalogue import STORED
 from fastopt.storage import coded_bytes
 
 LARGE = (100_003, 131_073)

@@ -24,7 +24,7 @@ import fastopt
 from fastopt import kernels
 from fastopt._cpu import jobs as binding
 from fastopt._cpu import loops as cpu
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt._kernels import cache
 from fastopt._rule import digest as digests
 

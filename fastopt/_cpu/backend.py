@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
+from .._formats.catalogue import Format, arithmetic
 from .._kernels.memory import FACTOR, computed_in
 from .._rule.groups import Group
 from .._rule.rule import LOOK_AHEAD, Rule

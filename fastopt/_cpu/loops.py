@@ -3,8 +3,9 @@ from functools import cache
 
 import numpy as np
 
-from .._formats.blocks import COMPANY, SIZE
+from .._formats.blocks import SIZE
 from .._formats.random_bits import ELEMENT, start
+from .._kernels.block import COMPANY
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.element import element_bits, load, load_gradient, store, update, update_pair
 from .._kernels.memory import (

@@ -10,7 +10,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .._formats import random_bits as noise
-from .._formats.blocks import COMPANY, SIZE
+from .._formats.blocks import SIZE
 from .._rule.rule import RULES
 from .element import decode, drawn, encode, places, updated
 from .memory import (
@@ -31,6 +31,7 @@ from .memory import (
 )
 
 U16, U32 = types.uint16, types.uint32
+COMPANY = 8  # blocks that the CPU works on at a time
 
 
 def shared_slots(formats):

@@ -20,9 +20,9 @@ from numba.core import cgutils
 from numba.core.targetconfig import ConfigStack
 from numba.extending import intrinsic, register_jitable
 
-from .._formats.blocks import STORED
+from .._formats.catalogue import STORED
 from .._formats.random_bits import key
-from .._formats.scalars import arithmetic
+from .._formats.catalogue import arithmetic
 from .._rule.rule import RULES
 
 I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import Format
+from .._formats.catalogue import Format
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ..storage import AVERAGE, REMAINDER, decode, encode, join
+from .._formats.choice import AVERAGE, REMAINDER
+from ..storage import decode, encode, join
 from . import arrays
 from .tensors import Slot, Tensor, by_columns, parameter_parts, parts
 

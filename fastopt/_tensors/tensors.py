@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._formats.blocks import SIZE
-from .._formats.scalars import Format
-from ..storage import parameter_format
+from .._formats.catalogue import Format
+from .._formats.choice import parameter_format
 from . import arrays
 from .arrays import Array
 

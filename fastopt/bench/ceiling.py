@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from .._cpu.loops import Kernel, kernel
 from .._cpu.pool import Plan
-from .._formats.scalars import BF16, F32, F64
+from .._formats.catalogue import BF16, F32, F64
 from .._kernels.memory import BATCH, COUNT, JOB_WORDS, WORD, addresses, claim, slots, word
 from .._tensors.arrays import LINE, PAGE, STAGGER, address
 
