@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ._formats.blocks import SIZE
-from ._formats.catalogue import FORMATS, NAMES, STORED, Format, arithmetic
+from ._formats.catalogue import FORMATS, NAMES, STORED, Block, Format, arithmetic
 from ._formats.choice import state_formats
 from ._formats.scalars import U32, decode_split, encode_split
 from ._rule.rule import Rule
@@ -50,14 +50,14 @@ def encode(x: np.ndarray, format: str | Format, bits: np.ndarray | np.generic = 
         if of.value.name == of.stored.name:
             return values.astype(of.dtype)
         values = values.astype(np.float32)
-        if not of.block:
-            found = of.encode(values, bits) if of.random else of.encode(values)
-            return np.asarray(found).view(of.dtype).reshape(values.shape)
-        return _encode_blocks(values, of, bits)
+        if of.block:
+            return _encode_blocks(values, of.block, bits)
+        found = of.encode(values, bits) if of.random else of.encode(values)
+        return np.asarray(found).view(of.dtype).reshape(values.shape)
 
 
-def _encode_blocks(values: np.ndarray, of: Format, bits: np.ndarray | np.generic) -> np.ndarray:
-    block, n = of.block, values.size
+def _encode_blocks(values: np.ndarray, block: Block, bits: np.ndarray | np.generic) -> np.ndarray:
+    n = values.size
     count = -(-n//SIZE)
 
     def rows(x):

@@ -10,11 +10,11 @@ from numba import njit
 from fastopt._cpu import pool
 from fastopt._kernels import atomics
 
-X86 = platform.machine().lower() in atomics.X86
+X86 = atomics.X86
 MODES = {"flush to zero": 0x1F80 | 0x8040, "towards zero": 0x1F80 | 0x6000} if X86 else {"flush to zero": 1 << 24, "towards zero": 3 << 22}
 FLAGS = 0x3F if X86 else 0  # what has happened, in the same word
 N = 70_001  # with two threads a worker is asked to help
-each_mode = pytest.mark.parametrize("name", MODES if X86 or platform.machine().lower() in atomics.ARM else [])
+each_mode = pytest.mark.parametrize("name", MODES if X86 or atomics.ARM else [])
 
 
 @njit

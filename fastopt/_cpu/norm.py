@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
-from .._kernels.memory import BEYOND, WORD, computed_in, slots
+from .._kernels.memory import BEYOND, WORD
 from .jobs import Bucket
 from .loops import SHRUNK, largest_kernel, shrunk_kernel
 
@@ -25,7 +25,7 @@ def _root(sums: Iterable[float]) -> float:
 def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) -> float:
     """The Euclidean norm of all gradients together, times the size of the factor."""
     root = _root(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets]))
-    if root != math.inf or all(slots(bucket.formats)[0].itemsize < WORD for bucket in buckets):
+    if root != math.inf or all(bucket.layout.formats[0].itemsize < WORD for bucket in buckets):
         return abs(factor)*root
     return abs(factor)/SHRUNK*_root(chain.from_iterable([bucket.measured(shrunk_kernel, threads)
                                                          for bucket in buckets]))
@@ -43,10 +43,6 @@ def all_finite(buckets: Iterable[Bucket], threads: int, norm: float, factor: flo
     """Whether the norm is finite, and so is all that rules get: gradients times this factor, converted. In doubt they are read again."""
     if norm < SAFE and abs(factor) < HARMLESS:
         return True
-    return norm < math.inf and all(abs(factor)*max(bucket.measured(largest_kernel, threads),
-                                                   default=0) < BEYOND[_bytes(bucket)]
-                                   for bucket in buckets)
-
-
-def _bytes(bucket: Bucket) -> int:
-    return computed_in(bucket.formats).itemsize
+    return norm < math.inf and all(
+        abs(factor)*max(bucket.measured(largest_kernel, threads), default=0) < BEYOND[bucket.layout.arithmetic.itemsize]
+        for bucket in buckets)

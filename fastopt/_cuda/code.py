@@ -15,14 +15,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from .._formats import scalars as formats
-from .._kernels import element as elements
 from .._kernels.cache import cached
 from .._signals import UNDISTURBED
 from .._tensors.device_array import EXTRA
-from . import lanes as vectors
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
@@ -100,36 +96,10 @@ def compiling(cc: tuple[int, int]) -> Iterator[None]:
         import_registries()
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
-        elements.DEVICE_CONVERSIONS.update(_conversions(cc))
-        vectors.PAIR.update(_pairs(cc))
         try:
             yield
         finally:
             dispatcher.get_current_device = before
-            elements.DEVICE_CONVERSIONS.clear()
-            vectors.PAIR.clear()
-
-
-def _conversions(cc):
-    """One instruction where the formula takes eight to fifteen: a 16-bit step would be bound by them, not by memory. Same bits."""
-    half, single, bits = ir.HalfType(), ir.FloatType(), ir.IntType(16)
-    rounded = ir.InlineAsm(ir.FunctionType(bits, [single]), "cvt.rn.bf16.f32 $0, $1;", "=h,f")
-    table = {formats.decode_f16: lambda b, x: b.fpext(b.bitcast(x, half), single),
-             formats.encode_f16: lambda b, x: b.bitcast(b.fptrunc(x, half), bits)}
-    if cc >= (8, 0):
-        table[formats.encode_bf16] = lambda b, x: b.call(rounded, [x])
-    return table
-
-
-def _pairs(cc):
-    if cc < (8, 0):
-        return {}
-    kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()]*2)
-
-    def pair(name):
-        instruction = ir.InlineAsm(kind, f"{name} $0, $1, $2;", "=r,f,f")
-        return lambda b, low, high: b.call(instruction, [high, low])
-    return {formats.encode_bf16: pair("cvt.rn.bf16x2.f32"), formats.encode_f16: pair("cvt.rn.f16x2.f32")}
 
 
 def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:

@@ -122,7 +122,7 @@ _OF_STATES = [f for f in STORED.values() if f is not SPLIT]
 NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what a state may be stored as
 SHARING = "q8"  # and this: q43, or q44 where a state is never negative
 ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # {(format, rounding)} of parameters
-MASK = Format("mask", np.dtype(np.uint8), types.uint8, types.uint8, scalars.unchanged, scalars.unchanged)  # no number: 0 keeps an element
+MASK = Format("mask", np.dtype(np.uint8), types.uint8, types.boolean, scalars.is_set, None)  # no number: 0 keeps an element
 
 
 def arithmetic(format: Format) -> Format:

@@ -11,6 +11,7 @@ from numba.extending import intrinsic, overload, register_jitable
 from ..notation import where
 
 U32, U16 = np.uint32, np.uint16
+NOT_SET = np.uint8(0)
 ONE, THIRTEEN, SIXTEEN = U32(1), U32(13), U32(16)
 MAGNITUDE32, INFINITY32, QUIET32 = U32(0x7FFFFFFF), U32(0x7F800000), U32(0x00400000)
 SIGN16, MAGNITUDE16, INFINITY16, QUIET16 = U32(0x8000), U32(0x7FFF), U32(0x7C00), U32(0x0200)
@@ -133,5 +134,9 @@ def unchanged(x):
     return x
 
 
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan):
+def is_set(u):
+    return u != NOT_SET
+
+
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set, _unless_nan):
     register_jitable(_function)
