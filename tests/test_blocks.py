@@ -116,7 +116,8 @@ def test_the_exponent_is_the_lowest_that_holds_the_largest_number(name):
     """Down to the one of float32's subnormals, up to its largest number; ties of signed ones away from zero."""
     rng = np.random.default_rng(3)
     near = np.array([unit(e)*BOUND[name]*f for e in EXPONENTS for f in (1 - 2.0**-20, 1, 1 + 2.0**-20, 0.6, 0.99)])
-    top = np.concatenate([near[near < 3.39e38], 2.0**rng.uniform(-149, 127.9, 5000), [1e-45, 1e-38, 1.17e-38, 1.2e-38]]).astype(np.float32)
+    top = np.concatenate([near[near < 3.39e38], 2.0**rng.uniform(-149, 127.9, 5000),
+                          [1e-45, 1e-38, 1.17e-38, 1.2e-38]]).astype(np.float32)
     x = top[:, None]*rng.uniform(0, 1, (len(top), SIZE)).astype(np.float32)
     x[np.arange(len(top)), rng.integers(0, SIZE, len(top))] = top
     _, exponents = there(x, name, np.uint32(0))
@@ -133,7 +134,8 @@ def test_q43_gives_the_nearest_code_ties_away_from_zero(exponent):
     a = value(codes, exponent, "q43")
     a = a[a < 2.0**128]
     middle = (a[1:] + a[:-1])/2
-    x = np.concatenate([middle, *(middle*(1 + s*2.0**-k) for s in (1, -1) for k in (22, 10)), np.abs(spread(exponent, "q43", 2, 1000))])
+    x = np.concatenate([middle, *(middle*(1 + s*2.0**-k) for s in (1, -1) for k in (22, 10)),
+                        np.abs(spread(exponent, "q43", 2, 1000))])
     x = np.concatenate([x, -x]).astype(np.float32)
     x = x[np.abs(x) < 1.8*2.0**15*unit(exponent)] if exponent < 255 else x[np.abs(x) < a[-1]]
     x = np.append(x, np.zeros(-len(x) % (SIZE - 1), np.float32)).reshape(-1, SIZE - 1)
@@ -145,8 +147,10 @@ def test_q43_gives_the_nearest_code_ties_away_from_zero(exponent):
     assert np.array_equal(found[:, 1:], want + 128*((x < 0) & (want > 0)))
 
 
-@pytest.mark.parametrize(("x", "code"), [(1.0, 120), (1.0625, 121), (1.0624, 120), (-1.0625, 249), (1.8124, 126), (0.5, 112), (2.0**-14, 8),
-                                         (1.125*2.0**-15, 1), (1.125*2.0**-16, 1), (1.1249*2.0**-16, 0), (-1.125*2.0**-16, 129),
+@pytest.mark.parametrize(("x", "code"), [(1.0, 120), (1.0625, 121), (1.0624, 120), (-1.0625, 249), (1.8124, 126),
+                                         (0.5, 112), (2.0**-14, 8),
+                                         (1.125*2.0**-15, 1), (1.125*2.0**-16, 1), (1.1249*2.0**-16, 0),
+                                         (-1.125*2.0**-16, 129),
                                          (-1.1249*2.0**-16, 0), (1e-30, 0), (-1e-45, 0)])
 def test_signed_numbers_worth_knowing(x, code):
     """In a block whose largest number is 1.75."""
@@ -188,7 +192,8 @@ def test_the_mean_of_a_second_moment_is_the_number(x):
 @each_exponent
 @pytest.mark.parametrize("r", [0, 0x80000000, 0xFFFFFFFF])
 def test_a_positive_second_moment_never_becomes_zero(exponent, r):
-    small = np.concatenate([np.float32([1e-45, 3e-45, 1e-39, 1.17e-38, 2e-38, 1e-30]), unit(exponent)*np.float64([0.01, 0.5, 0.99, 1.03])])
+    small = np.concatenate([np.float32([1e-45, 3e-45, 1e-39, 1.17e-38, 2e-38, 1e-30]),
+                            unit(exponent)*np.float64([0.01, 0.5, 0.99, 1.03])])
     small = small[small < unit(exponent)*17/16]
     codes, _ = there(block_of(exponent, "q44", small)[None], "q44", np.uint32(r))
     assert (codes[0, 1:1 + len(small)] == 1).all()
@@ -247,7 +252,8 @@ def test_no_finite_number_is_further_off_than_half_a_unit_of_its_code(name):
     assert not ((codes & LAST[name]) == LAST[name]).any()
     smallest = np.array([[value(1, e, name)] for e in exponents.tolist()])
     relative = {"q43": 2.0**-4, "q44": 2.0**-4}[name]
-    assert (np.abs(back(codes, exponents, name).astype(np.float64) - x) <= np.maximum(relative*np.abs(x), smallest)).all()
+    assert (np.abs(back(codes, exponents, name).astype(np.float64) - x) <= np.maximum(relative*np.abs(x),
+                                                                                      smallest)).all()
     large = np.abs(x) >= smallest
     assert np.array_equal(np.sign(back(codes, exponents, name))[large], np.sign(x)[large])
 
@@ -282,7 +288,8 @@ def test_arrays_of_any_shape_run_in_c_order():
 @both
 def test_compiled_blocks_are_numpys(name):
     block, decode = STORED[name].block, njit(error_model="numpy")(STORED[name].decode)
-    rounded, magnitude, share, encode = (njit(error_model="numpy")(f) for f in (block.round, block.magnitude, block.share, block.encode))
+    rounded, magnitude, share, encode = (njit(error_model="numpy")(f) for f in (block.round, block.magnitude,
+                                                                                block.share, block.encode))
     kind = block.codes.type
 
     @njit(error_model="numpy")

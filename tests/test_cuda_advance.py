@@ -25,16 +25,22 @@ PERIOD, GROUPS = 5, 2
 class Advanced:
     """One launch, on rows of coefficients of `GROUPS` groups for steps 1 to `PERIOD`."""
 
-    def __init__(self, mode=cuda.COUNT, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf, clip_norm=math.inf,
-                 tops=(0.0, 0.0), factor_at=None, post=None, first=0, columns=None, rule="adam", cc=(9, 0), doubles=True):
+    def __init__(self, mode=cuda.COUNT, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf,
+                 clip_norm=math.inf,
+                 tops=(0.0, 0.0), factor_at=None, post=None, first=0, columns=None, rule="adam", cc=(9, 0),
+                 doubles=True):
         self.rule = RULES[rule]
-        self.groups = [Group(self.rule, {"lr": 0.01*(k + 1), "maximize": k == 1, "weight_decay": 0.3}, "test") for k in range(GROUPS)]
+        self.groups = [Group(self.rule, {"lr": 0.01*(k + 1), "maximize": k == 1, "weight_decay": 0.3}, "test")
+                       for k in range(GROUPS)]
         self.fields = len(self.rule.fields)
-        self.rows = np.array([[x for g in self.groups for x in g.coefficients(s, 1.0, math.inf)] for s in range(1, PERIOD + 1)])
+        self.rows = np.array([[x for g in self.groups for x in g.coefficients(s, 1.0, math.inf)] for s in range(1,
+                                                                                                                PERIOD
+                                                                                                                + 1)])
         self.clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         self.clock[[cuda.T, cuda.SKIP, cuda.MISSED, cuda.LAST]] = t, 9, 3, last
         columns = self.fields if columns is None else columns
-        self.single, self.double = np.full(GROUPS*columns + 8, 7, np.float32), np.full(GROUPS*columns + 8, 7, np.float64)
+        self.single, self.double = np.full(GROUPS*columns + 8, 7, np.float32), np.full(GROUPS*columns + 8, 7,
+                                                                                       np.float64)
         self.target = np.full(400, -1.0)
         memory, order = Memory(), device_clock
         words = np.zeros(order.WORDS + cuda.POSTED, np.int64)
@@ -126,7 +132,8 @@ def test_norm_is_exact_where_plain_sums_are_not():
     for seed in range(40):
         sums = np.abs(normal(seed, 700))
         assert Advanced(sums=sums).norm == norm_of(sums)
-        differs += math.sqrt(functools.reduce(operator.add, sums.tolist())) != norm_of(sums)  # sum() is no plain sum from Python 3.12 on
+        differs += math.sqrt(functools.reduce(operator.add,
+                                              sums.tolist())) != norm_of(sums)  # sum() is no plain sum from Python 3.12 on
     assert differs > 5
 
 
@@ -166,8 +173,10 @@ def test_a_number_that_its_rule_would_get_as_infinite():
     """The largest of each arithmetic, times the factor: what float32 and float64 round to infinity is skipped."""
     most = float(np.finfo(np.float32).max)
     first, largest = most + 2.0**103, np.finfo(np.float64).max  # the first is halfway to what would follow, and goes to infinity
-    for top, top_double, factor, skip in ((most, 0, 1.0, 0), (first, 0, 1.0, 1), (np.nextafter(first, 0), 0, -1.0, 0), (1e100, 0, 1e-60, 1),
-                                          (1e100, 0, -1e-62, 0), (1e10, 0, 1e30, 1), (0, largest, 1.0, 0), (0, largest, 1.1, 1)):
+    for top, top_double, factor, skip in ((most, 0, 1.0, 0), (first, 0, 1.0, 1), (np.nextafter(first, 0), 0, -1.0, 0),
+                                          (1e100, 0, 1e-60, 1),
+                                          (1e100, 0, -1e-62, 0), (1e10, 0, 1e30, 1), (0, largest, 1.0, 0),
+                                          (0, largest, 1.1, 1)):
         one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=[4.0, 1.0], tops=(top, top_double), factor=factor)
         assert (one.t, one.skip) == (1 - skip, skip), (top, top_double, factor)
         assert Advanced(mode=cuda.COUNT, sums=[4.0, 1.0], tops=(top, top_double), factor=factor).skip == 0

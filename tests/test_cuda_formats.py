@@ -33,7 +33,8 @@ each_mix = pytest.mark.parametrize("mix", MIXES)
 
 def formats_of(rule, mix):
     g, p, state = MIXES[mix]
-    own = [("q44" if name in rule.nonnegative else "q43") if state == "q8" else state for name in rule.state if name != "average"]
+    own = [("q44" if name in rule.nonnegative else "q43") if state == "q8" else state for name in rule.state
+           if name != "average"]
     return [g, p, *own]
 
 
@@ -92,7 +93,8 @@ def on_cpu(rule, c, formats, tensors, numbers, layouts=()):
     copies = [[a.copy() for a in arrays] for arrays in tensors]
     steps = ctypes.c_int64(STEP - 1)
     coefs = np.array([tuple(c)], computed_in(formats).dtype)
-    bucket = Bucket(rule.digest, formats, [list(column) for column in zip(*copies, strict=True)], [0]*len(copies), coefs, list(layouts), 0,
+    bucket = Bucket(rule.digest, formats, [list(column) for column in zip(*copies, strict=True)], [0]*len(copies),
+                    coefs, list(layouts), 0,
                     numbers, Chance(SEED, ctypes.addressof(steps)))
     bucket.run(bucket.kernel, 1)
     return copies
@@ -103,11 +105,13 @@ def check(launch, rule, c, formats, tensors, order):
     cpu = on_cpu(rule, c, formats, tensors, order)
     for k, (arrays, number) in enumerate(zip(tensors, order, strict=True)):
         n, have = arrays[0].size, by_slot(formats, launch.slots(k))
-        for source, want in (("NumPy", reference(rule, c, formats, arrays, number)), ("the CPU", by_slot(formats, cpu[k]))):
+        for source, want in (("NumPy", reference(rule, c, formats, arrays, number)),
+                             ("the CPU", by_slot(formats, cpu[k]))):
             assert_identical(have[0][0], want[0][0], "gradient")
             for slot, name in enumerate(formats.split()[1:], 1):
                 right = want[slot] if slot < len(want) else by_slot(formats, arrays)[slot]
-                assert_same(have[slot], right, name, n, f"{formats}, slot {slot} of tensor {k} ({n} elements), against {source}")
+                assert_same(have[slot], right, name, n, f"{formats}, slot {slot} of tensor {k} ({n} elements), against "
+                                                        f"{source}")
         assert all(placed.untouched_around() for placed in launch.tensors[k])
 
 
@@ -137,7 +141,8 @@ def launched(rule, formats, c, sizes, cc, make=normal, **how):
     tensors = [numbers(formats, n, 10*k, make) for k, n in enumerate(sizes)]
     kinds = [(ALIGNED, ALIKE, APART)[k % 3] for k in range(len(sizes))]
     order = [(3*k + 1) % 97 for k in range(len(sizes))]
-    launch = Launch(rule, formats, tensors, [c], cc=cc, skips=[skips_of(formats, kind) for kind in kinds], numbers=order, seed=SEED,
+    launch = Launch(rule, formats, tensors, [c], cc=cc, skips=[skips_of(formats, kind) for kind in kinds],
+                    numbers=order, seed=SEED,
                     step=STEP, **how)
     check(launch, rule, c, formats, tensors, order)
     return launch
@@ -200,12 +205,14 @@ def test_average_and_copy(mix, extra, cc):
 
 
 @each_chip
-@pytest.mark.parametrize("formats", ["f32 f32 q43", "split bf16 q43", "bf16s bf16 q43", "split bf16 bf16s", "f64 f64 q44", "f16s f16 f16s"])
+@pytest.mark.parametrize("formats", ["f32 f32 q43", "split bf16 q43", "bf16s bf16 q43", "split bf16 bf16s",
+                                     "f64 f64 q44", "f16s f16 f16s"])
 def test_look_ahead(formats, cc):
     """The point is written, all else is read."""
     c = LOOK_AHEAD.Coefficients(np.dtype(computed_in(formats).dtype).type(0.9))
     tensors = [numbers(formats, n, 10*k) for k, n in enumerate(SIZES)]
-    launch = Launch(LOOK_AHEAD, formats, tensors, [c], cc=cc, skips=[skips_of(formats, ALIGNED)]*6 + [skips_of(formats, APART)], stats=True)
+    launch = Launch(LOOK_AHEAD, formats, tensors, [c], cc=cc,
+                    skips=[skips_of(formats, ALIGNED)]*6 + [skips_of(formats, APART)], stats=True)
     for k, (arrays, n) in enumerate(zip(tensors, SIZES, strict=True)):
         have, given = by_slot(formats, launch.slots(k)), by_slot(formats, arrays)
         p, v = (decoded(given[j], name, n) for j, name in ((0, formats.split()[0]), (2, formats.split()[2])))
@@ -231,7 +238,8 @@ def test_strided_gradients(how, mix, cc):
     raw, first = (view.reshape(-1, order="F"), 0) if how == "transposed" else (view[::-1, ::-1].reshape(-1), g.size - 1)
     bound = gradient(view, tensor(np.zeros(shape, arrays[1].dtype), "params", 0), "grads")
     assert bound.format.endswith("*")
-    launch = Launch(rule, formats.replace(" ", "* ", 1), [[raw, *arrays[1:]]], [c], cc=cc, layouts=[bound.layout], first=first, seed=SEED,
+    launch = Launch(rule, formats.replace(" ", "* ", 1), [[raw, *arrays[1:]]], [c], cc=cc, layouts=[bound.layout],
+                    first=first, seed=SEED,
                     step=STEP, numbers=[5], stats=True)
     have = by_slot(formats, launch.slots())
     for slot, want in enumerate(reference(rule, c, formats, arrays, 5)[1:], 1):
@@ -293,7 +301,8 @@ def test_a_skipped_step_writes_nothing(mix):
 
 def test_no_more_bytes_than_a_step_must_move():
     """Sectors of 32 bytes: within 6 % of the bytes of the slots, or one byte, with tables and coefficients. Exponents take sectors for
-    themselves as they are counted here, four times a block of two slots: a byte an element more, but 16 blocks share it in the cache."""
+    themselves as they are counted here, four times a block of two slots: a byte an element more, but 16 blocks share it
+    in the cache."""
     for mix, moved, exponents in (("q8", 16, 1), ("bf16s q8", 10, 1), ("bf16s", 14, 0), ("split", 18, 0)):
         rule = RULES["adam"]
         formats, c = of(rule, mix)
@@ -314,4 +323,5 @@ def test_code(name, mix, cc):
     ptx = cuda.step(RULES[name].digest, formats, cc, "ptx").image.decode()
     assert not re.findall(r"fma|approx|ftz|\.full|\.f64|\.local|\.shared", ptx)
     wide = re.findall(r"(?:ld|st)\.global\.v(\d)\.[a-z](\d+)", ptx)
-    assert {int(count)*int(bits)//8 for count, bits in wide} == {cuda.lanes(formats, cc)*f.itemsize for f in slots(formats) if not f.block}
+    assert {int(count)*int(bits)//8 for count, bits in wide} == {cuda.lanes(formats, cc)*f.itemsize
+                                                                 for f in slots(formats) if not f.block}

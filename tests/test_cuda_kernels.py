@@ -52,14 +52,16 @@ def assert_right(launch, rule, formats, tensors, coefficients, groups, gradients
         want = reference(rule, coefficients[group], formats, [gradients[k] if gradients else slots[0], *slots[1:]])
         names = ("p", *rule.state)
         for name, have, right, f in zip(names, launch.slots(k)[1:], want, formats.split()[1:], strict=True):
-            assert_same_bits(have, right.reshape(-1), f"{rule.name} {formats}: {name} of tensor {k} ({right.size} elements)", f)
+            assert_same_bits(have, right.reshape(-1), f"{rule.name} {formats}: {name} of tensor {k} ({right.size} "
+                                                      f"elements)", f)
         assert_identical(launch.slots(k)[0], slots[0].reshape(-1), "gradient")
         assert all(placed.untouched_around() for placed in launch.tensors[k])
 
 
 def two_groups(rule, formats, t=3):
     dtype = computed_in(formats).dtype.type
-    return [rule.at(t, dtype, **hyper) for hyper in ({**OWN[rule.name][0], **SHARED[0]}, {**OWN[rule.name][-1], **SHARED[1], "lr": 0.07})]
+    return [rule.at(t, dtype, **hyper) for hyper in ({**OWN[rule.name][0], **SHARED[0]},
+                                                     {**OWN[rule.name][-1], **SHARED[1], "lr": 0.07})]
 
 
 @pytest.mark.sampled("name", "format", "cc")
@@ -71,7 +73,8 @@ def test_bits(name, format, cc):
     rule, formats = RULES[name], uniform(name, format)
     tensors = [values(formats, n, 10*k) for k, n in enumerate(SIZES)]
     groups = [k % 2 for k in range(len(SIZES))]
-    skips = [[k]*len(slots) if k % 3 else list(range(len(slots))) for k, slots in enumerate(tensors)]  # alike, and each on its own
+    skips = [[k]*len(slots) if k % 3 else list(range(len(slots))) for k,
+             slots in enumerate(tensors)]  # alike, and each on its own
     coefficients = two_groups(rule, formats)
     launch = Launch(rule, formats, tensors, coefficients, groups, cc, skips, stats=True)
     assert_right(launch, rule, formats, tensors, coefficients, groups)
@@ -145,7 +148,8 @@ def test_elements_far_behind(formats, begin, cc):
     assert_right(launch, rule, formats, [slots], [c], [0])
 
 
-STRIDED = {"transposed": ((17, 33), lambda a: np.asfortranarray(a)), "every other": ((300,), lambda a: np.repeat(a, 2)[::2]),
+STRIDED = {"transposed": ((17, 33), lambda a: np.asfortranarray(a)),
+           "every other": ((300,), lambda a: np.repeat(a, 2)[::2]),
            "reversed": ((5, 6, 7), lambda a: a[::-1, :, ::-1].copy()[::-1, :, ::-1]),
            "one number": ((40, 3), lambda a: np.broadcast_to(a[:1, :1], a.shape))}
 
@@ -181,7 +185,8 @@ def test_a_skipped_step_writes_nothing(format):
 
 def test_no_more_bytes_than_a_step_must_move():
     """Sectors of 32 bytes: within 6 % of the bytes of the slots, tables and coefficients counted, for uniform and mixed formats."""
-    for formats, moved in (("f32 f32 f32 f32", 28), ("bf16 bf16 f32 f32", 22), ("bf16 bf16 bf16 bf16", 14), ("f64 f64 f64 f64", 56)):
+    for formats, moved in (("f32 f32 f32 f32", 28), ("bf16 bf16 f32 f32", 22), ("bf16 bf16 bf16 bf16", 14),
+                           ("f64 f64 f64 f64", 56)):
         rule, n = RULES["adam"], 65_536
         slots = values(formats, n, 1)
         launch = Launch(rule, formats, [slots], [rule.at(1, computed_in(formats).dtype.type)], blocks=4, stats=True)

@@ -105,17 +105,24 @@ def test_midpoints_go_to_the_even_code_and_their_neighbours_to_the_nearest(name)
     for sign, bit in ((1, 0), (-1, 0x8000)):
         assert_identical(encode(sign*middle, name), even | np.uint16(bit))
         assert_identical(encode(sign*np.nextafter(middle, np.float32(0)), name), low | np.uint16(bit))
-        assert_identical(encode(sign*np.nextafter(middle, np.float32(np.inf)), name), low + np.uint16(1) | np.uint16(bit))
+        assert_identical(encode(sign*np.nextafter(middle, np.float32(np.inf)), name),
+                         low + np.uint16(1) | np.uint16(bit))
 
 
 @pytest.mark.parametrize(("name", "x", "code"), [
-    ("f16", 65504.0, 0x7BFF), ("f16", 65519.996, 0x7BFF), ("f16", 65520.0, 0x7C00), ("f16", 65536.0, 0x7C00), ("f16", 3e38, 0x7C00),
-    ("f16", -65520.0, 0xFC00), ("f16", np.inf, 0x7C00), ("f16", -np.inf, 0xFC00), ("f16", 2.0**-24, 1), ("f16", 2.0**-25, 0),
-    ("f16", 2.0**-25*1.0000002, 1), ("f16", 3*2.0**-25, 2), ("f16", 2.0**-14, 0x0400), ("f16", 2.0**-14 - 2.0**-24, 0x03FF),
-    ("f16", 2.0**-14 - 2.0**-25, 0x0400), ("f16", 1e-45, 0), ("f16", -1e-45, 0x8000), ("f16", -0.0, 0x8000), ("f16", 1.0, 0x3C00),
+    ("f16", 65504.0, 0x7BFF), ("f16", 65519.996, 0x7BFF), ("f16", 65520.0, 0x7C00), ("f16", 65536.0, 0x7C00),
+                                                 ("f16", 3e38, 0x7C00),
+    ("f16", -65520.0, 0xFC00), ("f16", np.inf, 0x7C00), ("f16", -np.inf, 0xFC00), ("f16", 2.0**-24, 1),
+                                                 ("f16", 2.0**-25, 0),
+    ("f16", 2.0**-25*1.0000002, 1), ("f16", 3*2.0**-25, 2), ("f16", 2.0**-14, 0x0400),
+                                                 ("f16", 2.0**-14 - 2.0**-24, 0x03FF),
+    ("f16", 2.0**-14 - 2.0**-25, 0x0400), ("f16", 1e-45, 0), ("f16", -1e-45, 0x8000), ("f16", -0.0, 0x8000),
+                                                 ("f16", 1.0, 0x3C00),
     ("bf16", 1.0, 0x3F80), ("bf16", -0.0, 0x8000), ("bf16", 1 + 2.0**-8, 0x3F80), ("bf16", 1 + 3*2.0**-8, 0x3F82),
-    ("bf16", 3.4028235e38, 0x7F80), ("bf16", 3.3895314e38, 0x7F7F), ("bf16", 3.3961776e38, 0x7F80), ("bf16", 3.396177e38, 0x7F7F),
-    ("bf16", 1e-45, 0), ("bf16", 2.0**-133, 1), ("bf16", 2.0**-134, 0), ("bf16", 3*2.0**-134, 2), ("bf16", -np.inf, 0xFF80)])
+    ("bf16", 3.4028235e38, 0x7F80), ("bf16", 3.3895314e38, 0x7F7F), ("bf16", 3.3961776e38, 0x7F80),
+                                                 ("bf16", 3.396177e38, 0x7F7F),
+    ("bf16", 1e-45, 0), ("bf16", 2.0**-133, 1), ("bf16", 2.0**-134, 0), ("bf16", 3*2.0**-134, 2),
+                                                 ("bf16", -np.inf, 0xFF80)])
 def test_numbers_worth_knowing(name, x, code):
     assert encode([x], name).tolist() == [code]
 
@@ -156,7 +163,8 @@ def test_compiled_encode_gives_numpys_bits(name):
 @both
 def test_one_number_at_a_time_is_the_same(name):
     few = CODES[::997]
-    assert [float(SIXTEEN[name].decode(np.uint16(u))).hex() for u in few] == [float(x).hex() for x in decode_all(name)[::997]]
+    assert [float(SIXTEEN[name].decode(np.uint16(u))).hex() for u in few] == [float(x).hex()
+                                                                              for x in decode_all(name)[::997]]
     assert [int(encode(x, name)) for x in SAMPLES[::99_991]] == encode(SAMPLES[::99_991], name).tolist()
 
 
@@ -168,9 +176,11 @@ def test_full_width_formats_store_what_they_get(format):
 
 def test_formats_say_what_they_are():
     assert {f.name: (f.itemsize, f.dtype.name, arithmetic(f).name) for f in FORMATS.values()} == {
-        "f64": (8, "float64", "f64"), "f32": (4, "float32", "f32"), "f16": (2, "float16", "f32"), "bf16": (2, "uint16", "f32")}
+        "f64": (8, "float64", "f64"), "f32": (4, "float32", "f32"), "f16": (2, "float16", "f32"), "bf16": (2, "uint16",
+                                                                                                           "f32")}
     assert {f.name: (f.columns, f.bytes, f.random, f.split) for f in STORED.values()} == {
-        "f64": (1, 8, False, False), "f32": (1, 4, False, False), "f16": (1, 2, False, False), "bf16": (1, 2, False, False),
+        "f64": (1, 8, False, False), "f32": (1, 4, False, False), "f16": (1, 2, False, False),
+                                                                                          "bf16": (1, 2, False, False),
         "f16s": (1, 2, True, False), "bf16s": (1, 2, True, False), "split": (2, 4, False, True),
         "q43": (2, 1 + 1/128, False, False), "q44": (2, 1 + 1/128, True, False)}
     assert {k: f.name for k, f in ROUNDED.items()} == {
@@ -215,14 +225,17 @@ def test_every_code_stays_whatever_is_drawn(name):
 @both
 def test_exactly_as_many_words_round_up_as_are_cut_off(name):
     """Of the 2**32 words the upper ones do, as many as the number is above the code below it, in 2**-31 of the way to the next: the
-    expected value is the number itself, subnormals included. The result is one of the two neighbours, and monotone in the word."""
+    expected value is the number itself, subnormals included. The result is one of the two neighbours, and monotone in
+    the word."""
     x = SAMPLES[~np.isnan(SAMPLES)]
     below, way = floors(x, name)
     up = 2*np.floor(way*2.0**31).astype(np.int64)
-    assert (up == way*WORDS).mean() > {"f16": 0.6, "bf16": 1 - 1e-9}[name]  # exact but for tiny ones that need more than 31 bits
+    assert (up == way*WORDS).mean() > {"f16": 0.6,
+                                       "bf16": 1 - 1e-9}[name]  # exact but for tiny ones that need more than 31 bits
     sign = np.signbit(x)*np.uint16(0x8000)
     rng = np.random.default_rng(2)
-    for words in (WORDS - up, WORDS - up - 1, rng.integers(0, WORDS, len(x)), np.zeros(len(x)), np.full(len(x), WORDS - 1)):
+    for words in (WORDS - up, WORDS - up - 1, rng.integers(0, WORDS, len(x)), np.zeros(len(x)),
+                  np.full(len(x), WORDS - 1)):
         r = np.clip(words, 0, WORDS - 1).astype(np.int64)
         assert_identical(draw(x, r, name), (below + (r >= WORDS - up)).astype(np.uint16) | sign)
 
@@ -248,7 +261,8 @@ def test_drawing_is_monotone_for_any_word(name, r):
 
 @both
 def test_nan_stays_nan_with_its_sign_whatever_is_drawn(name):
-    payloads = np.unique(np.concatenate([np.arange(1, 0x4000), 0x7FFFFF - np.arange(0x4000), np.arange(1, 0x800000, 997)]))
+    payloads = np.unique(np.concatenate([np.arange(1, 0x4000), 0x7FFFFF - np.arange(0x4000),
+                                         np.arange(1, 0x800000, 997)]))
     for sign in (0, 0x80000000):
         x = (payloads.astype(np.uint32) | np.uint32(0x7F800000 | sign)).view(np.float32)
         for r in SEVERAL:
@@ -291,11 +305,13 @@ def check_split(u):
     assert np.isnan(BF16.decode(high[quiet])).all()
 
 
-EDGES = [0x0000, 0x0001, 0x007F, 0x0080, 0x3F7F, 0x3F80, 0x7F7E, 0x7F7F, 0x7F80, 0x7F81, 0x7FBE, 0x7FBF, 0x7FC0, 0x7FC1, 0x7FFE, 0x7FFF]
+EDGES = [0x0000, 0x0001, 0x007F, 0x0080, 0x3F7F, 0x3F80, 0x7F7E, 0x7F7F, 0x7F80, 0x7F81, 0x7FBE, 0x7FBF, 0x7FC0, 0x7FC1,
+         0x7FFE, 0x7FFF]
 
 
 def test_every_pattern_returns_from_two_halves(full):
-    highs = range(2**16) if full else sorted({sign | edge for edge in EDGES for sign in (0, 0x8000)} | set(range(77, 2**16, 1009)))
+    highs = range(2**16) if full else sorted({sign | edge for edge in EDGES for sign in (0, 0x8000)}
+                                             | set(range(77, 2**16, 1009)))
     low = np.arange(2**16, dtype=np.uint32)
     for first in range(0, len(highs), 64):
         check_split((np.array(highs[first:first + 64], np.uint32)[:, None] << np.uint32(16) | low).reshape(-1))

@@ -37,7 +37,8 @@ HALF = ("f16", "bf16")
 
 def start(name, n, format="f32", seed=0, **hyper):
     """A walk from random parameters that lie between guards, at an odd address where the format has one."""
-    return Walk(name, stored(normal(seed, n), format), [format] + ["f64" if format == "f64" else "f32"]*len(RULES[name].state), **hyper)
+    return Walk(name, stored(normal(seed, n), format), [format] + ["f64" if format == "f64"
+                                                                   else "f32"]*len(RULES[name].state), **hyper)
 
 
 # The promise, for every rule
@@ -148,7 +149,8 @@ def mixes(full):
 
 def test_the_sample_of_mixes_covers_every_slot_of_every_rule():
     seen = {(name, slot, format) for name, mix in mixes(False) for slot, format in enumerate(mix)}
-    assert seen == {(name, slot, format) for name, rule in RULES.items() if name != "adamw" for slot in range(2 + len(rule.state))
+    assert seen == {(name, slot, format) for name, rule in RULES.items() if name != "adamw" for slot in range(2
+                                                                                                              + len(rule.state))
                     for format in FORMATS}
 
 
@@ -208,8 +210,10 @@ def views(a):
     back = np.zeros([2*n for n in a.shape], a.dtype)[tuple(slice(None, None, -2) for _ in a.shape)]
     turned, rows = np.zeros(a.shape[::-1], a.dtype).T, np.zeros((a.shape[0] + 2, *a.shape[1:]), a.dtype)[1:-1][::-1]
     columns = np.zeros((*a.shape[:-1], a.shape[-1] + 3), a.dtype)[..., 2:-1]
-    records = np.zeros(a.shape, [("flag", np.uint8), ("g", a.dtype)])["g"]  # strides and addresses that are no multiples of the item
-    made = {"sliced": sliced, "backwards": back, "transposed": turned, "rows backwards": rows, "columns": columns, "records": records}
+    records = np.zeros(a.shape, [("flag", np.uint8), ("g",
+                                                      a.dtype)])["g"]  # strides and addresses that are no multiples of the item
+    made = {"sliced": sliced, "backwards": back, "transposed": turned, "rows backwards": rows, "columns": columns,
+            "records": records}
     for view in made.values():
         view[...] = a
     return made
@@ -253,7 +257,8 @@ def test_broadcast_gradients(format, shape):
     for axis in range(len(shape) + 1):
         small = stored(normal(2, *(1 if d <= axis - 1 else n for d, n in enumerate(shape))), format)
         for g in (np.broadcast_to(small, shape), np.broadcast_to(small[..., :1], shape)):
-            assert_same_step("momentum", stored(normal(1, *shape), format), np.ascontiguousarray(g), g, f"axis {axis}", clip_norm=0.5)
+            assert_same_step("momentum", stored(normal(1, *shape), format), np.ascontiguousarray(g), g, f"axis {axis}",
+                             clip_norm=0.5)
 
 
 def permuted(a, axes):
@@ -265,7 +270,8 @@ def permuted(a, axes):
 def test_parameters_in_any_dense_order(name):
     p, g = stored(normal(1, 5, 1, 7, 4), "f32"), stored(normal(2, 5, 1, 7, 4), "f32")
     want = run(name, p, g, clip_value=0.5)
-    for axes, other in itertools.product([(3, 2, 1, 0), (2, 0, 3, 1), (0, 1, 3, 2)], [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)]):
+    for axes, other in itertools.product([(3, 2, 1, 0), (2, 0, 3, 1), (0, 1, 3, 2)],
+                                         [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)]):
         for have, right in zip(run(name, permuted(p, axes), permuted(g, other), clip_value=0.5), want, strict=True):
             assert_identical(have, right, f"{axes} {other}")
 
@@ -307,7 +313,8 @@ def shifted_step(name, format, first, n, strided=False):
     job.table[0, :len(step)] -= first*step
     job.tiles[:, 2:] += first
     job.run(step_kernel(rule.digest, formats), 1)
-    values = [decoded(a, f).astype(DTYPES[wide]) for a, f in zip((g, p, *states), [format, format] + [wide]*len(states), strict=True)]
+    values = [decoded(a, f).astype(DTYPES[wide]) for a, f in zip((g, p, *states), [format, format] + [wide]*len(states),
+                                                                 strict=True)]
     new = [stored(x, f) for x, f in zip(rule(c, *values), [format] + [wide]*len(states), strict=True)]
     for a, right in zip(memory, new, strict=True):
         assert_same_bits(a[64:-64], right, f"{first}", format if a is memory[0] else wide)

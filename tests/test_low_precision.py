@@ -56,7 +56,8 @@ def test_every_size(name, mix):
 def test_hyperparameters(name, mix):
     for hyper in (*SHARED, *OWN[name]):
         twin = start(name, mix, (259,), **hyper)
-        for t, how in enumerate(({}, {"clip_value": 0.4}, {"grad_factor": 0.37}, {"clip_value": 0.3, "grad_factor": -1.7})):
+        for t, how in enumerate(({}, {"clip_value": 0.4}, {"grad_factor": 0.37},
+                                 {"clip_value": 0.3, "grad_factor": -1.7})):
             twin.step(gradients(twin.opt, t), **how)
 
 
@@ -96,7 +97,8 @@ def test_extreme_gradients(name, mix, value):
 
 # Formats
 
-PARAMETERS = {"f64": ("f64", "nearest"), "f32": ("f32", "stochastic"), "f16": ("f16", "nearest"), "bf16": ("bf16", "nearest"),
+PARAMETERS = {"f64": ("f64", "nearest"), "f32": ("f32", "stochastic"), "f16": ("f16", "nearest"),
+              "bf16": ("bf16", "nearest"),
               "f16s": ("f16", "stochastic"), "bf16s": ("bf16", "stochastic"), "split": ("bf16", "remainder")}
 STATES = [f for f in STORED if f != "split"]
 GRADIENTS = ["f32", "bf16", "f16", "f64"]
@@ -105,7 +107,8 @@ BY_STATES = ["sgd", "lion", "momentum", "adam", "amsgrad"]
 
 def of_states(name):
     """What each state of a rule may be stored as: q44 has no sign, and q43 rounds to zero."""
-    return [[f for f in STATES if f != ("q43" if state in RULES[name].nonnegative else "q44")] for state in RULES[name].state]
+    return [[f for f in STATES if f != ("q43" if state in RULES[name].nonnegative else "q44")]
+            for state in RULES[name].state]
 
 
 def mixes(name):
@@ -131,7 +134,8 @@ def test_any_format_in_any_slot(name):
         plain, rounding = PARAMETERS[p]
         sizes = (5, 128, 517, 2_049)
         params = [stored(normal(k, n), plain) for k, n in enumerate(sizes)]
-        twin = Twin(OPTIMIZERS[name](params, state=dict(zip(RULES[name].state, states, strict=True)), rounding=rounding, weight_decay=0.05,
+        twin = Twin(OPTIMIZERS[name](params, state=dict(zip(RULES[name].state, states, strict=True)), rounding=rounding,
+                                     weight_decay=0.05,
                                      seed=2**63 - 1))
         assert [f.name for f in twin.formats(0)] == [p, *states]
         for t in range(3):
@@ -144,7 +148,8 @@ def test_tensors_of_one_optimizer_may_have_different_formats():
     """Each draws bits of its own, by its place among all; a float32 one does not change by a bit."""
     kinds = ["f32", "bf16", "f16", "f64", "bf16", "f32"]
     params = [stored(normal(k, 300 + k), f) for k, f in enumerate(kinds)]
-    choice = {"params[0]": None, "params[1]": "q8", "params[2]": {"m": "q43"}, "params[3]": {"v": "q44"}, "params[4]": "f32",
+    choice = {"params[0]": None, "params[1]": "q8", "params[2]": {"m": "q43"}, "params[3]": {"v": "q44"},
+              "params[4]": "f32",
               "params[5]": {"m": "bf16s", "v": "f16s"}}
     alone = [params[0].copy(), params[3].copy()]
     twin = Twin(OPTIMIZERS["adam"]([*params], state=lambda path, array: choice[path], rounding="stochastic"))
@@ -157,7 +162,8 @@ def test_tensors_of_one_optimizer_may_have_different_formats():
         assert_identical(twin.opt.state[name][0], plain.state[name][0])
     assert_identical(params[0], alone[0])
     assert [[f.name for f in twin.formats(k)] for k in range(6)] == [
-        ["f32", "f32", "f32"], ["bf16s", "q43", "q44"], ["f16s", "q43", "f32"], ["f64", "f64", "q44"], ["bf16s", "f32", "f32"],
+        ["f32", "f32", "f32"], ["bf16s", "q43", "q44"], ["f16s", "q43", "f32"], ["f64", "f64", "q44"],
+                                                                     ["bf16s", "f32", "f32"],
         ["f32", "bf16s", "f16s"]]
 
 
@@ -189,7 +195,8 @@ def test_strided_gradients_and_parameters_in_any_order(name, mix, shape):
 def ways(name, mix, sizes):
     """Bytes after three steps, for any threads, tiles and addresses."""
     offsets = random.Random(mix).sample(range(1, 64), 3)
-    for threads, tile, offset in [(1, 0, 0), (2, 0, 0), (3, 1024, offsets[0]), (4, 128, offsets[1]), (1, 100, offsets[2]), (2, 5_000, 2)]:
+    for threads, tile, offset in [(1, 0, 0), (2, 0, 0), (3, 1024, offsets[0]), (4, 128, offsets[1]),
+                                  (1, 100, offsets[2]), (2, 5_000, 2)]:
         params = [unaligned(stored(normal(k, n), MIXES[mix][0]), offset) for k, n in enumerate(sizes)]
         opt = made(name, params, mix, threads=threads)
         with tiles_of(opt, tile):
@@ -255,7 +262,8 @@ def test_the_seed_the_step_and_the_tensor_decide_what_is_drawn():
     assert_identical(three_steps()[0], first)
     assert_identical(three_steps(seed=0)[0], first)
     assert_identical(three_steps((500, 500))[0], first)
-    for other in (three_steps(seed=1)[0], three_steps(seed=2**63 - 1)[0], three_steps(t=7)[0], three_steps((500, 500))[1]):
+    for other in (three_steps(seed=1)[0], three_steps(seed=2**63 - 1)[0], three_steps(t=7)[0],
+                  three_steps((500, 500))[1]):
         assert 0.02 < (other != first).mean() < 0.6
     assert len(np.unique(first)) > 1
 

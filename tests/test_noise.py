@@ -121,8 +121,10 @@ def test_words_tell_nothing_of_those_behind_them(stream, apart):
 
 
 PAIRS = {
-    "steps": (lambda: words(step=1), lambda: words(step=2)), "tensors": (lambda: words(tensor=0), lambda: words(tensor=1)),
-    "seeds": (lambda: words(seed=0), lambda: words(seed=1)), "far seeds": (lambda: words(seed=0), lambda: words(seed=2**62)),
+    "steps": (lambda: words(step=1), lambda: words(step=2)),
+         "tensors": (lambda: words(tensor=0), lambda: words(tensor=1)),
+    "seeds": (lambda: words(seed=0), lambda: words(seed=1)),
+         "far seeds": (lambda: words(seed=0), lambda: words(seed=2**62)),
     "step and tensor": (lambda: words(step=2, tensor=1), lambda: words(step=1, tensor=2)),
     "seed and step": (lambda: words(seed=2, step=1), lambda: words(seed=1, step=2)),
     **{f"slots {a} and {b}": (lambda a=a: words()*noise.SLOTS[a], lambda b=b: words()*noise.SLOTS[b])
