@@ -1,4 +1,6 @@
 """Run the package's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory: no GPU, no driver."""
+from functools import lru_cache
+
 import numpy as np
 from conftest import layout
 from ptx import Kernel, Memory, Run
@@ -11,8 +13,13 @@ from fastopt._tensors.tensors import make_tiles
 GUARD = 64  # elements around every array that must keep their bytes
 
 
+@lru_cache(maxsize=32)
+def parsed(image):
+    return Kernel(image.decode().rstrip("\0"))
+
+
 def kernel(code):
-    return Kernel(code.image.decode().rstrip("\0"))
+    return parsed(code.image)
 
 
 class Placed:

@@ -193,7 +193,8 @@ def test_another_release_is_not_stale(installed, tmp_path):
             edited(package, "registry.py")
         to = tmp_path / str(release)
         to.mkdir()
-        done = subprocess.run([sys.executable, "-W", "error", "-c", RUN], env={**environment, "PYTHONPATH": str(installed(package, to))},
+        done = subprocess.run([sys.executable, "-W", "error", "-c", RUN],
+                              env={**environment, "PYTHONPATH": str(installed(package, to))},
                               cwd=to, capture_output=True, text=True, check=True)
         assert done.stderr == ""
         seen.append(done.stdout.split())
@@ -222,7 +223,8 @@ def test_the_code_of_a_frozen_application_is_digested(monkeypatch):
         assert executed(Frozen(cpu=other)) != one, other
 
 
-@pytest.mark.parametrize("spec", [None, SimpleNamespace(loader=None, origin=None), SimpleNamespace(loader=object(), origin="x")])
+@pytest.mark.parametrize("spec", [None, SimpleNamespace(loader=None, origin=None),
+                                  SimpleNamespace(loader=object(), origin="x")])
 def test_without_a_digest_nothing_is_kept(spec, fresh, monkeypatch, caplog):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     monkeypatch.setattr(cache, "OWN", cache._own())
@@ -250,7 +252,8 @@ def test_the_makers_are_those_that_compile_and_what_they_import():
     modules = {path.stem for path in PACKAGE.glob("*.py")}
     takes = {module: imports(module) for module in modules}
     ways = {"cpu": {"compiled", "kernel", "jitted"}, "cuda_code": {"code"}, "cache": {"cached", "KernelCache"}}
-    seen, todo = set(), ["rules", *ways, *(m for m, of in takes.items() if any(of.get(at, set()) & names for at, names in ways.items()))]
+    seen, todo = set(), ["rules", *ways, *(m for m, of in takes.items() if any(of.get(at, set()) & names for at,
+                                                                               names in ways.items()))]
     while todo:
         module = todo.pop()
         if module not in seen and module not in HOST:
@@ -259,7 +262,8 @@ def test_the_makers_are_those_that_compile_and_what_they_import():
     assert seen == set(cache.MAKERS)
     for module in cache.MAKERS:
         for host in HOST & takes[module].keys():
-            names = takes[module][host] - {"LINE", "PAGE", "STAGGER", "RANGES"}  # where arrays of the ceiling lie; what is refused
+            names = takes[module][host] - {"LINE", "PAGE", "STAGGER",
+                                           "RANGES"}  # where arrays of the ceiling lie; what is refused
             values = [getattr(importlib.import_module(f"fastopt.{host}"), name) for name in names]
             assert all(callable(value) or isinstance(value, (str, Undisturbed)) for value in values), (module, host)
 

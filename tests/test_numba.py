@@ -63,7 +63,8 @@ def loops(rule, **flags):
 def check_in_user_code(name, dtype, **flags):
     rule, n = RULES[name], 1_003
     loop, one = loops(rule, **flags)
-    have = [normal(k, n).astype(dtype) if k == 0 else abs(normal(k, n)).astype(dtype) for k in range(1 + len(rule.state))]
+    have = [normal(k, n).astype(dtype) if k == 0 else abs(normal(k, n)).astype(dtype)
+            for k in range(1 + len(rule.state))]
     want = [a.copy() for a in have]
     for t in (1, 2, 3):
         g = normal(10 + t, n).astype(dtype)
@@ -137,8 +138,10 @@ def test_machine_code(name, format, fresh):
         assert wide or not re.findall(r"\bv?(?:mov|add|sub|mul|div|sqrt|max|min)[su]?[sp]d\s", asm)
     if AVX2:
         source = inspect.getsource(RULES[name].body)
-        wanted = {op for op, sign in {"mul": "*", "sub": " - ", "div": " / ", "sqrt": "sqrt("}.items() if sign in source}
-        packed = {op for op, width in re.findall(r"\bv(mul|sub|div|sqrt)p([sd])\s[^\n]*%[yz]mm", asm) if (width == "d") == wide}
+        wanted = {op for op, sign in {"mul": "*", "sub": " - ", "div": " / ", "sqrt": "sqrt("}.items()
+                  if sign in source}
+        packed = {op for op, width in re.findall(r"\bv(mul|sub|div|sqrt)p([sd])\s[^\n]*%[yz]mm", asm)
+                  if (width == "d") == wide}
         assert wanted <= packed
         assert f"{'double' if wide else 'float'}>" in text(kernel, "llvm")
 
@@ -179,7 +182,8 @@ def expected():
 
 def begin(code, directory, package=PACKAGE):
     """Python code in a new process, with this cache directory and this copy of the package."""
-    environment = {**os.environ, "FASTOPT_CACHE": str(directory), "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "FASTOPT_CACHE": str(directory), "PYTHONPATH": str(package.parent),
+                   "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen([sys.executable, "-W", "error", "-c", code], env=environment, cwd=package.parent, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
@@ -302,7 +306,8 @@ def digest(source):
     """The digest of the rule `mine` in this source, whose imports `helpers` and `deeper` are modules of the same source."""
     module = types.ModuleType("user")
     bare = types.SimpleNamespace(rule=lambda **hyper: lambda body: types.SimpleNamespace(digest=digests.digest(body)))
-    module.__dict__.update(fastopt=bare, np=np, njit=njit, types=types)  # a rule holds no numbers, which a digest must see all the same
+    module.__dict__.update(fastopt=bare, np=np, njit=njit,
+                           types=types)  # a rule holds no numbers, which a digest must see all the same
     exec(source, module.__dict__)
     return module.mine.digest
 
@@ -314,16 +319,19 @@ EDITS = {
     "sign": (BODY.format("p = p - c.lr*g"), "p - c", "p + c"),
     "order of arguments": (BODY.format("p = p/g"), "p/g", "g/p"),
     "helper": ("def f(x):\n    return x + x\n" + BODY.format("p = f(g)"), "x + x", "x*x"),
-    "helper of a helper": ("def h(x):\n    return x + x\ndef f(x):\n    return h(x)\n" + BODY.format("p = f(g)"), "x + x", "x*x"),
+    "helper of a helper": ("def h(x):\n    return x + x\ndef f(x):\n    return h(x)\n" + BODY.format("p = f(g)"),
+                           "x + x", "x*x"),
     "compiled helper": ("@njit\ndef f(x):\n    return x + x\n" + BODY.format("p = f(g)"), "x + x", "x*x"),
     "global number": ("K = 2.5\n" + BODY.format("p = p - K*g"), "2.5", "3.5"),
     "global array": ("K = np.arange(5_000.)\nK[2_500] = 7\n" + BODY.format("p = p - K[2_500]*g"), "7", "8"),
     "default of a helper": ("def f(x, k=2.0):\n    return x*k\n" + BODY.format("p = f(g)"), "2.0", "3.0"),
     "closure": (
-        "def make(k):\n" + textwrap.indent(BODY.format("p = p - k*g"), "    ") + "    return mine\nmine = make(2.5)\n", "2.5", "3.5"),
+        "def make(k):\n" + textwrap.indent(BODY.format("p = p - k*g"), "    ") + "    return mine\nmine = make(2.5)\n",
+                "2.5", "3.5"),
     "nested function": (BODY.format("f = lambda x: x*np.float32(2)\n    p = f(g)"), "2)", "3)"),
     "global number of a nested function": ("K = 2.5\n" + BODY.format("f = lambda x: x*K\n    p = f(g)"), "2.5", "3.5"),
-    "function of a module": (MODULE.format("def f(x):\\n    return x + x\\n") + BODY.format("p = helpers.f(g)"), "x + x", "x*x"),
+    "function of a module": (MODULE.format("def f(x):\\n    return x + x\\n") + BODY.format("p = helpers.f(g)"),
+                             "x + x", "x*x"),
     "number of a module": (MODULE.format("K = 2.5") + BODY.format("p = p - helpers.K*g"), "2.5", "3.5"),
 }
 
@@ -371,15 +379,18 @@ def steps_right(kernel):
 
 def sealed(data):
     """Contents with the right checksum for the file of Adam's float32 kernel."""
-    return cache._checksum(cpu.step_kernel(RULES["adam"].digest, formats_of("adam", "f32")).run._cache.name, data) + data
+    return cache._checksum(cpu.step_kernel(RULES["adam"].digest, formats_of("adam", "f32")).run._cache.name,
+                           data) + data
 
 
 def damaged(path, how):
     data = path.read_bytes()
     flipped = bytearray(data)
     flipped[len(data)//2] ^= 1
-    path.write_bytes({"empty": b"", "10 bytes": data[:10], "32 bytes": data[:32], "half": data[:len(data)//2], "all but one": data[:-1],
-                      "one more": data + b"x", "one bit": bytes(flipped), "garbage": os.urandom(len(data)), "zeros": bytes(len(data)),
+    path.write_bytes({"empty": b"", "10 bytes": data[:10], "32 bytes": data[:32], "half": data[:len(data)//2],
+                      "all but one": data[:-1],
+                      "one more": data + b"x", "one bit": bytes(flipped), "garbage": os.urandom(len(data)),
+                      "zeros": bytes(len(data)),
                       "text": b"not a kernel at all, but longer than a checksum", "checksum of nothing": sealed(b""),
                       "checksum of garbage": sealed(b"junk"), "another pickle": sealed(b"\x80\x04N.")}[how])
 
@@ -395,7 +406,8 @@ def good_file(tmp_path_factory):
     return next(directory.iterdir())
 
 
-@pytest.mark.parametrize("how", ["empty", "10 bytes", "32 bytes", "half", "all but one", "one more", "one bit", "garbage", "zeros", "text",
+@pytest.mark.parametrize("how", ["empty", "10 bytes", "32 bytes", "half", "all but one", "one more", "one bit",
+                                 "garbage", "zeros", "text",
                                  "checksum of nothing", "checksum of garbage", "another pickle"])
 def test_damaged_files_are_compiled_again(how, fresh, good_file):
     fresh.mkdir()
@@ -471,7 +483,8 @@ def test_a_user_without_a_home_directory(fresh, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize(("variables", "path"), [
-    ({"FASTOPT_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"), ({"FASTOPT_CACHE": "", "XDG_CACHE_HOME": "/x"}, "/x/fastopt"),
+    ({"FASTOPT_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"),
+                                                 ({"FASTOPT_CACHE": "", "XDG_CACHE_HOME": "/x"}, "/x/fastopt"),
     ({"HOME": "/h"}, "/h/.cache/fastopt")])
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
 def test_where_kernels_are_kept(variables, path, monkeypatch):
