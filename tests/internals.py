@@ -27,6 +27,12 @@ def cpu_kernel(rule, formats, anew=False):
     return (loops.step_kernel.__wrapped__ if anew else loops.step_kernel)(pipeline(rule), layout(formats))
 
 
+def compile_step(rule, format="f32"):
+    """The CPU kernel of a rule (or of the one with this name) in one format, from the disk or the compiler."""
+    rule = RULES.get(rule, rule)
+    return cpu_kernel(rule, formats_of(rule, format), anew=True)
+
+
 def norm_kernel(formats):
     """The CPU kernel of the sums of squares, from the disk or the compiler."""
     return loops.squares_kernel.__wrapped__(layout(formats))

@@ -88,7 +88,8 @@ def check(launch, rule, c, formats, arrays, number, k=0, g=None, begin=0):
     (of_g, *_), *written = slots_of(formats)
     given, have = by_slot(formats, arrays), by_slot(formats, launch.slots(k))
     assert_identical(have[0][0], np.zeros_like(given[0][0]) if "!" in formats else given[0][0].reshape(-1), "gradient")
-    g = numbers([given[0][0] if g is None else g], of_g, given[1][0].size if of_g.block else arrays[0].size)
+    row = arrays[0] if g is None else g
+    g = numbers([row], of_g, row.size)
     with np.errstate(over="ignore"):
         words = word(key(SEED, STEP, number), np.arange(begin, begin + g.size).astype(np.uint32))
     with np.errstate(all="ignore"):
