@@ -22,8 +22,8 @@ from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
 from .pool import Plan
 
-# A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
-# 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
+# A tile is a 16th of the work within these bounds (benchmarks/bench_step.py). Out of cache 131,072 elements were 3 %
+# faster than 65,536 and 20 % faster than 16,384 (the prefetchers run on). In cache, 8,192 let two threads share evenly.
 SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
 CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
 
@@ -70,8 +70,9 @@ class Job:
         """Cut the tensors into tiles, and write the words that kernels read."""
         self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
         count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
-        words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)), "table": arrays.address(self.table),
-                 "width": self.table.shape[1], "tiles": arrays.address(self.tiles), "coefs": arrays.address(self.coefs),
+        words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)),
+                 "table": arrays.address(self.table), "width": self.table.shape[1],
+                 "tiles": arrays.address(self.tiles), "coefs": arrays.address(self.coefs),
                  "seed": self.chance.seed, "steps": self.chance.steps}
         for name, value in words.items():
             self.words[getattr(JOB, name)] = value
@@ -99,12 +100,14 @@ class Bucket(Job):
             job: Job = self
             if len(wanted) > 1:
                 job = copy(self)  # its table is this one, where `Headers` stores addresses
-                job._cut([n if pipelines[group] == of else 0 for n, group in zip(self.sizes, self.groups, strict=True)], *self.cuts)
+                mine = [pipelines[group] == of for group in self.groups]
+                job._cut([n*own for n, own in zip(self.sizes, mine, strict=True)], *self.cuts)
             try:
                 found.append((step_kernel(of, self.layout), job))
             except NumbaError as error:
-                raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} (the reason stands above). "
-                                "Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
+                raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} (the reason "
+                                "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
+                                "c.") from error
         return found
 
     def measured(self, kernel: Callable[[Layout], Kernel], threads: int) -> list[float]:
@@ -129,7 +132,8 @@ class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
     def __init__(self, rule: Any, tensors: list[Tensor], slots: dict[str, PerTensor], remainders: list[np.ndarray],
-                 written: list[np.ndarray], watch: Watch, coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
+                 written: list[np.ndarray], watch: Watch, coefs: dict[np.dtype, np.ndarray],
+                 chance: Chance = NONE, tile: int = 0):
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
@@ -141,34 +145,38 @@ class Binding:
         self.told: list = []
 
     def bound(self, leaves: list, zeroed: bool) -> bool:
-        """Whether these gradients, and all that the step writes, are like those that were bound; then `plan` is ready for them."""
+        """Whether these gradients, and all that the step writes, are as they were bound; then `plan` is ready."""
         return (self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves)
                 and (not zeroed or self._the_same(leaves)))
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`.
 
-        What must live until they are done is returned. Whatever is wrong with a gradient is said before anything is written.
+        It returns what must live until they are done. What is wrong with a gradient is said before anything is written.
         """
-        gradients = [tensors.gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
+        gradients = [tensors.gradient(*one) for one in zip(leaves, self.tensors, paths, strict=True)]
         tensors.check_apart(gradients, self.tensors, self.written, paths)
         if zeroed:
             tensors.check_zeroed(gradients, self.tensors, leaves, paths)
         views, targets, buckets = [g.array for g in gradients], [0]*len(leaves), []
-        for layout, members in tensors.by_layout(tensors.layouts_of(gradients, self.tensors, self.slots, zeroed)).items():
+        layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed)
+        for layout, members in tensors.by_layout(layouts).items():
             columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders)
-            buckets.append(Bucket(layout, columns, [self.tensors[k].group for k in members], self.coefs[layout.arithmetic.dtype],
-                                  [gradients[k].strides for k in members], self.tile, members, self.chance))
+            groups, strides = [self.tensors[k].group for k in members], [gradients[k].strides for k in members]
+            buckets.append(Bucket(layout, columns, groups, self.coefs[layout.arithmetic.dtype], strides, self.tile,
+                                  members, self.chance))
             first, width = arrays.address(buckets[-1].table), WORD*buckets[-1].table.shape[1]
             for row, k in enumerate(members):
                 targets[k] = first + row*width
-        own = [arrays.address(t.array) if g.like(t) and not zeroed else 0 for g, t in zip(gradients, self.tensors, strict=True)]
+        own = [arrays.address(t.array) if g.like(t) and not zeroed else 0
+               for g, t in zip(gradients, self.tensors, strict=True)]
         plan = self._plan(buckets)
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
         self.buckets, self.plan, self.headers = buckets, plan, headers
         self.wide = [job for job in plan.jobs if job.layout.wide]
-        self.zeroed, self.cleared, self.told = zeroed, views if zeroed else [], arrays.torch_tensors(leaves) if zeroed else []
+        self.zeroed, self.cleared = zeroed, views if zeroed else []
+        self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
     def _plan(self, buckets: Sequence[Bucket]) -> Plan:
@@ -182,5 +190,5 @@ class Binding:
                 *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in self.plan.jobs)]
 
     def _the_same(self, leaves: list) -> bool:
-        """Whether these are the very arrays that were bound, still writable: headers do not tell whether others overlap."""
+        """Whether these are the arrays that were bound, still writable: headers do not tell whether others overlap."""
         return all(leaf is known and leaf.flags.writeable for leaf, known in zip(leaves, self.cleared, strict=True))
