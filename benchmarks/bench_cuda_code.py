@@ -8,7 +8,7 @@ import importlib.metadata
 import math
 from functools import lru_cache
 
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt.optimizers import ALL
 
 from . import chips, common, cuda_c, sass

@@ -9,7 +9,7 @@ import numba.core.event as event
 import numpy as np
 import pytest
 from numba.core.compiler_lock import global_compiler_lock
-from test_numba import compile_step, steps_right
+from internals import compile_step, steps_right
 
 import fastopt
 from fastopt._cpu import loops as cpu
@@ -73,7 +73,7 @@ def test_a_signal_waits_for_the_end_of_a_compilation(number, error, fresh, handl
 
 
 @pytest.mark.parametrize("make", [
-    lambda: compile_step("adam"), lambda: cpu.squares_kernel.__wrapped__("f32 f32"), lambda: pool._run.__wrapped__(),
+    lambda: compile_step("adam"), lambda: cpu.squares_kernel.__wrapped__(layout("f32 f32")), lambda: pool._run.__wrapped__(),
     lambda: cpu.kernel("squares f32", lambda job: None)])
 def test_loading_is_not_interrupted_either(make, fresh, monkeypatch):
     make()
