@@ -42,19 +42,23 @@ class Optimizer:
 
     Notes
     -----
-    On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns: nothing is waited for.
-    Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
+    On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns: nothing is
+    waited for. Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
     """
 
     rule: Rule
 
-    def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None, rounding: str = "nearest",
-                 average: Any = None, copy: Any = None, seed: int = 0, threads: int | None = None, capturable: int | None = None,
+    def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
+                 rounding: str = "nearest",
+                 average: Any = None, copy: Any = None, seed: int = 0, threads: int | None = None,
+                 capturable: int | None = None,
                  **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
-            raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
-        given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
+            raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
+                            "fastopt.optimizer(rule).")
+        given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
+                 **({} if lr is None else {"lr": lr})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
         vars(self)["rule"] = followed(self.rule, followers)  # type: ignore[arg-type]
         self._params = params
@@ -68,11 +72,13 @@ class Optimizer:
             leaves: list[tuple[str, Any]] = []
             roots.append(trees.structure(tree, path, leaves))
             if not leaves:
-                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it parameters.")
+                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it "
+                                 f"parameters.")
             group = f"{where} group {k}" if own else where
             kind = check_rounding(own.get("rounding", rounding), group)
             new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
-            formats += [state_formats(own.get("state", state), self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
+            formats += [state_formats(own.get("state", state), self.rule, group, t.path, t.original,
+                                      arithmetic(t.format)) for t in new]
             self._tensors += new
         self._structure = trees.Sequence([part[0] for part in parts], roots) if self._grouped else roots[0]
         self._paths = [beside(t, "grads") for t in self._tensors]
@@ -88,13 +94,15 @@ class Optimizer:
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         forks.watch(self)
 
-    def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int, capturable: int) -> Any:
+    def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int,
+                      capturable: int) -> Any:
         """What carries out the steps, where the arrays are."""
         if isinstance(self._tensors[0].array, arrays.DeviceArray):
             from ._cuda.backend import Device
             return Device(self.rule, self._tensors, self.groups, formats, outputs, seed, capturable)
         if capturable:
-            raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this machine's memory, where "
+            raise ValueError(f"{type(self).__name__}: capturable={capturable}, but the parameters are in this "
+                             f"machine's memory, where "
                              "there are no graphs to capture. Leave it out.")
         return Host(self.rule, self._tensors, self.groups, formats, outputs, seed, self._threads)
 
@@ -107,40 +115,47 @@ class Optimizer:
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
         """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""
-        self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
+        self._grouped = isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict)
+                                                                                      and "params" in g for g in params)
         if not self._grouped:
             self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params", {})]
         stored = ("state", "rounding")
         own = [{k: v for k, v in g.items() if k not in ("params", *stored)} for g in params]
-        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k, values in enumerate(own))
-        return [(g["params"], f"params[{k}]", {name: g[name] for name in stored if name in g}) for k, g in enumerate(params)]
+        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k,
+                             values in enumerate(own))
+        return [(g["params"], f"params[{k}]", {name: g[name] for name in stored if name in g}) for k,
+                g in enumerate(params)]
 
-    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
+    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
+             grad_factor: float = 1.0,
              skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
         ----------
         grads : tree of arrays, callable, or None
-            The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A callable
-            gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers `opt.grads`.
+            The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A
+            callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers
+            `opt.grads`.
         clip_norm : float, optional
-            Gradients are scaled by min(1, clip_norm/norm), norm being that of all gradients together, after `grad_factor`.
+            Gradients are scaled by min(1, clip_norm/norm), norm being that of all gradients together, after
+            `grad_factor`.
         clip_value : float, optional
             Each element is then limited to [-clip_value, clip_value].
         grad_factor : float, or array of one element on the parameters' CUDA device
-            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. Where a gradient is
-            float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted to float32. An array is read
-            when the step runs, by replayed graphs too.
+            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. Where a
+            gradient is float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted
+            to float32. An array is read when the step runs, by replayed graphs too.
         skip_nonfinite : bool
-            If an element of the gradients, or their norm, is infinite or NaN, do nothing: parameters, state and `t` stay as they are.
-            Judged is what the rule gets, after both factors and in its float type: 1e100 in a float64 gradient is infinite for a float32
-            parameter, but not with ``grad_factor=1e-100``. Schedules are asked for the step before that is
-            known.
+            If an element of the gradients, or their norm, is infinite or NaN, do nothing: parameters, state and `t`
+            stay as they are. Judged is what the rule gets, after both factors and in its float type: 1e100 in a float64
+            gradient is infinite for a float32 parameter, but not with ``grad_factor=1e-100``. Schedules are asked for
+            the step before that is known.
         zero_grads : bool
-            Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's memory order. A
-            step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for together).
+            Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's
+            memory order. A step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for
+            together).
 
         Raises
         ------
@@ -149,7 +164,8 @@ class Optimizer:
 
         Notes
         -----
-        A KeyboardInterrupt takes effect before the step or after it: a step is done for all tiles of all tensors or for none.
+        A KeyboardInterrupt takes effect before the step or after it: a step is done for all tiles of all tensors or for
+        none.
         """
         if callable(grads) and not self._structure.holds(grads):
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
@@ -172,9 +188,11 @@ class Optimizer:
     def _check_idle(self, where: str) -> None:
         """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
         if self._stepping:
-            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has returned.")
+            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has "
+                               f"returned.")
 
-    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any, skip_nonfinite: bool,
+    def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any,
+              skip_nonfinite: bool,
               zeroed: bool) -> None:
         limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
         wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
@@ -185,17 +203,20 @@ class Optimizer:
         leaves: list = []
         self._structure.collect(grads, "grads", leaves)
         rows = self._machine.coefficients(factor, limit)
-        held = self._machine.bind(leaves, self._paths, zeroed)  # arrays that a mapping makes on the fly live until the kernels are done
+        held = self._machine.bind(leaves, self._paths,
+                                  zeroed)  # arrays that a mapping makes on the fly live until the kernels are done
         self._machine.step(held, rows, factor, wanted, skip_nonfinite)
 
     def lookahead(self) -> Any:
-        """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the parameters.
+        """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), in the structure of the
+        parameters.
 
         It lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
         In the shifted form (torch, Keras) the stored parameters are that point already, and the copy equals them.
         """
         if self.rule.ahead is None:
-            raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use fastopt.Nesterov.")
+            raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use "
+                            f"fastopt.Nesterov.")
         with self._lock:
             return self._build(self._machine.look_ahead())
 
@@ -239,7 +260,8 @@ class Optimizer:
     def t(self, steps: int) -> None:
         found = whole(steps)
         if found is None or not 0 <= found <= MOST_STEPS:
-            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of steps taken.")
+            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of "
+                             f"steps taken.")
         with self._lock:
             self._check_idle("t")
             self._machine.t = found
@@ -265,7 +287,8 @@ class Optimizer:
         return {name: self._build(new) for name, new in self._machine.state.items()}
 
     def decoded(self, name: str) -> Any:
-        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the parameters.
+        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the
+        parameters.
 
         Parameters
         ----------
@@ -282,14 +305,16 @@ class Optimizer:
         if name == "params":
             return machine.masters()
         if name not in machine.states:
-            raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*machine.states, 'params'))}. Take one of those.")
+            raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*machine.states, 'params'))}. "
+                             f"Take one of those.")
         return machine.numbers(name)
 
     def tabulate(self) -> None:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
 
-        Replayed graphs read them there, in float64 as on the CPU: call it after changing a hyperparameter, and before the replays run
-        beyond the last of them (what they then do is nothing: `t` stays, and reading it warns). Waits for the device.
+        Replayed graphs read them there, in float64 as on the CPU: call it after changing a hyperparameter, and before
+        the replays run beyond the last of them (what they then do is nothing: `t` stays, and reading it warns). Waits
+        for the device.
         """
         with self._lock:
             self._check_idle("tabulate")
@@ -307,11 +332,13 @@ class Optimizer:
             return checkpoints.save(self, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
-        """Continue from a `state_dict`, bit for bit; torch's layout is understood too. All is checked before anything is written.
+        """Continue from a `state_dict`, bit for bit; torch's layout is understood too. All is checked before anything
+        is written.
 
-        Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is not part of it.
-        With ``convert=True`` states that are stored otherwise there become what this optimizer stores, numbers to the nearest: from float32
-        to blocks of eight bits, back, or from bitsandbytes' 8-bit optimizers (their dict is in torch's layout).
+        Hyperparameters that are functions here stay; those that are numbers are taken from the checkpoint. `threads` is
+        not part of it. With ``convert=True`` states that are stored otherwise there become what this optimizer stores,
+        numbers to the nearest: from float32 to blocks of eight bits, back, or from bitsandbytes' 8-bit optimizers
+        (their dict is in torch's layout).
         """
         with self._lock:
             self._check_idle("load_state_dict")
@@ -320,7 +347,8 @@ class Optimizer:
 
     def __repr__(self) -> str:
         machine = self._machine
-        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in machine.state.values() for a in state)
+        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for state in machine.state.values()
+                                                                for a in state)
         formats = {name: "/".join(dict.fromkeys(f.name for f in slot.formats)) for name, slot in machine.states.items()}
         stored = "/".join(dict.fromkeys(t.plain for t in self._tensors))
         kinds = [*(f"{k} {v}" for k, v in formats.items()), *(["remainder"] if machine.remainders else [])]
@@ -331,7 +359,8 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self):
-        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied or pickled. "
+        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied "
+                        f"or pickled. "
                         "Save opt.state_dict(), make a new optimizer, and load it there.")
 
 
@@ -343,10 +372,12 @@ def check_capturable(capturable: Any, where: str) -> int:
         return 0
     steps = whole(capturable)
     if steps is None or steps < 1:
-        raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is needed. Give "
+        raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed "
+                         f"is needed. Give "
                          "one, capturable=10_000 for example.")
     if steps >= 2**31:
-        raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many steps. Take fewer, "
+        raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many "
+                         f"steps. Take fewer, "
                          "and call tabulate() in time.")
     return steps
 
@@ -356,5 +387,6 @@ def check_threads(threads: Any, where: str) -> int:
         return pool.available_threads()
     found = whole(threads)
     if found is None or found < 1:
-        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use all.")
+        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use "
+                         f"all.")
     return found

@@ -40,7 +40,8 @@ class Host(Machine):
         dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = {dtype: np.zeros((len(groups), len(rule.fields)), dtype) for dtype in dtypes}
         row = len(rule.fields)
-        self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize) for dtype, a in self.coefs.items()]
+        self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize) for dtype,
+                         a in self.coefs.items()]
         self._ahead: _Ahead | None = None
         self._buffers: list[np.ndarray] = []
         self.watch = Watch(self.given)
@@ -54,7 +55,8 @@ class Host(Machine):
     def _new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
         initial = self._initial(name, t)
         if format.block:
-            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size), np.uint8)
+            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size),
+                                                                                           np.uint8)
         new = arrays.zeros_like(t.array, state_dtype(format, t), t.order, 1 + self.rule.state.index(name))
         if initial:
             new[...] = encode(np.array([initial]), format).view(new.dtype)
@@ -88,7 +90,8 @@ class Host(Machine):
 
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
-        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs, self._chance)
+        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
+                               self.coefs, self._chance)
 
     def shown(self) -> None:
         if self._unseen:
@@ -100,19 +103,23 @@ class Host(Machine):
         for name, found in self._own:
             for k, array in enumerate(found):
                 if self.watch.changed(array):
-                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone, or the base has "
-                                     "another dtype, shape or flags. Change those back; where the memory is gone, make a new optimizer, "
+                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is "
+                                     f"gone, or the base has "
+                                     "another dtype, shape or flags. Change those back; where the memory is gone, make "
+                                     "a new optimizer, "
                                      "load a checkpoint into it, and change values only.")
 
     def look(self) -> None:
         if self.watch.same():
             return
         self.check_own()
-        arrays_of = {name: [moved(x, a, beside(t, name)) for x, a, t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
+        arrays_of = {name: [moved(x, a, beside(t, name)) for x, a,
+                            t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
                      for name, slot in self.outputs.items()}
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
         arrays.check_overlap([(t.path, t.array) for t in tensors]
-                             + [(beside(t, name), a) for name, found in arrays_of.items() for t, a in zip(tensors, found, strict=True)]
+                             + [(beside(t, name), a) for name, found in arrays_of.items() for t,
+                                a in zip(tensors, found, strict=True)]
                              + [(name, a) for name, found in self._own for a in found])
         self.tensors[:] = tensors
         self.outputs = {name: slot._replace(arrays=arrays_of[name]) for name, slot in self.outputs.items()}
@@ -141,7 +148,8 @@ class Host(Machine):
         """The gradient factor of a step, checked."""
         return check_number("grad_factor", given, "step", "")
 
-    def step(self, held: list, rows: list[tuple[float, ...]], factor: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def step(self, held: list, rows: list[tuple[float, ...]], factor: float, clip_norm: float | None,
+             skip_nonfinite: bool) -> None:
         """Step with the bound gradients and these coefficients, checked numbers all."""
         if clip_norm is not None or skip_nonfinite:
             norm = norms.global_norm(self.binding.buckets, self.threads, factor)
@@ -201,7 +209,8 @@ class Host(Machine):
         """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
         pairs = list(pairs)
         self.tell(pairs)
-        at_once([*(partial(np.ndarray.__setitem__, target, ..., source.view(target.dtype)) for target, source in pairs), *calls])
+        at_once([*(partial(np.ndarray.__setitem__, target, ..., source.view(target.dtype)) for target, source in pairs),
+                 *calls])
 
 
 class _Ahead:

@@ -1,8 +1,8 @@
 """Forks wait for steps, saves and loads of other threads: a child gets whole ones, and locks that are free.
 
-Before a fork all locks of living optimizers are taken, those of nested steps in whatever order: all at once or none. Meanwhile threads
-begin no step (`pause`), so that all come free at one time. A fork from within a step (a schedule, a signal handler) has its thread go on
-with the step, in the child too.
+Before a fork all locks of living optimizers are taken, those of nested steps in whatever order: all at once or none.
+Meanwhile threads begin no step (`pause`), so that all come free at one time. A fork from within a step (a schedule, a
+signal handler) has its thread go on with the step, in the child too.
 """
 import os
 import threading
@@ -16,7 +16,8 @@ from . import pool  # noqa: F401 (their hooks are run behind these before a fork
 
 NAP = 1e-4       # seconds between two looks
 PATIENCE = 10.0  # seconds: one step is long over, but two threads may wait for each other (a fork within a step whose optimizer the other's
-                 # schedule steps, too), or a save may write for long. Then the child gets new locks for what could not be had
+                 # schedule steps, too), or a save may write for long. Then the child gets new locks for what could not
+                 # be had
 _LIVING: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
 
 
@@ -31,11 +32,13 @@ class Fork:
     def take(self) -> bool:
         """Try to take all locks; those of optimizers that were made meanwhile count."""
         self.locks = [opt._lock for opt in living()]
-        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False) for lock in self.locks]))  # one instruction, as in `at_once`
+        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False)
+                                                 for lock in self.locks]))  # one instruction, as in `at_once`
         return all(self.taken)
 
     def release(self) -> None:
-        at_once([*(partial(lock.release) for lock, taken in zip(self.locks, self.taken, strict=False) if taken), partial(self.taken.clear)])
+        at_once([*(partial(lock.release) for lock, taken in zip(self.locks, self.taken, strict=False) if taken),
+                 partial(self.taken.clear)])
 
 
 WAITING: list[Fork] = []
@@ -53,7 +56,8 @@ def living() -> list[Any]:
 def pause() -> None:
     """Let forks of other threads go first: unless this thread is within a step of another optimizer, for which they wait."""
     end, me = monotonic() + PATIENCE, threading.get_ident()
-    while any(fork.thread != me for fork in list(WAITING)) and monotonic() < end and not any(opt._lock._is_owned() for opt in living()):
+    while any(fork.thread != me for fork in list(WAITING)) and monotonic() < end and not any(opt._lock._is_owned()
+                                                                                             for opt in living()):
         sleep(NAP)
 
 
@@ -94,7 +98,8 @@ def _after_in_child() -> None:
     fork = _mine()
     WAITING.clear()
     for opt in living():
-        if fork is None or not any(taken and lock is opt._lock for lock, taken in zip(fork.locks, fork.taken, strict=False)):
+        if fork is None or not any(taken and lock is opt._lock for lock,
+                                   taken in zip(fork.locks, fork.taken, strict=False)):
             opt._lock, opt._stepping = threading.RLock(), False  # of a thread that is not here
     if fork:
         fork.release()

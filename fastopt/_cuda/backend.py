@@ -1,8 +1,9 @@
 """Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
 
-A step is, on the stream of the parameters' library: the sums of squares, where a norm is wanted; `cuda.advance`, which counts the step,
-or refuses to, and makes its coefficients current; one launch per mix of formats. What changed on the host (a row of coefficients,
-addresses of gradients) goes along in the parameters of `advance`. The host waits for nothing, reads nothing back and allocates nothing.
+A step is, on the stream of the parameters' library: the sums of squares, where a norm is wanted; `cuda.advance`, which
+counts the step, or refuses to, and makes its coefficients current; one launch per mix of formats. What changed on the
+host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The host waits for
+nothing, reads nothing back and allocates nothing.
 """
 import math
 import warnings
@@ -59,7 +60,8 @@ class Device(Machine):
         self._ahead: _Ahead | None = None
         self.ahead_buffers: list[DeviceArray] | None = None
         if capturable:
-            self.bind([t.original for t in tensors], [t.path for t in tensors])  # gradients like the parameters are ready to be captured
+            self.bind([t.original for t in tensors], [t.path
+                                                      for t in tensors])  # gradients like the parameters are ready to be captured
             self._plan(self._bound().tables, True, [], [])
             self.clock.tabulate()
 
@@ -73,8 +75,10 @@ class Device(Machine):
         dtype = np.dtype(dtype)
         memory = self.gpu.allocate((like.size + ALIGNED)*dtype.itemsize)
         place = like.address//like.itemsize % ALIGNED
-        strides = tuple(s//like.itemsize*dtype.itemsize for s in like.strides) if like.size else dense_strides(like.shape, dtype.itemsize)
-        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory,
+        strides = tuple(s//like.itemsize*dtype.itemsize
+                        for s in like.strides) if like.size else dense_strides(like.shape, dtype.itemsize)
+        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal,
+                          owner=memory,
                           bits=bits)
         self.gpu.fill(new.address, new.size, value)
         return new
@@ -154,7 +158,8 @@ class Device(Machine):
         if not isinstance(array, DeviceArray):
             return check_number("grad_factor", given, "step", "")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
-            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a number, or one "
+            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, "
+                             f"but a number, or one "
                              f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")
         return array
 
@@ -186,10 +191,13 @@ class Device(Machine):
         if gradients.kind not in self.tables:
             if self.streams.capturing():
                 self._check_capturable()
-                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped "
-                                   "with before, and memory cannot be allocated now. Take one step with such gradients first.")
+                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory "
+                                   "orders were not stepped "
+                                   "with before, and memory cannot be allocated now. Take one step with such gradients "
+                                   "first.")
             with self.gpu.current():
-                new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs, self.clock.memory,
+                new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs,
+                             self.clock.memory,
                              self.seed)
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
@@ -204,15 +212,18 @@ class Device(Machine):
             return
         if kind in self.dropped:
             self.dropped = None
-            warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The tables of "
-                          f"{KINDS} are kept; to make others the host waits for the device. Give gradients of fewer kinds.", RuntimeWarning,
+            warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
+                          f"turn. The tables of "
+                          f"{KINDS} are kept; to make others the host waits for the device. Give gradients of fewer "
+                          f"kinds.", RuntimeWarning,
                           stacklevel=2)
         else:
             self.dropped |= set(gone)
 
     def _check_capturable(self) -> None:
         if not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the optimizer "
+            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
+                               "Make the optimizer "
                                "with capturable=N, N being the number of steps that the graph will be replayed.")
 
     def _bound(self) -> Bound:
@@ -235,7 +246,8 @@ class Device(Machine):
     def step(self, leaves: list, limit: float, factor: Any, clip_norm: float | None, skip_nonfinite: bool) -> None:
         """Enqueue a step with the bound gradients; all numbers are checked."""
         if skip_nonfinite and self._bound().gradients.zeroed:
-            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "
+            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
+                             "would leave the "
                              "gradients. Set them to zero yourself, or leave out one of the two.")
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
@@ -262,7 +274,8 @@ class Device(Machine):
         main.words[FACTOR_AT] = factor.address if on_device else 0
         main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
         main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
-        mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
+        mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4
+                                                                     else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
         arrays.tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
@@ -305,7 +318,8 @@ class Device(Machine):
     def tabulate(self) -> None:
         """Coefficients for the next `capturable` steps, with the hyperparameters of now."""
         if not self.capturable:
-            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made with capturable=N.")
+            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
+                               "with capturable=N.")
         self.clock.tabulate()
 
     def look_ahead(self) -> list[DeviceArray]:
@@ -313,7 +327,8 @@ class Device(Machine):
         self.look()
         if self._ahead is None:
             if self.streams.capturing():
-                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it once before.")
+                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. "
+                                   "Call it once before.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _Ahead(self, self.ahead_buffers)
@@ -333,7 +348,8 @@ class _Ahead:
         self.jobs = []
         for formats, indices in by_formats(ahead_formats(tensors, velocity)).items():
             columns = ahead_columns(indices, tensors, self.buffers, velocity, device.remainders)
-            self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
+            self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices],
+                                 [],
                                  self.coefs[computed_in(formats).dtype], device.clock.memory, indices, device.seed))
         self.plan: driver.Launches | None = None
         self.room = 0
@@ -345,7 +361,8 @@ class _Ahead:
         coefficients = device._coefficients(capturing)
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
-            self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
+            self.plan = driver.Launches([*self.advance.launches(),
+                                         *(launch for job in self.jobs for launch in job.launches)])
         skip = self.advance.fill(cuda.PEEK, [], coefficients)
         hand_over(device.streams.packed, stream)
         device.streams.begin(stream, streams, capturing)

@@ -1,7 +1,8 @@
-"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; and what is done about those that moved.
+"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; and what is done about
+those that moved.
 
-A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place. What is of the
-same kind elsewhere is followed; anything else is an error that comes before anything is enqueued.
+A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place.
+What is of the same kind elsewhere is followed; anything else is an error that comes before anything is enqueued.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,8 @@ def follow(device: "Device") -> None:
 def check_still(device: "Device", leaves: list) -> None:
     """RuntimeError where a schedule, which was asked after arrays were looked at, has moved one of them."""
     if any(sight.facts(sight.original) != sight.known for sight in device.sights):
-        raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute numbers only.")
+        raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute "
+                           "numbers only.")
     if device._bound().gradients.like(leaves) not in (None, device.addresses):
         raise RuntimeError("step: a gradient moved while a schedule was asked. Let schedules compute numbers only.")
 
@@ -82,10 +84,12 @@ def _check(device: "Device", others: list[tuple[Sight, DeviceArray]]) -> None:
     """What moved can be followed: no graph knows the old memory, and the new one is not that of another array."""
     path = others[0][0].path
     if device.streams.capturing() or device.captured:
-        raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new optimizer when all "
+        raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new "
+                           f"optimizer when all "
                            "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
     new = {(id(sight.column), sight.k): array for sight, array in others}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():
         named += [(beside(t, name), new.get((id(slot), k), slot.arrays[k])) for k, t in enumerate(device.tensors)]
-    arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t, a in zip(device.tensors, device.remainders, strict=False))])
+    arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t,
+                                    a in zip(device.tensors, device.remainders, strict=False))])

@@ -1,8 +1,9 @@
-"""State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names. Also torch's and bitsandbytes' layouts.
+"""State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names. Also torch's and
+bitsandbytes' layouts.
 
-States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks, stochastic rounding,
-remainders) an entry ``storage`` says it: the seed, the format of each state of each parameter, and the memory orders of the parameters,
-along which blocks run.
+States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks,
+stochastic rounding, remainders) an entry ``storage`` says it: the seed, the format of each state of each parameter, and
+the memory orders of the parameters, along which blocks run.
 """
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,13 @@ def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
 
 def load(opt: "Optimizer", saved: dict[str, Any], convert: bool = False) -> None:
     if not isinstance(saved, Mapping):
-        raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
+        raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() "
+                        f"returned.")
     saved = torch_dicts.read(opt, saved) if "param_groups" in saved else saved
     if convert and isinstance(saved.get("groups"), (list, tuple)) and AVERAGE not in opt.rule.defaults:
         groups = saved["groups"]
-        saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g for g in groups]}
+        saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g
+                                     for g in groups]}
     saved = arranged(saved, check(opt, saved, convert))
     write(opt, _converted(opt, saved) if convert else saved)
 
@@ -64,7 +67,8 @@ def write(opt: "Optimizer", saved: Mapping[str, Any], parameters: list[np.ndarra
     pairs = [(target, source.copy() if _of_another(source, target, taken) else source) for target, source in pairs]
     changes = [{name: value for name, value in given.items() if not callable(group[name])}
                for group, given in zip(opt.groups, saved["groups"], strict=True)]
-    then = [Group(opt.rule, {**group, **change}, group.where) for group, change in zip(opt.groups, changes, strict=True)]
+    then = [Group(opt.rule, {**group, **change}, group.where) for group,
+            change in zip(opt.groups, changes, strict=True)]
     at_once(history.resuming(then, saved))  # of these groups, which make the table of coefficients on a device; ours come with the rest
     seed = int(saved.get("storage", {}).get("seed", machine.seed))
     machine.put(pairs, [*machine.resuming(int(count(saved["t"]) or 0), seed, then),
@@ -74,7 +78,8 @@ def write(opt: "Optimizer", saved: Mapping[str, Any], parameters: list[np.ndarra
 
 def _of_another(source: np.ndarray, target: Any, taken: list[tuple[int, int]]) -> bool:
     """Whether an array lies where another one is written."""
-    return source.size > 0 and arrays.address(source) != arrays.address(target) and arrays.touches(taken, *arrays.bounds(source))
+    return source.size > 0 and arrays.address(source) != arrays.address(target) and arrays.touches(taken,
+                                                                                                   *arrays.bounds(source))
 
 
 def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
@@ -99,30 +104,38 @@ def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> 
             raise TypeError(f"load_state_dict: {name} is a {type(saved[name]).__name__}, but a "
                             f"{'dict' if kind is Mapping else 'list'} is needed. Give what state_dict() returned.")
     if not isinstance(saved["version"], (int, np.integer)) or saved["version"] != VERSION:
-        raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
+        raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update "
+                         f"fastopt.")
     if not isinstance(saved["rule"], str) or saved["rule"] != opt.rule.name:
-        raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that one first.")
+        raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make "
+                         f"that one first.")
     t = saved["t"]
     if count(t) is None:
-        raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is damaged.")
+        raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is "
+                         f"damaged.")
     if len(saved["groups"]) != len(opt.groups):
-        raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. Make the same groups.")
+        raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. "
+                         f"Make the same groups.")
     for k, (group, given) in enumerate(zip(opt.groups, saved["groups"], strict=True)):
         if not isinstance(given, Mapping):
-            raise TypeError(f"load_state_dict: group {k} is a {type(given).__name__}, but a dict is needed. The checkpoint is damaged.")
+            raise TypeError(f"load_state_dict: group {k} is a {type(given).__name__}, but a dict is needed. The "
+                            f"checkpoint is damaged.")
         Group(opt.rule, dict(given), f"load_state_dict: group {k}")  # raises as the constructor would
         group.change({name: v for name, v in given.items() if not callable(group[name])}, f"load_state_dict: group {k}")
     history.check(opt.groups, saved)
     states = opt._machine.state
     if _kept(saved["state"], convert) != _kept(states, convert):
-        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has {list(states)}. "
+        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has "
+                         f"{list(states)}. "
                          "Make it with the rounding and average that the saved one had, or load with convert=True.")
     places = _places(saved.get("paths"), [t.path for t in opt._tensors])
     for name, new in saved["state"].items():
         if not isinstance(new, (list, tuple)):
-            raise TypeError(f"load_state_dict: {name} is a {type(new).__name__}, but a list is needed. The checkpoint is damaged.")
+            raise TypeError(f"load_state_dict: {name} is a {type(new).__name__}, but a list is needed. The checkpoint "
+                            f"is damaged.")
         if len(new) != len(opt._tensors):
-            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} parameters. "
+            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} "
+                             f"parameters. "
                              "It belongs to another model, or is damaged.")
     saved = arranged(saved, places)
     storage = _storage(saved, len(places))
@@ -142,18 +155,22 @@ def _places(paths: Any, own: list[str]) -> list[int]:
     if paths is None or (isinstance(paths, (list, tuple)) and not paths):
         return list(range(len(own)))
     if not isinstance(paths, (list, tuple)) or not all(isinstance(p, str) for p in paths):
-        raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. The checkpoint is damaged.")
+        raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. The "
+                        f"checkpoint is damaged.")
     lacking, extra = [p for p in own if p not in set(paths)], [p for p in paths if p not in set(own)]
-    differ = " and ".join([f"no {few(lacking)}"]*bool(lacking) + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
+    differ = " and ".join([f"no {few(lacking)}"]*bool(lacking)
+                          + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
     if len(paths) != len(own):
-        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model: it "
+        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to "
+                         f"another model: it "
                          f"has {differ or 'two of one path'}.")
     if differ:
         raise ValueError(f"load_state_dict: the checkpoint has {differ}. Give the parameters in the same structure.")
     if list(paths) == own:
         return list(range(len(own)))
     if len(set(own)) < len(own) or len(set(paths)) < len(own):
-        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. Give the parameters in "
+        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. "
+                         "Give the parameters in "
                          "its order.")
     at = {p: k for k, p in enumerate(paths)}
     return [at[p] for p in own]
@@ -170,7 +187,8 @@ def _storage(saved: Mapping[str, Any], count: int) -> Mapping[str, Any]:
     try:
         seed, orders, formats = storage.get("seed", 0), storage.get("orders", [[]]*count), storage.get("formats", {})
         whole = (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63 and len(orders) == count
-                 and all(isinstance(order, (list, tuple)) and all(isinstance(d, (int, np.integer)) for d in order) for order in orders)
+                 and all(isinstance(order, (list, tuple)) and all(isinstance(d, (int, np.integer)) for d in order)
+                         for order in orders)
                  and all(len(names) == count and all(n in STORED for n in names) for names in formats.values()))
     except (AttributeError, TypeError):
         whole = False
@@ -184,20 +202,24 @@ def _stored(storage: Mapping[str, Any], name: str, k: int) -> Format | None:
     return STORED[storage["formats"][name][k]] if name in storage["formats"] else None
 
 
-def _check_state(source: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any, convert: bool,
+def _check_state(source: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
+                 convert: bool,
                  where: str) -> None:
     """What is wrong with one array of a checkpoint; its format is `have`, or that of its dtype, and `need` is the optimizer's."""
     blocks = have is not None and have.block is not None
     if blocks or (need is not None and need.block is not None and not convert):
         if have is not need and not convert:
             raise ValueError(f"{where}: stored as {have.name if have else source.dtype}, but this optimizer keeps "
-                             f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")
+                             f"{need.name if need else target.dtype}. Make it with state=..., or load with "
+                             f"convert=True.")
         if blocks and tuple(order) != t.order and not (convert and sorted(order, key=repr) == sorted(t.order)):
-            raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. Give a parameter "
+            raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along "
+                             f"{t.order}. Give a parameter "
                              "in the memory order that the saved one had, or load with convert=True.")
         wanted = (coded_bytes(t.array.size),)
         if source.dtype != np.uint8 or source.shape != wanted:
-            raise ValueError(f"{where}: shape {source.shape} of {source.dtype}, but {wanted} of uint8 is needed. It belongs to another "
+            raise ValueError(f"{where}: shape {source.shape} of {source.dtype}, but {wanted} of uint8 is needed. It "
+                             f"belongs to another "
                              "model.")
         return
     shape = t.array.shape if need is not None else target.shape
@@ -205,7 +227,8 @@ def _check_state(source: Any, target: Any, t: Tensor, have: Format | None, need:
         raise ValueError(f"{where}: shape {source.shape}, but {shape} is needed. It belongs to another model.")
     plain = arrays.format_of(source, where)
     if not convert and plain is not arrays.format_of(target, where):
-        raise ValueError(f"{where}: stored as {source.dtype}, but this optimizer keeps {target.dtype}. Make it with state=..., or load "
+        raise ValueError(f"{where}: stored as {source.dtype}, but this optimizer keeps {target.dtype}. Make it with "
+                         f"state=..., or load "
                          "with convert=True.")
 
 

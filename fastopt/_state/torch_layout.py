@@ -2,9 +2,9 @@
 
     {"state": {key: {name: array}}, "param_groups": [{"params": [key, ...], "lr": 0.1, ...}]}
 
-Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state is zero here, and
-its step count is that of the others. Afterwards torch's conventions are in force (where eps stands, what a maximum is over, ...), which
-its dict does not spell out, whatever this optimizer was made with.
+Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state
+is zero here, and its step count is that of the others. Afterwards torch's conventions are in force (where eps stands,
+what a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
 """
 import warnings
 from collections import Counter
@@ -26,14 +26,17 @@ if TYPE_CHECKING:
 WHERE = "load_state_dict: torch's dict"
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
-    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
-    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
+    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"},
+           "rmsprop": {"v": "square_avg"},
+    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM,
+           "radam": ADAM}
 LION = {"m": "exp_avg"}  # bitsandbytes has one
 UNCOUNTED = ("sgd", "momentum", "nesterov")  # whose step count torch does not keep
 PRODUCT = "mu_product"  # that of NAdam's mu, whose log is the history of a group
 BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule that has it set}
+FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov",
+                                "centered": None}  # {flag: the rule that has it set}
 OURS = "Give what torch's state_dict() returned."
 
 
@@ -43,7 +46,8 @@ def count(value: Any) -> int | None:
         number = value.item() if hasattr(value, "item") else value
     except (TypeError, ValueError, RuntimeError):  # several elements; RuntimeError is torch's
         return None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MOST_STEPS or number != int(number):
+    if isinstance(number, bool) or not isinstance(number, (int,
+                                                           float)) or not 0 <= number <= MOST_STEPS or number != int(number):
         return None
     return int(number)
 
@@ -61,29 +65,37 @@ def read(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
     bits = any(bitsandbytes.is_coded(e) for e in state.values())
     names = LION if bits and rule == "lion" else TORCH.get(rule)
     if names is None or (bits and rule not in bitsandbytes.NAMES):
-        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule}. Give what state_dict() returned.")
+        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule}. Give what state_dict() "
+                         f"returned.")
     counts = [len(group["params"]) for group in given]
     own = [sum(t.group == k for t in opt._tensors) for k in range(len(opt.groups))]
     if counts != own:
         raise ValueError(f"{WHERE}: groups of {counts} parameters, but this optimizer has {own}. Make the same groups.")
     entries = _by_name(opt, given, _entries(opt, state, given))
     if bits:
-        entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule], f"{WHERE}: parameter {k}") if e else e for k, e in enumerate(entries)]
+        entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule], f"{WHERE}: parameter {k}") if e else e for k,
+                   e in enumerate(entries)]
     arrays = {name: _state(opt, name, names, entries) for name in opt.rule.state}
-    groups = [_numbers(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group, f"{WHERE}: group {k}")
+    groups = [_numbers(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group,
+                       f"{WHERE}: group {k}")
               for k, group in enumerate(given)]
-    strange = [(k, key) for k, e in enumerate(entries) for key, v in e.items() if v is not None and key not in (*BESIDE, *names.values())]
+    strange = [(k, key) for k, e in enumerate(entries) for key,
+               v in e.items() if v is not None and key not in (*BESIDE, *names.values())]
     if strange:
         k, key = strange[0]
-        raise ValueError(f"{WHERE}: parameter {k} has {key}, for which {rule} has no place. Make the optimizer whose state it is.")
+        raise ValueError(f"{WHERE}: parameter {k} has {key}, for which {rule} has no place. Make the optimizer whose "
+                         f"state it is.")
     t = _steps(opt, entries)
-    return {"version": 1, "rule": rule, "t": t, "groups": groups, "state": arrays, **_history(opt, entries, groups, own, t)}
+    return {"version": 1, "rule": rule, "t": t, "groups": groups, "state": arrays,
+            **_history(opt, entries, groups, own, t)}
 
 
-def _history(opt: "Optimizer", entries: list[Mapping[str, Any]], groups: list[dict[str, Any]], own: list[int], t: int) -> dict[str, Any]:
+def _history(opt: "Optimizer", entries: list[Mapping[str, Any]], groups: list[dict[str, Any]], own: list[int],
+             t: int) -> dict[str, Any]:
     """The entry `history` of our state dict: NAdam's product of mu, which torch keeps for each parameter, is one for a group here."""
     firsts = [next((e for e in entries[sum(own[:k]):sum(own[:k + 1])] if PRODUCT in e), None) for k in range(len(own))]
-    given = [first and history.of_product(opt.rule, {**opt.groups[k], **groups[k]}, t, first[PRODUCT]) for k, first in enumerate(firsts)]
+    given = [first and history.of_product(opt.rule, {**opt.groups[k], **groups[k]}, t, first[PRODUCT]) for k,
+             first in enumerate(firsts)]
     return {"history": given} if any(given) else {}
 
 
@@ -136,21 +148,25 @@ def _entries(opt: "Optimizer", state: Mapping[Any, Any], groups: list[Mapping[st
         elif len(unknown) == len(ids) == len(found) and _in_order(opt, [entry for _, entry in found]):
             ids = unknown
         else:
-            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the parameters "
-                             f"{few(map(repr, ids))}. Rename the keys of state to those, in the order of torch's parameters.")
+            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the "
+                             f"parameters "
+                             f"{few(map(repr, ids))}. Rename the keys of state to those, in the order of torch's "
+                             f"parameters.")
     return [dict(found).get(key, {}) for key in ids]
 
 
 def _in_order(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> bool:
     """Whether entries under names that nobody knows can only be those of the parameters in this order: no two are shaped alike."""
     shapes = [t.array.shape for t in opt._tensors]
-    found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None) for e in entries]
+    found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None)
+             for e in entries]
     return len(set(shapes)) == len(shapes) and found == shapes
 
 
 def _names(groups: list[Mapping[str, Any]]) -> list[Any]:
     """The names of the parameters, where torch's dict holds them all; else nothing."""
-    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else [] for group in groups]
+    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else []
+             for group in groups]
     whole = all(len(of) == len(group["params"]) and all(isinstance(name, str) for name in of)
                 for of, group in zip(names, groups, strict=True))
     flat = [name for of in names for name in of]
@@ -177,7 +193,8 @@ def _state(opt: "Optimizer", name: str, names: Mapping[str, str], entries: list[
     for k, (e, t) in enumerate(zip(entries, opt._tensors, strict=True)):
         none = not e or (theirs == "momentum_buffer" and theirs in e and e[theirs] is None)
         if not none and e.get(theirs) is None:
-            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {opt.rule.name} needs {theirs}. "
+            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {opt.rule.name} needs "
+                             f"{theirs}. "
                              "Make the optimizer whose state it is.")
         dtype = arithmetic(t.format).dtype if slot.formats[k].block else slot.arrays[k].dtype
         found.append(np.zeros(t.array.shape, dtype) if none else e[theirs])
@@ -190,18 +207,22 @@ def _steps(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> int:
     if opt.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
         t = opt.t or int(any(v is not None for e in entries for v in e.values()))
         if not opt.t:
-            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps taken if a "
-                          "hyperparameter depends on it: after loading, or before, and this is not said.", UserWarning, stacklevel=5)
+            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
+                          f"taken if a "
+                          "hyperparameter depends on it: after loading, or before, and this is not said.", UserWarning,
+                          stacklevel=5)
         return t
     if lacking:
         raise ValueError(f"{WHERE}: parameter {lacking[0]} has no step, but its count of steps is needed. {OURS}")
     found = {k: count(e["step"]) for k, e in enumerate(entries) if e}
     for k, steps in found.items():
         if steps is None:
-            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, is needed. {OURS}")
+            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, "
+                             f"is needed. {OURS}")
     counts = sorted({steps for steps in found.values() if steps})
     if len(counts) > 1:
-        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an optimizer "
+        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an "
+                         f"optimizer "
                          "for each count, of its parameters, and load into each its part of the dict.")
     return counts[0] if counts else 0
 

@@ -1,8 +1,8 @@
 """Array libraries: one adapter each, from their arrays to a view of the same memory; and what kernels ask of a view.
 
-A view is a NumPy array, or a `device_arrays.DeviceArray` for memory of a CUDA device. An adapter copies nothing. Parameters must be
-writable and dense (C, Fortran or any permuted order without gaps), because they are updated in place; gradients are only read, and may be
-strided.
+A view is a NumPy array, or a `device_arrays.DeviceArray` for memory of a CUDA device. An adapter copies nothing.
+Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in
+place; gradients are only read, and may be strided.
 """
 import bisect
 import ctypes
@@ -31,7 +31,8 @@ KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 def _numpy(x: np.ndarray, where: str) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give x.data, or x.filled(0), which is 0 where masked.")
+        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give x.data, or x.filled(0), which is "
+                        f"0 where masked.")
     return x
 
 
@@ -60,7 +61,8 @@ def _jax(x: Any, where: str) -> Array:
     try:
         return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
     except TypeError as error:  # a tracer
-        raise TypeError(f"{where}: a {type(x).__name__} of JAX, which has no numbers, but an array is needed. Call step outside of jax.jit "
+        raise TypeError(f"{where}: a {type(x).__name__} of JAX, which has no numbers, but an array is needed. Call "
+                        f"step outside of jax.jit "
                         "and jax.grad.") from error
 
 
@@ -80,13 +82,15 @@ def _buffer(x: Any, where: str) -> Array:
     if by_array(x):
         with suppress(Exception):  # what is sparse, symbolic, or on another device, refuses in its own words
             return _read_only(_numpy(np.asarray(x), where))
-    raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
+    raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or "
+                    f"an array on a "
                     f"CUDA device). {advice.of_object(x, where)}")
 
 
 def by_array(x: Any) -> bool:
     """Whether it turns into a NumPy array when asked: into a view of its numbers, or into a copy."""
-    return any(hasattr(type(x), name) for name in ("__array__", "__array_interface__", "__array_struct__")) and not isinstance(x, type)
+    return any(hasattr(type(x), name) for name in ("__array__", "__array_interface__",
+                                                   "__array_struct__")) and not isinstance(x, type)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
@@ -206,8 +210,10 @@ def apart(array: Array, other: Array) -> tuple[str, str] | None:
     """In which memory each of two arrays lies, or None where it is the same."""
     if isinstance(array, DeviceArray) and isinstance(other, DeviceArray):
         devices = array.device, other.device
-        return None if None in devices or devices[0] == devices[1] else (f"on CUDA device {devices[0]}", f"on CUDA device {devices[1]}")
-    here, there = (("on a CUDA device" if isinstance(a, DeviceArray) else "in this machine's memory") for a in (array, other))
+        return None if None in devices or devices[0] == devices[1] else (f"on CUDA device {devices[0]}",
+                                                                         f"on CUDA device {devices[1]}")
+    here, there = (("on a CUDA device" if isinstance(a, DeviceArray) else "in this machine's memory") for a in (array,
+                                                                                                                other))
     return None if here == there else (here, there)
 
 
@@ -222,30 +228,38 @@ def immutable(original: Any) -> bool:
 
 def frozen(original: Any) -> bool:
     """Whether it is a parameter of a torch module that is not to be trained."""
-    return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad for x in torch_tensors([original]))
+    return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad
+               for x in torch_tensors([original]))
 
 
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     """The memory order of a parameter; an error where it cannot be updated in place."""
     if immutable(original):
-        cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if isinstance(array, DeviceArray) else
+        cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if isinstance(array,
+                                                                                                      DeviceArray) else
                 "in NumPy: numpy.array(x).")
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
     if frozen(original):
-        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give it as {where}.data "
+        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give "
+                         f"it as {where}.data "
                          "if it is to be updated all the same.")
     if isinstance(original, (np.generic, float, int)):
-        kind, dtype = ("NumPy scalar", "") if isinstance(original, np.generic) else (type(original).__name__, ", numpy.float64")
-        raise TypeError(f"{where}: a {kind}, which cannot be updated in place. Make it an array with numpy.array(x{dtype}).")
+        kind, dtype = ("NumPy scalar", "") if isinstance(original, np.generic) else (type(original).__name__,
+                                                                                     ", numpy.float64")
+        raise TypeError(f"{where}: a {kind}, which cannot be updated in place. Make it an array with "
+                        f"numpy.array(x{dtype}).")
     if not writable(array):
         if by_array(original) and not isinstance(original, np.ndarray):
-            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is lost. Keep the "
+            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is "
+                            f"lost. Keep the "
                             "parameters in NumPy: numpy.array(x).")
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:
-        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but memory "
-                         "without gaps is needed. Give the array that it is a part of, or a copy (which is then what is updated).")
+        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte "
+                         f"elements, but memory "
+                         "without gaps is needed. Give the array that it is a part of, or a copy (which is then what "
+                         "is updated).")
     return order
 
 
@@ -278,8 +292,9 @@ def homeless(original: Any) -> bool:
 def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:
     """Zeros of this shape and memory order. From calloc: pages are touched by the first step, not twice.
 
-    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet in the same sets
-    of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05 and 1.04 with it.
+    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet
+    in the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05
+    and 1.04 with it.
     """
     dtype = np.dtype(dtype)
     size = array.size*dtype.itemsize
@@ -300,4 +315,5 @@ def check_overlap(named: list[tuple[str, Array]]) -> None:
     ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
     for (_, end, first), (start, _, second) in itertools.pairwise(ranges):
         if start < end:
-            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them as a copy.")
+            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them "
+                             f"as a copy.")

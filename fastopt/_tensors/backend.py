@@ -1,7 +1,9 @@
-"""What an optimizer keeps for each tensor, wherever that lies: states, remainders, copies; as kernels see it and as numbers.
+"""What an optimizer keeps for each tensor, wherever that lies: states, remainders, copies; as kernels see it and as
+numbers.
 
-`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`, `check_own`, `read`, `put`,
-`resuming`, `visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`, `tabulate`, `t` and `grad_norm`.
+`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`,
+`check_own`, `read`, `put`, `resuming`, `visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`,
+`tabulate`, `t` and `grad_norm`.
 """
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -27,7 +29,8 @@ class Machine:
         """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.told = arrays.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
+        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
+                                  formats[name])
                        for name in rule.state}
         self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
@@ -55,7 +58,8 @@ class Machine:
         raise NotImplementedError
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        """Write arrays of this machine's memory to their targets and make the calls, all of it or nothing, whatever signals come.
+        """Write arrays of this machine's memory to their targets and make the calls, all of it or nothing, whatever
+        signals come.
 
         Each pair is (target, source) of one shape and format. Calls are such as `interrupts.at_once` takes.
         """
@@ -89,19 +93,23 @@ class Machine:
         """Tell torch which of its tensors `put` is about to write."""
         targets = {id(target) for target, _ in pairs}
         own = [t.array for t in self.tensors] + [a for slot in self.outputs.values() for a in slot.arrays]
-        arrays.tell_autograd(arrays.torch_tensors([x for x, a in zip(self.given, own, strict=True) if id(a) in targets]))
+        arrays.tell_autograd(arrays.torch_tensors([x for x, a in zip(self.given, own, strict=True)
+                                                   if id(a) in targets]))
 
     @property
     def written(self) -> list:
         """All that a step writes, but for gradients that it sets to zero."""
-        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
+        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values()
+                                                                    for a in slot.arrays]
 
     def numbers(self, name: str) -> list[np.ndarray]:
         """A state in float32, or float64, in the shapes of the parameters."""
         slot = self.states[name]
-        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
+        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors,
+                                                                     strict=True)]
 
-    def masters(self, parameters: Sequence[np.ndarray] | None = None, remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+    def masters(self, parameters: Sequence[np.ndarray] | None = None,
+                remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
         """The parameters, those of now or these, in float32, or float64, with what their arrays lack."""
         found = []
         for k, t in enumerate(self.tensors):
@@ -159,5 +167,6 @@ def ahead_formats(tensors: Sequence[Tensor], velocity: Slot) -> list[list[str]]:
 def ahead_columns(indices: Sequence[int], tensors: Sequence[Tensor], buffers: Sequence[Any], velocity: Slot,
                   remainders: Sequence[Any]) -> list[list[Any]]:
     """The arrays of parameter, look-ahead point and velocity of these tensors, column by column."""
-    return by_columns([[*parameter_parts(tensors[k], remainders, k), buffers[k], *parts(velocity.formats[k], velocity.arrays[k])]
+    return by_columns([[*parameter_parts(tensors[k], remainders, k), buffers[k],
+                        *parts(velocity.formats[k], velocity.arrays[k])]
                        for k in indices])

@@ -1,7 +1,9 @@
-"""Arrays in the memory of a CUDA device: views of those of other libraries, and our own; on which stream their library works.
+"""Arrays in the memory of a CUDA device: views of those of other libraries, and our own; on which stream their library
+works.
 
-Libraries are known by the name of their package, and asked for what they know faster than the protocols tell it: `__cuda_array_interface__`
-(version 3, with its streams) and DLPack serve all others. Nothing here needs CUDA to be imported.
+Libraries are known by the name of their package, and asked for what they know faster than the protocols tell it:
+`__cuda_array_interface__` (version 3, with its streams) and DLPack serve all others. Nothing here needs CUDA to be
+imported.
 """
 import math
 import operator
@@ -39,8 +41,8 @@ class DeviceArray:
     Notes
     -----
     None of this changes: a step writes where an array was when the optimizer was made.
-    ``cupy.asarray(x)``, ``torch.as_tensor(x, device="cuda")`` and ``numba.cuda.as_cuda_array(x)`` give arrays of the same memory;
-    ``numpy.asarray(x)`` gives a copy in this machine's memory, and waits for the device.
+    ``cupy.asarray(x)``, ``torch.as_tensor(x, device="cuda")`` and ``numba.cuda.as_cuda_array(x)`` give arrays of the
+    same memory; ``numpy.asarray(x)`` gives a copy in this machine's memory, and waits for the device.
     """
 
     address: int
@@ -58,15 +60,19 @@ class DeviceArray:
     _device: int | None
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, *,
-                 device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False, foreign: bool = False):
+                 device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False,
+                 foreign: bool = False):
         shape, dtype = tuple(shape), np.dtype(dtype)
         strides = tuple(strides) if strides is not None else dense_strides(shape, dtype.itemsize)
         size = math.prod(shape)
-        vars(self).update(address=address, shape=shape, dtype=dtype, strides=strides, ndim=len(shape), size=size, itemsize=dtype.itemsize,
-                          nbytes=size*dtype.itemsize, _device=device, owner=owner, writeable=writeable, bits=bits, foreign=foreign)
+        vars(self).update(address=address, shape=shape, dtype=dtype, strides=strides, ndim=len(shape), size=size,
+                          itemsize=dtype.itemsize,
+                          nbytes=size*dtype.itemsize, _device=device, owner=owner, writeable=writeable, bits=bits,
+                          foreign=foreign)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new one.")
+        raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new "
+                             f"one.")
 
     @property
     def device(self) -> int | None:
@@ -78,12 +84,14 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        return {"shape": self.shape, "typestr": self.dtype.str, "data": (self.address if self.size else 0, not self.writeable),
+        return {"shape": self.shape, "typestr": self.dtype.str,
+                "data": (self.address if self.size else 0, not self.writeable),
                 "strides": self.strides, "version": 3, "stream": None}
 
     def piece(self, start: int, stop: int) -> "DeviceArray":
         """The elements from `start` to `stop` of an array of one dimension."""
-        return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device, owner=self)
+        return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device,
+                           owner=self)
 
     def copy_to_host(self) -> np.ndarray:
         """A NumPy array with the same elements and memory order. Waits for the device."""
@@ -96,12 +104,14 @@ class DeviceArray:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("DeviceArray: its memory is on a CUDA device, and NumPy needs a copy of it. Leave out copy=False.")
+            raise ValueError("DeviceArray: its memory is on a CUDA device, and NumPy needs a copy of it. Leave out "
+                             "copy=False.")
         found = self.copy_to_host()
         return found if dtype is None else found.astype(dtype)
 
     def __reduce__(self):
-        raise TypeError("DeviceArray: it is a view of a device's memory and cannot be copied or pickled. Copy the numbers: copy_to_host().")
+        raise TypeError("DeviceArray: it is a view of a device's memory and cannot be copied or pickled. Copy the "
+                        "numbers: copy_to_host().")
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device={self.device})"
@@ -127,7 +137,8 @@ def on_cuda(x: Any) -> bool:
     """Whether an array says, by DLPack, that it lies on a CUDA device."""
     try:
         return x.__dlpack_device__()[0] in (DLPACK_CUDA, DLPACK_MANAGED)
-    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, BufferError):  # it has no such method, or is no plain array
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError,
+            BufferError):  # it has no such method, or is no plain array
         return False
 
 
@@ -143,9 +154,11 @@ def checked(array: DeviceArray, where: str) -> DeviceArray:
     """The array; ValueError where its elements do not lie as CUDA needs them."""
     uneven = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s % array.itemsize]
     if uneven and array.size:
-        raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte elements. Give a copy.")
+        raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte "
+                         f"elements. Give a copy.")
     if array.address % array.itemsize:
-        raise ValueError(f"{where}: its memory starts at {array.address:#x}, but CUDA needs a multiple of its {array.itemsize}-byte "
+        raise ValueError(f"{where}: its memory starts at {array.address:#x}, but CUDA needs a multiple of its "
+                         f"{array.itemsize}-byte "
                          "elements. Give a copy.")
     return array
 
@@ -163,22 +176,26 @@ def from_interface(x: Any, where: str) -> DeviceArray:
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or (strides is not None and len(strides) != len(shape)):
-        raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that go together are "
+        raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that "
+                        f"go together are "
                         "needed. Report it to the array's library.")
-    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, foreign=True, writeable=not read_only), where)
+    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, foreign=True, writeable=not read_only),
+                   where)
 
 
 def from_torch(x: Any, where: str) -> DeviceArray:
     """A tensor of torch, with its faster attributes; bfloat16 is bits in uint16."""
     if str(x.layout) != "torch.strided" or x.is_quantized:
-        raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. {advice.of_torch(x)}")
+        raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. "
+                        f"{advice.of_torch(x)}")
     name = str(x.dtype).removeprefix("torch.")
     if name not in TORCH_DTYPES:
         cure = advice.REAL_TENSOR if name.startswith("complex") else "Give x.double()."
         raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {cure}")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
-    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x, foreign=True), where)
+    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x,
+                               foreign=True), where)
 
 
 TORCH_DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
@@ -190,10 +207,12 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
         raise ImportError(f'{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: {EXTRA}') from None
-    view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `hand_over` names the step's
+    view = StridedMemoryView.from_dlpack(x,
+                                         stream_ptr=LEGACY)  # a real stream: JAX takes no -1; `hand_over` names the step's
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
-    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x, foreign=True,
+    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x,
+                               foreign=True,
                                 writeable=not view.readonly), where)
 
 
@@ -252,7 +271,8 @@ def _interface_facts(x: Any) -> tuple[Any, ...]:
     if about is None:
         view = from_dlpack(x, "step")
         return view.address, view.shape, view.strides, view.dtype, view.device, view.writeable
-    return (about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about["data"][1], about.get("stream"),
+    return (about["data"][0] or 0, about["shape"], about.get("strides"), about["typestr"], about["data"][1],
+            about.get("stream"),
             about.get("mask") is None)
 
 
@@ -262,11 +282,14 @@ def _interface_writable(x: Any) -> bool:
 
 
 LIBRARIES = {
-    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap,
+    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream,
+                     _torch_wrap,
                      record=_torch_record),
-    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream, _cupy_wrap),
+    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream,
+                    _cupy_wrap),
     "numba": Library(_numba_facts, False, None, _numba_wrap),
-    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array, lambda x: x.writeable),
+    "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array,
+                       lambda x: x.writeable),
 }
 OTHERS = Library(_interface_facts, False, None, lambda array, like: array, _interface_writable)
 
