@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from ._checks.extras import missing
-from ._state import state_dict as checkpoints
-from ._tensors.arrays import format_of
+from ._state.state_dict import Snapshot
 from .optimizer import Optimizer
 
 try:
@@ -54,18 +53,16 @@ def save(path: Path, opt: Optimizer) -> None:
     """
     _check_optimizer("save", opt)
     path = target("save", path)
-    with opt._lock:  # arrays are written as they lie in memory: no step may come between
-        opt._machine.look()
-        about = opt.state_dict(copy=False)
-        arrays = dict(zip(about["paths"], (opt._machine.read(t.array, False) for t in opt._tensors), strict=True))
-        if len(arrays) < len(opt._tensors):
-            twice = next(p for k, p in enumerate(about["paths"]) if p in about["paths"][:k])
-            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them "
-                             f"other keys.")
-        states = about.pop("state")
+    with opt.snapshot() as (parameters, _, about):
+        paths, states = about["paths"], about["state"]
+        arrays = dict(zip(paths, parameters, strict=True))
+        if len(arrays) < len(paths):
+            twice = next(p for k, p in enumerate(paths) if p in paths[:k])
+            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them other "
+                             "keys.")
         for name, state in states.items():
-            arrays |= zip(_names(name, about["paths"]), state, strict=True)
-        _write(path, {**about, "states": list(states)}, arrays)
+            arrays |= zip(_names(name, paths), state, strict=True)
+        _write(path, {**{k: v for k, v in about.items() if k != "state"}, "states": list(states)}, arrays)
 
 
 def load(path: Path, opt: Optimizer) -> None:
@@ -95,18 +92,11 @@ def load(path: Path, opt: Optimizer) -> None:
     _check_optimizer("load", opt)
     path = _text("load", path)
     saved, parameters = _read(path)
-    with opt._lock:
-        opt._check_idle("load")
-        opt._machine.look()
-        try:
-            places = checkpoints.check(opt, saved)
-            parameters = [parameters[k] for k in places]
-            _check_parameters(opt, parameters)
-        except (TypeError, ValueError) as error:
-            text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True",
-                                                                        "")  # which is not offered here
-            raise type(error)(f"load: {path}: {text}") from None
-        checkpoints.write(opt, checkpoints.arranged(saved, places), parameters)
+    try:
+        opt.restore(Snapshot(parameters, [], saved), "load")
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")  # not offered here
+        raise type(error)(f"load: {path}: {text}") from None
 
 
 def target(where: str, path: Path) -> str:
@@ -221,14 +211,3 @@ def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
         raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file "
                          f"that "
                          "fastopt.files.save wrote is needed. Give the path of one.") from None
-
-
-def _check_parameters(opt: Optimizer, found: list[np.ndarray]) -> None:
-    for t, source in zip(opt._tensors, found, strict=True):
-        path = t.path
-        if source.shape != t.array.shape:
-            raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another "
-                             f"model.")
-        if format_of(source, path).name != t.plain:
-            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.plain}. "
-                             "Load it into an optimizer of parameters of that format, and convert those.")

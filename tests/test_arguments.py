@@ -189,7 +189,7 @@ def test_threads_are_in_force_at_the_next_step():
         opt.threads = threads
         opt.step(w)
         other.step(twin)
-        used.append(opt._machine.threads)
+        used.append(opt._backend.threads)
     assert used == [2, 1, 3]
     assert_identical(w, twin)
     for bad in (0, 1.5, True, "2"):

@@ -415,7 +415,7 @@ def test_coded_states_resume_bit_for_bit(kind):
     again.load_state_dict(through_json(opt.state_dict()))
     for t in range(3, 6):
         again.step(lean_gradients(10*t) if kind != "remainder" else lean_gradients(10*t)["c"])
-    for a, b in zip(again._machine.state.items(), straight._machine.state.items(), strict=True):
+    for a, b in zip(again._backend.state.items(), straight._backend.state.items(), strict=True):
         assert a[0] == b[0]
         for x, y in zip(a[1], b[1], strict=True):
             assert_identical(plain_bits(x), plain_bits(y))
@@ -488,7 +488,7 @@ def damaged(saved, **changes):
 def test_what_is_wrong_with_coded_states_is_said():
     opt, wide = lean({"state": "q8"}, steps=2), lean({}, steps=1)
     saved = opt.state_dict()
-    before = [a.copy() for state in opt._machine.state.values() for a in state]
+    before = [a.copy() for state in opt._backend.state.values() for a in state]
     turned = lean({"state": "q8"}, {**lean_parameters(), "W": np.asfortranarray(lean_parameters()["W"])})
     wrong = "load_state_dict: its storage does not fit the parameters. The checkpoint is damaged."
     for target, given, message in (
@@ -509,7 +509,7 @@ def test_what_is_wrong_with_coded_states_is_said():
         with pytest.raises(ValueError, match="load_state_dict: ") as error:
             target.load_state_dict(given)
         assert str(error.value) == message
-    for a, b in zip(before, (a for state in opt._machine.state.values() for a in state), strict=True):
+    for a, b in zip(before, (a for state in opt._backend.state.values() for a in state), strict=True):
         assert_identical(plain_bits(a), plain_bits(b))
     assert opt.t == 2
 

@@ -52,7 +52,7 @@ def plain(a):
 
 
 def arrays_of(opt):
-    return [t.array for t in opt._tensors] + [a for state in opt._machine.state.values() for a in state]
+    return [t.array for t in opt._tensors] + [a for state in opt._backend.state.values() for a in state]
 
 
 def everything(opt):
@@ -271,9 +271,9 @@ def test_no_step_comes_between(path, monkeypatch):
     opt, save, free = make("adam"), files.save_file, []
 
     def attempt():
-        free.append(opt._lock.acquire(blocking=False))
+        free.append(opt._turn.lock.acquire(blocking=False))
         if free[-1]:
-            opt._lock.release()
+            opt._turn.lock.release()
 
     def look(*arguments, **options):
         thread = threading.Thread(target=attempt)

@@ -176,7 +176,7 @@ def test_a_gradient_whose_owner_was_resized(how):
             opt.grads = g
         for _ in range(2):
             opt.step(*([g] if how == "given" else []))
-        assert opt._machine.binding.headers.known == (type(base) is np.ndarray)
+        assert opt._backend.binding.headers.known == (type(base) is np.ndarray)
         while isinstance(base.base, np.ndarray):
             base = base.base
         base.resize(5, refcheck=False)
@@ -189,7 +189,7 @@ def test_a_gradient_whose_owner_was_resized(how):
     for g in (whole[0], np.ones(1, f32), np.frombuffer(bytes(4), f32), whole[:, 0]):
         opt.step(g)
         opt.step(g)
-        assert opt._machine.binding.headers.same([g])  # views are no slower
+        assert opt._backend.binding.headers.same([g])  # views are no slower
     assert opt.t == 8
 
 
@@ -458,7 +458,7 @@ def test_autograd_is_told_of_what_a_load_writes():
     saved, versions = opt.state_dict(), (x._version, copy._version)
     opt.load_state_dict(saved)
     assert (x._version == versions[0], copy._version > versions[1]) == (True, True)
-    opt._machine.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
+    opt._backend.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
     assert x._version > versions[0]
 
 

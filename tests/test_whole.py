@@ -42,7 +42,7 @@ copies = [[like[0].astype(np.float16), like[1].astype(f32)], [like[2].copy(), li
 opt = fastopt.Adam([{"params": like[:2]}, {"params": like[2:]}], copy=copies, average=0.9, state={"m": "q8"}, rounding="remainder", seed=1)
 path = tempfile.mkdtemp()
 def stamp():
-    arrays = [*like, *(a for s in opt._machine.state.values() for a in s), *copies[0], *copies[1]]
+    arrays = [*like, *(a for s in opt._backend.state.values() for a in s), *copies[0], *copies[1]]
     return b"".join(a.tobytes() for a in arrays), opt.t, opt.seed, repr([dict(g) for g in opt.groups])
 stamps, dicts = [], []
 for k in (0, 1):
@@ -52,7 +52,7 @@ for k in (0, 1):
 whole = torn = interrupts = heard = 0
 states = [b"".join(a.tobytes() for s in d["state"].values() for a in s) for d in dicts]
 def now():
-    return b"".join(a.tobytes() for s in opt._machine.state.values() for a in s), opt.t, repr([dict(g) for g in opt.groups])
+    return b"".join(a.tobytes() for s in opt._backend.state.values() for a in s), opt.t, repr([dict(g) for g in opt.groups])
 def strike(number, frame):
     global heard
     if busy:
@@ -331,7 +331,7 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
             opt = fastopt.Adam(copy.deepcopy(params))
             opt.load_state_dict(d)
             assert opt.t == 3, case
-            for path, m in zip([t.path for t in opt._tensors], opt._machine.states["m"].arrays, strict=True):
+            for path, m in zip([t.path for t in opt._tensors], opt._backend.states["m"].arrays, strict=True):
                 k = names.index(path[8:-2]) if isinstance(params, dict) else int(path[7])
                 assert_identical(m, saved["state"][k]["exp_avg"].numpy())
     first, second = saved["state"].values()
@@ -455,7 +455,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
         for path, odd in product(list(spots(source)), [*ODD, put]):
             saved = copy.deepcopy(source)
             put(saved, path, odd)
-            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for s in opt._machine.state.values() for a in s]
+            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for s in opt._backend.state.values() for a in s]
             try:
                 opt.load_state_dict(saved)
             except (TypeError, ValueError) as error:
@@ -464,7 +464,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
                 opt = make()
                 continue
             assert (opt.t, [dict(g) for g in opt.groups]) == before[:2]
-            for a, b in zip(before[2], (a for s in opt._machine.state.values() for a in s), strict=True):
+            for a, b in zip(before[2], (a for s in opt._backend.state.values() for a in s), strict=True):
                 assert_identical(a, b)
     assert len(said) > 1500
     assert [text for text in said if not text.startswith("load_state_dict: ")] == []

@@ -25,7 +25,8 @@ from numba.extending import register_jitable
 from .._kernels.atomics import write
 from .._kernels.compile import compiled
 from .._kernels.memory import WORD, word
-from .._tensors.arrays import address, extent, facts, owners
+from .._tensors.adapters import facts, owners
+from .._tensors.device_array import address, extent
 from .._tensors.tensors import spans
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it

@@ -19,8 +19,8 @@ from .._kernels.atomics import add, call_driver
 from .._kernels.compile import compiled
 from .._kernels.memory import WORD, word
 from .._signals import at_once
-from .._tensors.device_array import EXTRA
 from .code import Code
+from .libraries import EXTRA
 from .loops import THREADS
 
 NEWER = "Update NVIDIA's driver (nvidia-smi shows it): CUDA 13 needs 580 or newer."

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._tensors import arrays
-from .._tensors.arrays import DeviceArray
-from .._tensors.device_array import library
+from .._tensors.device_array import DeviceArray
 from .._tensors.tensors import BACK, Slot, beside, moved
 from . import driver
+from .libraries import library
 
 if TYPE_CHECKING:
-    from .backend import Device
+    from .backend import CudaBackend
 
 
 class Sight:
@@ -27,7 +27,7 @@ class Sight:
         self.known = self.facts(original)
 
 
-def sights(device: "Device") -> list[Sight]:
+def sights(device: "CudaBackend") -> list[Sight]:
     """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
     columns: list[tuple[Slot | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
     columns += [(slot, slot.arrays, name) for name, slot in device.outputs.items()]
@@ -35,7 +35,7 @@ def sights(device: "Device") -> list[Sight]:
             for column, views, name in columns for k, array in enumerate(views) if array.foreign]
 
 
-def follow(device: "Device") -> None:
+def follow(device: "CudaBackend") -> None:
     """See parameters and copies where they are now; ValueError or TypeError where one is no longer what the optimizer was made for."""
     changed = [(sight, sight.facts(sight.original)) for sight in device.sights]
     others = []
@@ -58,7 +58,7 @@ def follow(device: "Device") -> None:
         sight.known = facts
 
 
-def check_still(device: "Device", leaves: list) -> None:
+def check_still(device: "CudaBackend", leaves: list) -> None:
     """RuntimeError where a schedule, which was asked after arrays were looked at, has moved one of them."""
     if any(sight.facts(sight.original) != sight.known for sight in device.sights):
         raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute "
@@ -80,7 +80,7 @@ def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     return new
 
 
-def _check(device: "Device", others: list[tuple[Sight, DeviceArray]]) -> None:
+def _check(device: "CudaBackend", others: list[tuple[Sight, DeviceArray]]) -> None:
     """What moved can be followed: no graph knows the old memory, and the new one is not that of another array."""
     path = others[0][0].path
     if device.streams.capturing() or device.captured:

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .._tensors.device_array import LEGACY, Library, by_dlpack, library, own_stream
 from . import driver
+from .libraries import LEGACY, Library, by_dlpack, library, own_stream
 
 PER_THREAD = 2  # the handle of a thread's own default stream
 _THREAD = threading.local()

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.numbers import check_number, check_option, plain, whole
-from .._tensors import arrays
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
 from .early_stopping import Watch
@@ -183,9 +182,6 @@ def _check(given: dict[str, Any]) -> None:
     if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches, Iterator)):
         raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called after each pass over "
                          "the batches, and there are no passes. Give validate_every.")
-    if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
-        raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients are not summed here. "
-                         "Sum them in value_and_grad.")
 
 
 def _check_whole(name: str, number: Any, least: int) -> None:
