@@ -1,4 +1,4 @@
-"""Steps on arrays in this machine's memory: coefficients, the jobs of a step and of the look-ahead point, the step count."""
+"""Steps on arrays in this machine's memory: coefficients, jobs, the look-ahead point, the step count."""
 import ctypes
 import math
 import struct
@@ -65,7 +65,8 @@ class HostBackend(Stored):
     def new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
         initial = self.initial(name, t)
         if format.block:
-            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size), np.uint8)
+            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size),
+                                                                                           np.uint8)
         new = self._zeros(t, state_dtype(format, t), 1 + self.rule.state.index(name))
         if initial:
             new[...] = encode(np.array([initial]), format).view(new.dtype)
@@ -107,7 +108,8 @@ class HostBackend(Stored):
 
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
-        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs,
+        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
+                               self.coefs,
                                self._chance)
 
     def shown(self) -> None:
@@ -120,18 +122,21 @@ class HostBackend(Stored):
         for name, found in self._own:
             for k, array in enumerate(found):
                 if self.watch.changed(array):
-                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone, or the "
-                                     "base has another dtype, shape or flags. Change those back; where the memory is gone, make "
-                                     "a new optimizer, load a checkpoint into it, and change values only.")
+                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is "
+                                     "gone, or the base has another dtype, shape or flags. Change those back; where "
+                                     "the memory is gone, make a new optimizer, load a checkpoint into it, and change "
+                                     "values only.")
 
     def look(self) -> None:
         if self.watch.same():
             return
         self.check_own()
-        outputs = {name: [moved(x, a, beside(t, name)) for x, a, t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
+        outputs = {name: [moved(x, a, beside(t, name)) for x, a,
+                          t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
                    for name, slot in self.outputs.items()}
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
-        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name, found in self._own for a in found] + [
+        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name,
+                                                                     found in self._own for a in found] + [
             (beside(t, name), a) for name, found in outputs.items() for t, a in zip(tensors, found, strict=True)])
         self.tensors[:] = tensors
         self.outputs = {name: slot._replace(arrays=outputs[name]) for name, slot in self.outputs.items()}
@@ -156,9 +161,9 @@ class HostBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         factor, limit, clip_norm, skip_nonfinite, zeroed = request
         t, rows = self._t.value + 1, []
-        for group in self.groups:  # first: schedules may run any code. A comprehension is a call of its own in Python 3.11
+        for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
-        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays that a mapping makes live until the kernels are done)
+        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         if clip_norm is not None or skip_nonfinite:
             norm = norms.global_norm(binding.buckets, self.threads, factor)
@@ -173,7 +178,7 @@ class HostBackend(Stored):
             for packer, buffer, size in self._packers:
                 try:
                     packer.pack_into(buffer, k*size, *row)
-                except OverflowError:  # noqa: PERF203 (a factor beyond float32: infinite for gradients that are not wider)
+                except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
         for bucket in binding.wide:
             bucket.numbers[FACTOR] = factor

@@ -2,8 +2,8 @@
 
 A step enqueues these launches on the stream of the parameters' library: the sums of squares, where a norm is wanted;
 `cuda.advance`, which counts the step, or refuses to, and makes its coefficients current; one launch per mix of formats.
-What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The host
-waits for nothing, reads nothing back and allocates nothing.
+What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The
+host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
 import warnings
@@ -134,7 +134,7 @@ class CudaBackend(Stored):
                 return
 
     def check_own(self) -> None:
-        """Nothing to look at: the program sees our memory through arrays of its own, and a `DeviceArray` does not change."""
+        """Nothing to look at: the program has arrays of its own of our memory, and a `DeviceArray` is fixed."""
 
     def shown(self) -> None:
         """Nothing more to look at."""
@@ -156,22 +156,23 @@ class CudaBackend(Stored):
 
     def tabulate(self) -> None:
         if not self.capturable:
-            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made with "
-                               "capturable=N.")
+            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
+                               "with capturable=N.")
         self.clock.tabulate()
 
     # Gradients
 
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
-        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given))
+        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
+                                                        or on_cuda(given))
         array = given if known else view(given, "grad_factor")
         if place(array) == "cpu":
             return check_number("grad_factor", given, "step", "")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
-            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a "
-                             f"number, or one float32 or float64 element on device {self.gpu.ordinal}, is needed. Change "
-                             "grad_factor.")
+            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, "
+                             f"but a number, or one float32 or float64 element on device {self.gpu.ordinal}, is "
+                             "needed. Change grad_factor.")
         return array
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
@@ -192,9 +193,9 @@ class CudaBackend(Stored):
         if gradients.kind not in self.tables:
             if self.streams.capturing():
                 self._check_capturable()
-                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were "
-                                   "not stepped with before, and memory cannot be allocated now. Take one step with such "
-                                   "gradients first.")
+                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory "
+                                   "orders were not stepped with before, and memory cannot be allocated now. Take one "
+                                   "step with such gradients first.")
             with self.gpu.current():
                 new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs,
                              self.clock.memory, self.seed)
@@ -213,14 +214,15 @@ class CudaBackend(Stored):
             self.dropped |= set(gone)
             return
         self.dropped = None
-        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The "
-                      f"tables of {KINDS} are kept; to make others the host waits for the device. Give gradients of fewer "
-                      "kinds.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
+                      f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
+                      "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
 
     def _check_capturable(self) -> None:
         if not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the "
-                               "optimizer with capturable=N, N being the number of steps that the graph will be replayed.")
+            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
+                               "Make the optimizer with capturable=N, N being the number of steps that the graph will "
+                               "be replayed.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
@@ -232,8 +234,8 @@ class CudaBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         self.bind(leaves, paths, request.zero_grads)
         if request.skip_nonfinite and request.zero_grads:
-            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would "
-                             "leave the gradients. Set them to zero yourself, or leave out one of the two.")
+            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
+                             "would leave the gradients. Set them to zero yourself, or leave out one of the two.")
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, request)
@@ -249,7 +251,8 @@ class CudaBackend(Stored):
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
-        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent else [])])
+        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
+                                                                      else [])])
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
@@ -321,8 +324,8 @@ class CudaBackend(Stored):
         self.look()
         if self._ahead is None:
             if self.streams.capturing():
-                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it "
-                                   "once before.")
+                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. "
+                                   "Call it once before.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)

@@ -22,7 +22,7 @@ from . import driver
 from . import loops as cuda
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
-REPOSTED = 16    # rows that are sent again when a hyperparameter changes while the count is uncertain; the host asks if there are more
+REPOSTED = 16    # rows sent again when a hyperparameter changes while the count is uncertain; of more the host asks
 (MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT,
  CLIP_NORM,
  FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of cuda.advance
@@ -46,7 +46,7 @@ def posts(target: int, stride: int, data: bytes) -> list[Post]:
 
 
 class Advance:
-    """The launches of cuda.advance in front of a step: all but the last, which may bring coefficients, only post words."""
+    """The launches of cuda.advance in front of a step. All but the last, which may bring coefficients, post words."""
 
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
@@ -129,7 +129,7 @@ class Clock:
         return self.counts[0]
 
     def setting(self, t: int, groups: Sequence[Group]) -> list["partial[Any]"]:
-        """What to hand to `Gpu.put` so that t steps have been taken, and the rows of the next are those of these groups."""
+        """What to hand to `Gpu.put` so that t steps have been taken and rows are those of these groups."""
         words = {cuda.T: t, cuda.MISSED: 0}
         calls = []
         if self.capturable:
@@ -142,7 +142,7 @@ class Clock:
                 partial(setattr, self, "lost", False), partial(setattr, self, "_sent", ())]
 
     def settle(self) -> None:
-        """Know the step count: where steps may have been skipped or replayed, ask the device, which takes until it is done."""
+        """Know the step count. Where steps may have been skipped or replayed, wait for the device and ask it."""
         if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
             return
         words = np.zeros(cuda.CLOCK_WORDS, np.int64)
@@ -152,9 +152,8 @@ class Clock:
         if words[cuda.MISSED]:
             self.gpu.upload(self.memory.address + WORD*cuda.MISSED, np.zeros(1, np.int64))
             warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with "
-                          f"coefficients, and "
-                          "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a "
-                          "larger capturable=.",
+                          "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
+                          "optimizer with a larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
@@ -224,7 +223,7 @@ class Clock:
         self._sent = self._now()
 
     def tabulated(self) -> None:
-        """Before a step outside a capture: rows for it, with the hyperparameters of now. Where graphs may have run, the device is asked."""
+        """Have rows for a step outside a capture, with the hyperparameters of now."""
         if self.replayed or self.lost:
             self.settle()
         if self.counts[0] + 1 > self.last or self._sent != self._now():

@@ -36,7 +36,7 @@ def sights(device: "CudaBackend") -> list[Sight]:
 
 
 def follow(device: "CudaBackend") -> None:
-    """See parameters and copies where they are now; ValueError or TypeError where one is no longer what the optimizer was made for."""
+    """See parameters and copies where they are now; an error where one is no longer what it was."""
     changed = [(sight, sight.facts(sight.original)) for sight in device.sights]
     others = []
     for sight, facts in changed:
@@ -47,7 +47,7 @@ def follow(device: "CudaBackend") -> None:
                 others.append((sight, new))
     if others:
         _check(device, others)
-        device.bound, device.tables, device._ahead = None, {}, None  # first: what an interrupt leaves is looked at again
+        device.bound, device.tables, device._ahead = None, {}, None  # first: an interrupt may follow
         for sight, new in others:
             if sight.column:
                 sight.column.arrays[sight.k] = new
@@ -85,8 +85,8 @@ def _check(device: "CudaBackend", others: list[tuple[Sight, DeviceArray]]) -> No
     path = others[0][0].path
     if device.streams.capturing() or device.captured:
         raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new "
-                           f"optimizer when all "
-                           "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
+                           "optimizer when all arrays are where they stay, load opt.state_dict() into it, and capture "
+                           "its steps.")
     new = {(id(sight.column), sight.k): array for sight, array in others}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():

@@ -1,7 +1,8 @@
 """What parameters and gradients must be, by their views: dtype, memory order, room of their own.
 
-Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in place.
-Gradients are only read, and may be strided. This module also offers what `adapters` and `device_array` tell of arrays.
+Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in
+place. Gradients are only read, and may be strided. This module also offers what `adapters` and `device_array` tell of
+arrays.
 """
 import bisect
 import ctypes
@@ -81,27 +82,27 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
                 "in NumPy: numpy.array(x).")
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
     if frozen(original):
-        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give it as "
-                         f"{where}.data if it is to be updated all the same.")
+        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give "
+                         f"it as {where}.data if it is to be updated all the same.")
     if isinstance(original, (np.generic, float, int)):
         numpys = isinstance(original, np.generic)
-        raise TypeError(f"{where}: a {'NumPy scalar' if numpys else type(original).__name__}, which cannot be updated in place. "
-                        f"Make it an array with numpy.array(x{'' if numpys else ', numpy.float64'}).")
+        raise TypeError(f"{where}: a {'NumPy scalar' if numpys else type(original).__name__}, which cannot be updated "
+                        f"in place. Make it an array with numpy.array(x{'' if numpys else ', numpy.float64'}).")
     if not writable(array):
         if by_array(original) and not isinstance(original, np.ndarray):
-            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is lost. "
-                            "Keep the parameters in NumPy: numpy.array(x).")
+            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is "
+                            "lost. Keep the parameters in NumPy: numpy.array(x).")
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:
-        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but "
-                         "memory without gaps is needed. Give the array that it is a part of, or a copy (which is then what is "
-                         "updated).")
+        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte "
+                         "elements, but memory without gaps is needed. Give the array that it is a part of, or a copy "
+                         "(which is then what is updated).")
     return order
 
 
 def homeless(original: Any) -> bool:
-    """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old one."""
+    """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old."""
     if not isinstance(original, np.ndarray) or not original.size:
         return False
     low, high = bounds(original)
@@ -116,9 +117,9 @@ def homeless(original: Any) -> bool:
 def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:
     """Zeros of this shape and memory order. They are from calloc: pages are touched by the first step, not twice.
 
-    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet in
-    the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05 and
-    1.04 with it.
+    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet
+    in the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05
+    and 1.04 with it.
     """
     dtype = np.dtype(dtype)
     size = array.size*dtype.itemsize
@@ -139,5 +140,5 @@ def check_overlap(named: list[tuple[str, Array]]) -> None:
     ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
     for (_, end, first), (start, _, second) in itertools.pairwise(ranges):
         if start < end:
-            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them as a "
-                             "copy.")
+            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them "
+                             "as a copy.")

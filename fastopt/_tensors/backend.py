@@ -3,7 +3,6 @@
 `_cpu.backend.HostBackend` and `_cuda.backend.CudaBackend` are chosen by `places.PLACES`.
 """
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -34,82 +33,40 @@ class Request(NamedTuple):
 class Backend(Protocol):
     """What carries out the steps of an optimizer. It owns the memory of the states."""
 
-    rule: Rule
-    tensors: list[Tensor]
-    groups: Sequence[Group]
-    states: dict[str, Slot]
-    outputs: dict[str, Slot]  # what a step writes and nothing reads
-    remainders: list[Any]     # what bfloat16 parameters lack of a float32
-    seed: int
-    threads: int
-    t: int                    # steps taken
-    where: str                # the place, as `repr` says it
+    t: int      # steps taken
+    where: str  # the place, as `repr` says it
 
     @property
-    @abstractmethod
     def grad_norm(self) -> float | None:
         """The norm of the last step's gradients, or None where it had none."""
-
-    @abstractmethod
     def new_state(self, name: str, format: Format, t: Tensor) -> Any:
         """A state of a tensor, filled with its first value."""
-
-    @abstractmethod
     def new_remainder(self, t: Tensor) -> Any:
         """Room for what a bfloat16 parameter lacks of a float32; of no elements for other parameters."""
-
-    @abstractmethod
     def buffers(self) -> list:
         """Zeros like the parameters, for gradients."""
-
-    @abstractmethod
     def look(self) -> None:
         """Look at every array that a step writes: follow what moved, or raise before anything is written."""
-
-    @abstractmethod
     def check_own(self) -> None:
         """Look at the states and buffers, which the program sees but must not move."""
-
-    @abstractmethod
     def shown(self) -> None:
         """From now on the program sees states and buffers: `look` has more to look at."""
-
-    @abstractmethod
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked."""
-
-    @abstractmethod
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make the next step that of these gradients, which it sets to zero if `zeroed`; what must live until it is done."""
-
-    @abstractmethod
+        """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
-
-    @abstractmethod
     def look_ahead(self) -> list:
         """The look-ahead point of the next step, in buffers that are allocated once."""
-
-    @abstractmethod
     def tabulate(self) -> None:
         """Make the coefficients of the steps to come, where graphs replay them."""
-
-    @abstractmethod
     def visible(self, array: Any, t: Tensor) -> Any:
         """A state or buffer as its user sees it."""
-
-    @abstractmethod
     def read(self, array: Any, copy: bool) -> np.ndarray:
         """A state or parameter as a NumPy array."""
-
-    @abstractmethod
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        """Write arrays to their targets, as bits, and make the calls, all of it or nothing, whatever signals come.
-
-        Each pair is (target, source) of one shape and format. Calls are such as `_signals.at_once` takes.
-        """
-
-    @abstractmethod
+        """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         """What to call so that t steps have been taken, with this seed, and these hyperparameters will be in force."""
 
@@ -153,7 +110,8 @@ class Stored(Backend):
     @property
     def written(self) -> list:
         """All that a step writes, but for gradients that it sets to zero."""
-        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
+        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values()
+                                                                    for a in slot.arrays]
 
     def tell(self, pairs: Iterable[Pair]) -> None:
         """Tell torch which of its tensors `put` is about to write."""
@@ -165,7 +123,8 @@ class Stored(Backend):
     def numbers(self, name: str) -> list[np.ndarray]:
         """A state in float32, or float64, in the shapes of the parameters."""
         slot = self.states[name]
-        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
+        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors,
+                                                                     strict=True)]
 
     def masters(self, parameters: Sequence[np.ndarray] | None = None,
                 remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
@@ -230,4 +189,5 @@ class Ahead:
             rows = [[*parameter_parts(tensors[k], backend.remainders, k), buffers[k],
                      *parts(velocity.formats[k], velocity.arrays[k])] for k in indices]
             groups = [tensors[k].group for k in indices]
-            self.jobs.append((formats, job(formats, by_columns(rows), groups, coefs[computed_in(formats).dtype], indices)))
+            self.jobs.append((formats, job(formats, by_columns(rows), groups, coefs[computed_in(formats).dtype],
+                                           indices)))

@@ -1,4 +1,4 @@
-"""Where arrays lie, and the modules that work there. They are named here and loaded when the first array of a place comes."""
+"""Where arrays lie, and the modules that work there, which are loaded when the first array of a place comes."""
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any
