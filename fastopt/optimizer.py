@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from . import _trees as trees
 from ._checks.numbers import check_number, check_option, plain, whole
 from ._cpu import forks, pool

@@ -481,8 +481,7 @@ def test_repr():
     opt = fastopt.AdamW(groups, lr=schedules.constant(0.5), b2=0.9, state={"m": "bfloat16"})
     opt.t = 12
     assert repr(opt) == ("AdamW(lr=constant(value=0.5), b2=0.9; lr=0.1, b2=0.9; t=12, 2 tensors, 10,005 parameters "
-                         "f32/f16, "
-                         "state m bf16, v f32 (6 bytes each))")
+                         "f32/f16, state m bf16, v f32 (6 bytes each))")
     assert repr(fastopt.SGD(np.zeros(2))) == "SGD(lr=0.001; t=0, 2 parameters f64, no state)"
     assert "nan" not in repr(fastopt.Adam(np.zeros(0)))
 
@@ -724,7 +723,6 @@ def test_other_names_are_errors():
 
 
 def test_importing_needs_no_extra():
-    code = ("import sys, fastopt\n"
-            "print([name for name in ('scipy.optimize', 'sklearn', 'matplotlib', 'rich', 'safetensors', 'torch') if "
-            "name in sys.modules])")
+    code = ("import sys, fastopt\nprint([name for name in ('scipy.optimize', 'sklearn', 'matplotlib', 'rich', "
+            "'safetensors', 'torch') if name in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -143,8 +143,7 @@ BLOCK_MESSAGE = "is needed. Give the absmax that was saved with the codes."
 REFUSED = [
     (lambda: decode("x", scales(0, 1)), TypeError,
      "decode: codes: a str, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA "
-     "device). "
-     "Give an array of numbers."),
+     "device). Give an array of numbers."),
     (lambda: decode(codes(0, 9).astype(np.int8), scales(0, 1)), ValueError,
      "decode: codes of int8, but uint8 is needed. Give a state of 8 bits."),
     (lambda: decode(codes(0, 9), scales(0, 1), SIGNED[:16]), ValueError,
@@ -178,8 +177,8 @@ REFUSED = [
     (lambda: decoded(adam(state2=None), ADAM, "there"), ValueError,
      "there: state1, but this optimizer has state1, state2. Make the one whose state it is."),
     (lambda: decoded(adam(state1=codes(0, 2, 1000), absmax1=scales(0, 2, 4)), ADAM), ValueError,
-     "decoded: states of shapes (2, 1000) and (1000,), but one shape is needed. "
-     "AdEMAMix, which keeps two moments in state1, cannot be read."),
+     "decoded: states of shapes (2, 1000) and (1000,), but one shape is needed. AdEMAMix, which keeps two moments in "
+     "state1, cannot be read."),
     (lambda: decoded(adam(absmax2=None), ADAM), ValueError,
      "decoded: state2: uint8 without absmax2, but codes with it, or float32, are needed. The checkpoint is damaged."),
     (lambda: decoded({"state1": np.zeros(3)}, LION), ValueError,
@@ -189,16 +188,14 @@ REFUSED = [
     (lambda: decoded({"state1": codes(0, 9), "max1": scales(0, 2)}, LION), ValueError,
      "decoded: state1: max1 of shape (2,), but one number is needed. The checkpoint is damaged."),
     (lambda: decoded({"state1": np.asfortranarray(codes(0, 40, 30)), "absmax1": scales(0, 5)}, LION), ValueError,
-     "decoded: state1: strides (1, 40) for shape (40, 30), but C order is needed. "
-     "Give numpy.ascontiguousarray(x) if the run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on "
-     "CUDA."),
+     "decoded: state1: strides (1, 40) for shape (40, 30), but C order is needed. Give numpy.ascontiguousarray(x) if "
+     "the run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on CUDA."),
     (lambda: decoded(adam(absmax1=scales(0, 3)), ADAM), ValueError,
-     f"decoded: state1: 3 scales for 1000 codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) "
+     "decoded: state1: 3 scales for 1000 codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) "
      f"{BLOCK_MESSAGE}"),
     (lambda: decoded(adam(absmax1=[1.0]), ADAM), TypeError,
      "decoded: state1: absmax1: a list, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
-     "CUDA device). "
-     "Make it one: numpy.asarray(x, numpy.float64)."),
+     "CUDA device). Make it one: numpy.asarray(x, numpy.float64)."),
 ]
 
 

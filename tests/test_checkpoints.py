@@ -493,14 +493,12 @@ def test_what_is_wrong_with_coded_states_is_said():
     wrong = "load_state_dict: its storage does not fit the parameters. The checkpoint is damaged."
     for target, given, message in (
             (opt, wide.state_dict(), "load_state_dict: m of params['W']: stored as float32, but this optimizer keeps "
-                                     "q43. Make it with "
-             "state=..., or load with convert=True."),
+                                     "q43. Make it with state=..., or load with convert=True."),
             (wide, saved, "load_state_dict: m of params['W']: stored as q43, but this optimizer keeps f32. Make it "
-                          "with state=..., or load "
-             "with convert=True."),
+                          "with state=..., or load with convert=True."),
             (turned, saved, "load_state_dict: m of params['W']: its blocks run along axes (0, 1), but those of "
-                            "params['W'] along (1, 0). "
-             "Give a parameter in the memory order that the saved one had, or load with convert=True."),
+                            "params['W'] along (1, 0). Give a parameter in the memory order that the saved one had, or "
+                            "load with convert=True."),
             (opt, damaged(saved, seed=-1), wrong), (opt, damaged(saved, orders=[]), wrong),
             (opt, damaged(saved, formats={"m": ["q9"]*6}), wrong), (opt, {**saved, "storage": 7}, wrong),
             (opt, {**saved, "state": {**saved["state"], "m": [a[:-1] for a in saved["state"]["m"]]}},

@@ -325,7 +325,7 @@ class Key:
      "save: {path}: two parameters are params[key], but each needs a name of its own. Give them other keys."),
     (lambda p, opt: files.load(5, opt), TypeError, "load: 5, but the path of a file is needed. Give one."),
     *((lambda p, opt, f=f: f("a\0b", opt), ValueError, f"{f.__name__}: 'a\\x00b' can be no path of a file. Give "
-                                                       f"another.")
+                                                       "another.")
       for f in (files.save, files.load)),
     (lambda p, opt: files.save("\ud800", opt), ValueError, "save: '\\ud800' can be no path of a file."),
     (lambda p, opt: files.save(f"{p}/", opt), FileNotFoundError,
@@ -367,8 +367,8 @@ BROKEN = {
     "short": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "no whole checkpoint of fastopt (SafetensorError: "),
     "long": (lambda p: p.write_bytes(p.read_bytes() + b"0"), "no whole checkpoint of fastopt (SafetensorError: "),
     "another's": (lambda p: save_file({"w": np.ones(3)}, p), "no whole checkpoint of fastopt (KeyError: 'fastopt'), "
-                                                             "but a file that "
-                  "fastopt.files.save wrote is needed. Give the path of one."),
+                                                             "but a file that fastopt.files.save wrote is needed. Give "
+                                                             "the path of one."),
     "no account": (lambda p: save_file({"w": np.ones(3)}, p, {"format": "np"}), "no whole checkpoint of fastopt "
                                                                                 "(KeyError: 'fastopt')"),
     "integers": (lambda p: save_file({"w": np.ones(3, np.int64)}, p, {"fastopt": "{}"}), "checkpoint of fastopt "

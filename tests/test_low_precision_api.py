@@ -275,8 +275,7 @@ def read_only():
 
 
 STRIDED = ("strided, but zero_grads=True needs gradients in the memory order of their parameters. Give such ones, or "
-           "set them to zero "
-           "yourself.")
+           "set them to zero yourself.")
 READ_ONLY = "read-only, but zero_grads=True would set it to zero. Give a copy, or leave out zero_grads."
 OWN_PARAMETER = "the parameter itself, but zero_grads=True would set it to zero. Give a copy, numpy.array(x)."
 OVERLAP = "its memory overlaps that of grads[0], but each needs its own. Give one of them as a copy."
@@ -326,8 +325,7 @@ def test_the_same_gradients_that_became_read_only_or_shared():
 
 STATE = "but the name of a format, a dict of them by state, or a function of path and array that returns one is needed. Change state."
 HALF = ("float16 with rounding='remainder', but that is for bfloat16, the upper half of a float32. Take "
-        "\"stochastic\", or bfloat16 "
-        "parameters.")
+        "\"stochastic\", or bfloat16 parameters.")
 DENSE = ("memory without gaps is needed. Give the array that it is a part of, or a copy (which is then what is "
          "updated).")
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
@@ -336,27 +334,27 @@ KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 @pytest.mark.parametrize(("hyper", "kind", "message"), [
     ({"state": "q9"}, ValueError, f"Adam: state format 'q9' for m, but one of {NAMED} is needed. Change it."),
     ({"state": {"v": "split"}}, ValueError, f"Adam: state format 'split' for v, but one of {NAMED} is needed. Change "
-                                            f"it."),
+                                            "it."),
     ({"state": {"v": None}}, ValueError, f"Adam: state format None for v, but one of {NAMED} is needed. Change it."),
     *(({"state": state, "average": 0.9}, ValueError,
        f"Adam: state format {f} for {name} of adam, but q44 is for states that are never negative, and q43 for others. "
-       f"Take q8.")
+       "Take q8.")
       for state, f, name in (("q44", "q44", "m"), ({"m": "q44"}, "q44", "m"), ({"average": "q44"}, "q44", "average"),
                              ("q43", "q43", "v"))),
     ({"state": {"w": "q8"}}, ValueError, "Adam: state names 'w', but adam has m, v. Remove it."),
     ({"state": {"average": "f32"}}, ValueError, "Adam: state names 'average', but adam has m, v. Remove it."),
     ({"state": {"copy": "f32"}, "average": 0.9}, ValueError, "Adam: state names 'copy', but adam has m, v, average. "
                                                              "Remove it."),
-    ({"state": 3}, TypeError, f"Adam: state is 3, {STATE}"), ({"state": ["q8"]}, TypeError, f"Adam: state is ['q8'], "
+    ({"state": 3}, TypeError, f"Adam: state is 3, {STATE}"), ({"state": ["q8"]}, TypeError, "Adam: state is ['q8'], "
                                                                                             f"{STATE}"),
     ({"state": lambda path, array: 8}, TypeError, f"Adam: state is 8, {STATE}"),
     *(({"rounding": x}, ValueError, f"Adam: rounding is {x!r}, but one of nearest, stochastic, remainder is needed. "
-                                    f"Change it.")
+                                    "Change it.")
       for x in ("up", None, 1, "Nearest")),
     *(({"seed": x}, ValueError, f"Adam: seed is {x!r}, but a whole number from 0 to 2**63 - 1 is needed. Change it.")
       for x in (-1, 2**63, 1.5, True, None, "0")),
     *(({"average": x}, ValueError, f"Adam: average is {x!r}, but a number in [0, 1) or a function of the step is "
-                                   f"needed. Change average.")
+                                   "needed. Change average.")
       for x in (1.0, -0.1, True, np.inf)),
     ({"average": "x"}, TypeError, "Adam: average is 'x', but a number in [0, 1) or a function of the step is needed. "
                                   "Change average."),
@@ -386,8 +384,7 @@ def test_errors_of_what_is_asked(hyper, kind, message):
      "copy[0]: its memory overlaps that of params[0], but each needs its own. Give one of them as a copy."),
     (lambda: fastopt.Adam([{"params": zeros(4), "seed": 1}]), TypeError,
      "Adam group 0: 'seed' is no hyperparameter of adam, which has lr, b1, b2, eps, eps_root, eps_mode, "
-     "bias_correction, weight_decay, "
-     "decay, maximize. Remove it or take one of those."),
+     "bias_correction, weight_decay, decay, maximize. Remove it or take one of those."),
     (lambda: fastopt.Adam(zeros(4)).decoded("w"), ValueError, "decoded: 'w', but this optimizer has m, v, params. Take "
                                                               "one of those."),
     (lambda: fastopt.Adam(zeros(4), average=0.5).decoded("copy"), ValueError,

@@ -131,8 +131,7 @@ def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed
     assert_equal(walk(*make(2, threads=4), 5), serial(2, 5))
     assert (pool.POOL.workers, left[0]) == (allowed, -1)  # asked once, not at every step
     assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new "
-                                                   f"thread. "
-                                                   "Steps use fewer threads."]
+                                                   "thread. Steps use fewer threads."]
 
 
 def test_workers_are_daemons_by_name():

@@ -188,7 +188,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("endless", "pipe"):
         with pytest.raises(ValueError, match=f"load: .*{name} is no file, but one that fastopt.files.save wrote is "
-                                             f"needed"):
+                                             "needed"):
             files.load(tmp_path / name, opt)
 
 
