@@ -1,4 +1,4 @@
-"""Attributes are in force or refused, and a number of any library is a number: never is something taken without effect."""
+"""Attributes are in force or refused; a number of any library is a number; nothing is taken without effect."""
 import json
 import re
 from fractions import Fraction
@@ -144,7 +144,8 @@ def test_hyperparameters_are_in_the_groups():
         with pytest.raises(AttributeError) as error:
             setattr(opt, name, value)
         cure = f"opt.groups[0]['{own}'] = {value!r}"
-        assert str(error.value) == f"Adam: {own} is no attribute of an optimizer, but steps read it in the groups. Say {cure} instead."
+        said = f"Adam: {own} is no attribute of an optimizer, but steps read it in the groups. Say {cure} instead."
+        assert str(error.value) == said
         exec(cure)
         with pytest.raises(AttributeError, match=re.escape(f"Say opt.groups[0]['{own}'] instead.")):
             getattr(opt, name)

@@ -1,4 +1,4 @@
-"""Arrays that move or change under the optimizer: followed, or refused before anything is written; memory of others is never touched."""
+"""Arrays that move or change under the optimizer are followed, or refused before anything is written."""
 import array
 import contextlib
 import ctypes
@@ -71,7 +71,7 @@ def all_bits(opt):
 @pytest.mark.parametrize("how", CHANGES)
 @pytest.mark.parametrize("slot", ["parameter", "copy"])
 def test_what_a_step_writes_has_changed(how, slot):
-    """An error that names the array; nothing is written, not even a step counted; changed back, the step is that of the rule."""
+    """An error names the array, nothing is written, no step counted; changed back, the step is the rule's."""
     owning = how.startswith(("resize", "setstate"))
     cases = (("sgd", "f32 bf16s", 9), ("adam", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))
     for k, (name, mix, n) in enumerate(cases):
@@ -99,7 +99,7 @@ def test_what_a_step_writes_has_changed(how, slot):
 
 
 def test_memory_that_moved_is_followed():
-    """__setstate__ puts an array of the same kind elsewhere: the step goes on there, and no byte is written where it was."""
+    """__setstate__ puts an array elsewhere: the step goes on there, and no byte is written where it was."""
     for name in ("sgd", "adam", "nesterov", "amsgrad"):
         for n in (1, 8, 257, 70_001):
             w, copy = normal(1, n).astype(f32), np.zeros(n, f32)
@@ -194,7 +194,7 @@ def test_a_gradient_whose_owner_was_resized(how):
 
 
 def test_states_that_a_program_sees_are_views():
-    """Their headers may change as they like; where their memory itself is taken away, it is said, and nothing is written."""
+    """Their headers may change; where memory itself is taken away, that is said, and nothing is written."""
     for name, asked in (("adam", None), ("adam", "q8"), ("adagrad", "bf16s"), ("momentum", "bf16")):
         n = 20_001
         opt = OPTIMIZERS[name](normal(1, n).astype(f32), lr=0.1, state=asked, average=0.99)
