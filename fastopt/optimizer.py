@@ -11,7 +11,7 @@ from ._formats.scalars import Format, arithmetic
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
 from ._rule.rule import Rule, followed
-from ._state import state_dict as checkpoints
+from ._state import state_dict
 from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
 from ._tensors.backend import Request, Stored
@@ -317,7 +317,7 @@ class Optimizer:
             self._backend.check_own()
             if not copy:
                 self._backend.shown()
-            return checkpoints.save(self._backend, copy)
+            return state_dict.save(self._backend, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
         """Continue from a `state_dict`, bit for bit; torch's layout is understood too.
@@ -330,7 +330,7 @@ class Optimizer:
         with self._turn.lock:
             self._check_idle("load_state_dict")
             self._backend.look()
-            checkpoints.load(self._backend, saved, bool(convert))
+            state_dict.load(self._backend, saved, bool(convert))
 
     # What checkpoints on disk and training need
 
@@ -353,7 +353,7 @@ class Optimizer:
         with self._turn.lock:
             self._check_idle(where)
             self._backend.look()
-            checkpoints.restore(self._backend, snapshot)
+            state_dict.restore(self._backend, snapshot)
 
     def accumulate(self, where: str = "accumulate") -> Sums:
         """Room for the sums of the gradients of several batches, which are then the gradients of one step."""

@@ -18,10 +18,10 @@ from .._tensors import arrays
 from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
-from . import norm as norms
 from .headers import Watch
 from .jobs import Binding, Chance, Job
 from .loops import step_kernel
+from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
 
 
@@ -59,8 +59,8 @@ class HostBackend(Stored):
 
     # Memory
 
-    def _zeros(self, t: Tensor, dtype: np.dtype, place: int) -> np.ndarray:
-        return arrays.zeros_like(t.array, dtype, t.order, place)
+    def _zeros(self, t: Tensor, dtype: np.dtype, slot: int) -> np.ndarray:
+        return arrays.zeros_like(t.array, dtype, t.order, slot)
 
     def new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
         initial = self.initial(name, t)
@@ -166,10 +166,10 @@ class HostBackend(Stored):
         held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         if clip_norm is not None or skip_nonfinite:
-            norm = norms.global_norm(binding.buckets, self.threads, factor)
-            clip = norms.clip_factor(norm, clip_norm)
+            norm = global_norm(binding.buckets, self.threads, factor)
+            clip = clip_factor(norm, clip_norm)
             factor *= clip
-            if skip_nonfinite and not norms.all_finite(binding.buckets, self.threads, norm, factor):
+            if skip_nonfinite and not all_finite(binding.buckets, self.threads, norm, factor):
                 self._skip(norm)
                 return
         for k, row in enumerate(rows):

@@ -1,7 +1,7 @@
 """Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
 
 A step enqueues these launches on the stream of the parameters' library: the sums of squares, where a norm is wanted;
-`cuda.advance`, which counts the step, or refuses to, and makes its coefficients current; one launch per mix of formats.
+`loops.advance`, which counts the step, or refuses to, and makes its coefficients current; and one per mix of formats.
 What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The
 host waits for nothing, reads nothing back and allocates nothing.
 """
@@ -22,8 +22,7 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
 from .._tensors.tensors import Slot, Tensor
 from ..storage import coded_bytes, encode
-from . import driver
-from . import loops as cuda
+from . import driver, loops
 from .clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
@@ -262,8 +261,8 @@ class CudaBackend(Stored):
         main.words[FACTOR_AT] = factor.address if on_device else 0
         main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, request.limit
         main.floats[CLIP_NORM] = math.inf if request.clip_norm is None else request.clip_norm
-        mode = cuda.COUNT + (cuda.CHECK if request.skip_nonfinite else 0)
-        mode += cuda.SINGLE if on_device and factor.itemsize == 4 else 0
+        mode = loops.COUNT + (loops.CHECK if request.skip_nonfinite else 0)
+        mode += loops.SINGLE if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
         tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
@@ -363,4 +362,4 @@ class _AheadLaunches(Ahead):
             self.room = len(self.advance.extra)
             launches = [launch for _, job in self.jobs for launch in job.launches]
             self.plan = driver.Launches([*self.advance.launches(), *launches])
-        return self.plan, self.advance.fill(cuda.PEEK, [], coefficients)
+        return self.plan, self.advance.fill(loops.PEEK, [], coefficients)

@@ -18,14 +18,13 @@ import numpy as np
 from .._kernels.memory import WORD
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from . import driver
-from . import loops as cuda
+from . import driver, loops
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
 REPOSTED = 16    # rows sent again when a hyperparameter changes while the count is uncertain; of more the host asks
 (MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT,
  CLIP_NORM,
- FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of cuda.advance
+ FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of loops.advance
 WORDS = 20       # where those that are posted begin
 
 
@@ -34,19 +33,19 @@ class Post(NamedTuple):
 
     target: int
     stride: int
-    data: bytes  # at most cuda.POSTED words
+    data: bytes  # at most loops.POSTED words
 
 
 def posts(target: int, stride: int, data: bytes) -> list[Post]:
     """Any number of words, in as few launches as they need."""
-    most = WORD*cuda.POSTED
+    most = WORD*loops.POSTED
     if len(data) <= most:
         return [Post(target, stride, data)]
     return [Post(target + stride*(k//WORD), stride, data[k:k + most]) for k in range(0, len(data), most)]
 
 
 class Advance:
-    """The launches of cuda.advance in front of a step. All but the last, which may bring coefficients, post words."""
+    """The launches of loops.advance in front of a step. All but the last, which may bring coefficients, post words."""
 
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
@@ -54,7 +53,7 @@ class Advance:
         values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period,
                   GROUPS: len(clock.groups),
                   FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats, DOUBLES: doubles, SUM_COUNT: -1}
-        self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + cuda.POSTED)])
+        self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + loops.POSTED)])
         self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
         self.extra: list[driver.Arguments] = []
 
@@ -62,7 +61,7 @@ class Advance:
         """Make room for these posts; how many launches there are in front of the last."""
         lacking = -self.spare(addresses, coefficients)
         if lacking > 0:
-            self.extra += [driver.Arguments([0]*(WORDS + cuda.POSTED)) for _ in range(lacking)]
+            self.extra += [driver.Arguments([0]*(WORDS + loops.POSTED)) for _ in range(lacking)]
         return len(self.extra)
 
     def launches(self) -> list[tuple[int, int, driver.Arguments]]:
@@ -76,12 +75,12 @@ class Advance:
         unused = self.spare(addresses, coefficients)
         for arguments, post in zip(self.extra[unused:], (*addresses, *coefficients[:-1]), strict=True):
             _put(arguments, post)
-            arguments.words[MODE] = cuda.POST
+            arguments.words[MODE] = loops.POST
         words = self.main.words
         words[KNOWN], words[MODE] = self.clock.known, mode
         if coefficients:
             _put(self.main, coefficients[-1])
-            words[MODE] = mode | cuda.POST
+            words[MODE] = mode | loops.POST
         return unused
 
     def spare(self, addresses: list[Post], coefficients: list[Post]) -> int:
@@ -104,11 +103,11 @@ class Clock:
         self._packer = struct.Struct(f"{self.row}d")
         self.period = capturable or PERIOD
         self.rows = gpu.allocate(WORD*self.row*self.period)
-        self.memory = gpu.allocate(WORD*cuda.CLOCK_WORDS)
-        start = np.zeros(cuda.CLOCK_WORDS, np.int64)
-        start[cuda.LAST] = self.last = -1        # the step of the last row, where rows are made in advance
+        self.memory = gpu.allocate(WORD*loops.CLOCK_WORDS)
+        start = np.zeros(loops.CLOCK_WORDS, np.int64)
+        start[loops.LAST] = self.last = -1        # the step of the last row, where rows are made in advance
         gpu.upload(self.memory.address, start)
-        self.function, _ = gpu.function(cuda.advance(gpu.cc, gpu.form))
+        self.function, _ = gpu.function(loops.advance(gpu.cc, gpu.form))
         counts = np.zeros(2, np.int64)
         self.counts = counts.data                # steps taken: at most (high) and at least (low)
         self.done = counts.ctypes.data
@@ -130,10 +129,10 @@ class Clock:
 
     def setting(self, t: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         """What to hand to `Gpu.put` so that t steps have been taken and rows are those of these groups."""
-        words = {cuda.T: t, cuda.MISSED: 0}
+        words = {loops.T: t, loops.MISSED: 0}
         calls = []
         if self.capturable:
-            words[cuda.LAST] = t + self.period
+            words[loops.LAST] = t + self.period
             calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)),
                      partial(setattr, self, "last", t + self.period)]
         for word, value in words.items():
@@ -145,22 +144,22 @@ class Clock:
         """Know the step count. Where steps may have been skipped or replayed, wait for the device and ask it."""
         if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
             return
-        words = np.zeros(cuda.CLOCK_WORDS, np.int64)
+        words = np.zeros(loops.CLOCK_WORDS, np.int64)
         self.gpu.download(words, self.memory.address)
-        self.counts[0] = self.counts[1] = int(words[cuda.T])
+        self.counts[0] = self.counts[1] = int(words[loops.T])
         self.lost = False
-        if words[cuda.MISSED]:
-            self.gpu.upload(self.memory.address + WORD*cuda.MISSED, np.zeros(1, np.int64))
-            warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with "
+        if words[loops.MISSED]:
+            self.gpu.upload(self.memory.address + WORD*loops.MISSED, np.zeros(1, np.int64))
+            warnings.warn(f"fastopt: {words[loops.MISSED]} replays went beyond step {self.last}, the last one with "
                           "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
                           "optimizer with a larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
         """That of the last step, or None where it had none. Waits for the device."""
-        found = np.zeros(cuda.CLOCK_WORDS, np.float64)
+        found = np.zeros(loops.CLOCK_WORDS, np.float64)
         self.gpu.download(found, self.memory.address)
-        return float(found[cuda.NORM]) if found.view(np.int64)[cuda.NORMED] else None
+        return float(found[loops.NORM]) if found.view(np.int64)[loops.NORMED] else None
 
     def _coefficients(self, t: int, groups: Sequence[Group] | None = None) -> bytes:
         """The row of step t, without gradient factor and clipping, which `advance` puts in."""
@@ -219,7 +218,7 @@ class Clock:
             driver.do("cuCtxSynchronize")
         self.gpu.upload(self.rows.address, table)
         self.last = t + self.period
-        self.gpu.upload(self.memory.address + WORD*cuda.LAST, np.array([self.last], np.int64))
+        self.gpu.upload(self.memory.address + WORD*loops.LAST, np.array([self.last], np.int64))
         self._sent = self._now()
 
     def tabulated(self) -> None:
