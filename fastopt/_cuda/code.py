@@ -18,7 +18,7 @@ import numpy as np
 
 from .._kernels.cache import cached
 from .._signals import UNDISTURBED
-from .._tensors.device_array import EXTRA
+from .libraries import EXTRA
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'

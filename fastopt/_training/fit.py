@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole, plain
-from .._tensors import arrays
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
 from .early_stopping import Watch
@@ -156,7 +155,7 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
 
 def _check(given: dict[str, Any]) -> None:
     """What is wrong with the arguments of `fit`, each and together."""
-    opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
+    opt, batches = given["opt"], given["batches"]
     if not isinstance(opt, Optimizer):
         raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
@@ -180,9 +179,6 @@ def _check(given: dict[str, Any]) -> None:
     if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches, Iterator)):
         raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called after each pass over "
                          "the batches, and there are no passes. Give validate_every.")
-    if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
-        raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients are not summed here. "
-                         "Sum them in value_and_grad.")
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
