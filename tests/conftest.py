@@ -24,6 +24,7 @@ from fastopt import optimizers  # noqa: E402
 from fastopt._formats.catalogue import FORMATS, MASK, STORED  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
 from fastopt._kernels.layout import Layout, Slot  # noqa: E402
+from fastopt._rule.pipeline import pipelines  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
@@ -223,6 +224,11 @@ def coefficients_and_gradient(rule, t, g, kind, **how):
     return c._replace(scale=kind(1)), (rule.at(t, np.float64, **how).scale*g).astype(kind)
 
 
+def in_use(opt, group, factor=1.0, clip_value=np.inf):
+    """The rule with the pieces around it for which a step and this group ask: what a kernel computes."""
+    return pipelines(opt.rule, factor != 1, clip_value != np.inf, opt.groups[group].pieces)[0]
+
+
 class Walk:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits."""
 
@@ -242,7 +248,7 @@ class Walk:
     def reference(self, g, format, **at):
         with np.errstate(all="ignore"):
             c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
-            new = self.rule(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
+            new = in_use(self.opt, 0, **at)(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):

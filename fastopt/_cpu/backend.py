@@ -4,6 +4,7 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from .jobs import Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
+
+
+PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -165,6 +169,8 @@ class HostBackend(Stored):
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
         held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
+        scaled = clip_norm is not None or factor != 1.0
+        plan, wide = binding.plan((scaled, limit != math.inf, *map(PIECES, self.groups)))
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)
             clip = clip_factor(norm, clip_norm)
@@ -180,12 +186,12 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for job in binding.wide:
+        for job in wide:
             job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
-        binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
+        plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
 
     def _skip(self, norm: float) -> None:
         """Take no step, since gradients are not finite; set to zero what is to be zero after it."""

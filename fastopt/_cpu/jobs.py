@@ -14,8 +14,7 @@ from .._formats.blocks import SIZE
 from .._kernels.compile import Kernel
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, WORD
-from .._rule.pieces import PLAIN
-from .._rule.pipeline import Pipeline, pipeline
+from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.tensors import LINE, PerTensor, Tensor
 from .headers import Headers, Watch
@@ -93,15 +92,13 @@ class Bucket(Job):
         self.found = np.zeros(0)
         self.measures: dict[Callable[[Layout], Kernel], Plan] = {}
 
-    def jobs(self, pipelines: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
+    def jobs(self, of_groups: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
         """The jobs of a step, each with its kernel, for the pipelines of all groups."""
-        wanted, found = list(dict.fromkeys(pipelines[group] for group in self.groups)), []
-        for of in wanted:
-            job: Job = self
-            if len(wanted) > 1:
-                job = copy(self)  # its table is this one, where `Headers` stores addresses
-                mine = [pipelines[group] == of for group in self.groups]
-                job._cut([n*own for n, own in zip(self.sizes, mine, strict=True)], *self.cuts)
+        wanted = of_tensors(self.groups, of_groups, self.layout.wide)
+        found: list[tuple[Kernel, Job]] = []
+        for of in dict.fromkeys(wanted):
+            job = self._copy()
+            job._cut([n*(mine == of) for n, mine in zip(self.sizes, wanted, strict=True)], *self.cuts)
             try:
                 found.append((step_kernel(of, self.layout), job))
             except NumbaError as error:
@@ -110,11 +107,16 @@ class Bucket(Job):
                                 "c.") from error
         return found
 
+    def _copy(self) -> "Bucket":
+        """A job on this table, where `Headers` stores addresses."""
+        job = copy(self)
+        job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
+        return job
+
     def measured(self, kernel: Callable[[Layout], Kernel], threads: int) -> list[float]:
         """What one of the norm's kernels finds in STRIDED_TILE elements each: a strided gradient and its copy agree."""
         if kernel not in self.measures:
-            job = copy(self)
-            job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
+            job = self._copy()
             job._cut(self.sizes, STRIDED_TILE)
             job.found = np.zeros(len(job.tiles))
             job.words[JOB.out] = arrays.address(job.found)
@@ -137,20 +139,19 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
-        self.wide: list[Job] = []  # those with gradients wider than the arithmetic
-        self.plan = Plan([])
+        self.plans: dict[tuple, tuple[Plan, list[Job]]] = {}
         self.headers: Headers | None = None
         self.zeroed = False
         self.cleared: list[np.ndarray] = []
         self.told: list = []
 
     def bound(self, leaves: list, zeroed: bool) -> bool:
-        """Whether these gradients, and all that the step writes, are as they were bound; then `plan` is ready."""
+        """Whether these gradients, and all that the step writes, are as they were bound; then `buckets` are ready."""
         return (self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves)
                 and (not zeroed or self._the_same(leaves)))
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`.
+        """Make `buckets` those for these gradients, which a step sets to zero if `zeroed`.
 
         It returns what must live until they are done. What is wrong with a gradient is said before anything is written.
         """
@@ -170,24 +171,29 @@ class Binding:
                 targets[k] = first + row*width
         own = [arrays.address(t.array) if g.like(t) and not zeroed else 0
                for g, t in zip(gradients, self.tensors, strict=True)]
-        plan = self._plan(buckets)
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
-        self.buckets, self.plan, self.headers = buckets, plan, headers
-        self.wide = [job for job in plan.jobs if job.layout.wide]
+        self.buckets, self.headers, self.plans = buckets, headers, {}
         self.zeroed, self.cleared = zeroed, views if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def _plan(self, buckets: Sequence[Bucket]) -> Plan:
-        groups = 1 + max((t.group for t in self.tensors), default=0)
-        pipelines = [pipeline(self.rule, PLAIN)]*groups
-        return Plan([job for bucket in buckets for job in bucket.jobs(pipelines)])
+    def plan(self, asked: tuple) -> tuple[Plan, list[Job]]:
+        """The plan of a step that asks for these pieces, and those of its jobs whose gradients are wider than the arithmetic.
+
+        `asked` holds the arguments of `pipelines`: whether gradients are scaled, and limited; the pieces of each group.
+        """
+        if asked not in self.plans:
+            of_groups = pipelines(self.rule, *asked)
+            plan = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+            self.plans[asked] = plan, [job for job in plan.jobs if job.layout.wide]
+        return self.plans[asked]
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:
         """What to call so that random bits depend on these."""
-        return [partial(setattr, self, "chance", chance),
-                *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in self.plan.jobs)]
+        jobs = [job for plan, _ in self.plans.values() for job in plan.jobs]
+        return [*(partial(setattr, of, "chance", chance) for of in (self, *self.buckets)),
+                *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in jobs)]
 
     def _the_same(self, leaves: list) -> bool:
         """Whether these are the arrays that were bound, still writable: headers do not tell whether others overlap."""

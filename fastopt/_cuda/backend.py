@@ -61,7 +61,7 @@ class CudaBackend(Stored):
         if capturable:
             # gradients like the parameters are ready to be captured
             self.bind([t.original for t in tensors], [t.path for t in tensors])
-            self._plan(self._bound().tables, True, [], [])
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()))
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
@@ -258,11 +258,12 @@ class CudaBackend(Stored):
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
-        main.words[PARAMETERS.sums], main.words[PARAMETERS.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        main.words[PARAMETERS.factor_at] = factor.address if on_device else 0
-        main.floats[PARAMETERS.factor], main.floats[PARAMETERS.limit] = 1.0 if on_device else factor, request.limit
-        main.floats[PARAMETERS.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
+        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        main, at = self.advance.main, PARAMETERS
+        main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        main.words[at.factor_at] = factor.address if on_device else 0
+        main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
+        main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
         mode = MODE.count + (MODE.check if request.skip_nonfinite else 0)
         mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
@@ -295,12 +296,20 @@ class CudaBackend(Stored):
         capturing = self.gpu.capture(stream)
         return capturing, self.streams.others(stream, others, capturing)
 
-    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
+    def _asked(self, request: Request) -> tuple:
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        if self.capturable:
+            return (True, True, *[("coupled", "decoupled")]*len(self.groups))
+        scaled = request.clip_norm is not None or request.factor != 1.0
+        return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
+
+    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
+              asked: tuple) -> driver.Launches:
         """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients)
+        key = norm, self.advance.room(addresses, coefficients), asked
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches(asked)])
         return tables.plans[key]
 
     def _capture(self, used: list) -> None:

@@ -14,8 +14,7 @@ from numba.core.errors import NumbaError
 
 from .._kernels.layout import Layout
 from .._kernels.memory import WORD
-from .._rule.pieces import PLAIN
-from .._rule.pipeline import Pipeline, pipeline
+from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._rule.rule import Rule
 from .._tensors import arrays, tensors
 from .._tensors.device_array import DeviceArray, extent
@@ -44,9 +43,9 @@ class Job:
         self.keep: list = []
         self.made: dict[tuple[Pipeline, ...], list[Launch]] = {}
 
-    def launches(self, pipelines: Sequence[Pipeline]) -> list[Launch]:
+    def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
         """The launches of a step, for the pipelines of all groups."""
-        of = tuple(pipelines[group] for group in self.groups)
+        of = tuple(of_tensors(self.groups, of_groups, self.layout.wide))
         if of not in self.made:
             self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
         return self.made[of]
@@ -106,7 +105,8 @@ class Tables:
                  remainders: Sequence[DeviceArray], gradients: "Gradients", coefs: dict[np.dtype, driver.Memory],
                  clock: driver.Memory, seed: int):
         self.gpu = gpu
-        self.plans: dict[tuple[bool, int], driver.Launches] = {}
+        self.rule = rule
+        self.plans: dict[tuple, driver.Launches] = {}
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
@@ -116,8 +116,6 @@ class Tables:
             self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
                                  seed))
             self.members.append(members)
-        groups = 1 + max((t.group for t in of), default=0)
-        self.launches = [launch for job in self.jobs for launch in job.launches([pipeline(rule, PLAIN)]*groups)]
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
 
@@ -127,6 +125,12 @@ class Tables:
             with self.gpu.current():
                 self._norm = Norm(self.gpu, self.jobs)
         return self._norm
+
+    def launches(self, asked: tuple) -> list[Launch]:
+        """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
+        of_groups = pipelines(self.rule, *asked)
+        with self.gpu.current():
+            return [launch for job in self.jobs for launch in job.launches(of_groups)]
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""

@@ -69,7 +69,7 @@ class Element:
         if layout.wide:
             scale, *rest = unpacked(self.builder, c)
             g = self.cast(self.builder.fmul(scale, values[0]), layout.values[0], layout.scalar)
-            pipeline, values = pipeline.without("scale"), [g, *values[1:]]
+            pipeline, values = pipeline.having("scale", False), [g, *values[1:]]
             kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
             c = self.context.make_tuple(self.builder, kind, rest)
 

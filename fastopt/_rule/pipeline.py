@@ -1,6 +1,6 @@
 """A pipeline: a rule and the pieces around it. It is a rule, too, of more slots; kernels are made of it."""
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -88,9 +88,9 @@ class Pipeline:
     def _at(self, stage: str) -> list[Piece]:
         return [piece for piece in self.pieces if piece.stage == stage]
 
-    def without(self, name: str) -> "Pipeline":
-        """The same pipeline less one piece."""
-        return Pipeline(self.rule, [other for other in self.names if other != name])
+    def having(self, name: str, there: bool = True) -> "Pipeline":
+        """The pipeline with this piece, or without it."""
+        return Pipeline(self.rule, {*self.names, name} if there else {*self.names} - {name})
 
 
 def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
@@ -113,6 +113,17 @@ def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
     return Pipeline(getattr(rule, "rule", rule), {*(PLAIN if names is None else names), *kept})
+
+
+def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:
+    """The pipelines of groups that ask for their own pieces, in a step that scales or limits gradients, or does not."""
+    of_step = (*(["scale"] if scaled else []), *(["limit"] if limited else []))
+    return [pipeline(rule, (*of_step, *names)) for names in own]
+
+
+def of_tensors(groups: list[int], of: Sequence[Pipeline], wide: bool) -> list[Pipeline]:
+    """The pipelines of tensors in these groups; gradients wider than the arithmetic are always scaled, in their own type."""
+    return [of[group].having("scale") if wide else of[group] for group in groups]
 
 
 def _look_ahead(c, p, out, v):
