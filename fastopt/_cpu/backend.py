@@ -170,7 +170,8 @@ class HostBackend(Stored):
         held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         scaled = clip_norm is not None or factor != 1.0
-        plan, wide = binding.plan((scaled, limit != math.inf, *map(PIECES, self.groups)))
+        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+            binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)
             clip = clip_factor(norm, clip_norm)
@@ -186,12 +187,12 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for job in wide:
+        for job in binding.wide:
             job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
-        plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
+        binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
 
     def _skip(self, norm: float) -> None:
         """Take no step, since gradients are not finite; set to zero what is to be zero after it."""

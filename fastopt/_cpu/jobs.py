@@ -139,7 +139,10 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
-        self.plans: dict[tuple, tuple[Plan, list[Job]]] = {}
+        self.asked: tuple | None = None  # the pieces for which `plan` is made
+        self.plan = Plan([])
+        self.plans: dict[tuple, Plan] = {}
+        self.wide: list[Job] = []        # its jobs whose gradients are wider than the arithmetic
         self.headers: Headers | None = None
         self.zeroed = False
         self.cleared: list[np.ndarray] = []
@@ -173,25 +176,22 @@ class Binding:
                for g, t in zip(gradients, self.tensors, strict=True)]
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
-        self.buckets, self.headers, self.plans = buckets, headers, {}
+        self.buckets, self.headers, self.plans, self.asked = buckets, headers, {}, None
         self.zeroed, self.cleared = zeroed, views if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def plan(self, asked: tuple) -> tuple[Plan, list[Job]]:
-        """The plan of a step that asks for these pieces, and those of its jobs whose gradients are wider than the arithmetic.
-
-        `asked` holds the arguments of `pipelines`: whether gradients are scaled, and limited; the pieces of each group.
-        """
+    def use(self, asked: tuple) -> None:
+        """Make `plan` that of a step which asks for these pieces, as arguments of `pipelines`."""
         if asked not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            plan = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
-            self.plans[asked] = plan, [job for job in plan.jobs if job.layout.wide]
-        return self.plans[asked]
+            self.plans[asked] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+        self.plan, self.asked = self.plans[asked], asked
+        self.wide = [job for job in self.plan.jobs if job.layout.wide]
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:
         """What to call so that random bits depend on these."""
-        jobs = [job for plan, _ in self.plans.values() for job in plan.jobs]
+        jobs = [job for plan in self.plans.values() for job in plan.jobs]
         return [*(partial(setattr, of, "chance", chance) for of in (self, *self.buckets)),
                 *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in jobs)]
 
