@@ -20,7 +20,7 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
 from .headers import Watch
-from .jobs import Binding, Chance, Job
+from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
@@ -45,6 +45,8 @@ class HostBackend(Stored):
                          for dtype, a in self.coefs.items()]
         self._ahead: tuple[Ahead, Plan] | None = None
         self._buffers: list[np.ndarray] = []
+        self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
+        self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
@@ -153,21 +155,27 @@ class HostBackend(Stored):
     def factor(self, given: Any) -> float:
         return check_number("grad_factor", given, "step")
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        if self.binding.bound(leaves, zeroed):
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
+        if masks and masks is not self._masks:  # kernels read copies, whose addresses stay
+            self._copies = self._copies or [row.copy() for row in masks]
+            for copy, row in zip(self._copies, masks, strict=True):
+                copy[...] = row
+            self._masks = masks
+        copies = self._copies if masks else NO_MASKS
+        if self.binding.bound(leaves, zeroed, copies):
             return leaves
         while True:
             self.look()
-            held = self.binding.bind(leaves, paths, zeroed)
+            held = self.binding.bind(leaves, paths, zeroed, copies)
             if self.watch.same():  # views of gradients are their libraries' code, or the program's own
                 return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        factor, limit, clip_norm, skip_nonfinite, zeroed = request
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
         t, rows = self._t.value + 1, []
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
-        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
+        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         scaled = clip_norm is not None or factor != 1.0
         if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
