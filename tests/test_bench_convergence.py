@@ -25,7 +25,8 @@ STEPS = {  # on quadratic, rosenbrock, logistic, noisy
     "radam": (1206, 8401, 161, 542),
     "lion": (615, 956, 608, 897),
 }
-CASES = [(rule, problem, count) for rule, counts in STEPS.items() for problem, count in zip(problems.PROBLEMS, counts, strict=True)]
+CASES = [(rule, problem, count) for rule, counts in STEPS.items() for problem,
+         count in zip(problems.PROBLEMS, counts, strict=True)]
 
 
 def allowed(count):
@@ -47,7 +48,8 @@ def moved(rule, faster=1.0, **hyper):
     """The counts that another learning rate, or other hyperparameters, move further than an ulp would."""
     counts = {problem: problems.steps(rule, problem, lr*faster, **hyper)
               for problem, lr in zip(problems.PROBLEMS, problems.RATES[rule], strict=True)}
-    return [problem for of, problem, count in CASES if of == rule and not abs(counts[problem] - count) <= allowed(count)]
+    return [problem for of, problem, count in CASES if of == rule
+            and not abs(counts[problem] - count) <= allowed(count)]
 
 
 @pytest.mark.parametrize("rule", ALL)
@@ -55,7 +57,8 @@ def test_a_percent_of_the_learning_rate_is_noticed(rule):
     assert moved(rule, 1.01)
 
 
-@pytest.mark.parametrize("change", [{"b2": 0.99}, {"b2": 0.998}, {"b1": 0.89}, {"eps": 1e-4}, {"bias_correction": False}], ids=str)
+@pytest.mark.parametrize("change", [{"b2": 0.99}, {"b2": 0.998}, {"b1": 0.89}, {"eps": 1e-4},
+                                    {"bias_correction": False}], ids=str)
 def test_a_change_of_adam_is_noticed(change):
     assert moved("adam", **change)
 

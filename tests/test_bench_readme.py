@@ -17,7 +17,8 @@ import fastopt
 ROOT = Path(__file__).parents[1]
 HERE = ROOT/"benchmarks"
 README = (HERE/"README.md").read_text(encoding="utf-8")
-COMMANDS = [line for block in re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
+COMMANDS = [line for block in re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+            for line in block.splitlines()]
 MODULES = {path.name for path in HERE.glob("*.py")}
 
 with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +61,8 @@ def test_programs_have_these_options(command, tmp_path):
 
 
 def test_every_module_is_explained_and_exists():
-    named = {name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+\.py)`", line)}
+    named = {name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+\.py)`",
+                                                                                                   line)}
     assert named == {name for name in MODULES if not name.startswith(("bench_", "__"))}
     mentioned = set(re.findall(r"`(bench_\w+)`", README))
     assert mentioned <= {name[:-3] for name in MODULES}
@@ -97,7 +99,8 @@ def test_how_far_equal_code_is_from_one():
         params = record.get_result_params(key)
         cases = itertools.product(*([ast.literal_eval(p) for p in axis] for axis in params))
         return list(zip(cases, record.get_result_value(key, params), record.get_result_stats(key, params), strict=True))
-    one, two = (max(abs(value - 1) for case, value, _ in of("track_vs_golden") if case[2] == threads) for threads in (1, 2))
+    one, two = (max(abs(value - 1) for case, value, _ in of("track_vs_golden") if case[2] == threads) for threads in (1,
+                                                                                                                      2))
     half = [(s["ci_99_b"] - s["ci_99_a"])/2/value for case, value, s in of("track_vs_ceiling") if case[2] == 1]
     assert f"{100*one:.1f} % on one thread; on two, beside load, up to {100*two:.0f} %" in README
     assert f"half its interval: {100*statistics.median(half):.0f} %, at worst {100*max(half):.0f} %, on one thread" in README

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    record, picture, publish = (importlib.import_module(f"benchmarks.{name}") for name in ("record", "picture", "publish"))
+    record, picture, publish = (importlib.import_module(f"benchmarks.{name}") for name in ("record", "picture",
+                                                                                           "publish"))
 
 CEILING, RIVAL = picture.CEILING, picture.RIVAL
 SIZES = [1_000, 100_000, 10_000_000]
@@ -31,17 +32,21 @@ def save(folder, commit="c0ffee00"*5, date=0, values=None, machine="amd-epyc-zen
     """A result as asv writes it. values: {benchmark: {(rule, n, threads): value}}; samples: the same, for `track_` with samples."""
     from asv.results import Results
     from asv.runner import BenchmarkResult
-    described = {"machine": machine, "cpu": "AMD EPYC Zen4", "num_cpu": "2", "ram": "24 GB", "os": "Linux 6", "arch": "x86_64"}
+    described = {"machine": machine, "cpu": "AMD EPYC Zen4", "num_cpu": "2", "ram": "24 GB", "os": "Linux 6",
+                 "arch": "x86_64"}
     asv.util.write_json(str(folder/machine/"machine.json"), described, 1)
-    given = {"params": described, "requirements": {}, "python": "3.11", "env_name": "virtualenv-py3.11", "env_vars": {}, **more}
+    given = {"params": described, "requirements": {}, "python": "3.11", "env_name": "virtualenv-py3.11", "env_vars": {},
+             **more}
     profile = given.pop("profile", None)
     results = Results(commit_hash=commit, date=date, **given)
     for name, cases in (values or {CEILING: {("adam", 1_000, 1): 2.0}}).items():
         axes = [sorted({case[k] for case in cases}, key=str) for k in range(3)]
         grid = [(a, b, c) for a in axes[0] for b in axes[1] for c in axes[2]]
         taken = [(samples or {}).get(name, {}).get(case) for case in grid]
-        found = BenchmarkResult([cases.get(case) for case in grid], taken, [1 if x else None for x in taken], 0, "", profile)
-        results.add_result({"name": name, "version": "1", "params": [list(map(repr, axis)) for axis in axes]}, found, record_samples=True)
+        found = BenchmarkResult([cases.get(case) for case in grid], taken, [1 if x else None for x in taken], 0, "",
+                                profile)
+        results.add_result({"name": name, "version": "1", "params": [list(map(repr, axis)) for axis in axes]}, found,
+                           record_samples=True)
     results.save(str(folder))
     return folder/machine/f"{commit[:8]}-{given['env_name']}.json"
 
@@ -70,7 +75,8 @@ def test_every_environment_imports_them():
 # record
 
 def cpuinfo(**lines):
-    one = "\n".join(f"{key.replace('_', ' ')}\t: {value}" for key, value in lines.items()).replace("vendor id", "vendor_id")
+    one = "\n".join(f"{key.replace('_', ' ')}\t: {value}" for key, value in lines.items()).replace("vendor id",
+                                                                                                   "vendor_id")
     return f"processor\t: 0\n{one}\n\nprocessor\t: 1\n{one}\n\n"
 
 
@@ -97,7 +103,8 @@ def test_processor_of_other_systems(monkeypatch):
 
 
 def test_machine_is_named_without_its_owner(monkeypatch):
-    host, user = "-".join(["some", "machine", "17"]), "_".join(["some", "user"])  # in pieces: what the repository says is no secret
+    host, user = "-".join(["some", "machine", "17"]), "_".join(["some",
+                                                                "user"])  # in pieces: what the repository says is no secret
     monkeypatch.setattr("platform.node", lambda: f"{host}.example.org")
     monkeypatch.setenv("LOGNAME", user)
     said = record.machine()
@@ -159,7 +166,8 @@ def test_sources_of_benchmarks_may_hold_paths(tmp_path):
 
 def test_nothing_recorded_is_an_error(tmp_path):
     old = save(tmp_path)
-    with pytest.raises(RuntimeError, match=r"record: asv ended with 1 and wrote no result of v1 to .+\. Read what it says above\."):
+    with pytest.raises(RuntimeError, match=r"record: asv ended with 1 and wrote no result of v1 to .+\. Read what it "
+                                           r"says above\."):
         record.record("v1", [], tmp_path, lambda *_: asv.util.write_json(str(tmp_path/"new"/"machine.json"), {}) or 1)
     assert [file for file in tmp_path.rglob("*.json") if file.name != "machine.json"] == [old]
     assert not (tmp_path/"new"/"machine.json").exists()
@@ -195,14 +203,16 @@ def test_asv_runs_in_a_home_of_its_own(tmp_path, monkeypatch):
     """An asv that prints its arguments and its machine file."""
     (tmp_path/"asv").mkdir()
     (tmp_path/"asv"/"__init__.py").touch()
-    (tmp_path/"asv.conf.json").write_text('{"version": 1, "env_dir": ".asv/env", "pythons": ["3.11"], "results_dir": "elsewhere"}')
+    (tmp_path/"asv.conf.json").write_text('{"version": 1, "env_dir": ".asv/env", "pythons": ["3.11"], "results_dir": '
+                                          '"elsewhere"}')
     (tmp_path/"pyproject.toml").write_text("[build-system]")
     (tmp_path/"asv"/"__main__.py").write_text(ASV)
     assert record.run("HEAD", ["-b", "Step"], tmp_path) == 2
     home, arguments, machine, config, beside = eval((tmp_path/"said").read_text())
     assert home != str(Path.home())
     assert not Path(home).exists()
-    assert json.loads(config) == {"version": 1, "pythons": ["3.11"], "repo": str(tmp_path), "benchmark_dir": str(tmp_path/"benchmarks"),
+    assert json.loads(config) == {"version": 1, "pythons": ["3.11"], "repo": str(tmp_path),
+                                  "benchmark_dir": str(tmp_path/"benchmarks"),
                                   "env_dir": str(tmp_path/".asv"/"env"), "html_dir": str(tmp_path/"html"),
                                   "results_dir": str(tmp_path/"benchmarks"/"results")}
     assert "pyproject.toml" in beside
@@ -265,7 +275,8 @@ def test_names_do_not_overlap():
 def test_no_picture_without_results(tmp_path, capsys):
     save(tmp_path, values={CEILING: table(lion=(1.0, 1.0, 1.0))})
     assert picture.main(["--results", str(tmp_path), "--out", str(tmp_path/"x.svg")]) == 2
-    assert capsys.readouterr().err == (f"picture: {tmp_path} holds no result of bench_step.Step.track_vs_ceiling for momentum, nesterov, "
+    assert capsys.readouterr().err == (f"picture: {tmp_path} holds no result of bench_step.Step.track_vs_ceiling for "
+                                       f"momentum, nesterov, "
                                        "adam on 1 thread. Measure one: python benchmarks/record.py HEAD\n")
     assert not (tmp_path/"x.svg").exists()
 
@@ -319,7 +330,8 @@ def test_the_site_loads_nothing_from_a_network(published, tmp_path):
 def test_an_unknown_library_is_an_error(tag, published, tmp_path):
     page = published/"index.html"
     page.write_text(page.read_text().replace("</head>", f"{tag}</head>"))
-    with pytest.raises(RuntimeError, match=r"publish: asv's page loads (https:)?//.*, needed one of jquery@3\.3\.1, .* Add it to LIB"):
+    with pytest.raises(RuntimeError, match=r"publish: asv's page loads (https:)?//.*, needed one of jquery@3\.3\.1, .* "
+                                           r"Add it to LIB"):
         publish.make_local(published, pack(tmp_path))
 
 
@@ -328,7 +340,8 @@ def test_an_unknown_library_is_an_error(tag, published, tmp_path):
     ("styles", "a{src:url( '//fonts.example.org/x.woff')}", "//fonts.example.org/x.woff"),
     ("asv.js", "script.src = 'https://cdn.example.org/x.js';", "https://cdn.example.org/x.js"),
     ("asv.js", 'import("https://cdn.example.org/x.js")', "https://cdn.example.org/x.js"),
-    ("index.html", '<script src="asv.js"></script><script>a.src="//cdn.example.org/x.js"</script>', "//cdn.example.org/x.js"),
+    ("index.html", '<script src="asv.js"></script><script>a.src="//cdn.example.org/x.js"</script>',
+     "//cdn.example.org/x.js"),
     ("index.html", '<script src="asv.js"></script><img src="http://example.org/x.png">', "http://example.org/x.png"),
 ])
 def test_what_still_loads_something_is_an_error(file, text, address, published, tmp_path):
@@ -367,10 +380,13 @@ def test_the_data_answers(published, tmp_path):
     (published/"graphs"/"a [x] 100%").mkdir()
     (published/"graphs"/"a [x] 100%"/"b+c.json").write_text("[1]")
     publish.make_local(published, pack(tmp_path))
-    asked = [("info.json?_=17", "json"), ("./info.json", "*"), ("graphs/a%20%5Bx%5D%20100%25/b%2Bc.json?timestamp=17", "json"),
-             ("graphs/summary/bench_step.Step.json?timestamp=undefined", "json"), ("graphs/none.json", "json"), ("swallow.ico?_=3", "text"),
+    asked = [("info.json?_=17", "json"), ("./info.json", "*"),
+             ("graphs/a%20%5Bx%5D%20100%25/b%2Bc.json?timestamp=17", "json"),
+             ("graphs/summary/bench_step.Step.json?timestamp=undefined", "json"), ("graphs/none.json", "json"),
+             ("swallow.ico?_=3", "text"),
              ("https://example.org/info.json", "json"), ("//example.org/info.json", "json"), ("asv.css", "text")]
-    done = subprocess.run(["node", "-e", ASK, "--", str(published), json.dumps(asked)], capture_output=True, text=True, check=True)
+    done = subprocess.run(["node", "-e", ASK, "--", str(published), json.dumps(asked)], capture_output=True, text=True,
+                          check=True)
     kind, said = json.loads(done.stdout)
     assert kind == "+*"
     answers = {url: rest for url, *rest in said}
@@ -386,7 +402,8 @@ def test_packages_are_checked(tmp_path, monkeypatch):
     file.write_bytes(b"as published")
     own = base64.b64encode(hashlib.sha512(b"as published").digest()).decode()
     assert publish.tarball("flot@0.8.3", own, tmp_path) == file
-    with pytest.raises(RuntimeError, match=r"flot-0\.8\.3\.tgz has sha512-.*, needed sha512-abc\. Delete it and run this again\."):
+    with pytest.raises(RuntimeError, match=r"flot-0\.8\.3\.tgz has sha512-.*, needed sha512-abc\. Delete it and run "
+                                           r"this again\."):
         publish.tarball("flot@0.8.3", "abc", tmp_path)
     assert all(len(base64.b64decode(library.sha512)) == 64 for library in publish.LIBRARIES.values())
 
@@ -415,7 +432,8 @@ def test_without_npm(npm, said, tmp_path, monkeypatch, capsys):
 def test_other_folders_are_not_emptied(tmp_path, capsys):
     (tmp_path/"thesis.tex").touch()
     assert publish.main(["--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f"publish: {tmp_path} holds other files, needed a new folder or an old site: asv empties it. "
+    assert capsys.readouterr().err == (f"publish: {tmp_path} holds other files, needed a new folder or an old site: "
+                                       f"asv empties it. "
                                        "Name another.\n")
     assert (tmp_path/"thesis.tex").exists()
 
@@ -434,7 +452,8 @@ def test_publish(tmp_path, monkeypatch, capfd):
     assert publish.main(["--out", str(tmp_path/"html")]) == 2
     assert "publish: asv publish ended with 1, needed 0." in capfd.readouterr().err
     save(tmp_path/"benchmarks"/"results", commit, 1_795_508_420_000)
-    benchmark = {"name": CEILING, "version": "1", "params": [["'adam'"], ["1000"], ["1"]], "param_names": ["rule", "n", "threads"],
+    benchmark = {"name": CEILING, "version": "1", "params": [["'adam'"], ["1000"], ["1"]],
+                 "param_names": ["rule", "n", "threads"],
                  "type": "track", "unit": "x ceiling", "code": ""}
     asv.util.write_json(str(tmp_path/"benchmarks"/"results"/"benchmarks.json"), {CEILING: benchmark}, 2)
     for _ in range(2):

@@ -21,17 +21,22 @@ ROOT = Path(__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    MODULES = [importlib.import_module(f"benchmarks.{path.stem}") for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
-    common, compare, rivals, traffic = map(importlib.import_module, ("benchmarks.common", "benchmarks.compare", "fastopt.bench.rivals",
+    MODULES = [importlib.import_module(f"benchmarks.{path.stem}")
+               for path in sorted((ROOT/"benchmarks").glob("bench_*.py"))]
+    common, compare, rivals, traffic = map(importlib.import_module,
+                                           ("benchmarks.common", "benchmarks.compare", "fastopt.bench.rivals",
                                                                      "fastopt.bench.ceiling"))
 
 sys.modules["benchmarks.bench_cuda_step"].at_hand()  # asked before another test loads the stand-in driver: there it would take 90 s
-CLASSES = [c for module in MODULES for c in vars(module).values() if inspect.isclass(c) and c.__module__ == module.__name__]
+CLASSES = [c for module in MODULES for c in vars(module).values() if inspect.isclass(c)
+           and c.__module__ == module.__name__]
 BENCHMARKS = [(c, name) for c in CLASSES for name in dir(c) if name.startswith(("time_", "track_"))]
 PROCESSES = {"Import", "Compile", "FirstStep", "Peak", "Emptied"}  # a process for each case: one case is enough
 SIGNED = {"track_refresh", "track_beyond_arrays"}       # differences, which may be zero or fall below it
-NONE = {"track_spilled", "track_spills", "track_float64", "track_narrow", "track_calls"}  # counts of what should not be there
-ABSENT = {"bench_cuda_step", "bench_cpu_code", "bench_retired"}  # NaN without a device, another processor than x86-64, no ptrace
+NONE = {"track_spilled", "track_spills", "track_float64", "track_narrow",
+        "track_calls"}  # counts of what should not be there
+ABSENT = {"bench_cuda_step", "bench_cpu_code",
+          "bench_retired"}  # NaN without a device, another processor than x86-64, no ptrace
 
 
 def cases(benchmark):
@@ -60,10 +65,12 @@ def test_runs(benchmark, name):
             assert found is None
             continue
         for x in found["samples"] if isinstance(found, dict) else [found]:
-            if math.isnan(x) and ("times_faster_than" in name or "none" in case or benchmark.__module__.split(".")[-1] in ABSENT):
+            if math.isnan(x) and ("times_faster_than" in name or "none" in case
+                                  or benchmark.__module__.split(".")[-1] in ABSENT):
                 continue  # not installed, or cannot run with so many threads
             assert math.isfinite(x), (name, case, x)
-            assert x > 0 or name in SIGNED or (name in NONE and x == 0) or (name, case[0]) == ("track_state", "sgd"), (name, case, x)
+            assert x > 0 or name in SIGNED or (name in NONE and x == 0) or (name, case[0]) == ("track_state",
+                                                                                               "sgd"), (name, case, x)
 
 
 @pytest.mark.parametrize(("benchmark", "name"), BENCHMARKS, ids=ids)
@@ -79,7 +86,8 @@ def test_says_what_it_measures(benchmark, name):
 
 def test_every_rule_is_measured():
     assert set(common.CASES) == set(ALL)
-    for module, name in (("step", "Step"), ("step", "Time"), ("call", "Small"), ("memory", "Peak"), ("start", "Compile")):
+    for module, name in (("step", "Step"), ("step", "Time"), ("call", "Small"), ("memory", "Peak"),
+                         ("start", "Compile")):
         measured, = (c.params[0] for c in CLASSES if (c.__module__, c.__name__) == (f"benchmarks.bench_{module}", name))
         assert set(measured) == set(ALL), (module, name)
 
@@ -91,7 +99,8 @@ def test_a_rule_without_a_case_is_an_import_error():
 
 
 @pytest.mark.parametrize(("name", "tensors", "elements"),
-                         [("200 x 1,000", 200, 200_000), ("ResNet-50", 161, 25_557_032), ("GPT-2 small", 148, 124_439_808)])
+                         [("200 x 1,000", 200, 200_000), ("ResNet-50", 161, 25_557_032),
+                          ("GPT-2 small", 148, 124_439_808)])
 def test_shape_lists(name, tensors, elements):
     of = common.SHAPES[name]
     assert (len(of), sum(map(math.prod, of))) == (tensors, elements)
@@ -108,8 +117,10 @@ def test_bytes_per_element(rule):
     assert case.moved_bytes == 29*MOVED[rule]
 
 
-@pytest.mark.parametrize(("rule", "format", "expected"), [("adam", "f64", 56), ("adam", "f16", 22), ("adam", "bf16", 22),
-                                                          ("adam", "f32, bf16 state", 20), ("adam", "bf16, bf16 state", 14)])
+@pytest.mark.parametrize(("rule", "format", "expected"), [("adam", "f64", 56), ("adam", "f16", 22), ("adam", "bf16",
+                                                                                                     22),
+                                                          ("adam", "f32, bf16 state", 20),
+                                                          ("adam", "bf16, bf16 state", 14)])
 def test_bytes_per_element_of_formats(rule, format, expected):
     case = common.make(rule, [(100,)], 1, format)
     assert case.moved_bytes == 100*expected
@@ -126,7 +137,8 @@ def test_the_ceiling_moves_every_byte(dtypes, threads):
         bits = f"u{a.itemsize}"
         assert np.all(a.view(bits) != b.view(bits)) == (k > 0)
         assert np.array_equal(a.view(bits), b.view(bits)) == (k == 0)
-    assert moved.moved_bytes == 200_003*(2*sum(d.itemsize for d in map(np.dtype, dtypes)) - np.dtype(dtypes[0]).itemsize)
+    assert moved.moved_bytes == 200_003*(2*sum(d.itemsize for d in map(np.dtype,
+                                                                       dtypes)) - np.dtype(dtypes[0]).itemsize)
 
 
 @pytest.mark.filterwarnings("default")  # other people's

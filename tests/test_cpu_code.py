@@ -18,8 +18,8 @@ ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    assembly, cpu_code, bench, common = (importlib.import_module(f"benchmarks.{name}")
-                                         for name in ("assembly", "cpu_code", "bench_cpu_code", "common"))
+    assembly, cpu_code, bench, common = (importlib.import_module(f"benchmarks.{name}") for name in (
+        "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code", "common"))
 
 pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"Numba compiles for x86-64 on x86-64 only; this is {platform.machine()}")
 
@@ -244,7 +244,8 @@ def test_digest_of_the_code():
 
 def printed(code, target="x86-64-v3", **environment):
     """What a program prints as JSON that compiles for a processor."""
-    start = "import json, sys\nfrom benchmarks import assembly, cpu_code\nfrom benchmarks.versions import load, part\n"
+    start = ("import json, sys\nfrom benchmarks.machine_code import assembly, cpu_code\n"
+             "from benchmarks.gate import inside\nfrom benchmarks.gate.versions import load\n")
     done = subprocess.run([sys.executable, "-c", start + code, str(SOURCE)], capture_output=True, text=True, check=False, cwd=ROOT,
                           env={**os.environ, "NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": "", **environment})
     assert done.returncode == 0, done.stderr
@@ -338,7 +339,7 @@ package = load(sys.argv[1], "fastopt_elements")
 texts = {}
 for rule, formats in [("sgd", "f32 f32"), ("momentum", "f32 f32 f32"), ("adam", "f32 f32 f32 f32"), ("adam", "bf16 bf16 f32 f32"),
                       ("adam", "f16 f16 f32 f32"), ("adam", "f64 f64 f64 f64")]:
-    run = part(package, "cpu").step_kernel(package.optimizers.ALL[rule].rule.digest, formats).run
+    run = inside.cpu_kernel(package, rule, formats)
     texts[f"{rule} {formats}"] = run.inspect_asm(run.signatures[0])
 print(json.dumps(texts))
 """

@@ -22,7 +22,8 @@ ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
     duet, facts, figures, gate, imports, retired, steps, timing, trial, verdict, versions = (
-        importlib.import_module(f"benchmarks.{name}") for name in ("duet", "facts", "figures", "gate", "imports", "retired", "steps",
+        importlib.import_module(f"benchmarks.{name}") for name in ("duet", "facts", "figures", "gate", "imports",
+                                                                   "retired", "steps",
                                                                    "timing", "trial", "verdict", "versions"))
 
 Step = steps.Step
@@ -30,7 +31,8 @@ PLANTS = {change.what: change for change in trial.PLANTS}
 git_checkout = pytest.mark.skipif(not (ROOT/".git").exists(), reason="an unpacked archive has no commits")
 
 
-def changed(into, file="host.py", old="        self.grad_norm = norm\n", new="        sum(range(1000))\n        self.grad_norm = norm\n"):
+def changed(into, file="host.py", old="        self.grad_norm = norm\n", new="        sum(range(1000))\n        "
+                                                                             "self.grad_norm = norm\n"):
     return trial.plant(trial.Plant("", file, old, new, ""), into)
 
 
@@ -42,7 +44,8 @@ def slower(tmp_path_factory):
 
 # Statistics
 
-@pytest.mark.parametrize(("n", "low", "high"), [(1, 0, 0), (2, 0, 1), (8, 0, 7), (10, 0, 9), (11, 0, 10), (12, 1, 10), (40, 11, 28)])
+@pytest.mark.parametrize(("n", "low", "high"), [(1, 0, 0), (2, 0, 1), (8, 0, 7), (10, 0, 9), (11, 0, 10), (12, 1, 10),
+                                                (40, 11, 28)])
 def test_interval_of_order_statistics(n, low, high):
     ratios = random.Random(n).sample(range(n), n)
     assert verdict.interval(ratios) == (low, high)
@@ -66,8 +69,10 @@ def test_judge(ratios, slower):
 
 
 @pytest.mark.parametrize(("base", "head", "growth", "found"), [
-    (100, 101, verdict.Growth(part=0.01), False), (100, 102, verdict.Growth(part=0.01), True), (0, 0, verdict.Growth(), False),
-    (0, 1, verdict.Growth(), True), (100, 612, verdict.Growth(units=512), False), (100, 613, verdict.Growth(units=512), True),
+    (100, 101, verdict.Growth(part=0.01), False), (100, 102, verdict.Growth(part=0.01), True),
+                                                               (0, 0, verdict.Growth(), False),
+    (0, 1, verdict.Growth(), True), (100, 612, verdict.Growth(units=512), False),
+                                                               (100, 613, verdict.Growth(units=512), True),
     (100, 50, verdict.Growth(), False)])
 def test_risen(base, head, growth, found):
     risen = verdict.risen("b", {"case": base, "gone": 1}, {"case": head, "new": 9}, growth)
@@ -78,7 +83,8 @@ def test_risen(base, head, growth, found):
 def test_more_instructions_may_be_a_good_trade():
     finding = verdict.Finding("bench_cpu_code.track_instructions", "adam, f32, znver4", "1", "2", "x 2")
     suspect = figures.Suspect(finding, ("adam", "f32"), lambda folders: True, trade=True)
-    faster = {Step("adam", 1_000): 0.9, Step("adam", 100_000): 0.96, Step("sgd", 1_000): 1.0, Step("adam", 8, way="clip_norm"): 1.0}
+    faster = {Step("adam", 1_000): 0.9, Step("adam", 100_000): 0.96, Step("sgd", 1_000): 1.0,
+              Step("adam", 8, way="clip_norm"): 1.0}
     assert gate.good_trade(suspect, faster)
     assert not gate.good_trade(suspect, {**faster, Step("adam", 10): 0.98})
     assert not gate.good_trade(suspect._replace(trade=False), faster)
@@ -100,14 +106,16 @@ def test_versions_are_apart():
 
 
 def test_what_is_no_package(tmp_path):
-    with pytest.raises(ImportError, match=re.escape(f"load: there is no package fastopt in {tmp_path}. Name the folder that holds it.")):
+    with pytest.raises(ImportError, match=re.escape(f"load: there is no package fastopt in {tmp_path}. Name the folder "
+                                                    f"that holds it.")):
         versions.load(tmp_path, "fastopt_test_3")
 
 
 @git_checkout
 def test_export_gives_the_files_of_a_commit(tmp_path):
     folder = versions.export("HEAD", tmp_path)
-    shown = subprocess.run(["git", "show", "HEAD:fastopt/_rule/rule.py"], cwd=ROOT, capture_output=True, check=True).stdout
+    shown = subprocess.run(["git", "show", "HEAD:fastopt/_rule/rule.py"], cwd=ROOT, capture_output=True,
+                           check=True).stdout
     assert (folder/"fastopt"/"registry.py").read_bytes() == shown
     assert versions.export(str(SOURCE), tmp_path) == SOURCE.resolve()
     with pytest.raises(LookupError, match="git rev-parse"):
@@ -167,7 +175,8 @@ def test_every_way_of_a_step_is_one_step():
 
 def test_imports_are_timed_each_with_its_own_package(tmp_path):
     late = tmp_path/"late"
-    changed(late, "__init__.py", "from . import rules, schedules\n", "import time\ntime.sleep(0.3)\nfrom . import rules, schedules\n")
+    changed(late, "__init__.py", "from . import rules, schedules\n", "import time\ntime.sleep(0.3)\nfrom . import "
+                                                                     "rules, schedules\n")
     assert once(lambda: statistics.median(head - base for base, head in imports.pairs([SOURCE, late], 5)) > 0.15)
     assert not list(late.rglob("__pycache__"))  # bytecode that one folder has and the other has not made a ratio of 0.6
     with pytest.raises(RuntimeError, match="could not be imported"):
@@ -178,18 +187,21 @@ A, B = Step("adam", 8), Step("sgd", 1_000)
 
 
 @pytest.mark.parametrize(("looks", "slower"), [
-    ([1.05]*3, True), ([1.019, 1.5, 1.5], False), ([1.05, 1.05, 1.0], False), ([1.05, 1.0, 1.05], False), ([1.05, 1.021, 1.05], True),
+    ([1.05]*3, True), ([1.019, 1.5, 1.5], False), ([1.05, 1.05, 1.0], False), ([1.05, 1.0, 1.05], False),
+                                               ([1.05, 1.021, 1.05], True),
     ([1.05, 1.021, 1.025], False)])
 def test_a_step_is_slower_if_every_look_says_so(monkeypatch, looks, slower):
     asked = []
 
     def looked(folders, steps, processes, duration, cache, seed=0):
         asked.append((processes, seed))
-        return {s: [duet.Pair(1e-6, 1e-6*r, r) for r in [looks[len(asked) - 1] if s is A else 1.0]*processes] for s in steps}
+        return {s: [duet.Pair(1e-6, 1e-6*r, r) for r in [looks[len(asked) - 1] if s is A else 1.0]*processes]
+                for s in steps}
     monkeypatch.setattr(duet, "duet", looked)
     medians, found, again, left = timing.duets([], [A, B], Path())
     assert medians == {A: looks[0], B: 1.0}
-    assert [(s.finding.benchmark, s.finding.case, s.of) for s in found] == [(A.benchmark, str(A), ("adam", "f32"))]*slower
+    assert [(s.finding.benchmark, s.finding.case, s.of) for s in found] == [(A.benchmark, str(A),
+                                                                             ("adam", "f32"))]*slower
     assert (again, left) == (looks[0] > timing.SEEMS, 0)
     assert asked[0] == (timing.FIRST, 0)
     assert all(n == timing.AGAIN for n, _ in asked[1:])
@@ -203,7 +215,8 @@ def test_no_suspect_is_dropped(monkeypatch, slow, found, again, left):
     really = steps_[13:13 + slow] if slow == 1 else steps_[:slow]
 
     def looked(folders, steps, processes, duration, cache, seed=0):
-        return {s: [duet.Pair(1, r, r) for r in [1.1 - s.tensors/1e3 if not seed or s in really else 1.0]*processes] for s in steps}
+        return {s: [duet.Pair(1, r, r) for r in [1.1 - s.tensors/1e3 if not seed or s in really else 1.0]*processes]
+                for s in steps}
     monkeypatch.setattr(duet, "duet", looked)
     result = timing.duets([], steps_, Path())
     assert (len(result.slower), result.again, result.left) == (found, again, left)
@@ -248,7 +261,8 @@ def test_a_counter_counts():
         pytest.skip("the system does not lend a counter")
 
     def right():
-        short, long = (min(retired.counted(lambda k=k: sum(range(k)), file) for _ in range(5)) for k in (1_000, 1_000_000))
+        short, long = (min(retired.counted(lambda k=k: sum(range(k)), file) for _ in range(5)) for k in (1_000,
+                                                                                                         1_000_000))
         return 0 < 50*short < long
     assert once(right)
 
@@ -315,7 +329,8 @@ def history(tmp_path, monkeypatch):
             file.write_text(file.read_text().replace(change.old, change.new))
         (tmp_path/"fastopt"/"note.py").write_text(f"# {text}\n")
         git("add", "-A")
-        git("commit", "-q", "-m", text, *(["-m", "Slower: track_python (new gradients), because a test\n says so"] if k == 1 else []))
+        git("commit", "-q", "-m", text, *(["-m", "Slower: track_python (new gradients), because a test\n says so"]
+                                          if k == 1 else []))
     monkeypatch.setattr(versions, "ROOT", tmp_path)
     return tmp_path
 
@@ -324,13 +339,15 @@ def test_names_benchmark_figures_and_commit(history, capsys):
     assert gate.main(["HEAD~2", "HEAD", "--stop"]) == 1
     said = capsys.readouterr().out
     assert re.search(r"SLOWER bench_memory\.Peak\.track_python \(adam, step\): \d+ -> 4\d{5}, x \d+\.\d+", said)
-    assert re.search(rf"slower: {2*len(ALL)} of \d+ figures\nbench_memory\S+ \(sgd, step\): commit [0-9a-f]{{7,}} Copy the gradients", said)
+    assert re.search(rf"slower: {2*len(ALL)} of \d+ figures\nbench_memory\S+ \(sgd, step\): commit [0-9a-f]{{7,}} Copy "
+                     rf"the gradients", said)
 
 
 def only(monkeypatch, *names):
     """Leave out the other parts of the gate."""
     phase = gate.Log.phase
-    monkeypatch.setattr(gate.Log, "phase", lambda self, name, measure: phase(self, name, measure) if name in names else None)
+    monkeypatch.setattr(gate.Log, "phase", lambda self, name,
+                        measure: phase(self, name, measure) if name in names else None)
 
 
 def test_findings_may_be_wanted(history, capsys, monkeypatch):
@@ -387,7 +404,8 @@ def test_bisection_passes_over_what_does_not_run(history, tmp_path):
 
 
 def test_as_a_program():
-    done = subprocess.run([sys.executable, str(ROOT/"benchmarks"/"gate.py"), str(SOURCE), str(SOURCE)], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, str(ROOT/"benchmarks"/"gate.py"), str(SOURCE), str(SOURCE)],
+                          capture_output=True, text=True,
                           cwd=Path(sys.prefix), check=False)
     assert done.returncode == 0, done.stderr
     assert "fine: the sources of the package are the same" in done.stdout

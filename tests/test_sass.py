@@ -10,7 +10,8 @@ import pytest
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[1]))
-    sass, chips, cuda_c, bench = (importlib.import_module(f"benchmarks.{name}") for name in ("sass", "chips", "cuda_c", "bench_cuda_code"))
+    sass, chips, cuda_c, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
+        "machine_code.sass", "machine_code.chips", "machine_code.cuda_c", "bench_cuda_code"))
 
 
 def missing():
