@@ -19,7 +19,7 @@ from . import common
 from .gate import inside
 from .machine_code import chips, cuda_c, sass
 
-STORAGE = ["f32", *common.OTHER_FORMATS]
+STORAGE = ["f32"] if common.QUICK else list(common.FORMATS)
 ARCHITECTURES = {"sm_90": (9, 0)} if common.QUICK else {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0)}
 COMPILERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
 
@@ -122,7 +122,7 @@ class Rules:
 class Formats(Rules):
     """One rule with one state and one with two, in every other format."""
 
-    params = (common.two_or("momentum", "adam"), list(ARCHITECTURES), [TOOLKIT], common.OTHER_FORMATS)
+    params = (common.two_or("momentum", "adam"), list(ARCHITECTURES), [TOOLKIT], STORAGE[1:] or STORAGE)
     param_names = (*Rules.param_names, "format")
 
 

@@ -17,12 +17,11 @@ from fastopt.optimizers import ALL
 
 from .gate import duet, facts, harness, inside, versions
 from .gate.harness import seconds
-from .steps import DTYPES, FORMATS, SHAPES, Case, Step, arrays, optimizer
+from .steps import DTYPES, FORMATS, QUICK, SHAPES, Case, Step, arrays, optimizer
 
-__all__ = ["DTYPES", "FORMATS", "SHAPES", "Case", "Step"]
+__all__ = ["DTYPES", "FORMATS", "QUICK", "SHAPES", "Case", "Step"]
 
 SCALE = os.environ.get("FASTOPT_BENCH", "full")
-QUICK = SCALE == "quick"                     # to see that every benchmark works: the fewest cases, their kernels shared
 RULES = ["adam"] if QUICK else list(ALL)
 SIZES = {"quick": [1_000], "full": [1_000, 100_000, 1_000_000, 10_000_000],
          "xl": [1_000, 100_000, 1_000_000, 10_000_000, 100_000_000]}[SCALE]

@@ -1,6 +1,7 @@
 """A step to be timed, of any version of the package: which rule, on what, how; and arrays filled for it."""
 import itertools
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ FORMATS = {  # storage of gradient and parameter, and of the state (None: the de
 }
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
 SHAPES = {"200 x 1,000": SMALL, "ResNet-50": RESNET50, "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
+QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
 BLOCK = 1 << 20  # random numbers that a longer array repeats: drawing 1e7 takes longer than timing a step on them
 
 

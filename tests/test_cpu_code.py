@@ -18,8 +18,8 @@ ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    assembly, cpu_code, bench, common = (importlib.import_module(f"benchmarks.{name}") for name in (
-        "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code", "common"))
+    assembly, cpu_code, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
+        "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code"))
 
 pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"Numba compiles for x86-64 on x86-64 only; this is {platform.machine()}")
 
@@ -406,8 +406,8 @@ def test_what_fails_says_why(tmp_path):
 def test_every_kernel_has_a_name():
     found = cpu_code.kernels(fastopt)
     rules = {name.split(", ")[0] for name in found}
-    assert rules == {*common.RULES, "look-ahead", "squares"}
-    assert len(found) == 6*len(common.RULES) + 6 + 4
+    assert rules == {*fastopt.optimizers.ALL, "look-ahead", "squares"}
+    assert len(found) == 6*len(fastopt.optimizers.ALL) + 6 + 4
     assert found["adam, bf16"].formats == "bf16 bf16 f32 f32"
     assert found["look-ahead, f32, bf16 state"].formats == "f32 f32 bf16"
     assert found["squares, f16"] == ("", "f16 f16")

@@ -8,7 +8,7 @@ import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
-from ..steps import FORMATS, Case, Step, arrays, optimizer
+from ..steps import FORMATS, QUICK, Case, Step, arrays, optimizer
 from . import inside
 from .versions import load, worker
 
@@ -38,12 +38,18 @@ def bytes_per_element(package: ModuleType, rule: str, format: str) -> tuple[floa
 def figures(folder: str) -> dict[str, dict[str, float]]:
     """{benchmark: {case: figure}}."""
     package = load(folder, "fastopt_facts")
-    rules = inside.optimizers(package)
+    rules = measured(package)
     python = {f"{rule}, {way}": python_bytes(package, rule, way) for rule in rules for way in WAYS}
     stored = {f"{rule}, {format}": bytes_per_element(package, rule, format) for rule in rules for format in FORMATS}
     return {"bench_memory.Peak.track_python": python,
             "bench_memory.Bytes.track_state": {case: state for case, (state, _) in stored.items()},
             "bench_memory.Bytes.track_moved": {case: moved for case, (_, moved) in stored.items()}}
+
+
+def measured(package: ModuleType) -> list[str]:
+    """The rules of a version; in the quick setting two of them."""
+    rules = list(inside.optimizers(package))
+    return [rule for rule in rules if not QUICK or rule in ("momentum", "adam")]
 
 
 def rules(folder: Path) -> list[str]:
@@ -58,4 +64,4 @@ def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
 
 if __name__ == "__main__":
     print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2
-                     else list(inside.optimizers(load(sys.argv[1], "fastopt_facts")))))
+                     else measured(load(sys.argv[1], "fastopt_facts"))))

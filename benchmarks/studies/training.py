@@ -5,7 +5,7 @@ the same seed.
     names   468-256-39: the next character in the names of Unicode's characters, from the 12 before it, cross-entropy
 
 ``python -m benchmarks.studies.training [--seeds 5] [--short]`` prints a table. The names are those of Unicode 3.2,
-which every Python keeps for the names of Internet hosts (unicodedata.ucd_3_2_0): Python 3.6 and 3.13 have the same text.
+which every Python keeps for the names of Internet hosts (unicodedata.ucd_3_2_0), so all have the same text.
 
 A seed is that of first weights (bfloat16 ones are rounded from them), batches and stochastic rounding: configurations
 differ in nothing else. The loss is that of all rows at the last weights, as a user would run them: bfloat16 where that
