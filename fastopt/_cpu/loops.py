@@ -63,7 +63,7 @@ def _in_blocks(rule, formats):
     """The loops over a tile's blocks, for formats that share exponents: tiles begin with whole blocks.
 
     Blocks take the passes in company: the largest number of one is waited for while others' are looked for. With COMPANY = 1 Adam's step
-    took 18 % longer (benchmarks/fewer_bytes.py --n 1e5 --threads 1).
+    took 18 % longer (benchmarks/studies/fewer_bytes.py --n 1e5 --threads 1).
     """
     from .._kernels.block import (
         exponents,
