@@ -9,15 +9,17 @@ from . import _trees as trees
 from ._checks.numbers import check_number, check_option, plain, whole
 from ._cpu import forks, pool
 from ._cpu.backend import Host
-from ._formats.scalars import Format, arithmetic
+from ._formats.catalogue import Format, arithmetic
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
-from ._rule.rule import Rule, followed
+from ._rule.pieces import PLAIN
+from ._rule.pipeline import pipeline
+from ._rule.rule import Rule
 from ._state import state_dict as checkpoints
 from ._tensors import arrays
-from ._tensors.tensors import Slot, Tensor, beside, check_one_place, output, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, tensor
 from .presets import preset
-from .storage import Asked, check_rounding, check_seed, state_formats
+from ._formats.choice import Asked, check_rounding, check_seed, state_formats
 
 
 class Optimizer:
@@ -56,7 +58,8 @@ class Optimizer:
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
-        vars(self)["rule"] = followed(self.rule, followers)  # type: ignore[arg-type]
+        if followers:
+            vars(self)["rule"] = pipeline(self.rule, (*PLAIN, *followers))
         self._params = params
         self._threads = check_threads(threads, where)
         seed = check_seed(seed, where)
@@ -88,7 +91,7 @@ class Optimizer:
         self._lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
         forks.watch(self)
 
-    def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, Slot], seed: int, capturable: int) -> Any:
+    def _make_machine(self, formats: dict[str, list[Format]], outputs: dict[str, PerTensor], seed: int, capturable: int) -> Any:
         """What carries out the steps, where the arrays are."""
         if isinstance(self._tensors[0].array, arrays.DeviceArray):
             from ._cuda.backend import Device
@@ -98,12 +101,12 @@ class Optimizer:
                              "there are no graphs to capture. Leave it out.")
         return Host(self.rule, self._tensors, self.groups, formats, outputs, seed, self._threads)
 
-    def _read_copy(self, tree: Any) -> Slot:
+    def _read_copy(self, tree: Any) -> PerTensor:
         """The arrays into which a step writes the new parameters."""
         leaves: list = []
         self._structure.collect(tree, "copy", leaves)
         found = [output(leaf, t, beside(t, "copy")) for leaf, t in zip(leaves, self._tensors, strict=True)]
-        return Slot([array for array, _ in found], [format for _, format in found], leaves)
+        return PerTensor([array for array, _ in found], [format for _, format in found], leaves)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
         """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""

@@ -21,8 +21,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fastopt import optimizers  # noqa: E402
-from fastopt._formats.scalars import FORMATS  # noqa: E402
+from fastopt._formats.catalogue import FORMATS, MASK, STORED  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
+from fastopt._kernels.layout import Layout, Slot  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
@@ -125,6 +126,12 @@ def nasty(n, seed=0, dtype=np.float32):
     word = {4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]
     values = rng.integers(0, np.iinfo(word).max, n, word, endpoint=True).view(dtype)
     return np.where(rng.random(n) < 0.5, values, np.copysign(rng.choice(special, n), rng.normal(size=n).astype(dtype)))
+
+
+def layout(text):
+    """A layout in short: the formats of its slots; a gradient with ``*`` is strided, one with ``!`` zeroed by the step."""
+    known = {**STORED, "mask": MASK}
+    return Layout(tuple(Slot(known[name.rstrip("*!")], "*" in name, "!" in name) for name in text.split()))
 
 
 def stored(x, format):

@@ -4,11 +4,11 @@ Formats of slots are written as a text: "f32* bf16 q43" is a strided float32 gra
 in blocks of q43.
 """
 import numpy as np
-from conftest import RULES, normal
+from conftest import RULES, layout, normal
 
 from fastopt._cpu import jobs, loops
-from fastopt._kernels.memory import columns, computed_in, slots
-from fastopt._rule.rule import followed
+from fastopt._rule.pieces import PLAIN
+from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.tensors import gradient, tensor
 
 
@@ -19,12 +19,12 @@ def formats_of(rule, format, state=None):
 
 def float_type(formats):
     """The NumPy type of a step's arithmetic."""
-    return computed_in(formats).dtype.type
+    return layout(formats).arithmetic.dtype.type
 
 
 def cpu_kernel(rule, formats, anew=False):
     """The CPU kernel of a step. `anew`: from the disk or the compiler, even if this process has it already."""
-    return (loops.step_kernel.__wrapped__ if anew else loops.step_kernel)(rule.digest, formats)
+    return (loops.step_kernel.__wrapped__ if anew else loops.step_kernel)(pipeline(rule), layout(formats))
 
 
 def compile_step(rule, format="f32"):
@@ -35,7 +35,7 @@ def compile_step(rule, format="f32"):
 
 def norm_kernel(formats):
     """The CPU kernel of the sums of squares, from the disk or the compiler."""
-    return loops.squares_kernel.__wrapped__(formats)
+    return loops.squares_kernel.__wrapped__(layout(formats))
 
 
 def of_the_disk(kernel):
@@ -51,7 +51,7 @@ def text_of(kernel, kind):
 def job(formats, columns, coefficients, layouts=(), tile=0):
     """A job for one tensor, or several: `columns` holds a list of arrays for each slot, gradients first."""
     groups, kind = [0]*len(columns[0]), float_type(formats)
-    return jobs.Job(formats, columns, groups, np.array([tuple(coefficients)], kind), layouts, tile)
+    return jobs.Job(layout(formats), columns, groups, np.array([tuple(coefficients)], kind), layouts, tile)
 
 
 def steps_right(kernel):
@@ -67,38 +67,37 @@ def steps_right(kernel):
 
 def slots_of(formats):
     """The format of each slot, its place among the arrays of a row, and that of the next slot."""
-    starts, count = columns(formats)
-    return list(zip(slots(formats), starts, [*starts[1:], count], strict=True))
+    of = layout(formats)
+    return list(zip(of.formats, of.starts, [*of.starts[1:], of.columns], strict=True))
 
 
 def cuda_code(rule, formats, cc, form="cubin"):
     """The code of a step for a chip: its name and an ELF image, or PTX as a text."""
     from fastopt._cuda import loops
-    code = loops.step(rule.digest, formats, cc, *(["ptx"] if form == "ptx" else []))
+    code = loops.step(pipeline(rule), layout(formats), cc, *(["ptx"] if form == "ptx" else []))
     return code.image.decode() if form == "ptx" else (code.name, code.image)
 
 
 def cuda_lanes(formats, cc):
     """How many elements one thread takes at once."""
     from fastopt._cuda import loops
-    return loops.lanes(formats, cc)
+    return loops.lanes_of(layout(formats), cc)
 
 
 def strided_gradient(view, parameter):
     """The extents and strides of a gradient that does not lie as its parameter does, as kernels read them."""
     bound = gradient(view, tensor(parameter, "params", 0), "grads")
-    assert bound.format.endswith("*")
-    return bound.layout
+    assert bound.slot.strided
+    return bound.strides
 
 
 def sums_of_squares(formats, gradients):
     """The partial sums of the norm, by the CPU."""
     coefs = np.zeros((1, len(RULES["sgd"].fields)), float_type(formats))
     columns = [gradients, [g.copy() for g in gradients]]
-    return np.array(jobs.Bucket(RULES["sgd"].digest, formats, columns, [0]*len(gradients), coefs,
-                                []).sums_of_squares(1))
+    return np.array(jobs.Bucket(layout(formats), columns, [0]*len(gradients), coefs).sums_of_squares(1))
 
 
 def with_followers(rule, *names):
     """A rule with what follows the new parameter in its pass: "average", "copy"."""
-    return followed(rule, names)
+    return pipeline(rule, (*PLAIN, *names))

@@ -7,7 +7,7 @@ from conftest import OPTIMIZERS, coefficients_and_gradient, normal, stored
 
 from fastopt import storage
 from fastopt._formats import random_bits as noise
-from fastopt._formats.scalars import arithmetic
+from fastopt._formats.catalogue import arithmetic
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.backend import in_memory_order
 

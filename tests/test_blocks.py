@@ -5,7 +5,8 @@ from conftest import assert_identical, nasty, normal
 from numba import njit
 
 from fastopt import storage
-from fastopt._formats.blocks import SIZE, STORED
+from fastopt._formats.blocks import SIZE
+from fastopt._formats.catalogue import STORED
 
 EXPONENTS = range(16, 256)
 SOME = [16, 17, 18, 31, 60, 100, 126, 127, 128, 129, 200, 253, 254, 255]

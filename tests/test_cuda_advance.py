@@ -6,7 +6,7 @@ import operator
 
 import numpy as np
 import pytest
-from conftest import RULES, assert_identical, normal
+from conftest import RULES, assert_identical, layout, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
@@ -15,8 +15,10 @@ from ptx import Memory, Run
 
 from fastopt._cpu import loops as cpu
 from fastopt._cpu import norm
-from fastopt._cuda import clock as order
-from fastopt._cuda import loops as cuda
+from fastopt._cuda import advance, loops
+from fastopt._cuda.advance import MODE, POSTED
+from fastopt._cuda.advance import PARAMETERS as AT
+from fastopt._cuda.loops import CLOCK
 from fastopt._rule.groups import Group
 
 CHIPS = (9, 0), (10, 0)
@@ -26,39 +28,39 @@ PERIOD, GROUPS = 5, 2
 class Advanced:
     """One launch, on rows of coefficients of `GROUPS` groups for steps 1 to `PERIOD`."""
 
-    def __init__(self, mode=cuda.COUNT, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf,
+    def __init__(self, mode=MODE.count, *, t=0, known=-1, last=-1, sums=None, factor=1.0, limit=math.inf,
                  clip_norm=math.inf, tops=(0.0, 0.0), factor_at=None, post=None, first=0, columns=None, rule="adam",
                  cc=(9, 0), doubles=True):
         rule = RULES[rule]
         self.groups = [Group(rule, {"lr": 0.01*(k + 1), "maximize": k == 1, "weight_decay": 0.3}, "test")
                        for k in range(GROUPS)]
         rows = np.array([self.coefficients(step) for step in range(1, PERIOD + 1)])
-        self.clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
-        self.clock[[cuda.T, cuda.SKIP, cuda.MISSED, cuda.LAST]] = t, 9, 3, last
+        self.clock = np.zeros(loops.CLOCK_WORDS, np.int64)
+        self.clock[[CLOCK.t, CLOCK.skip, CLOCK.missed, CLOCK.last]] = t, 9, 3, last
         columns = len(rule.fields) if columns is None else columns
         self.single, self.double = (np.full(GROUPS*columns + 8, 7, kind) for kind in (np.float32, np.float64))
         self.target, memory = np.full(400, -1.0), Memory()
-        words = np.zeros(order.WORDS + cuda.POSTED, np.int64)
+        words = np.zeros(len(AT) + POSTED, np.int64)
         floats = words.view(np.float64)
         sums_at = rows_of([] if sums is None else sums, tops)
         stride, posted = post or (0, ())
         for at, value in {
-                order.MODE: mode, order.CLOCK: memory.add(self.clock), order.KNOWN: known, order.ROWS: memory.add(rows),
-                order.ROWS_PERIOD: PERIOD, order.GROUPS: GROUPS, order.FIELDS: len(rule.fields), order.FIRST: first,
-                order.COLUMNS: columns, order.FLOATS: memory.add(self.single),
-                order.DOUBLES: memory.add(self.double) if doubles else 0,
-                order.SUM_COUNT: -1 if sums is None else len(sums),
-                          order.SUMS: memory.add(sums_at) if sums_at.size else 0,
-                order.FACTOR_AT: 0 if factor_at is None else memory.add(factor_at),
-                order.TARGET: memory.add(self.target) if post else 0, order.STRIDE: stride,
-                          order.POSTED: len(posted)}.items():
+                AT.mode: mode, AT.clock: memory.add(self.clock), AT.known: known, AT.rows: memory.add(rows),
+                AT.period: PERIOD, AT.groups: GROUPS, AT.fields: len(rule.fields), AT.first: first,
+                AT.columns: columns, AT.single: memory.add(self.single),
+                AT.double: memory.add(self.double) if doubles else 0,
+                AT.count: -1 if sums is None else len(sums),
+                          AT.sums: memory.add(sums_at) if sums_at.size else 0,
+                AT.factor_at: 0 if factor_at is None else memory.add(factor_at),
+                AT.target: memory.add(self.target) if post else 0, AT.stride: stride,
+                          AT.posted: len(posted)}.items():
             words[at] = value
-        floats[[order.FACTOR, order.LIMIT, order.CLIP_NORM]] = factor, limit, clip_norm
-        floats[order.WORDS:order.WORDS + len(posted)] = posted
-        code = kernel(cuda.advance(cc, "ptx"))
-        Run(code, 1, cuda.THREADS, [word.tobytes() for word in words], memory, stats=True)
-        self.t, self.skip, self.missed = (int(self.clock[k]) for k in (cuda.T, cuda.SKIP, cuda.MISSED))
-        self.norm = float(self.clock.view(np.float64)[cuda.NORM])
+        floats[[AT.factor, AT.limit, AT.clip_norm]] = factor, limit, clip_norm
+        floats[len(AT):len(AT) + len(posted)] = posted
+        code = kernel(advance.advance(cc, "ptx"))
+        Run(code, 1, loops.THREADS, [word.tobytes() for word in words], memory, stats=True)
+        self.t, self.skip, self.missed = (int(self.clock[k]) for k in (CLOCK.t, CLOCK.skip, CLOCK.missed))
+        self.norm = float(self.clock.view(np.float64)[CLOCK.norm])
 
     def coefficients(self, t, factor=1.0, limit=math.inf):
         return [x for group in self.groups for x in group.coefficients(t, factor, limit)]
@@ -82,7 +84,7 @@ def rows_of(sums, tops=(0.0, 0.0)):
 def norm_of(sums, factor=1.0):
     """The norm as the CPU has it, from partial sums."""
     class Sums:
-        formats = "f64 f64"
+        layout = layout("f64 f64")
 
         def sums_of_squares(self, threads):
             return list(sums)
@@ -120,12 +122,12 @@ def test_beyond_the_last_row_nothing_is_counted():
 def test_peek():
     """The next step's column alone; the count stays, and the look-ahead kernel may run."""
     ahead = RULES["nesterov"].fields.index("ahead")
-    one = Advanced(mode=cuda.PEEK, rule="nesterov", t=2, first=ahead, columns=1)
+    one = Advanced(mode=MODE.peek, rule="nesterov", t=2, first=ahead, columns=1)
     assert (one.t, one.skip, one.missed) == (2, 0, 3)
     want = [*one.coefficients(3)[ahead::len(RULES["nesterov"].fields)], 7]
     assert one.double[:3].tolist() == want
     assert one.single[:3].tolist() == np.array(want, np.float32).tolist()
-    assert Advanced(mode=cuda.PEEK, rule="nesterov", t=4, last=4, first=ahead, columns=1).missed == 3
+    assert Advanced(mode=MODE.peek, rule="nesterov", t=4, last=4, first=ahead, columns=1).missed == 3
 
 
 # The norm
@@ -149,7 +151,7 @@ def test_clipping():
     sums = np.arange(1.0, 300.0)
     for clip_norm, factor in itertools.product((0.1, 3.0, 1e30), (1.0, -0.25)):
         of_all = norm_of(sums, factor)
-        one = Advanced(sums=sums, factor=factor, clip_norm=clip_norm, mode=cuda.COUNT | cuda.CHECK)
+        one = Advanced(sums=sums, factor=factor, clip_norm=clip_norm, mode=MODE.count | MODE.check)
         assert (one.norm, one.skip) == (of_all, 0)
         one.expect(1, factor*norm.clip_factor(of_all, clip_norm))
 
@@ -158,7 +160,7 @@ def test_a_norm_that_is_not_finite():
     for k, (at, bad) in enumerate(itertools.product((0, 255, 256, 600), (math.inf, math.nan))):
         sums = np.ones(700)
         sums[at] = bad
-        skipped = Advanced(mode=cuda.COUNT | cuda.CHECK, t=4, sums=sums, clip_norm=1.0, cc=CHIPS[k//2 % 2])
+        skipped = Advanced(mode=MODE.count | MODE.check, t=4, sums=sums, clip_norm=1.0, cc=CHIPS[k//2 % 2])
         assert (skipped.t, skipped.skip, skipped.missed) == (4, 1, 3)
         assert skipped.norm == bad or (math.isnan(skipped.norm) and math.isnan(bad))
         taken = Advanced(t=0, sums=sums, clip_norm=1.0, factor=2.0, cc=CHIPS[k//2 % 2])
@@ -169,7 +171,7 @@ def test_a_norm_that_is_not_finite():
 def test_sums_that_overflow():
     """Their second row tells the norm; one beyond float64 is infinite."""
     for factor, clip_norm in ((1.0, math.inf), (-1e-160, 0.5), (1e200, 1.0)):
-        one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=np.full(3, 1e308), factor=factor, clip_norm=clip_norm)
+        one = Advanced(mode=MODE.count | MODE.check, sums=np.full(3, 1e308), factor=factor, clip_norm=clip_norm)
         assert (one.norm, one.skip) == (norm_of([1e308]*3, factor), factor == 1e200)
     assert norm_of([1e308]*3) == pytest.approx(math.sqrt(3)*1e154)
 
@@ -181,17 +183,17 @@ def test_a_number_that_its_rule_would_get_as_infinite():
     for top, top_double, factor, skip in (
             (most, 0, 1.0, 0), (first, 0, 1.0, 1), (np.nextafter(first, 0), 0, -1.0, 0), (1e100, 0, 1e-60, 1),
             (1e100, 0, -1e-62, 0), (1e10, 0, 1e30, 1), (0, largest, 1.0, 0), (0, largest, 1.1, 1)):
-        one = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=[4.0, 1.0], tops=(top, top_double), factor=factor)
+        one = Advanced(mode=MODE.count | MODE.check, sums=[4.0, 1.0], tops=(top, top_double), factor=factor)
         assert (one.t, one.skip) == (1 - skip, skip), (top, top_double, factor)
         if skip:
-            assert Advanced(mode=cuda.COUNT, sums=[4.0, 1.0], tops=(top, top_double), factor=factor).skip == 0
-    clipped = Advanced(mode=cuda.COUNT | cuda.CHECK, sums=[1e200], tops=(1e100, 0), clip_norm=1.0)
+            assert Advanced(mode=MODE.count, sums=[4.0, 1.0], tops=(top, top_double), factor=factor).skip == 0
+    clipped = Advanced(mode=MODE.count | MODE.check, sums=[1e200], tops=(1e100, 0), clip_norm=1.0)
     assert clipped.skip == 0
     clipped.expect(1, 1.0/1e100)
 
 
 def test_a_factor_on_the_device():
-    for dtype, mode in ((np.float32, cuda.COUNT | cuda.SINGLE), (np.float64, cuda.COUNT)):
+    for dtype, mode in ((np.float32, MODE.count | MODE.single), (np.float64, MODE.count)):
         value = np.array([0.3], dtype)
         one = Advanced(mode=mode, factor_at=value, factor=5.0, sums=[4.0], clip_norm=0.5)
         assert one.norm == abs(float(value[0]))*2.0
@@ -202,10 +204,10 @@ def test_a_factor_on_the_device():
 
 def test_posted_words():
     """Any bits, also those that are addresses or NaN; alone, or in front of a step."""
-    for count, stride, mode in itertools.product((0, 1, 63, 64), (8, 40), (cuda.POST, cuda.POST | cuda.COUNT)):
+    for count, stride, mode in itertools.product((0, 1, 63, 64), (8, 40), (MODE.post, MODE.post | MODE.count)):
         values = np.random.default_rng(count).integers(-2**63, 2**63 - 1, count, endpoint=True).view(np.float64)
         one = Advanced(mode=mode, post=(stride, values), t=1)
         want = np.full(400, -1.0)
         want[:count*stride//8:stride//8] = values
         assert_identical(one.target, want)
-        assert (one.t, one.skip) == ((2, 0) if mode & cuda.COUNT else (1, 9))
+        assert (one.t, one.skip) == ((2, 0) if mode & MODE.count else (1, 9))

@@ -23,8 +23,8 @@ from reference import assert_same_parts, encoded, next_slots, numbers
 
 from fastopt._formats.blocks import SIZE
 from fastopt._formats.random_bits import key, word
-from fastopt._formats.scalars import FORMATS
-from fastopt._rule.rule import LOOK_AHEAD
+from fastopt._formats.catalogue import FORMATS
+from fastopt._rule.pipeline import LOOK_AHEAD
 
 HOPPER, BLACKWELL = CHIPS = (9, 0), (10, 0)
 SIZES = (0, 1, 3, 127, 128, 129, 1_025, 2_048, 2_063, 4_099)

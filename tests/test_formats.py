@@ -5,7 +5,8 @@ import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 from numba import njit
 
-from fastopt._formats.scalars import BF16, BF16S, F16, F16S, F32, F64, decode_split, encode_split
+from fastopt._formats.catalogue import BF16, BF16S, F16, F16S, F32, F64
+from fastopt._formats.scalars import decode_split, encode_split
 
 CODES = np.arange(65_536, dtype=np.uint16)
 SIXTEEN = {"f16": F16, "bf16": BF16}

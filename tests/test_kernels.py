@@ -25,8 +25,9 @@ from internals import cpu_kernel, float_type, formats_of, job
 from reference import MIXES, SIZES, Twin, gradients, tiles_of
 
 from fastopt._cpu import jobs
-from fastopt._formats.blocks import SIZE, STORED
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.blocks import SIZE
+from fastopt._formats.catalogue import STORED
+from fastopt._formats.catalogue import FORMATS
 from fastopt._tensors import arrays
 from fastopt.storage import coded_bytes
 

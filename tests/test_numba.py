@@ -15,7 +15,7 @@ from numba import njit, prange
 
 import fastopt
 from fastopt import kernels
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt._rule import digest as digests
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")

@@ -15,7 +15,7 @@ from fastopt._cpu import loops as cpu
 from fastopt._cpu import norm as norms
 from fastopt._cpu import pool
 from fastopt._cpu.jobs import Binding
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)

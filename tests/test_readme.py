@@ -18,7 +18,7 @@ import fastopt
 from fastopt import presets, rules, schedules, storage
 from fastopt._cpu.pool import SMALL
 from fastopt._cuda.clock import PERIOD, REPOSTED
-from fastopt._formats.scalars import F32
+from fastopt._formats.catalogue import F32
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

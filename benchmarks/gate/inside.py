@@ -44,18 +44,22 @@ def cache(package: ModuleType) -> Path:
 def cpu_kernel(package: ModuleType, rule: str, formats: str) -> Any:
     """Numba's dispatcher of a compiled kernel: of a rule, of "look-ahead", or of the norm (""), and the formats of its
     slots: gradient, parameter, states."""
-    loops = part(package, "_cpu.loops", "cpu")
-    if not rule:
-        return loops.squares_kernel(formats).run
-    return loops.step_kernel(_digest(package, rule), formats).run
+    loops, (of, layout) = part(package, "_cpu.loops", "cpu"), _asked(package, rule, formats)
+    return (loops.step_kernel(of, layout) if rule else loops.squares_kernel(layout)).run
 
 
 def cuda_image(package: ModuleType, rule: str, formats: str, cc: tuple[int, int]) -> bytes:
     """The cubin of a rule's step for an architecture."""
-    return part(package, "_cuda.loops", "cuda").step(_digest(package, rule), formats, cc).image
+    return part(package, "_cuda.loops", "cuda").step(*_asked(package, rule, formats), cc).image
 
 
-def _digest(package: ModuleType, rule: str) -> str:
-    if rule == "look-ahead":
-        return part(package, "_rule.rule", "registry").LOOK_AHEAD.digest
-    return optimizers(package)[rule].rule.digest
+def _asked(package: ModuleType, rule: str, formats: str) -> tuple[Any, Any]:
+    """What kernels are asked for by: a pipeline and a layout; in old versions the digest of a rule, and the formats."""
+    body = optimizers(package)[rule].rule if rule not in ("", "look-ahead") else None
+    try:
+        layouts = part(package, "_kernels.layout")
+    except ModuleNotFoundError:
+        return (body or part(package, "_rule.rule", "registry").LOOK_AHEAD).digest, formats
+    pipelines, known = part(package, "_rule.pipeline"), part(package, "_formats.catalogue").STORED
+    layout = layouts.Layout.of(*(known[format] for format in formats.split()))
+    return pipelines.pipeline(body) if body else pipelines.LOOK_AHEAD, layout

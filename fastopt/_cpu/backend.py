@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
-from .._kernels.memory import FACTOR, computed_in
+from .._formats.catalogue import Format, arithmetic
+from .._kernels.memory import JOB
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD, Rule
+from .._rule.pipeline import LOOK_AHEAD
+from .._rule.rule import Rule
 from .._signals import at_once
 from .._tensors import arrays
-from .._tensors.backend import Machine, Pair, ahead_columns, ahead_formats, state_dtype
-from .._tensors.tensors import Slot, Tensor, beside, by_formats, moved
+from .._tensors.backend import Machine, Pair, ahead_columns, ahead_layouts, state_dtype
+from .._tensors.tensors import PerTensor, Tensor, beside, by_layout, moved
 from ..storage import coded_bytes, encode
 from . import norm as norms
 from .headers import Watch
@@ -31,7 +32,7 @@ class Host(Machine):
     place = ""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, threads: int):
+                 outputs: dict[str, PerTensor], seed: int, threads: int):
         super().__init__(rule, tensors, groups, formats, outputs, seed)
         self.threads = threads
         self.grad_norm: float | None = None
@@ -163,8 +164,8 @@ class Host(Machine):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a gradient factor beyond float32: infinite for gradients that are not wider)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for bucket in self.binding.wide:
-            bucket.numbers[FACTOR] = factor
+        for job in self.binding.wide:
+            job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or self.binding.told:
             arrays.tell_autograd([*self.told, *self.binding.told])
@@ -214,11 +215,11 @@ class _Ahead:
         self.buffers = [arrays.zeros_like(t.array, t.array.dtype, t.order, place) for t in tensors]
         self.coefs = {dtype: np.zeros((len(host.groups), 1), dtype) for dtype in host.coefs}
         jobs = []
-        for formats, indices in by_formats(ahead_formats(tensors, host.states["v"])).items():
+        for layout, indices in by_layout(ahead_layouts(tensors, host.states["v"])).items():
             columns = ahead_columns(indices, tensors, self.buffers, host.states["v"], host.remainders)
-            coefs = self.coefs[computed_in(formats).dtype]
-            job = Job(formats, columns, [tensors[k].group for k in indices], coefs, chance=host.binding.chance)
-            jobs.append((step_kernel(LOOK_AHEAD.digest, formats), job))
+            coefs = self.coefs[layout.arithmetic.dtype]
+            job = Job(layout, columns, [tensors[k].group for k in indices], coefs, chance=host.binding.chance)
+            jobs.append((step_kernel(LOOK_AHEAD, layout), job))
         self.plan = Plan(jobs)
 
     def point(self, host: Host, rows: list[tuple[float, ...]]) -> list[np.ndarray]:

@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
-from .._kernels.memory import computed_in
+from .._formats.catalogue import Format, arithmetic
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD, Rule
+from .._rule.pipeline import LOOK_AHEAD
+from .._rule.rule import Rule
 from .._tensors import arrays
 from .._tensors.arrays import DeviceArray, view
-from .._tensors.backend import Machine, Pair, ahead_columns, ahead_formats, state_dtype
+from .._tensors.backend import Machine, Pair, ahead_columns, ahead_layouts, state_dtype
 from .._tensors.device_array import dense_strides, library, on_cuda
-from .._tensors.tensors import Slot, Tensor, by_formats
+from .._tensors.tensors import PerTensor, Tensor, by_layout
 from ..storage import coded_bytes, encode
 from . import driver
-from . import loops as cuda
-from .clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .advance import MODE, PARAMETERS
+from .clock import Advance, Clock, Post
 from .look import check_still, follow, sights
 from .streams import Streams, hand_over, makers
 from .tables import MOST, Bound, Gradients, Job, Tables
@@ -38,7 +38,7 @@ class Device(Machine):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, capturable: int):
+                 outputs: dict[str, PerTensor], seed: int, capturable: int):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed)
@@ -258,11 +258,11 @@ class Device(Machine):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
         plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
-        main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        main.words[FACTOR_AT] = factor.address if on_device else 0
-        main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
-        main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
-        mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
+        main.words[PARAMETERS.sums], main.words[PARAMETERS.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        main.words[PARAMETERS.factor_at] = factor.address if on_device else 0
+        main.floats[PARAMETERS.factor], main.floats[PARAMETERS.limit] = 1.0 if on_device else factor, limit
+        main.floats[PARAMETERS.clip_norm] = math.inf if clip_norm is None else clip_norm
+        mode = MODE.count + (MODE.check if skip_nonfinite else 0) + (MODE.single if on_device and factor.itemsize == 4 else 0)
         skip = self.advance.fill(mode, addresses, coefficients)
         arrays.tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
@@ -331,10 +331,11 @@ class _Ahead:
         self.coefs = device._coefs(1)
         self.advance = Advance(device.clock, self.coefs, device.rule.fields.index(str(device.rule.ahead)), 1)
         self.jobs = []
-        for formats, indices in by_formats(ahead_formats(tensors, velocity)).items():
+        for layout, indices in by_layout(ahead_layouts(tensors, velocity)).items():
             columns = ahead_columns(indices, tensors, self.buffers, velocity, device.remainders)
-            self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
-                                 self.coefs[computed_in(formats).dtype], device.clock.memory, indices, device.seed))
+            self.jobs.append(Job(device.gpu, layout, columns, [tensors[k].group for k in indices], [],
+                                 self.coefs[layout.arithmetic.dtype], device.clock.memory, indices, device.seed))
+        self.launches = [launch for job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(device.groups))]
         self.plan: driver.Launches | None = None
         self.room = 0
 
@@ -345,8 +346,8 @@ class _Ahead:
         coefficients = device._coefficients(capturing)
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
-            self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
-        skip = self.advance.fill(cuda.PEEK, [], coefficients)
+            self.plan = driver.Launches([*self.advance.launches(), *self.launches])
+        skip = self.advance.fill(MODE.peek, [], coefficients)
         hand_over(device.streams.packed, stream)
         device.streams.begin(stream, streams, capturing)
         if capturing:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .._tensors import arrays
 from .._tensors.arrays import DeviceArray
 from .._tensors.device_array import library
-from .._tensors.tensors import BACK, Slot, beside, moved
+from .._tensors.tensors import BACK, PerTensor, beside, moved
 from . import driver
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Sight:
     """An array of another library that a step writes, and what that library said of it."""
 
-    def __init__(self, original: Any, column: "Slot | None", k: int, path: str):
+    def __init__(self, original: Any, column: "PerTensor | None", k: int, path: str):
         """`column` is the slot that it is array `k` of; None: it is parameter `k`."""
         self.original, self.column, self.k, self.path = original, column, k, path
         self.facts: Callable[[Any], tuple] = library(original).facts
@@ -28,7 +28,7 @@ class Sight:
 
 def sights(device: "Device") -> list[Sight]:
     """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
-    columns: list[tuple[Slot | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
+    columns: list[tuple[PerTensor | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
     columns += [(slot, slot.arrays, name) for name, slot in device.outputs.items()]
     return [Sight(array.owner, column, k, beside(device.tensors[k], name))
             for column, views, name in columns for k, array in enumerate(views) if array.foreign]

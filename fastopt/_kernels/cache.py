@@ -1,10 +1,11 @@
 """Compiled code on disk, never stale: one file per kernel, named by everything that decides what it holds.
 
-The name is a digest of the modules that make kernels, the rule's code, the formats, the processor and the versions of Python, NumPy,
-Numba and llvmlite. There is no index that several processes could disagree about. A file is written beside its name and moved into place.
-It begins with a checksum of its name and its contents: a damaged file, or one that was renamed, is compiled again. So is one that
-somebody else can have written, since its code would run with this user's rights. (Numba's own cache gives an old kernel after a rule
-in another file has changed, and lets two processes on a fresh directory swap their kernels.)
+The name is a digest of the modules that make kernels, the rule's code, the formats, the processor and the versions of
+Python, NumPy, Numba and llvmlite. There is no index that several processes could disagree about. A file is written
+beside its name and moved into place. It begins with a checksum of its name and its contents: a damaged file, or one
+that was renamed, is compiled again. So is one that somebody else can have written, since its code would run with this
+user's rights. (Numba's own cache gives an old kernel after a rule in another file has changed, and lets two processes
+on a fresh directory swap their kernels.)
 """
 import hashlib
 import importlib.util
@@ -57,7 +58,8 @@ def _home() -> Path:
 
 
 PACKAGE = __name__.partition(".")[0]
-# The packages and modules that decide what a kernel holds. Those that only call kernels are not among them: their edits recompile nothing.
+# The packages and modules that decide what a kernel holds. Those that only call kernels are not among them: their edits
+# recompile nothing.
 MAKERS = ("_cpu", "_cuda", "_formats", "_kernels", "_rule", "bench.ceiling", "notation", "rules")
 
 
@@ -93,7 +95,8 @@ def _own() -> bytes | None:
 
 
 OWN = _own()  # as this process runs it: read at import
-SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")  # of Numba, that change machine code
+SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK",
+            "DEBUGINFO_DEFAULT")  # of Numba, that change machine code
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +116,8 @@ def _say_once(message: str) -> None:
 
 
 def _not_kept(reason: str) -> None:
-    _say_once(f"compiled kernels are not kept on disk: {reason}. Set FASTOPT_CACHE to the absolute path of a directory that only you can "
+    _say_once(f"compiled kernels are not kept on disk: {reason}. Set FASTOPT_CACHE to the absolute path of a directory "
+              f"that only you can "
               "write to.")
 
 
@@ -164,7 +168,8 @@ def _read(path: Path, name: str) -> bytes | None:
             info = os.fstat(file.fileno())
             others = _others(info) if stat.S_ISREG(info.st_mode) else "is no regular file"
             if others:
-                _say_once(f"a file in {path.parent} {others}. It is not used: its kernel is compiled and written again.")
+                _say_once(f"a file in {path.parent} {others}. It is not used: its kernel is compiled and written "
+                          f"again.")
                 return None
             stored = file.read()
     except OSError:

@@ -52,7 +52,8 @@ def compiling() -> Iterator[None]:
 
 def jitted(function, **flags):
     if config.DISABLE_JIT:
-        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts.")
+        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python "
+                           "starts.")
     return njit(**{**FLAGS, **flags})(function)
 
 

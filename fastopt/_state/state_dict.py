@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._formats.blocks import STORED
-from .._formats.scalars import Format
+from .._formats.catalogue import STORED
+from .._formats.catalogue import Format
 from .._rule import history
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import coded, numbers
 from .._tensors.tensors import Tensor, spans
-from ..storage import AVERAGE, REMAINDER, coded_bytes
+from .._formats.choice import AVERAGE, REMAINDER
+from ..storage import coded_bytes
 from . import torch_layout as torch_dicts
 from .torch_layout import count, few
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._formats.scalars import arithmetic
+from .._formats.catalogue import arithmetic
 from .._rule import history
 from .._rule.groups import MOST_STEPS
 from ..presets import preset
-from ..storage import AVERAGE
+from .._formats.choice import AVERAGE
 
 if TYPE_CHECKING:
     from ..optimizer import Optimizer

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 
 from .._checks import cures as advice
-from .._formats.scalars import BF16, F16, F32, F64, Format
+from .._formats.catalogue import BY_DTYPE, Format
 from . import device_array as device_arrays
 from .device_array import DeviceArray, extent
 
-BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
 PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
 LARGE = 65_536           # bytes, from which on the start matters
@@ -158,14 +157,12 @@ def on_host(x: Any, where: str) -> np.ndarray:
 def format_of(array: Array, where: str, original: Any = None) -> Format:
     """The storage format of the dtype of an array, which is a view of the original."""
     dtype = array.dtype
-    if dtype.name == "bfloat16":
-        return BF16
-    if not dtype.isnative:
+    if dtype.name != "bfloat16" and not dtype.isnative:
         raise TypeError(f"{where}: dtype {dtype!s} in foreign byte order, but this machine's is needed. "
                         f"{advice.of_dtype(array, original)}")
-    if dtype not in BY_DTYPE:
+    if dtype.name not in BY_DTYPE:
         raise TypeError(f"{where}: dtype {dtype}, but one of {KNOWN} is needed. {advice.of_dtype(array, original)}")
-    return BY_DTYPE[dtype]
+    return BY_DTYPE[dtype.name]
 
 
 def memory_order(array: Array) -> tuple[int, ...] | None:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import Format
+from .._formats.catalogue import FORMATS, Format
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ..storage import AVERAGE, REMAINDER, decode, encode, join
+from .._formats.choice import AVERAGE, REMAINDER
+from .._kernels.layout import Layout
+from ..storage import decode, encode, join
 from . import arrays
-from .tensors import Slot, Tensor, by_columns, parameter_parts, parts
+from .tensors import PerTensor, Tensor, by_columns, parameter_parts, parts
 
 Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
@@ -23,11 +25,11 @@ class Machine:
     """The states of an optimizer, what bfloat16 parameters lack of a float32, and what follows the parameters."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int):
+                 outputs: dict[str, PerTensor], seed: int):
         """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.told = arrays.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
+        self.states = {name: PerTensor([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
                        for name in rule.state}
         self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
@@ -70,7 +72,7 @@ class Machine:
         return float(self.groups[t.group][self.rule.initial[name]]) if name in self.rule.initial else 0.0
 
     @property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, PerTensor]:
         """Everything that kernels see of a tensor behind its parameter."""
         return {**self.states, **self.outputs}
 
@@ -112,7 +114,7 @@ class Machine:
                 found.append(decode(array, t.plain))
         return found
 
-    def followers(self, slots: Iterable[Slot], parameters: Sequence[np.ndarray] | None = None,
+    def followers(self, slots: Iterable[PerTensor], parameters: Sequence[np.ndarray] | None = None,
                   remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
         """What slots that follow the parameters (those of now, or these) must be: pairs for `put`."""
         slots = list(slots)
@@ -151,12 +153,12 @@ def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
 
 # The look-ahead point, p - mu*v
 
-def ahead_formats(tensors: Sequence[Tensor], velocity: Slot) -> list[list[str]]:
-    """The formats of parameter, look-ahead point and velocity of every tensor."""
-    return [[t.format.name, t.plain, f.name] for t, f in zip(tensors, velocity.formats, strict=True)]
+def ahead_layouts(tensors: Sequence[Tensor], velocity: PerTensor) -> list[Layout]:
+    """The layout of parameter, look-ahead point and velocity of every tensor."""
+    return [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
 
 
-def ahead_columns(indices: Sequence[int], tensors: Sequence[Tensor], buffers: Sequence[Any], velocity: Slot,
+def ahead_columns(indices: Sequence[int], tensors: Sequence[Tensor], buffers: Sequence[Any], velocity: PerTensor,
                   remainders: Sequence[Any]) -> list[list[Any]]:
     """The arrays of parameter, look-ahead point and velocity of these tensors, column by column."""
     return by_columns([[*parameter_parts(tensors[k], remainders, k), buffers[k], *parts(velocity.formats[k], velocity.arrays[k])]

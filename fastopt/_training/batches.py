@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import BF16, arithmetic
+from .._formats.catalogue import BF16, arithmetic
 from .._tensors import arrays
 from .._tensors.tensors import Tensor, gradient
 from ..optimizer import Optimizer

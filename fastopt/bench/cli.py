@@ -37,7 +37,7 @@ def _whole(value: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    from .._formats.scalars import FORMATS
+    from .._formats.catalogue import FORMATS
     from ..optimizers import ALL
     from . import cpu as bench
     from . import cuda as bench_cuda

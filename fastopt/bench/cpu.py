@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._cpu.pool import available_threads
-from .._formats.scalars import FORMATS
+from .._formats.catalogue import FORMATS
 from ..optimizers import ALL
 from . import interleave
 from .ceiling import Traffic
