@@ -26,8 +26,7 @@ from reference import MIXES, SIZES, Twin, gradients, tiles_of
 
 from fastopt._cpu import jobs
 from fastopt._formats.blocks import SIZE
-from fastopt._formats.catalogue import STORED
-from fastopt._formats.catalogue import FORMATS
+from fastopt._formats.catalogue import FORMATS, STORED
 from fastopt._tensors import arrays
 from fastopt.storage import coded_bytes
 
