@@ -21,8 +21,7 @@ with pytest.MonkeyPatch.context() as patch:
     assembly, cpu_code, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
         "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code"))
 
-pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"x86-64 is compiled for on x86-64 only; this is "
-                                                         f"{platform.machine()}")
+pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"for x86-64, on x86-64; this is {platform.machine()}")
 
 
 # Assembly whose answer is known
@@ -49,21 +48,20 @@ UNROLLED = [line for k in range(4) for line in vectors(32*k)]
 TAIL = loop(9, *SCALAR, step=1)
 SPILLED = split("vmulps {g}, %ymm0, %ymm1; vmovups %ymm1, 32(%rsp); vmovups {p}, %ymm2; vsubps 32(%rsp), %ymm2, %ymm1; "
                 "vmovups %ymm1, {p}")
-RELOADED = ["movq 8(%rsp), %r11", "movq 16(%rsp), %r8", *vectors(p="%r11", g="%r8"), *split(
+RELOADED = [  # arrays and a constant in one register
+    "movq 8(%rsp), %r11", "movq 16(%rsp), %r8", *vectors(p="%r11", g="%r8"), *split(
     "movabsq $.LCPI0_0, %r11; vandps (%r11), %ymm1, %ymm3; movq 24(%rsp), %r11; vmovups %ymm3, (%r11,%rax,4)")]
-# arrays and a constant in one register
 WIDE = split("vcvtps2pd {g}, %ymm1; vmulpd %ymm0, %ymm1, %ymm1; vmovapd %ymm1, %ymm4; vandpd %ymm5, %ymm4, %ymm4; "
              "vmovups {p}, %xmm2; vcvtpd2ps %ymm1, %xmm1; vsubps %xmm1, %xmm2, %xmm1; vmovups %xmm1, {p}")
 CALLING = ["callq *%rbx", *SCALAR]
-POINTERS = split("vmulps (%rsi), %ymm0, %ymm1; vmovups (%rdi), %ymm2; vsubps %ymm1, %ymm2, %ymm1; vmovups %ymm1, "
-                 "(%rdi); "
-                 "addq $32, %rsi; leaq 32(%rdi), %rdi")
-BF16 = split("vpmovzxwd (%rsi,%rax,2), %ymm1; vpslld $16, %ymm1, %ymm1; vmulps {p}, %ymm1, %ymm1; vpsrld $16, %ymm1, "
-             "%ymm2; "
-             "vpackusdw %ymm2, %ymm2, %ymm2; vmovdqu %xmm2, (%rsi,%rax,2); vmovups %ymm1, {p}")
+POINTERS = split("vmulps (%rsi), %ymm0, %ymm1; vmovups (%rdi), %ymm2; vsubps %ymm1, %ymm2, %ymm1; "
+                 "vmovups %ymm1, (%rdi); addq $32, %rsi; leaq 32(%rdi), %rdi")
+BF16 = split("vpmovzxwd (%rsi,%rax,2), %ymm1; vpslld $16, %ymm1, %ymm1; vmulps {p}, %ymm1, %ymm1; "
+             "vpsrld $16, %ymm1, %ymm2; vpackusdw %ymm2, %ymm2, %ymm2; vmovdqu %xmm2, (%rsi,%rax,2); "
+             "vmovups %ymm1, {p}")
 DECODING = split("vpternlogd $248, (%r12){1to16}, %zmm3, %zmm1; vmulps {g}, %zmm0, %zmm1; vmovups %zmm1, {p}")
-CLAIM = split(".LBB0_7:; movq $1, %rcx; lock\t\txaddq\t%rcx, (%rdx); movq (%r9,%rcx,8), %rax; cmpq %rcx, %r8; jne "
-              ".LBB0_7")
+CLAIM = split(".LBB0_7:; movq $1, %rcx; lock\t\txaddq\t%rcx, (%rdx); movq (%r9,%rcx,8), %rax; cmpq %rcx, %r8; "
+              "jne .LBB0_7")
 NO_ACCESS = split("prefetcht0 512(%rdi,%rax,4); nopw 8(%rax,%rax); leaq 8(%rdi,%rax,4), %r9")
 
 
@@ -99,13 +97,12 @@ KNOWN = {
     "no access": ([loop(1, *vectors(), *NO_ACCESS)], (10/8, 3/8, 256, 0, 0, 0)),
     "one more array": ([loop(1, *vectors(), "vmovups %ymm1, (%r9,%rax,4)")], (8/8, 4/8, 256, 0, 0, 0)),
     # two addresses that one register held in turn are two arrays, two copies of one address are one
-    "two arrays": ([loop(1, *split("vmulps (%rsi,%rax), %ymm0, %ymm1; movq %rax, %r11; addq %rdi, %r11; vmovups %ymm1, "
-                                   "(%r11); "
-                                   "movq %rax, %r11; addq %rcx, %r11; vmovups %ymm1, (%r11)"), step=32)],
-                   (10/8, 3/8, 256, 0, 0, 0)),
-    "one array": ([loop(1, *split("vmulps {g}, %ymm0, %ymm1; movq 8(%rsp), %r11; vmovups %ymm1, (%r11,%rax,4); "
-                                  "movq 8(%rsp), %r9; vmovups %ymm1, 32(%r9,%rax,4)"), step=16)],
-                  (8/16, 3/16, 256, 0, 0, 2))}
+    "two arrays": ([loop(1, *split(
+        "vmulps (%rsi,%rax), %ymm0, %ymm1; movq %rax, %r11; addq %rdi, %r11; vmovups %ymm1, (%r11); movq %rax, %r11; "
+        "addq %rcx, %r11; vmovups %ymm1, (%r11)"), step=32)], (10/8, 3/8, 256, 0, 0, 0)),
+    "one array": ([loop(1, *split(
+        "vmulps {g}, %ymm0, %ymm1; movq 8(%rsp), %r11; vmovups %ymm1, (%r11,%rax,4); movq 8(%rsp), %r9; "
+        "vmovups %ymm1, 32(%r9,%rax,4)"), step=16)], (8/16, 3/16, 256, 0, 0, 2))}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -126,9 +123,8 @@ def test_a_second_pass_counts():
 
 def test_what_is_left_over_does_not_count():
     """Vectors select, a scalar may jump. The odd element of pairs stands behind the vectors, in the outer loop."""
-    tail = [".LBB0_9:", *SCALAR[:3], *split("vucomiss %xmm1, %xmm4; jae .LBB0_10; vsubss %xmm3, %xmm1, %xmm1; "
-                                            ".LBB0_10:"),
-            SCALAR[3], *split("incq %rax; cmpq %rax, %rdx; jne .LBB0_9")]
+    branch = split("vucomiss %xmm1, %xmm4; jae .LBB0_10; vsubss %xmm3, %xmm1, %xmm1; .LBB0_10:")
+    tail = [".LBB0_9:", *SCALAR[:3], *branch, SCALAR[3], *split("incq %rax; cmpq %rax, %rdx; jne .LBB0_9")]
     assert figures(loop(1, *vectors()), tail) == PLAIN
     assert figures(tail) == (10, 3, 32, 0, 0, 0)
     tile = [".LBB0_2:", "movq 8(%r8), %rdx", "movq 16(%r8), %rsi", *loop(3, *vectors()), "movq 24(%r8), %rax", *SCALAR,
@@ -142,8 +138,7 @@ def test_only_what_is_in_the_loop_counts():
     inner = [".LBB0_3:", *vectors()[:2], "testb %cl, %cl", "jne .LBB0_5", *vectors()[2:],
              *split("addq $8, %rax; cmpq %rax, %rdx; jne .LBB0_3")]
     outer = [*split(".LBB0_2:; vxorps %ymm3, %ymm3, %ymm3; jmp .LBB0_3; .LBB0_5:; callq *%rbx; ud2"), *inner,
-             "decq %r10",
-             "jne .LBB0_2"]
+             "decq %r10", "jne .LBB0_2"]
     assert figures(outer) == (9/8, 3/8, 256, 0, 1, 0)
     assert figures(inner, *split("retq; .LBB0_5:; callq *%rbx; ud2; jmp .LBB0_3")) == (9/8, 3/8, 256, 0, 1, 0)
 
@@ -163,9 +158,8 @@ def test_the_norm():
     assert figures(loop(1, *in_registers), loop(2, *in_registers, "vmulpd %zmm3, %zmm3, %zmm3"), norm=True)[0] == 6/8
     # all of a block in one trip of the outer loop, or number by number in the inner one: the instructions of either
     block = [*split(".LBB0_4:; testb %cl, %cl; je .LBB0_5; xorl %eax, %eax"), *loop(1, *SCALAR_SQUARE, step=1),
-             "jmp .LBB0_6",
-             ".LBB0_5:", *[x.replace("%rsi,%rax,4", "%rsi") for x in SQUARE], *place, *split(
-                 ".LBB0_6:; addq $32, %rsi; decq %r9; jne .LBB0_4")]
+             *split("jmp .LBB0_6; .LBB0_5:"), *[x.replace("%rsi,%rax,4", "%rsi") for x in SQUARE], *place,
+             *split(".LBB0_6:; addq $32, %rsi; decq %r9; jne .LBB0_4")]
     assert figures(block, norm=True) == (11/8, 1/8, 512, 3, 0, 2)
     # vectors over the last elements do not hide those that were lost
     for lines, expected in ((in_registers, (6/8, 1/8, 512, 3, 0, 0)), (SCALAR_SQUARE, (6, 1, 64, 3, 0, 0))):
@@ -185,25 +179,21 @@ def test_what_moves_and_what_is_stored():
             "movups (%rcx,%r8,4), %xmm1; addq %rdx, %r8": [(16, True, False)],
             "vgatherdps (%rdi,%ymm3,4), %ymm2, %ymm1": [(32, True, False)]}.items():
         code = [assembly.instruction(line) for line in [*split(lines), "addq $8, %rax"]]
-        assert [x[1:] for x in assembly.accesses(code)] == [(moves, size, store) for size, moves,
-                                                            store in expected], lines
+        assert [(x[2], x[1], x[3]) for x in assembly.accesses(code)] == expected, lines
 
 
 def test_bytes_of_an_access():
     """The lines of each size; a is an address."""
     for size, lines in {
             64: "vmovups %zmm1, a", 1: "setb a",
-            32: "vmovdqu %ymm1, a; vmulpd a, %ymm0, %ymm1; vpmovdw %zmm0, a; vcvtps2pd a, %zmm0; vpmulld a, %ymm0, "
-                "%ymm0; "
-                "vinsertf64x4 $1, a, %zmm0, %zmm0; vpabsd a, %ymm0",
+            32: "vmovdqu %ymm1, a; vmulpd a, %ymm0, %ymm1; vpmovdw %zmm0, a; vcvtps2pd a, %zmm0; "
+                "vpmulld a, %ymm0, %ymm0; vinsertf64x4 $1, a, %zmm0, %zmm0; vpabsd a, %ymm0",
             16: "movaps %xmm1, a; vpmovzxwd a, %ymm0; vpmovusdb %zmm0, a; vcvtps2ph $0, %ymm0, a; vcvtph2ps a, %ymm0; "
                 "vbroadcastf128 a, %ymm0; vextractf128 $1, %ymm0, a",
-            8: "vaddsd a, %xmm0, %xmm1; movq %xmm0, a; vpmovsxbd a, %ymm0; vcvtsd2ss a, %xmm0, %xmm0; vbroadcastsd a, "
-               "%zmm0; "
-               "vmulpd a{1to8}, %zmm0, %zmm1; vmovhps %xmm0, a; incq a",
-            4: "vmovss %xmm1, a; vmovd a, %xmm0; cvtss2sd a, %xmm0; vpinsrd $1, a, %xmm0, %xmm0; vbroadcastss a, "
-               "%ymm0; "
-               "vpandd a{1to16}, %zmm0, %zmm1; movslq a, %rcx; movl $0, a",
+            8: "vaddsd a, %xmm0, %xmm1; movq %xmm0, a; vpmovsxbd a, %ymm0; vcvtsd2ss a, %xmm0, %xmm0; "
+               "vbroadcastsd a, %zmm0; vmulpd a{1to8}, %zmm0, %zmm1; vmovhps %xmm0, a; incq a",
+            4: "vmovss %xmm1, a; vmovd a, %xmm0; cvtss2sd a, %xmm0; vpinsrd $1, a, %xmm0, %xmm0; "
+               "vbroadcastss a, %ymm0; vpandd a{1to16}, %zmm0, %zmm1; movslq a, %rcx; movl $0, a",
             2: "vpextrw $1, %xmm0, a; vpbroadcastw a, %ymm0; movw %cx, a; movzwl a, %ecx"}.items():
         for line in split(lines):
             assert assembly.instruction(re.sub(r"\ba\b", "(%rax)", line)).moved == size, line
@@ -212,9 +202,8 @@ def test_bytes_of_an_access():
 def test_float64_is_arithmetic_and_conversions_and_no_moves():
     for count, lines in {
             1: "vcvtps2pd %xmm0, %ymm0; cvtsd2ss %xmm0, %xmm0; vcvttsd2si %xmm0, %rax; vcvtsi2sd %rax, %xmm0, %xmm0; "
-               "sqrtsd %xmm0, %xmm0; vmulpd %ymm0, %ymm0, %ymm0; vfmadd213sd %xmm0, %xmm1, %xmm2; vucomisd %xmm0, "
-               "%xmm1; "
-               "vcmpltpd %ymm0, %ymm1, %ymm2",
+               "sqrtsd %xmm0, %xmm0; vmulpd %ymm0, %ymm0, %ymm0; vfmadd213sd %xmm0, %xmm1, %xmm2; "
+               "vucomisd %xmm0, %xmm1; vcmpltpd %ymm0, %ymm1, %ymm2",
             0: "vmovapd %ymm0, %ymm1; vmovsd (%rax), %xmm0; vandpd %ymm0, %ymm1, %ymm1; vxorpd %xmm0, %xmm0, %xmm0; "
                "vcvtdq2ps %ymm0, %ymm0; vunpcklpd %xmm0, %xmm1, %xmm1; vbroadcastsd (%rax), %ymm0; "
                "vmulps %ymm0, %ymm0, %ymm0; vblendvpd %ymm0, %ymm1, %ymm2, %ymm3"}.items():
