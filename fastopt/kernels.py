@@ -35,7 +35,7 @@ STEPS: dict[str, tuple[Pipeline, Layout]] = {}                  # by the literal
 
 
 def known(step):
-    """The pipeline and the layout that a literal stands for; None where it is not literal yet: Numba then asks again with literals.
+    """The pipeline and the layout that a literal stands for; None where Numba must first ask again, with literals.
 
     Users' own Numba caches keep what calls these intrinsics, and they cannot keep a closure.
     """
@@ -51,7 +51,8 @@ def rows_of(typing, arrays):
         made = [context.make_array(kind)(context, builder, part)
                 for kind, part in zip(signature.args[0], unpacked(builder, args[0]), strict=True)]
         row = context.make_tuple(builder, result, [builder.ptrtoint(array.data, i64(0).type) for array in made])
-        return context.make_tuple(builder, signature.return_type, [row, context.make_tuple(builder, result, [x.nitems for x in made])])
+        return context.make_tuple(builder, signature.return_type,
+                                  [row, context.make_tuple(builder, result, [x.nitems for x in made])])
     return types.Tuple((result, result))(arrays), emit
 
 
@@ -69,8 +70,8 @@ def coefficients_of(typing, step, c):
             given = [builder.load(builder.gep(data, [i64(k)])) for k in range(len(result))]
         else:
             given = unpacked(builder, args[1])
-        return context.make_tuple(builder, result,
-                                  [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)])
+        cast = [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)]
+        return context.make_tuple(builder, result, cast)
     return result(step, c), emit
 
 
@@ -135,7 +136,8 @@ def array_step(rule: Rule):
             row, counts = rows_of(arrays)
             for count in counts:
                 if count != p.size:
-                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give such "
+                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give "
+                                     "such "
                                      "arrays.")
             if as_row and len(c) != fields:
                 raise ValueError("kernels: c has another number of coefficients than the rule. Make it with "
@@ -151,7 +153,4 @@ def array_step(rule: Rule):
     return step
 
 
-sgd, momentum, nesterov = array_step(rules.sgd), array_step(rules.momentum), array_step(rules.nesterov)
-rmsprop, adagrad = array_step(rules.rmsprop), array_step(rules.adagrad)
-adam, adamw, amsgrad = array_step(rules.adam), array_step(rules.adamw), array_step(rules.amsgrad)
-nadam, radam, lion = array_step(rules.nadam), array_step(rules.radam), array_step(rules.lion)
+globals().update({name: array_step(rule) for name, rule in rules.ALL.items()})

@@ -120,7 +120,7 @@ def join(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def table(rule: Rule, mixes: Mapping[str, tuple[str, str, str | None]]) -> dict[str, tuple[float, float]]:
-    """{name: (bytes of parameter and state, bytes that a step moves)} per element, for (gradient, parameter, state) formats of a rule."""
+    """{name: (bytes of parameter and state, bytes that a step moves)} per element, for formats of a rule's slots."""
     found = {}
     for name, (g, p, asked) in mixes.items():
         of = state_formats(asked, rule, "table", "", None, arithmetic(STORED[p])).values()

@@ -82,7 +82,7 @@ def test_bits_of_the_norm(fresh_pool, name, threads):
         for within in (contextlib.nullcontext, lambda: in_mode(name)):
             opt = OPTIMIZERS["sgd"](np.zeros(N, dtype), lr=0.5, threads=threads)
             opt.step(g)
-            bucket, = opt._machine.binding.buckets
+            bucket, = opt._backend.binding.buckets
             with within():
                 found.append(bucket.sums_of_squares(threads))
         assert found[0] == found[1]

@@ -1,7 +1,8 @@
-"""Blocks of 128 elements whose codes share exponents, on the CPU: one element after the other, which LLVM turns into vectors.
+"""Blocks of 128 elements whose codes share exponents, on the CPU: loops that LLVM turns into vectors.
 
-Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: the largest number of one is waited
-for while others' are looked for. With COMPANY = 1 Adam's step took 18 % longer (benchmarks/studies/fewer_bytes.py --n 1e5 --threads 1).
+Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: the largest number of
+one is waited for while others' are looked for. With COMPANY = 1 Adam's step took 18 % longer (benchmarks/studies/
+fewer_bytes.py --n 1e5 --threads 1).
 """
 import numpy as np
 from llvmlite import ir
@@ -28,13 +29,15 @@ class Apart:
     def __init__(self, builder, layout):
         self.module, count = builder.module, len(layout.slots)
         domain = self.module.add_metadata(["fastopt arrays"])
-        self.scopes = {k: self.module.add_metadata([f"fastopt array {k}", domain]) for k in (*range(1, count), *range(-count, 0))}
+        self.scopes = {k: self.module.add_metadata([f"fastopt array {k}", domain])
+                       for k in (*range(1, count), *range(-count, 0))}
 
     def mark(self, access, slot):
         """An access to a slot's array; `slot` -1, -2, ...: to what lies on the stack for coded slot 0, 1, ..."""
         mine = slot or 1
         access.set_metadata("alias.scope", self.module.add_metadata([self.scopes[mine]]))
-        access.set_metadata("noalias", self.module.add_metadata([scope for k, scope in self.scopes.items() if k != mine]))
+        others = [scope for k, scope in self.scopes.items() if k != mine]
+        access.set_metadata("noalias", self.module.add_metadata(others))
         return access
 
 
@@ -45,7 +48,7 @@ def _copied(layout):
 
 
 def padded(layout):
-    """padded(row, count): the row of a block; one of less than 128 elements has become a copy on the stack, with zeros behind."""
+    """padded(row, count): the row of a block; a shorter one has become a copy on the stack, with zeros behind."""
     @code(layout.row, layout.row, INT)
     def padded(context, builder, row, count):
         old = unpacked(builder, row)
@@ -71,13 +74,13 @@ def unpadded(layout, pipeline):
         with builder.if_then(builder.icmp_signed("<", count, i64(SIZE)), likely=False):
             for column, size in _copied(layout):
                 if column in written:
-                    target, source = (pointer(builder, builder.extract_value(which, column), I8) for which in (row, copy))
+                    target, source = (pointer(builder, builder.extract_value(x, column), I8) for x in (row, copy))
                     cgutils.raw_memcpy(builder, target, source, count, size, align=1)
     return unpadded
 
 
 def scratch(layout, pipeline):
-    """scratch(): the address of room on the stack for the bits of a company of blocks: a half-word for each number that is coded."""
+    """scratch(): the address of room on the stack for a company of blocks: a half-word for each coded number."""
     @code(INT)
     def scratch(context, builder):
         size = max(1, COMPANY*SIZE//4*len(coded(layout, pipeline)))
@@ -128,7 +131,7 @@ def larger(layout, pipeline):
 
 
 def second_pass(layout, pipeline):
-    """second_pass(row, shared, room, i, first): the codes of element i of a block, number `first` + i of its company."""
+    """second_pass(row, shared, room, i, first): codes of element i of a block, number `first` + i of its company."""
     @code(types.void, layout.row, block.exponents_kind(layout), INT, INT, INT)
     def second_pass(context, builder, row, shared, room, i, first):
         e, apart = BlockElement(context, builder, layout), Apart(builder, layout)
@@ -167,7 +170,7 @@ def in_blocks(layout, pipeline):
                     code_of(here, shared, room, i, first - begin)
 
     def rest(c, row, first, count, key):
-        """A last block of less than 128 elements: a copy of them on the stack, with zeros behind, takes the first pass."""
+        """A last block of less than 128 elements: a copy on the stack, with zeros behind, takes the first pass."""
         room, there, bits, top = make_room(), row_of(row, first), start(key, first), none()
         here, shared = fill(there, count), exponents(there)
         for i in range(SIZE):

@@ -14,16 +14,15 @@ from .._formats.blocks import SIZE
 from .._kernels.compile import Kernel
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, WORD
-from .._rule.pieces import PLAIN
-from .._rule.pipeline import Pipeline, pipeline
+from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.tensors import LINE, PerTensor, Tensor
 from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
 from .pool import Plan
 
-# A tile is a 16th of the work within these bounds. Out of cache 131,072 elements were 3 % faster than 65,536 and 20 % faster than
-# 16,384 (the prefetchers run on); in cache 8,192 let two threads share 1e5 elements evenly (benchmarks/bench_step.py).
+# A tile is a 16th of the work within these bounds (benchmarks/bench_step.py). Out of cache 131,072 elements were 3 %
+# faster than 65,536 and 20 % faster than 16,384 (the prefetchers run on). In cache, 8,192 let two threads share evenly.
 SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
 CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
 
@@ -70,8 +69,9 @@ class Job:
         """Cut the tensors into tiles, and write the words that kernels read."""
         self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
         count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
-        words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)), "table": arrays.address(self.table),
-                 "width": self.table.shape[1], "tiles": arrays.address(self.tiles), "coefs": arrays.address(self.coefs),
+        words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)),
+                 "table": arrays.address(self.table), "width": self.table.shape[1],
+                 "tiles": arrays.address(self.tiles), "coefs": arrays.address(self.coefs),
                  "seed": self.chance.seed, "steps": self.chance.steps}
         for name, value in words.items():
             self.words[getattr(JOB, name)] = value
@@ -92,26 +92,31 @@ class Bucket(Job):
         self.found = np.zeros(0)
         self.measures: dict[Callable[[Layout], Kernel], Plan] = {}
 
-    def jobs(self, pipelines: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
+    def jobs(self, of_groups: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
         """The jobs of a step, each with its kernel, for the pipelines of all groups."""
-        wanted, found = list(dict.fromkeys(pipelines[group] for group in self.groups)), []
-        for of in wanted:
-            job: Job = self
-            if len(wanted) > 1:
-                job = copy(self)  # its table is this one, where `Headers` stores addresses
-                job._cut([n if pipelines[group] == of else 0 for n, group in zip(self.sizes, self.groups, strict=True)], *self.cuts)
+        wanted = of_tensors(self.groups, of_groups, self.layout.wide)
+        found: list[tuple[Kernel, Job]] = []
+        for of in dict.fromkeys(wanted):
+            job = self._copy()
+            job._cut([n*(mine == of) for n, mine in zip(self.sizes, wanted, strict=True)], *self.cuts)
             try:
                 found.append((step_kernel(of, self.layout), job))
             except NumbaError as error:
-                raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} (the reason stands above). "
-                                "Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
+                raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} (the reason "
+                                "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
+                                "c.") from error
         return found
+
+    def _copy(self) -> "Bucket":
+        """A job on this table, where `Headers` stores addresses."""
+        job = copy(self)
+        job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
+        return job
 
     def measured(self, kernel: Callable[[Layout], Kernel], threads: int) -> list[float]:
         """What one of the norm's kernels finds in STRIDED_TILE elements each: a strided gradient and its copy agree."""
         if kernel not in self.measures:
-            job = copy(self)
-            job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
+            job = self._copy()
             job._cut(self.sizes, STRIDED_TILE)
             job.found = np.zeros(len(job.tiles))
             job.words[JOB.out] = arrays.address(job.found)
@@ -129,58 +134,67 @@ class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
     def __init__(self, rule: Any, tensors: list[Tensor], slots: dict[str, PerTensor], remainders: list[np.ndarray],
-                 written: list[np.ndarray], watch: Watch, coefs: dict[np.dtype, np.ndarray], chance: Chance = NONE, tile: int = 0):
+                 written: list[np.ndarray], watch: Watch, coefs: dict[np.dtype, np.ndarray],
+                 chance: Chance = NONE, tile: int = 0):
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
-        self.wide: list[Job] = []  # those with gradients wider than the arithmetic
-        self.plan = Plan([])
+        self.plans: dict[tuple, tuple[Plan, list[Job]]] = {}
         self.headers: Headers | None = None
         self.zeroed = False
         self.cleared: list[np.ndarray] = []
         self.told: list = []
 
     def bound(self, leaves: list, zeroed: bool) -> bool:
-        """Whether these gradients, and all that the step writes, are like those that were bound; then `plan` is ready for them."""
+        """Whether these gradients, and all that the step writes, are as they were bound; then `buckets` are ready."""
         return (self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves)
                 and (not zeroed or self._the_same(leaves)))
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make `buckets` and `plan` those for these gradients, which a step sets to zero if `zeroed`.
+        """Make `buckets` those for these gradients, which a step sets to zero if `zeroed`.
 
-        What must live until they are done is returned. Whatever is wrong with a gradient is said before anything is written.
+        It returns what must live until they are done. What is wrong with a gradient is said before anything is written.
         """
-        gradients = [tensors.gradient(leaf, t, where) for leaf, t, where in zip(leaves, self.tensors, paths, strict=True)]
+        gradients = [tensors.gradient(*one) for one in zip(leaves, self.tensors, paths, strict=True)]
         tensors.check_apart(gradients, self.tensors, self.written, paths)
         if zeroed:
             tensors.check_zeroed(gradients, self.tensors, leaves, paths)
         views, targets, buckets = [g.array for g in gradients], [0]*len(leaves), []
-        for layout, members in tensors.by_layout(tensors.layouts_of(gradients, self.tensors, self.slots, zeroed)).items():
+        layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed)
+        for layout, members in tensors.by_layout(layouts).items():
             columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders)
-            buckets.append(Bucket(layout, columns, [self.tensors[k].group for k in members], self.coefs[layout.arithmetic.dtype],
-                                  [gradients[k].strides for k in members], self.tile, members, self.chance))
+            groups, strides = [self.tensors[k].group for k in members], [gradients[k].strides for k in members]
+            buckets.append(Bucket(layout, columns, groups, self.coefs[layout.arithmetic.dtype], strides, self.tile,
+                                  members, self.chance))
             first, width = arrays.address(buckets[-1].table), WORD*buckets[-1].table.shape[1]
             for row, k in enumerate(members):
                 targets[k] = first + row*width
-        own = [arrays.address(t.array) if g.like(t) and not zeroed else 0 for g, t in zip(gradients, self.tensors, strict=True)]
-        plan = self._plan(buckets)
+        own = [arrays.address(t.array) if g.like(t) and not zeroed else 0
+               for g, t in zip(gradients, self.tensors, strict=True)]
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
-        self.buckets, self.plan, self.headers = buckets, plan, headers
-        self.wide = [job for job in plan.jobs if job.layout.wide]
-        self.zeroed, self.cleared, self.told = zeroed, views if zeroed else [], arrays.torch_tensors(leaves) if zeroed else []
+        self.buckets, self.headers, self.plans = buckets, headers, {}
+        self.zeroed, self.cleared = zeroed, views if zeroed else []
+        self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def _plan(self, buckets: Sequence[Bucket]) -> Plan:
-        groups = 1 + max((t.group for t in self.tensors), default=0)
-        pipelines = [pipeline(self.rule, PLAIN)]*groups
-        return Plan([job for bucket in buckets for job in bucket.jobs(pipelines)])
+    def plan(self, asked: tuple) -> tuple[Plan, list[Job]]:
+        """The plan of a step that asks for these pieces, and those of its jobs whose gradients are wider than the arithmetic.
+
+        `asked` holds the arguments of `pipelines`: whether gradients are scaled, and limited; the pieces of each group.
+        """
+        if asked not in self.plans:
+            of_groups = pipelines(self.rule, *asked)
+            plan = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+            self.plans[asked] = plan, [job for job in plan.jobs if job.layout.wide]
+        return self.plans[asked]
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:
         """What to call so that random bits depend on these."""
-        return [partial(setattr, self, "chance", chance),
-                *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in self.plan.jobs)]
+        jobs = [job for plan, _ in self.plans.values() for job in plan.jobs]
+        return [*(partial(setattr, of, "chance", chance) for of in (self, *self.buckets)),
+                *(partial(job.words.__setitem__, JOB.seed, chance.seed) for job in jobs)]
 
     def _the_same(self, leaves: list) -> bool:
-        """Whether these are the very arrays that were bound, still writable: headers do not tell whether others overlap."""
+        """Whether these are the arrays that were bound, still writable: headers do not tell whether others overlap."""
         return all(leaf is known and leaf.flags.writeable for leaf, known in zip(leaves, self.cleared, strict=True))

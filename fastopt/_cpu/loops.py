@@ -102,7 +102,7 @@ def _squares(name, layout, unit):
 @cache
 @UNDISTURBED
 def squares_kernel(layout: Layout) -> Kernel:
-    """The sum of the squared gradient of every claimed tile, in float64 and in an order that depends on the tile alone."""
+    """The sum of the squared gradient of every claimed tile, in float64, in an order that depends on the tile."""
     return _squares("squares", layout, 1.0)
 
 

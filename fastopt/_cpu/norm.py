@@ -12,7 +12,7 @@ from .._kernels.memory import BEYOND, WORD
 from .jobs import Bucket
 from .loops import SHRUNK, largest_kernel, shrunk_kernel
 
-SAFE, HARMLESS = 2.0**100, 2.0**400             # a norm and a factor below these leave all elements finite, in any arithmetic
+SAFE, HARMLESS = 2.0**100, 2.0**400  # a norm and a factor below these leave all elements finite
 
 
 def _root(sums: Iterable[float]) -> float:
@@ -40,7 +40,7 @@ def clip_factor(norm: float, limit: float | None) -> float:
 
 
 def all_finite(buckets: Iterable[Bucket], threads: int, norm: float, factor: float) -> bool:
-    """Whether the norm is finite, and so is all that rules get: gradients times this factor, converted. In doubt they are read again."""
+    """Whether the norm and all that rules get are finite: gradients times this factor. In doubt they are read again."""
     if norm < SAFE and abs(factor) < HARMLESS:
         return True
     return norm < math.inf and all(

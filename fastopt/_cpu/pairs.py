@@ -1,7 +1,7 @@
 """Two elements in a 32-bit word, where all slots have 16 bits: that spares LLVM's vectors their shuffles.
 
-An even element is the lower half of its word, an odd one the upper. It takes a shift or a mask to reach it, and no element changes
-its place.
+An even element is the lower half of its word, an odd one the upper. It takes a shift or a mask to reach it, and no
+element changes its place.
 """
 import numpy as np
 from llvmlite import ir
@@ -12,7 +12,7 @@ from .._kernels import element
 from .._kernels.llvm import I8, I16, I32, code, i32
 from .._kernels.memory import INT, U32, coefficients_kind
 
-NEXT_PAIR = np.uint32(2*int(ELEMENT) % 2**32)  # how far the random bits of an element begin behind those of the last but one
+NEXT_PAIR = np.uint32(2*int(ELEMENT) % 2**32)  # from the random bits of one pair to the next
 
 
 def advance_pair(layout, pipeline):
@@ -27,12 +27,14 @@ def advance_pair(layout, pipeline):
         words = [[builder.load(place, align=1) for place in places] for places in at]
         both = []
         for lane in range(2):
-            stored = [[builder.trunc(builder.lshr(w, ir.Constant(w.type, kind.width)) if lane else w, kind) for w in parts]
-                      for kind, parts in zip(narrow, words, strict=True)]
+            shifted = [[builder.lshr(w, ir.Constant(w.type, w.type.width//2)) if lane else w for w in parts]
+                       for parts in words]
+            stored = [[builder.trunc(w, kind) for w in parts] for kind, parts in zip(narrow, shifted, strict=True)]
             both.append([e.encode(new) for new in e.advance(c, stored, e.random_word(start, lane))])
         for places, low, high in zip(at[1:], *both, strict=False):
             for place, first, second in zip(places, low, high, strict=True):
-                builder.store(builder.or_(builder.zext(first, I32), builder.shl(builder.zext(second, I32), i32(16))), place, align=1)
+                word = builder.or_(builder.zext(first, I32), builder.shl(builder.zext(second, I32), i32(16)))
+                builder.store(word, place, align=1)
         if layout.zeroed:
             builder.store(i32(0), at[0][0], align=1)
     return advance_pair

@@ -1,18 +1,19 @@
 """Threads for kernels: claimed work, no fork or reentrancy to fear, and never slower than one thread for long.
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
-and its table), works on it itself, closes it, and waits only for workers that are inside it: a worker that
-a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds
-the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is used:
-workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in
-advance, so that one held-up thread holds up the step.
+and its table), works on it, closes it, and waits only for workers that are inside it. A worker that a busy neighbour
+keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds the pool taken
+and works alone; a forked child starts workers of its own. None of Numba's threading layers is used: workqueue aborts
+the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in advance, so that one
+held-up thread holds up the step.
 
-A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts the
-step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels run in the
-default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited: bits are those of any
-thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
+A plan is the list of the jobs of a step: (kernel, job, elements) each. Running it is one call of compiled code, which
+counts the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
+Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
+(On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
-The mailbox has int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (job = 0: closed),
+The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
+closed),
 `helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep` where libc's
 usleep is (0: there is none).
 """
@@ -37,10 +38,9 @@ log = logging.getLogger("fastopt")
 MAILBOX = record("generation", "function", "job", "helpers", "inside", "taken", "usleep")
 MAILBOX_WORDS = 56
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
-PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
+PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps and leaves it the core
 NAP = 50           # microseconds of that sleep
-SMALL = 65_536     # elements under which the caller works alone: waking a worker costs 3 us, and 65,536 elements of Adam take 9 us
-
+SMALL = 65_536     # elements under which the caller works alone: waking takes 3 us, Adam on 65,536 elements 9
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -61,7 +61,7 @@ def _cgroup_quota() -> float:
 
 
 def omp_threads() -> float:
-    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it is not set, or is no whole number of 1 or more."""
+    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it says no such number."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     try:
         return int(first) if first.isdecimal() and int(first) >= 1 else float("inf")
@@ -70,7 +70,7 @@ def omp_threads() -> float:
 
 
 def available_threads() -> int:
-    """The processors this process may use: its affinity, no more than the cgroup's quota, rounded up, and than OMP_NUM_THREADS."""
+    """The processors of the process: by its affinity, the cgroup's quota, rounded up, and OMP_NUM_THREADS."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(affinity, -(-_cgroup_quota() // 1), omp_threads())))
 
@@ -179,7 +179,8 @@ class Pool:
                 try:
                     threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
                 except RuntimeError as error:  # the limit of a container, or Python is shutting down
-                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker, helpers, error)
+                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker,
+                                helpers, error)
                     self.limit = worker
                 else:
                     self.workers = worker + 1
@@ -198,7 +199,7 @@ POOL = Pool()
 
 
 def _forked() -> None:
-    """A child has none of its parent's threads: give it a pool that knows. A step that goes on here with the old one waits for nobody."""
+    """Give a child, which lacks its parent's threads, a pool of its own. A step on the old one waits for nobody."""
     global POOL
     POOL.mailbox[:] = 0
     POOL = Pool()
@@ -220,5 +221,5 @@ class Plan:
         self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
 
     def run(self, threads: int, done: int = 0) -> None:
-        """Run them on up to this many threads, alone where that is faster. Then add 1 to the word at the address `done`."""
+        """Run them on up to this many threads, alone where that is faster, and add 1 to the word at `done`."""
         POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)

@@ -1,4 +1,4 @@
-"""The kernel that runs once before a step on a CUDA device: the norm, the step count, the coefficients that the step reads."""
+"""The kernel that runs before a step on a CUDA device: the norm, the step count, the step's coefficients."""
 import math
 from functools import cache
 
@@ -26,8 +26,8 @@ from .code import Code, code
 from .loops import CLOCK, THREADS
 
 POSTED = 64  # words that one launch brings along
-PARAMETERS = record("mode clock known rows period groups fields first columns single double sums count factor limit clip_norm "
-                    "factor_at target stride posted")  # 64-bit words; those that are posted follow
+PARAMETERS = record("mode clock known rows period groups fields first columns single double sums count factor limit "
+                    "clip_norm factor_at target stride posted")  # 64-bit words; those that are posted follow
 FLOATS = ("factor", "limit", "clip_norm")
 MODE = flags("count post peek check single")  # what is asked for
 
@@ -65,8 +65,8 @@ def _advance():
     from numba import cuda, float64, int64, types
     one, enlarged, beyond_single = 1.0, 1/SHRUNK, BEYOND[4]
 
-    def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor, limit,
-                clip_norm, factor_at, target, stride, posted, words):  # the order of PARAMETERS
+    def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor,
+                limit, clip_norm, factor_at, target, stride, posted, words):  # the order of PARAMETERS
         hi, lo = cuda.shared.array(THREADS, float64), cuda.shared.array(THREADS, float64)
         chosen, multiplier = cuda.shared.array(1, int64), cuda.shared.array(1, float64)
         thread = cuda.threadIdx.x

@@ -1,9 +1,10 @@
 """The step count and the coefficients of an optimizer on a CUDA device, and what the host knows of them.
 
-Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host knows the step count
-it sends the next row. After a step that may have been skipped it knows bounds only (``low``, ``high``): the rows of all steps in between
-lie on the device, which takes the one that it has come to. With `capturable` the rows of many steps lie there from the start, since a
-replayed graph takes steps of which the host knows nothing.
+Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host
+knows the step count it sends the next row. After a step that may have been skipped it knows bounds only (``low``,
+``high``): the rows of all steps in between lie on the device, which takes the one that it has come to. With
+`capturable` the rows of many steps lie there from the start, since a replayed graph takes steps of which the host knows
+nothing.
 """
 import math
 import struct
@@ -22,7 +23,7 @@ from .advance import FLOATS, MODE, PARAMETERS, POSTED
 from .loops import CLOCK, CLOCK_WORDS
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
-REPOSTED = 16    # rows that are sent again when a hyperparameter changes while the count is uncertain; the host asks if there are more
+REPOSTED = 16    # rows sent again when a hyperparameter changes while the count is uncertain; of more the host asks
 WORDS = len(PARAMETERS)  # where the words that are posted begin
 
 
@@ -43,13 +44,14 @@ def posts(target: int, stride: int, data: bytes) -> list[Post]:
 
 
 class Advance:
-    """The launches of cuda.advance in front of a step: all but the last, which may bring coefficients, only post words."""
+    """The launches of `advance` in front of a step. All but the last, which may bring coefficients, post words."""
 
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
         floats, doubles = (coefs[np.dtype(x)].address if np.dtype(x) in coefs else 0 for x in (np.float32, np.float64))
-        values = {"clock": clock.memory.address, "rows": clock.rows.address, "period": clock.period, "groups": len(clock.groups),
-                  "fields": clock.fields, "first": first, "columns": columns, "single": floats, "double": doubles, "count": -1}
+        values = {"clock": clock.memory.address, "rows": clock.rows.address, "period": clock.period,
+                  "groups": len(clock.groups), "fields": clock.fields, "first": first, "columns": columns,
+                  "single": floats, "double": doubles, "count": -1}
         self.main = driver.Arguments([*(values.get(name, 0) for name in PARAMETERS._fields), *[0]*POSTED])
         for name in FLOATS:
             self.main.floats[getattr(PARAMETERS, name)] = math.inf
@@ -127,19 +129,20 @@ class Clock:
         return self.counts[0]
 
     def setting(self, t: int, groups: Sequence[Group]) -> list["partial[Any]"]:
-        """What to hand to `Gpu.put` so that t steps have been taken, and the rows of the next are those of these groups."""
+        """What to hand to `Gpu.put` so that t steps have been taken and rows are those of these groups."""
         words = {CLOCK.t: t, CLOCK.missed: 0}
         calls = []
         if self.capturable:
             words[CLOCK.last] = t + self.period
-            calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)), partial(setattr, self, "last", t + self.period)]
+            calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)),
+                     partial(setattr, self, "last", t + self.period)]
         for word, value in words.items():
             calls += self.gpu.uploading(self.memory.address + WORD*word, np.array([value], np.int64))
         return [*calls, partial(self.counts.__setitem__, 0, t), partial(self.counts.__setitem__, 1, t),
                 partial(setattr, self, "lost", False), partial(setattr, self, "_sent", ())]
 
     def settle(self) -> None:
-        """Know the step count: where steps may have been skipped or replayed, ask the device, which takes until it is done."""
+        """Know the step count. Where steps may have been skipped or replayed, wait for the device and ask it."""
         if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
             return
         words = np.zeros(CLOCK_WORDS, np.int64)
@@ -148,8 +151,9 @@ class Clock:
         self.lost = False
         if words[CLOCK.missed]:
             self.gpu.upload(self.memory.address + WORD*CLOCK.missed, np.zeros(1, np.int64))
-            warnings.warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with coefficients, and "
-                          "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a larger capturable=.",
+            warnings.warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with "
+                          "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
+                          "optimizer with a larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
@@ -194,7 +198,8 @@ class Clock:
 
     def _now(self) -> tuple[int, ...]:
         """Versions of the groups: other ones mean other coefficients."""
-        return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions else group.version
+        return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions
+                      else group.version
                       for group in self.groups])
 
     def refused(self) -> None:
@@ -218,7 +223,7 @@ class Clock:
         self._sent = self._now()
 
     def tabulated(self) -> None:
-        """Before a step outside a capture: rows for it, with the hyperparameters of now. Where graphs may have run, the device is asked."""
+        """Have rows for a step outside a capture, with the hyperparameters of now."""
         if self.replayed or self.lost:
             self.settle()
         if self.counts[0] + 1 > self.last or self._sent != self._now():

@@ -18,7 +18,7 @@ import numpy as np
 
 from .._kernels.cache import cached
 from .._signals import UNDISTURBED
-from .._tensors.device_array import EXTRA
+from .libraries import EXTRA
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
@@ -43,7 +43,7 @@ def _version(name: str) -> str | None:
 
 
 def _loaded(library: str) -> str:
-    """Which file one of NVIDIA's libraries is, and in which state: that of a system's toolkit has no version that tells updates apart."""
+    """Which file one of NVIDIA's libraries is, and in which state: toolkits have no version for updates."""
     from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
     try:
         path = load_nvidia_dynamic_lib(library).abs_path
@@ -57,7 +57,7 @@ def _loaded(library: str) -> str:
 
 @cache
 def versions() -> tuple[str, ...]:
-    """Of everything that decides what a kernel compiles to, beside the package's own sources; ImportError without the extra."""
+    """Of all that decides what a kernel compiles to, beside our own sources; ImportError without the extra."""
     found = {name: _version(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")}
     if found["numba-cuda"] is None:
         raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
@@ -69,7 +69,7 @@ def versions() -> tuple[str, ...]:
 
 @cache
 def import_registries() -> None:
-    """Import what Numba knows of CUDA, once. numba-cuda names `numpy.row_stack` there, which NumPy 2.5 no longer has."""
+    """Import what Numba knows of CUDA, once. It names `numpy.row_stack`, which NumPy 2.5 no longer has."""
     gone = "row_stack"
     lacking = gone not in vars(np)
     if lacking:

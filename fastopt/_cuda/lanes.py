@@ -1,8 +1,9 @@
-"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot, the pipeline on each element.
+"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot.
 
-Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread fills them
-with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access. A narrower slot takes fewer
-bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch every sector twice).
+Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread
+fills them with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access. A
+narrower slot takes fewer bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch
+every sector twice).
 """
 from llvmlite import ir
 from numba import types
@@ -25,7 +26,7 @@ class Lanes(Element):
         self.at, self.i, self.lanes = self.addresses(row), i, lanes
 
     def access(self, k, address):
-        """Pointer, type and alignment of a slot's elements as one access: in 32-bit words where elements are smaller."""
+        """Pointer, type and alignment of a slot's elements as one access: in words where elements are smaller."""
         size, builder = self.layout.formats[k].itemsize, self.builder
         whole = size*self.lanes
         element = {4: FLOAT, 8: DOUBLE}.get(size) or ir.IntType(8*min(4, whole))
@@ -52,9 +53,10 @@ class Lanes(Element):
     def store_all(self, news):
         """Encode the new numbers of a slot, one of each lane, and store them."""
         k = news[0].slot
-        pair = self.layout.formats[k].device_pair
-        if pair and self.cc >= pair.since and self.lanes > 1 and news[0].change is None and self.layout.scalar == types.float32:
-            arrays = [[pair.emit(self.builder, low.number, high.number) for low, high in zip(news[::2], news[1::2], strict=True)]]
+        pair, single = self.layout.formats[k].device_pair, self.layout.scalar == types.float32
+        if pair and self.cc >= pair.since and single and self.lanes > 1 and news[0].change is None:
+            both = zip(news[::2], news[1::2], strict=True)
+            arrays = [[pair.emit(self.builder, low.number, high.number) for low, high in both]]
         else:
             arrays = list(zip(*map(self.encode, news), strict=True))
         for address, parts in zip(self.at[k], arrays, strict=True):
@@ -87,7 +89,7 @@ class Lanes(Element):
 
 
 def aligned_from(layout, lanes):
-    """aligned_from(row, n): the first of n elements at which every slot starts a whole access; n where they never do together."""
+    """aligned_from(row, n): the first of n elements at which every slot starts a whole access; n: there is none."""
     sizes = [f.itemsize for f in layout.formats for _ in range(f.parts)]
 
     @code(U32, layout.row, U32)
@@ -104,7 +106,7 @@ def aligned_from(layout, lanes):
 
 
 def advance_lanes(layout, pipeline, cc, lanes):
-    """advance_lanes(c, row, i, start): a step of the elements i to i + lanes - 1: every slot is loaded, computed with, stored.
+    """advance_lanes(c, row, i, start): a step of `lanes` elements from i on.
 
     Random bits of the first element begin at `start`.
     """
@@ -133,6 +135,6 @@ def strided_row(layout):
         number = builder.add(first, builder.zext(i, I64))
         strides = builder.add(table_row, i64(WORD*layout.strides_at))
         offset = call(context, builder, strided_offset, INT(INT, INT), [strides, number])
-        dense = builder.mul(number, i64(layout.formats[0].itemsize))  # where the row's address leads, from the array's first element
+        dense = builder.mul(number, i64(layout.formats[0].itemsize))  # where the row's address leads
         return [builder.add(address, builder.sub(offset, dense)), *others]
     return strided_row

@@ -1,8 +1,9 @@
 """The kernels of CUDA devices: the loops around a pipeline and around the norm's sums.
 
-`step` and `squares` return the code for any architecture; no GPU is needed for that. Kernels take addresses and numbers; the backend
-owns the memory and launches. Numba, and what it needs to know of CUDA, is imported when a kernel is compiled, not before. What a step
-needs from the one before it lies in the clock and the coefficients, which `advance` (advance.py) has made current.
+`step` and `squares` return the code for any architecture; no GPU is needed for that. Kernels take addresses and
+numbers; the backend owns the memory and launches. Numba, and what it needs to know of CUDA, is imported when a kernel
+is compiled, not before. What a step needs from the one before it lies in the clock and the coefficients, which
+`advance` (advance.py) has made current.
 """
 import math
 from functools import cache
@@ -19,11 +20,11 @@ from .code import Code, code
 from .warps import QUAD, WARP
 
 THREADS = 256           # per block, for every kernel
-ROUNDS = 2              # accesses of a thread per tile: enough for the loads of a tile's words to hide, short enough to spread evenly
+ROUNDS = 2              # accesses of a thread per tile: the loads of a tile's words hide, and tiles spread evenly
 BLOCK_ROUNDS = 4        # of blocks: a tile's words, coefficients and random key take some 150 instructions of a thread
-NORM_TILE = STRIDED_TILE  # elements; the norm's tiles and partial sums are those of the CPU, so that its sums have the same bits
+NORM_TILE = STRIDED_TILE  # elements; as on the CPU, so that the norm has the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
-DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at again: squares may overflow, and numbers float32
+DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at again: something may overflow
 ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
 CLOCK = record("t skip missed norm normed last factor")  # the words in which a device keeps the state of the steps
 CLOCK_WORDS = 8
@@ -49,13 +50,13 @@ def tile_size(layout: Layout, cc: tuple[int, int]) -> int:
 def step(pipeline: Pipeline, layout: Layout, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The fused update of all tiles.
 
-    Blocks of threads walk the list of tiles. A thread takes several elements at a time where all slots are aligned alike. It takes
-    single ones at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or whose gradient is strided.
-    Where codes share exponents, a warp takes the 128 elements that do.
+    Blocks of threads walk the list of tiles. A thread takes several elements at a time where all slots are aligned
+    alike. It takes single ones at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or
+    whose gradient is strided. Where codes share exponents, a warp takes the 128 elements that do.
     """
     now = digest(pipeline.body)
-    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's with 8-bit
-    # states on sm_90): two blocks per processor leave it 128
+    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's
+    # with 8-bit states on sm_90): two blocks per processor leave it 128
     bounds = (THREADS, 2) if layout.blocks or lanes_of(layout, cc)*len(layout.slots) > WIDE else THREADS
     return code(f"step {pipeline.digest} {now} {layout}", cc, form, lambda: _step(pipeline, layout, cc), bounds)
 
@@ -113,7 +114,7 @@ def _in_lanes(layout, pipeline, cc):
 
 
 def _in_blocks(layout, pipeline, cc):
-    """A tile by blocks, each of which a warp takes: whole ones that are aligned, then those whose elements come one by one."""
+    """A tile by blocks, each of which a warp takes: aligned whole ones, then those whose elements come one by one."""
     from numba import cuda, uint32
     start_of, in_all = random_bits.start, THREADS*QUAD
     exponents, exponents_at, aligned = block.exponents(layout), warps.exponents_at(layout), warps.aligned_quads(layout)
@@ -143,17 +144,18 @@ def _in_blocks(layout, pipeline, cc):
         n = uint32(hi - lo)
         whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned(row) else uint32(0)
         i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(QUAD)), whole)
-        singly(c, row, table_row, key, lo, n, i, uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE)))
+        end = uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE))
+        singly(c, row, table_row, key, lo, n, i, end)
     return sweep
 
 
 @cache
 def squares(layout: Layout, cc: tuple[int, int], form: str = "cubin") -> Code:
-    """The sum of the squared gradient of every tile of NORM_TILE elements, in float64, with the bits of the CPU's kernel.
+    """The sum of the squared gradient of every tile of NORM_TILE elements, in float64, with the CPU's bits.
 
-    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds the sum of the shrunk squares, the
-    third (the fourth, if the arithmetic is float64) the largest magnitude; for others 0, and a bound above it. The one left over
-    holds zeros. A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
+    Three rows follow, `total` numbers apart. For tiles that are looked at again, the second holds the sum of the shrunk
+    squares, the third (the fourth, if the arithmetic is float64) the largest magnitude; for others 0, and a bound above
+    it. The one left over holds zeros. A warp takes a tile: its thread j holds the partial sums j and j + 32 of the 64.
     """
     return code(f"squares {layout}", cc, form, lambda: _squares(layout, cc), THREADS)
 
@@ -180,8 +182,7 @@ def _squares(layout, cc):
 
             low, high, i = float64(0), float64(0), lane
             if not strided:
-                while uint32(i + uint32(3*SUMS
-                                        + WARP)) < n:  # eight loads under way at a time: alone, each would be waited for
+                while uint32(i + uint32(3*SUMS + WARP)) < n:  # eight loads at a time: alone, each would be waited for
                     low += squared(i)
                     high += squared(uint32(i + uint32(WARP)))
                     low += squared(uint32(i + uint32(SUMS)))

@@ -14,15 +14,14 @@ from numba.core.errors import NumbaError
 
 from .._kernels.layout import Layout
 from .._kernels.memory import WORD
-from .._rule.pieces import PLAIN
-from .._rule.pipeline import Pipeline, pipeline
+from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._rule.rule import Rule
 from .._tensors import arrays, tensors
-from .._tensors.arrays import DeviceArray
-from .._tensors.device_array import Library, by_dlpack, extent, library
+from .._tensors.device_array import DeviceArray, extent
 from .._tensors.tensors import PerTensor, Tensor
 from . import driver, loops
 from .clock import Post, posts
+from .libraries import Library, by_dlpack, library
 from .loops import STEP, THREADS, WARP
 from .streams import hand_over, makers
 
@@ -34,8 +33,9 @@ class Job:
     """Tensors of one layout: their table on the device, and the launches of a step."""
 
     def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
-                 strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int], seed: int):
-        """`columns` holds the arrays of each column; `numbers` are those of the tensors among all of the optimizer's."""
+                 strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int],
+                 seed: int):
+        """`columns` holds the arrays of each column; `numbers` are those of the tensors in the optimizer."""
         self.gpu, self.layout, self.seed, self.coefs, self.clock = gpu, layout, seed, coefs, clock
         self.sizes, self.groups = [a.size for a in columns[1]], groups
         table = tensors.make_table(columns, strides, numbers)
@@ -43,11 +43,11 @@ class Job:
         self.keep: list = []
         self.made: dict[tuple[Pipeline, ...], list[Launch]] = {}
 
-    def launches(self, pipelines: Sequence[Pipeline]) -> list[Launch]:
+    def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
         """The launches of a step, for the pipelines of all groups."""
-        of = tuple(pipelines[group] for group in self.groups)
+        of = tuple(of_tensors(self.groups, of_groups, self.layout.wide))
         if of not in self.made:
-            self.made[of] = [launch for one in dict.fromkeys(of) for launch in self._launch(one, [x == one for x in of])]
+            self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
         return self.made[of]
 
     def _launch(self, of: Pipeline, chosen: list[bool]) -> list[Launch]:
@@ -59,8 +59,9 @@ class Job:
         try:
             function, held = self.gpu.function(loops.step(of, self.layout, self.gpu.cc, self.gpu.form))
         except NumbaError as error:
-            raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} on CUDA (the reason stands "
-                            "above). Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
+            raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} on CUDA (the reason "
+                            "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
+                            "c.") from error
         words = {"count": count, "table": self.table.address, "width": self.width, "tiles": tiles.address,
                  "coefs": self.coefs.address, "clock": self.clock.address, "seed": self.seed}
         self.keep.append(tiles)
@@ -68,8 +69,8 @@ class Job:
 
     def reseeding(self, seed: int) -> list["partial[None]"]:
         """What to call so that launches draw their random bits from another seed."""
-        return [partial(setattr, self, "seed", seed), *(partial(arguments.words.__setitem__, STEP.seed, seed)
-                                                        for launches in self.made.values() for _, _, arguments in launches)]
+        made = [arguments for launches in self.made.values() for _, _, arguments in launches]
+        return [partial(setattr, self, "seed", seed), *(partial(x.words.__setitem__, STEP.seed, seed) for x in made)]
 
     def cut(self, size: int, sizes: list[int]) -> tuple[driver.Memory, int]:
         """The list of tiles of this size, and their number."""
@@ -104,17 +105,17 @@ class Tables:
                  remainders: Sequence[DeviceArray], gradients: "Gradients", coefs: dict[np.dtype, driver.Memory],
                  clock: driver.Memory, seed: int):
         self.gpu = gpu
-        self.plans: dict[tuple[bool, int], driver.Launches] = {}
+        self.rule = rule
+        self.plans: dict[tuple, driver.Launches] = {}
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
         for layout, members in tensors.by_layout(tensors.layouts_of(found, of, slots, gradients.zeroed)).items():
             columns = tensors.columns_of(members, views, of, slots, remainders)
-            self.jobs.append(Job(gpu, layout, columns, [of[k].group for k in members], [found[k].strides for k in members],
-                                 coefs[layout.arithmetic.dtype], clock, members, seed))
+            groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
+            self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
+                                 seed))
             self.members.append(members)
-        groups = 1 + max((t.group for t in of), default=0)
-        self.launches = [launch for job in self.jobs for launch in job.launches([pipeline(rule, PLAIN)]*groups)]
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
 
@@ -124,6 +125,12 @@ class Tables:
             with self.gpu.current():
                 self._norm = Norm(self.gpu, self.jobs)
         return self._norm
+
+    def launches(self, asked: tuple) -> list[Launch]:
+        """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
+        of_groups = pipelines(self.rule, *asked)
+        with self.gpu.current():
+            return [launch for job in self.jobs for launch in job.launches(of_groups)]
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""
@@ -161,34 +168,30 @@ class Gradients:
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack(leaf)]
         self.recorded = [k for k, of in enumerate(self.libraries) if of.record]
         self.makers = makers(leaves, own)
-        self.checked = set(self.addresses)  # of which the driver has said that they are on this device: it takes a microsecond for each
+        self.checked = set(self.addresses)  # of which the driver, in a microsecond each, said: on this device
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
         self.found = []
 
-    def hand_over(self, leaves: list, factor: Any, stream: int) -> list:
-        """Tell libraries that wait by DLPack which stream will read their arrays.
+    def hand_over(self, leaves: list, lent: list, stream: int) -> list:
+        """Tell libraries that wait by DLPack which stream will read their arrays; `lent` are read beside the gradients.
 
         These arrays, which must live until that is done: their libraries take memory back in an order of their own.
         """
-        packed = [leaves[k] for k in self.packed]
-        if isinstance(factor, DeviceArray) and factor.foreign and by_dlpack(factor.owner):
-            packed.append(factor.owner)
+        packed = [leaves[k] for k in self.packed] + [x for x in lent if by_dlpack(x)]
         hand_over(packed, stream)
         return packed
 
-    def record(self, leaves: list, factor: Any, device: int, stream: int) -> None:
-        """Tell libraries that take memory back in the order of the stream where they gave it that another one reads it."""
-        read = [(self.libraries[k], leaves[k]) for k in self.recorded]
-        if isinstance(factor, DeviceArray) and factor.foreign:
-            read.append((library(factor.owner), factor.owner))
+    def record(self, leaves: list, lent: list, device: int, stream: int) -> None:
+        """Tell libraries that take memory back in a stream's order that another stream reads it."""
+        read = [(self.libraries[k], leaves[k]) for k in self.recorded] + [(library(x), x) for x in lent]
         for of in {id(of): of for of, _ in read}.values():
             if of.record:
                 of.record([x for whose, x in read if whose is of], device, stream)
 
     def like(self, leaves: list) -> list[int] | None:
-        """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""
+        """The addresses of others that differ in nothing else; None where they do, or lie where the step writes."""
         if len(leaves) != len(self.types):
             return None
         addresses = []
@@ -215,7 +218,7 @@ class Gradients:
         return addresses
 
     def _separate(self, leaves: list, addresses: list[int]) -> bool:
-        """Whether these, which the step sets to zero, may all be written and lie apart: addresses and formats do not tell."""
+        """Whether these, which the step sets to zero, may all be written and lie apart."""
         if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
             return False
         ends = sorted((address + low, address + high) for address,

@@ -1,8 +1,9 @@
-"""Blocks of 128 elements whose codes share exponents, on CUDA devices: a warp takes a block, each of its threads four neighbours.
+"""Blocks of 128 elements whose codes share exponents, on CUDA devices: a warp takes a block, a thread four of it.
 
-Their four codes are one word of 32 bits. What has a format of its own is one access, too, where all of a tensor's arrays are
-aligned for it; elsewhere, and in the last, short block of a tensor, elements come one by one. Between the passes bits lie in
-registers. Rows are those of a tile, moved to its first element; elements are counted from there, in 32 bits.
+Their four codes are one word of 32 bits. What has a format of its own is one access, too, where all of a tensor's
+arrays are aligned for it; elsewhere, and in the last, short block of a tensor, elements come one by one. Between the
+passes bits lie in registers. Rows are those of a tile, moved to its first element; elements are counted from there, in
+32 bits.
 """
 from llvmlite import ir
 from numba import types
@@ -16,12 +17,12 @@ from .lanes import Lanes
 
 WARP = 32
 QUAD = SIZE//WARP   # elements of a thread
-BUTTERFLY = 3       # of the modes of NVVM's shuffle: the other's value is that of the thread whose number differs in these bits
+BUTTERFLY = 3       # a mode of NVVM's shuffle: the value comes from the thread whose number differs in these bits
 EVERYONE, LAST_LANE = 0xFFFFFFFF, 31
 
 
 def aligned_quads(layout):
-    """aligned_quads(row): whether four elements at a multiple of four are one access in every array; no for strided gradients."""
+    """aligned_quads(row): whether four elements at a multiple of four are one access; no for strided gradients."""
     @code(types.boolean, layout.row)
     def aligned_quads(context, builder, row):
         yes = ir.Constant(I1, 0 if layout.strided else 1)
@@ -57,7 +58,7 @@ class Quads(Lanes, BlockElement):
 
 
 class Singles(Quads):
-    """Four neighbours one by one, of those that are among the first `n` of a tile. Their codes are one word all the same."""
+    """Four neighbours one by one, if among the first `n` of a tile. Their codes are one word all the same."""
 
     def __init__(self, context, builder, layout, pipeline, cc, row, i, table_row, first, n):
         super().__init__(context, builder, layout, pipeline, cc, row, i)
@@ -66,7 +67,7 @@ class Singles(Quads):
         self.found = [self._places(table_row, first, builder.zext(lane, I64)) for lane in each]
 
     def _places(self, table_row, first, i):
-        """Where element i of each slot lies that has a format of its own, its gradient strided or not: a pointer for each array."""
+        """Pointers to element i of each slot that has a format of its own; of a gradient, strided or not."""
         builder, layout, found = self.builder, self.layout, []
         for k, (f, at) in enumerate(zip(layout.formats, self.at, strict=True)):
             kind = self.context.get_data_type(f.stored)
@@ -89,7 +90,8 @@ class Singles(Quads):
         builder = self.builder
         before = builder.block
         with builder.if_then(there):
-            values, inside = [builder.load(place, align=self.layout.formats[k].itemsize) for place in places], builder.block
+            values = [builder.load(place, align=self.layout.formats[k].itemsize) for place in places]
+            inside = builder.block
         found = []
         for value in values:
             found.append(builder.phi(value.type))
@@ -119,13 +121,14 @@ def kept_kind(layout, pipeline):
 
 
 def first_pass(layout, pipeline, cc, whole):
-    """first_pass(c, row, table_row, shared, first, n, i, start): of the elements i to i + 3 of a tile that begins with `first`.
+    """first_pass(c, row, table_row, shared, first, n, i, start): of elements i to i + 3 of a tile.
 
-    It has `n` elements. What has a format of its own is stored. 16 bits of each number that shares an exponent are returned, slot
-    by slot, 0 for elements that are not there. `whole` says that all are there, and may be loaded together. Random bits of the
-    first of them begin at `start`.
+    The tile begins with element `first` and has `n`. What has a format of its own is stored. 16 bits of each number
+    that shares an exponent are returned, slot by slot, 0 for elements that are not there. `whole`: all are there, and
+    may be loaded together. Random bits of the first begin at `start`.
     """
-    @code(kept_kind(layout, pipeline), coefficients_kind(layout, pipeline), layout.row, INT, exponents_kind(layout), INT, U32, U32, U32)
+    @code(kept_kind(layout, pipeline), coefficients_kind(layout, pipeline), layout.row, INT, exponents_kind(layout),
+          INT, U32, U32, U32)
     def first_pass(context, builder, c, row, table_row, shared, first, n, i, start):
         e = (Quads(context, builder, layout, pipeline, cc, row, i) if whole else
              Singles(context, builder, layout, pipeline, cc, row, i, table_row, first, n))
@@ -146,18 +149,19 @@ def first_pass(layout, pipeline, cc, whole):
 def _other_lane(builder, value, distance):
     """The value of the thread whose number in its warp differs by these bits."""
     kind = ir.LiteralStructType([I32, I1])
-    found = call_llvm(builder, "llvm.nvvm.shfl.sync.i32", kind, i32(EVERYONE), i32(BUTTERFLY), value, i32(distance), i32(LAST_LANE))
-    return builder.extract_value(found, 0)
+    numbers = i32(EVERYONE), i32(BUTTERFLY), value, i32(distance), i32(LAST_LANE)
+    return builder.extract_value(call_llvm(builder, "llvm.nvvm.shfl.sync.i32", kind, *numbers), 0)
 
 
 def largest(layout, pipeline):
     """largest(kept): the largest magnitude of each coded slot in a block: of a thread's four, then of the warp.
 
-    All threads of the warp must be here. They wait for each other: what they have loaded may then be overwritten by any of them.
+    All threads of the warp must be here. They wait for each other: what they have loaded may then be overwritten.
     """
     @code(tops_kind(layout, pipeline), kept_kind(layout, pipeline))
     def largest(context, builder, kept):
-        e, found, bits, slots = BlockElement(context, builder, layout), [], unpacked(builder, kept), coded(layout, pipeline)
+        e, found = BlockElement(context, builder, layout), []
+        bits, slots = unpacked(builder, kept), coded(layout, pipeline)
         if slots:
             call_llvm(builder, "llvm.nvvm.bar.warp.sync", ir.VoidType(), i32(EVERYONE))
         for number, k in enumerate(slots):

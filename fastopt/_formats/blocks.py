@@ -25,7 +25,7 @@ from .scalars import INFINITY32, MAGNITUDE32, QUIET32, SIGN32, U32, ZERO, as_bit
 
 U16, I16, I32 = np.uint16, np.int16, np.int32
 SIZE = 128
-LOWEST = U16(16)                        # of the exponents: below, codes would be subnormal or worse, 2**-126 is the smallest number then
+LOWEST = U16(16)                        # of the exponents; 2**-126 is the smallest number then
 TOP_BINADE, TWENTYTHREE = U32(15), U32(23)
 NOT_A_NUMBER = U32(INFINITY32 | QUIET32)
 NINETEEN, TWENTY, THIRTEEN = U32(19), U32(20), U32(13)
@@ -39,7 +39,7 @@ FOUR, THREE, EIGHT, ONE, ZERO_16 = U16(4), U16(3), U16(8), U16(1), U16(0)
 
 
 def _base(exponent):
-    """The bits of the lowest binade's first number; blocks of zeros, whose exponent may be 0, have no code that it is added to."""
+    """The bits of the lowest binade's first number. (Blocks of zeros have no code to add it to.)"""
     return U32(U32(U32(exponent) - TOP_BINADE) << TWENTYTHREE)
 
 
@@ -93,7 +93,7 @@ def decode_q44(code, exponent):
 
 
 def round_q44(x, r):
-    """Exponent and mantissa with random bits added behind them, whose carry rounds; zero stays zero, and nothing else becomes it."""
+    """Exponent and mantissa with random bits added behind them, whose carry rounds. Only zero becomes zero."""
     u = U32(as_bits(x) & MAGNITUDE32)  # -0 is 0, and so is what a rule of yours should not have given
     t = U32(U32(u + U32(r >> THIRTEEN)) >> NINETEEN)
     least = where(u < ONE_32, u, ONE_32)

@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Format:
-    """One way to store a number: the dtype in memory, the float type of the decoded value, and the functions between them."""
+    """One way to store a number: its dtype in memory, the float type of its value, and the functions between them."""
 
     name: str
     dtype: np.dtype
@@ -92,16 +92,16 @@ def _float(name: str, dtype: Any, kind: Any) -> Format:
 
 F64 = _float("f64", np.float64, types.float64)
 F32 = _float("f32", np.float32, types.float32)
-F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, scalars.decode_f16, scalars.encode_f16, "float16",
-             dtypes=("float16",),
+F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, scalars.decode_f16, scalars.encode_f16,
+             "float16", dtypes=("float16",),
              device_decode=Instruction(lambda builder, x: builder.fpext(builder.bitcast(x, HALF), SINGLE)),
              device_encode=Instruction(lambda builder, x: builder.bitcast(builder.fptrunc(x, HALF), BITS16)),
              device_pair=_rounding("cvt.rn.f16x2.f32", 2))
-BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_bf16, scalars.encode_bf16, "bfloat16",
-              dtypes=("bfloat16", "uint16"),
+BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_bf16, scalars.encode_bf16,
+              "bfloat16", dtypes=("bfloat16", "uint16"),
               device_encode=_rounding("cvt.rn.bf16.f32", 1), device_pair=_rounding("cvt.rn.bf16x2.f32", 2))
-F16S, BF16S = (replace(of, name=f"{of.name}s", encode=encode, long=f"{of.long}_stochastic", random=True, dtypes=(), device_encode=None,
-                       device_pair=None)
+F16S, BF16S = (replace(of, name=f"{of.name}s", encode=encode, long=f"{of.long}_stochastic", random=True, dtypes=(),
+                       device_encode=None, device_pair=None)
                for of, encode in ((F16, scalars.encode_f16_stochastic), (BF16, scalars.encode_bf16_stochastic)))
 SPLIT = Format("split", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_split, scalars.encode_split,
                "bfloat16_remainder", split=True)
@@ -112,17 +112,20 @@ def _blocks(name: str, stored: Any, decode: Any, random: bool, *functions: Any) 
                   block=Block(blocks.SIZE, np.dtype(stored.name), *functions))
 
 
-Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.round_q43, blocks.magnitude_q43, blocks.share_q43, blocks.encode_q43)
-Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.round_q44, blocks.magnitude_q44, blocks.share_q44, blocks.encode_q44)
+Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.round_q43, blocks.magnitude_q43, blocks.share_q43,
+              blocks.encode_q43)
+Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.round_q44, blocks.magnitude_q44, blocks.share_q44,
+              blocks.encode_q44)
 
 STORED = {f.name: f for f in (F64, F32, F16, BF16, F16S, BF16S, SPLIT, Q43, Q44)}  # all in which kernels store numbers
 FORMATS = {f.name: f for f in STORED.values() if f.dtypes}                         # those that an array's dtype tells
 BY_DTYPE = {name: f for f in FORMATS.values() for name in f.dtypes}
 _OF_STATES = [f for f in STORED.values() if f is not SPLIT]
-NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what a state may be stored as
+NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what states may be stored as
 SHARING = "q8"  # and this: q43, or q44 where a state is never negative
-ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # {(format, rounding)} of parameters
-MASK = Format("mask", np.dtype(np.uint8), types.uint8, types.boolean, scalars.is_set, None)  # no number: 0 keeps an element
+# Of parameters, by format and rounding
+ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}
+MASK = Format("mask", np.dtype(np.uint8), types.uint8, types.boolean, scalars.is_set, None)  # 0 keeps an element
 
 
 def arithmetic(format: Format) -> Format:

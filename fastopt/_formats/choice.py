@@ -25,7 +25,7 @@ def check_seed(seed: Any, where: str) -> int:
 
 
 def parameter_format(format: Format, rounding: str, where: str) -> Format:
-    """How a parameter is stored whose array has this format; what is wider than 16 bits is as exact as its arithmetic."""
+    """How a parameter is stored whose array has this format. Wider than 16 bits, it is as exact as its arithmetic."""
     if rounding == "nearest" or format.itemsize > 2:
         return format
     if (format.name, rounding) not in ROUNDED:
@@ -36,7 +36,7 @@ def parameter_format(format: Format, rounding: str, where: str) -> Format:
 
 
 def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, computed: Format) -> dict[str, Format]:
-    """The formats of a tensor's states: those asked for, else that of the arithmetic. `asked` may be a function of path and array."""
+    """The formats of a tensor's states: those asked for (maybe by a function), else that of the arithmetic."""
     if callable(asked):
         asked = asked(path, array)
     if isinstance(asked, str):

@@ -1,8 +1,9 @@
-"""Functions of formats that store each number alone: ``decode`` (stored bits to float) and ``encode`` (float to stored bits).
+"""Functions of formats that store each number alone: ``decode`` (stored bits to float) and ``encode`` (back).
 
-They are integer operations on unsigned 32-bit words. NumPy, LLVM and PTX give equal bits for them, with no half-precision hardware.
-Every unsigned operation is wrapped, because NumPy and Numba would widen its result to 64 bits. `encode` rounds to nearest, ties to
-even. A stochastic one takes 32 random bits and rounds up or down by chance, so that the expected value is the number itself.
+They are integer operations on unsigned 32-bit words. NumPy, LLVM and PTX give equal bits for them, with no
+half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen its result to 64 bits.
+`encode` rounds to nearest, ties to even. A stochastic one takes 32 random bits and rounds up or down by chance, so that
+the expected value is the number itself.
 """
 import numpy as np
 from numba import types
@@ -18,7 +19,7 @@ SIGN16, MAGNITUDE16, INFINITY16, QUIET16 = U32(0x8000), U32(0x7FFF), U32(0x7C00)
 HALF_ULP_BF16, HALF_ULP_F16 = U32(0x7FFF), U32(0x0FFF)
 ZERO, NINETEEN, TWENTYTHREE, THIRTYONE, THIRTYTWO = U32(0), U32(19), U32(23), U32(31), U32(32)
 SIGN32, LOWER32, MANTISSA32, MANTISSA_ONE32 = U32(0x80000000), U32(0xFFFF), U32(0x007FFFFF), U32(0x00800000)
-SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, and 23 bits of mantissa stand behind an exponent biased by 127
+SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, behind a bias of 127 stand 23 bits
 PAYLOAD_BF16 = U32(0x007F0000)         # the part of a NaN's payload that bfloat16 keeps
 SMALLEST_NORMAL_F16 = U32(0x38800000)  # 2**-14
 OVERFLOW_F16 = U32(0x47800000)         # 2**16: everything above is infinite, what lies below rounds there by itself
@@ -54,7 +55,7 @@ def decode_bf16(u):
 
 
 def _unless_nan(x, rounded):
-    """The bits to cut bfloat16 from: a NaN keeps its upper half (rounding could carry it into another number), and stays one."""
+    """The bits to cut bfloat16 from. A NaN keeps its upper half (rounding could make a number of it)."""
     u = as_bits(x)
     nan = where(U32(u & PAYLOAD_BF16) == ZERO, U32(u | QUIET32), u)
     return where(x != x, nan, rounded)  # one instruction, where a comparison of bits takes two
@@ -67,7 +68,7 @@ def encode_bf16(x):
 
 
 def encode_bf16_stochastic(x, r):
-    """Up with the probability of what is cut off: the carry of a random number of 16 bits. A NaN becomes a quiet one."""
+    """Up with the probability of what is cut off: the carry of 16 random bits. A NaN becomes a quiet one."""
     u = as_bits(x)
     return U16(U32(where(x != x, U32(u | QUIET32), U32(u + U32(r >> SIXTEEN))) >> SIXTEEN))
 
@@ -117,9 +118,8 @@ def encode_f16_stochastic(x, r):
     sign = U32(U32(u >> SIXTEEN) & SIGN16)
     magnitude = U32(u & MAGNITUDE32)
     normal = U32(U32(U32(magnitude + REBIAS_F16) + U32(r >> NINETEEN)) >> THIRTEEN)
-    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # how far the mantissa stands above the unit 2**-24
-    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE),
-                   ZERO)   # (normal numbers, whose difference wraps, are not taken from here)
+    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # of the mantissa above the unit 2**-24
+    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)  # (wraps for normal numbers, which `normal` gives)
     beyond, shift = where(beyond > THIRTYONE, THIRTYONE, beyond), where(shift > THIRTYONE, THIRTYONE, shift)
     mantissa = U32(where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | U32(magnitude & MANTISSA32))
     subnormal = U32(U32(U32(mantissa >> beyond) + U32(r >> U32(THIRTYTWO - shift))) >> shift)

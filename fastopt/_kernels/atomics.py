@@ -1,4 +1,4 @@
-"""Words that threads share, calls by address, and a thread's floating-point mode: what the pool needs beyond ordinary code."""
+"""Words that threads share, calls by address, a thread's floating-point mode: what the pool needs."""
 import platform
 
 from llvmlite import ir
@@ -14,7 +14,8 @@ X86, ARM = (platform.machine().lower() in names for names in (("x86_64", "amd64"
 @code(types.boolean, INT, INT, INT, INT)
 def exchange(context, builder, address, k, expected, new):
     """Set word k from `expected` to `new`: whether it was `expected`."""
-    return builder.extract_value(builder.cmpxchg(pointer(builder, address, I64, k), expected, new, "seq_cst", "seq_cst"), 1)
+    result = builder.cmpxchg(pointer(builder, address, I64, k), expected, new, "seq_cst", "seq_cst")
+    return builder.extract_value(result, 1)
 
 
 @code(INT, INT, INT, INT)
@@ -57,7 +58,7 @@ def _mxcsr(builder, name, word):
 
 @code(INT)
 def mode(context, builder):
-    """How this thread rounds, and what it does with subnormal numbers: the processor's own word; 0 where none is known."""
+    """How this thread rounds and treats subnormal numbers: the processor's own word; 0 where none is known."""
     if X86:
         word = cgutils.alloca_once(builder, I32)
         _mxcsr(builder, "stmxcsr", word)
@@ -76,7 +77,7 @@ def set_mode(context, builder, mode):
         call_llvm(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), mode)
 
 
-# Rounding to nearest, subnormal numbers kept, no exception traps: of x86, where bits 7 to 12 mask exceptions, and of ARM
+# Rounding to nearest, subnormal numbers kept, no exception traps: of x86 (bits 7 to 12 mask exceptions), and of ARM
 DEFAULT_MODE = 0x1F80 if X86 else 0
 
 
@@ -84,7 +85,7 @@ DEFAULT_MODE = 0x1F80 if X86 else 0
 def call_driver(context, builder, launcher, function, blocks, threads, stream, parameters):
     """Launch a kernel by the address of cuLaunchKernel, in one dimension: the driver's error, or 0."""
     kind = ir.FunctionType(I32, [I64, *[I32]*7, I64, I64, I64])
-    blocks, threads = (builder.trunc(x, I32) for x in (blocks, threads))
+    one, blocks, threads = i32(1), builder.trunc(blocks, I32), builder.trunc(threads, I32)
     error = builder.call(builder.inttoptr(launcher, kind.as_pointer()),
-                         [function, blocks, i32(1), i32(1), threads, i32(1), i32(1), i32(0), stream, parameters, i64(0)])
+                         [function, blocks, one, one, threads, one, one, i32(0), stream, parameters, i64(0)])
     return builder.zext(error, I64)

@@ -1,13 +1,14 @@
 """Blocks of 128 elements whose codes share exponents: what the passes have in common on every target.
 
-The first pass decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent. The second
-finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are those of a block.
+The first pass decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent. The
+second finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are
+those of a block.
 """
 from llvmlite import ir
 from numba import types
 
 from .element import U16, Element
-from .llvm import I8, I16, call, code, on_device, pointer, tuple_of, unpacked
+from .llvm import I8, I16, call, call_llvm, code, on_device, pointer, tuple_of, unpacked
 
 
 def coded(layout, pipeline):
@@ -49,8 +50,8 @@ def shares(layout, pipeline):
     def shares(context, builder, old, top):
         values = unpacked(builder, old)
         for number, k in enumerate(coded(layout, pipeline)):
-            share = layout.formats[k].block.share
-            values[layout.blocks.index(k)] = call(context, builder, share, U16(U16), [builder.extract_value(top, number)])
+            share, largest = layout.formats[k].block.share, builder.extract_value(top, number)
+            values[layout.blocks.index(k)] = call(context, builder, share, U16(U16), [largest])
         return values
     return shares
 
@@ -85,7 +86,7 @@ class BlockElement(Element):
 
 
 def maximum(builder, x, y):
-    """The larger of two: by LLVM's own function, which it recognises as a reduction; that of CUDA's toolkit is too old to know it."""
+    """The larger of two. LLVM recognises its own function as a reduction; CUDA's toolkit is too old to know it."""
     if on_device(builder):
         return builder.select(builder.icmp_unsigned(">", x, y), x, y)
-    return builder.call(builder.module.declare_intrinsic("llvm.umax", [x.type], ir.FunctionType(x.type, [x.type, x.type])), [x, y])
+    return call_llvm(builder, f"llvm.umax.{x.type}", x.type, x, y)

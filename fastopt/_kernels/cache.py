@@ -67,21 +67,21 @@ def _modules(name: str) -> list[str]:
     """A module, or all modules of a package, by what its loader says: in a folder, a zip, or a frozen application."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{name}")
     where = spec and spec.submodule_search_locations
-    if where is None:
+    if not where:
         return [name]
-    found = sorted(module.name for module in pkgutil.iter_modules(where))
+    found = sorted(module.name for module in pkgutil.iter_modules(list(where)))
     if not found:
         raise ImportError(f"the loader of {PACKAGE}.{name} does not tell what is in it")
     return [f"{name}.{module}" for module in found]
 
 
 def _executed(module: str) -> bytes:
-    """What Python executes as a module of this package: its file, in a folder or a zip, or its code in a frozen application."""
+    """What Python executes as a module: its file, in a folder or a zip, or its code in a frozen application."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{module}")
     loader: Any = spec and spec.loader
     try:
         data = loader.get_data(spec and spec.origin)
-        return data[16:] if data[:4] == importlib.util.MAGIC_NUMBER else data  # without the time of the source, where it is a .pyc
+        return data[16:] if data[:4] == importlib.util.MAGIC_NUMBER else data  # a .pyc without its time
     except (AttributeError, OSError):
         return "\n".join(code_facts(loader.get_code(f"{PACKAGE}.{module}"))).encode()
 
@@ -160,7 +160,7 @@ CAREFUL = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_N
 
 
 def _read(path: Path, name: str) -> bytes | None:
-    """What was written to a file under this name. None where there is none, it is damaged, or somebody else can have written it."""
+    """What was written to a file under this name; None where it is damaged, or somebody else's."""
     if refusal(path.parent):
         return None
     try:
@@ -198,7 +198,7 @@ def _write(path: Path, name: str, data: bytes) -> None:
 
 
 def cached(name: str, make: Callable[[], bytes]) -> bytes:
-    """The bytes that are kept under a name; made, and kept, where there are none yet. The name decides what they hold."""
+    """The bytes that are kept under a name, which decides what they hold. Where there are none, they are made."""
     path = _path(name)
     data = _read(path, name)
     if data is None:
@@ -219,7 +219,7 @@ class KernelCache(_Cache):
         return str(self.path.parent)
 
     def load_overload(self, sig, target_context):
-        rtsys.initialize(target_context)  # what compiled code may call; refresh(), 0.3 s, loads what only compiling needs
+        rtsys.initialize(target_context)  # what code may call; refresh(), 0.3 s, loads what compiling needs
         data = _read(self.path, self.name)
         if data is None:
             return None

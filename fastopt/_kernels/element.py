@@ -1,4 +1,4 @@
-"""One element of every slot: loaded and decoded, updated by a pipeline, encoded and stored. Written once, for any Numba target."""
+"""One element of every slot: loaded, decoded, updated by a pipeline, encoded, stored. For any Numba target."""
 from typing import Any, NamedTuple
 
 from llvmlite import ir
@@ -25,7 +25,7 @@ class New(NamedTuple):
 class Element:
     """Emits, where a builder stands, what is done with one element.
 
-    `cc` is the compute capability of the device for which the code is; None: the CPU, or any device, without special instructions.
+    `cc` is the compute capability of a device, whose instructions are used; None: no special ones.
     """
 
     def __init__(self, context, builder, layout, pipeline=None, cc=None):
@@ -43,7 +43,7 @@ class Element:
         return self.call(function, signature, args)
 
     def decode(self, k, parts, exponent=None, kind=None):
-        """The number that slot k stores as these parts, as its type in the layout, or as another; `exponent` is its block's."""
+        """The number of slot k, stored as these parts, in its type or another; `exponent` is its block's."""
         f = self.layout.formats[k]
         if f.block:
             number = self.call(f.decode, f.value(f.stored, U16), [*parts, exponent])
@@ -52,7 +52,7 @@ class Element:
         return self.cast(number, f.value, kind or self.layout.values[k])
 
     def random_word(self, start, lane=0):
-        """The random bits of an element whose bits begin at `start`, or of the one `lane` behind it; None where none are drawn."""
+        """Random bits of the element whose bits begin at `start`, or `lane` behind it; None: none are drawn."""
         if not self.layout.random:
             return None
         start = self.builder.add(start, i32(lane*int(random_bits.ELEMENT) % 2**32)) if lane else start
@@ -69,7 +69,7 @@ class Element:
         if layout.wide:
             scale, *rest = unpacked(self.builder, c)
             g = self.cast(self.builder.fmul(scale, values[0]), layout.values[0], layout.scalar)
-            pipeline, values = pipeline.without("scale"), [g, *values[1:]]
+            pipeline, values = pipeline.having("scale", False), [g, *values[1:]]
             kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
             c = self.context.make_tuple(self.builder, kind, rest)
 
@@ -82,7 +82,7 @@ class Element:
         return pipeline.compose(called, *values)
 
     def advance(self, c, stored, word, exponents=None):
-        """What a step makes of an element, whose slots have `stored` these parts: a `New` for each slot that is written."""
+        """What a step makes of an element, of what its slots have stored: a `New` for each slot that is written."""
         pipeline, random = self.pipeline, self._drawn(word) if word is not None else {}
         old = [self.decode(k, parts, exponents and exponents.get(k)) for k, parts in enumerate(stored)]
         change = old[-1] if pipeline.masked else None
@@ -102,10 +102,11 @@ class Element:
         return [self.builder.select(new.change, part, old) for part, old in zip(parts, new.parts, strict=True)]
 
     def round(self, new):
-        """The 16 bits that are left of a new number before its block's exponent is known. What a mask keeps is the old number."""
+        """The 16 bits of a new number until its block's exponent is known. A mask keeps the old number."""
         f = self.layout.formats[new.slot]
         x = new.number if new.change is None else self.builder.select(new.change, new.number, new.old)
-        return self.call(f.block.round, U16(f.value, U32), [self.cast(x, self.layout.scalar, f.value), new.random or i32(0)])
+        x = self.cast(x, self.layout.scalar, f.value)
+        return self.call(f.block.round, U16(f.value, U32), [x, new.random or i32(0)])
 
     # An element in memory
 
@@ -143,7 +144,7 @@ def emit_advance(e, c, row, i, word=None):
 
 
 def advance(layout, pipeline, cc=None):
-    """advance(c, row, i, key, number): a step of element i of a row, whose random bits are those of element `number`."""
+    """advance(c, row, i, key, number): a step of element i of a row; its random bits are those of `number`."""
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, U32, U32)
     def advance(context, builder, c, row, i, key, number):
         e = Element(context, builder, layout, pipeline, cc)

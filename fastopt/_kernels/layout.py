@@ -1,4 +1,4 @@
-"""How the arrays of a tensor are stored: the format of each slot, and what follows from them for rows, loads and stores.
+"""How the arrays of a tensor are stored: the format of each slot, and what follows for rows, loads and stores.
 
 Slot 0 is the gradient, slot 1 the parameter. Then come states, outputs (written only) and inputs (read only).
 """
@@ -57,7 +57,7 @@ class Layout:
 
     @property
     def strides_at(self):
-        """The word in a row of the table at which the strides of a gradient begin: behind addresses and the tensor's number."""
+        """Where in a row of the table the strides of a gradient begin: behind addresses and the tensor's number."""
         return self.columns + 1
 
     @cached_property
@@ -72,13 +72,13 @@ class Layout:
 
     @cached_property
     def values(self):
-        """Numba's type of each slot's decoded numbers. That of the arithmetic, but for a mask and for a wider gradient."""
+        """Numba's type of each slot's numbers: that of the arithmetic, but for masks and wider gradients."""
         gradient = max(self.scalar, self.formats[0].value, key=lambda kind: kind.bitwidth)
         return (gradient, *(f.value if f.value is types.boolean else self.scalar for f in self.formats[1:]))
 
     @cached_property
     def wide(self):
-        """Whether the gradient's numbers are wider than the arithmetic. They are scaled in their own type, then converted."""
+        """Whether the gradient is wider than the arithmetic. It is scaled in its own type, then converted."""
         return self.values[0] != self.scalar
 
     @cached_property
@@ -101,5 +101,5 @@ class Layout:
 
     @cached_property
     def norm(self):
-        """The layout that the norm's kernels depend on: gradient and parameter; all slots where strides stand behind them."""
+        """What the norm's kernels depend on: gradient and parameter; all slots where strides stand behind them."""
         return Layout((self.slots[0]._replace(zeroed=False), *self.slots[1:None if self.strided else 2]))

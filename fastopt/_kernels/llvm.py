@@ -1,4 +1,4 @@
-"""What all code generation needs: LLVM's types and addresses, calls of Python functions, intrinsics made of what emits them."""
+"""What all code generation needs: LLVM's types and addresses, calls of functions, intrinsics."""
 import inspect
 
 from llvmlite import ir
@@ -46,8 +46,8 @@ def on_device(builder):
 def call(context, builder, function, signature, args):
     """Call a Python function of scalars, inlined.
 
-    It differs from `context.compile_internal`: a division does not branch to raise ZeroDivisionError. That branch keeps LLVM
-    from making vectors of the loop.
+    It differs from `context.compile_internal`: a division does not branch to raise ZeroDivisionError. That branch keeps
+    LLVM from making vectors of the loop.
     """
     flags = type(ConfigStack().top())()
     flags.error_model = "numpy"

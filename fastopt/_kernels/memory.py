@@ -2,8 +2,8 @@
 
 A kernel of the CPU takes one argument, the address of a job: words that say where its tables lie.
 
-    table[tensor]  the addresses of each slot, the tensor's number among all of the optimizer's, then of a strided gradient the
-                   number of its dimensions, the extents, and the strides in bytes
+    table[tensor]  the addresses of each slot, the tensor's number among all of the optimizer's, then for a strided
+                   gradient the number of its dimensions, the extents, and the strides in bytes
     tiles[k]       a tile: tensor, group, first element, one past the last
     coefs[group]   a row of coefficients, in the float type of the arithmetic
 """
@@ -22,8 +22,8 @@ from .llvm import DOUBLE, FLOAT, I32, I64, call, code, i32, i64, pointer, unpack
 
 INT, FLOAT64, U32 = types.int64, types.float64, types.uint32
 WORD = 8                                          # bytes
-BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}    # {bytes of the arithmetic: from where on numbers become infinite in it}
-STRIDED_TILE = 4096                               # elements of a strided gradient that are gathered on the stack at a time
+BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}    # {bytes: from where on numbers are infinite in that arithmetic}
+STRIDED_TILE = 4096                               # elements of a strided gradient that the stack holds at a time
 SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
 SUMS = 64           # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 
@@ -109,7 +109,7 @@ def row_at(layout):
 
 
 def tile_key(layout):
-    """tile_key(table_row, seed, steps_at, more): what the random bits of a tensor depend on at a step; 0 where none are drawn.
+    """tile_key(table_row, seed, steps_at, more): what a tensor's random bits depend on; 0 where none are drawn.
 
     The step's number is the word at `steps_at` plus `more`.
     """
@@ -126,7 +126,7 @@ def tile_key(layout):
 # Coefficients
 
 def coefficients_kind(layout, pipeline):
-    """Numba's type of the coefficients in a kernel: a named tuple in the arithmetic's float type; `scale` in a wider gradient's."""
+    """Numba's type of a kernel's coefficients: in the arithmetic's float type, `scale` in a wider gradient's."""
     kinds = [layout.values[0] if layout.wide and field == "scale" else layout.scalar for field in pipeline.loaded]
     return types.BaseTuple.from_types(kinds, pipeline.Loaded)
 
@@ -141,8 +141,8 @@ def with_sign(builder, wide, narrow):
 def coefficients(layout, pipeline):
     """coefficients(coefs, group, factor_at): those that the pipeline reads of a group's row.
 
-    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the sign from
-    the row.
+    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the
+    sign from the row.
     """
     kind = coefficients_kind(layout, pipeline)
     number = FLOAT if layout.arithmetic.itemsize == 4 else DOUBLE
@@ -160,7 +160,7 @@ def coefficients(layout, pipeline):
 # Strided gradients
 
 def strided_offset(strides, i):
-    """Where element i of a strided array lies, in bytes from its first, counted in the order of the parameter's memory."""
+    """Where element i of a strided array lies, in bytes from its first, in the order of the parameter's memory."""
     ndim, rest, offset = word(strides, 0), i, 0
     for d in range(ndim, 0, -1):
         extent = word(strides, d)
@@ -195,7 +195,7 @@ def _gather(itemsize):
 
 
 def dense(layout):
-    """dense(row, table_row, lo, hi): the row, where a strided gradient has become a dense copy of this tile on the stack."""
+    """dense(row, table_row, lo, hi): the row; a strided gradient has become a dense copy of this tile."""
     size = layout.formats[0].itemsize
 
     @code(layout.row, layout.row, INT, INT, INT)

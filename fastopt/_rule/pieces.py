@@ -2,7 +2,8 @@
 
     gradient --scale--limit--coupled decay--> RULE --> u --> p - u, or p - (u + wd*p) --mask--> average, copy
 
-A piece is a function over the numbers of one element, with coefficients and a slot of its own. All take the coefficients `c` first.
+A piece is a function over the numbers of one element, with coefficients and a slot of its own. All take the
+coefficients `c` first.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -33,7 +34,7 @@ def subtracted(c, p, u):
 
 
 def decoupled_decay(c, p, u):
-    """The new parameter, p less the update u and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
+    """p less update and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
     return p - (u + c.wd*p)
 
 
@@ -53,14 +54,14 @@ def parameter_copy(c, p, copy):
 
 
 class Piece(NamedTuple):
-    """A piece: its name, where it stands, its function, its coefficients, and what else it needs of the rule that it goes with."""
+    """A piece: where it stands, its function, and what it adds to the rule that it goes with."""
 
     name: str
     stage: str                                    # gradient, update, mask or after
     function: Callable[..., Any]
     fields: tuple[str, ...] = ()                  # its coefficients
     slot: str = ""                                # the slot that has its name: a state, an output or an input
-    hyper: dict[str, float] = {}                  # its hyperparameters and their defaults  # noqa: RUF012
+    hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
 
 

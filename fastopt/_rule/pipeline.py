@@ -1,6 +1,6 @@
 """A pipeline: a rule and the pieces around it. It is a rule, too, of more slots; kernels are made of it."""
 from collections import namedtuple
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +20,9 @@ def named(fields: tuple[str, ...]) -> Any:
 class Pipeline:
     """A rule with pieces. It has the facts of its rule, and adds what the pieces need.
 
-    Called with arrays it is the reference for kernels: ``pipeline(c, g, p, *slots) -> (p, *slots that are written)``. Its slots
-    are the states, outputs and inputs, in this order; a kernel's layout has the gradient and the parameter before them.
+    Called with arrays it is the reference for kernels: ``pipeline(c, g, p, *slots) -> (p, *slots that are written)``.
+    Its slots are the states, outputs and inputs, in this order; a kernel's layout has the gradient and the parameter
+    before them.
     """
 
     name: str
@@ -35,18 +36,21 @@ class Pipeline:
         vars(self).update(vars(rule), rule=rule, __doc__=rule.__doc__)
         pieces = self.pieces = tuple(piece for piece in PIECES.values() if piece.name in names)
         self.names = tuple(piece.name for piece in pieces)
-        self.state, self.outputs, self.inputs = (of + tuple(piece.name for piece in pieces if piece.slot == kind) for of, kind in (
-            (rule.state, "state"), (rule.outputs, "output"), (rule.inputs, "input")))
+        of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
+                   for kind in ("state", "output", "input")}
+        self.state, self.outputs = rule.state + of_kind["state"], rule.outputs + of_kind["output"]
+        self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
-        self.fields = rule.fields + tuple(field for piece in pieces for field in piece.fields if field not in rule.fields)
+        of_pieces = [field for piece in pieces for field in piece.fields]
+        self.fields = tuple(dict.fromkeys((*rule.fields, *of_pieces)))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
         self.defaults = {**rule.defaults, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
         self.own_names = (*rule.own_names, *(name for piece in pieces for name in piece.hyper))
         self.own = _own(rule, [piece for piece in pieces if piece.hyper])
         self.at = coefficients_at(self)
-        used = {*rule.reads, *(field for piece in pieces for field in piece.fields)}
-        self.loaded = tuple(field for field in self.fields if field not in COMMON or field in used)  # what a kernel reads of a row
+        used = {*rule.reads, *of_pieces}
+        self.loaded = tuple(x for x in self.fields if x not in COMMON or x in used)  # what a kernel reads of a row
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
         self.masked = "mask" in self.names
@@ -71,7 +75,7 @@ class Pipeline:
 
         ``call(function, *numbers)`` calls a function with the coefficients and these numbers.
         """
-        own, after, mask = len(self.rule.state), [x for x in self.pieces if x.stage == "after"], slots[-1] if self.masked else None
+        own, after, mask = len(self.rule.state), self._at("after"), slots[-1] if self.masked else None
         inputs = slots[self.writes - 1:len(slots) - self.masked]
         for piece in self._at("gradient"):
             g = call(piece.function, g, p)
@@ -84,9 +88,9 @@ class Pipeline:
     def _at(self, stage: str) -> list[Piece]:
         return [piece for piece in self.pieces if piece.stage == stage]
 
-    def without(self, name: str) -> "Pipeline":
-        """The same pipeline less one piece."""
-        return Pipeline(self.rule, [other for other in self.names if other != name])
+    def having(self, name: str, there: bool = True) -> "Pipeline":
+        """The pipeline with this piece, or without it."""
+        return Pipeline(self.rule, {*self.names, name} if there else {*self.names} - {name})
 
 
 def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
@@ -104,19 +108,31 @@ def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
 
 @lru_cache(maxsize=1024)
 def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
-    """A rule with these pieces (without names, those of every rule) around it, beside pieces with slots that it has already."""
+    """A rule with these pieces (None: those of every rule) around it, beside those with slots that it has already."""
     if names is None and isinstance(rule, Pipeline):
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
     return Pipeline(getattr(rule, "rule", rule), {*(PLAIN if names is None else names), *kept})
 
 
+def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:
+    """The pipelines of groups that ask for their own pieces, in a step that scales or limits gradients, or does not."""
+    of_step = (*(["scale"] if scaled else []), *(["limit"] if limited else []))
+    return [pipeline(rule, (*of_step, *names)) for names in own]
+
+
+def of_tensors(groups: list[int], of: Sequence[Pipeline], wide: bool) -> list[Pipeline]:
+    """The pipelines of tensors in these groups; gradients wider than the arithmetic are always scaled, in their own type."""
+    return [of[group].having("scale") if wide else of[group] for group in groups]
+
+
 def _look_ahead(c, p, out, v):
-    """The point at which Nesterov's gradient is taken: p - mu*v. The parameter is read as a gradient is, the point is written."""
+    """The point at which Nesterov's gradient is taken: p - mu*v. p stands for the gradient, the point is written."""
     return (p - c.ahead*v,)
 
 
 register_jitable(_look_ahead)
 LOOK_AHEAD = Pipeline(SimpleNamespace(
-    name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)), defaults={}, own_names=(),
+    name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
+                                      defaults={}, own_names=(),
     own=dict, body=_look_ahead, reads=(), returns="p", digest=digest(_look_ahead, "ahead")), ())

@@ -1,4 +1,4 @@
-"""What an optimizer updates and what it is given: parameters and gradients as kernels see them, checked; and which share a kernel."""
+"""What an optimizer updates and what it is given, checked: parameters and gradients as kernels see them."""
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -76,7 +76,7 @@ ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict(
 
 
 def moved(original: Any, array: Array, where: str) -> Array:
-    """A view of an array that a step writes, where it is now; an error where it has become another than `array` is a view of."""
+    """A view of an array that a step writes, where it is now; an error where it is not what `array` is a view of."""
     now = arrays.own_view(original, where)
     if places := arrays.apart(now, array):
         raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. {BACK}")
@@ -84,11 +84,12 @@ def moved(original: Any, array: Array, where: str) -> Array:
         raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for "
                          f"{array.dtype} of shape {array.shape}. {ANEW}")
     if not arrays.writable(now):
-        raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or make a "
-                         "new optimizer of a copy and load opt.state_dict() into it.")
+        raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or "
+                         "make a new optimizer of a copy and load opt.state_dict() into it.")
     if arrays.check_parameter(now, original, where) != arrays.memory_order(array):
-        raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for {array.strides}. "
-                         "Change them back, or make a new optimizer and load opt.state_dict() into it.")
+        raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for "
+                         f"{array.strides}. Change them back, or make a new optimizer and load opt.state_dict() into "
+                         "it.")
     if arrays.homeless(original):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new "
                          "optimizer of a new view, and load opt.state_dict() into it.")
@@ -97,11 +98,12 @@ def moved(original: Any, array: Array, where: str) -> Array:
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
     """TypeError where parameters lie in different memories: one launch, or one loop, updates them all."""
-    first = next((t for t in tensors if getattr(t.array, "device", None) is not None), tensors[0])  # empty ones are on none
+    placed = (t for t in tensors if getattr(t.array, "device", None) is not None)  # empty ones are on none
+    first = next(placed, tensors[0])
     for t in tensors:
         if places := arrays.apart(t.array, first.array):
-            raise TypeError(f"{t.path}: {places[0]}, but {first.path} is {places[1]}. Give the arrays of each an optimizer "
-                            "of their own.")
+            raise TypeError(f"{t.path}: {places[0]}, but {first.path} is {places[1]}. Give the arrays of each an "
+                            "optimizer of their own.")
 
 
 class Gradient(NamedTuple):
@@ -122,7 +124,8 @@ def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.",
                            "Copy the gradient to where its parameter is.")
     if arrays.homeless(leaf):
-        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new view.")
+        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new "
+                         f"view.")
     axes = [d for d in of.order if array.shape[d] > 1]
     strided = array.size > 1 and arrays.memory_order(array) != of.order
     strides = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)] if strided else []
@@ -142,13 +145,13 @@ def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], writte
         if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.like(t)):
             continue
         if arrays.touches(taken, *arrays.bounds(g.array)):
-            raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a copy, "
-                             "numpy.array(x).")
+            raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a "
+                             "copy, numpy.array(x).")
 
 
 def check_zeroed(gradients: Sequence[Gradient], tensors: Sequence[Tensor], leaves: Sequence[Any],
                  paths: Sequence[str]) -> None:
-    """A gradient that the step zeroes must be an array of its own: writable, without gaps, in its parameter's memory order."""
+    """A gradient that the step zeroes must be an array of its own: writable, dense, in its parameter's memory order."""
     for g, t, leaf, where in zip(gradients, tensors, leaves, paths, strict=True):
         if g.slot.strided:
             raise ValueError(f"{where}: strided, but zero_grads=True needs gradients in the memory order of their "
@@ -170,8 +173,8 @@ def by_layout(layouts: Iterable[Layout]) -> dict[Layout, list[int]]:
     return members
 
 
-def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor], zeroed: bool = False,
-               masks: Sequence[Array | None] = ()) -> list[Layout]:
+def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor],
+               zeroed: bool = False, masks: Sequence[Array | None] = ()) -> list[Layout]:
     """The layout of every tensor: gradient, parameter, states, outputs, and a mask where it has one."""
     return [Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
                     *([Slot(MASK)] if masks and masks[k] is not None else [])))
@@ -193,9 +196,10 @@ def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Arra
     return parts(t.format, t.array, remainders[k] if remainders else None)
 
 
-def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor], others: dict[str, PerTensor],
-               remainders: Sequence[Array], masks: Sequence[Array | None] = ()) -> list[list[Array]]:
-    """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row of the table."""
+def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor],
+               others: dict[str, PerTensor], remainders: Sequence[Array],
+               masks: Sequence[Array | None] = ()) -> list[list[Array]]:
+    """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row."""
     return by_columns([[gradients[k], *parameter_parts(tensors[k], remainders, k),
                         *(a for of in others.values() for a in parts(of.formats[k], of.arrays[k])),
                         *([masks[k]] if masks and masks[k] is not None else [])] for k in indices])
@@ -216,7 +220,7 @@ def make_table(columns: Sequence[Sequence[Array]], strides: Sequence[Sequence[in
 
 
 def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
-    """(tensor, group, first element, one past the last) of every tile: `size` elements each, behind a head where there is one."""
+    """(tensor, group, first element, one past the last) of every tile: `size` elements each, behind any head."""
     bounds = [[*([0] if skip else []), *range(skip, n, size), n] if n else []
               for n, skip in zip(sizes, heads or [0]*len(sizes), strict=True)]
     tiles = [(k, groups[k], lo, hi) for k, ends in enumerate(bounds) for lo, hi in pairwise(ends)]
