@@ -8,8 +8,8 @@ import signal
 import sys
 import tempfile
 
-# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that
-# of the process which starts them, so none compiles what another has compiled.
+# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
+# which starts them, so none compiles what another has compiled.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
     atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
@@ -28,8 +28,7 @@ from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
-SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071,
-         131_073)
+SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071, 131_073)
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
@@ -45,8 +44,7 @@ def label(case):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of "
-                                                         "several gigabytes")
+    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of several gigabytes")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -187,8 +185,7 @@ def storm(strike, kind):
 # Bits
 
 def bits(array):
-    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32,
-                                             8: np.uint64}[array.dtype.itemsize])
+    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
 
 
 def not_a_number(array, format=None):
@@ -257,18 +254,14 @@ class Walk:
 
     def reference(self, g, format, **at):
         with np.errstate(all="ignore"):
-            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic,
-                                             **self.hyper, **at)
-            new = in_use(self.opt, 0, **at)(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want,
-                                                                                                          self.formats,
-                                                                                                          strict=True)))
+            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
+            new = in_use(self.opt, 0, **at)(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):
         """A step with `g` (or another array of the same numbers, `given`), compared."""
         limit = np.inf if clip_value is None else clip_value
-        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor,
-                                                                     clip_value=limit)]
+        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor, clip_value=limit)]
         self.opt.step(g if given is None else given, clip_value=clip_value, grad_factor=grad_factor)
         for name, have, want, form in zip(("p", *self.rule.state), self.have(), self.want, self.formats, strict=True):
             assert_same_bits(have, want, f"{self.rule.name}: {name} after step {self.opt.t}", form)
