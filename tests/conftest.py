@@ -8,8 +8,8 @@ import signal
 import sys
 import tempfile
 
-# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
-# which starts them, so none compiles what another has compiled.
+# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that
+# of the process which starts them, so none compiles what another has compiled.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
     atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
@@ -26,20 +26,25 @@ from fastopt._kernels import cache  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
-SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071, 131_073)
+SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071,
+         131_073)
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
 
 OWN = {  # non-default hyperparameters of each rule; every number is new and every word taken at least once
     "sgd": [{"lr": 0.07}],
-    "momentum": [{"momentum": 0.8, "form": "negative", "dampening": 0.1}, {"form": "outside", "first_step": "copy", "dampening": 0.3}],
-    "nesterov": [{"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"}, {"form": "negative"}],
+    "momentum": [{"momentum": 0.8, "form": "negative", "dampening": 0.1},
+                 {"form": "outside", "first_step": "copy", "dampening": 0.3}],
+    "nesterov": [{"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"},
+                 {"form": "negative"}],
     "rmsprop": [{"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}],
     "adagrad": [{"lr_decay": 0.2, "eps": 1e-3}, {"initial_accumulator_value": 0.3, "eps_root": 0.01}],
-    "adam": [{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}],
+    "adam": [{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01},
+             {"bias_correction": False, "b1": 0.0}],
     "adamw": [{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}],
-    "amsgrad": [{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}],
+    "amsgrad": [{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01},
+                {"eps_mode": "hat"}],
     "nadam": [{"b1": 0.8, "b2": 0.9, "momentum_decay": 0.1}, {"schedule": "optax", "eps": 1e-3}],
     "radam": [{"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}],
     "lion": [{"lr": 0.01, "b1": 0.6, "b2": 0.8}],
@@ -54,7 +59,8 @@ def label(case):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of several gigabytes")
+    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of "
+                                                         "several gigabytes")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -189,7 +195,8 @@ def storm(strike, kind):
 # Bits
 
 def bits(array):
-    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
+    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32,
+                                             8: np.uint64}[array.dtype.itemsize])
 
 
 def not_a_number(array, format=None):
@@ -246,14 +253,17 @@ class Walk:
 
     def reference(self, g, format, **at):
         with np.errstate(all="ignore"):
-            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
-            new = self.rule(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
+            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic,
+                                             **self.hyper, **at)
+            new = self.rule(c, g, *(decoded(a, f).astype(self.arithmetic) for a,
+                                    f in zip(self.want, self.formats, strict=True)))
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):
         """A step with `g` (or another array of the same numbers, `given`), compared."""
         limit = np.inf if clip_value is None else clip_value
-        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor, clip_value=limit)]
+        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor,
+                                                                     clip_value=limit)]
         self.opt.step(g if given is None else given, clip_value=clip_value, grad_factor=grad_factor)
         for name, have, want, form in zip(("p", *self.rule.state), self.have(), self.want, self.formats, strict=True):
             assert_same_bits(have, want, f"{self.rule.name}: {name} after step {self.opt.t}", form)

@@ -36,14 +36,17 @@ def itemsizes(formats):
 
 class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first, a slot of two
-    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors, `options` those of the `Run`."""
+    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors, `options` those
+    of the `Run`."""
 
-    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
+    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3,
+                 layouts=None, first=0,
                  tile=0, stats=False, code=None, begin=0, seed=0, step=1, numbers=None, **options):
         self.memory = Memory()
         groups = groups or [0]*len(tensors)
         skips = skips or [[0]*len(slots) for slots in tensors]
-        self.tensors = [[Placed(self.memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(slots, by, strict=True))]
+        self.tensors = [[Placed(self.memory, a, s, f"tensor {k} slot {j}") for j,
+                         (a, s) in enumerate(zip(slots, by, strict=True))]
                         for k, (slots, by) in enumerate(zip(tensors, skips, strict=True))]
         rows = [[*(p.address for p in slots), number, *(layouts[k] if layouts else [])]
                 for k, (slots, number) in enumerate(zip(self.tensors, numbers or range(len(tensors)), strict=True))]
@@ -59,10 +62,12 @@ class Launch:
         clock[[cuda.SKIP, cuda.T]] = skip, step
         clock.view(np.float64)[cuda.FACTOR] = abs(coefficients[0][0])
         add = self.memory.add
-        arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
+        arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"),
+                     add(coefs, "coefs"),
                      add(clock, "clock"), seed]
         code = code or kernel(cuda.step(rule.digest, formats, cc, "ptx"))
-        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats, **options)
+        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats,
+                       **options)
 
     def slots(self, k=0):
         return [p.array for p in self.tensors[k]]
@@ -81,4 +86,5 @@ class Squares:
         add = memory.add
         arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.rows, "sums"),
                      len(tiles)]
-        Run(kernel(cuda.squares(formats, cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)
+        Run(kernel(cuda.squares(formats, cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory,
+            stats=True)

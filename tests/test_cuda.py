@@ -36,7 +36,8 @@ class Twins:
         self.on_host, self.on_device = make(form(self.host)), make(form([placed.array for placed in self.device]))
 
     def step(self, grads, **how):
-        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k, g in enumerate(grads)]  # aligned like the parameter, or otherwise
+        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k,
+                 g in enumerate(grads)]  # aligned like the parameter, or otherwise
         with np.errstate(all="ignore"):
             self.on_host.step(self.form(grads), **how)
         self.on_device.step(self.form([placed.array for placed in given]), **how)
@@ -60,7 +61,8 @@ class Twins:
 def numbers(seed, format, sizes=SIZES, make=normal):
     wide = np.float64 if format == "f64" else np.float32
     with np.errstate(all="ignore"):
-        return [np.asarray(stored(make(seed + n, n) if make is normal else make(n, seed + n, wide), format)) for n in sizes]
+        return [np.asarray(stored(make(seed + n, n) if make is normal else make(n, seed + n, wide), format))
+                for n in sizes]
 
 
 @each_format
@@ -68,7 +70,8 @@ def numbers(seed, format, sizes=SIZES, make=normal):
 def test_bits(name, format, gpu):
     """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it."""
     def make(p):
-        return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}],
+        return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]},
+                                 {"params": p[1], **OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}],
                                 lr=0.05)
     twins = Twins(make, numbers(0, format), lambda arrays: [arrays[::2], arrays[1::2]])
     for k, how in enumerate(HOWS):
@@ -139,7 +142,8 @@ def test_look_ahead(gpu):
 # More elements than a 32-bit index counts
 
 HUGE, WINDOW = 2**31 + 70_001, 4_000
-STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2, HUGE - WINDOW)  # bytes pass 2^31 at the second, elements at the third
+STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2,
+          HUGE - WINDOW)  # bytes pass 2^31 at the second, elements at the third
 BETWEEN = (2**29 + 1, 2**31 + 30_000)
 
 
@@ -192,7 +196,8 @@ def on_device(gpu, monkeypatch):
     return call
 
 
-EMULATED = [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
+EMULATED = [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty),
+            ("amsgrad", "f16 f16 f16 f16 f16", normal),
             ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal), ("lion", "f16 f32 bf16", nasty)]
 
 
@@ -224,7 +229,8 @@ def test_the_interpreters_sums_of_squares(format, gpu, on_device):
 
 ADVANCES = {
     "plain": {}, "factor": {"t": 3, "factor": -0.3, "limit": 0.5}, "beyond": {"t": 4, "last": 4},
-    "norm": {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, "skipped": {"sums": [1.0, np.inf], "mode": cuda.COUNT | cuda.CHECK},
+    "norm": {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0},
+            "skipped": {"sums": [1.0, np.inf], "mode": cuda.COUNT | cuda.CHECK},
     "posted": {"post": (40, normal(2, 60)), "t": 1, "mode": cuda.COUNT | cuda.POST},
 }
 
@@ -234,7 +240,8 @@ ADVANCES = {
 def test_the_interpreters_advance(rule, how, gpu, on_device):
     def advance():
         found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **ADVANCES[how])
-        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double, "posted": found.target}
+        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double,
+                "posted": found.target}
     there, here = advance(), on_device(advance)
     for name, want in there.items():
         assert_same_bits(here[name], want, name)

@@ -95,9 +95,11 @@ def test_tensors_of_torch(format, torch, stand_in):
     assert_identical(to_host(tensor.memory), host.params)
     m = opt.state["m"]
     assert isinstance(m, Tensor)
-    assert m.dtype == ("torch.bfloat16" if format == "bf16" else "torch.float64" if format == "f64" else "torch.float32")
+    assert m.dtype == ("torch.bfloat16" if format == "bf16" else "torch.float64" if format == "f64"
+                       else "torch.float32")
     with stand_in.watch() as seen:
-        opt.step(Tensor(to_device(g), dtype=names[format]), clip_norm=1.0)  # a new tensor of the same kind: only its address goes along
+        opt.step(Tensor(to_device(g), dtype=names[format]),
+                 clip_norm=1.0)  # a new tensor of the same kind: only its address goes along
     assert len(seen.launched()) == 1 + 3
 
 
@@ -130,8 +132,10 @@ def test_tensors_that_cannot_be_used(torch):
     memory = to_device(np.ones(6, np.float32))
     sparse = Tensor(memory)
     sparse.layout = "torch.sparse_coo"
-    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()."),
-                         (Tensor(memory, dtype="int64"), "params: dtype torch.int64, but one of float64, float32, float16, bfloat16 is")):
+    for bad, message in ((sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give "
+                                  "x.to_dense()."),
+                         (Tensor(memory, dtype="int64"), "params: dtype torch.int64, but one of float64, float32, "
+                                                         "float16, bfloat16 is")):
         with pytest.raises(TypeError) as error:
             fastopt.Adam(bad)
         assert str(error.value).startswith(message)
@@ -159,9 +163,12 @@ def test_arrays_of_cupy(stand_in, monkeypatch):
 class Managed(ctypes.Structure):
     """DLManagedTensor, as dlpack.h has it."""
 
-    _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32), ("ndim", ctypes.c_int32),
-                ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64), ("context", ctypes.c_void_p),
+    _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
+                ("ndim", ctypes.c_int32),
+                ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
+                ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
+                ("context", ctypes.c_void_p),
                 ("deleter", ctypes.c_void_p))
 
 
@@ -186,8 +193,10 @@ class Packed:
         self.streams.append(stream)
         n = self.array.ndim
         size = self.array.dtype.itemsize
-        shape, strides = (ctypes.c_int64*n)(*self.array.shape), (ctypes.c_int64*n)(*(s//size for s in self.array.strides))
-        managed = Managed(self.array.device_ctypes_pointer.value, CUDA, 0, n, self.code, 8*size, 1, shape, strides, 0, None, None)
+        shape, strides = (ctypes.c_int64*n)(*self.array.shape), (ctypes.c_int64*n)(*(s//size
+                                                                                     for s in self.array.strides))
+        managed = Managed(self.array.device_ctypes_pointer.value, CUDA, 0, n, self.code, 8*size, 1, shape, strides, 0,
+                          None, None)
         self.keep.append((managed, shape, strides))
         return _capsule(ctypes.addressof(managed), b"dltensor", None)
 
@@ -258,7 +267,8 @@ class Jaxlike(Packed):
         if self.code == BFLOAT:
             raise AttributeError("__cuda_array_interface__ is not supported for bfloat16 buffers.")
         about = self.array.__cuda_array_interface__
-        return {"shape": about["shape"], "typestr": about["typestr"], "data": (about["data"][0], True), "strides": None, "version": 2}
+        return {"shape": about["shape"], "typestr": about["typestr"], "data": (about["data"][0], True), "strides": None,
+                "version": 2}
 
 
 class Jax(Jaxlike):
@@ -277,7 +287,8 @@ def test_arrays_of_jax(stand_in):
     array = Jax(to_device(np.full(4, 2, np.float32)))
     with pytest.raises(TypeError) as error:
         fastopt.Adam({"w": array})
-    assert str(error.value) == ("params['w']: a JAX array, which is immutable. Keep the parameters where they can be written: "
+    assert str(error.value) == ("params['w']: a JAX array, which is immutable. Keep the parameters where they can be "
+                                "written: "
                                 "numpy.array(x), cupy.array(x), or torch's.")
     p = to_device(np.ones(4, np.float32))
     fastopt.SGD(p, lr=0.25).step(array)
@@ -299,7 +310,8 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
     for k in range(1, 4):
         driver.do("cuMemsetD8", memory.device_ctypes_pointer.value, 0, value.nbytes)
         driver.do("cuCtxSynchronize")
-        driver.do("cuMemcpyDtoDAsync", memory.device_ctypes_pointer.value, source.device_ctypes_pointer.value, value.nbytes, maker)
+        driver.do("cuMemcpyDtoDAsync", memory.device_ctypes_pointer.value, source.device_ctypes_pointer.value,
+                  value.nbytes, maker)
         with stand_in.watch() as seen:
             opt.step(g)
         assert not (seen.waited and k > 1)
@@ -308,7 +320,8 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
         factor = kind(to_device(np.zeros(1, np.float32)))
         factor.maker = maker
         driver.do("cuCtxSynchronize")
-        driver.do("cuMemcpyDtoDAsync", factor.array.device_ctypes_pointer.value, source.device_ctypes_pointer.value, 4, maker)
+        driver.do("cuMemcpyDtoDAsync", factor.array.device_ctypes_pointer.value, source.device_ctypes_pointer.value, 4,
+                  maker)
         opt.step(g, grad_factor=factor)
         assert to_host(p).tolist() == [-10.0]*40
 
@@ -365,7 +378,8 @@ def test_memory_that_moves_is_followed(kind, libraries, stand_in):
     memories = [to_device(x)]
     for k in range(6):
         if k in (1, 4):
-            memories.append(to_device(np.asarray(to_host(memories[-1] if k == 4 else p.memory if kind == "torch" else p.array))))
+            memories.append(to_device(np.asarray(to_host(memories[-1] if k == 4 else p.memory if kind == "torch"
+                                                         else p.array))))
             before = to_host(memories[-2]) if k == 4 else None
             move(memories[-1])
         if k == 2:
@@ -393,7 +407,8 @@ def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
     move(own)
     opt.step({"w": g})
     host.step({"w": to_host(g)})
-    spoilt = {"shape (6, 4)": (np.zeros((6, 4), np.float32), ValueError), "shape (2, 6)": (np.zeros((2, 6), np.float32), ValueError),
+    spoilt = {"shape (6, 4)": (np.zeros((6, 4), np.float32), ValueError),
+              "shape (2, 6)": (np.zeros((2, 6), np.float32), ValueError),
               "its strides have become (4, 16)": (np.zeros((6, 4), np.float32).T, ValueError)}
     if kind not in ("torch", "dlpack"):
         spoilt["float16"] = np.zeros((4, 6), np.float16), ValueError
@@ -433,12 +448,14 @@ def test_memory_that_moves_where_it_may_not(libraries, stand_in):
     refused(ValueError, "params[1]: its memory overlaps that of params[0]")
     move_other(opt.state["v"][0].memory)
     refused(ValueError, "v[0]: its memory overlaps that of params[1]")
-    move_other(types.SimpleNamespace(device_ctypes_pointer=ctypes.c_void_p(0x1000), shape=(6,), strides=(4,), dtype=x.dtype))
+    move_other(types.SimpleNamespace(device_ctypes_pointer=ctypes.c_void_p(0x1000), shape=(6,), strides=(4,),
+                                     dtype=x.dtype))
     refused(ValueError, "params[1]: its memory is gone. CUDA arrays: the address 0x1000 is none of a CUDA device.")
     move_other(elsewhere)
     refused(TypeError, "params[1]: it is now on another CUDA device than when the optimizer was made.")
     q.device.index = 1
-    refused(TypeError, "params[1]: it is now on CUDA device 1, but the optimizer was made for an array on CUDA device 0.")
+    refused(TypeError, "params[1]: it is now on CUDA device 1, but the optimizer was made for an array on CUDA device "
+                       "0.")
     q.device = types.SimpleNamespace(type="cuda", index=0)
     move_other(other)
     opt.step(g)
@@ -457,7 +474,8 @@ def test_own_arrays_do_not_change(stand_in):
     opt = fastopt.Adam(p)
     for array in (p, opt.state["m"], opt.grads):
         for name in ("address", "shape", "dtype", "strides", "writeable", "owner", "other"):
-            with pytest.raises(AttributeError, match=f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a"):
+            with pytest.raises(AttributeError, match=f"DeviceArray: {name} cannot be set, since a step may be bound to "
+                                                     f"the array. Make a"):
                 setattr(array, name, None)
 
 

@@ -29,7 +29,8 @@ def numbers(n=6, dtype=np.float32):
 
 def everything(opt, params):
     saved = opt.state_dict()
-    return [*leaves(to_host(params)), *(a for state in saved["state"].values() for a in state)], (opt.t, saved["groups"])
+    return [*leaves(to_host(params)), *(a for state in saved["state"].values() for a in state)], (opt.t,
+                                                                                                  saved["groups"])
 
 
 # Gradients
@@ -37,23 +38,29 @@ def everything(opt, params):
 def bad_gradients():
     whole = numbers(16)
     return {
-        "shape": (numbers(5), ValueError, "grads[1]: shape (5,), but params[1] has (6,). Give a gradient of that shape."),
+        "shape": (numbers(5), ValueError, "grads[1]: shape (5,), but params[1] has (6,). Give a gradient of that "
+                                          "shape."),
         "int": (numbers(dtype=np.int32), TypeError, "grads[1]: dtype int32, but one of float64, float32"),
-        "host": (np.ones(6, np.float32), TypeError, "grads[1]: in this machine's memory, but params[1] is on a CUDA device. Copy"),
+        "host": (np.ones(6, np.float32), TypeError, "grads[1]: in this machine's memory, but params[1] is on a CUDA "
+                                                    "device. Copy"),
         "number": (1.0, ValueError, "grads[1]: shape (), but params[1] has (6,). Give a gradient of that shape."),
         "None": (None, TypeError, "grads[1]: a NoneType, but an array is needed"),
         "masked": (Interface(whole, mask=np.ones(16, bool)), TypeError, "grads[1]: a masked array"),
-        "misaligned": (Interface(whole, data=(whole.device_ctypes_pointer.value + 2, False), shape=(6,), strides=None), ValueError,
+        "misaligned": (Interface(whole, data=(whole.device_ctypes_pointer.value + 2, False), shape=(6,), strides=None),
+                       ValueError,
                        "but CUDA needs a multiple of its 4-byte elements. Give a copy."),
-        "foreign order": (Interface(whole, typestr=">f4", shape=(6,), strides=None), TypeError, "grads[1]: dtype >f4 in foreign byte"),
+        "foreign order": (Interface(whole, typestr=">f4", shape=(6,), strides=None), TypeError, "grads[1]: dtype >f4 "
+                                                                                                "in foreign byte"),
         "odd strides": (Interface(whole, shape=(6,), strides=(6,)), ValueError,
                         "grads[1]: strides (6,), but CUDA needs multiples of its 4-byte elements. Give a copy."),
         "nowhere": (Interface(whole, data=(0x1000, False), shape=(6,), strides=None), ValueError,
-                    "the address 0x1000 is none of a CUDA device. The array was freed, or comes from before a fork. Make it anew."),
+                    "the address 0x1000 is none of a CUDA device. The array was freed, or comes from before a fork. "
+                    "Make it anew."),
     }
 
 
-@pytest.mark.parametrize("case", ["shape", "int", "host", "number", "None", "masked", "misaligned", "odd strides", "foreign order",
+@pytest.mark.parametrize("case", ["shape", "int", "host", "number", "None", "masked", "misaligned", "odd strides",
+                                  "foreign order",
                                   "nowhere"])
 @pytest.mark.parametrize("capturable", [None, 20])
 def test_bad_gradients_change_nothing(case, capturable, stand_in):
@@ -91,8 +98,10 @@ def test_gradients_that_overlap_what_is_written(stand_in):
 
 
 @pytest.mark.parametrize(("how", "kind", "message"), [
-    ({"clip_norm": 0.0}, ValueError, "step: clip_norm is 0.0"), ({"clip_value": -1}, ValueError, "step: clip_value is -1"),
-    ({"grad_factor": np.nan}, ValueError, "step: grad_factor is nan"), ({"clip_norm": "1"}, TypeError, "step: clip_norm is '1'"),
+    ({"clip_norm": 0.0}, ValueError, "step: clip_norm is 0.0"),
+                                                      ({"clip_value": -1}, ValueError, "step: clip_value is -1"),
+    ({"grad_factor": np.nan}, ValueError, "step: grad_factor is nan"),
+                                                      ({"clip_norm": "1"}, TypeError, "step: clip_norm is '1'"),
     ({"grad_factor": None}, TypeError, "step: grad_factor is None")])
 def test_bad_arguments(how, kind, message, stand_in):
     p = numbers()
@@ -133,12 +142,15 @@ def test_a_schedule_that_fails_changes_nothing(stand_in):
 def test_bad_parameters(stand_in):
     whole = numbers(16)
     cases = [
-        (Interface(whole, data=(whole.device_ctypes_pointer.value, True)), ValueError, "params: read-only, but it is updated in place."),
-        (whole[::2], ValueError, "params: strides (8,) for shape (8,) and 4-byte elements, but memory without gaps is needed."),
+        (Interface(whole, data=(whole.device_ctypes_pointer.value, True)), ValueError, "params: read-only, but it is "
+                                                                                       "updated in place."),
+        (whole[::2], ValueError, "params: strides (8,) for shape (8,) and 4-byte elements, but memory without gaps is "
+                                 "needed."),
         (numbers(dtype=np.int64), TypeError, "params: dtype int64, but one of"),
         ([whole[:9], whole[8:]], ValueError, "params[1]: its memory overlaps that of params[0]"),
         (Interface(whole, data=(0x1000, False)), ValueError, "the address 0x1000 is none of a CUDA device."),
-        (Interface(whole, data=(whole.device_ctypes_pointer.value + 1, False), shape=(3,)), ValueError, "but CUDA needs a multiple of"),
+        (Interface(whole, data=(whole.device_ctypes_pointer.value + 1, False), shape=(3,)), ValueError,
+         "but CUDA needs a multiple of"),
     ]
     for params, kind, message in cases:
         with pytest.raises(kind) as error:
@@ -146,7 +158,8 @@ def test_bad_parameters(stand_in):
         assert message in str(error.value)
 
 
-ABOUT = [{"typestr": "|V0"}, {"typestr": None}, {"typestr": "?!"}, {"shape": (-6,)}, {"shape": 6}, {"strides": ()}, {"strides": (4, 4)},
+ABOUT = [{"typestr": "|V0"}, {"typestr": None}, {"typestr": "?!"}, {"shape": (-6,)}, {"shape": 6}, {"strides": ()},
+         {"strides": (4, 4)},
          {"data": None}, {"data": (-1, False)}, {"data": (2**64, False)}]
 
 
@@ -238,8 +251,10 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
     found = []
 
     def work():
-        for use in (lambda: found.append(fastopt.Nesterov(p, lr=1.0)), lambda: found[0].step(g), lambda: found[0].step(g, clip_norm=1.0),
-                    lambda: found[0].t, lambda: found[0].state_dict(), lambda: found[0].lookahead(), lambda: setattr(found[0], "t", 7)):
+        for use in (lambda: found.append(fastopt.Nesterov(p, lr=1.0)), lambda: found[0].step(g),
+                    lambda: found[0].step(g, clip_norm=1.0),
+                    lambda: found[0].t, lambda: found[0].state_dict(), lambda: found[0].lookahead(),
+                    lambda: setattr(found[0], "t", 7)):
             use()
             found.append(int(driver.do("cuCtxGetCurrent")))
     worker = threading.Thread(target=work)
@@ -432,8 +447,10 @@ for name in sys.argv[1:]:
 def process(code, *arguments, **environment):
     """What a program prints, in a process of its own."""
     here = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, check=False, cwd=here,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), **environment})
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True,
+                          check=False, cwd=here,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]),
+                               **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -459,7 +476,8 @@ def test_without_a_device():
 
 def test_a_driver_that_is_too_old():
     found = process("from ptx import driver; driver.load().speak(12080)" + FAKE + "print(error())")
-    assert found == ("CudaError: CUDA arrays: the driver is of CUDA 12.8, but cuda-bindings is of CUDA 13. Update NVIDIA's driver "
+    assert found == ("CudaError: CUDA arrays: the driver is of CUDA 12.8, but cuda-bindings is of CUDA 13. Update "
+                     "NVIDIA's driver "
                      "(nvidia-smi shows it): CUDA 13 needs 580 or newer.")
 
 

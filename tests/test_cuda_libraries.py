@@ -93,7 +93,8 @@ def late(gpu):
             kept.append(source)  # until all is done
             for _ in range(TIMES):
                 driver.do("cuMemcpyDtoDAsync", buffers[0].address, buffers[1].address, BUSY, stream)
-            driver.do("cuMemcpyDtoDAsync", fastopt._tensors.arrays.view(array, "array").address, source.address, x.nbytes, stream)
+            driver.do("cuMemcpyDtoDAsync", fastopt._tensors.arrays.view(array, "array").address, source.address,
+                      x.nbytes, stream)
     yield write
     with gpu.current():
         driver.do("cuCtxSynchronize")
@@ -167,7 +168,8 @@ def test_formats(name, format, gpu):
 def twins(name, library, **more):
     """The same optimizer of two groups on the CPU and on the device, made to be captured there, and both their parameters."""
     def make(p, **more):
-        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1}, {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
+        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
+                                 {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
                                 lr=schedules.one_cycle(0.1, steps=120), **more)
     host = {k: x for k, x in tree(0).items() if k in ("long", "W", "b")}
     device = {k: library.put(x) for k, x in host.items()}

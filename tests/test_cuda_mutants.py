@@ -1,7 +1,8 @@
-"""Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test: at least 95 % must be found.
+"""Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test: at least 95 %
+must be found.
 
-A mutant is found where a number, a guard or a fault tells, or where it does not end. The survivors are listed with the reason why
-nothing can tell.
+A mutant is found where a number, a guard or a fault tells, or where it does not end. The survivors are listed with the
+reason why nothing can tell.
 """
 import re
 
@@ -18,15 +19,22 @@ from fastopt._cuda import loops as cuda
 
 FORMATS = "f32 f32 f32 f32"
 PATIENCE = 10  # a mutant may execute this many times the instructions of the kernel
-SWAPS = [("add.rn", "sub.rn"), ("sub.rn", "add.rn"), ("mul.rn", "add.rn"), ("div.rn", "mul.rn"), ("sqrt.rn", "neg"), ("add.s", "sub.s"),
-         ("sub.s", "add.s"), ("min.", "max."), ("max.", "min."), ("setp.lt", "setp.le"), ("setp.le", "setp.lt"), ("setp.gt", "setp.ge"),
-         ("setp.ge", "setp.gt"), ("setp.eq", "setp.ne"), ("setp.ne", "setp.eq"), ("setp.lt", "setp.gt"), ("setp.gt", "setp.lt"),
-         ("and.b", "or.b"), ("or.b", "and.b"), ("or.pred", "and.pred"), ("and.pred", "or.pred"), ("xor.b", "or.b"), ("shl.b64", "shr.u64"),
-         ("shl.b32", "shr.u32"), ("shr.u", "shl.b"), ("selp.", "SWAPPED"), ("cvt.u64.u32", "cvt.s64.s32"), ("cvt.u32.u64", "cvt.u32.u64")]
-# Why a mutant may live: {pattern of the line: reason}. Each is checked by hand once; a new kind of survivor fails the test.
+SWAPS = [("add.rn", "sub.rn"), ("sub.rn", "add.rn"), ("mul.rn", "add.rn"), ("div.rn", "mul.rn"), ("sqrt.rn", "neg"),
+         ("add.s", "sub.s"),
+         ("sub.s", "add.s"), ("min.", "max."), ("max.", "min."), ("setp.lt", "setp.le"), ("setp.le", "setp.lt"),
+         ("setp.gt", "setp.ge"),
+         ("setp.ge", "setp.gt"), ("setp.eq", "setp.ne"), ("setp.ne", "setp.eq"), ("setp.lt", "setp.gt"),
+         ("setp.gt", "setp.lt"),
+         ("and.b", "or.b"), ("or.b", "and.b"), ("or.pred", "and.pred"), ("and.pred", "or.pred"), ("xor.b", "or.b"),
+         ("shl.b64", "shr.u64"),
+         ("shl.b32", "shr.u32"), ("shr.u", "shl.b"), ("selp.", "SWAPPED"), ("cvt.u64.u32", "cvt.s64.s32"),
+         ("cvt.u32.u64", "cvt.u32.u64")]
+# Why a mutant may live: {pattern of the line: reason}. Each is checked by hand once; a new kind of survivor fails the
+# test.
 HARMLESS = {
     r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
-    r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no whole vector either way",
+    r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no whole "
+                                            "vector either way",
 }
 
 
@@ -67,15 +75,18 @@ def _swapped(line, old, new):
 
 class Bench:
     """The data on which mutants run: sizes around the vectors' widths, aligned alike or not, loops that turn more than once, two groups of
-    which no coefficient is the same, more tiles than blocks and more blocks than tiles; and the traffic, which tells slow from fast."""
+    which no coefficient is the same, more tiles than blocks and more blocks than tiles; and the traffic, which tells
+    slow from fast."""
 
     def __init__(self, code):
         self.rule = RULES["adam"]
         hyper = ({"lr": 0.1, "weight_decay": 0.1, "factor": 0.7, "clip_value": 2.0, "eps": 1e-3, "eps_root": 0.01},
-                 {"lr": 0.2, "weight_decay": 0.3, "factor": -0.9, "clip_value": 1.0, "eps": 1e-2, "eps_root": 0.05, "b1": 0.7, "b2": 0.8,
+                 {"lr": 0.2, "weight_decay": 0.3, "factor": -0.9, "clip_value": 1.0, "eps": 1e-2, "eps_root": 0.05,
+                  "b1": 0.7, "b2": 0.8,
                   "decay": "decoupled"})
         coefficients = [self.rule.at(t, np.float32, **of) for t, of in enumerate(hyper, 1)]
-        small = tuple(self._slots(seed, n) for seed, n in ((0, 1), (10, 5), (20, 1_029), (30, 2_048), (40, 300), (45, 301)))
+        small = tuple(self._slots(seed, n) for seed, n in ((0, 1), (10, 5), (20, 1_029), (30, 2_048), (40, 300), (45,
+                                                                                                                  301)))
         nan = self._slots(50, 300)
         nan[0][[3, 40, 41]] = np.nan, np.inf, -np.inf
         self.runs = [  # tensors, their groups, where they start, and how they are launched
@@ -101,7 +112,8 @@ class Bench:
 
     def _launch(self, run, code, **options):
         tensors, groups, skips, how = run
-        return Launch(self.rule, FORMATS, tensors, self.coefficients, groups, skips=skips, stats=True, code=code, **how, **options)
+        return Launch(self.rule, FORMATS, tensors, self.coefficients, groups, skips=skips, stats=True, code=code, **how,
+                      **options)
 
     def passes(self, text):
         try:
@@ -111,7 +123,8 @@ class Bench:
                 if launch.run.traffic != traffic:
                     return False
                 for k, want in enumerate(tensors):
-                    if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(launch.slots(k), want, strict=True)):
+                    if not all(np.array_equal(a, b, equal_nan=True) for a,
+                               b in zip(launch.slots(k), want, strict=True)):
                         return False
                     if not all(placed.untouched_around() for placed in launch.tensors[k]):
                         return False

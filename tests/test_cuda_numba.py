@@ -96,7 +96,8 @@ def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
     row = types.NamedUniTuple(number, len(rule.fields), rule.Coefficients)
     array = types.Array(number, 1, "C")
     with cuda_code.compiling((9, 0)):
-        ltoir, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*(1 + len(slots))), cc=(9, 0), output="ltoir", device=False,
+        ltoir, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*(1 + len(slots))), cc=(9, 0),
+                                output="ltoir", device=False,
                                 abi="numba")
     code = Kernel(cuda_code.link(ltoir, (9, 0), "ptx").decode().rstrip("\0"))
     c, memory = rule.at(3, dtype), Memory()
@@ -112,9 +113,11 @@ def test_no_float64_in_own_kernels():
     """Coefficients and arrays of float32 give a kernel without float64."""
     from numba import types
     cuda, rule = numba_cuda(), rules.adam
-    row, array = types.NamedUniTuple(types.float32, len(rule.fields), rule.Coefficients), types.Array(types.float32, 1, "C")
+    row, array = types.NamedUniTuple(types.float32, len(rule.fields), rule.Coefficients), types.Array(types.float32, 1,
+                                                                                                      "C")
     with cuda_code.compiling((9, 0)):
-        ptx, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*4), cc=(9, 0), output="ptx", device=False, abi="numba")
+        ptx, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*4), cc=(9, 0), output="ptx", device=False,
+                              abi="numba")
     assert ".f64" not in ptx
 
 
@@ -137,5 +140,6 @@ def test_own_rules_in_own_kernels(own_kernels):
         return u, v
 
     p, v = to_device(np.ones(10, np.float32)), to_device(np.zeros(10, np.float32))
-    own_kernels.jit(plain_loops(heavy_ball))[1, 32](heavy_ball.at(1, np.float32, lr=0.5), to_device(np.ones(10, np.float32)), p, v)
+    own_kernels.jit(plain_loops(heavy_ball))[1, 32](heavy_ball.at(1, np.float32, lr=0.5),
+                                                    to_device(np.ones(10, np.float32)), p, v)
     assert (p.copy_to_host().tolist(), v.copy_to_host().tolist()) == ([0.5]*10, [1.0]*10)

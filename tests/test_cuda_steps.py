@@ -20,7 +20,8 @@ SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}
 
 
 def tree(seed, format="f32"):
-    return {k: np.array(stored(np.array(normal(seed + n, *shape)), format)) for n, (k, shape) in enumerate(SHAPES.items())}
+    return {k: np.array(stored(np.array(normal(seed + n, *shape)), format)) for n,
+            (k, shape) in enumerate(SHAPES.items())}
 
 
 class Twins:
@@ -67,7 +68,8 @@ def test_trees_groups_and_schedules(name, stand_in):
         return OPTIMIZERS[name]([{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **scheduled}], lr=0.05)
     twins = Twins(make, {"a": tree(0), "b": tree(10)})
     for k in range(5):
-        how = [{}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"skip_nonfinite": True}, {"clip_norm": 1e9}][k]
+        how = [{}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"skip_nonfinite": True},
+               {"clip_norm": 1e9}][k]
         twins.step([tree(20 + k), [tree(30 + k)]], **how).same()
 
 
@@ -81,7 +83,8 @@ def test_formats(name, format, state, stand_in):
 
 
 def test_mixed_formats_take_one_launch_each(stand_in):
-    params = {k: stored(normal(n, 50 + n), f) for n, (k, f) in enumerate({"a": "f32", "b": "f64", "c": "bf16", "d": "f32"}.items())}
+    params = {k: stored(normal(n, 50 + n), f) for n, (k, f) in enumerate({"a": "f32", "b": "f64", "c": "bf16",
+                                                                          "d": "f32"}.items())}
     twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), params)
     grads = {k: v.copy() for k, v in params.items()}
     given = to_device(grads)
@@ -100,7 +103,8 @@ def test_initial_state(initial, format, stand_in):
     twins.same().step(tree(1, format)).same()
 
 
-@pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.T.copy().T, lambda a: np.ascontiguousarray(a)[::-1, :, ::2]])
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda a: a.T.copy().T,
+                                    lambda a: np.ascontiguousarray(a)[::-1, :, ::2]])
 def test_memory_orders(change, stand_in):
     """Parameters in any permuted order; gradients in another, or strided."""
     shape = (4, 6, 10)
@@ -125,8 +129,10 @@ def test_a_step_waits_for_nothing(stand_in):
     grads = [normal(200 + k, 100 + k).astype(np.float32) for k in range(150)]
     one, other = to_device(grads), to_device(grads)
     twins.step(grads, one).step(grads, one, clip_norm=1.0)
-    for given, how, launches in ((one, {}, 2), (one, {"clip_norm": 1.0}, 3), (other, {}, 2 + 3), (one, {"clip_norm": 1.0}, 3 + 3),
-                                 (one, {}, 2), (one, {"skip_nonfinite": True}, 3), (one, {"clip_value": 0.1, "grad_factor": 0.5}, 2)):
+    for given, how, launches in ((one, {}, 2), (one, {"clip_norm": 1.0}, 3), (other, {}, 2 + 3),
+                                 (one, {"clip_norm": 1.0}, 3 + 3),
+                                 (one, {}, 2), (one, {"skip_nonfinite": True}, 3),
+                                 (one, {"clip_value": 0.1, "grad_factor": 0.5}, 2)):
         with stand_in.watch() as seen:
             twins.step(grads, given, **how)
         quiet(seen)
@@ -322,7 +328,8 @@ def test_state_moves_both_ways(stand_in):
     for a, b in zip(leaves(again.host), leaves(twins.host), strict=True):
         assert_identical(a, b)
     third = fastopt.AMSGrad(tree(5), state={"m": "bfloat16"})
-    third.load_state_dict({**saved[0], "state": {k: to_device(v) for k, v in saved[0]["state"].items()}})  # arrays on the device
+    third.load_state_dict({**saved[0], "state": {k: to_device(v) for k,
+                                                 v in saved[0]["state"].items()}})  # arrays on the device
     assert_identical(third.state["v"]["W"], saved[1]["state"]["v"][0])
 
 
@@ -444,7 +451,8 @@ def test_wide_gradients_are_scaled_in_float64(mix, stand_in):
         """One of them float32, whose numbers are not large."""
         found = {k: v*size for k, v in tree(seed, "f64").items()}
         return [{**found, "b": stored(normal(seed, 45)*min(size, 1), "f32")}, normal(seed, 700)*size]
-    for seed, (size, options) in enumerate([(1e100, {"clip_norm": 0.5}), (1e-37, {"grad_factor": -1e37}), (1.0, {"skip_nonfinite": True}),
+    for seed, (size, options) in enumerate([(1e100, {"clip_norm": 0.5}), (1e-37, {"grad_factor": -1e37}),
+                                            (1.0, {"skip_nonfinite": True}),
                                             (1e30, {"clip_norm": 3.0, "grad_factor": 1e-10, "clip_value": 0.4})]):
         twins.step(grads(seed, size), **options).same()
     given = grads(7, 1e60)
@@ -464,9 +472,12 @@ def test_what_is_not_finite_for_the_rule_is_skipped(stand_in):
     """As on the CPU (test_wide_gradients.py), at the edge of float32 and of float64's squares."""
     edge = float(np.finfo(np.float32).max) + 2.0**103
     for dtype, g, factor, clip, skipped in (
-            ("f32", 1e100, 1, None, 1), ("f32", 1e100, 1e-100, None, 0), ("f32", 1e100, 1, 1.0, 0), ("bf16", edge, 1, None, 1),
-            ("f32", np.nextafter(edge, 0), -1, None, 0), ("f32", edge/2, -2, None, 1), ("f16", 1.7e308, 1e-300, None, 0),
-            ("f32", np.inf, 1e-300, 1.0, 1), ("f64", 1e200, 1, 0.5, 0), ("f64", 1.7e308, 2, None, 1), ("f64", np.nan, 1, None, 1)):
+            ("f32", 1e100, 1, None, 1), ("f32", 1e100, 1e-100, None, 0), ("f32", 1e100, 1, 1.0, 0),
+                                            ("bf16", edge, 1, None, 1),
+            ("f32", np.nextafter(edge, 0), -1, None, 0), ("f32", edge/2, -2, None, 1),
+                                            ("f16", 1.7e308, 1e-300, None, 0),
+            ("f32", np.inf, 1e-300, 1.0, 1), ("f64", 1e200, 1, 0.5, 0), ("f64", 1.7e308, 2, None, 1),
+                                            ("f64", np.nan, 1, None, 1)):
         twins = Twins(lambda p: fastopt.SGD(p, lr=0.1), stored(np.ones(5_000), dtype))
         given = np.zeros(5_000)
         given[4_321] = g

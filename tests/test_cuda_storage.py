@@ -16,11 +16,14 @@ from fastopt._tensors.device_array import DeviceArray
 
 STOCHASTIC = {"state": "bf16s", "rounding": "stochastic"}
 MIXES = {  # the format of parameters and gradients, and how an optimizer is asked to store them
-    "bf16s": ("bf16", STOCHASTIC), "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}), "q8": ("f32", {"state": "q8"}),
-    "bf16s q8": ("bf16", {"state": "q8", "rounding": "stochastic"}), "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}),
+    "bf16s": ("bf16", STOCHASTIC), "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}),
+           "q8": ("f32", {"state": "q8"}),
+    "bf16s q8": ("bf16", {"state": "q8", "rounding": "stochastic"}),
+           "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}),
     "f64 q8": ("f64", {"state": "q8"})}
 each_mix = pytest.mark.parametrize("mix", MIXES)
-HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"zero_grads": True}, {"skip_nonfinite": True}, {})
+HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"zero_grads": True},
+        {"skip_nonfinite": True}, {})
 
 
 def made(name, mix, **more):
@@ -49,7 +52,8 @@ def test_steps(name, mix, stand_in):
     format, how = MIXES[mix]
 
     def make(p):
-        groups = [{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}]
+        groups = [{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **OWN[name][0], "lr": schedules.cosine(0.1,
+                                                                                                               steps=10)}]
         return OPTIMIZERS[name](groups, lr=0.05, seed=3, **how)
     twins = Twins(make, {"a": tree(0, format), "b": tree(10, format)})
     twins.same()
@@ -117,7 +121,8 @@ def test_look_ahead(mix, stand_in):
     """With the next step's momentum; the parameters stay."""
     twins = both("nesterov", mix, lr=0.1, momentum=lambda t: 0.5 + 0.1*(t % 4))
     for k in range(3):
-        for have, want in zip(leaves(to_host(twins.on_device.lookahead())), leaves(twins.on_host.lookahead()), strict=True):
+        for have, want in zip(leaves(to_host(twins.on_device.lookahead())), leaves(twins.on_host.lookahead()),
+                              strict=True):
             assert_identical(have, want)
         twins.step(tree(k + 1, MIXES[mix][0])).same()
 
@@ -163,7 +168,8 @@ def test_a_checkpoint_continues(mix, stand_in):
 
 
 @each_mix
-@pytest.mark.parametrize("how", [{}, {"clip_norm": 0.7, "skip_nonfinite": True}, {"zero_grads": True}], ids=["plain", "skip", "zero"])
+@pytest.mark.parametrize("how", [{}, {"clip_norm": 0.7, "skip_nonfinite": True}, {"zero_grads": True}],
+                         ids=["plain", "skip", "zero"])
 def test_replays_draw_anew(mix, how, cupy):  # noqa: F811
     """A graph that is replayed takes the steps that the CPU takes, each with random bits of its own."""
     format = MIXES[mix][0]
@@ -198,12 +204,15 @@ def test_zeroed_gradients_are_checked_at_every_step(stand_in):
     good, overlapping = [memory[:n], memory[n:2*n]], [memory[:n], memory[n//2:n//2 + n]]
     opt.step(good, zero_grads=True)
     locked = [Interface(x, data=(x.__cuda_array_interface__["data"][0], True)) for x in good]
-    fixed = [DeviceArray(x.__cuda_array_interface__["data"][0], (n,), np.float32, writeable=False, owner=x) for x in good]
+    fixed = [DeviceArray(x.__cuda_array_interface__["data"][0], (n,), np.float32, writeable=False, owner=x)
+             for x in good]
     opened = [Interface(x) for x in good]
     before = to_host(p)
     for first in (good, opened):
-        for grads, error in ((overlapping, "overlaps that of"), (locked, "read-only, but zero_grads=True"), ([good[0], p[1]], "grads.1.: "),
-                             (fixed, "read-only, but zero_grads=True"), ([memory[:2*n:2], good[1]], "strided, but zero_grads=True needs")):
+        for grads, error in ((overlapping, "overlaps that of"), (locked, "read-only, but zero_grads=True"),
+                             ([good[0], p[1]], "grads.1.: "),
+                             (fixed, "read-only, but zero_grads=True"),
+                             ([memory[:2*n:2], good[1]], "strided, but zero_grads=True needs")):
             opt.step(first, zero_grads=True)
             memory.copy_to_device(np.ones(1_000, np.float32))
             before = to_host([*p, memory])
@@ -221,7 +230,8 @@ def test_zeroed_gradients_cannot_be_skipped(stand_in):
     """A step that is skipped on the device writes nothing."""
     p, g = to_device(normal(1, 300).astype(np.float32)), to_device(np.ones(300, np.float32))
     opt = fastopt.Adam(p)
-    with stand_in.watch() as seen, pytest.raises(ValueError, match="zero_grads together with skip_nonfinite, but a step that is skipped"):
+    with stand_in.watch() as seen, pytest.raises(ValueError, match="zero_grads together with skip_nonfinite, but a "
+                                                                   "step that is skipped"):
         opt.step(g, zero_grads=True, skip_nonfinite=True)
     assert not seen.launched()
     assert (opt.t, to_host(g).sum()) == (0, 300)
@@ -248,7 +258,8 @@ def test_states_are_arrays_of_the_library(stand_in):
     opt = fastopt.Adam([p, to_device(normal(2, 7).astype(np.float32))], state="q8", rounding="remainder")
     m, rest = opt.state["m"], opt.state["remainder"]
     assert all(type(x) is type(p) for x in (*m, *opt.state["v"], *rest))
-    assert [(x.dtype, x.shape) for x in (*m, *rest)] == [(np.uint8, (645,)), (np.uint8, (129,)), (np.uint16, (20, 30)), (np.uint16, (0,))]
+    assert [(x.dtype, x.shape) for x in (*m, *rest)] == [(np.uint8, (645,)), (np.uint8, (129,)), (np.uint16, (20, 30)),
+                                                         (np.uint16, (0,))]
     assert "state m q43, v q44, remainder" in repr(opt)
     assert m[0].__cuda_array_interface__["data"][0] % 16 == 0
 
@@ -273,7 +284,8 @@ def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
 
 def test_other_libraries_see_states(cupy):  # noqa: F811
     p = Foreign(numba_cuda().to_device(stored(normal(1, 300), "bf16")))
-    opt = fastopt.Adam([p, Foreign(numba_cuda().to_device(normal(1, 3).astype(np.float32)))], state="q8", rounding="remainder")
+    opt = fastopt.Adam([p, Foreign(numba_cuda().to_device(normal(1, 3).astype(np.float32)))], state="q8",
+                       rounding="remainder")
     assert all(type(x) is Foreign for name in ("m", "v") for x in opt.state[name])
     raw = fastopt.Adam([Interface(to_device(stored(normal(1, 300), "bf16")))], state="q8", rounding="remainder")
     assert all(type(x) is DeviceArray for x in leaves(raw.state))

@@ -301,7 +301,8 @@ def write(tree, values):
 def test_a_hundred_replays_are_a_hundred_steps(name, how, cupy):
     """Bit for bit, schedules and skipped steps included."""
     def make(p, **more):
-        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1}, {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
+        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
+                                 {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
                                 lr=schedules.one_cycle(0.1, steps=120), **more)
 
     def grouped(g):
@@ -376,7 +377,8 @@ def test_replays_beyond_the_table_change_nothing_and_are_reported(cupy):
         graph.replay()
         if k < 3:
             eager.step(values)
-    with pytest.warns(RuntimeWarning, match="2 replays went beyond step 3, the last one with coefficients, and changed nothing"):
+    with pytest.warns(RuntimeWarning, match="2 replays went beyond step 3, the last one with coefficients, and changed "
+                                            "nothing"):
         assert captured.t == 3
     for x, y in zip(leaves(to_host(b)), leaves(a), strict=True):
         assert_identical(x, y)
@@ -576,10 +578,14 @@ def test_arrays_of_another_stream_are_refused_within_a_capture(which, cupy, stan
             opt.step(bad, **how)
         if which != "parameter":
             opt.step(g)
-    assert str(error.value) == ("step: the step's stream is being captured, but of two streams that wait for each other the same graph "
-                                "must record both. Make gradients, parameters and factor on the captured stream, or step outside of the "
+    assert str(error.value) == ("step: the step's stream is being captured, but of two streams that wait for each "
+                                "other the same graph "
+                                "must record both. Make gradients, parameters and factor on the captured stream, or "
+                                "step outside of the "
                                 "capture.")
-    assert (seen.launched(), seen.launched("captured"), [w for w in seen.work if w.kind in ("record", "wait")]) == ([], [], [])
+    assert (seen.launched(), seen.launched("captured"), [w for w in seen.work if w.kind in ("record", "wait")]) == ([],
+                                                                                                                    [],
+                                                                                                                    [])
     graph.replay()
     assert opt.t == (1 if which == "parameter" else 2)
 
@@ -596,7 +602,8 @@ def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
     opt.lookahead()
     before = opt.state_dict()["state"]["v"][0].tolist()
     do("cuStreamBeginCapture", captured.ptr, mode(GLOBAL))
-    with stand_in.watch() as seen, pytest.raises(RuntimeError, match="step: a stream of gradients, parameters or grad_factor is being"):
+    with stand_in.watch() as seen, pytest.raises(RuntimeError, match="step: a stream of gradients, parameters or "
+                                                                     "grad_factor is being"):
         opt.lookahead() if ahead else opt.step(g)
     do("cuStreamEndCapture", captured.ptr)
     assert seen.launched() == seen.launched("captured") == []
@@ -638,7 +645,8 @@ def test_many_kinds_of_gradients_are_said_to_wait(cupy, stand_in):
     opt = fastopt.SGD(p, lr=1.0)
     for k in (0, 1, 2, 3, 0, 1, 2, 3, 4):
         opt.step(kinds[k])
-    with pytest.warns(RuntimeWarning, match=r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give gradients of"):
+    with pytest.warns(RuntimeWarning, match=r"fastopt: gradients of more than 4 kinds .*the host waits for the "
+                                            r"device\. Give gradients of"):
         opt.step(kinds[0])
     for g in kinds:
         opt.step(g)
@@ -657,7 +665,8 @@ def test_memory_that_moves_is_refused_where_a_graph_knows_it(when, cupy, stand_i
 
     def move():
         vars(p).update(vars(new))
-        with stand_in.watch() as seen, pytest.raises(RuntimeError, match="params: its memory moved, but a graph that is captured writes"):
+        with stand_in.watch() as seen, pytest.raises(RuntimeError, match="params: its memory moved, but a graph that "
+                                                                         "is captured writes"):
             opt.step(g)
         vars(p).update(vars(Foreign(old)))
         assert seen.launched() == seen.launched("captured") == []
@@ -747,13 +756,15 @@ def test_arrays_of_two_devices(second, stand_in):
     one, two = to_device(np.ones(4, np.float32)), second(np.ones(4, np.float32))
     with pytest.raises(TypeError) as error:
         fastopt.Adam([one, two])
-    assert str(error.value) == ("params[1]: on CUDA device 1, but params[0] is on CUDA device 0. Give the arrays of each an optimizer of "
+    assert str(error.value) == ("params[1]: on CUDA device 1, but params[0] is on CUDA device 0. Give the arrays of "
+                                "each an optimizer of "
                                 "their own.")
     with pytest.raises(TypeError) as error:
         fastopt.Adam([one, np.ones(4, np.float32)])
     assert str(error.value).startswith("params[1]: in this machine's memory, but params[0] is on a CUDA device.")
     opt = fastopt.Adam(one)
-    for wrong, found in ((two, "on CUDA device 1, but params is on CUDA device 0"), (one.copy_to_host(), "in this machine's memory, but")):
+    for wrong, found in ((two, "on CUDA device 1, but params is on CUDA device 0"),
+                         (one.copy_to_host(), "in this machine's memory, but")):
         with pytest.raises(TypeError) as error:
             opt.step(wrong)
         assert str(error.value).startswith(f"grads: {found}")
@@ -763,6 +774,7 @@ def test_arrays_of_two_devices(second, stand_in):
         opt.step(two)
     assert opt.t == 1
     opt.t = 0
-    with pytest.raises(TypeError, match=r"grads: on a CUDA device, but params is in this machine's memory\. Copy the gradient"):
+    with pytest.raises(TypeError, match=r"grads: on a CUDA device, but params is in this machine's memory\. Copy the "
+                                        r"gradient"):
         fastopt.Adam(np.ones(4, np.float32)).step(one)
     assert opt.t == 0

@@ -23,7 +23,8 @@ def toolkit(monkeypatch, tmp_path):
     for path in files.values():
         path.write_bytes(b"x")
     monkeypatch.setattr(cuda_code, "_version", lambda name: None if name in cuda_code.TOOLS else version(name))
-    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib",
+                        lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
     cuda_code.versions.cache_clear()
     yield files
     cuda_code.versions.cache_clear()
@@ -33,7 +34,8 @@ def toolkit(monkeypatch, tmp_path):
 def test_kernels_are_made_anew_when_a_toolkit_changes(name, toolkit):
     """Path, size and time of the library that is loaded are part of the key."""
     found = {cuda_code.versions()}
-    for change in (lambda path: path.write_bytes(b"xy"), lambda path: os.utime(path, ns=(1, 1)), lambda path: os.utime(path, ns=(1, 2)),
+    for change in (lambda path: path.write_bytes(b"xy"), lambda path: os.utime(path, ns=(1, 1)),
+                   lambda path: os.utime(path, ns=(1, 2)),
                    lambda path: toolkit.update({name: path.rename(path.with_name("other.so"))})):
         change(toolkit[name])
         cuda_code.versions.cache_clear()
@@ -50,15 +52,20 @@ def test_a_library_that_is_missing_is_named(toolkit, monkeypatch):
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", missing)
     with pytest.raises(ImportError) as error:
         cuda_code.versions()
-    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the extra: "
+    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the "
+                                "extra: "
                                 'pip install "fastopt[cuda]"')
 
 
 @pytest.mark.parametrize(("status", "kind", "message"), [
-    (14, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ is older than the compiler NVVM.* Install both of one version: pip install"),
-    (16, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer one: pip install"),
-    (17, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer one: pip install"),
-    (6, RuntimeError, r"CUDA arrays: nvJitLink \d+\.\d+ refused a kernel: ERROR_INTERNAL \(6\)\. Report this with the versions numba 0")])
+    (14, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ is older than the compiler NVVM.* Install both of one version: "
+                      r"pip install"),
+    (16, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer "
+                      r"one: pip install"),
+    (17, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer "
+                      r"one: pip install"),
+    (6, RuntimeError, r"CUDA arrays: nvJitLink \d+\.\d+ refused a kernel: ERROR_INTERNAL \(6\)\. Report this with the "
+                      r"versions numba 0")])
 def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
     """Whatever architecture it is asked for."""
     from cuda.bindings import nvjitlink
@@ -73,15 +80,18 @@ def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
 def test_a_device_that_is_too_old(fresh):
     with pytest.raises(ImportError) as error:
         cuda.step(fastopt.rules.sgd.digest, "f32 f32", (5, 2), "cubin")
-    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this compiler\. Use a newer "
+    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this "
+                        r"compiler\. Use a newer "
                         r"device, or NumPy arrays\.", str(error.value))
 
 
 def alone(program, *words, **environment):
     """What a program prints that has the process for itself."""
     here = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, *words], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), **environment})
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, *words], capture_output=True, text=True,
+                          check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]),
+                               **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -35,9 +35,11 @@ def test_shuffles(mode):
 
 def test_lanes_that_are_not_there_give_undefined_values():
     y = np.zeros(80, np.uint32)
-    launch("mad.wide.u32 %d1, %r28, 4, %d0; shfl.sync.down.b32 %r1, %r28, 8, 31, -1; st.global.u32 [%d1], %r1;", y, grid=2, block=40)
+    launch("mad.wide.u32 %d1, %r28, 4, %d0; shfl.sync.down.b32 %r1, %r28, 8, 31, -1; st.global.u32 [%d1], %r1;", y,
+           grid=2, block=40)
     for block in (0, 40):  # the second warp has 8 threads
-        assert y[block:block + 40].tolist() == [*range(block + 8, block + 32), *range(block + 24, block + 32), *[2**32 - 1]*8]
+        assert y[block:block + 40].tolist() == [*range(block + 8, block + 32), *range(block + 24, block + 32),
+                                                *[2**32 - 1]*8]
 
 
 def test_votes_and_masks_of_lanes():
@@ -75,7 +77,8 @@ def test_masks_of_lanes():
 
 
 def test_special_registers():
-    names = [f"{kind}.{axis}" for kind in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"] + ["laneid", "warpid", "nwarpid"]
+    names = [f"{kind}.{axis}" for kind in ("tid", "ntid", "ctaid", "nctaid") for axis in "xyz"] + ["laneid", "warpid",
+                                                                                                   "nwarpid"]
     y = np.zeros((2*3*2*70, len(names)), np.uint32)
     body = ["mov.u32 %r0, %tid.y; mov.u32 %r1, %ntid.x; mov.u32 %r2, %tid.x; mad.lo.u32 %r3, %r0, %r1, %r2;",
             "mov.u32 %r4, %ctaid.z; mov.u32 %r5, %nctaid.y; mov.u32 %r6, %ctaid.y; mad.lo.u32 %r7, %r4, %r5, %r6;",
@@ -127,7 +130,8 @@ def test_guarded_instructions():
 # Faults
 
 FAULTS = {
-    "out of bounds: bytes \\[128, 132\\) of q0, which has 128": "mad.wide.u32 %d1, %r28, 4, %d0; ld.global.u32 %r0, [%d1+4];",
+    "out of bounds: bytes \\[128, 132\\) of q0, which has 128": "mad.wide.u32 %d1, %r28, 4, %d0; ld.global.u32 %r0, "
+                                                                "[%d1+4];",
     "out of bounds: bytes \\[-4, 0\\) of q0": "st.global.u32 [%d0-4], %r0;",
     "out of bounds: address 0x10 is in no buffer": "ld.global.u32 %r0, [16];",
     "out of bounds: .* of q0, which has 128": "ld.global.v4.u32 {%r0, %r1, %r2, %r3}, [%d0+128];",
@@ -143,8 +147,10 @@ FAULTS = {
     "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;",
     "no end after 1000 instructions": "loop: bra loop;",
     "generic addresses of different state spaces":
-        "mov.u64 %d2, buffer; cvta.shared.u64 %d1, %d2; setp.lt.u32 %p0, %r28, 4; selp.b64 %d1, %d1, %d0, %p0; ld.u32 %r0, [%d1];",
-    "divergent: for ever wait 31 threads at 'bar.sync 0'; 1 have exited": "setp.eq.u32 %p0, %r28, 7; @%p0 exit; bar.sync 0;",
+        "mov.u64 %d2, buffer; cvta.shared.u64 %d1, %d2; setp.lt.u32 %p0, %r28, 4; selp.b64 %d1, %d1, %d0, %p0; ld.u32 "
+        "%r0, [%d1];",
+    "divergent: for ever wait 31 threads at 'bar.sync 0'; 1 have exited": "setp.eq.u32 %p0, %r28, 7; @%p0 exit; "
+                                                                          "bar.sync 0;",
     "divergent: for ever wait 4 threads at 'bar.sync 0', 28 threads at 'bar.sync 1'":
         "setp.lt.u32 %p0, %r28, 4; @!%p0 bra other; bar.sync 0; bra.uni end; other: bar.sync 1; end: mov.u32 %r0, 1;",
     "divergent: for ever wait 4 threads at 'shfl.sync.*, 28 threads at 'shfl": """setp.lt.u32 %p0, %r28, 4; @!%p0 bra other;
@@ -303,17 +309,22 @@ comment */
 OWN = "mov.u64 %d1, buffer; mad.wide.u32 %d2, %r29, 4, %d1; xor.b32 %r1, %r29, {other}; mad.wide.u32 %d3, %r1, 4, %d1;"
 GLOBAL = "mad.wide.u32 %d2, %r28, 4, %d0; xor.b32 %r1, %r28, {other}; mad.wide.u32 %d3, %r1, 4, %d0;"
 RACES = {
-    "a store that another warp loads": (OWN, 32, "st.shared.u32 [%d2], %r28; {sync} ld.shared.u32 %r2, [%d3];", "bar.sync 0;"),
+    "a store that another warp loads": (OWN, 32, "st.shared.u32 [%d2], %r28; {sync} ld.shared.u32 %r2, [%d3];",
+                                        "bar.sync 0;"),
     "a load that another warp overwrites": (
         OWN, 32, "ld.shared.u32 %r2, [%d3]; {sync} st.shared.u32 [%d2], %r28;", "barrier.sync.aligned 0;"),
     "two stores": (OWN, 32, "st.shared.u32 [%d2], %r28; {sync} st.shared.u32 [%d3], %r28;", "bar.sync 0;"),
     "within a warp": (OWN, 1, "st.shared.u32 [%d2], %r28; {sync} ld.shared.u32 %r2, [%d3];", "bar.warp.sync -1;"),
     "loads of many": (
-        OWN, 32, "ld.shared.u32 %r2, [%d1]; {sync} setp.eq.u32 %p0, %r29, 5; @%p0 st.shared.u32 [%d1], %r2;", "bar.sync 0;"),
+        OWN, 32, "ld.shared.u32 %r2, [%d1]; {sync} setp.eq.u32 %p0, %r29, 5; @%p0 st.shared.u32 [%d1], %r2;",
+                      "bar.sync 0;"),
     "an atomic and a load": (
-        OWN, 32, "red.shared.add.u32 [%d1], 1; red.shared.add.u32 [%d1], 1; {sync} ld.shared.u32 %r2, [%d1];", "bar.sync 0;"),
-    "global memory within a block": (GLOBAL, 32, "st.global.u32 [%d2], %r28; {sync} ld.global.u32 %r2, [%d3];", "bar.sync 0;"),
-    "global memory between blocks": (GLOBAL, 64, "st.global.u32 [%d2], %r28; {sync} ld.global.u32 %r2, [%d3];", "membar.gl;"),
+        OWN, 32, "red.shared.add.u32 [%d1], 1; red.shared.add.u32 [%d1], 1; {sync} ld.shared.u32 %r2, [%d1];",
+                             "bar.sync 0;"),
+    "global memory within a block": (GLOBAL, 32, "st.global.u32 [%d2], %r28; {sync} ld.global.u32 %r2, [%d3];",
+                                     "bar.sync 0;"),
+    "global memory between blocks": (GLOBAL, 64, "st.global.u32 [%d2], %r28; {sync} ld.global.u32 %r2, [%d3];",
+                                     "membar.gl;"),
 }
 
 
@@ -326,7 +337,8 @@ def test_races(what):
         body, top = setup.format(other=other) + code.format(sync=sync), ".shared .b32 buffer[64];"
         launch(body, np.zeros(128, np.uint32), grid=2, block=64, top=top, stats=stats)
     run(sync)
-    for weaker in ["", "membar.cta;", *["bar.warp.sync -1;"]*(other > 1), "bar.sync 0;" if other == 64 else "membar.gl;"]:
+    for weaker in ["", "membar.cta;", *["bar.warp.sync -1;"]*(other > 1),
+                   "bar.sync 0;" if other == 64 else "membar.gl;"]:
         with pytest.raises(PTXError, match=r"race: .*with no barrier between"):
             run(weaker)
     if stats:
@@ -350,7 +362,8 @@ def test_what_is_no_race():
     launch(code.format(fence="fence.acq_rel.gpu;"), cells, grid=2, block=64, top=".shared .b32 buffer;", stats=True)
     assert cells.tolist() == [*range(64), *range(64), 2]
     with pytest.raises(PTXError, match="race"):
-        launch(code.format(fence=""), np.zeros(129, np.uint32), grid=2, block=64, top=".shared .b32 buffer;", stats=True)
+        launch(code.format(fence=""), np.zeros(129, np.uint32), grid=2, block=64, top=".shared .b32 buffer;",
+               stats=True)
 
 
 @pytest.mark.parametrize("code", [
@@ -363,11 +376,13 @@ def test_colliding_stores(code):
 
 def test_reading_through_nc_promises_that_nobody_stores():
     setup = "mad.wide.u32 %d2, %r28, 4, %d0;"
-    for code in ("ld.global.nc.u32 %r0, [%d2]; st.global.u32 [%d2], 1;", "st.global.u32 [%d2], 1; ld.global.nc.u32 %r0, [%d2];"):
+    for code in ("ld.global.nc.u32 %r0, [%d2]; st.global.u32 [%d2], 1;", "st.global.u32 [%d2], 1; ld.global.nc.u32 "
+                                                                         "%r0, [%d2];"):
         launch(setup + code, np.zeros(32, np.uint32))
         with pytest.raises(PTXError, match=r"read by ld\.global\.nc"):
             launch(setup + code, np.zeros(32, np.uint32), stats=True)
-    launch(setup + "ld.global.nc.u32 %r0, [%d2]; add.s64 %d2, %d2, 128; st.global.u32 [%d2], 1;", np.zeros(64, np.uint32), stats=True)
+    launch(setup + "ld.global.nc.u32 %r0, [%d2]; add.s64 %d2, %d2, 128; st.global.u32 [%d2], 1;",
+           np.zeros(64, np.uint32), stats=True)
 
 
 # Statistics
@@ -462,7 +477,8 @@ def test_compiled_reduction_with_barriers_and_shuffles(cc):
     x = np.random.default_rng(24).integers(-1000, 1000, 3001).astype(np.float32)
     memory, out = Memory(), np.zeros(4)
     Run(Kernel(text), 4, 256, [memory.add(x), x.size, memory.add(out)], memory, stats=True)
-    assert out.tolist() == [sum(float(v) for k in range(0, 3001, 1024) for v in x[k + 256*b:k + 256*b + 256]) for b in range(4)]
+    assert out.tolist() == [sum(float(v) for k in range(0, 3001, 1024) for v in x[k + 256*b:k + 256*b + 256])
+                            for b in range(4)]
     with pytest.raises(PTXError, match="race"):
         Run(Kernel(text.replace("bar.sync", "// bar.sync")), 4, 256, [memory.add(x), x.size, memory.add(out)], memory)
 

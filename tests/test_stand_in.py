@@ -143,7 +143,8 @@ def alone(program):
     """What a program prints that has the stand-in for itself."""
     begin = "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom ptx.driver import load\nit = load(devices=2)\n"
     program = begin + "from test_stand_in import *" + program
-    done = subprocess.run([sys.executable, "-c", program, Path(__file__).parent], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program, Path(__file__).parent], capture_output=True, text=True,
+                          check=True)
     return done.stdout.strip()
 
 
@@ -172,8 +173,10 @@ def test_why_not(monkeypatch):
         assert "cuda-bindings" in loader.available()
 
 
-@pytest.mark.parametrize("name", ["cuMemAlloc", "cuMemAlloc_v2", "cuLaunchKernel", "cuLaunchKernel_ptsz", "cuStreamGetCaptureInfo",
-                                  "cuStreamBeginCapture_v2", "cuGetProcAddress", "cuGetProcAddress_v2", "cuCtxGetDevice"])
+@pytest.mark.parametrize("name", ["cuMemAlloc", "cuMemAlloc_v2", "cuLaunchKernel", "cuLaunchKernel_ptsz",
+                                  "cuStreamGetCaptureInfo",
+                                  "cuStreamBeginCapture_v2", "cuGetProcAddress", "cuGetProcAddress_v2",
+                                  "cuCtxGetDevice"])
 def test_names(stand_in, name):
     address, _ = do("cuGetProcAddress", name.encode(), 13000, 0)
     exported = getattr(stand_in.library, name + "_v3" if name == "cuStreamGetCaptureInfo" else name)
@@ -184,7 +187,8 @@ def test_names(stand_in, name):
 
 def test_device(device):
     from cuda.bindings.driver import CUdevice_attribute as attribute
-    values = {"MULTIPROCESSOR_COUNT": 132, "WARP_SIZE": 32, "COMPUTE_CAPABILITY_MAJOR": 9, "MAX_THREADS_PER_MULTIPROCESSOR": 2048}
+    values = {"MULTIPROCESSOR_COUNT": 132, "WARP_SIZE": 32, "COMPUTE_CAPABILITY_MAJOR": 9,
+              "MAX_THREADS_PER_MULTIPROCESSOR": 2048}
     for name, value in values.items():
         assert do("cuDeviceGetAttribute", getattr(attribute, f"CU_DEVICE_ATTRIBUTE_{name}"), 1) == value
     assert refused("cuDeviceGet", 2) == 101
@@ -228,12 +232,14 @@ def test_launch_is_counted(device):
     with device.watch() as seen:
         launch(kernel, y, x, 2.)
     assert seen.calls == {"cuLaunchKernel": 1}
-    assert (seen.launched(), seen.launched("done"), seen.waited, seen.read, seen.allocated) == (["plus"], [], {}, {}, {})
+    assert (seen.launched(), seen.launched("done"), seen.waited, seen.read, seen.allocated) == (["plus"], [], {}, {},
+                                                                                                {})
     with device.watch() as seen:
         assert (read(y) == 3).all()
     assert seen.waited == seen.read == {"cuMemcpyDtoH": 1}
     assert seen.work[1] == ("done", "launch", "plus", 0, (1, 1, 1), (N, 1, 1), 0, 0)
-    assert [(w.phase, w.kind, w.size) for w in seen.work if w.kind == "copy"] == [("given", "copy", 4*N), ("done", "copy", 4*N)]
+    assert [(w.phase, w.kind, w.size) for w in seen.work if w.kind == "copy"] == [("given", "copy", 4*N),
+                                                                                  ("done", "copy", 4*N)]
 
 
 FORCES = ["cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize", "cuMemFree", "cuStreamQuery", "cuEventQuery"]
@@ -390,7 +396,8 @@ def test_time_between_events(device):
 
 def test_host_functions_run_in_order_and_may_drop_memory(device):
     seen, x, y, s = [], new(1), new(0), stream()
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: seen.append((float(device.peek(y, 1)[0]), refused("cuMemFree", x))))
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: seen.append((float(device.peek(y, 1)[0]),
+                                                                          refused("cuMemFree", x))))
     do("cuMemcpyDtoDAsync", y, x, 4*N, s)
     do("cuLaunchHostFunc", s, ctypes.cast(call, ctypes.c_void_p).value, 0)
     do("cuMemsetD8Async", y, 0, 4*N, s)
@@ -412,7 +419,10 @@ def test_memory_is_aligned_dirty_and_out_of_the_host_s_reach(device):
     with open("/proc/self/maps") as file:
         ranges = [re.match(r"(\w+)-(\w+) (\S+)", line).groups() for line in file]
     assert [mode for low, high, mode in ranges if int(low, 16) <= a < int(high, 16)] == ["---p"]
-    assert (device.block(b).base, device.block(b).bytes.size, device.block(b + 99).base, device.block(b + 100)) == (b, 100, b, None)
+    assert (device.block(b).base, device.block(b).bytes.size, device.block(b + 99).base, device.block(b + 100)) == (b,
+                                                                                                                    100,
+                                                                                                                    b,
+                                                                                                                    None)
 
 
 def test_attributes_of_pointers(device):
@@ -431,7 +441,8 @@ def test_attributes_of_pointers(device):
     assert refused("cuMemFree", plain.ctypes.data) == refused("cuMemFree", a + 1) == refused("cuMemFreeHost", a) == 1
     do("cuMemFree", a)
     assert attribute("DEVICE_ORDINAL", a)[0] == refused("cuMemFree", a) == 1
-    assert refused("cuMemcpyDtoH", plain.ctypes.data, a, 8) == refused("cuMemcpyHtoD", plain.ctypes.data, pinned, 8) == 1
+    assert refused("cuMemcpyDtoH", plain.ctypes.data, a, 8) == refused("cuMemcpyHtoD", plain.ctypes.data, pinned,
+                                                                       8) == 1
 
 
 def test_out_of_memory(device):
@@ -497,7 +508,8 @@ def test_contexts(device, other):
     assert int(do("cuCtxPopCurrent")) == int(other)
     assert int(do("cuCtxGetDevice")) == 0
     assert (device.block(a).device, device.block(new(1)).device) == (1, 0)
-    elsewhere = in_thread(lambda: (int(do("cuCtxGetCurrent")), refused("cuMemAlloc", 4), refused("cuStreamSynchronize", 0)))
+    elsewhere = in_thread(lambda: (int(do("cuCtxGetCurrent")), refused("cuMemAlloc", 4),
+                                   refused("cuStreamSynchronize", 0)))
     assert elsewhere == (0, 201, 201)              # each thread has contexts of its own
     do("cuCtxSetCurrent", None)
     assert refused("cuCtxPopCurrent") == refused("cuCtxGetDevice") == 201
@@ -511,7 +523,8 @@ def test_things_of_another_device(device, other):
     event = do("cuEventCreate", 0)
     assert launch(kernel, x, x, 1., how=refused) == 400
     do("cuCtxPopCurrent")
-    assert launch(kernel, y, y, 1., s, how=refused) == launch(theirs, y, y, 1., how=refused) == refused("cuEventRecord", event, 0) == 400
+    assert launch(kernel, y, y, 1., s, how=refused) == launch(theirs, y, y, 1., how=refused) == refused("cuEventRecord",
+                                                                                                        event, 0) == 400
     do("cuMemcpyDtoDAsync", y, x, 4*N, s)          # copies may cross
     do("cuEventRecord", event, s)
     do("cuStreamWaitEvent", 0, event, 0)           # and so may waits
@@ -601,7 +614,8 @@ def test_streams_fork_into_a_capture_and_join(device):
 
 
 @pytest.mark.parametrize(("steps", "error"), [
-    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904), ("fork join work", 904),
+    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
+                                              ("fork join work", 904),
     ("fork join fork", 904), ("fork early work late", 904)])
 def test_forked_streams_must_join(device, steps, error):
     kernel, x, first, second = function(), new(1), stream(), stream()
@@ -627,7 +641,8 @@ def test_only_the_first_stream_ends_a_capture(device):
     assert refused("cuStreamEndCapture", first) == 901
 
 
-FORBIDDEN = ["cuMemAlloc", "cuMemHostAlloc", "cuMemFree", "cuMemcpyDtoH", "cuMemcpyHtoD", "cuMemcpyDtoD", "cuMemsetD8", "cuCtxSynchronize",
+FORBIDDEN = ["cuMemAlloc", "cuMemHostAlloc", "cuMemFree", "cuMemcpyDtoH", "cuMemcpyHtoD", "cuMemcpyDtoD", "cuMemsetD8",
+             "cuCtxSynchronize",
              "cuStreamSynchronize", "cuStreamQuery", "cuEventSynchronize", "cuEventQuery", "the captured stream"]
 
 
@@ -635,10 +650,13 @@ FORBIDDEN = ["cuMemAlloc", "cuMemHostAlloc", "cuMemFree", "cuMemcpyDtoH", "cuMem
 def test_what_a_capture_forbids(device, name):
     x, s, other, array = new(1), stream(), stream(), np.zeros(N, np.float32)
     host = array.ctypes.data
-    arguments = {"cuMemAlloc": [4], "cuMemHostAlloc": [4, 0], "cuMemFree": [x], "cuMemcpyDtoH": [host, x, 4], "cuMemcpyHtoD": [x, host, 4],
-                 "cuMemcpyDtoD": [x, x + 4, 4], "cuMemsetD8": [x, 0, 4], "cuCtxSynchronize": [], "the captured stream": [s]}
+    arguments = {"cuMemAlloc": [4], "cuMemHostAlloc": [4, 0], "cuMemFree": [x], "cuMemcpyDtoH": [host, x, 4],
+                 "cuMemcpyHtoD": [x, host, 4],
+                 "cuMemcpyDtoD": [x, x + 4, 4], "cuMemsetD8": [x, 0, 4], "cuCtxSynchronize": [],
+                 "the captured stream": [s]}
     event = event_after(other)
-    call = [name if name[:2] == "cu" else "cuStreamSynchronize", *arguments.get(name, [event if "Event" in name else other])]
+    call = [name if name[:2] == "cu" else "cuStreamSynchronize",
+            *arguments.get(name, [event if "Event" in name else other])]
     for kind in ("GLOBAL", "THREAD_LOCAL"):
         begin(s, kind)
         assert refused(*call) == 900

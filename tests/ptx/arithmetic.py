@@ -9,7 +9,8 @@ SIGNS = "s16|s32|s64"
 INTEGERS = f"u16|u32|u64|{SIGNS}"
 WORDS = f"b16|b32|b64|{INTEGERS}"
 HALVES = "f16|f16x2|bf16|bf16x2"
-COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+           "ge": np.greater_equal}
 UNSIGNED_COMPARE = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 JOIN = {None: lambda a, b: a, "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}

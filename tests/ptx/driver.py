@@ -1,10 +1,12 @@
-"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other, whose kernels the interpreter runs.
+"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other, whose kernels the interpreter
+runs.
 
-``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find ``libcuda.so.1``
-already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset`` clears.
+``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find
+``libcuda.so.1`` already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset``
+clears.
 
-Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was made; for
-others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
+Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was
+made; for others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
 """
 import atexit
 import ctypes
@@ -25,21 +27,28 @@ import numpy as np
 from . import Kernel, Memory, PTXError, Run
 
 NAME = "libcuda.so.1"
-WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost", "cuMemHostUnregister", "cuMemcpy",
+WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost",
+           "cuMemHostUnregister", "cuMemcpy",
            "cuMemcpyHtoD", "cuMemcpyDtoH"}                            # calls in which the host may wait for the device
 READING = {"cuMemcpy", "cuMemcpyAsync", "cuMemcpyDtoH", "cuMemcpyDtoHAsync"}
-ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc", "cuMemHostRegister"}
+ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc",
+              "cuMemHostRegister"}
 KINDS = ("launch", "copy", "set", "call", "record", "wait", "free")
 PHASES = ("given", "captured", "done")
 LOG = 1 << 16                                                        # entries that queue.c keeps
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
-    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64, "MAX_GRID_DIM_X": 2**31 - 1,
-    "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152, "TOTAL_CONSTANT_MEMORY": 65536,
-    "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536, "CLOCK_RATE": 1_980_000, "MULTIPROCESSOR_COUNT": 132,
+    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64,
+          "MAX_GRID_DIM_X": 2**31 - 1,
+    "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
+          "TOTAL_CONSTANT_MEMORY": 65536,
+    "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536, "CLOCK_RATE": 1_980_000,
+          "MULTIPROCESSOR_COUNT": 132,
     "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1, "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120,
     "L2_CACHE_SIZE": 50 << 20, "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
-    "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472, "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
-    "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "HOST_REGISTER_SUPPORTED": 1,
+    "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
+          "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
+    "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448,
+          "HOST_REGISTER_SUPPORTED": 1,
     "MAX_BLOCKS_PER_MULTIPROCESSOR": 32, "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
 
 
@@ -66,7 +75,8 @@ class _Entry(ctypes.Structure):
 
 
 class _Function(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("calls", ctypes.c_long), ("unused", ctypes.c_long))
+    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("calls", ctypes.c_long),
+                ("unused", ctypes.c_long))
 
 
 class _Block(NamedTuple):
@@ -90,13 +100,16 @@ class DeviceMemory(Memory):
         if block is None or lo >= block.base + block.bytes.size:
             block = self._stand_in.block(lo)
             if block is None:
-                raise PTXError(f"out of bounds: address {lo:#x} is in no allocation: freed, or behind one, or not of a device")
+                raise PTXError(f"out of bounds: address {lo:#x} is in no allocation: freed, or behind one, or not of a "
+                               f"device")
             if block.on_device and block.device != self._device:
-                raise PTXError(f"out of bounds: address {lo:#x} is of device {block.device}, but the kernel runs on device {self._device}")
+                raise PTXError(f"out of bounds: address {lo:#x} is of device {block.device}, but the kernel runs on "
+                               f"device {self._device}")
             self._bases.insert(at + 1, block.base)
             self._blocks.insert(at + 1, block)
         if hi > block.base + block.bytes.size:
-            raise PTXError(f"out of bounds: bytes [{lo - block.base}, {hi - block.base}) of an allocation of {block.bytes.size}")
+            raise PTXError(f"out of bounds: bytes [{lo - block.base}, {hi - block.base}) of an allocation of "
+                           f"{block.bytes.size}")
         return block.base, block.bytes
 
 
@@ -209,7 +222,8 @@ class StandIn:
         kernel, dims = self._kernels[number], tuple(dims[:6])
         try:
             arguments = [ctypes.string_at(params + offset, size) for _, _, size, offset in kernel.params]
-            run = Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared, **self.options)
+            run = Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared,
+                      **self.options)
         except BaseException as error:  # it must not pass through C
             self.errors.append(error)
             return (716 if "misaligned" in str(error) else 700) if isinstance(error, PTXError) else 719
@@ -225,7 +239,8 @@ class StandIn:
         size = self.library.stand_in_find(address, *map(ctypes.byref, (base, host, device, kind)))
         if size < 0:
             return None
-        return _Block(base.value, np.frombuffer((ctypes.c_uint8*size).from_address(host.value), np.uint8), device.value, kind.value == 2)
+        return _Block(base.value, np.frombuffer((ctypes.c_uint8*size).from_address(host.value), np.uint8), device.value,
+                      kind.value == 2)
 
     def peek(self, address, count, dtype=np.float32):
         """A copy of what lies in a device's memory now; no stream is run, unlike in a copy by the driver."""
@@ -352,7 +367,8 @@ def _compile():
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = Path(folder, NAME)
     subprocess.run(["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{NAME}", "-o", library,
-                    *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True, text=True)
+                    *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True,
+                   text=True)
     return library
 
 

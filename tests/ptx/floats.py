@@ -1,7 +1,9 @@
-"""Floats as PTX has them: formats, rounding, fused multiply-add with one rounding, flushing of subnormals, minimum and maximum.
+"""Floats as PTX has them: formats, rounding, fused multiply-add with one rounding, flushing of subnormals, minimum and
+maximum.
 
-``decode`` turns words into numbers (float64 for f64, float32 for all others, which is exact), ``encode`` rounds numbers of either to words,
-once. A NaN becomes the canonical NaN of its format, except in f64, where the bits are those that NumPy gives.
+``decode`` turns words into numbers (float64 for f64, float32 for all others, which is exact), ``encode`` rounds numbers
+of either to words, once. A NaN becomes the canonical NaN of its format, except in f64, where the bits are those that
+NumPy gives.
 """
 from fractions import Fraction
 
@@ -21,7 +23,8 @@ def decode(words, type):
     if type.name in ("f32", "f64"):
         return words.view(type.number)
     if type.lanes == 2:
-        words = np.ascontiguousarray(words).view(np.uint16).reshape(-1, 2)  # the lower half first: hosts are little-endian
+        words = np.ascontiguousarray(words).view(np.uint16).reshape(-1,
+                                                                    2)  # the lower half first: hosts are little-endian
     if type.lane.name == "f16":
         return words.view(np.float16).astype(np.float32)
     return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
@@ -34,7 +37,8 @@ def encode(numbers, type, rounding="rn"):
     lane = type.lane
     words = _nearest(numbers, lane)
     if rounding == "rz":
-        words = words - (np.abs(decode(words, lane)) > np.abs(numbers)).astype(words.dtype)  # words of floats are ordered like their sizes
+        words = words - (np.abs(decode(words,
+                                       lane)) > np.abs(numbers)).astype(words.dtype)  # words of floats are ordered like their sizes
     elif rounding != "rn":
         raise PTXError(f"rounding .{rounding}")
     if lane.name in NAN:
@@ -47,7 +51,8 @@ def encode(numbers, type, rounding="rn"):
 def _nearest(numbers, type):
     if type.name == "bf16":
         words = (numbers if numbers.dtype == FLOAT[32] else _odd32(numbers)).view(np.uint32)
-        return ((words + np.uint32(0x7FFF) + (words >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+        return ((words + np.uint32(0x7FFF)
+                 + (words >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
     dtype = np.float16 if type.name == "f16" else type.number
     return numbers.astype(dtype, copy=False).view(type.word)
 
@@ -75,7 +80,8 @@ def maximum(a, b, nan_wins=False):
 
 
 def _chosen(first, a, b, nan_wins):
-    return np.where(np.isnan(a), a, np.where(first & ~np.isnan(b), a, b)) if nan_wins else np.where(first | np.isnan(b), a, b)
+    return np.where(np.isnan(a), a, np.where(first & ~np.isnan(b), a, b)) if nan_wins else np.where(first | np.isnan(b),
+                                                                                                    a, b)
 
 
 def fma(a, b, c, type):

@@ -1,8 +1,9 @@
 """One launch: all threads of all blocks run in step, in groups that stand at the same basic block.
 
-The group at the first block in the text goes next, so groups that parted meet again. An instruction that waits for other threads starts
-a basic block; those threads of a group go on there whose partners have come, the others stay. When nobody can go on, the kernel would
-hang on a GPU, and that is an error. A loop that waits for a store by threads that stand behind it does not end here (see ``limit``).
+The group at the first block in the text goes next, so groups that parted meet again. An instruction that waits for
+other threads starts a basic block; those threads of a group go on there whose partners have come, the others stay. When
+nobody can go on, the kernel would hang on a GPU, and that is an error. A loop that waits for a store by threads that
+stand behind it does not end here (see ``limit``).
 """
 from collections import Counter
 from functools import lru_cache
@@ -32,20 +33,22 @@ class Run:
     memory : Memory
         What the pointers among them point to.
     stats : bool
-        Count, and check accesses to global memory for collisions and races too (shared memory is always checked). Several times slower.
+        Count, and check accesses to global memory for collisions and races too (shared memory is always checked).
+        Several times slower.
     dynamic_shared : int
         Bytes of dynamic shared memory.
     approximate : bool
-        Allow instructions whose results are approximate on a GPU (``div.full``, ``ex2.approx``, ...). They are computed accurately here.
+        Allow instructions whose results are approximate on a GPU (``div.full``, ``ex2.approx``, ...). They are computed
+        accurately here.
     limit : int
         Instructions that groups of threads may execute before the kernel is taken for endless.
 
     Attributes
     ----------
     traffic : dict
-        Loads from and stores to global memory, atomics excluded: ``loaded_bytes`` and ``stored_bytes`` that threads asked for,
-        ``loaded_sectors`` and ``stored_sectors`` of 32 bytes that the requests touch, ``load_requests`` and ``store_requests`` of warps.
-        This and the next two are counted only with `stats`.
+        Loads from and stores to global memory, atomics excluded: ``loaded_bytes`` and ``stored_bytes`` that threads
+        asked for, ``loaded_sectors`` and ``stored_sectors`` of 32 bytes that the requests touch, ``load_requests`` and
+        ``store_requests`` of warps. This and the next two are counted only with `stats`.
     warp_instructions : int
         Instructions that warps executed, those included whose guard was false in the whole warp.
     instructions : collections.Counter
@@ -56,7 +59,8 @@ class Run:
         The words that each register held last.
     """
 
-    def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False, limit=LIMIT):
+    def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False,
+                 limit=LIMIT):
         self.kernel, self.stats, self.limit = kernel, stats, limit
         if not approximate:
             _refuse_approximations(kernel)
@@ -179,7 +183,8 @@ class Run:
                 if rest.any():
                     groups[block] = rest
                 return block, ready
-        waiting = [f"{int(groups[block].sum())} threads at '{self.kernel.blocks[block][0].text}'" for block in sorted(groups)]
+        waiting = [f"{int(groups[block].sum())} threads at '{self.kernel.blocks[block][0].text}'"
+                   for block in sorted(groups)]
         raise PTXError(f"divergent: for ever wait {', '.join(waiting)}; {int((~self.alive).sum())} have exited")
 
     def _partners_came(self, instruction, waiting):

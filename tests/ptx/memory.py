@@ -1,6 +1,8 @@
-"""Memory: buffers at made-up device addresses, and the memory that every block (shared) or thread (local) has of its own.
+"""Memory: buffers at made-up device addresses, and the memory that every block (shared) or thread (local) has of its
+own.
 
-Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and alignment are there.
+Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
+alignment are there.
 """
 from bisect import bisect_right
 from typing import NamedTuple
@@ -98,7 +100,8 @@ class Scratch:
         """Where in the memory of all owners these addresses lie."""
         if int(addresses.max()) + size > self.size:
             first = next(int(a) for a in addresses if int(a) + size > self.size)
-            raise PTXError(f"out of bounds: bytes [{first}, {first + size}) of {self.name} memory, which has {self.size}")
+            raise PTXError(f"out of bounds: bytes [{first}, {first + size}) of {self.name} memory, which has "
+                           f"{self.size}")
         return addresses + (owners*self.stride).astype(np.uint64)
 
     def locate(self, addresses, size, word):

@@ -1,9 +1,11 @@
-"""Who accessed what last: finds accesses of two threads to the same bytes, one of them a store, with nothing that orders them.
+"""Who accessed what last: finds accesses of two threads to the same bytes, one of them a store, with nothing that
+orders them.
 
-The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last loads and
-stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came between, or if the
-blocks of both executed a fence since the first one (the usual way from block to block is store, fence, atomic, fence, load; that
-the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do not race with each other.
+The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last
+loads and stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came
+between, or if the blocks of both executed a fence since the first one (the usual way from block to block is store,
+fence, atomic, fence, load; that the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do
+not race with each other.
 """
 import numpy as np
 

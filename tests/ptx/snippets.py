@@ -13,9 +13,12 @@ REGISTERS = ".reg .pred %p<9>;\n.reg .b16 %h<9>;\n.reg .b32 %r<33>;\n.reg .b64 %
 INDEX = "mov.u32 %r31, %ctaid.x;\nmov.u32 %r30, %ntid.x;\nmov.u32 %r29, %tid.x;\nmad.lo.u32 %r28, %r31, %r30, %r29;"
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": None}
-FORMAT = {"f16": (11, -24), "bf16": (8, -133), "f32": (24, -149), "f64": (53, -1074)}  # digits, exponent of the smallest number
-LARGEST = {"f16": 65504.0, "bf16": 2.0**128 - 2.0**120, "f32": float(np.finfo(np.float32).max), "f64": float(np.finfo(np.float64).max)}
-DTYPE = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16), "f32": np.dtype(np.float32), "f64": np.dtype(np.float64)}
+FORMAT = {"f16": (11, -24), "bf16": (8, -133), "f32": (24, -149),
+          "f64": (53, -1074)}  # digits, exponent of the smallest number
+LARGEST = {"f16": 65504.0, "bf16": 2.0**128 - 2.0**120, "f32": float(np.finfo(np.float32).max),
+           "f64": float(np.finfo(np.float64).max)}
+DTYPE = {"f16": np.dtype(np.float16), "bf16": np.dtype(ml_dtypes.bfloat16), "f32": np.dtype(np.float32),
+         "f64": np.dtype(np.float64)}
 INTEGERS = [f"{kind}{width}" for width in (16, 32, 64) for kind in "us"]
 
 
@@ -29,7 +32,8 @@ def launch(body, *arrays, grid=1, block=32, cc=90, top="", registers="", **how):
     pointers = "\n".join(f"ld.param.u64 %d{k}, [q{k}];" for k in range(len(arrays)))
     memory = Memory()
     args = [memory.add(np.ascontiguousarray(array), f"q{k}") for k, array in enumerate(arrays)]
-    return Run(Kernel(module(f"{INDEX}\n{pointers}\n{body}", params, top, registers, cc)), grid, block, args, memory, **how)
+    return Run(Kernel(module(f"{INDEX}\n{pointers}\n{body}", params, top, registers, cc)), grid, block, args, memory,
+               **how)
 
 
 def computed(code, out, *inputs, cc=90, **how):
@@ -41,7 +45,8 @@ def computed(code, out, *inputs, cc=90, **how):
     for k, (name, x) in enumerate(zip(names, inputs, strict=True), 1):
         body += [f"mad.wide.u32 %d{k}, %r28, {x.itemsize}, %d{k};", f"ld.global.b{8*x.itemsize} %{name}, [%d{k}];"]
     body += [code, f"mad.wide.u32 %d0, %r28, {out}, %d0;", f"st.global.b{8*out} [%d0], %x;"]
-    launch("\n".join(body), result, *inputs, grid=-(-n//64), block=64, cc=cc, registers=f"{registers}\n.reg .b{max(8*out, 16)} %x;", **how)
+    launch("\n".join(body), result, *inputs, grid=-(-n//64), block=64, cc=cc,
+           registers=f"{registers}\n.reg .b{max(8*out, 16)} %x;", **how)
     return result
 
 
@@ -57,7 +62,8 @@ def edges(type, more=3):
     dtype = of(type)
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     random = np.random.default_rng(int(type[1:])).integers(low, high, more, dtype, endpoint=True)
-    return np.unique(np.concatenate([np.array([0, 1, 2, 3, 31, 100, high//2, high - 1, high, low, low + 1], dtype), random]))
+    return np.unique(np.concatenate([np.array([0, 1, 2, 3, 31, 100, high//2, high - 1, high, low, low + 1], dtype),
+                                     random]))
 
 
 def wrapped(numbers, itemsize):
@@ -122,7 +128,8 @@ def float_words(name, n=300, seed=0):
 
 
 def expect_floats(code, name, exact, in_floats, *words):
-    want = coded([ieee(exact, in_floats, name, *row) for row in zip(*(numbers_of(w, name) for w in words), strict=True)], name)
+    want = coded([ieee(exact, in_floats, name, *row) for row in zip(*(numbers_of(w, name) for w in words),
+                                                                    strict=True)], name)
     have = computed(code, want.itemsize, *words)
     if name == "f64":
         return assert_same_bits(have.view(np.float64), want.view(np.float64), code)

@@ -33,13 +33,15 @@ from .snippets import (
 def test_integer_arithmetic(type):
     x, y = crossed(edges(type), edges(type))
     width = int(type[1:])
-    for op, reference in (("add", operator.add), ("sub", operator.sub), ("mul.lo", operator.mul), ("mul.hi", lambda x, y: x*y >> width),
+    for op, reference in (("add", operator.add), ("sub", operator.sub), ("mul.lo", operator.mul),
+                          ("mul.hi", lambda x, y: x*y >> width),
                           ("min", min), ("max", max)):
         expect_integers(f"{op}.{type} %x, %a, %b;", type, reference, x, y)
     expect_integers(f"mad.lo.{type} %x, %a, %b, %c;", type, lambda x, y, z: x*y + z, x, y, x[::-1])
     expect_integers(f"mad.hi.{type} %x, %a, %b, %c;", type, lambda x, y, z: (x*y >> width) + z, x, y, x[::-1])
     x, y = x[y != 0], y[y != 0]
-    expect_integers(f"div.{type} %x, %a, %b;", type, lambda x, y: abs(x)//abs(y)*(-1 if (x < 0) != (y < 0) else 1), x, y)
+    expect_integers(f"div.{type} %x, %a, %b;", type, lambda x, y: abs(x)//abs(y)*(-1 if (x < 0) != (y < 0) else 1), x,
+                    y)
     expect_integers(f"rem.{type} %x, %a, %b;", type, lambda x, y: abs(x) % abs(y)*(-1 if x < 0 else 1), x, y)
 
 
@@ -74,8 +76,10 @@ def test_logic_and_shifts(width):
 def test_funnel_shifts():
     a, b, n = crossed(edges("u32", 1), edges("u32", 1), np.array([0, 1, 31, 32, 33, 63, 64, 2**32 - 1], np.uint32))
     for mode, limit in (("wrap", lambda n: n & 31), ("clamp", lambda n: min(n, 32))):
-        expect_integers(f"shf.l.{mode}.b32 %x, %a, %b, %c;", "b32", lambda a, b, n, f=limit: (b << 32 | a) << f(n) >> 32, a, b, n)
-        expect_integers(f"shf.r.{mode}.b32 %x, %a, %b, %c;", "b32", lambda a, b, n, f=limit: (b << 32 | a) >> f(n), a, b, n)
+        expect_integers(f"shf.l.{mode}.b32 %x, %a, %b, %c;", "b32", lambda a, b, n,
+                        f=limit: (b << 32 | a) << f(n) >> 32, a, b, n)
+        expect_integers(f"shf.r.{mode}.b32 %x, %a, %b, %c;", "b32", lambda a, b, n, f=limit: (b << 32 | a) >> f(n), a,
+                        b, n)
 
 
 def extracted(a, pos, length, width, signed):
@@ -99,14 +103,17 @@ def test_bit_fields(width):
     places = np.array([0, 1, 7, 31, 32, 40, 63, 64, 255, 258], np.uint32)
     a, pos, length = crossed(np.array([0, 0x9ABCDEF1, 2**(width - 1) | 5, 2**width - 1], dtype), places, places)
     for signed, kind in enumerate("us"):
-        expect_integers(f"bfe.{kind}{width} %x, %a, %b, %c;", f"u{width}", lambda *row, s=signed: extracted(*row, width, s), a, pos, length)
-    expect_integers(f"bfi.b{width} %x, %e, %a, %b, %c;", f"b{width}", lambda b, pos, length, a: inserted(a, b, pos, length, width),
+        expect_integers(f"bfe.{kind}{width} %x, %a, %b, %c;", f"u{width}", lambda *row,
+                        s=signed: extracted(*row, width, s), a, pos, length)
+    expect_integers(f"bfi.b{width} %x, %e, %a, %b, %c;", f"b{width}", lambda b, pos, length,
+                    a: inserted(a, b, pos, length, width),
                     a, pos, length, a[::-1])
 
 
 def test_counts_of_bits():
     for width in (32, 64):
-        x = np.concatenate([edges(f"u{width}", 20), UNSIGNED[width//8](1) << np.arange(width).astype(UNSIGNED[width//8])])
+        x = np.concatenate([edges(f"u{width}", 20),
+                            UNSIGNED[width//8](1) << np.arange(width).astype(UNSIGNED[width//8])])
         expect_integers(f"popc.b{width} %x, %a;", "b32", lambda x: x.bit_count(), x)
         expect_integers(f"clz.b{width} %x, %a;", "b32", lambda x, w=width: w - x.bit_length(), x)
         expect_integers(f"brev.b{width} %x, %a;", f"b{width}", lambda x, w=width: int(f"{x:0{w}b}"[::-1], 2), x)
@@ -125,14 +132,17 @@ def test_bytes_and_tables():
                              np.array([0x3210, 0x7654, 0x5410, 0x7632, 0xFEDC, 0xBA98, 0x0F80, 0x1234], np.uint32))
     expect_integers("prmt.b32 %x, %a, %b, %c;", "b32", permuted, a, b, selector)
     a, b, c = crossed(*[np.array([0, 0xF0F0F0F0, 0xCCCCCCCC, 0x12345678], np.uint32)]*3)
-    for table, reference in ((0x80, lambda a, b, c: a & b & c), (0xFE, lambda a, b, c: a | b | c), (0x96, lambda a, b, c: a ^ b ^ c),
-                             (0xCA, lambda a, b, c: a & b | ~a & c), (0x1A, lambda a, b, c: (a & b | c) ^ a), (0, lambda a, b, c: 0)):
+    for table, reference in ((0x80, lambda a, b, c: a & b & c), (0xFE, lambda a, b, c: a | b | c),
+                             (0x96, lambda a, b, c: a ^ b ^ c),
+                             (0xCA, lambda a, b, c: a & b | ~a & c), (0x1A, lambda a, b, c: (a & b | c) ^ a),
+                             (0, lambda a, b, c: 0)):
         expect_integers(f"lop3.b32 %x, %a, %b, %c, {table};", "b32", reference, a, b, c)
 
 
 # Predicates
 
-COMPARE = {"eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge}
+COMPARE = {"eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
+           "ge": operator.ge}
 UNSIGNED_NAMES = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 
 
@@ -166,8 +176,10 @@ def test_joined_comparisons():
         selp.b32 %r0, 1, 0, %p0; selp.b32 %x, 2, 0, %p1; or.b32 %x, %x, %r0;"""
     for join in ("and", "or", "xor"):
         f = getattr(operator, f"__{join}__")
-        expect_integers(code.format(join=join, third="%p2"), "b32", lambda a, b, c, f=f: f(a < b, bool(c)) + 2*f(a >= b, bool(c)), a, b, c)
-        expect_integers(code.format(join=join, third="!%p2"), "b32", lambda a, b, c, f=f: f(a < b, not c) + 2*f(a >= b, not c), a, b, c)
+        expect_integers(code.format(join=join, third="%p2"), "b32", lambda a, b, c,
+                        f=f: f(a < b, bool(c)) + 2*f(a >= b, bool(c)), a, b, c)
+        expect_integers(code.format(join=join, third="!%p2"), "b32", lambda a, b, c,
+                        f=f: f(a < b, not c) + 2*f(a >= b, not c), a, b, c)
 
 
 def test_predicate_logic_and_selection():
@@ -175,12 +187,14 @@ def test_predicate_logic_and_selection():
     for op in ("and", "or", "xor"):
         code = f"setp.ne.u32 %p0, %a, 0;\nsetp.ne.u32 %p1, %b, 0;\n{op}.pred %p2, %p0, %p1;\nnot.pred %p3, %p2;\nselp.u32 %x, 5, 6, %p3;"
         expect_integers(code, "b32", lambda a, b, op=op: 6 if getattr(operator, f"__{op}__")(a, b) else 5, a, b)
-    expect_integers("mov.pred %p0, 1;\nmov.pred %p1, 0;\nselp.b32 %r0, 1, 2, %p0;\nselp.b32 %r1, 3, 4, %p1;\nadd.u32 %x, %r0, %r1;", "b32",
+    expect_integers("mov.pred %p0, 1;\nmov.pred %p1, 0;\nselp.b32 %r0, 1, 2, %p0;\nselp.b32 %r1, 3, 4, %p1;\nadd.u32 "
+                    "%x, %r0, %r1;", "b32",
                     lambda a: 5, a)
     by = coded([math.nan, -1, -0.0, 0.0, 1e-45, -1e-45], "f32")
     assert computed("slct.b32.f32 %x, 1, 2, %a;", 4, by).tolist() == [2, 2, 1, 1, 1, 2]
     assert computed("slct.ftz.b32.f32 %x, 1, 2, %a;", 4, by).tolist() == [2, 2, 1, 1, 1, 1]
-    assert computed("slct.f64.s32 %x, 0d0000000000000001, 0d0000000000000002, %a;", 8, np.array([-1, 0, 5], np.int32)).tolist() == [2, 1, 1]
+    assert computed("slct.f64.s32 %x, 0d0000000000000001, 0d0000000000000002, %a;", 8,
+                    np.array([-1, 0, 5], np.int32)).tolist() == [2, 1, 1]
 
 
 # Floats
@@ -194,7 +208,8 @@ def test_float_arithmetic(name):
     if name in ("f32", "f64"):
         expect_floats(f"div.rn.{name} %x, %a, %b;", name, operator.truediv, divided, x, y)
         expect_floats(f"rcp.rn.{name} %x, %a;", name, lambda x: 1/x, lambda x: divided(1, x), x)
-        roots = [math.sqrt(v) if v >= 0 else math.nan for v in numbers_of(x, name)]  # rounded a second time without harm
+        roots = [math.sqrt(v) if v >= 0 else math.nan for v in numbers_of(x,
+                                                                          name)]  # rounded a second time without harm
         have = computed(f"sqrt.rn.{name} %x, %a;", DTYPE[name].itemsize, x)
         assert_same_bits(have.view(DTYPE[name]), coded(roots, name).view(DTYPE[name]))
 
@@ -209,8 +224,10 @@ def hard_triples(name, n=500):
     one, unit = np.ones(n, dtype), 2.0**(1 - FORMAT[name][0])
     halves = (1 + unit*rng.integers(0, 8, n)).astype(dtype)
     dust = (rng.choice([-1, 0, 1], n)*2.0**(FORMAT[name][1] + 1)).astype(dtype)
-    columns = [(x, y, near), (halves, (one*dtype.type(1 + unit)).astype(dtype), dust), (tiny, tiny[::-1], dust), (x, y, tiny),
-               *((a.view(dtype), b.view(dtype), c.view(dtype)) for a, b, c in [[float_words(name, n, s) for s in (4, 5, 6)]])]
+    columns = [(x, y, near), (halves, (one*dtype.type(1 + unit)).astype(dtype), dust), (tiny, tiny[::-1], dust),
+               (x, y, tiny),
+               *((a.view(dtype), b.view(dtype), c.view(dtype)) for a, b,
+                 c in [[float_words(name, n, s) for s in (4, 5, 6)]])]
     return [bits(np.concatenate(column)) for column in zip(*columns, strict=True)]
 
 
@@ -245,16 +262,23 @@ def test_mixed_precision(name):
 
 def test_subnormals_are_flushed_where_the_instruction_says_so():
     tiny, least, normal = 2.0**-149, 2.0**-127, 2.0**-126
-    x, y = (coded(column, "f32") for column in ([tiny, -tiny, normal, -normal, 3.0, -least], [1.0, -0.0, 0.5, 0.5, tiny, 4.0]))
+    x, y = (coded(column, "f32") for column in ([tiny, -tiny, normal, -normal, 3.0, -least],
+                                                [1.0, -0.0, 0.5, 0.5, tiny, 4.0]))
     assert_identical(computed("mul.rn.ftz.f32 %x, %a, %b;", 4, x, y), coded([0.0, 0.0, 0.0, -0.0, 0.0, -0.0], "f32"))
-    assert_identical(computed("mul.rn.f32 %x, %a, %b;", 4, x, y), coded([tiny, 0.0, least, -least, 3*tiny, -2.0**-125], "f32"))
+    assert_identical(computed("mul.rn.f32 %x, %a, %b;", 4, x, y),
+                     coded([tiny, 0.0, least, -least, 3*tiny, -2.0**-125], "f32"))
     assert_identical(computed("add.ftz.f32 %x, %a, %b;", 4, x, y), coded([1.0, -0.0, 0.5, 0.5, 3.0, 4.0], "f32"))
-    assert_identical(computed("sqrt.rn.ftz.f32 %x, %a;", 4, coded([tiny, -tiny, 4.0], "f32")), coded([0.0, -0.0, 2.0], "f32"))
+    assert_identical(computed("sqrt.rn.ftz.f32 %x, %a;", 4, coded([tiny, -tiny, 4.0], "f32")),
+                     coded([0.0, -0.0, 2.0], "f32"))
     assert_identical(computed("neg.ftz.f32 %x, %a;", 4, x), coded([-0.0, 0.0, -normal, normal, -3.0, 0.0], "f32"))
-    assert computed("setp.gt.ftz.f32 %p0, %a, 0f00000000;\nselp.b32 %x, 1, 0, %p0;", 4, x).tolist() == [0, 0, 1, 0, 1, 0]
-    assert_identical(computed("cvt.rn.ftz.f32.f64 %x, %a;", 4, bits(np.array([tiny, -least, 1.0]))), coded([0.0, -0.0, 1.0], "f32"))
-    assert_identical(computed("cvt.ftz.f64.f32 %x, %a;", 8, coded([tiny, -least, 1.0], "f32")), bits(np.array([0.0, -0.0, 1.0])))
-    assert_identical(computed("fma.rn.ftz.f32 %x, %a, %b, %c;", 4, *(coded([v], "f32") for v in (normal, 0.5, -tiny))), coded([0.0], "f32"))
+    assert computed("setp.gt.ftz.f32 %p0, %a, 0f00000000;\nselp.b32 %x, 1, 0, %p0;", 4, x).tolist() == [0, 0, 1, 0, 1,
+                                                                                                        0]
+    assert_identical(computed("cvt.rn.ftz.f32.f64 %x, %a;", 4, bits(np.array([tiny, -least, 1.0]))),
+                     coded([0.0, -0.0, 1.0], "f32"))
+    assert_identical(computed("cvt.ftz.f64.f32 %x, %a;", 8, coded([tiny, -least, 1.0], "f32")),
+                     bits(np.array([0.0, -0.0, 1.0])))
+    assert_identical(computed("fma.rn.ftz.f32 %x, %a, %b, %c;", 4, *(coded([v], "f32") for v in (normal, 0.5, -tiny))),
+                     coded([0.0], "f32"))
 
 
 @pytest.mark.parametrize("name", ["f16", "bf16", "f32", "f64"])
@@ -272,7 +296,8 @@ def test_minimum_and_maximum(name):
         if name != "f64":
             assert have[0] == NAN[name]
             wins = np.where([0 in rank for rank in ranks], NAN[name], coded(want, name))
-            assert_identical(computed(f"{op}.NaN.{name} %x, %a, %b;", DTYPE[name].itemsize, x, y), wins.astype(x.dtype), op)
+            assert_identical(computed(f"{op}.NaN.{name} %x, %a, %b;", DTYPE[name].itemsize, x, y), wins.astype(x.dtype),
+                             op)
 
 
 def test_minimum_of_three():
@@ -288,7 +313,8 @@ def test_signs_and_classes(name):
     expect_integers(f"neg.{name} %x, %a;", "", lambda a: a ^ sign, words, out=size)
     expect_integers(f"abs.{name} %x, %a;", "", lambda a: a & ~sign, words, out=size)
     if name in ("f32", "f64"):
-        expect_integers(f"copysign.{name} %x, %a, %b;", "", lambda a, b: a & sign | b & ~sign, words, words[::-1], out=size)
+        expect_integers(f"copysign.{name} %x, %a, %b;", "", lambda a, b: a & sign | b & ~sign, words, words[::-1],
+                        out=size)
         normal = 2.0**(FORMAT[name][1] + FORMAT[name][0] - 1)
         for op, test in (("finite", math.isfinite), ("infinite", math.isinf), ("notanumber", math.isnan),
                          ("number", lambda v: not math.isnan(v)), ("subnormal", lambda v: 0 < abs(v) < normal),

@@ -44,12 +44,16 @@ def test_integers_to_integers(source):
     x = edges(source)
     for target in INTEGER_TYPES:
         size = max(of(target).itemsize, 2)  # the sign, or zeros, in front of 8 bits
-        expect_integers(f"cvt.{target}.{source} %x, %a;", "", lambda x, t=target: int(np.array(x).astype(of(t))), x, out=size)
+        expect_integers(f"cvt.{target}.{source} %x, %a;", "", lambda x, t=target: int(np.array(x).astype(of(t))), x,
+                        out=size)
         low, high = limits(target)
-        expect_integers(f"cvt.sat.{target}.{source} %x, %a;", "", lambda x, low=low, high=high: min(max(x, low), high), x, out=size)
-    wide = computed(f"cvt.s64.{source} %x, %a;\ncvt.{source}.{source} %x, %a;", 8, x)  # a destination wider than the type
+        expect_integers(f"cvt.sat.{target}.{source} %x, %a;", "", lambda x, low=low, high=high: min(max(x, low), high),
+                        x, out=size)
+    wide = computed(f"cvt.s64.{source} %x, %a;\ncvt.{source}.{source} %x, %a;", 8,
+                    x)  # a destination wider than the type
     assert_identical(wide, wrapped(x, 8))
-    assert_identical(computed(f"cvt.u16.{source} %x, %a;", 2, edges("u64").astype(np.uint64)), wrapped(edges("u64").astype(of(source)), 2))
+    assert_identical(computed(f"cvt.u16.{source} %x, %a;", 2, edges("u64").astype(np.uint64)),
+                     wrapped(edges("u64").astype(of(source)), 2))
 
 
 @pytest.mark.parametrize("name", ["f16", "bf16", "f32", "f64"])
@@ -57,7 +61,8 @@ def test_integers_to_integers(source):
 def test_floats_to_integers(name, target):
     """Clamped; NaN is zero, but only the highest bit is set where one type has 64 bits."""
     low, high = limits(target)
-    some = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49, 127.5, 128, 255.5, -129, 32767.5, 65504, 2.0**31 - 0.5, 2.0**31, -2.0**31, 2.0**32,
+    some = [0.0, -0.0, 0.5, -0.5, 1.5, 2.5, -2.5, 0.49, 127.5, 128, 255.5, -129, 32767.5, 65504, 2.0**31 - 0.5, 2.0**31,
+            -2.0**31, 2.0**32,
             2.0**62, 2.0**63, -2.0**63, 2.0**64, 1e30, -1e30, math.inf, -math.inf, math.nan, 1e-40]
     words = coded(some, name)
     size = max(of(target).itemsize, 2)
@@ -70,7 +75,8 @@ def test_floats_to_integers(name, target):
             return min(max(to_integer(x), low), high)
         expect_integers(f"cvt.{mode}.{target}.{name} %x, %a;", "", converted, words, out=size)
     if name == "f32":
-        assert_identical(computed(f"cvt.rpi.ftz.{target}.f32 %x, %a;", size, coded([1e-40, 0.5], "f32")), np.array([0, 1], UNSIGNED[size]))
+        assert_identical(computed(f"cvt.rpi.ftz.{target}.f32 %x, %a;", size, coded([1e-40, 0.5], "f32")),
+                         np.array([0, 1], UNSIGNED[size]))
 
 
 @pytest.mark.parametrize("name", ["f16", "bf16", "f32", "f64"])
@@ -94,7 +100,8 @@ def test_floats_to_floats(source, target):
         half = 1 + 2.0**-FORMAT[target][0]
         with np.errstate(all="ignore"):
             middle = (more*half).astype(DTYPE[source])
-        words = np.concatenate([words, bits(middle), bits(middle) + words.dtype.type(1), bits(middle) - words.dtype.type(1)])
+        words = np.concatenate([words, bits(middle), bits(middle) + words.dtype.type(1),
+                                bits(middle) - words.dtype.type(1)])
     numbers = numbers_of(words, source)
     nearest = coded([rounded(Fraction(x), target) if math.isfinite(x) and x else x for x in numbers], target)
     exact = DTYPE[source].itemsize < DTYPE[target].itemsize
@@ -111,11 +118,13 @@ def test_floats_to_floats(source, target):
 def test_every_half_and_bfloat16_has_its_value():
     codes = np.arange(65536, dtype=np.uint16)
     for name in ("f16", "bf16"):
-        assert_same_bits(computed(f"cvt.f32.{name} %x, %a;", 4, codes).view(np.float32), codes.view(DTYPE[name]).astype(np.float32))
+        assert_same_bits(computed(f"cvt.f32.{name} %x, %a;", 4, codes).view(np.float32),
+                         codes.view(DTYPE[name]).astype(np.float32))
     x = nasty(20_000, 15)
     with np.errstate(all="ignore"):
         want = x.astype(ml_dtypes.bfloat16)
-    assert_same_bits(computed("cvt.rn.bf16.f32 %x, %a;", 2, bits(x)).view(ml_dtypes.bfloat16).astype(np.float32), want.astype(np.float32))
+    assert_same_bits(computed("cvt.rn.bf16.f32 %x, %a;", 2, bits(x)).view(ml_dtypes.bfloat16).astype(np.float32),
+                     want.astype(np.float32))
 
 
 def test_two_conversions_at_once():
@@ -132,7 +141,8 @@ def test_floats_rounded_to_integers_and_saturated():
     some = [-2.5, -0.5, -0.0, 0.4, 0.5, 1.5, 1e10, math.inf, -math.inf, math.nan]
     for name in ("f16", "f32", "f64"):
         for mode, to_integer in ROUND.items():
-            want = [math.copysign(to_integer(x), x) if math.isfinite(x) else x for x in numbers_of(coded(some, name), name)]
+            want = [math.copysign(to_integer(x), x) if math.isfinite(x) else x for x in numbers_of(coded(some, name),
+                                                                                                   name)]
             have = computed(f"cvt.{mode}.{name}.{name} %x, %a;", DTYPE[name].itemsize, coded(some, name))
             assert_same_bits(have.view(DTYPE[name]), coded(want, name).view(DTYPE[name]), mode)
         have = computed(f"cvt.sat.{name}.{name} %x, %a;", DTYPE[name].itemsize, coded(some, name))
@@ -143,7 +153,8 @@ def test_moves_pack_and_unpack():
     x, y = crossed(edges("u32"), edges("u32"))
     expect_integers("mov.b64 %x, {%a, %b};", "", lambda x, y: y << 32 | x, x, y, out=8)
     expect_integers("mov.b64 %d9, {%a, %b};\nmov.b64 {_, %x}, %d9;", "", lambda x, y: y, x, y, out=4)
-    expect_integers("mov.b32 {%h0, %h1}, %a;\nmov.b32 %x, {%h1, %h0};", "", lambda x, y: (x << 16 | x >> 16), x, y, out=4)
+    expect_integers("mov.b32 {%h0, %h1}, %a;\nmov.b32 %x, {%h1, %h0};", "", lambda x, y: (x << 16 | x >> 16), x, y,
+                    out=4)
     expect_integers("mov.b64 %d9, {%a, %b};\nmov.b64 {%h0, %h1, %h2, %h3}, %d9;\nmov.b64 %x, {%h3, %h2, %h1, %h0};", "",
                     lambda x, y: sum(((y << 32 | x) >> 48 - 16*k & 0xFFFF) << 16*k for k in range(4)), x, y, out=8)
     assert computed("mov.f32 %x, 0f3FC00000;", 4, x[:1]).view(np.float32) == 1.5
@@ -156,7 +167,8 @@ def test_moves_pack_and_unpack():
 # Memory
 
 SIZES = {"b8": 1, "u16": 2, "b32": 4, "f32": 4, "b64": 8, "f64": 8}
-ACCESSES = [(type, count) for type, size in SIZES.items() for count in (1, 2, 4, 8) if size*count <= 32 and (count < 8 or size == 4)]
+ACCESSES = [(type, count) for type, size in SIZES.items() for count in (1, 2, 4, 8) if size*count <= 32
+            and (count < 8 or size == 4)]
 
 
 @pytest.mark.parametrize("space", ["global", "shared", "local", "generic"])
@@ -175,7 +187,8 @@ def test_loads_and_stores(type, count, space):
             f"ld.global{vector}.{type} {there}, [%d20];"]
     if space == "generic":
         body += ["mov.u32 %r20, buffer;", "cvt.u64.u32 %d22, %r20;", "cvta.shared.u64 %d22, %d22;",
-                 f"mad.wide.u32 %d22, %r29, {total}, %d22;", f"st{vector}.{type} [%d22], {there};", f"ld{vector}.{type} {there}, [%d22];"]
+                 f"mad.wide.u32 %d22, %r29, {total}, %d22;", f"st{vector}.{type} [%d22], {there};",
+                 f"ld{vector}.{type} {there}, [%d22];"]
     elif space != "global":
         body += ["mov.u64 %d22, buffer;", f"mad.wide.u32 %d22, %r29, {total}, %d22;" if space == "shared" else "",
                  f"st.{space}{vector}.{type} [%d22], {there};", f"ld.{space}{vector}.{type} {there}, [%d22+0];"]
@@ -197,18 +210,23 @@ def test_narrow_loads_extend_into_wider_registers():
     launch(body, x, y, block=4)
     assert y[0].view(np.int32).tolist() == x.view(np.int8).tolist()
     assert y[1].tolist() == x.tolist()
-    launch("mad.wide.u32 %d3, %r28, 4, %d1; st.global.u8 [%d3+-0], %r28;", x, y, block=4)  # the lowest byte of a wider register
+    launch("mad.wide.u32 %d3, %r28, 4, %d1; st.global.u8 [%d3+-0], %r28;", x, y,
+           block=4)  # the lowest byte of a wider register
     assert y[0].view(np.uint8).reshape(4, 4)[:, 0].tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("load", [
-    "ld.global.nc", "ld.global.cs", "ld.global.ca.nc.L1::evict_last", "ld.global.L1::no_allocate.L2::128B", "ld.volatile.global",
-    "ld.relaxed.gpu.global", "ld.acquire.sys.global", "ld.weak.global.L2::evict_first", "ld.global.nc.L1::no_allocate.L2::256B"])
+    "ld.global.nc", "ld.global.cs", "ld.global.ca.nc.L1::evict_last", "ld.global.L1::no_allocate.L2::128B",
+                                  "ld.volatile.global",
+    "ld.relaxed.gpu.global", "ld.acquire.sys.global", "ld.weak.global.L2::evict_first",
+                                  "ld.global.nc.L1::no_allocate.L2::256B"])
 @pytest.mark.parametrize("store", [
-    "st.global.cs", "st.global.L1::no_allocate", "st.volatile.global", "st.release.gpu.global", "st.relaxed.cta.global", "st"])
+    "st.global.cs", "st.global.L1::no_allocate", "st.volatile.global", "st.release.gpu.global", "st.relaxed.cta.global",
+                                   "st"])
 def test_hints_change_no_value(load, store):
     x, y = np.arange(32, dtype=np.float32), np.zeros(32, np.float32)
-    launch(f"mad.wide.u32 %d2, %r28, 4, %d0; mad.wide.u32 %d3, %r28, 4, %d1; {load}.f32 %r0, [%d2]; {store}.f32 [%d3], %r0;", x, y)
+    launch(f"mad.wide.u32 %d2, %r28, 4, %d0; mad.wide.u32 %d3, %r28, 4, %d1; {load}.f32 %r0, [%d2]; {store}.f32 [%d3], "
+           f"%r0;", x, y)
     assert_identical(y, x)
 
 
@@ -237,9 +255,11 @@ def test_parameters_of_all_kinds():
                   .param .u64 last""")
     kernel, memory, out = Kernel(text), Memory(), np.zeros(6, np.uint32)
     assert kernel.name == "k"
-    assert kernel.params == [("out", "u64", 8, 0), ("small", "u16", 2, 8), ("real", "f32", 4, 12), ("many", "b8", 12, 16),
+    assert kernel.params == [("out", "u64", 8, 0), ("small", "u16", 2, 8), ("real", "f32", 4, 12),
+                             ("many", "b8", 12, 16),
                              ("last", "u64", 8, 32)]
-    Run(kernel, 1, 1, [np.uint64(memory.add(out)), -5, np.float32(1.5), np.array([7, 8, 9], np.uint32).tobytes(), 2**64 - 1], memory)
+    Run(kernel, 1, 1, [np.uint64(memory.add(out)), -5, np.float32(1.5), np.array([7, 8, 9], np.uint32).tobytes(),
+                       2**64 - 1], memory)
     assert out.view(np.int32).tolist() == [-5, 0x3FC00000, 9, 7, -1, -1]
     for args, message in (([0, -5, 1.0], "5 parameters, but 3"), ([0, 70000, 1, b"", 0], "2 bytes, too few for 70000"),
                           ([0, 1, 1, b"", 0], r"is \.f32, but its argument an int"),
@@ -344,8 +364,10 @@ def test_atomics_on_floats_and_compare_and_swap():
     launch("mad.wide.u32 %d2, %r28, 8, %d0; ld.global.f64 %d3, [%d2]; red.global.add.f64 [%d1], %d3;", x, total, grid=3)
     assert total[0] == sum(x.tolist())
     cells = np.array([1e-40, 1.0], np.float32)  # subnormals are flushed
-    launch("mov.b32 %r0, 0f00000001; atom.global.add.f32 %r1, [%d0], %r0; atom.global.add.f32 %r1, [%d0+4], 0f40000000;", cells, block=1)
+    launch("mov.b32 %r0, 0f00000001; atom.global.add.f32 %r1, [%d0], %r0; atom.global.add.f32 %r1, [%d0+4], "
+           "0f40000000;", cells, block=1)
     assert cells.tolist() == [0.0, 3.0]
     cells = np.array([5, 0], np.uint64)
-    launch("atom.global.cas.b64 %d1, [%d0], 5, 9; atom.global.cas.b64 %d2, [%d0], 5, 7; st.global.u64 [%d0+8], %d2;", cells, block=1)
+    launch("atom.global.cas.b64 %d1, [%d0], 5, 9; atom.global.cas.b64 %d2, [%d0], 5, 7; st.global.u64 [%d0+8], %d2;",
+           cells, block=1)
     assert cells.tolist() == [9, 9]

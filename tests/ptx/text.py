@@ -283,7 +283,8 @@ class Kernel:
     def _check_names(self, instruction):
         for operand in instruction.operands:
             operand = operand.base if isinstance(operand, Address) else operand
-            if isinstance(operand, Symbol) and not any(operand.name in names for names in (self.labels, self.variables, self.dynamic)):
+            if isinstance(operand, Symbol) and not any(operand.name in names for names in (self.labels, self.variables,
+                                                                                           self.dynamic)):
                 raise PTXError(f"unknown name {operand.name}, in: {instruction.text}")
 
     def granule(self, space):

@@ -64,7 +64,8 @@ def integer_to_integer(run, form, d, a):
     x = run.read(a, form.type, wider=True)
     if form.sat:
         limits = np.iinfo(form.to.number)
-        low, high = (max(min(bound, np.iinfo(x.dtype).max), np.iinfo(x.dtype).min) for bound in (limits.min, limits.max))
+        low, high = (max(min(bound, np.iinfo(x.dtype).max), np.iinfo(x.dtype).min) for bound in (limits.min,
+                                                                                                 limits.max))
         x = np.clip(x, x.dtype.type(low), x.dtype.type(high))
     run.put(d, x.astype(form.to.number), form.to, extend=True)
 
@@ -138,7 +139,8 @@ def _size(run, form, operand):
     if count != int((form.vector or "v1")[1:]):
         raise PTXError(f"{count} registers")
     size = count*form.type.bytes
-    if size > 32 or (count == 8 and form.type.bytes != 4) or (size > 16 and (form.space != "global" or run.kernel.target < 100)):
+    if size > 32 or (count == 8 and form.type.bytes != 4) or (size > 16
+                                                              and (form.space != "global" or run.kernel.target < 100)):
         raise PTXError(f"an access of {count} x {form.type.bytes} bytes on sm_{run.kernel.target}")
     return size
 
@@ -247,7 +249,8 @@ def _atomically(run, form, address, function, *operands):
             raise PTXError("an atomic operation on a read-only array")
         for i, row in zip(np.arange(threads.size)[place.which], place.rows, strict=True):
             old[i] = place.table[row, 0]
-            place.table[row, 0] = encode(function(decode(old[i:i + 1], type), *(value[i:i + 1] for value in values)), type)[0]
+            place.table[row, 0] = encode(function(decode(old[i:i + 1], type), *(value[i:i + 1] for value in values)),
+                                         type)[0]
     return run.scatter(old, threads)
 
 

@@ -1,4 +1,5 @@
-"""The types of PTX and how NumPy holds them: a register is one array of unsigned words (or bools), one word for each thread.
+"""The types of PTX and how NumPy holds them: a register is one array of unsigned words (or bools), one word for each
+thread.
 
 An array of shape (1,) stands for the same value in all threads. Arrays in registers are never changed in place.
 """
@@ -17,10 +18,11 @@ class PTXError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Type:
-    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of a register that holds it.
+    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of a register that holds
+    it.
 
-    ``word`` is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats. f16x2 and bf16x2
-    are two lanes of those.
+    ``word`` is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats.
+    f16x2 and bf16x2 are two lanes of those.
     """
 
     name: str
