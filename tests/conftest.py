@@ -1,7 +1,9 @@
 """What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
 import atexit
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
@@ -58,25 +60,44 @@ def label(case):
     return re.sub(r" at 0x[0-9a-f]+", "", str(case))
 
 
+QUICK = {}  # filled below
+
+
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of "
-                                                         "several gigabytes")
+    parser.addoption("--full", action="store_true", help="all sampled cases, and arrays of several gigabytes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """A test with ``@pytest.mark.sampled("a", "b")`` runs every third case of the product of a and b: each value of each is there, with
-    every third value of the other. The same cases of several tests share their kernels. ``--full`` runs all."""
-    values, left_out = {}, set()  # of each parameter of each test, in the order met
+    """Mark the quick set, and take a sample of the tests that are marked `sampled`, unless --full asks for all of them."""
     for item in items:
-        for mark in () if config.getoption("--full") else item.iter_markers("sampled"):
-            places = 0
-            for name in mark.args:
-                met = values.setdefault((item.function, name), {})
-                places += met.setdefault(item.callspec.params[name], len(met))
-            if places % 3:
-                left_out.add(item)
+        names = QUICK.get(item.path.name, ())
+        if names is None or item.originalname in names:
+            item.add_marker("quick")
+    if config.getoption("--full"):
+        return
+    cases = {}  # of each sampled test: the parameters that are named, and each item with its values of them
+    for item in items:
+        for mark in item.iter_markers("sampled"):
+            cases.setdefault((item.function, mark.args), []).append((item, [item.callspec.params[x] for x in mark.args]))
+    kept = {item for (_, names), found in cases.items() for item in sample(names, found)}
+    left_out = {item for found in cases.values() for item, _ in found} - kept
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+
+
+def sample(names, cases):
+    """The items of some of the cases (item, values), by a fixed seed: each value of the longest parameter occurs, and each mix of the
+    others. Tests of the same parameters get the same cases, so that they share their kernels."""
+    places = [dict(zip({label(v[k]): 0 for _, v in cases}, itertools.count())) for k in range(len(names))]
+    longest = max(range(len(names)), key=lambda k: len(places[k]))
+    mixes = list(itertools.product(*(range(len(p)) for k, p in enumerate(places) if k != longest)))
+    random.Random(" ".join(names)).shuffle(mixes)
+    count = len(places[longest])
+    chosen = {(k % count, *mixes[k % len(mixes)]) for k in range(max(count, len(mixes)))}
+    for item, values in cases:
+        at = [places[k][label(v)] for k, v in enumerate(values)]
+        if (at.pop(longest), *at) in chosen:
+            yield item
 
 
 @pytest.fixture
@@ -98,13 +119,21 @@ def stand_in():
     from ptx import driver as loader
     if reason := loader.available():
         pytest.skip(reason)
-    it = loader.load(devices=2)
-    from fastopt._cuda import driver
-    driver.Gpu.form = "ptx"
+    import devices
+    it = devices.load(devices=2)
     it.reset()
     yield it
     it.drain()
     it.check()  # a fault of a kernel that no test accounts for
+
+
+@pytest.fixture
+def cupy(stand_in, monkeypatch):
+    """What stands for CuPy, on a stream of its own that orders itself with no other."""
+    from devices import CuPy, new_stream
+    monkeypatch.setitem(sys.modules, "cupy", CuPy)
+    monkeypatch.setattr(CuPy.cuda, "current", new_stream())
+    return CuPy
 
 
 @pytest.fixture

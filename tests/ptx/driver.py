@@ -327,6 +327,11 @@ def _kernel(source, name):
 _loaded = None
 
 
+def current():
+    """The stand-in that this process has loaded."""
+    return _loaded
+
+
 def available():
     """Why the stand-in cannot be used here, or None."""
     if _loaded is not None:
