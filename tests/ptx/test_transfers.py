@@ -45,13 +45,17 @@ def test_integers_to_integers(source):
     x = edges(source)
     for target in INTEGER_TYPES:
         size = max(of(target).itemsize, 2)  # the sign, or zeros, in front of 8 bits
-        expect_integers(f"cvt.{target}.{source} %x, %a;", "", lambda x, t=target: int(np.array(x).astype(of(t))), x, out=size)
-        low, high = limits(target)
-        expect_integers(f"cvt.sat.{target}.{source} %x, %a;", "", lambda x, low=low, high=high: min(max(x, low), high), x,
+        expect_integers(f"cvt.{target}.{source} %x, %a;", "", lambda x, t=target: int(np.array(x).astype(of(t))), x,
                         out=size)
-    wide = computed(f"cvt.s64.{source} %x, %a; cvt.{source}.{source} %x, %a;", 8, x)  # a destination wider than the type
+        low, high = limits(target)
+        expect_integers(f"cvt.sat.{target}.{source} %x, %a;", "", lambda x, low=low, high=high: min(max(x, low), high),
+                        x,
+                        out=size)
+    wide = computed(f"cvt.s64.{source} %x, %a; cvt.{source}.{source} %x, %a;", 8,
+                    x)  # a destination wider than the type
     assert_identical(wide, wrapped(x, 8))
-    assert_identical(computed(f"cvt.u16.{source} %x, %a;", 2, edges("u64")), wrapped(edges("u64").astype(of(source)), 2))
+    assert_identical(computed(f"cvt.u16.{source} %x, %a;", 2, edges("u64")),
+                     wrapped(edges("u64").astype(of(source)), 2))
 
 
 @pytest.mark.parametrize("name", FORMAT)
@@ -190,7 +194,8 @@ def test_narrow_loads_extend_into_wider_registers():
         mad.wide.u32 %d3, %r28, 4, %d1; st.global.u32 [%d3], %r0; st.global.u32 [%d3+16], %r1;""", x, y, block=4)
     assert y[0].view(np.int32).tolist() == x.view(np.int8).tolist()
     assert y[1].tolist() == x.tolist()
-    launch("mad.wide.u32 %d3, %r28, 4, %d1; st.global.u8 [%d3+-0], %r28;", x, y, block=4)  # the lowest byte of a register
+    launch("mad.wide.u32 %d3, %r28, 4, %d1; st.global.u8 [%d3+-0], %r28;", x, y,
+           block=4)  # the lowest byte of a register
     assert y[0].view(np.uint8).reshape(4, 4)[:, 0].tolist() == [0, 1, 2, 3]
 
 
@@ -246,7 +251,8 @@ def test_parameters_of_all_kinds():
 def test_variables():
     """Constants keep their values, globals their changes from launch to launch, as in a loaded module. Variables lie one
     after the other as their alignment wants. What nobody wrote reads as ones, a NaN."""
-    kernel = Kernel(module("""ld.param.u64 %d0, [q]; mov.u64 %d1, table; mov.u32 %r0, %tid.x; mad.wide.u32 %d2, %r0, 4, %d1;
+    kernel = Kernel(module("""ld.param.u64 %d0, [q]; mov.u64 %d1, table; mov.u32 %r0, %tid.x;
+        mad.wide.u32 %d2, %r0, 4, %d1;
         ld.const.f32 %r1, [%d2]; mov.u64 %d3, calls; cvta.global.u64 %d4, %d3; atom.add.u32 %r2, [%d4], 1;
         mad.wide.u32 %d5, %r0, 8, %d0; st.global.v2.b32 [%d5], {%r1, %r2};""",
                            ".param .u64 q", """.const .align 4 .f32 table[2] = {0f3F800000, 0fC0000000};
