@@ -43,8 +43,9 @@ class Twins:
         self.on_host, self.on_device = make(self.host), make(self.device, **more)
 
     def step(self, grads, given=None, **how):
+        given = self.put(grads) if given is None else given  # before the host's step may set them to zero
         self.step_host(grads, **how)
-        self.on_device.step(self.put(grads) if given is None else given, **how)
+        self.on_device.step(given, **how)
         return self
 
     def step_host(self, grads, **how):

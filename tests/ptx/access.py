@@ -1,4 +1,4 @@
-"""What an instruction does with memory, whichever it is: finds the state space and the places, checks for races, counts traffic."""
+"""What every instruction does with memory: finds the state space and the places, checks for races, counts traffic."""
 import numpy as np
 
 from .memory import Scratch
@@ -40,8 +40,8 @@ class Spaces:
                         "local": Scratch(grid.threads, kernel.local, "local"),
                         "param": Scratch(1, kernel.param_bytes, "parameter")}
         self.owner = {"shared": grid.block, "local": grid.numbers, "param": np.zeros(1, np.int64)}
-        self.symbols = {name: variable.offset for name,
-                        variable in kernel.variables.items()} | dict.fromkeys(kernel.dynamic, static)
+        self.symbols = {name: variable.offset for name, variable in kernel.variables.items()}
+        self.symbols |= dict.fromkeys(kernel.dynamic, static)
         self.clock = Clock(grid.blocks, grid.warps)
         self.races = {space: Races(self.clock, kernel.granule(space))
                       for space in (("shared", "global") if stats else ("shared",))}
@@ -51,23 +51,18 @@ class Spaces:
         if len(args) != len(parameters):
             raise PTXError(f"{len(parameters)} parameters, but {len(args)} arguments")
         for parameter, value in zip(parameters, args, strict=True):
-            raw = _argument(value, parameter)
-            self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = np.frombuffer(raw,
-                                                                                                           np.uint8)
+            raw = np.frombuffer(_argument(value, parameter), np.uint8)
+            self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = raw
 
     def locate(self, space, addresses, threads, size, word):
-        """The state space that these threads access, and the places: one for all if there is one address for all of
-        them.
-
-        `space` is None for generic addresses.
-        """
+        """The state space that these threads access (None: generic addresses), and the places: one for all if there is
+        one address for all of them."""
         if space is None:
             space, addresses = _from_generic(addresses)
         if space in self.scratch:
-            owner = self.owner[space]
-            scratch = self.scratch[space]
-            return space, scratch.locate(scratch.flat(addresses, owner[threads] if owner.size > 1 else owner, size),
-                                         size, word)
+            owner, scratch = self.owner[space], self.scratch[space]
+            flat = scratch.flat(addresses, owner[threads] if owner.size > 1 else owner, size)
+            return space, scratch.locate(flat, size, word)
         if int(addresses[0]) >= MODULE_ADDRESS:
             return "module", self.kernel.module.locate(addresses, size, word)
         if space == "const":
@@ -87,12 +82,12 @@ class Spaces:
             return
         sectors = np.empty(threads.size, np.uint64)
         for place in places:
-            sectors[place.which] = (np.uint64(place.base + place.skipped)
-                                    + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
+            first = np.uint64(place.base + place.skipped)
+            sectors[place.which] = (first + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
         warps = self.grid.warp[threads].astype(np.uint64)
         pairs = warps << np.uint64(42) | sectors & np.uint64(2**42 - 1)  # an address has 47 bits
-        for name, amount in zip(COUNTERS[verb], (threads.size*size, np.unique(pairs).size, np.unique(warps).size),
-                                strict=True):
+        amounts = threads.size*size, np.unique(pairs).size, np.unique(warps).size
+        for name, amount in zip(COUNTERS[verb], amounts, strict=True):
             self.traffic[name] += amount
 
 

@@ -13,9 +13,9 @@ COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equa
            "ge": np.greater_equal}
 UNSIGNED_COMPARE = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 JOIN = {None: lambda a, b: a, "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
-BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum}
 UNARY = {"sqrt": np.sqrt, "rcp": np.reciprocal, "rsqrt": lambda x: 1/np.sqrt(x), "ex2": np.exp2, "lg2": np.log2,
-         "sin": np.sin, "cos": np.cos, "tanh": np.tanh}
+         "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "neg": np.negative, "abs": np.abs}
 
 
 def floats(run, form, function, d, *operands):
@@ -28,8 +28,8 @@ def floats(run, form, function, d, *operands):
     run.put(d, flush(result) if ftz else result, form.type)
 
 
-@instruction(f"add|sub type={INTEGERS}")
-def integer_sum(run, form, d, a, b):
+@instruction(f"add|sub|min|max type={INTEGERS}")
+def integer_operation(run, form, d, a, b):
     run.put(d, BINARY[form.opcode](run.read(a, form.type), run.read(b, form.type)), form.type)
 
 
@@ -68,12 +68,9 @@ def root(run, form, d, a):
 @instruction("rcp|rsqrt approx ftz type=f64", approximate=True)
 @instruction("tanh approx type=f32", approximate=True)
 def approximate_function(run, form, d, a):
-    x = run.read(a, form.type)
-    if form.type.name == "f32":
-        x = flush(x) if getattr(form, "ftz", False) else x
-        x = UNARY[form.opcode](x.astype(np.float64)).astype(np.float32)
-        return run.put(d, flush(x) if getattr(form, "ftz", False) else x, form.type)
-    return run.put(d, UNARY[form.opcode](x), form.type)
+    x, ftz = run.read(a, form.type), form.type.name == "f32" and getattr(form, "ftz", False)
+    x = UNARY[form.opcode]((flush(x) if ftz else x).astype(np.float64)).astype(x.dtype)
+    run.put(d, flush(x) if ftz else x, form.type)
 
 
 @instruction("div mode=approx|full ?ftz type=f32", approximate=True)
@@ -83,8 +80,7 @@ def approximate_division(run, form, d, a, b):
 
 @instruction(f"mul part=lo|hi|wide type={INTEGERS}")
 def multiply(run, form, d, a, b):
-    product, type = _product(run, form, a, b)
-    run.put(d, product, type)
+    run.put(d, *_product(run, form, a, b))
 
 
 @instruction(f"mad part=lo|hi|wide type={INTEGERS}")
@@ -101,7 +97,9 @@ def _product(run, form, a, b):
     if type.bits < 64:
         wide = type.doubled()
         product = x.astype(wide.number)*y.astype(wide.number)
-        return (product, wide) if form.part == "wide" else ((product >> wide.number.type(type.bits)).astype(type.number), type)
+        if form.part == "wide":
+            return product, wide
+        return (product >> wide.number.type(type.bits)).astype(type.number), type
     if form.part == "wide":
         raise PTXError("a product of 128 bits")
     high = _high_half(x.view(np.uint64), y.view(np.uint64))
@@ -129,12 +127,6 @@ def quotient(run, form, d, a, b):
     run.put(d, rest if form.opcode == "rem" else (x - rest)//y, form.type)
 
 
-@instruction(f"min|max type={INTEGERS}")
-def integer_extremum(run, form, d, a, b):
-    pick = np.minimum if form.opcode == "min" else np.maximum
-    run.put(d, pick(run.read(a, form.type), run.read(b, form.type)), form.type)
-
-
 @instruction("min|max ?ftz ?NaN type=f32")
 @instruction("min|max type=f64")
 @instruction(f"min|max ?NaN type={HALVES}")
@@ -150,8 +142,7 @@ def extremum(run, form, d, a, b, c=None):
 
 @instruction(f"neg|abs type={SIGNS}")
 def integer_sign(run, form, d, a):
-    x = run.read(a, form.type)
-    run.put(d, -x if form.opcode == "neg" else np.abs(x), form.type)
+    run.put(d, UNARY[form.opcode](run.read(a, form.type)), form.type)
 
 
 @instruction("neg|abs ?ftz type=f32")

@@ -1,5 +1,4 @@
-"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other, whose kernels the interpreter
-runs.
+"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other. The interpreter runs its kernels.
 
 ``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find
 ``libcuda.so.1`` already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset``
@@ -17,73 +16,58 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, namedtuple
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from . import Kernel, Memory, PTXError, Run
 
 NAME = "libcuda.so.1"
-WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost",
-           "cuMemHostUnregister", "cuMemcpy",
-           "cuMemcpyHtoD", "cuMemcpyDtoH"}                            # calls in which the host may wait for the device
+WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost", "cuMemcpy",
+           "cuMemHostUnregister", "cuMemcpyHtoD", "cuMemcpyDtoH"}  # calls in which the host may wait for the device
 READING = {"cuMemcpy", "cuMemcpyAsync", "cuMemcpyDtoH", "cuMemcpyDtoHAsync"}
 ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc",
               "cuMemHostRegister"}
 KINDS = ("launch", "copy", "set", "call", "record", "wait", "free")
 PHASES = ("given", "captured", "done")
-LOG = 1 << 16                                                        # entries that queue.c keeps
+LOG = 1 << 16  # entries that queue.c keeps
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
     "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64,
-          "MAX_GRID_DIM_X": 2**31 - 1,
-    "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
-          "TOTAL_CONSTANT_MEMORY": 65536,
-    "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536, "CLOCK_RATE": 1_980_000,
-          "MULTIPROCESSOR_COUNT": 132,
-    "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1, "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120,
-    "L2_CACHE_SIZE": 50 << 20, "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
+    "MAX_GRID_DIM_X": 2**31 - 1, "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
+    "TOTAL_CONSTANT_MEMORY": 65536, "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536,
+    "CLOCK_RATE": 1_980_000, "MULTIPROCESSOR_COUNT": 132, "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1,
+    "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120, "L2_CACHE_SIZE": 50 << 20,
+    "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
     "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
-          "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
-    "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448,
-          "HOST_REGISTER_SUPPORTED": 1,
-    "MAX_BLOCKS_PER_MULTIPROCESSOR": 32, "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
+    "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536, "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1,
+    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "HOST_REGISTER_SUPPORTED": 1, "MAX_BLOCKS_PER_MULTIPROCESSOR": 32,
+    "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
 
 
-class Work(NamedTuple):
-    """Something that a stream was given, that a capture recorded, or that was done; which of the three, ``phase`` says."""
+Work = namedtuple("Work", "phase kind name stream grid block size device")
+Work.__doc__ = """What a stream was given, what a capture recorded, or what was done: its ``phase`` says which.
 
-    phase: str
-    kind: str                  # launch, copy, set, call, record, wait or free
-    name: str | None           # of the kernel
-    stream: int                # 0: the legacy default stream, 2: that of a thread
-    grid: tuple
-    block: tuple
-    size: int                  # bytes copied or set
-    device: int
+``kind`` is one of `KINDS`, ``name`` the kernel's, ``stream`` 0 for the legacy default stream and 2 for that of a thread,
+``size`` the bytes that were copied or set.
+"""
+_Block = namedtuple("_Block", "base bytes device on_device")
 
 
-class _Entry(ctypes.Structure):
-    _fields_ = (("phase", ctypes.c_int), ("kind", ctypes.c_int), ("device", ctypes.c_int), ("dims", ctypes.c_uint*6),
-                ("name", ctypes.c_char_p), ("stream", ctypes.c_uint64), ("size", ctypes.c_uint64))
-
-    def work(self):
-        name, grid, block = self.name and self.name.decode(), tuple(self.dims[:3]), tuple(self.dims[3:])
-        return Work(PHASES[self.phase], KINDS[self.kind], name, self.stream, grid, block, self.size, self.device)
+def _structure(**fields):
+    return type("_Structure", (ctypes.Structure,), {"_fields_": tuple(fields.items())})
 
 
-class _Function(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("calls", ctypes.c_long),
-                ("unused", ctypes.c_long))
+_Entry = _structure(phase=ctypes.c_int, kind=ctypes.c_int, device=ctypes.c_int, dims=ctypes.c_uint*6,
+                    name=ctypes.c_char_p, stream=ctypes.c_uint64, size=ctypes.c_uint64)
+_Function = _structure(name=ctypes.c_char_p, address=ctypes.c_void_p, calls=ctypes.c_long,
+                       unused=ctypes.c_long)
 
 
-class _Block(NamedTuple):
-    base: int
-    bytes: np.ndarray
-    device: int
-    on_device: bool
+def _work(entry):
+    name, grid, block = entry.name and entry.name.decode(), tuple(entry.dims[:3]), tuple(entry.dims[3:])
+    return Work(PHASES[entry.phase], KINDS[entry.kind], name, entry.stream, grid, block, entry.size, entry.device)
 
 
 class DeviceMemory(Memory):
@@ -92,7 +76,7 @@ class DeviceMemory(Memory):
     def __init__(self, stand_in, device):
         super().__init__()
         self._stand_in, self._device = stand_in, device
-        self._bases, self._blocks = [], []                           # met so far; none can be freed while the kernel runs
+        self._bases, self._blocks = [], []  # met so far; none can be freed while the kernel runs
 
     def find(self, lo, hi):
         at = bisect_right(self._bases, lo) - 1
@@ -173,10 +157,9 @@ class StandIn:
         self.library.stand_in_find.argtypes = [ctypes.c_uint64, *[ctypes.c_void_p]*4]
         self._log = (_Entry*LOG).in_dll(self.library, "stand_in_log")
         self._logged = ctypes.c_long.in_dll(self.library, "stand_in_logged")
-        self._fail = ctypes.c_int.in_dll(self.library, "stand_in_fail_allocations")
-        self._skip = ctypes.c_int.in_dll(self.library, "stand_in_skip_kernels")
-        self._reuse = ctypes.c_int.in_dll(self.library, "stand_in_reuse_streams")
-        self._version = ctypes.c_int.in_dll(self.library, "stand_in_version")
+        names = ("fail_allocations", "skip_kernels", "reuse_streams", "version")
+        self._fail, self._skip, self._reuse, self._version = (
+            ctypes.c_int.in_dll(self.library, f"stand_in_{name}") for name in names)
         first = ctypes.POINTER(_Function)()
         self._functions = [first[i] for i in range(self.library.stand_in_apis(ctypes.byref(first)))]
         self._names = [re.sub(r"_v\d$", "", f.name.decode()) for f in self._functions]
@@ -314,7 +297,7 @@ class StandIn:
     def _work(self, start, end):
         if end - start > LOG:
             raise ValueError(f"{end - start} entries, but the log keeps {LOG}")
-        return [self._log[i % LOG].work() for i in range(start, end)]
+        return [_work(self._log[i % LOG]) for i in range(start, end)]
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,5 +1,4 @@
-"""Memory: buffers at made-up device addresses, and the memory that every block (shared) or thread (local) has of its
-own.
+"""Memory: buffers at made-up device addresses, and the memory that a block (shared) or a thread (local) has of its own.
 
 Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
 alignment are there.
@@ -18,7 +17,7 @@ UNWRITTEN = 0xFF    # every byte of memory and registers that nobody wrote: a Na
 
 
 class Place(NamedTuple):
-    """Those accesses of an instruction that lie in one buffer: ``table[rows]`` are the words that the accesses ``which`` touch."""
+    """Those accesses of an instruction that lie in one buffer: ``which`` of them touch the words ``table[rows]``."""
 
     which: object       # indices of the accesses, or a slice
     table: np.ndarray   # the buffer as rows of words, a row for each place where an access of this size may be
@@ -59,7 +58,7 @@ class Memory:
         return base
 
     def find(self, lo, hi):
-        """The buffer that holds all bytes of [lo, hi): its first address and its bytes, a uint8 array. Raises `PTXError` if none does."""
+        """The buffer that holds all bytes of [lo, hi): its first address and its bytes. If none does: `PTXError`."""
         below = bisect_right(self._bases, lo) - 1
         for base, raw, name in self._buffers[max(below, 0):below + 2]:
             if base <= lo and hi <= base + raw.size:
@@ -89,7 +88,7 @@ class Memory:
 
 
 class Scratch:
-    """Memory that each of `owners` has of its own, addressed from 0: shared (of blocks), local (of threads), parameters (of the launch)."""
+    """Memory that each of `owners` has of its own, addressed from 0: shared (blocks), local (threads), parameters."""
 
     def __init__(self, owners, size, name):
         self.size, self.name = size, name

@@ -7,6 +7,8 @@ between, or if the blocks of both executed a fence since the first one (the usua
 fence, atomic, fence, load; that the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do
 not race with each other.
 """
+from collections import namedtuple
+
 import numpy as np
 
 from .values import PTXError
@@ -37,15 +39,11 @@ class Clock:
         self.warp[warps] = self.tick()
 
 
-class Group:
-    """The thread, warp and block of each access."""
-
-    def __init__(self, threads, warps, blocks):
-        self.thread, self.warp, self.block = threads, warps, blocks
+Group = namedtuple("Group", "thread warp block")  # of each access
 
 
 class Last:
-    """The last accesses of one sort (loads or stores) to each granule of a buffer: when, by whom, and whether all were strong."""
+    """The last loads, or the last stores, to each granule of a buffer: when, by whom, whether all were strong."""
 
     def __init__(self, granules):
         self.time = np.zeros(granules, np.int32)
@@ -53,7 +51,7 @@ class Last:
         self.strong = np.zeros(granules, np.bool_)
 
     def in_order(self, at, group, clock):
-        """Whether these granules were accessed by nobody, or by somebody whose access is in order with one of the group's now."""
+        """Whether nobody accessed these granules, or somebody whose access is in order with one of the group's now."""
         time, block = self.time[at], self.block[at]
         same_block = block == group.block
         theirs = np.where(block == MANY, clock.now, clock.fence[block])
@@ -95,7 +93,8 @@ class Races:
         self.histories = {}
 
     def check(self, places, size, group, *, stores, strong=False, atomic=False, constant=False):
-        """Raise `PTXError` if these accesses of `size` bytes collide with each other or race with earlier ones, else remember them."""
+        """Raise `PTXError` if these accesses of `size` bytes collide with each other or race with earlier ones, else
+        remember them."""
         self.clock.tick()
         count = size//self.granule
         for place in places:
@@ -104,7 +103,7 @@ class Races:
                 history = self.histories[place.base] = History(place.size//self.granule + 1)
             first = (place.skipped + place.rows*size)//self.granule
             at = (first[:, None] + np.arange(count)).reshape(-1)
-            mine = Group(*(np.repeat(x[place.which], count) for x in (group.thread, group.warp, group.block)))
+            mine = Group(*(np.repeat(x[place.which], count) for x in group))
             self._check(history, at, mine, stores, strong or atomic, atomic, constant)
 
     def _check(self, history, at, group, stores, strong, atomic, constant):
