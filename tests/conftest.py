@@ -1,4 +1,4 @@
-"""What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
+"""What the tests share: rules and formats as cases, nasty numbers, odd memory, comparing bits. All seeds are fixed."""
 import atexit
 import contextlib
 import itertools
@@ -16,7 +16,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
     atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
 CACHE = os.environ["FASTOPT_CACHE"]
-os.environ["FASTOPT_BENCH"] = "quick"  # the sizes of the benchmarks, whichever test imports them first: at full size they take an hour
+os.environ["FASTOPT_BENCH"] = "quick"  # small benchmarks, whichever test imports them first: full ones take an hour
 
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
@@ -60,7 +60,9 @@ def label(case):
     return re.sub(r" at 0x[0-9a-f]+", "", str(case))
 
 
-QUICK = {}  # filled below
+# `pytest -m quick`: of each file the first case of its first tests, or of the tests that are named here
+QUICK_TESTS = 2
+QUICK_INSTEAD = {}
 
 
 def pytest_addoption(parser):
@@ -68,26 +70,29 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the quick set, and take a sample of the tests that are marked `sampled`, unless --full asks for all of them."""
-    for item in items:
-        names = QUICK.get(item.path.name, ())
-        if names is None or item.originalname in names:
-            item.add_marker("quick")
-    if config.getoption("--full"):
-        return
+    """Take a sample of the tests that are marked `sampled`, unless --full asks for all, and mark the quick set."""
     cases = {}  # of each sampled test: the parameters that are named, and each item with its values of them
-    for item in items:
+    for item in () if config.getoption("--full") else items:
         for mark in item.iter_markers("sampled"):
-            cases.setdefault((item.function, mark.args), []).append((item, [item.callspec.params[x] for x in mark.args]))
+            values = [item.callspec.params[name] for name in mark.args]
+            cases.setdefault((item.function, mark.args), []).append((item, values))
     kept = {item for (_, names), found in cases.items() for item in sample(names, found)}
     left_out = {item for found in cases.values() for item, _ in found} - kept
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+    tests = {}  # of each file, with their first case
+    for item in items:
+        if item.get_closest_marker("cuda") is None:
+            tests.setdefault(item.path.name, {}).setdefault(getattr(item, "originalname", item.name), item)
+    for file, found in tests.items():
+        for name in QUICK_INSTEAD.get(file, list(found)[:QUICK_TESTS]):
+            if name in found:
+                found[name].add_marker("quick")
 
 
 def sample(names, cases):
-    """The items of some of the cases (item, values), by a fixed seed: each value of the longest parameter occurs, and each mix of the
-    others. Tests of the same parameters get the same cases, so that they share their kernels."""
+    """The items of some of the cases (item, values), by a fixed seed: each value of the parameter that has most of them
+    occurs, and each mix of the others. Tests of equal parameters get equal cases, so that they share their kernels."""
     places = [dict(zip({label(v[k]): 0 for _, v in cases}, itertools.count())) for k in range(len(names))]
     longest = max(range(len(names)), key=lambda k: len(places[k]))
     mixes = list(itertools.product(*(range(len(p)) for k, p in enumerate(places) if k != longest)))
@@ -153,7 +158,8 @@ def normal(seed, *shape):
 
 
 def nasty(n, seed=0, dtype=np.float32):
-    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of both signs."""
+    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of
+    both signs."""
     tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     special = np.array([0, 1, tiny, 3*tiny, np.finfo(dtype).tiny, 1e-20, 1e-7, 1e19, 3e37, most, np.inf, np.nan], dtype)
     rng = np.random.default_rng(seed)
@@ -189,14 +195,16 @@ def unaligned(array, offset):
 # What neither load nor a callback may spoil
 
 def once(look, looks=10):
-    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault spoils all."""
+    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault
+    spoils all."""
     return any(look() for _ in range(looks))
 
 
 @contextlib.contextmanager
 def storm(strike, kind):
-    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the error of this kind
-    that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes again."""
+    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the
+    error of this kind that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes
+    again."""
     armed = [False]
 
     def arm(seconds):
@@ -237,7 +245,8 @@ def assert_same_bits(have, want, what="", format=None):
     assert (have.dtype, have.shape) == (want.dtype, want.shape), what
     different = (bits(have) != bits(want)) & ~(not_a_number(have, format) & not_a_number(want, format))
     at = np.argwhere(different.reshape(have.shape)).tolist()
-    assert not at, f"{what}: {len(at)} of {have.size} differ, first at {at[0]}: {have[tuple(at[0])]!r}, but {want[tuple(at[0])]!r} is right"
+    assert not at, (f"{what}: {len(at)} of {have.size} differ, first at {at[0]}: {have[tuple(at[0])]!r}, but "
+                    f"{want[tuple(at[0])]!r} is right")
 
 
 def assert_identical(have, want, what=""):
@@ -257,7 +266,8 @@ def ulps(x, y):
 # Steps
 
 def coefficients_and_gradient(rule, t, g, kind, **how):
-    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then converted."""
+    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then
+    converted."""
     c = rule.at(t, kind, **how)
     if g.dtype.itemsize <= np.dtype(kind).itemsize:
         return c, g.astype(kind)

@@ -1,4 +1,4 @@
-"""Device arrays for tests on the stand-in driver: Numba's, plain interfaces, and what looks like the arrays of other libraries.
+"""Device arrays for tests on the stand-in driver: Numba's, plain interfaces, and what looks like other libraries'.
 
 What tests need of the inside of fastopt's CUDA backend is here too, each in one place.
 """
@@ -50,8 +50,8 @@ def process(code, *arguments, **environment):
     """What a program prints, in a process of its own."""
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments], capture_output=True,
-                          text=True, check=False, cwd=here, env={**os.environ, "PYTHONPATH": path, **environment})
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments],
+                          capture_output=True, text=True, check=False, cwd=here, env={**os.environ, "PYTHONPATH": path, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -148,7 +148,7 @@ def on_second():
 # Other libraries
 
 class Interface:
-    """What any library may offer: ``__cuda_array_interface__``, here of a Numba array, with a stream and other entries."""
+    """What any library may offer: ``__cuda_array_interface__``, here of a Numba array, with other entries."""
 
     def __init__(self, array, **entries):
         self.array, self.entries = array, entries
@@ -217,7 +217,7 @@ class CuPy:
 
 
 class Tensor:
-    """What torch's tensors offer on a device. ``Tensor.__module__`` says that they are torch's; `Torch` is the module."""
+    """What torch's tensors offer. ``Tensor.__module__`` says that they are torch's; `Torch` stands for the module."""
 
     layout, is_quantized = "torch.strided", False
 
@@ -278,9 +278,9 @@ class Managed(ctypes.Structure):
     """DLManagedTensor, as dlpack.h has it."""
 
     _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
-                ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8), ("lanes", ctypes.c_uint16),
-                ("shape", ctypes.POINTER(ctypes.c_int64)), ("strides", ctypes.POINTER(ctypes.c_int64)),
-                ("byte_offset", ctypes.c_uint64), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+                ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8),
+                ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
 FLOAT, BFLOAT, CUDA = 2, 4, 2

@@ -1,4 +1,4 @@
-"""Run the package's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory: no GPU, no driver."""
+"""Run fastopt's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory. It needs no GPU."""
 import numpy as np
 from ptx import Kernel, Memory, Run
 
@@ -20,7 +20,7 @@ def kernel(code):
 
 
 class Placed:
-    """A copy of an array in emulated device memory, `skip` elements behind a multiple of 256 bytes, guards around it."""
+    """A copy of an array in emulated memory, `skip` elements behind a multiple of 256 bytes, with guards around it."""
 
     def __init__(self, memory, array, skip=0, name=""):
         self.raw = np.full((array.size + skip + 2*GUARD)*array.itemsize, 0x5A, np.uint8)
@@ -46,17 +46,20 @@ def run(code, blocks, table, tiles, arguments, memory, **options):
 
 
 class Launch:
-    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first, a slot of two
-    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors, `options` those of the `Run`."""
+    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first,
+    a slot of two arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors,
+    `options` those of the `Run`."""
 
-    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None,
-                 first=0, tile=0, code=None, begin=0, seed=0, step=1, numbers=None, **options):
+    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3,
+                 layouts=None, first=0, tile=0, code=None, begin=0, seed=0, step=1, numbers=None, **options):
         self.memory = memory = Memory()
-        skips = skips or [[0]*len(slots) for slots in tensors]
-        self.tensors = [[Placed(memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
+        skips = skips or [[0]*len(arrays) for arrays in tensors]
+        numbers = numbers or range(len(tensors))
+        self.tensors = [[Placed(memory, a, s, f"tensor {k} slot {j}")
+                         for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
                         for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
         table = np.array([[*(p.address for p in placed), number, *(layouts[k] if layouts else [])]
-                          for k, (placed, number) in enumerate(zip(self.tensors, numbers or range(len(tensors)), strict=True))], np.int64)
+                          for k, (placed, number) in enumerate(zip(self.tensors, numbers, strict=True))], np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
         if begin:  # what is given are the elements from there on
             table[:, :columns(formats)[1]] -= begin*np.array(itemsizes(formats))//SIZE
@@ -84,5 +87,5 @@ class Squares:
         tiles = make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.TILE)
         self.rows = np.full((4, len(tiles)), -1.0)
         self.sums = self.rows[0]
-        run(kernel(cuda.squares(formats, cc, "ptx")), blocks, table, tiles, [memory.add(self.rows, "sums"), len(tiles)], memory,
-            stats=True)
+        run(kernel(cuda.squares(formats, cc, "ptx")), blocks, table, tiles,
+            [memory.add(self.rows, "sums"), len(tiles)], memory, stats=True)

@@ -1,4 +1,4 @@
-"""A real CUDA device, for tests marked `cuda`: whether there is one, memory on it, and launches that other tests emulate."""
+"""A real CUDA device, for tests marked `cuda`: is there one, memory on it, and launches that other tests emulate."""
 import ctypes
 import sys
 from types import SimpleNamespace

@@ -1,8 +1,8 @@
-"""A short program for compute-sanitizer: steps of every rule and format, on the smallest arrays that take every path of the kernels.
+"""A program for compute-sanitizer: steps of every rule and format, on the smallest arrays that take every path.
 
     compute-sanitizer --tool memcheck --error-exitcode 1 python3 tests/sanitized.py
 
-Also for racecheck and initcheck. It needs neither pytest nor another library, and exits with 1 where a bit is not that of the CPU.
+Also for racecheck and initcheck. It needs no other library, and exits with 1 where a bit is not that of the CPU.
 """
 import sys
 
@@ -58,7 +58,8 @@ def main():
     cases = [*((name, "f32") for name in ALL), *(("adam", format) for format in ("f64", "f16", "bf16"))]
     with np.errstate(all="ignore"):
         wrong = {case: count for case in cases if (count := steps(*case))}
-    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, {wrong or 'all bits are those of the CPU'}")
+    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, "
+          f"{wrong or 'all bits are those of the CPU'}")
     return 1 if wrong else 0
 
 

@@ -1,4 +1,4 @@
-"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU, and those of the interpreter that tests without one."""
+"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU and those of the PTX interpreter."""
 import emulation
 import hardware
 import numpy as np
@@ -19,7 +19,7 @@ from fastopt._kernels.memory import computed_in
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.device_array import DeviceArray
 
-pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # the warnings of Numba and of the toolkit are not ours
+pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # Numba and the toolkit may warn
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)
@@ -28,7 +28,7 @@ HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"skip
 
 
 class Twins:
-    """The same optimizer on the CPU and on the device, whose arrays start anywhere; `form` makes trees of lists of arrays."""
+    """The same optimizer on the CPU and on the device, whose arrays start anywhere; `form` makes trees of lists."""
 
     def __init__(self, make, arrays, form=list):
         self.form, self.host = form, [a.copy() for a in arrays]
@@ -36,7 +36,8 @@ class Twins:
         self.on_host, self.on_device = make(form(self.host)), make(form([placed.array for placed in self.device]))
 
     def step(self, grads, **how):
-        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k, g in enumerate(grads)]  # aligned like the parameter, or not
+        # aligned like the parameter, or not
+        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k, g in enumerate(grads)]
         with np.errstate(all="ignore"):
             self.on_host.step(self.form(grads), **how)
         self.on_device.step(self.form([placed.array for placed in given]), **how)
@@ -64,14 +65,15 @@ def same(have, want, what):
 def numbers(seed, format, sizes=SIZES, make=normal):
     wide = np.float64 if format == "f64" else np.float32
     with np.errstate(all="ignore"):
-        return [np.asarray(stored(make(seed + n, n) if make is normal else make(n, seed + n, wide), format)) for n in sizes]
+        return [np.asarray(stored(normal(seed + n, n) if make is normal else make(n, seed + n, wide), format))
+                for n in sizes]
 
 
 @each_format
 @each_rule
 def test_bits(name, format, gpu):
-    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it. Then any bits: subnormal numbers,
-    infinities and NaN among them, NaN at the same places."""
+    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it. Then any bits:
+    subnormal numbers, infinities and NaN among them, NaN at the same places."""
     def make(p):
         scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
         return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **scheduled}], lr=0.05)
@@ -138,12 +140,13 @@ def test_look_ahead(gpu):
 # More elements than a 32-bit index counts
 
 HUGE, WINDOW = 2**31 + 70_001, 4_000
-STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2, HUGE - WINDOW)  # bytes pass 2^31 at the second, elements at the third
+STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2, HUGE - WINDOW)  # bytes pass 2^31 at the 2nd, elements at the 3rd
 BETWEEN = (2**29 + 1, 2**31 + 30_000)
 
 
 def test_more_than_two_to_the_31_elements(gpu):
-    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number everywhere."""
+    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number
+    everywhere."""
     with gpu.current():
         free, _ = driver.do("cuMemGetInfo")
     if free < 3.2*2*HUGE:
@@ -192,8 +195,8 @@ def on_device(gpu, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "formats", "make"), [
-    ("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
-    ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal), ("lion", "f16 f32 bf16", nasty)])
+    ("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty),
+    ("amsgrad", "f16 f16 f16 f16 f16", normal), ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal), ("lion", "f16 f32 bf16", nasty)])
 def test_the_interpreter_has_the_bits_of_the_device(name, formats, make, gpu, on_device):
     """Also around the arrays, where both write nothing, and for arrays that are aligned in different ways."""
     rule, sizes = RULES[name], (3, 1_025, 4_099)
@@ -221,13 +224,15 @@ def test_the_interpreters_sums_of_squares(format, gpu, on_device):
 
 @pytest.mark.parametrize("rule", ["sgd", "adam", "nadam"])
 @pytest.mark.parametrize("how", [
-    {}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4}, {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0},
-    {"sums": [1.0, np.inf], "mode": cuda.COUNT | cuda.CHECK}, {"post": (40, normal(2, 60)), "t": 1, "mode": cuda.COUNT | cuda.POST}],
+    {}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4},
+    {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, {"sums": [1.0, np.inf], "mode": cuda.COUNT | cuda.CHECK},
+    {"post": (40, normal(2, 60)), "t": 1, "mode": cuda.COUNT | cuda.POST}],
     ids=["plain", "factor", "beyond", "norm", "skipped", "posted"])
 def test_the_interpreters_advance(rule, how, gpu, on_device):
     def advance():
         found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **how)
-        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double, "posted": found.target}
+        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double,
+                "posted": found.target}
     there, here = advance(), on_device(advance)
     for name, want in there.items():
         assert_same_bits(here[name], want, name)

@@ -1,4 +1,4 @@
-"""Device arrays of other libraries: what looks like torch's, CuPy's, JAX's or speaks DLPack alone, on the stand-in driver."""
+"""Device arrays of other libraries: what looks like torch's, CuPy's, JAX's or speaks DLPack alone. Stand-in driver."""
 import ctypes
 import sys
 import types
@@ -58,7 +58,8 @@ def torch(stand_in, monkeypatch):
     return Torch
 
 
-@pytest.mark.parametrize(("format", "name"), [("f64", "float64"), ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")])
+@pytest.mark.parametrize(("format", "name"), [("f64", "float64"), ("f32", "float32"), ("f16", "float16"),
+                                              ("bf16", "bfloat16")])
 def test_tensors_of_torch(format, name, torch, stand_in):
     """Also those that require a gradient, whose interface raises."""
     p, g = (stored(normal(k, 7, 9), format) for k in (1, 2))
@@ -74,7 +75,8 @@ def test_tensors_of_torch(format, name, torch, stand_in):
 
 
 def test_torch_gradients_that_lie_in_another_order(torch):
-    twins, g = Twins(lambda p: fastopt.Momentum(p, lr=0.1), singles(1, 6, 8), lambda x: Tensor(to_device(x))), singles(2, 6, 8)
+    g = singles(2, 6, 8)
+    twins = Twins(lambda p: fastopt.Momentum(p, lr=0.1), singles(1, 6, 8), lambda x: Tensor(to_device(x)))
     twins.step(g, Tensor(to_device(np.asfortranarray(g).T), shape=(6, 8), strides=(1, 6))).same()
 
 
@@ -95,7 +97,7 @@ def test_tensors_that_cannot_be_used(torch):
     sparse, integers, elsewhere = Tensor(of(1)), Tensor(of(1), dtype="int64"), Tensor(of(1))
     sparse.layout, elsewhere.device.type = "torch.sparse_coo", "xpu"
     for bad, message in (
-            (sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()."),
+            (sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()"),
             (integers, "params: dtype torch.int64, but one of float64, float32, float16, bfloat16 is"),
             (elsewhere, "but one on the CPU or on a CUDA device is needed")):
         with pytest.raises(TypeError) as error:
@@ -116,7 +118,8 @@ def test_arrays_of_cupy(cupy):
 
 def test_dlpack():
     """Parameters and gradients; at every step the maker is told the stream that will read them."""
-    twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 5, 40), lambda x: Packed(to_device(x))), singles(2, 5, 40)
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 5, 40), lambda x: Packed(to_device(x)))
+    g = singles(2, 5, 40)
     grad = Packed(to_device(g))
     for k in range(3):
         twins.step(g, grad)
@@ -171,8 +174,8 @@ def test_arrays_of_jax():
     array, p = Jax(of(2)), of(1)
     with pytest.raises(TypeError) as error:
         fastopt.Adam({"w": array})
-    assert str(error.value) == ("params['w']: a JAX array, which is immutable. Keep the parameters where they can be written: "
-                                "numpy.array(x), cupy.array(x), or torch's.")
+    assert str(error.value) == ("params['w']: a JAX array, which is immutable. Keep the parameters where they can be "
+                                "written: numpy.array(x), cupy.array(x), or torch's.")
     fastopt.SGD(p, lr=0.25).step(array)
     assert to_host(p).tolist() == [0.5]*6
 
@@ -180,7 +183,8 @@ def test_arrays_of_jax():
 @pytest.mark.parametrize("kind", [Jax, Unnamed])
 @pytest.mark.parametrize("format", ["f32", "bf16"])
 def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
-    """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later ones."""
+    """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later
+    ones."""
     value = stored(np.full(6, 2.0), format)
     p, memory, opt, maker = of(0), to_device(np.zeros_like(value)), None, new_stream().ptr
     g, factor = kind(memory, BFLOAT if format == "bf16" else FLOAT), kind(of(0, 1))
@@ -201,11 +205,13 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
 
 
 def test_what_a_step_reads_is_held_until_it_has_been_read(stand_in):
-    """DLPack's libraries may take memory back in an order of their own: any use of the optimizer after the step lets it go. Gradients of
-    other libraries are not kept at all, so that the old ones are gone before automatic differentiation makes the next."""
+    """DLPack's libraries may take memory back in an order of their own: any use of the optimizer after the step lets it
+    go. Gradients of other libraries are not kept at all, so that the old ones are gone before automatic differentiation
+    makes the next."""
     p = of(1)
     opt = fastopt.SGD(p, lr=0.25)
-    for kind, use in ((Packed, lambda: opt.step(Packed(of(1)))), (Jax, lambda: opt.t), (Jax, lambda: backend(opt).look())):
+    for kind, use in ((Packed, lambda: opt.step(Packed(of(1)))), (Jax, lambda: opt.t),
+                      (Jax, lambda: backend(opt).look())):
         g = kind(of(1))
         held = weakref.ref(g)
         opt.step(g)
@@ -244,7 +250,8 @@ def moving(kind, x):
 
 @each_kind
 def test_memory_that_moves_is_followed(kind, libraries):
-    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, and the old one is left alone."""
+    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, and the old one is left
+    alone."""
     x, g = singles(1, 5, 8), singles(2, 5, 8)
     p, move = moving(kind, x)
     c, move_copy = moving(kind, np.zeros_like(x))
@@ -311,12 +318,14 @@ def test_memory_that_moves_where_it_may_not(libraries, stand_in):
     refused(ValueError, "params[1]: its memory overlaps that of params[0]")
     move_other(opt.state["v"][0].array)
     refused(ValueError, "v[0]: its memory overlaps that of params[1]")
-    move_other(types.SimpleNamespace(device_ctypes_pointer=ctypes.c_void_p(0x1000), shape=(6,), strides=(4,), dtype=x.dtype))
+    gone = ctypes.c_void_p(0x1000)
+    move_other(types.SimpleNamespace(device_ctypes_pointer=gone, shape=(6,), strides=(4,), dtype=x.dtype))
     refused(ValueError, "params[1]: its memory is gone. CUDA arrays: the address 0x1000 is none of a CUDA device.")
     move_other(elsewhere)
     refused(TypeError, "params[1]: it is now on another CUDA device than when the optimizer was made.")
     q.device.index = 1
-    refused(TypeError, "params[1]: it is now on CUDA device 1, but the optimizer was made for an array on CUDA device 0.")
+    refused(TypeError,
+            "params[1]: it is now on CUDA device 1, but the optimizer was made for an array on CUDA device 0.")
     move_other(other)
     opt.step(g)
     assert to_host(other).tolist() == to_host(own).tolist() == [0.5]*6
@@ -327,14 +336,15 @@ def test_memory_that_moves_where_it_may_not(libraries, stand_in):
 
 
 def test_own_arrays_do_not_change():
-    """Those that a user made, and those that an optimizer hands out: none of a step's addresses can be reached through them."""
+    """Those that a user made, and those that an optimizer hands out: none of a step's addresses can be reached through
+    them."""
     memory = of(1)
     p = DeviceArray(pointer(memory), (6,), f32, owner=memory)
     opt = fastopt.Adam(p)
     for array in (p, opt.state["m"], opt.grads):
         for name in ("address", "shape", "dtype", "strides", "writeable", "owner", "other"):
-            with pytest.raises(AttributeError, match=f"DeviceArray: {name} cannot be set, since a step may be bound to the array. "
-                                                     f"Make a"):
+            message = f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a"
+            with pytest.raises(AttributeError, match=message):
                 setattr(array, name, None)
 
 

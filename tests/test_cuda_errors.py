@@ -1,4 +1,4 @@
-"""Bad input on CUDA: a clear error before anything is enqueued, and nothing lost; what is missing is named. On the stand-in driver."""
+"""Bad input on CUDA: a clear error before anything is enqueued, and nothing lost; what is missing is named."""
 import contextlib
 import gc
 import os
@@ -11,7 +11,19 @@ from conftest import storm
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import Interface, backend, driver, in_thread, numba_cuda, on_second, plain, pointer, process, to_device, to_host
+from devices import (
+    Interface,
+    backend,
+    driver,
+    in_thread,
+    numba_cuda,
+    on_second,
+    plain,
+    pointer,
+    process,
+    to_device,
+    to_host,
+)
 from twins import Twins, assert_same, leaves, tree
 
 import fastopt
@@ -41,9 +53,11 @@ def bad_gradients():
     whole = numbers(16)
     six = {"shape": (6,), "strides": None}
     return {
-        "shape": (numbers(5), ValueError, "grads[1]: shape (5,), but params[1] has (6,). Give a gradient of that shape."),
+        "shape": (numbers(5), ValueError,
+                  "grads[1]: shape (5,), but params[1] has (6,). Give a gradient of that shape."),
         "int": (numbers(dtype=np.int32), TypeError, "grads[1]: dtype int32, but one of float64, float32"),
-        "host": (np.ones(6, f32), TypeError, "grads[1]: in this machine's memory, but params[1] is on a CUDA device. Copy"),
+        "host": (np.ones(6, f32), TypeError,
+                 "grads[1]: in this machine's memory, but params[1] is on a CUDA device. Copy"),
         "number": (1.0, ValueError, "grads[1]: shape (), but params[1] has (6,). Give a gradient of that shape."),
         "None": (None, TypeError, "grads[1]: a NoneType, but an array is needed"),
         "masked": (Interface(whole, mask=np.ones(16, bool)), TypeError, "grads[1]: a masked array"),
@@ -52,8 +66,8 @@ def bad_gradients():
         "foreign order": (Interface(whole, typestr=">f4", **six), TypeError, "grads[1]: dtype >f4 in foreign byte"),
         "odd strides": (Interface(whole, shape=(6,), strides=(6,)), ValueError,
                         "grads[1]: strides (6,), but CUDA needs multiples of its 4-byte elements. Give a copy."),
-        "nowhere": (at(whole, 0x1000, **six), ValueError, "the address 0x1000 is none of a CUDA device. The array was freed, or "
-                                                          "comes from before a fork. Make it anew."),
+        "nowhere": (at(whole, 0x1000, **six), ValueError, "the address 0x1000 is none of a CUDA device. The array was "
+                                                          "freed, or comes from before a fork. Make it anew."),
     }
 
 
@@ -145,8 +159,9 @@ def test_bad_parameters(stand_in):
         with pytest.raises(TypeError if "dtype" in message else ValueError) as error:
             fastopt.Adam(params() if callable(params) else params)
         assert message in str(error.value)
-    for entries in ({"typestr": "|V0"}, {"typestr": None}, {"typestr": "?!"}, {"shape": (-6,)}, {"shape": 6}, {"strides": ()},
-                    {"strides": (4, 4)}, {"data": None}, {"data": (-1, False)}, {"data": (2**64, False)}):
+    for entries in ({"typestr": "|V0"}, {"typestr": None}, {"typestr": "?!"}, {"shape": (-6,)}, {"shape": 6},
+                    {"strides": ()}, {"strides": (4, 4)}, {"data": None}, {"data": (-1, False)},
+                    {"data": (2**64, False)}):
         with pytest.raises(TypeError) as error:
             fastopt.Adam([whole, Interface(whole, **entries)])
         assert str(error.value).startswith("params[1]: its __cuda_array_interface__ is {")
@@ -268,9 +283,10 @@ def test_a_step_that_fails_or_is_interrupted_leaves_no_wrong_addresses(where, st
             raise CudaError("cuLaunchKernel: refused")
         run(self, stream, *how)
         raise KeyboardInterrupt
-    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, CudaError)):
+    with monkeypatch.context() as patch:
         patch.setattr(driver.Launches, "run", broken)
-        opt.step(other)
+        with pytest.raises((KeyboardInterrupt, CudaError)):
+            opt.step(other)
     before = to_host(p)
     opt.step(g)
     assert (before - to_host(p)).tolist() == [1.0]*8
@@ -334,7 +350,8 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 def test_interrupts_come_before_a_step_or_after_it(stand_in):
-    """Signals at any point of step's Python: the count and the device agree with a CPU optimizer that took as many steps."""
+    """Signals at any point of step's Python: the count and the device agree with a CPU optimizer that took as many
+    steps."""
     gradient = np.arange(1, 61, dtype=f32)
     twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), gradient.copy()), to_device(gradient)
     opt = twins.on_device
@@ -382,8 +399,8 @@ for name in sys.argv[1:]:
 
 
 def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
-    """Compiled apart, kept on disk, loaded together: Numba's names for them are the same. numba.cuda, 0.4 s of imports, is not needed
-    then."""
+    """Compiled apart, kept on disk, loaded together: Numba's names for them are the same. numba.cuda, 0.4 s of imports,
+    is not needed then."""
     apart = [process(STEPS, name, FASTOPT_CACHE=str(tmp_path)) for name in ("SGD", "Lion")]
     assert all(line.endswith("True") for line in apart)
     together = process(STEPS, "Lion", "SGD", FASTOPT_CACHE=str(tmp_path)).splitlines()
@@ -391,14 +408,16 @@ def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
 
 
 @pytest.mark.parametrize(("before", "message"), [
-    ("import fastopt, numpy as np, sys; fastopt.SGD(np.ones(3)).step(np.ones(3)); print({'cuda', 'numba.cuda'} & {*sys.modules})",
+    ("import fastopt, numpy as np, sys; fastopt.SGD(np.ones(3)).step(np.ones(3));"
+     "print({'cuda', 'numba.cuda'} & {*sys.modules})",
      "CudaError: CUDA arrays: no driver was found ("),
     ("import sys; sys.modules['cuda'] = None",
      'ImportError: CUDA arrays: cuda-bindings is not installed. Install the extra: pip install "fastopt[cuda]"'),
     ("from ptx import driver; driver.load(devices=0)", "CUDA_ERROR_NO_DEVICE"),
     ("from ptx import driver; driver.load().speak(12080)",
-     "CudaError: CUDA arrays: the driver is of CUDA 12.8, but cuda-bindings is of CUDA 13. Update NVIDIA's driver (nvidia-smi "
-     "shows it): CUDA 13 needs 580 or newer.")], ids=["no driver", "no extra", "no device", "an old driver"])
+     "CudaError: CUDA arrays: the driver is of CUDA 12.8, but cuda-bindings is of CUDA 13. Update NVIDIA's driver "
+     "(nvidia-smi shows it): CUDA 13 needs 580 or newer.")],
+                         ids=["no driver", "no extra", "no device", "an old driver"])
 def test_what_is_missing_is_named(before, message):
     """Nothing of CUDA is imported until a device array comes."""
     found = process(f"{before}\n{FAKE}")
@@ -412,7 +431,8 @@ def test_what_is_missing_is_named(before, message):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_forks():
-    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers work, and the parent goes on."""
+    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers work, and the parent
+    goes on."""
     assert process('''
         import os, numpy as np, fastopt
         import devices

@@ -1,4 +1,4 @@
-"""On a real CUDA device (`pytest -m cuda`): arrays, streams and captures of CuPy, PyTorch and Numba, beside the CPU's optimizers."""
+"""On a real CUDA device (`pytest -m cuda`): arrays, streams and captures of CuPy, PyTorch and Numba, beside the CPU."""
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -13,14 +13,14 @@ from fastopt._cuda import driver
 from fastopt._tensors import arrays
 
 pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # what libraries warn of is not ours
-BUSY, TIMES = 256 << 20, 100  # bytes copied, and how often, to keep a stream busy: some 15 ms, while a step is enqueued in 15 us
+BUSY, TIMES = 256 << 20, 100  # bytes copied, and how often, to keep a stream busy: 15 ms; a step is enqueued in 15 us
 
 
 def cupy():
     library = pytest.importorskip("cupy")
     stream = library.cuda.Stream(non_blocking=True)
-    return SimpleNamespace(library=library, stream=stream, pointer=stream.ptr, current=lambda: stream, put=library.asarray,
-                           get=library.asnumpy)
+    return SimpleNamespace(library=library, stream=stream, pointer=stream.ptr, current=lambda: stream,
+                           put=library.asarray, get=library.asnumpy)
 
 
 def torch():
@@ -38,8 +38,8 @@ def torch():
         if array.dtype == library.bfloat16:
             return array.view(library.int16).cpu().numpy().view(np.uint16)
         return array.cpu().numpy()
-    return SimpleNamespace(library=library, pointer=stream.cuda_stream, current=lambda: library.cuda.stream(stream), put=put,
-                           get=get)
+    return SimpleNamespace(library=library, pointer=stream.cuda_stream, current=lambda: library.cuda.stream(stream),
+                           put=put, get=get)
 
 
 def numba():
@@ -81,8 +81,8 @@ def wait(gpu):
 
 @pytest.mark.parametrize(("ours", "theirs"), [(a, b) for a in LIBRARIES for b in LIBRARIES])
 def test_a_step_is_ordered_with_the_streams_of_libraries(ours, theirs, gpu, late):
-    """It runs on its library's stream, after what was put there before it, however late that is done. It waits for the stream on which
-    another library makes gradients; that stream waits for the step before it writes them anew."""
+    """It runs on its library's stream, after what was put there before it, however late that is done. It waits for the
+    stream on which another library makes gradients; that stream waits for the step before it writes them anew."""
     one, host = LIBRARIES[ours](), normal(0, 70_001).astype(np.float32)
     other = one if ours == theirs else LIBRARIES[theirs]()
     with one.current(), other.current():

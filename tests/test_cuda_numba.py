@@ -1,4 +1,4 @@
-"""Rules inside the user's own CUDA kernels, through Numba's dispatcher, on the stand-in driver; and the example that does so."""
+"""Rules inside the user's own CUDA kernels, through Numba's dispatcher, on the stand-in driver; and the example."""
 import runpy
 import sys
 import warnings
@@ -43,8 +43,8 @@ def loop(c, g, p{states}):
 
 def plain_loop(rule):
     """What a user would write: a thread per element."""
-    names = {"cuda": numba_cuda(), "rule": rule}
-    exec(LOOP.format(states="".join(f", {s}" for s in rule.state), elements=" ".join(f"{s}[i]," for s in rule.state)), names)
+    names, states = {"cuda": numba_cuda(), "rule": rule}, "".join(f", {s}" for s in rule.state)
+    exec(LOOP.format(states=states, elements=" ".join(f"{s}[i]," for s in rule.state)), names)
     return names["loop"]
 
 
@@ -85,7 +85,8 @@ def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
     rule, cuda = RULES[name], numba_cuda()
     g, slots = start(rule, dtype)
     with cuda_code.compiling((9, 0)):
-        ltoir, _ = cuda.compile(plain_loop(rule), signature(rule, dtype), cc=(9, 0), output="ltoir", device=False, abi="numba")
+        ltoir, _ = cuda.compile(plain_loop(rule), signature(rule, dtype), cc=(9, 0), output="ltoir", device=False,
+                                abi="numba")
     code = Kernel(cuda_code.link(ltoir, (9, 0), "ptx").decode().rstrip("\0"))
     c, memory = rule.at(3, dtype), Memory()
     have = [g.copy(), *(x.copy() for x in slots)]
@@ -99,8 +100,8 @@ def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
 def test_no_float64_in_own_kernels():
     """Coefficients and arrays of float32 give a kernel without float64."""
     with cuda_code.compiling((9, 0)):
-        ptx, _ = numba_cuda().compile(plain_loop(rules.adam), signature(rules.adam), cc=(9, 0), output="ptx", device=False,
-                                      abi="numba")
+        ptx, _ = numba_cuda().compile(plain_loop(rules.adam), signature(rules.adam), cc=(9, 0), output="ptx",
+                                      device=False, abi="numba")
     assert ".f64" not in ptx
 
 

@@ -1,4 +1,4 @@
-"""Optimizers of device arrays whose parameters and states are stored in fewer bytes: the bits of the CPU's, on the stand-in driver."""
+"""Device arrays whose parameters and states are stored in fewer bytes: the bits of the CPU's. Stand-in driver."""
 import sys
 
 import numpy as np
@@ -24,7 +24,8 @@ MIXES = {  # the format of parameters and gradients, and how an optimizer is ask
     "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}),
     "f64 q8": ("f64", {"state": "q8"})}
 each_mix = pytest.mark.parametrize("mix", MIXES)
-HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3, "zero_grads": True}, {"skip_nonfinite": True}, {})
+HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3, "zero_grads": True},
+        {"skip_nonfinite": True}, {})
 pytestmark = pytest.mark.usefixtures("stand_in")
 
 
@@ -58,7 +59,8 @@ def test_steps(name, mix):
 
     def make(p):
         scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
-        return OPTIMIZERS[name]([{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **scheduled}], lr=0.05, seed=3, **how)
+        groups = [{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **scheduled}]
+        return OPTIMIZERS[name](groups, lr=0.05, seed=3, **how)
     twins = Twins(make, {"a": tree(0, format), "b": tree(10, format)})
     twins.same()
     for k, asked in enumerate(HOWS):
@@ -162,7 +164,8 @@ def test_look_ahead_in_a_capture(cupy):
 # Gradients that a step sets to zero
 
 def test_zeroed_gradients_are_checked_at_every_step(stand_in):
-    """Also those that differ from the last ones in nothing but their address, or in being read-only; nothing is enqueued."""
+    """Also those that differ from the last ones in nothing but their address, or in being read-only; nothing is
+    enqueued."""
     p, n = to_device([normal(k, 300).astype(f32) for k in range(2)]), 300
     opt, memory = fastopt.Momentum(p, lr=0.1), to_device(np.ones(1_000, f32))
     good, overlapping = [memory[:n], memory[n:2*n]], [memory[:n], memory[n//2:n//2 + n]]
@@ -180,8 +183,8 @@ def test_zeroed_gradients_are_checked_at_every_step(stand_in):
                 opt.step(grads, zero_grads=True)
             assert not seen.launched()
             assert_same(to_host([*p, memory]), before)
-    with stand_in.watch() as seen, pytest.raises(ValueError, match="zero_grads together with skip_nonfinite, but a step that is "
-                                                                   "skipped"):
+    message = "zero_grads together with skip_nonfinite, but a step that is skipped"
+    with stand_in.watch() as seen, pytest.raises(ValueError, match=message):
         opt.step(good, zero_grads=True, skip_nonfinite=True)  # writes nothing
     assert not seen.launched()
     opt.step(locked)  # nothing is written there
@@ -212,7 +215,8 @@ def test_states_are_arrays_of_the_library(cupy):
     assert "state m q43, v q44, remainder" in repr(opt)
     assert pointer(m[0]) % 16 == 0
     for wrap, kind in ((foreign, Foreign), (lambda x: Interface(to_device(x)), DeviceArray)):
-        opt = fastopt.Adam([wrap(stored(normal(1, 300), "bf16")), wrap(normal(1, 3).astype(f32))], state="q8", rounding="remainder")
+        params = [wrap(stored(normal(1, 300), "bf16")), wrap(normal(1, 3).astype(f32))]
+        opt = fastopt.Adam(params, state="q8", rounding="remainder")
         assert all(type(x) is kind for x in leaves(dict(opt.state)))
 
 

@@ -1,4 +1,4 @@
-"""Streams, graph captures and several devices, on the stand-in driver: work runs late and in a wrong order unless it was ordered."""
+"""Streams, captures, several devices. On the stand-in driver work runs late and in a wrong order unless ordered."""
 import gc
 import warnings
 
@@ -62,7 +62,8 @@ def test_a_step_runs_on_the_current_stream_of_the_library(cupy, stand_in):
     ("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5), ("parameter", 4),
     ("look-ahead point", 5 - np.float32(0.9)*ONE)])
 def test_what_another_stream_writes_is_waited_for(what, want, cupy, stand_in):
-    """With a stream in its interface (version 3) the step sees what is written there before it; without, nothing is promised."""
+    """With a stream in its interface (version 3) the step sees what is written there before it; without, nothing is
+    promised."""
     maker = cupy.cuda.current if what == "gradient of CuPy" else new_stream()
     memory = of(0, 1 if what == "factor" else 60)
     named = Interface(memory, stream=None if what == "gradient without a stream" else maker.ptr)
@@ -100,7 +101,8 @@ def test_makers_may_overwrite_their_gradients_at_once():
 
 @pytest.mark.parametrize("how", ["others", "gone", "a handle again"])
 def test_steps_follow_each_other_across_streams(how, cupy, stand_in):
-    """Whatever stream is current, each step sees the last one, whose stream may be gone, and whose handle may have come back."""
+    """Whatever stream is current, each step sees the last one, whose stream may be gone, and whose handle may have come
+    back."""
     twins = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.zeros(60, np.float32), foreign)
     g = np.ones(60, np.float32)
     twins.step(g)
@@ -129,7 +131,8 @@ def test_parameters_with_a_stream_of_their_own(stand_in):
 
 
 def test_parameters_with_streams_of_their_own_are_waited_for():
-    """Steps run on the stream of the first; what is written to the other, on its stream, comes before the next step or after it."""
+    """Steps run on the stream of the first; what is written to the other, on its stream, comes before the next step or
+    after it."""
     one, two, a, b = new_stream(), new_stream(), of(0), of(0)
     opt = fastopt.SGD([Interface(a, stream=one.ptr), Interface(b, stream=two.ptr)], lr=1.0)
     g = [of(1), of(1)]
@@ -147,10 +150,11 @@ def test_parameters_with_streams_of_their_own_are_waited_for():
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, monkeypatch):
-    """All have the handle 2; a step in one thread comes after that of another, also where an interrupt came before its end was marked."""
+    """All have the handle 2; a step in one thread comes after that of another, also where an interrupt came before its
+    end was marked."""
     cupy.cuda.current = CuPy.cuda.Stream(2)
-    twins, g = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.ones(30, np.float32), foreign), cupy_of(1, 30)
-    opt = twins.on_device
+    twins = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.ones(30, np.float32), foreign)
+    opt, g = twins.on_device, cupy_of(1, 30)
 
     def broken(*_):
         raise KeyboardInterrupt
@@ -158,9 +162,10 @@ def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, monkeyp
     wait()
     for k in range(4):
         if k == 1 and interrupted:
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            with monkeypatch.context() as patch:
                 patch.setattr(backend(opt).streams, "finish", broken)
-                in_thread(lambda: opt.step(g))
+                with pytest.raises(KeyboardInterrupt):
+                    in_thread(lambda: opt.step(g))
         else:
             in_thread(lambda: opt.step(g))
     opt.step(g)
@@ -216,7 +221,8 @@ def test_hyperparameters_of_replays_are_changed_by_tabulate():
 def test_replays_beyond_the_table_change_nothing_and_are_reported():
     twins = Captured(lambda p, **more: fastopt.Adam(p, lr=0.1, **more), capturable=3).capture()
     twins.replay(times=3).graph.replay(2)
-    with pytest.warns(RuntimeWarning, match="2 replays went beyond step 3, the last one with coefficients, and changed nothing"):
+    message = "2 replays went beyond step 3, the last one with coefficients, and changed nothing"
+    with pytest.warns(RuntimeWarning, match=message):
         assert twins.on_device.t == 3
     twins.same()
     with warnings.catch_warnings():
@@ -274,7 +280,8 @@ def test_the_count_may_be_set_after_a_capture(how):
 
 
 def test_a_capture_with_a_norm_after_a_step_without():
-    """Of gradients unlike the parameters: all that a capture may want is made with their tables. Steps outside have no norm."""
+    """Of gradients unlike the parameters: all that a capture may want is made with their tables. Steps outside have no
+    norm."""
     half = {k: v.astype(np.float16) for k, v in tree(1).items()}
     twins = Captured(lambda p, **more: fastopt.Adam(p, lr=0.1, **more), grads=half, capturable=9)
     twins.step(half, twins.g).step(tree(2))
@@ -295,7 +302,8 @@ def test_two_kinds_of_gradients_in_turn(stand_in):
 
 def test_what_a_capture_refuses(stand_in):
     p, g, given = foreign(tree(0)), foreign(tree(1)), foreign(mapped(lambda x: x.astype(np.float16), tree(1)))
-    opt, captured, ahead = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5), fastopt.Nesterov(p, capturable=3)
+    opt, captured = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
+    ahead = fastopt.Nesterov(p, capturable=3)
     opt.step(g)
     for call, message in ((lambda: opt.step(g), r"Make the optimizer with capturable=N"),
                           (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
@@ -337,8 +345,8 @@ def test_arrays_of_another_stream_are_refused_within_a_capture(which, stand_in):
         if which != "parameter":
             opt.step(g)
     assert str(error.value) == (
-        "step: the step's stream is being captured, but of two streams that wait for each other the same graph must record "
-        "both. Make gradients, parameters and factor on the captured stream, or step outside of the capture.")
+        "step: the step's stream is being captured, but of two streams that wait for each other the same graph must "
+        "record both. Make gradients, parameters and factor on the captured stream, or step outside of the capture.")
     assert not seen.launched() + seen.launched("captured") + [w for w in seen.work if w.kind in ("record", "wait")]
     graph.replay()
     assert opt.t == (1 if which == "parameter" else 2)
@@ -397,8 +405,8 @@ def test_many_kinds_of_gradients_are_said_to_wait():
     opt = fastopt.SGD(p, lr=1.0)
     for k in (0, 1, 2, 3, 0, 1, 2, 3, 4):
         opt.step(kinds[k])
-    with pytest.warns(RuntimeWarning, match=r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give "
-                                            r"gradients of"):
+    message = r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give gradients of"
+    with pytest.warns(RuntimeWarning, match=message):
         opt.step(kinds[0])
     for g in kinds:
         opt.step(g)
@@ -416,8 +424,8 @@ def test_memory_that_moves_is_refused_where_a_graph_knows_it(when, stand_in):
 
     def move():
         vars(p).update(vars(new))
-        with stand_in.watch() as seen, pytest.raises(RuntimeError, match="params: its memory moved, but a graph that is captured "
-                                                                         "writes"):
+        message = "params: its memory moved, but a graph that is captured writes"
+        with stand_in.watch() as seen, pytest.raises(RuntimeError, match=message):
             opt.step(g)
         vars(p).update(old)
         assert seen.launched() == seen.launched("captured") == []
@@ -498,13 +506,15 @@ def test_arrays_of_two_devices():
         with pytest.raises(TypeError) as error:
             call()
         assert str(error.value).startswith(message)
-    refused(lambda: fastopt.Adam([one, two]), "params[1]: on CUDA device 1, but params[0] is on CUDA device 0. Give the arrays "
-                                              "of each an optimizer of their own.")
-    refused(lambda: fastopt.Adam([one, host]), "params[1]: in this machine's memory, but params[0] is on a CUDA device.")
+    refused(lambda: fastopt.Adam([one, two]), "params[1]: on CUDA device 1, but params[0] is on CUDA device 0. Give "
+                                              "the arrays of each an optimizer of their own.")
+    refused(lambda: fastopt.Adam([one, host]),
+            "params[1]: in this machine's memory, but params[0] is on a CUDA device.")
     refused(lambda: opt.step(two), "grads: on CUDA device 1, but params is on CUDA device 0")
     refused(lambda: opt.step(host), "grads: in this machine's memory, but")
     opt.step(of(1, 4))
     refused(lambda: opt.step(two), "grads: on CUDA device 1")  # of a kind that is known
     assert opt.t == 1
-    refused(lambda: on_host.step(one), "grads: on a CUDA device, but params is in this machine's memory. Copy the gradient")
+    refused(lambda: on_host.step(one),
+            "grads: on a CUDA device, but params is in this machine's memory. Copy the gradient")
     assert on_host.t == 0

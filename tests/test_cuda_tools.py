@@ -1,4 +1,4 @@
-"""The tools behind the kernels of CUDA: which version made them, what is said where they do not go together, and what helps. No GPU."""
+"""The tools behind CUDA's kernels: which version made them, and what is said where they do not go together. No GPU."""
 import os
 import re
 
@@ -22,7 +22,8 @@ def toolkit(monkeypatch, tmp_path):
     for path in files.values():
         path.write_bytes(b"x")
     monkeypatch.setattr(cuda_code, "_version", lambda name: None if name in cuda_code.TOOLS else version(name))
-    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib",
+                        lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
     cuda_code.versions.cache_clear()
     yield files
     cuda_code.versions.cache_clear()
@@ -50,8 +51,8 @@ def test_a_library_that_is_missing_is_named(toolkit, monkeypatch):
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", missing)
     with pytest.raises(ImportError) as error:
         cuda_code.versions()
-    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the extra: "
-                                'pip install "fastopt[cuda]"')
+    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the "
+                                'extra: pip install "fastopt[cuda]"')
 
 
 @pytest.mark.parametrize(("status", "kind", "message"), [
@@ -73,8 +74,8 @@ def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
 def test_a_device_that_is_too_old(fresh):
     with pytest.raises(ImportError) as error:
         step_code(fastopt.rules.sgd, "f32 f32", (5, 2), "cubin")
-    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this compiler\. Use a "
-                        r"newer device, or NumPy arrays\.", str(error.value))
+    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this "
+                        r"compiler\. Use a newer device, or NumPy arrays\.", str(error.value))
 
 
 def test_a_chip_that_the_linker_does_not_know(tmp_path):

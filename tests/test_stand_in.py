@@ -1,4 +1,4 @@
-"""The stand-in for the CUDA driver: what waits, what is ordered and what is refused. It must not hide a fault of ours."""
+"""The stand-in for the CUDA driver: what waits, what is ordered, what is refused. It must not hide a fault of ours."""
 import ctypes
 import os
 import re
@@ -113,8 +113,9 @@ def in_thread(call):
 def alone(program):
     """What a program prints that has the stand-in for itself."""
     begin = "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom ptx.driver import load\nit = load(devices=2)\n"
-    done = subprocess.run([sys.executable, "-c", f"{begin}from test_stand_in import *\n{program}", Path(__file__).parent],
-                          capture_output=True, text=True, check=True)
+    program = f"{begin}from test_stand_in import *\n{program}"
+    done = subprocess.run([sys.executable, "-c", program, Path(__file__).parent], capture_output=True, text=True,
+                          check=True)
     return done.stdout.strip()
 
 
@@ -132,7 +133,7 @@ def test_there_is_one_for_all(stand_in):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_what_is_proved_in_a_process_of_its_own(stand_in):
-    """It does not survive a fork; a context that is released is empty. (fastopt keeps the contexts that it has used.)"""
+    """It does not survive a fork; a context that is released is empty (fastopt keeps those that it has used)."""
     assert alone("""
 do("cuInit", 0)
 do("cuCtxSetCurrent", do("cuDevicePrimaryCtxRetain", 0))
@@ -274,7 +275,8 @@ def test_handles_may_come_back(scene, device):
 
 @pytest.mark.parametrize("how", ["waits", "does not", "waits for an earlier record", "whole context"])
 def test_a_missing_wait_shows(how, scene):
-    """The second stream reads what the first writes: too early, unless it waits. A context runs streams in the wrong order."""
+    """The second stream reads what the first writes: too early, unless it waits. A context runs streams in the wrong
+    order."""
     x, y, z, first, second = scene
     if early := how == "waits for an earlier record":
         do("cuStreamWaitEvent", second, event := event_after(first), 0)
@@ -328,7 +330,8 @@ def test_memory_is_aligned_dirty_and_out_of_the_reach_of_the_host(device):
     assert a % 256 == b % 256 == 0
     assert b - a > 256
     assert (device.peek(b, 100, np.uint8) == 0xCD).all()
-    ranges = [re.match(r"(\w+)-(\w+) (\S+)", line).groups() for line in Path("/proc/self/maps").read_text().splitlines()]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    ranges = [re.match(r"(\w+)-(\w+) (\S+)", line).groups() for line in lines]
     assert [mode for low, high, mode in ranges if int(low, 16) <= a < int(high, 16)] == ["---p"]
     assert (device.block(b + 99).base, device.block(b).bytes.size, device.block(b + 100)) == (b, 100, None)
 
@@ -416,8 +419,9 @@ def test_contexts(device, other):
     assert int(do("cuCtxPopCurrent")) == int(other)
     assert int(do("cuCtxGetDevice")) == 0
     assert (device.block(a).device, device.block(new(1)).device) == (1, 0)
-    assert in_thread(lambda: (int(do("cuCtxGetCurrent")), refused("cuMemAlloc", 4),
-                              refused("cuStreamSynchronize", 0))) == (0, 201, 201)  # each thread has contexts of its own
+    elsewhere = in_thread(lambda: (int(do("cuCtxGetCurrent")), refused("cuMemAlloc", 4),
+                                   refused("cuStreamSynchronize", 0)))
+    assert elsewhere == (0, 201, 201)              # each thread has contexts of its own
     do("cuCtxSetCurrent", None)
     assert refused("cuCtxPopCurrent") == refused("cuCtxGetDevice") == 201
     do("cuCtxSetCurrent", first)
@@ -507,8 +511,8 @@ def test_streams_fork_into_a_capture_and_join(scene):
 
 
 @pytest.mark.parametrize(("steps", "error"), [
-    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904), ("fork join work", 904),
-    ("fork join fork", 904), ("fork early work late", 904)])
+    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
+    ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
 def test_forked_streams_must_join(steps, error, scene):
     x, _, _, first, second = scene
     events = []

@@ -1,4 +1,4 @@
-"""The same optimizer on a device and on the CPU, side by side: after any steps both hold the same bits. And graphs that repeat steps."""
+"""The same optimizer on a device and on the CPU: after any steps both hold the same bits. And graphs of steps."""
 import contextlib
 import gc
 
@@ -110,7 +110,8 @@ def write(tree, values):
 
 
 class Captured(Twins):
-    """Twins of which the one on the device, CuPy's, is captured: it takes the gradients that lie in `g`, at first those of seed 1."""
+    """Twins of which the one on the device, CuPy's, is captured: it takes the gradients that lie in `g`, at first those
+    of seed 1."""
 
     def __init__(self, make, params=None, grads=None, capturable=50):
         super().__init__(make, tree(0) if params is None else params, foreign, capturable=capturable)

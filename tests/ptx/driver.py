@@ -49,7 +49,7 @@ H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-
 Work = namedtuple("Work", "phase kind name stream grid block size device")
 Work.__doc__ = """What a stream was given, what a capture recorded, or what was done: its ``phase`` says which.
 
-``kind`` is one of `KINDS`, ``name`` the kernel's, ``stream`` 0 for the legacy default stream and 2 for that of a thread,
+``kind`` is one of `KINDS`, ``name`` the kernel's, ``stream`` 0 for the legacy default stream and 2 for a thread's,
 ``size`` the bytes that were copied or set.
 """
 _Block = namedtuple("_Block", "base bytes device on_device")
