@@ -51,7 +51,8 @@ def process(code, *arguments, **environment):
     here = str(Path(__file__).parent)
     path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments],
-                          capture_output=True, text=True, check=False, cwd=here, env={**os.environ, "PYTHONPATH": path, **environment})
+                          capture_output=True, text=True, check=False, cwd=here,
+                          env={**os.environ, "PYTHONPATH": path, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -280,7 +281,8 @@ class Managed(ctypes.Structure):
     _fields_ = (("data", ctypes.c_void_p), ("device_type", ctypes.c_int32), ("device_id", ctypes.c_int32),
                 ("ndim", ctypes.c_int32), ("code", ctypes.c_uint8), ("bits", ctypes.c_uint8),
                 ("lanes", ctypes.c_uint16), ("shape", ctypes.POINTER(ctypes.c_int64)),
-                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64), ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
+                ("strides", ctypes.POINTER(ctypes.c_int64)), ("byte_offset", ctypes.c_uint64),
+                ("context", ctypes.c_void_p), ("deleter", ctypes.c_void_p))
 
 
 FLOAT, BFLOAT, CUDA = 2, 4, 2

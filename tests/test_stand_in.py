@@ -182,17 +182,13 @@ def test_calls_and_work_are_counted(scene, device):
     assert [(w.phase, w.size) for w in seen.work if w.kind == "copy"] == [("given", 4*N), ("done", 4*N)]
 
 
-@pytest.mark.parametrize("force", ["cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize", "cuMemFree",
-                                   "cuStreamQuery", "cuEventQuery"])
+@pytest.mark.parametrize("force", ["cuStreamSynchronize", "cuCtxSynchronize", "cuEventSynchronize", "cuMemFree"])
 def test_nothing_runs_before_it_must(force, scene):
     x, y, other, s, _ = scene
     launch(y, x, 2., s)
     handle = {"S": [s], "C": [], "E": [event_after(s)], "M": [other]}[force[2]]
     assert peek(y) == 0
-    if force.endswith("Query"):  # such a loop ends: every question lets one piece of work run
-        assert [refused(force, *handle) for _ in range(3)] == [600, 600, 0]
-    else:
-        do(force, *handle)
+    do(force, *handle)
     assert peek(y) == 3
 
 
@@ -205,28 +201,11 @@ def test_parameters_are_copied_at_the_launch(scene, device):
     assert (read(y) == 3).all()
 
 
-def test_pageable_memory_is_copied_at_once_and_pinned_memory_later(scene):
-    (x, y, _, s, _), pageable = scene, np.ones(N, np.float32)
-    pinned = int(do("cuMemHostAlloc", 4*N, 0))
-    view = np.frombuffer((ctypes.c_float*N).from_address(pinned), np.float32)
-    view[:] = 1
-    do("cuMemcpyHtoDAsync", x, pageable.ctypes.data, 4*N, s)
-    do("cuMemcpyHtoDAsync", y, pinned, 4*N, s)
-    pageable[:] = view[:] = 2
-    do("cuStreamSynchronize", s)
-    assert (read(x) == 1).all()
-    assert (read(y) == 2).all()
-    do("cuMemsetD32Async", x, 0, N, s)
-    do("cuMemcpyDtoHAsync", pinned, x, 4*N, s)
-    assert (view == 2).all()
-    do("cuMemcpyDtoHAsync", pageable.ctypes.data, x, 4*N, s)  # waits, as it has nowhere to put the data later
-    assert not pageable.any()
-    assert not view.any()
-    do("cuMemFreeHost", pinned)
-
-
 def test_copies_on_the_device_and_memsets_do_not_wait(scene):
-    x, y, *_ = scene
+    (x, y, z, *_), host = scene, np.full(N, 7, np.float32)
+    do("cuMemcpyHtoD", z, host.ctypes.data, 4*N)
+    host[:] = 8                                    # what is pageable was copied at once
+    assert (read(z) == 7).all()
     do("cuMemcpyDtoD", y, x, 4*N)
     do("cuMemsetD8", x, 0x40, 4*N)
     assert (peek(y), peek(x)) == (0, 1)
@@ -309,20 +288,6 @@ def test_the_default_stream_and_blocking_streams_wait_for_each_other(default_fir
         assert peek(z) == value, (flags, default)
 
 
-def test_host_functions_run_in_order_and_may_drop_memory(scene):
-    seen, (x, y, _, s, _) = [], scene
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: seen.append((peek(y), refused("cuMemFree", x))))
-    do("cuMemcpyDtoDAsync", y, x, 4*N, s)
-    do("cuLaunchHostFunc", s, ctypes.cast(call, ctypes.c_void_p).value, 0)
-    do("cuMemsetD8Async", y, 0, 4*N, s)
-    do("cuMemcpyDtoDAsync", y, x, 4, s)            # was given before x was freed
-    assert seen == []
-    do("cuStreamSynchronize", s)
-    assert seen == [(1., 0)]
-    assert read(y).tolist() == [1] + [0]*(N - 1)
-    assert refused("cuMemFree", x) == 1
-
-
 # Memory
 
 def test_memory_is_aligned_dirty_and_out_of_the_reach_of_the_host(device):
@@ -337,32 +302,16 @@ def test_memory_is_aligned_dirty_and_out_of_the_reach_of_the_host(device):
 
 
 def test_attributes_of_pointers(device):
-    from cuda.bindings.driver import CUpointer_attribute as names
+    from cuda.bindings.driver import CUpointer_attribute
 
-    def attribute(name, address):
-        error, found = ask("cuPointerGetAttribute", getattr(names, f"CU_POINTER_ATTRIBUTE_{name}"), address)
-        return error or int(found)
-
-    a, pinned, plain = int(do("cuMemAlloc", 100)), int(do("cuMemAllocHost", 64)), np.zeros(4).ctypes.data
-    assert attribute("DEVICE_ORDINAL", a + 10) == 0
-    assert [attribute("MEMORY_TYPE", x) for x in (a, pinned)] == [2, 1]
-    assert attribute("CONTEXT", a) == int(do("cuCtxGetCurrent"))
-    assert [attribute("RANGE_START_ADDR", a + 10), attribute("RANGE_SIZE", a + 10)] == [a, 100]
-    assert [int(x) for x in do("cuMemGetAddressRange", a + 10)] == [a, 100]
-    assert attribute("DEVICE_ORDINAL", plain) == attribute("DEVICE_ORDINAL", a + 100) == 1
-    assert refused("cuMemFree", plain) == refused("cuMemFree", a + 1) == refused("cuMemFreeHost", a) == 1
+    def device_of(address):
+        error, found = ask("cuPointerGetAttribute", CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
+        return -error or int(found)
+    a, plain = int(do("cuMemAlloc", 100)), np.zeros(4).ctypes.data
+    assert [device_of(x) for x in (a, a + 99, a + 100, plain)] == [0, 0, -1, -1]
+    assert refused("cuMemFree", plain) == refused("cuMemFree", a + 1) == 1
     do("cuMemFree", a)
-    assert attribute("DEVICE_ORDINAL", a) == refused("cuMemFree", a) == 1
-    assert refused("cuMemcpyDtoH", plain, a, 8) == refused("cuMemcpyHtoD", plain, pinned, 8) == 1
-
-
-def test_out_of_memory(device):
-    free, total = do("cuMemGetInfo")
-    assert refused("cuMemAlloc", free + 1) == 2
-    device.fail_allocations(2)
-    assert [refused("cuMemAlloc", 64) for _ in range(3)] == [2, 2, 0]
-    assert do("cuMemGetInfo") == [free - 64, total]
-    assert refused("cuMemAlloc", 0) == 1
+    assert (device_of(a), refused("cuMemFree", a), refused("cuMemcpyDtoH", plain, a, 8)) == (-1, 1, 1)
 
 
 @pytest.mark.parametrize(("shift", "error", "message"), [(4, 700, "out of bounds"), (2, 716, "misaligned")])
@@ -388,17 +337,6 @@ def test_use_after_free_is_found(scene, device):
     assert refused("cuStreamSynchronize", 0) == 700
     with pytest.raises(PTXError, match="in no allocation"):
         device.check()
-
-
-def test_memory_that_is_freed_in_order(device):
-    s, y = stream(0), new(0)
-    x = int(do("cuMemAllocAsync", 4*N, s))
-    do("cuMemsetD32Async", x, 1, N, s)
-    do("cuMemcpyDtoDAsync", y, x, 4*N, s)
-    do("cuMemFreeAsync", x, s)
-    assert device.block(x).base == x
-    assert (read(y, dtype=np.uint32) == 1).all()
-    assert device.block(x) is None
 
 
 # Devices and contexts

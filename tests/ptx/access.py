@@ -15,19 +15,8 @@ COUNTERS = {"load": ("loaded_bytes", "loaded_sectors", "load_requests"),
 
 
 class Spaces:
-    """The state spaces of a launch.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    grid : Grid
-    memory : Memory
-        Global memory.
-    dynamic_shared : int
-        Bytes of shared memory behind what the kernel declares.
-    stats : bool
-        Count traffic, and check global memory for races too.
-    """
+    """The state spaces of a launch, with `dynamic_shared` bytes of shared memory behind what the kernel declares; with
+    `stats`, traffic is counted, and global memory is checked for races too."""
 
     def __init__(self, kernel, grid, memory, dynamic_shared, stats):
         self.kernel, self.grid, self.memory, self.stats = kernel, grid, memory, stats

@@ -1,4 +1,6 @@
 """Arithmetic, comparison and selection."""
+import inspect
+
 import numpy as np
 
 from .floats import decode, flush, fma, maximum, minimum
@@ -18,34 +20,35 @@ UNARY = {"sqrt": np.sqrt, "rcp": np.reciprocal, "rsqrt": lambda x: 1/np.sqrt(x),
          "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "neg": np.negative, "abs": np.abs}
 
 
-def floats(run, form, function, d, *operands):
-    """d = function(operands), with subnormals flushed where the form says so."""
-    numbers = [run.read(operand, form.type) for operand in operands]
-    if form.type.name not in ("f32", "f64"):
-        numbers = [x.astype(np.float64) for x in numbers]  # wide enough that rounding twice does no harm
-    ftz = getattr(form, "ftz", False)
-    result = function(*map(flush, numbers)) if ftz else function(*numbers)
-    run.put(d, flush(result) if ftz else result, form.type)
+def compute(function, *patterns, words=False, result=None, approximate=False):
+    """Register: d = function(form, operands), of their numbers, or of their words. The result is of the instruction's
+    type if no other is named. Subnormal numbers are flushed where the instruction says so."""
+    count = len(inspect.signature(function).parameters)
+
+    def meaning(run, form, d, *operands):
+        type = form.type
+        if words:
+            return run.write(d, function(form, *(run.words(x, type) for x in operands)), result or type)
+        numbers, ftz = [run.read(x, type) for x in operands], type.name == "f32" and getattr(form, "ftz", False)
+        if type.kind == "f" and type.bits//type.lanes == 16:
+            numbers = [x.astype(np.float64) for x in numbers]  # wide enough that rounding twice does no harm
+        value = function(form, *(map(flush, numbers) if ftz else numbers))
+        return run.put(d, flush(value) if ftz else value, type)
+    for pattern in patterns:
+        instruction(pattern, approximate=approximate, operands=range(count, count + 1))(meaning)
 
 
-@instruction(f"add|sub|min|max type={INTEGERS}")
-def integer_operation(run, form, d, a, b):
-    run.put(d, BINARY[form.opcode](run.read(a, form.type), run.read(b, form.type)), form.type)
-
-
-@instruction("add|sub|mul ?rn ?ftz type=f32")
-@instruction(f"add|sub|mul ?rn type=f64|{HALVES}")
-@instruction("div rn ?ftz type=f32")
-@instruction("div rn type=f64")
-def float_operation(run, form, d, a, b):
-    floats(run, form, BINARY[form.opcode], d, a, b)
-
-
-@instruction("fma|mad rn ?ftz type=f32")
-@instruction("fma|mad rn type=f64")
-@instruction(f"fma rn type={HALVES}")
-def fused(run, form, d, a, b, c):
-    floats(run, form, lambda x, y, z: fma(x, y, z, form.type), d, a, b, c)
+compute(lambda form, a, b: BINARY[form.opcode](a, b), f"add|sub|min|max type={INTEGERS}", "add|sub|mul ?rn ?ftz "
+                                                                                          "type=f32",
+        f"add|sub|mul ?rn type=f64|{HALVES}", "div rn ?ftz type=f32", "div rn type=f64")
+compute(lambda form, a: UNARY[form.opcode](a), f"neg|abs type={SIGNS}", "sqrt|rcp rn ?ftz type=f32",
+        "sqrt|rcp rn type=f64")
+compute(lambda form, a, b, c: fma(a, b, c, form.type), "fma|mad rn ?ftz type=f32", "fma|mad rn type=f64",
+        f"fma rn type={HALVES}")
+compute(lambda form, a: UNARY[form.opcode](a.astype(np.float64)).astype(a.dtype),
+        "sqrt|rcp|rsqrt|ex2|lg2|sin|cos approx ?ftz type=f32", "rcp|rsqrt approx ftz type=f64", "tanh approx type=f32",
+        approximate=True)
+compute(lambda form, a, b: a/b, "div mode=approx|full ?ftz type=f32", approximate=True)
 
 
 @instruction("add|sub ?rn to=f32 type=f16|bf16")
@@ -56,26 +59,6 @@ def mixed_operation(run, form, d, a, c):
 @instruction("fma rn to=f32 type=f16|bf16")
 def mixed_fused(run, form, d, a, b, c):
     run.put(d, fma(run.read(a, form.type), run.read(b, form.type), run.read(c, form.to), form.to), form.to)
-
-
-@instruction("sqrt|rcp rn ?ftz type=f32")
-@instruction("sqrt|rcp rn type=f64")
-def root(run, form, d, a):
-    floats(run, form, UNARY[form.opcode], d, a)
-
-
-@instruction("sqrt|rcp|rsqrt|ex2|lg2|sin|cos approx ?ftz type=f32", approximate=True)
-@instruction("rcp|rsqrt approx ftz type=f64", approximate=True)
-@instruction("tanh approx type=f32", approximate=True)
-def approximate_function(run, form, d, a):
-    x, ftz = run.read(a, form.type), form.type.name == "f32" and getattr(form, "ftz", False)
-    x = UNARY[form.opcode]((flush(x) if ftz else x).astype(np.float64)).astype(x.dtype)
-    run.put(d, flush(x) if ftz else x, form.type)
-
-
-@instruction("div mode=approx|full ?ftz type=f32", approximate=True)
-def approximate_division(run, form, d, a, b):
-    floats(run, form, np.divide, d, a, b)
 
 
 @instruction(f"mul part=lo|hi|wide type={INTEGERS}")
@@ -127,22 +110,11 @@ def quotient(run, form, d, a, b):
     run.put(d, rest if form.opcode == "rem" else (x - rest)//y, form.type)
 
 
-@instruction("min|max ?ftz ?NaN type=f32")
-@instruction("min|max type=f64")
-@instruction(f"min|max ?NaN type={HALVES}")
-def extremum(run, form, d, a, b, c=None):
-    nan_wins = getattr(form, "NaN", False)
-    pick = minimum if form.opcode == "min" else maximum
-    if c is None:
-        return floats(run, form, lambda x, y: pick(x, y, nan_wins), d, a, b)
-    if form.type.name != "f32":
-        raise PTXError("three operands")
-    return floats(run, form, lambda x, y, z: pick(pick(x, y, nan_wins), z, nan_wins), d, a, b, c)
-
-
-@instruction(f"neg|abs type={SIGNS}")
-def integer_sign(run, form, d, a):
-    run.put(d, UNARY[form.opcode](run.read(a, form.type)), form.type)
+EXTREMA = {"min": minimum, "max": maximum}
+compute(lambda form, a, b: EXTREMA[form.opcode](a, b, getattr(form, "NaN", False)), "min|max ?ftz ?NaN type=f32",
+        "min|max type=f64", f"min|max ?NaN type={HALVES}")
+compute(lambda form, a, b, c: EXTREMA[form.opcode](EXTREMA[form.opcode](a, b, form.NaN), c, form.NaN),
+        "min|max ?ftz ?NaN type=f32")
 
 
 @instruction("neg|abs ?ftz type=f32")
@@ -156,11 +128,13 @@ def float_sign(run, form, d, a):
     run.write(d, words ^ sign if form.opcode == "neg" else words & ~sign, form.type)
 
 
-@instruction("copysign type=f32|f64")
-def copy_sign(run, form, d, a, b):
+def _copied_sign(form, a, b):
     """The sign of a on the value of b: the other way round than in C."""
     sign = form.type.word.type(1 << form.type.bits - 1)
-    run.write(d, (run.words(a, form.type) & sign) | (run.words(b, form.type) & ~sign), form.type)
+    return (a & sign) | (b & ~sign)
+
+
+compute(_copied_sign, "copysign type=f32|f64", words=True)
 
 
 @instruction("testp property=finite|infinite|number|notanumber|normal|subnormal type=f32|f64")

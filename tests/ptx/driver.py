@@ -136,16 +136,9 @@ class Watch:
 class StandIn:
     """The loaded library. `load` makes it.
 
-    Attributes
-    ----------
-    errors : list
-        What kernels raised; the driver reports it as error 700, 716 or 719 from then on, until `forgive` or `check`.
-    ptx : dict
-        PTX of kernels whose library is no PTX text, by the kernel's name.
-    options : dict
-        Further arguments of every `Run`, such as ``stats=True``.
-    runs : list of (str, Run)
-        Names and runs of kernels, while there are options.
+    ``errors`` are what kernels raised; the driver reports them as error 700, 716 or 719 until `forgive` or `check`.
+    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name. ``options`` are further arguments
+    of every `Run`, such as ``stats=True``; while there are any, ``runs`` collects names and runs of kernels.
     """
 
     def __init__(self, devices, cc):

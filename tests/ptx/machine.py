@@ -22,36 +22,12 @@ LIMIT = 10_000_000
 class Run:
     """Run a kernel; returns when all threads have left it, and raises `PTXError` for every fault.
 
-    Parameters
-    ----------
-    kernel : Kernel
-    grid, block : int or tuple of up to three int
-        Blocks of the grid, threads of a block.
-    args : sequence
-        One for each parameter: a NumPy scalar or bytes of its size, or an int for an integer parameter.
-    memory : Memory
-        What the pointers among them point to.
-    stats : bool
-        Count, and check accesses to global memory for collisions and races too (shared memory is always checked).
-        Several times slower.
-    dynamic_shared : int
-        Bytes of dynamic shared memory.
-    approximate : bool
-        Allow instructions whose results are approximate on a GPU (``div.full``, ``ex2.approx``, ...). They are computed
-        accurately here.
-    limit : int
-        Instructions that groups of threads may execute before the kernel is taken for endless.
-
-    Attributes
-    ----------
-    traffic : dict
-        Loads from and stores to global memory, atomics excluded: ``loaded_bytes`` and ``stored_bytes`` that threads
-        asked for, ``loaded_sectors`` and ``stored_sectors`` of 32 bytes that the requests touch, ``load_requests`` and
-        ``store_requests`` of warps. Counted only with `stats`.
-    executed : int
-        Instructions that groups of threads executed, however large the groups: what `limit` bounds.
-    registers : dict
-        The words that each register held last.
+    ``grid`` and ``block`` are ints or up to three ints, ``args`` a NumPy scalar, bytes, or an int for each parameter.
+    With ``stats`` (several times slower) it counts the ``traffic`` with global memory, atomics excluded (bytes that
+    threads ask for, sectors of 32 bytes, requests of warps), and looks for collisions and races there too; shared
+    memory is always checked. ``dynamic_shared`` are bytes of shared memory. ``approximate`` allows instructions whose
+    results are approximate on a GPU (``div.full``, ``ex2.approx``, ...); they are computed accurately here. ``limit``
+    bounds ``executed``, the instructions that groups of threads execute, before the kernel is taken for endless.
     """
 
     def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False,

@@ -39,15 +39,8 @@ class Memory:
         self._buffers = []
 
     def add(self, array, name=""):
-        """Give a C-contiguous array a device address, and return it.
-
-        Parameters
-        ----------
-        array : numpy.ndarray
-            Kernels read and write it in place; a store to a read-only array raises.
-        name : str
-            How errors call it.
-        """
+        """Give a C-contiguous array a device address, and return it. Kernels read and write the array in place; a store
+        to a read-only one raises. Errors call it `name`."""
         if not array.flags.c_contiguous:
             raise ValueError("only C-contiguous arrays have one address")
         raw = array.reshape(-1).view(np.uint8)

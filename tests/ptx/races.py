@@ -79,14 +79,7 @@ class History:
 
 
 class Races:
-    """Checks every access to a memory.
-
-    Parameters
-    ----------
-    clock : Clock
-    granule : int
-        Bytes that are watched together: the size of the smallest access that the kernel makes.
-    """
+    """Checks every access to a memory; `granule` bytes are watched together, those of the smallest access."""
 
     def __init__(self, clock, granule):
         self.clock, self.granule = clock, granule

@@ -52,28 +52,12 @@ Instruction = namedtuple("Instruction", "guard opcode modifiers form operands te
 
 
 class Kernel:
-    """An entry of a PTX module, ready to run.
+    """An entry of a PTX module, ready to run; its name may be left out if there is only one.
 
-    Parameters
-    ----------
-    ptx : str
-        The text of a module.
-    entry : str, optional
-        Name of the kernel; may be left out if the module has only one.
-
-    Attributes
-    ----------
-    name : str
-    params : list of Parameter
-        ``(name, type, bytes, offset)`` in order.
-    target : int
-        The architecture the module was compiled for, such as 90; 0 if it does not say.
-    shared, local : int
-        Bytes that a block and a thread have of their own, dynamic shared memory excluded.
-    blocks : list of list of Instruction
-        Basic blocks in the order of the text; an instruction that waits for other threads starts one.
-
-    Raises `PTXError` for everything that it does not understand.
+    ``params`` lists `Parameter`, ``target`` is the architecture, such as 90 (0 if the text names none), ``shared`` and
+    ``local`` the bytes that a block and a thread have of their own, dynamic shared memory excluded, ``blocks`` the
+    basic blocks in the order of the text: an instruction that waits for other threads starts one. Raises `PTXError` for
+    everything that it does not understand.
     """
 
     def __init__(self, ptx, entry=None):
