@@ -1,4 +1,6 @@
 """Run fastopt's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory. It needs no GPU."""
+from functools import lru_cache
+
 import numpy as np
 from ptx import Kernel, Memory, Run
 
@@ -15,8 +17,13 @@ def step_code(rule, formats, cc=(9, 0), form="ptx"):
     return cuda.step(rule.digest, formats, cc, form)
 
 
+@lru_cache(maxsize=32)
+def parsed(image):
+    return Kernel(image.decode().rstrip("\0"))
+
+
 def kernel(code):
-    return Kernel(code.image.decode().rstrip("\0"))
+    return parsed(code.image)
 
 
 class Placed:

@@ -24,6 +24,7 @@ from devices import (
     driver,
     foreign,
     late,
+    libraries,
     new_stream,
     on_second,
     pointer,
@@ -35,7 +36,6 @@ from twins import Twins
 
 import fastopt
 from fastopt._tensors import arrays, tensors
-from fastopt._tensors import device_array as device_arrays
 from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
@@ -382,6 +382,6 @@ def test_device_arrays_of_ours():
     assert_identical(DeviceArray(address + 19*4, (4, 5), f32, (-20, -4)).copy_to_host(), x[::-1, ::-1])
     empty = DeviceArray(0, (0, 3), f32)
     assert (empty.device, np.asarray(empty).shape, empty.__cuda_array_interface__["data"][0]) == (None, (0, 3), 0)
-    assert device_arrays.library(whole) is device_arrays.LIBRARIES["fastopt"]
+    assert libraries.library(whole) is libraries.LIBRARIES["fastopt"]
     fastopt.SGD(whole, lr=1.0).step(whole)
     assert not np.asarray(whole).any()

@@ -7,12 +7,11 @@ from conftest import OPTIMIZERS, OWN, RULES, SHARED, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import Foreign, Interface, backend, foreign, pointer, to_device, to_host
+from devices import Foreign, Interface, backend, foreign, libraries, pointer, to_device, to_host
 from twins import Captured, Twins, assert_look_ahead_is_captured, assert_same, leaves, tree
 
 import fastopt
 from fastopt import schedules
-from fastopt._tensors import device_array as device_arrays
 from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
@@ -233,6 +232,6 @@ def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
         as_tensor = staticmethod(lambda array, device: Tensor())
     monkeypatch.setitem(sys.modules, "torch", Torch)
     like = type("Like", (), {"device": "cuda:0"})()
-    wrap = device_arrays.LIBRARIES["torch"].wrap
+    wrap = libraries.LIBRARIES["torch"].wrap
     assert wrap(DeviceArray(256, (3,), np.uint16), like) == "bfloat16"
     assert type(wrap(DeviceArray(256, (3,), np.uint16, bits=True), like)) is Tensor
