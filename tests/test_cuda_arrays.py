@@ -19,12 +19,12 @@ from devices import (
     Packed,
     Tensor,
     Torch,
+    adapters,
     backend,
     do,
     driver,
     foreign,
     late,
-    libraries,
     new_stream,
     on_second,
     pointer,
@@ -382,6 +382,6 @@ def test_device_arrays_of_ours():
     assert_identical(DeviceArray(address + 19*4, (4, 5), f32, (-20, -4)).copy_to_host(), x[::-1, ::-1])
     empty = DeviceArray(0, (0, 3), f32)
     assert (empty.device, np.asarray(empty).shape, empty.__cuda_array_interface__["data"][0]) == (None, (0, 3), 0)
-    assert libraries.library(whole) is libraries.LIBRARIES["fastopt"]
+    assert adapters.library(whole) is adapters.LIBRARIES["fastopt"]
     fastopt.SGD(whole, lr=1.0).step(whole)
     assert not np.asarray(whole).any()

@@ -7,7 +7,7 @@ from conftest import OPTIMIZERS, OWN, RULES, SHARED, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import Foreign, Interface, backend, foreign, libraries, pointer, to_device, to_host
+from devices import Foreign, Interface, adapters, backend, foreign, pointer, to_device, to_host
 from twins import Captured, Twins, assert_look_ahead_is_captured, assert_same, leaves, tree
 
 import fastopt
@@ -232,6 +232,6 @@ def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
         as_tensor = staticmethod(lambda array, device: Tensor())
     monkeypatch.setitem(sys.modules, "torch", Torch)
     like = type("Like", (), {"device": "cuda:0"})()
-    wrap = libraries.LIBRARIES["torch"].wrap
+    wrap = adapters.LIBRARIES["torch"].wrap
     assert wrap(DeviceArray(256, (3,), np.uint16), like) == "bfloat16"
     assert type(wrap(DeviceArray(256, (3,), np.uint16, bits=True), like)) is Tensor
