@@ -304,7 +304,7 @@ def test_the_count_may_be_read_while_another_thread_steps(stand_in):
         step()
         reader = threading.Thread(target=lambda: (opt.t, opt.grad_norm, repr(opt)))
         reader.start()
-        for _ in range(20):
+        for _ in range(8):
             step()
         reader.join()
         step()

@@ -61,8 +61,7 @@ def _structure(**fields):
 
 _Entry = _structure(phase=ctypes.c_int, kind=ctypes.c_int, device=ctypes.c_int, dims=ctypes.c_uint*6,
                     name=ctypes.c_char_p, stream=ctypes.c_uint64, size=ctypes.c_uint64)
-_Function = _structure(name=ctypes.c_char_p, address=ctypes.c_void_p, calls=ctypes.c_long,
-                       unused=ctypes.c_long)
+_Function = _structure(name=ctypes.c_char_p, address=ctypes.c_void_p, calls=ctypes.c_long, unused=ctypes.c_long)
 
 
 def _work(entry):
@@ -137,14 +136,11 @@ class StandIn:
     """The loaded library. `load` makes it.
 
     ``errors`` are what kernels raised; the driver reports them as error 700, 716 or 719 until `forgive` or `check`.
-    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name. ``options`` are further arguments
-    of every `Run`, such as ``stats=True``; while there are any, ``runs`` collects names and runs of kernels.
+    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name.
     """
 
     def __init__(self, devices, cc):
-        self.made = devices, cc
-        self.errors, self.ptx, self.options, self.runs = [], {}, {}, []
-        self._kernels = []
+        self.made, self.errors, self.ptx, self._kernels = (devices, cc), [], {}, []
         self.library = ctypes.CDLL(str(_compile()), mode=ctypes.RTLD_GLOBAL)
         self.library.stand_in_find.restype = ctypes.c_long
         self.library.stand_in_find.argtypes = [ctypes.c_uint64, *[ctypes.c_void_p]*4]
@@ -198,13 +194,10 @@ class StandIn:
         kernel, dims = self._kernels[number], tuple(dims[:6])
         try:
             arguments = [ctypes.string_at(params + offset, size) for _, _, size, offset in kernel.params]
-            run = Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared,
-                      **self.options)
+            Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared)
         except BaseException as error:  # it must not pass through C
             self.errors.append(error)
             return (716 if "misaligned" in str(error) else 700) if isinstance(error, PTXError) else 719
-        if self.options:
-            self.runs.append((kernel.name, run))
         return 0
 
     # What tests ask
@@ -269,8 +262,6 @@ class StandIn:
         """As after `load`, but for the calls, the log, the allocations and what is current: for the start of a test."""
         self.drain()
         self.forgive()
-        self.runs.clear()
-        self.options.clear()
         self.fail_allocations(0)
         self.skip_kernels(False)
         self.reuse_streams(False)
