@@ -10,6 +10,7 @@ made; for others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
 import atexit
 import ctypes
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -33,6 +34,7 @@ ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocH
 KINDS = ("launch", "copy", "set", "call", "record", "wait", "free")
 PHASES = ("given", "captured", "done")
 LOG = 1 << 16  # entries that queue.c keeps
+COMPILED = "FASTOPT_TESTS_STAND_IN"  # in the environment: the path of the compiled library
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
     "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64,
     "MAX_GRID_DIM_X": 2**31 - 1, "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
@@ -335,12 +337,16 @@ def load(devices=1, cc=(9, 0)):
 
 
 def _compile():
+    """The library's path; processes that this one starts find it in their environment."""
+    if COMPILED in os.environ:
+        return os.environ[COMPILED]
     folder = tempfile.mkdtemp(prefix="stand-in-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = Path(folder, NAME)
     subprocess.run(["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{NAME}", "-o", library,
                     *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True,
                    text=True)
+    os.environ[COMPILED] = str(library)
     return library
 
 
