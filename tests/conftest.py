@@ -60,9 +60,11 @@ def label(case):
     return re.sub(r" at 0x[0-9a-f]+", "", str(case))
 
 
-# `pytest -m quick`: of each file the first case of its first tests, or of the tests that are named here
-QUICK_TESTS = 2
-QUICK_INSTEAD = {}
+# `pytest -m quick` runs, of each file, the first case of its first two tests, but for these, which take long
+SLOW = """test_mutants_of_adams_kernel_are_found test_every_rule_is_measured test_on_the_stand_in test_bits_of_a_step
+    test_python_blocks test_what_the_messages_about_state_dicts_say_to_do_works test_walks test_asv_runs
+    test_what_the_messages_about_torch_say_to_do_works test_what_a_step_writes_has_changed
+    test_interrupted_loads_are_whole test_memory_that_moved_is_followed""".split()
 
 
 def pytest_addoption(parser):
@@ -84,9 +86,9 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("cuda") is None:
             tests.setdefault(item.path.name, {}).setdefault(getattr(item, "originalname", item.name), item)
-    for file, found in tests.items():
-        for name in QUICK_INSTEAD.get(file, list(found)[:QUICK_TESTS]):
-            if name in found:
+    for found in tests.values():
+        for name in list(found)[:2]:
+            if name not in SLOW:
                 found[name].add_marker("quick")
 
 
