@@ -187,7 +187,7 @@ def on_device(gpu, monkeypatch):
         with monkeypatch.context() as patch:
             for module in (emulation, test_cuda_advance):
                 for name, instead in hardware.INSTEAD.items():
-                    patch.setattr(module, name, instead)
+                    patch.setattr(module, name, instead, raising=False)
             return function()
     return call
 
