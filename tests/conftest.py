@@ -24,7 +24,7 @@ from fastopt import optimizers  # noqa: E402
 from fastopt._formats.catalogue import FORMATS, MASK, STORED  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
 from fastopt._kernels.layout import Layout, Slot  # noqa: E402
-from fastopt._rule.pipeline import pipelines  # noqa: E402
+from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
@@ -225,8 +225,15 @@ def coefficients_and_gradient(rule, t, g, kind, **how):
 
 
 def in_use(opt, group, factor=1.0, clip_value=np.inf):
-    """The rule with the pieces around it for which a step and this group ask: what a kernel computes."""
-    return pipelines(opt.rule, factor != 1, clip_value != np.inf, opt.groups[group].pieces)[0]
+    """The rule with the pieces around it for which a step and this group ask: what a kernel should compute."""
+    asked, names = opt.groups[group], []
+    if factor != 1 or asked["maximize"]:
+        names.append("scale")
+    if clip_value != np.inf:
+        names.append("limit")
+    if asked["weight_decay"] != 0:
+        names.append("coupled" if asked["decay"] == "coupled" else "decoupled")
+    return pipeline(opt.rule, tuple(names))
 
 
 class Walk:

@@ -98,6 +98,6 @@ def sums_of_squares(formats, gradients):
     return np.array(jobs.Bucket(layout(formats), columns, [0]*len(gradients), coefs).sums_of_squares(1))
 
 
-def with_followers(rule, *names):
-    """A rule with what follows the new parameter in its pass: "average", "copy"."""
-    return pipeline(rule, (*PLAIN, *names))
+def with_pieces(rule, *names, plain=PLAIN):
+    """A rule with these pieces around it, beside those that any rule may have."""
+    return pipeline(rule, (*plain, *names))

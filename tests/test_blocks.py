@@ -195,21 +195,6 @@ def test_what_is_not_finite_is_nan_and_its_neighbours_stay(name):
     assert (np.unique(codes).tolist(), exponents.tolist()) == ([LAST[name]], [16])
 
 
-@both
-def test_no_finite_number_is_further_off_than_half_a_unit_of_its_code(name):
-    """Blocks of any bits. A second moment: by a unit; numbers too small for their block: by less than its smallest."""
-    x = nasty(SIZE*400, 9).reshape(400, SIZE)
-    x = np.abs(x) if name == "q44" else x
-    x = np.where(np.isfinite(x) & (np.abs(x) < 3.1e38), x, np.float32(0))
-    x = (x*2.0**np.random.default_rng(10).integers(-130, 1, (400, 1))).astype(np.float32)
-    codes, exponents = there(x, name, np.random.default_rng(11).integers(0, WORDS, x.shape, np.uint32))
-    assert not ((codes & LAST[name]) == LAST[name]).any()
-    smallest, have = np.array([[value(1, e, name)] for e in exponents.tolist()]), back(codes, exponents, name)
-    assert (np.abs(have.astype(np.float64) - x) <= np.maximum(2.0**-4*np.abs(x), smallest)).all()
-    large = np.abs(x) >= smallest
-    assert np.array_equal(np.sign(have)[large], np.sign(x)[large])
-
-
 # Arrays
 
 @both

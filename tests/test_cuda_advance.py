@@ -41,20 +41,15 @@ class Advanced:
         self.single, self.double = (np.full(GROUPS*columns + 8, 7, kind) for kind in (np.float32, np.float64))
         self.target, memory = np.full(400, -1.0), Memory()
         words = np.zeros(len(AT) + POSTED, np.int64)
+        sums_at, (stride, posted) = rows_of([] if sums is None else sums, tops), post or (0, ())
+        given = {
+            "mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
+            "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single, "stride": stride,
+            "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums), "factor_at": factor_at,
+            "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0, "posted": len(posted)}
+        for name, value in given.items():
+            words[getattr(AT, name)] = memory.add(value) if isinstance(value, np.ndarray) else value or 0
         floats = words.view(np.float64)
-        sums_at = rows_of([] if sums is None else sums, tops)
-        stride, posted = post or (0, ())
-        for at, value in {
-                AT.mode: mode, AT.clock: memory.add(self.clock), AT.known: known, AT.rows: memory.add(rows),
-                AT.period: PERIOD, AT.groups: GROUPS, AT.fields: len(rule.fields), AT.first: first,
-                AT.columns: columns, AT.single: memory.add(self.single),
-                AT.double: memory.add(self.double) if doubles else 0,
-                AT.count: -1 if sums is None else len(sums),
-                          AT.sums: memory.add(sums_at) if sums_at.size else 0,
-                AT.factor_at: 0 if factor_at is None else memory.add(factor_at),
-                AT.target: memory.add(self.target) if post else 0, AT.stride: stride,
-                          AT.posted: len(posted)}.items():
-            words[at] = value
         floats[[AT.factor, AT.limit, AT.clip_norm]] = factor, limit, clip_norm
         floats[len(AT):len(AT) + len(posted)] = posted
         code = kernel(advance.advance(cc, "ptx"))

@@ -10,20 +10,12 @@ from conftest import OWN, RULES, SHARED, assert_identical, nasty, normal, stored
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from emulation import Launch, Squares
-from internals import (
-    cuda_code,
-    cuda_lanes,
-    float_type,
-    slots_of,
-    strided_gradient,
-    sums_of_squares,
-    with_followers,
-)
+from internals import cuda_code, cuda_lanes, float_type, slots_of, strided_gradient, sums_of_squares, with_pieces
 from reference import assert_same_parts, encoded, next_slots, numbers
 
 from fastopt._formats.blocks import SIZE
-from fastopt._formats.random_bits import key, word
 from fastopt._formats.catalogue import FORMATS
+from fastopt._formats.random_bits import key, word
 from fastopt._rule.pipeline import LOOK_AHEAD
 
 HOPPER, BLACKWELL = CHIPS = (9, 0), (10, 0)
@@ -102,7 +94,7 @@ def check(launch, rule, c, formats, arrays, number, k=0, g=None, begin=0):
 
 
 def skips_of(formats, skip):
-    """Where the arrays of a tensor start, in elements behind a multiple of 256 bytes: codes at multiples of 16 bytes."""
+    """Where the arrays of a tensor start, in elements behind a multiple of 256 bytes; codes lie at multiples of 16."""
     found = []
     for k, (f, start, end) in enumerate(slots_of(formats)):
         at = skip(k)
@@ -147,11 +139,15 @@ def test_nasty_numbers(name, cases):
 
 @each_rule
 def test_hyperparameters(name):
-    """Each set of a rule's own and of the shared ones, at the first and at a late step."""
+    """Each set of a rule's own and of the shared ones, at the first and a late step; then fewer pieces."""
     rule, formats = RULES[name], formats_of(RULES[name], "f32")
     for k, hyper in enumerate((*OWN[name], *SHARED)):
         cs = [rule.at(t, np.float32, factor=0.37, clip_value=0.4, **hyper) for t in (1, 2**31 + 1)]
         launched(rule, formats, cs, (300, 41), CHIPS[k % 2])
+    for k, pieces in enumerate(((), ("scale",), ("limit", "decoupled"))):  # a kernel holds these and no others
+        some = with_pieces(rule, *pieces, plain=())
+        c = some.at(2, np.float32, factor=0.37, clip_value=0.4, weight_decay=0.1, decay="decoupled")
+        launched(some, formats, [c], (300, 41), CHIPS[k % 2])
 
 
 # Formats
@@ -185,7 +181,7 @@ FOLLOWED = list(zip(["f32", "bf16s", "split", "q8", "bf16s q8", "f16s"],
 @pytest.mark.parametrize(("mix", "extra"), FOLLOWED)
 def test_average_and_copy(mix, extra, full):
     """Both follow the new parameter in the same pass; what was in the copy is not read."""
-    rule = with_followers(RULES["adam"], "average", "copy")
+    rule = with_pieces(RULES["adam"], "average", "copy")
     formats = f"{formats_of(RULES['adam'], mix)} {' '.join(extra)}"
     c = rule.at(3, float_type(formats), average=0.9)
     for cc in one_of_two((mix, extra), FOLLOWED, full):

@@ -26,8 +26,7 @@ from reference import MIXES, SIZES, Twin, gradients, tiles_of
 
 from fastopt._cpu import jobs
 from fastopt._formats.blocks import SIZE
-from fastopt._formats.catalogue import STORED
-from fastopt._formats.catalogue import FORMATS
+from fastopt._formats.catalogue import FORMATS, STORED
 from fastopt._tensors import arrays
 from fastopt.storage import coded_bytes
 
@@ -36,6 +35,7 @@ MORE = {  # format of gradient and parameter, its rounding, those of states
     "f64": ("f64", "nearest", None), "f16": ("f16", "nearest", None), "bf16": ("bf16", "nearest", None),
     "f16 f16": ("f16", "nearest", "f16"), "bf16 bf16": ("bf16", "nearest", "bf16"), **MIXES}
 ALL = {"f32": ("f32", "nearest", None), **MORE}
+ALL_PIECES = {"clip_value": 0.3, "grad_factor": -1.7}  # with a weight decay: each set of pieces is a kernel of its own
 each_rule = pytest.mark.parametrize("name", RULES)
 each_mix = pytest.mark.parametrize("mix", ALL)
 
@@ -74,11 +74,20 @@ def test_every_size(name, mixes):
 
 @each_rule
 def test_hyperparameters(name, mixes):
-    """Every set of its own and of those that all rules share; clipped by value, with a gradient factor."""
-    for mix, hyper in itertools.product(mixes, (*SHARED, *OWN[name])):
-        twin = start(name, mix, (259,), **hyper)
-        for t, how in enumerate(({}, {"clip_value": 0.4}, {"grad_factor": 0.37},
-                                 {"clip_value": 0.3, "grad_factor": -1.7})):
+    """Every set of its own and of those that all rules share; with all pieces around the rule, and without any."""
+    own = [(mix, hyper, how) for mix in mixes for hyper in OWN[name] for how in ({}, ALL_PIECES)]
+    for mix, hyper, how in (*own, *(("f32", hyper, ALL_PIECES) for hyper in SHARED)):
+        twin = start(name, mix, (259,), **{**(SHARED[1] if how else {}), **hyper})
+        for t in range(4):
+            twin.step(gradients(twin.opt, t), **how)
+
+
+def test_any_pieces(full):
+    """A kernel holds those for which the group and the step ask."""
+    hows = {}, {"clip_value": 0.4}, {"grad_factor": 0.37}, ALL_PIECES
+    for name, hyper, how in itertools.product(RULES if full else ["adam"], ({}, *SHARED), hows):
+        twin = start(name, "f32", (259,), **hyper)
+        for t in range(3):
             twin.step(gradients(twin.opt, t), **how)
 
 
@@ -97,7 +106,7 @@ def anything(format, n, index):
 def test_nasty_numbers(name, mixes):
     """Any bits in gradient, parameter and state: NaN and infinities at the right places, all other bits equal."""
     for mix, how in itertools.product(mixes, ({}, {"clip_value": 1e30, "grad_factor": 0.5})):
-        twin, format = start(name, mix, (4_099,), weight_decay=0.1).fill(anything), ALL[mix][0]
+        twin, format = start(name, mix, (4_099,), **(SHARED[1] if how else {})).fill(anything), ALL[mix][0]
         for t in range(3):
             with np.errstate(all="ignore"):
                 g = stored(nasty(4_099, 20 + t, np.float64 if format == "f64" else np.float32), format)
@@ -193,12 +202,12 @@ def test_any_format_in_any_slot(name, full):
         sizes = (5, 128, 517, 2_049)
         params = [stored(normal(k, n), plain) for k, n in enumerate(sizes)]
         twin = Twin(OPTIMIZERS[name](params, state=dict(zip(RULES[name].state, states, strict=True)), rounding=rounding,
-                                     weight_decay=0.05, seed=2**63 - 1))
+                                     seed=2**63 - 1, **SHARED[1]))
         assert [f.name for f in twin.formats(0)] == [p, *states]
         for t in range(3):
-            twin.step(gradients(twin.opt, t, g))
+            twin.step(gradients(twin.opt, t, g), **ALL_PIECES)
         with np.errstate(all="ignore"):
-            twin.step([stored(nasty(n, 5), g) for n in sizes], clip_value=1e20)
+            twin.step([stored(nasty(n, 5), g) for n in sizes], clip_value=1e20, grad_factor=2.0)
 
 
 def test_tensors_of_one_optimizer_may_have_different_formats():
@@ -270,14 +279,14 @@ def broadcast(a):
 @each_mix
 def test_strided_gradients_and_parameters_in_any_order(mix, full):
     """Elements, their random bits and their blocks are counted in the memory order of the parameter."""
-    format, hows = ALL[mix][0], itertools.cycle(({}, {"clip_value": 0.3, "grad_factor": 0.5}))
+    format = ALL[mix][0]
     for name in RULES if full else ("adam",):
         for shape in SHAPES:
             g = stored(normal(2, *shape), format)
             for p in orders(stored(normal(1, *shape), format)):
-                twin = Twin(made(name, p, mix, weight_decay=0.1))
+                twin = Twin(made(name, p, mix, **SHARED[1]))
                 for view in (*orders(g), *views(g), *(broadcast(g) if g.size else ())):
-                    twin.step([np.ascontiguousarray(view)], [view], **next(hows))
+                    twin.step([np.ascontiguousarray(view)], [view], **ALL_PIECES)
 
 
 def test_the_norm_of_strided_gradients_is_that_of_their_copies():

@@ -8,8 +8,8 @@ import threading
 import numba.core.event as event
 import numpy as np
 import pytest
+from internals import compile_step, steps_right
 from numba.core.compiler_lock import global_compiler_lock
-from test_numba import compile_step, steps_right
 
 import fastopt
 from fastopt._cpu import loops as cpu

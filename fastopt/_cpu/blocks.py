@@ -1,8 +1,8 @@
 """Blocks of 128 elements whose codes share exponents, on the CPU: loops that LLVM turns into vectors.
 
 Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: the largest number of
-one is waited for while others' are looked for. With COMPANY = 1 Adam's step took 18 % longer (benchmarks/fewer_bytes.py
---n 1e5 --threads 1).
+one is waited for while others' are looked for. With COMPANY = 1 Adam's step took 18 % longer (benchmarks/studies/
+fewer_bytes.py --n 1e5 --threads 1).
 """
 import numpy as np
 from llvmlite import ir

@@ -1,10 +1,10 @@
 """The ceiling of this machine: a loop that moves the bytes of a step and computes next to nothing.
 
-It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format has to be
-decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar: no rule, no tiles, no
-table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split waits for the thread that a
-neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays start at different places in their
-pages, since equal ones meet in the same cache sets.
+It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format
+has to be decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar:
+no rule, no tiles, no table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split
+waits for the thread that a neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays
+start at different places in their pages, since equal ones meet in the same cache sets.
 """
 from collections.abc import Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""Facts of a version that are the same in every run: ``python -m benchmarks.facts FOLDER``, for gate.py.
+"""Facts of a version that are the same in every run: ``python -m benchmarks.gate.facts FOLDER``.
 
 Each stands under the name of the benchmark that tracks it.
 """
@@ -8,8 +8,9 @@ import tracemalloc
 from pathlib import Path
 from types import ModuleType
 
-from .steps import FORMATS, Case, Step, arrays, optimizer
-from .versions import load, part, worker
+from ..steps import FORMATS, QUICK, Case, Step, arrays, optimizer
+from . import inside
+from .versions import load, worker
 
 WAYS = ("step", "clip_norm")
 N = 100_000  # elements: a temporary array would be 400,000 bytes
@@ -37,26 +38,30 @@ def bytes_per_element(package: ModuleType, rule: str, format: str) -> tuple[floa
 def figures(folder: str) -> dict[str, dict[str, float]]:
     """{benchmark: {case: figure}}."""
     package = load(folder, "fastopt_facts")
-    rules = list(part(package, "optimizers").ALL)
-    found: dict[str, dict[str, float]] = {"bench_memory.Peak.track_python": {f"{rule}, {way}": python_bytes(package, rule, way)
-                                                                             for rule in rules for way in WAYS}}
-    for rule in rules:
-        for format in FORMATS:
-            state, moved = bytes_per_element(package, rule, format)
-            found.setdefault("bench_memory.Bytes.track_state", {})[f"{rule}, {format}"] = state
-            found.setdefault("bench_memory.Bytes.track_moved", {})[f"{rule}, {format}"] = moved
-    return found
+    rules = measured(package)
+    python = {f"{rule}, {way}": python_bytes(package, rule, way) for rule in rules for way in WAYS}
+    stored = {f"{rule}, {format}": bytes_per_element(package, rule, format) for rule in rules for format in FORMATS}
+    return {"bench_memory.Peak.track_python": python,
+            "bench_memory.Bytes.track_state": {case: state for case, (state, _) in stored.items()},
+            "bench_memory.Bytes.track_moved": {case: moved for case, (_, moved) in stored.items()}}
+
+
+def measured(package: ModuleType) -> list[str]:
+    """The rules of a version; in the quick setting two of them."""
+    rules = list(inside.optimizers(package))
+    return [rule for rule in rules if not QUICK or rule in ("momentum", "adam")]
 
 
 def rules(folder: Path) -> list[str]:
     """The rules of a version, by a fresh process that measures nothing."""
-    return worker("facts", str(folder), "rules")
+    return worker("gate.facts", str(folder), "rules")
 
 
 def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
     """`figures`, in a fresh process."""
-    return worker("facts", str(folder), cache=cache/"facts")
+    return worker("gate.facts", str(folder), cache=cache/"facts")
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2 else list(part(load(sys.argv[1], "fastopt_facts"), "optimizers").ALL)))
+    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2
+                     else measured(load(sys.argv[1], "fastopt_facts"))))

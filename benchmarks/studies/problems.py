@@ -1,11 +1,14 @@
-"""Standard problems, on which steps are counted. ``python -m benchmarks.problems`` searches the learning rates, in a minute.
+"""Standard problems, on which steps are counted.
 
-They are not `fastopt.problems`: versions of the package that have none can be measured with them, and no sum here depends on BLAS.
-A count is the same on every machine. Sums are `math.fsum` or accumulated, one addition after another: the order of NumPy's own sums
-follows the width of the SIMD, that of BLAS the threads. Random numbers are `random.Random`'s, which Python keeps from version to version.
-What is left are exp, log1p and the host's coefficients, which may be off by an ulp elsewhere: with every element of every gradient an ulp
-higher or lower by chance, 43 of the 44 counts stayed as they are in six trials, and one of 4,246 steps became 4,245. Without AVX, in
-Numba and in NumPy, whose exp then has other bits, all stayed.
+``python -m benchmarks.studies.problems`` searches the learning rates, in a minute.
+
+They are not `fastopt.problems`: versions of the package that have none can be measured with them, and no sum here
+depends on BLAS. A count is the same on every machine. Sums are `math.fsum` or accumulated, one addition after another:
+the order of NumPy's own sums follows the width of the SIMD, that of BLAS the threads. Random numbers are
+`random.Random`'s, which Python keeps from version to version. What is left are exp, log1p and the host's coefficients,
+which may be off by an ulp elsewhere: with every element of every gradient an ulp higher or lower by chance, 43 of the
+44 counts stayed as they are in six trials, and one of 4,246 steps became 4,245. Without AVX, in Numba and in NumPy,
+whose exp then has other bits, all stayed.
 """
 import math
 import random
@@ -44,12 +47,14 @@ def total(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def bowl(curvature: np.ndarray, noise: np.ndarray, tolerance: float) -> Problem:
-    """sum of curvature*p^2/2 in float32; the gradient of step t is taken beside p, at a distance that the noise tells."""
+    """sum of curvature*p^2/2 in float32; the gradient of step t is taken beside p, at a distance that the noise
+    tells."""
     def loss(p):
         return math.fsum(curvature*np.square(p, dtype=np.float64))/2
 
     start = np.copysign(0.1, uniform(1, len(curvature))) + 0.9*uniform(1, len(curvature))
-    return Problem(start.astype(np.float32), lambda p, t: curvature*(p + noise[t % len(noise)]), loss, tolerance, 10_000)
+    return Problem(start.astype(np.float32), lambda p, t: curvature*(p + noise[t % len(noise)]), loss, tolerance,
+                   10_000)
 
 
 def quadratic() -> Problem:
@@ -79,7 +84,8 @@ LEAST = 0.3703626016862147  # of the logistic loss, by Newton's method (tests/te
 
 
 def logistic() -> Problem:
-    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay: flat where it is nearly solved."""
+    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay: flat where it
+    is nearly solved."""
     x, decay = uniform(3, 200, 20)/(1 + np.arange(20)/4), 1e-3
     sign = np.array([math.copysign(1, math.fsum(row)) for row in x*uniform(4, 20)])*np.where(np.arange(200) % 10, 1, -1)
     signed = np.ascontiguousarray((x*sign[:, None]).T)
@@ -125,12 +131,14 @@ def steps(rule: str, problem: str, lr: float | None = None, **hyper: Any) -> flo
 
 
 def robust(rule: str, problem: str, lr: float, count: float) -> bool:
-    """Whether rates that differ by 1 % need about as many steps: on the edge of stability, or for luck, they may need any number."""
+    """Whether rates that differ by 1 % need about as many steps: on the edge of stability, or for luck, they may need
+    any number."""
     return all(abs(steps(rule, problem, lr*near)/count - 1) < 0.05 for near in (0.99, 1.01))
 
 
 def best(rule: str, problem: str) -> float:
-    """The learning rate of the grid that needs the fewest steps, of those that need `FEWEST` at least and are no luck."""
+    """The learning rate of the grid that needs the fewest steps, of those that need `FEWEST` at least and are no
+    luck."""
     counts = sorted((count, lr) for lr in GRID if (count := steps(rule, problem, lr)) >= FEWEST)
     return next(lr for count, lr in counts if robust(rule, problem, lr, count))
 

@@ -1,9 +1,10 @@
-"""How long the cores of a GPU need for an element against how long its memory needs: an estimate from counts, with no GPU.
+"""How long the cores of a GPU need for an element against how long its memory needs: an estimate from counts, with no
+GPU.
 
-Data sheets round, so clocks are taken back from their peaks of float32: TFLOPS = SMs x lanes x 2 x GHz. Rates are results per clock and
-SM, one per thread, from the table of arithmetic throughput in NVIDIA's CUDA C++ Programming Guide (columns 8.0 and 9.0), written down
-from memory: the guide was not at hand. Those of float32 and float64 agree with the data sheets' peaks; for 10.0 they are from there, and
-its other rates are assumed to be those of 9.0.
+Data sheets round, so clocks are taken back from their peaks of float32: TFLOPS = SMs x lanes x 2 x GHz. Rates are
+results per clock and SM, one per thread, from the table of arithmetic throughput in NVIDIA's CUDA C++ Programming Guide
+(columns 8.0 and 9.0), written down from memory: the guide was not at hand. Those of float32 and float64 agree with the
+data sheets' peaks; for 10.0 they are from there, and its other rates are assumed to be those of 9.0.
 """
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,7 +25,8 @@ HOPPER = {**AMPERE,
 BLACKWELL = {**HOPPER}  # float32 and float64: the data sheet's 75 and 37 TFLOPS; the rest is assumed
 
 PIPES = {               # the classes of sass.py that a unit works on
-    "issue": ("float32", "compare", "float64", "integer", "conversion", "mufu", "load", "store", "local", "control", "other"),
+    "issue": ("float32", "compare", "float64", "integer", "conversion", "mufu", "load", "store", "local", "control",
+              "other"),
     "float32": ("float32",),
     "float64": ("float64",),
     "integer": ("integer", "compare"),
@@ -34,7 +36,8 @@ PIPES = {               # the classes of sass.py that a unit works on
 
 
 class Chip(NamedTuple):
-    """A GPU: streaming multiprocessors, boost clock in GHz, peak bandwidth of its memory in GB/s, results per clock and SM."""
+    """A GPU: streaming multiprocessors, boost clock in GHz, peak bandwidth of its memory in GB/s, results per clock and
+    SM."""
 
     cc: tuple[int, int]
     sms: int
@@ -81,19 +84,21 @@ class Estimate(NamedTuple):
 def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Chip) -> Estimate:
     """The time that the tightest unit needs for an element over the time in which its bytes come and go.
 
-    ``hot`` are the instructions of a trip by class (`sass.Figures`), of `elements` elements; `moved` bytes are read and written for
-    one. The units: the schedulers, which issue every instruction, and those of `PIPES`, each at its peak rate.
+    ``hot`` are the instructions of a trip by class (`sass.Figures`), of `elements` elements; `moved` bytes are read and
+    written for one. The units: the schedulers, which issue every instruction, and those of `PIPES`, each at its peak
+    rate.
 
-    Assumed: the memory gives its peak bandwidth (real copies reach about nine tenths of it, which would lower the ratio), every byte
-    comes from there and goes there, and the clock is the boost clock. There are always enough warps to hide latencies, so the units
-    work side by side and the tightest one decides. Float32 compares, moves, and multiplications of integers go to one unit of
-    integers; instructions for a whole warp (U...) are counted there, too. No slow path of a division or square root is taken; both
-    sides of other branches are.
-    Left out: the caches' own bandwidth, replays, the head and the tail of a tile, its first loads, and the launch.
+    Assumed: the memory gives its peak bandwidth (real copies reach about nine tenths of it, which would lower the
+    ratio), every byte comes from there and goes there, and the clock is the boost clock. There are always enough warps
+    to hide latencies, so the units work side by side and the tightest one decides. Float32 compares, moves, and
+    multiplications of integers go to one unit of integers; instructions for a whole warp (U...) are counted there, too.
+    No slow path of a division or square root is taken; both sides of other branches are. Left out: the caches' own
+    bandwidth, replays, the head and the tail of a tile, its first loads, and the launch.
     """
     if unknown := set(hot) - set(PIPES["issue"]):
         raise ValueError(f"core_over_memory: classes {sorted(unknown)} belong to no unit. Add them to chips.PIPES.")
-    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz) for pipe, kinds in PIPES.items()}
+    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz) for pipe,
+            kinds in PIPES.items()}
     unit = max(core, key=core.__getitem__)
     return Estimate(core[unit]/(moved/chip.gbps), unit)
 

@@ -1,9 +1,10 @@
-"""What figures of two versions say: those that never move by their growth, ratios of times by an interval that assumes no distribution."""
+"""What figures of two versions say: those that never move by their growth, ratios of times by an interval that assumes
+no distribution."""
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .compare import interval
+from .harness import interval
 
 
 class Finding(NamedTuple):

@@ -1,12 +1,12 @@
 """What an x86-64 kernel is made of, read from its assembly.
 
-Hot are the loops that store elements of arrays; the norm stores none: there it is the loop that squares those of the gradient. Elements
-that an unrolled loop of vectors leaves over go through a narrower or a shorter loop, which loads and stores the same for each and does
-not count. So each pass of a rule that takes several counts, by its widest loop, and where nothing is a vector the scalar loop: vectors
-that were lost show as width and as instructions.
+Hot are the loops that store elements of arrays; the norm stores none: there it is the loop that squares those of the
+gradient. Elements that an unrolled loop of vectors leaves over go through a narrower or a shorter loop, which loads and
+stores the same for each and does not count. So each pass of a rule that takes several counts, by its widest loop, and
+where nothing is a vector the scalar loop: vectors that were lost show as width and as instructions.
 
-An access moves if its address changes from trip to trip: it is to an element of an array. One whose address stays brings a value that
-found no register: it was spilled to the stack, or it is a constant that is read anew in every trip.
+An access moves if its address changes from trip to trip: it is to an element of an array. One whose address stays
+brings a value that found no register: it was spilled to the stack, or it is a constant that is read anew in every trip.
 """
 import hashlib
 import re
@@ -14,24 +14,29 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-WRAPPERS = ("_ZN7cpython", "cfunc.", "NRT_")                    # not the kernel: what Python and C call, and Numba's counts of references
+# not the kernel: what Python and C call, and Numba's counts of references
+WRAPPERS = ("_ZN7cpython", "cfunc.", "NRT_")
 ENDS = re.compile("j|ret|ud2")                                  # of a basic block
 READERS = re.compile("v?u?comis|cmp|test|bt|push|j|call")       # they do not write to their last operand
-UPDATES = re.compile("add|adc|sub|sbb|inc|dec|and|or|xor|neg|not|s[ah][lr]|ro[lr]|xadd|xchg|cmov|imul")  # they read what they write
+# they read what they write
+UPDATES = re.compile("add|adc|sub|sbb|inc|dec|and|or|xor|neg|not|s[ah][lr]|ro[lr]|xadd|xchg|cmov|imul")
 NO_ACCESS = re.compile("lea|nop|prefetch")
 ARITHMETIC = re.compile(r"v?(add|sub|mul|div|sqrt|max|min|fn?m(?:add|sub)\d{3})([ps])([sd])")
-FLOAT64 = re.compile(r"v?(cvt\w*[ps]d\w*|(add|sub|addsub|mul|div|sqrt|max|min|fn?m\w+|round|rndscale|u?comi|cmp\w*|hadd|hsub|r\w+14)[ps]d)")
+FLOAT64 = re.compile(r"v?(cvt\w*[ps]d\w*|(add|sub|addsub|mul|div|sqrt|max|min|fn?m\w+|round|rndscale|u?comi|cmp\w*|"
+                     r"hadd|hsub|r\w+14)[ps]d)")
 MEMORY = re.compile(r"([^(]*)\((%\w+)?(?:,(%\w+)(?:,(\d))?)?\)")
 LETTERS = {"b": 1, "w": 2, "l": 4, "d": 4, "q": 8}
 ITEM = {"s": 4, "d": 8}                                         # bytes of the numbers of an opcode that ends so
 BYTES = {"x": 16, "y": 32, "z": 64}                             # of vector registers
-SIZES = {                                                       # bytes that an instruction on vectors moves; the first match counts
+# bytes that an instruction on vectors moves; the first match counts
+SIZES = {
     "v?cvtt?ss2.*|v?cvtu?si2s[sd]l|v?(movd|extractps|insertps)": 4,
     "v?cvtt?sd2.*|v?cvtu?si2s[sd]q|v?(movq|mov[lh]p[sd])|vbroadcast[fi]32x2": 8,
     "v?(?:pextr|pinsr|pbroadcast)([bwdq])": LETTERS,
     "v(insert|extract|broadcast)[fi](128|32x4|64x2)": 16,
     "v(insert|extract|broadcast)[fi](32x8|64x4)": 32,
-    "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,  # of their register: memory is narrower
+    # of their register: memory is narrower
+    "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,
     "v?pmov[sz]x(bd|wq)|vpmovu?s?(db|qw)": 1/4,
     "v?pmov[sz]xbq|vpmovu?s?qb": 1/8,
     "v?[^p]*ss": 4,
@@ -66,7 +71,8 @@ class Instruction(NamedTuple):
 
 
 class Access(NamedTuple):
-    """A load or a store. `stream`: its address without the displacement, by what the registers hold; `moves`: it changes in a loop."""
+    """A load or a store. `stream`: its address without the displacement, by what the registers hold; `moves`: it
+    changes in a loop."""
 
     stream: str
     moves: bool
@@ -75,7 +81,8 @@ class Access(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The instructions of a loop that are in no loop within it, each counted once a trip; its first block, those of loops around it."""
+    """The instructions of a loop that are in no loop within it, each counted once a trip; its first block, those of
+    loops around it."""
 
     code: list[Instruction]
     head: int
@@ -83,7 +90,8 @@ class Loop(NamedTuple):
 
     @property
     def arithmetic(self) -> list[tuple[str, str, int]]:
-        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes of the register, 1 for a scalar."""
+        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes of the register, 1 for a
+        scalar."""
         found = [(x.vector, ARITHMETIC.fullmatch(x.opcode)) for x in self.code]
         return [(of[1], of[3], size//ITEM[of[3]] if of[2] == "p" else 1) for size, of in found if of]
 
@@ -120,20 +128,23 @@ def functions(text: str) -> list[list[Instruction | str]]:
 def digest(text: str) -> str:
     """A name for a kernel's machine code: its instructions and constants.
 
-    Numba's symbols hold the names of modules and the number of functions compiled before: they count by their first appearance.
-    Wrappers and tables of symbols do not count.
+    Numba's symbols hold the names of modules and the number of functions compiled before: they count by their first
+    appearance. Wrappers and tables of symbols do not count.
     """
-    lines = [x if isinstance(x, str) else f"{x.opcode} {', '.join(x.operands)}" for code in functions(text) for x in code]
+    lines = [x if isinstance(x, str) else f"{x.opcode} {', '.join(x.operands)}" for code in functions(text)
+             for x in code]
     lines += re.findall(r"^\.LCPI.*(?:\n\t\.(?:long|quad|short|byte|zero|ascii)\t.*)*", text, re.MULTILINE)
     seen: dict[str, str] = {}
-    plain = re.sub(r'"[^"]*"|\b_ZN\w+|\.const\.[\w.]+', lambda symbol: seen.setdefault(symbol[0], f"symbol{len(seen)}"), "\n".join(lines))
+    plain = re.sub(r'"[^"]*"|\b_ZN\w+|\.const\.[\w.]+', lambda symbol: seen.setdefault(symbol[0], f"symbol{len(seen)}"),
+                   "\n".join(lines))
     return hashlib.sha256(plain.encode()).hexdigest()[:12]
 
 
 # Loops
 
 def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], dict[int, list[int]]]:
-    """The basic blocks of a function; those that are reached, each behind one that leads to it, with those that may follow it."""
+    """The basic blocks of a function; those that are reached, each behind one that leads to it, with those that may
+    follow it."""
     blocks: list[list[Instruction]] = [[]]
     names: dict[str, int] = {}
     for x in code:
@@ -148,14 +159,16 @@ def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], d
     while grow:
         if (k := grow.pop()) not in after:
             last = blocks[k][-1] if blocks[k] else Instruction("nop")
-            target = [names[x] for x in last.operands if ENDS.match(last.opcode) and x in names]  # none where it leaves the function
+            target = [names[x] for x in last.operands if ENDS.match(last.opcode)
+                      and x in names]  # none where it leaves the function
             after[k] = target + [k + 1]*(k + 1 < len(blocks) and not last.opcode.startswith(("ret", "ud2", "jmp")))
             grow += after[k]
     return blocks, after
 
 
 def _bodies(after: dict[int, list[int]], among: Collection[int]) -> dict[int, set[int]]:
-    """The blocks of each loop, by the first that is reached: blocks that lead to each other, and those that still do without the first.
+    """The blocks of each loop, by the first that is reached: blocks that lead to each other, and those that still do
+    without the first.
     So it does not matter where a loop is entered: LLVM jumps into the middle of some, which have two entries then."""
     leads: dict[int, set[int]] = {}
     for k in among:
@@ -178,7 +191,8 @@ def loops(code: Sequence[Instruction | str]) -> list[Loop]:
     bodies = _bodies(after, list(after))
     inner = {head: [of for k, of in bodies.items() if k != head and k in body] for head, body in bodies.items()}
     return [Loop([x for k in sorted(body.difference(*inner[head])) for x in blocks[k]], head,
-                 frozenset(other for other, of in bodies.items() if head in of and other != head)) for head, body in bodies.items()]
+                 frozenset(other for other, of in bodies.items() if head in of and other != head)) for head,
+            body in bodies.items()]
 
 
 # Accesses
@@ -190,7 +204,8 @@ def _whole(register: str) -> str:
 
 
 class _Registers:
-    """What the general registers hold, followed through a loop: for each an expression, and whether it changes from trip to trip."""
+    """What the general registers hold, followed through a loop: for each an expression, and whether it changes from
+    trip to trip."""
 
     def __init__(self, moving: Collection[str] = ()):
         self.held = {register: (register, True) for register in moving}
@@ -215,7 +230,8 @@ class _Registers:
         if re.match("inc|dec|(add|sub)[lq]", x.opcode) and len(used) == 1:
             self.held[target] = given[-1][0], moves             # the same address, further on
         elif x.opcode in ("movq", "movabsq"):
-            self.held[target] = x.operands[0].partition("(")[0] + given[0][0] if "(" in x.operands[0] else given[0][0], moves
+            offset = x.operands[0].partition("(")[0] if "(" in x.operands[0] else ""
+            self.held[target] = offset + given[0][0], moves
         else:
             self.held[target] = f"{place} {x.opcode}", moves
 
@@ -229,7 +245,8 @@ def accesses(code: Sequence[Instruction]) -> list[Access]:
     for k, x in enumerate(code):
         for operand in x.operands:
             if MEMORY.match(operand) and not NO_ACCESS.match(x.opcode):
-                writes = operand is x.operands[-1] and not READERS.match(x.opcode) and not re.match("i?(mul|div)", x.opcode)
+                writes = operand is x.operands[-1] and not READERS.match(x.opcode) and not re.match("i?(mul|div)",
+                                                                                                    x.opcode)
                 ways = [False]*(not writes or bool(UPDATES.match(x.opcode))) + [True]*writes
                 found += [Access(*registers.read(operand), x.moved, store) for store in ways]
         registers.run(x, k)
@@ -251,7 +268,8 @@ class Trip(NamedTuple):
     @property
     def bytes(self) -> list[float]:
         """Loaded and stored for an element."""
-        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements for store in (False, True)]
+        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements for store in (False,
+                                                                                                               True)]
 
     @property
     def work(self) -> dict[str, float]:
@@ -262,7 +280,8 @@ class Trip(NamedTuple):
         return {what: count/self.elements for what, count in counts.items()}
 
     def leftover(self, other: "Trip") -> bool:
-        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors select), or shorter; or
+        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors
+        select), or shorter; or
         the loop around, whose trip ends with the odd one of pairs."""
         if self.loop.head in other.loop.around:
             return self.work == other.work
@@ -270,20 +289,23 @@ class Trip(NamedTuple):
 
 
 def _elements(found: Sequence[Access], item: int, norm: bool) -> float:
-    """From the bytes of the largest array that a trip stores: one more array would raise the sum of bytes, and lower what is counted per
+    """From the bytes of the largest array that a trip stores: one more array would raise the sum of bytes, and lower
+    what is counted per
     element. The norm stores sums alone: from those of the largest array that it loads and does not store."""
     stored, loaded = Counter(), Counter()
     for x in found:
         (stored if x.store else loaded)[x.stream] += x.moves*x.size
-    return max((size for stream, size in loaded.items() if stream not in stored) if norm else stored.values(), default=0)/item
+    return max((size for stream, size in loaded.items() if stream not in stored) if norm else stored.values(),
+               default=0)/item
 
 
 def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) -> list[Trip]:
     """The loops of a function that do its work, the widest first."""
     found = [Trip(loop, moved, _elements(moved, item, norm)) for loop in loops(code) for moved in [accesses(loop.code)]]
     found = [trip for trip in found if trip.elements and (not norm or any(x[0] == "mul" for x in trip.loop.arithmetic))]
-    # the norm's loop over the last 63 elements may keep its vectors when the others lose theirs: only what is as deep as the deepest
-    # loop, or the one around that (where a trip has room for all 64 sums, and the deepest is its scalar twin), may be hot
+    # the norm's loop over the last 63 elements may keep its vectors when the others lose theirs: only what is as deep
+    # as the deepest loop, or the one around that (where a trip has room for all 64 sums, and the deepest is its scalar
+    # twin), may be hot
     around = max(found, key=Trip.depth).loop.around if found else set()
     found = [trip for trip in found if around <= trip.loop.around | {trip.loop.head}]
     hot: list[Trip] = []
@@ -296,17 +318,20 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
 def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
     """The figures of a kernel whose widest array that is stored (norm: whose gradient) has elements of `item` bytes.
 
-    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip of them: `spills` (accesses to what found no
-    register), `float64` (arithmetic and conversions). In the whole kernel: `calls`. `width`: bits of the vectors. `code`: see `digest`.
+    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip of them: `spills` (accesses to
+    what found no register), `float64` (arithmetic and conversions). In the whole kernel: `calls`. `width`: bits of the
+    vectors. `code`: see `digest`.
     """
     bodies = functions(text)
     hot = [trip for code in bodies for trip in hot_loops(code, item, norm)]
     if not hot or not hot[0].loop.width:
-        raise ValueError(f"assembly: no loop computes with floats and {'loads' if norm else 'stores'} elements of an array.")
+        raise ValueError(f"assembly: no loop computes with floats and {'loads' if norm else 'stores'} elements of an "
+                         f"array.")
     plain = [x for code in bodies for x in code if isinstance(x, Instruction)]
     return {"instructions": round(sum(len(trip.loop.code)/trip.elements for trip in hot), 6),
             "accesses": round(sum(sum(x.moves for x in trip.accesses)/trip.elements for trip in hot), 6),
             "width": hot[0].loop.width,
             "float64": sum(bool(FLOAT64.fullmatch(x.opcode)) for trip in hot for x in trip.loop.code),
-            "calls": sum(x.opcode.startswith("call") or (x.opcode.startswith("jmp") and not x.operands[0].startswith(".L")) for x in plain),
+            "calls": sum(x.opcode.startswith("call") or (x.opcode.startswith("jmp")
+                                                         and not x.operands[0].startswith(".L")) for x in plain),
             "spills": sum(not x.moves for trip in hot for x in trip.accesses), "code": digest(text)}

@@ -1,9 +1,9 @@
-"""Instructions that a call retires, exactly: ``python -m benchmarks.retired FOLDER STEPS`` counts those of a version's steps.
+"""Instructions that a call retires, exactly: ``python -m benchmarks.gate.retired FOLDER STEPS`` counts those of steps.
 
-By a hardware counter where the processor lends one; else a forked child is single-stepped by ptrace, at 15,000 instructions per
-second on a virtual machine and faster elsewhere. Both count what runs in user mode. Addresses are not randomised and hashes have a
-fixed seed, so that a step's count differs by less than 0.5 % from process to process; the first calls, in which Python specialises its
-bytecode, are not counted.
+By a hardware counter where the processor lends one; else a forked child is single-stepped by ptrace, at 15,000
+instructions per second on a virtual machine and faster elsewhere. Both count what runs in user mode. Addresses are not
+randomised and hashes have a fixed seed, so that a step's count differs by less than 0.5 % from process to process; the
+first calls, in which Python specialises its bytecode, are not counted.
 """
 import ctypes
 import gc
@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from .steps import Step, arrays
+from ..steps import Step, arrays
 from .versions import load, worker
 
 LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -112,7 +112,7 @@ def retired(run: Callable[[], object]) -> int:
 
 def figures(folder: str, step: Step) -> dict[str, float]:
     """Instructions of a call and of an element: a step on a few elements, and what more elements add to it."""
-    package = load(folder, "fastopt_counted") if "fastopt_counted" not in sys.modules else sys.modules["fastopt_counted"]
+    package = sys.modules.get("fastopt_counted") or load(folder, "fastopt_counted")
     call = retired(step.of(package, *arrays(step.shapes, step.format)))
     if step.tensors != FEW:
         return {"call": call}
@@ -122,7 +122,8 @@ def figures(folder: str, step: Step) -> dict[str, float]:
 
 def table(folder: Path, steps: Sequence[Step], cache: Path) -> dict[Step, dict[str, float]]:
     """The figures of some steps, from one fresh process; empty where nothing can be counted."""
-    return {Step(*step): found for step, found in worker("retired", str(folder), json.dumps(steps), cache=cache/"counted")}
+    return {Step(*step): found for step, found in worker("gate.retired", str(folder), json.dumps(steps),
+                                                         cache=cache/"counted")}
 
 
 def fix_addresses() -> None:

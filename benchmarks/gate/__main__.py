@@ -1,8 +1,10 @@
-"""Did this change make a step slower, and where? ``python benchmarks/gate.py BASE HEAD``: two commits, or folders that hold the package.
+"""The gate: did this change make a step slower, and where?
 
-First the figures that are the same in every run: memory, machine code for two processors, retired instructions. Then the import, and a
-duet: both versions step in turn in one process, in several processes, and what looks slower is looked at again by others. Exit 0: not
-slower; 1: slower, and the benchmark, both figures and the commit are named; 2: could not be measured, which says nothing about speed.
+``python -m benchmarks.gate BASE HEAD`` compares two commits, or folders that hold the package. First come the figures
+that are the same in every run: memory, machine code for two processors, retired instructions. Then the import. Then the
+duet: both versions step in turn in one process, in several processes; what looks slower is looked at again by others.
+Exit 0: not slower. 1: slower; the benchmark, both figures and the commit are named. 2: could not be measured, which
+says nothing about speed.
 """
 import argparse
 import re
@@ -15,11 +17,9 @@ from functools import partial
 from pathlib import Path
 from time import perf_counter
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
-
 try:
-    from benchmarks import duet, facts, figures, timing, versions
-    from benchmarks.figures import Suspect
+    from . import duet, facts, figures, timing, versions
+    from .figures import Suspect
 except ImportError as error:
     if __name__ != "__main__":
         raise
@@ -50,7 +50,8 @@ class Log:
             return
         self.compared += compared
         self.slower += found
-        print(f"  {name}: {compared} compared{detail}, {len(found)} worse  ({perf_counter() - start:.0f} s)", flush=True)
+        print(f"  {name}: {compared} compared{detail}, {len(found)} worse  ({perf_counter() - start:.0f} s)",
+              flush=True)
 
 
 def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
@@ -76,10 +77,12 @@ def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
         duet.prepare(folders, steps, cache)
         log.medians, found, again, left = timing.duets(folders, steps, cache)
         low, high = (pick(steps, key=log.medians.__getitem__) for pick in (min, max))
-        return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), {again} looked at "
+        return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), "
+                                   f"{again} looked at "
                                    f"again{f', {left} more seemed slower' if left else ''}")
     for name, measure in (("memory", memory),
-                          ("machine code", lambda: (*figures.code(folders), "")), ("instructions", instructions), ("import", imported),
+                          ("machine code", lambda: (*figures.code(folders), "")), ("instructions", instructions),
+                          ("import", imported),
                           ("duet", duets)):
         log.phase(name, measure)
         yield
@@ -100,7 +103,7 @@ def same_sources(folders: Sequence[Path]) -> bool:
 # Commits
 
 def commits_between(base: str, head: str) -> list[str]:
-    """Those that touch the package, the oldest first, merges in the place of what they merge; none unless head follows base."""
+    """Those that touch the package, the oldest first (a merge stands for what it merges); none unless head follows."""
     if versions.is_folder(base) or versions.is_folder(head):
         return []
     try:

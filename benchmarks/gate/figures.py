@@ -4,8 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from . import cpu_code, facts, retired
-from .steps import Step
+from ..machine_code import cpu_code
+from ..steps import Step
+from . import facts, retired
 from .verdict import Finding, Growth, risen
 
 TARGETS = ("x86-64-v3", "znver4")  # vectors of 256 and 512 bits; the suite tracks two more
@@ -13,7 +14,8 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "instructions": ("track_instructions", Growth(part=0.005)),
     "accesses": ("track_accesses", Growth(part=0.005)),
     "lanes_lost": ("track_lanes_lost", Growth()),
-    "float64": ("track_float64", Growth(part=1.0)),  # of a trip, however often the loop is unrolled: what counts is that there were none
+    # of a trip, however often the loop is unrolled: what counts is that there were none
+    "float64": ("track_float64", Growth(part=1.0)),
     "calls": ("track_calls", Growth()),
 }
 INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
@@ -45,8 +47,10 @@ def _code_suspect(finding: Finding) -> Suspect:
     return Suspect(finding, (rule, format), again, trade=finding.benchmark.endswith(("instructions", "accesses")))
 
 
-def code(folders: Sequence[Path], targets: Sequence[str] = TARGETS, only: Sequence[str] | None = None) -> tuple[int, list[Suspect]]:
-    """How many figures of the kernels' machine code were compared, and those that got worse; 0 where Numba does not compile for x86-64."""
+def code(folders: Sequence[Path], targets: Sequence[str] = TARGETS, only: Sequence[str] | None = None) -> tuple[int,
+                                                                                                                list[Suspect]]:
+    """How many figures of the kernels' machine code were compared, and those that got worse; 0 where Numba does not
+    compile for x86-64."""
     compared, found = 0, []
     if not cpu_code.X86:
         return compared, []
@@ -82,7 +86,8 @@ def _counted(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tup
 
 
 def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
-    """The same for the instructions that steps retire; 0 where they cannot be counted. What rose is counted again: one process of many
+    """The same for the instructions that steps retire; 0 where they cannot be counted. What rose is counted again: one
+    process of many
     differs by more than is allowed (on Python 3.13, once in two runs of the tests)."""
     compared, found = _counted(folders, steps, cache)
     step_of = {str(step): step for step in steps}

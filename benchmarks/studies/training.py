@@ -1,32 +1,30 @@
-"""What storing parameters and state in fewer bits does to training: the final loss of two networks, over float32's of the same seed.
+"""What storing parameters and state in fewer bits does to training: the final loss of two networks, over float32's of
+the same seed.
 
     digits  64-128-10: scikit-learn's 1,797 handwritten digits, cross-entropy and l2
     names   468-256-39: the next character in the names of Unicode's characters, from the 12 before it, cross-entropy
 
-``python benchmarks/training.py [--seeds 5] [--short]`` prints a table; the names are those of Unicode 3.2, which every Python keeps for the
-names of Internet hosts (unicodedata.ucd_3_2_0): the same text in Python 3.6 and in 3.13.
+``python -m benchmarks.studies.training [--seeds 5] [--short]`` prints a table. The names are those of Unicode 3.2,
+which every Python keeps for the names of Internet hosts (unicodedata.ucd_3_2_0), so all have the same text.
 
-A seed is that of first weights (bfloat16 ones are rounded from them), batches and stochastic rounding: configurations differ in nothing
-else. The loss is that of all rows at the last weights, as a user would run them: bfloat16 where that is what the parameters are. Rates
-fall to 0, so that it is not the loss of a moment. The gradient is computed in float32, at these weights too, and given to the optimizer in
-the format of the parameters. The ratio of one seed is partly luck, because trainings that differ a little part: judge the mean. How the
-digits are trained was chosen, of eight ways, for the smallest spread of float32's loss between seeds: the luck is least there.
+A seed is that of first weights (bfloat16 ones are rounded from them), batches and stochastic rounding: configurations
+differ in nothing else. The loss is that of all rows at the last weights, as a user would run them: bfloat16 where that
+is what the parameters are. Rates fall to 0, so that it is not the loss of a moment. The gradient is computed in
+float32, at these weights too, and given to the optimizer in the format of the parameters. The ratio of one seed is
+partly luck, because trainings that differ a little part: judge the mean. How the digits are trained was chosen, of
+eight ways, for the smallest spread of float32's loss between seeds: the luck is least there.
 """
 import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import ucd_3_2_0
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
-
 import fastopt
-from fastopt import init, networks, schedules
-from fastopt._formats.scalars import decode_bf16, encode_bf16
+from fastopt import init, networks, schedules, storage
 
 CONTEXT = 12
 EVERY = 8        # one name of so many is learned: the loss of all 354,744 characters would take as long as the training
@@ -51,8 +49,11 @@ CONFIGURATIONS = {
     "bf16 + remainder": Configuration("bf16", {"state": {"m": "bf16", "v": "bf16s"}, "rounding": "remainder"}),
     "all bf16": Configuration("bf16", {"state": {"m": "bf16s", "v": "bf16s"}, "rounding": "stochastic"}),
     "bf16 + 8-bit state": Configuration("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "bf16 state, nearest": Configuration("f32", {"state": "bf16"}),                        # what not to do: v does not fall, and
-    "all bf16, nearest": Configuration("bf16", {"state": "bf16", "rounding": "nearest"}),  # small updates of the parameters are lost
+    "bf16 state, nearest": Configuration("f32",
+                                         # what not to do: v does not fall, and
+                                         {"state": "bf16"}),
+    "all bf16, nearest": Configuration("bf16", {"state": "bf16",
+                                                "rounding": "nearest"}),  # small updates of the parameters are lost
 }
 
 
@@ -68,7 +69,8 @@ def digits() -> Rows:
 def names() -> Rows:
     """The last 12 characters, each as 38 zeros and a one, and the number of the next."""
     found = (ucd_3_2_0.name(chr(code), "") for code in range(0x110000))
-    kept = [name for name in found if name and "IDEOGRAPH-" not in name and not name.startswith("HANGUL SYLLABLE")]  # those are counted
+    kept = [name for name in found if name and "IDEOGRAPH-" not in name
+            and not name.startswith("HANGUL SYLLABLE")]  # those are counted
     text = "".join("\n"*CONTEXT + name + "\n" for name in kept[::EVERY])
     windows = np.lib.stride_tricks.sliding_window_view(np.array([ALPHABET.index(c) for c in text]), CONTEXT + 1)
     windows = windows[windows[:, -2:].any(axis=1)]  # no line end is asked for but the one behind a name
@@ -98,11 +100,11 @@ RATE, WARMUP = 3e-3, 0.05  # Adam's learning rate at its highest, and the share 
 
 def visible(params: networks.Parameters) -> networks.Parameters:
     """The weights that a network computes with."""
-    return {name: decode_bf16(p) if p.dtype == np.uint16 else p for name, p in params.items()}
+    return {name: storage.decode(p, "bf16") if p.dtype == np.uint16 else p for name, p in params.items()}
 
 
 def stored(params: networks.Parameters, format: str) -> networks.Parameters:
-    return {name: encode_bf16(p) for name, p in params.items()} if format == "bf16" else params
+    return {name: storage.encode(p, "bf16") for name, p in params.items()} if format == "bf16" else params
 
 
 class Trained(NamedTuple):
@@ -119,7 +121,8 @@ def train(task: str, configuration: str, seed: int, steps: int | None = None) ->
     of, (format, options) = TASKS[task], CONFIGURATIONS[configuration]
     (x, y), last, rng = of.data(), steps or of.steps, np.random.default_rng(seed)
     params = stored(networks.initial((x.shape[1], of.width, int(y.max()) + 1), rng, init.he_uniform), format)
-    opt = fastopt.Adam(params, schedules.cosine(RATE, steps=last, warmup=round(WARMUP*last)), threads=1, seed=seed, **options)
+    opt = fastopt.Adam(params, schedules.cosine(RATE, steps=last, warmup=round(WARMUP*last)), threads=1, seed=seed,
+                       **options)
     left = np.empty(0, int)
     for _ in range(last):
         left = left if len(left) >= of.batch else rng.permutation(len(y))
@@ -128,7 +131,8 @@ def train(task: str, configuration: str, seed: int, steps: int | None = None) ->
         opt.step(stored(grads, format))
     n, own = sum(p.size for p in params.values()), sum(p.nbytes for p in params.values())
     state = sum(a.nbytes for tree in opt.state.values() for a in tree.values())
-    return Trained(of.loss(visible(params)), n, (own + state)/n, (own + 2*(own + state))/n)  # the gradient is as large as the parameters
+    return Trained(of.loss(visible(params)), n, (own + state)/n,
+                   (own + 2*(own + state))/n)  # the gradient is as large as the parameters
 
 
 def ratios(task: str, configuration: str, seeds: int, steps: int | None = None) -> tuple[list[Trained], np.ndarray]:
@@ -142,14 +146,16 @@ def line(configuration: str, seeds: int, steps: int | None) -> str:
     cells = []
     for task in TASKS:
         found, over = ratios(task, configuration, seeds, steps)
-        cells += [f"{np.mean([one.loss for one in found]):.4f}", f"{over.mean():.4f}", f"{max(over, key=lambda r: abs(r - 1)):.4f}"]
+        cells += [f"{np.mean([one.loss for one in found]):.4f}", f"{over.mean():.4f}",
+                  f"{max(over, key=lambda r: abs(r - 1)):.4f}"]
     return " | ".join([f"| {configuration}", f"{found[0].kept:.2f}", f"{found[0].moved:.2f}", *cells]) + " |"
 
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="training", description=str(__doc__).splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="trainings of each configuration (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help=f"{SHORT} steps, to see that it works: the losses say nothing")
+    parser.add_argument("--short", action="store_true", help=f"{SHORT} steps, to see that it works: the losses say "
+                                                             f"nothing")
     given = parser.parse_args(words)
     if given.seeds < 1:
         parser.error(f"--seeds is {given.seeds}, but at least 1 is needed.")

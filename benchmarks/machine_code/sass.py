@@ -1,14 +1,16 @@
-"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, and the instructions of its hot loop.
+"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, and the instructions of its hot
+loop.
 
-The figures are exact and repeat: they change with the code or with the toolkit that made it, which the cubin names. Registers, stack,
-shared memory and parameters stand in the cubin's ELF sections; instructions come from ``nvdisasm -json`` (a wheel of 5 MB,
-``pip install nvidia-cuda-nvdisasm``). Whatever is not understood, an instruction, a jump, a loop with two entries, is a ValueError:
-no figure is better than a wrong one.
+The figures are exact and repeat: they change with the code or with the toolkit that made it, which the cubin names.
+Registers, stack, shared memory and parameters stand in the cubin's ELF sections; instructions come from ``nvdisasm
+-json`` (a wheel of 5 MB, ``pip install nvidia-cuda-nvdisasm``). Whatever is not understood, an instruction, a jump, a
+loop with two entries, is a ValueError: no figure is better than a wrong one.
 
-Hot is the innermost loop that holds the widest stores to global memory (of several, the one that stores most in a trip), without its
-slow paths. Divisions and square roots by the IEEE rules call a subroutine for operands near the ends of the exponent's range (a root
-of zero among them): those calls, and what runs only on the way to them or back, are counted apart, as cold. All other instructions
-of the loop count once per trip, whether or not a branch may go around them.
+Hot is the innermost loop that holds the widest stores to global memory (of several, the one that stores most in a
+trip), without its slow paths. Divisions and square roots by the IEEE rules call a subroutine for operands near the ends
+of the exponent's range (a root of zero among them): those calls, and what runs only on the way to them or back, are
+counted apart, as cold. All other instructions of the loop count once per trip, whether or not a branch may go around
+them.
 """
 import functools
 import json
@@ -21,21 +23,28 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# Classes of instructions, by the part of the opcode before its first dot. What begins with U runs once per warp, on a unit of its own.
+# Classes of instructions, by the part of the opcode before its first dot. What begins with U runs once per warp, on a
+# unit of its own.
 CLASSES = {
-    "float32": "FADD FMUL FFMA FADD2 FMUL2 FFMA2 FADD32I FMUL32I FFMA32I HADD2 HMUL2 HFMA2 HADD2_32I HMUL2_32I HFMA2_32I FHADD FHFMA",
-    "compare": "FSETP FSET FSEL FMNMX FMNMX3 FCHK HSETP2 HSET2 HMNMX2",  # of float32; their unit is that of the integers
+    "float32": "FADD FMUL FFMA FADD2 FMUL2 FFMA2 FADD32I FMUL32I FFMA32I HADD2 HMUL2 HFMA2 HADD2_32I HMUL2_32I "
+               "HFMA2_32I FHADD FHFMA",
+    # of float32; their unit is that of the integers
+    "compare": "FSETP FSET FSEL FMNMX FMNMX3 FCHK HSETP2 HSET2 HMNMX2",
     "float64": "DADD DMUL DFMA DSETP DMNMX",
-    "integer": "IADD IADD3 IADD32I VIADD VIADDMNMX VIMNMX VIMNMX3 IMNMX IMAD IMAD32I IMUL ISETP ISET LEA LOP LOP3 LOP32I PLOP3 SHF SHL SHR "
-               "SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 UVIADD UIMAD UISETP ULEA ULOP ULOP3 UPLOP3 "
+    "integer": "IADD IADD3 IADD32I VIADD VIADDMNMX VIMNMX VIMNMX3 IMNMX IMAD IMAD32I IMUL ISETP ISET LEA LOP LOP3 "
+               "LOP32I PLOP3 SHF SHL SHR "
+               "SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 UVIADD UIMAD UISETP ULEA "
+               "ULOP ULOP3 UPLOP3 "
                "UMOV USEL USHF UPRMT UP2UR UR2UP UFLO UPOPC UBMSK USGXT UBREV UVIMNMX UIABS",
     "conversion": "F2F F2I I2F I2I F2FP I2FP F2IP I2IP FRND",
     "mufu": "MUFU",                                                     # reciprocals and roots, to be refined
     "load": "LDG LD",                                                   # LD: the address space is found out at run time
     "store": "STG ST",
     "local": "LDL STL",
-    "control": "BRA JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD NANOSLEEP BPT DEPBAR MEMBAR ERRBAR CCTL CCTLL ACQBULK",
-    "other": "LDC ULDC LDCU LDS STS S2R S2UR CS2R CS2UR SHFL VOTE VOTEU MATCH REDUX CREDUX ATOM ATOMG ATOMS RED REDG REDAS",
+    "control": "BRA JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD NANOSLEEP BPT DEPBAR MEMBAR ERRBAR "
+               "CCTL CCTLL ACQBULK",
+    "other": "LDC ULDC LDCU LDS STS S2R S2UR CS2R CS2UR SHFL VOTE VOTEU MATCH REDUX CREDUX ATOM ATOMG ATOMS RED REDG "
+             "REDAS",
 }
 CLASS_OF = {opcode: kind for kind, opcodes in CLASSES.items() for opcode in opcodes.split()}
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
@@ -43,7 +52,7 @@ JUMPS = {"BRA", "JMP", "CALL", "RET", "EXIT", "BSSY", "BSYNC"}           # those
 SIZE = 16                                                               # bytes of an instruction, from Volta on
 SLOW_PATH = re.compile(r"\$__internal_\d+_\$__cuda_sm\w+_d?(div|sqrt|rcp|rsqrt)_r[nzmpud]_\w*f(32|64)\w*")
 REGISTERS, FRAME, LEAST_STACK, PARAMETERS = 0x2F, 0x11, 0x12, 0x19      # attributes of .nv.info
-RESERVED = 1024                                                         # bytes at the start of shared memory, the system's, from sm_90 on
+RESERVED = 1024                                                         # bytes of shared memory, the system's
 ENTRY, FUNCTION = 0x10, 2                                               # of a symbol: a kernel, code
 
 
@@ -82,7 +91,8 @@ class Instruction(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for what is spilled and for arrays."""
+    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for what is spilled and
+    for arrays."""
 
     registers: int
     stack: int
@@ -102,13 +112,15 @@ class Kernel(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of a kernel that walks arrays. `hot`: instructions of one trip by class; `loads`, `stores`: bytes of each global access in a trip."""
+    """Of a kernel that walks arrays. `hot`: instructions of one trip by class; `loads`, `stores`: bytes of each global
+    access in a trip."""
 
     name: str
     cc: tuple[int, int]
     toolkit: str
     usage: Usage
-    local: int                                                          # loads and stores of local memory, in the whole kernel
+    # loads and stores of local memory, in the whole kernel
+    local: int
     float64: int                                                        # instructions, in the whole kernel
     elements: int                                                       # of one trip
     hot: dict[str, int]
@@ -128,7 +140,8 @@ class Figures(NamedTuple):
 
     @property
     def narrow(self) -> int:
-        """Global accesses in the hot loop that are narrower than the widest there is: 32 bytes from sm_100 on, 16 before."""
+        """Global accesses in the hot loop that are narrower than the widest there is: 32 bytes from sm_100 on, 16
+        before."""
         return sum(width < (32 if self.cc >= (10, 0) else 16) for width in self.loads + self.stores)
 
 
@@ -150,7 +163,8 @@ def _string(text: bytes, at: int) -> str:
 
 
 def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
-    """(attribute, its value) of an .nv.info section: two bytes of form and attribute, then two of value, or of size and then the value."""
+    """(attribute, its value) of an .nv.info section: two bytes of form and attribute, then two of value, or of size and
+    then the value."""
     at = 0
     while at < len(info):
         form, attribute, value = struct.unpack_from("<BBH", info, at)
@@ -180,7 +194,8 @@ def usage(image: bytes) -> dict[str, Usage]:
         if info & 15 != FUNCTION or not other & ENTRY:
             continue
         name, of = _string(strings, name_at), per_symbol.get(k, {})
-        parameters = [struct.unpack("<H", v)[0] for a, v in _attributes(sections.get(f".nv.info.{name}", b"")) if a == PARAMETERS]
+        parameters = [struct.unpack("<H", v)[0] for a, v in _attributes(sections.get(f".nv.info.{name}", b""))
+                      if a == PARAMETERS]
         if REGISTERS not in of or FRAME not in of or start:
             raise ValueError(f"sass: the cubin does not say what {name} takes, or its code does not start its section.")
         shared = max(0, len(sections.get(f".nv.shared.{name}", b"")) - reserved)
@@ -200,7 +215,8 @@ def nvdisasm() -> str:
     else:
         path = pathfinder.find_nvidia_binary_utility("nvdisasm")
     if path is None:
-        raise FileNotFoundError("sass: nvdisasm is not installed. It is in the wheel nvidia-cuda-nvdisasm and in every CUDA toolkit.")
+        raise FileNotFoundError("sass: nvdisasm is not installed. It is in the wheel nvidia-cuda-nvdisasm and in every "
+                                "CUDA toolkit.")
     return path
 
 
@@ -219,7 +235,8 @@ def _instruction(raw: dict[str, Any]) -> Instruction:
     attributes = raw.get("other-attributes", {})
     if unknown := set(raw) - {"predicate", "opcode", "operands", "other-attributes"}:
         raise ValueError(f"sass: nvdisasm says more of {raw['opcode']} than is understood: {sorted(unknown)}.")
-    return Instruction(raw["opcode"], raw.get("operands", ""), raw.get("predicate", ""), attributes.get("control-flow") == "True",
+    return Instruction(raw["opcode"], raw.get("operands", ""), raw.get("predicate", ""),
+                       attributes.get("control-flow") == "True",
                        attributes.get("subroutine-call") == "True")
 
 
@@ -233,7 +250,8 @@ def kernel(image: bytes, name: str = "") -> Kernel:
     header, functions = _disassembled(image)
     bodies = [f for f in functions if f["function-name"] == name]
     if len(bodies) != 1 or bodies[0]["start"] or bodies[0]["length"] != SIZE*len(bodies[0]["sass-instructions"]):
-        raise ValueError(f"sass: nvdisasm gives no code of {name} that starts at 0 and has {SIZE} bytes an instruction.")
+        raise ValueError(f"sass: nvdisasm gives no code of {name} that starts at 0 and has {SIZE} bytes an "
+                         f"instruction.")
     version = re.search(r"V([\d.]+)$", header.get(".note.nv.tkinfo", {}).get("tki_toolVersion", ""))
     cc = header["SM"]["version"]
     return Kernel(name, (cc["major"], cc["minor"]), version[1] if version else "", takes[name],
@@ -248,19 +266,22 @@ def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) 
     if (x.base in JUMPS) != x.jumps or not re.fullmatch(r"(@!?U?P(\d|T))?", x.predicate):
         raise ValueError(f"sass: where {x.predicate} {x.opcode} {x.operands} leads is not known.")
     if x.base == "BSYNC" and k + 1 not in meetings[x.operands]:  # threads that meet go on where their BSSY says
-        raise ValueError(f"sass: BSYNC {x.operands} at {k*SIZE:#x} is not in front of the place where its threads meet.")
+        raise ValueError(f"sass: BSYNC {x.operands} at {k*SIZE:#x} is not in front of the place where its threads "
+                         f"meet.")
     if not x.jumps or x.base in ("BSSY", "BSYNC") or x.calls:
         return [k + 1]
     if x.base == "EXIT":
         return [k + 1] if x.predicate else []
     *conditions, target = x.operands.split(",")
     if x.base == "RET" or not re.fullmatch("0x[0-9a-f]+", target) or int(target, 16) >= SIZE*len(code):
-        raise ValueError(f"sass: {x.opcode} {x.operands} at {k*SIZE:#x}: only jumps to places in the kernel are understood.")
+        raise ValueError(f"sass: {x.opcode} {x.operands} at {k*SIZE:#x}: only jumps to places in the kernel are "
+                         f"understood.")
     return [int(target, 16)//SIZE, *([k + 1] if x.predicate or conditions else [])]
 
 
 def flow(code: tuple[Instruction, ...]) -> dict[int, list[int]]:
-    """The instructions that a kernel may reach, subroutines left out, in reverse postorder, each with those that may run after it."""
+    """The instructions that a kernel may reach, subroutines left out, in reverse postorder, each with those that may
+    run after it."""
     meetings: dict[str, set[int]] = {}
     for x in code:
         if x.base == "BSSY":
@@ -299,12 +320,14 @@ def loops(after: dict[int, list[int]]) -> dict[int, set[int]]:
                     body.add(j)
                     grow += before[j]
             if head and 0 in body:  # backwards, the start was found without passing the head
-                raise ValueError(f"sass: the loop back to {head*SIZE:#x} has a second entry: it has no count of instructions per trip.")
+                raise ValueError(f"sass: the loop back to {head*SIZE:#x} has a second entry: it has no count of "
+                                 f"instructions per trip.")
     return found
 
 
 def hot_loop(code: tuple[Instruction, ...]) -> tuple[list[Instruction], list[Instruction]]:
-    """The instructions of a trip of the innermost loop with the widest global stores (of several, the one that stores most, then the
+    """The instructions of a trip of the innermost loop with the widest global stores (of several, the one that stores
+    most, then the
     one with most instructions): those that count, and those of its slow paths."""
     after = flow(code)
     bodies = loops(after)
@@ -314,7 +337,8 @@ def hot_loop(code: tuple[Instruction, ...]) -> tuple[list[Instruction], list[Ins
     widest = max((width for of in stores.values() for width in of), default=0)
     if not widest:
         raise ValueError("sass: no loop of this kernel stores to global memory.")
-    head = max((head for head in bodies if widest in stores[head]), key=lambda head: (sum(stores[head]), len(bodies[head])))
+    head = max((head for head in bodies if widest in stores[head]),
+               key=lambda head: (sum(stores[head]), len(bodies[head])))
     cold = _cold(code, after, head, bodies[head])
     if not bodies[head] - own[head] <= cold:
         raise ValueError(f"sass: the hot loop at {head*SIZE:#x} holds a loop whose trips cannot be counted.")
@@ -342,13 +366,16 @@ def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int,
 
 
 def figures(image: bytes, stored: int, name: str = "") -> Figures:
-    """The figures of a kernel of which a loop stores `stored` bytes for each element; ValueError where they cannot be had."""
+    """The figures of a kernel of which a loop stores `stored` bytes for each element; ValueError where they cannot be
+    had."""
     found = kernel(image, name)
     hot, cold = hot_loop(found.code)
     loads, stores = (tuple(sorted(x.width for x in hot if x.kind == kind)) for kind in ("load", "store"))
     elements, rest = divmod(sum(stores), stored)
     if rest or not elements:
-        raise ValueError(f"sass: a trip of the hot loop of {found.name} stores {sum(stores)} bytes: not whole elements of {stored} bytes.")
+        raise ValueError(f"sass: a trip of the hot loop of {found.name} stores {sum(stores)} bytes: not whole elements "
+                         f"of {stored} bytes.")
     local, float64 = sum(x.kind == "local" for x in found.code), sum(x.wide for x in found.code)
-    return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, elements, dict(Counter(x.kind for x in hot)),
+    return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, elements,
+                   dict(Counter(x.kind for x in hot)),
                    len(cold), loads, stores)

@@ -1,8 +1,9 @@
-"""Versions of the package side by side in one process, each under a name of its own: commits, folders, the first release.
+"""Versions of the package side by side in one process, each under a name of its own: commits, folders, the first
+release.
 
-The package imports its own modules by relative imports only, so a copy of it works under any name; each has its kernels, its pool and its
-tables. Compiled code names the modules it came from, so each name has a disk cache of its own too: under another name the file would be
-compiled anew and overwritten.
+The package imports its own modules by relative imports only, so a copy of it works under any name; each has its
+kernels, its pool and its tables. Compiled code names the modules that it came from. So each name needs a disk cache of
+its own too: under another name a kernel would be compiled anew, and overwrite the first.
 """
 import importlib.util
 import json
@@ -10,15 +11,14 @@ import os
 import subprocess
 import sys
 import tarfile
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "fastopt"
-FIRST_RELEASE = "c68f9ee"  # the commit of the wheel in golden/
+FIRST_RELEASE = "c68f9ee"
 
 
 def load(folder: str | Path, alias: str) -> ModuleType:
@@ -32,17 +32,13 @@ def load(folder: str | Path, alias: str) -> ModuleType:
     return module
 
 
-def part(package: ModuleType, name: str) -> ModuleType:
-    """A module of a loaded package."""
-    return importlib.import_module(f"{package.__name__}.{name}")
-
-
 def worker(module: str, *words: str, cache: Path | None = None, timeout: float = 900, **environment: str) -> Any:
-    """What a module of this suite prints as JSON on its last line, run in a fresh process; RuntimeError with what it says if it fails."""
+    """What a module of this suite prints as JSON on its last line, run in a fresh process; RuntimeError with what the
+    process says if it fails."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")}
     kept |= {"PYTHONHASHSEED": "0", **({"FASTOPT_CACHE": str(cache)} if cache else {}), **environment}
-    done = subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *words], capture_output=True, text=True, check=False,
-                          cwd=Path(__file__).parents[1], timeout=timeout, env=kept)
+    done = subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *words], capture_output=True, text=True,
+                          check=False, cwd=Path(__file__).parents[2], timeout=timeout, env=kept)
     if done.returncode:
         raise RuntimeError(f"{module}: a process ended with {done.returncode}.\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -66,7 +62,8 @@ def is_folder(version: str | Path) -> bool:
 
 
 def export(version: str, into: Path) -> Path:
-    """The folder that holds a version's package: `version` itself where it is such a folder, else a commit's files, written to `into`."""
+    """The folder that holds a version's package: `version` itself where it is such a folder, else a commit's files,
+    written to `into`."""
     if is_folder(version):
         return Path(version).resolve()
     commit = git("rev-parse", "--verify", f"{version}^{{commit}}")
@@ -77,7 +74,9 @@ def export(version: str, into: Path) -> Path:
 
 
 def golden(into: Path) -> Path:
-    """The folder that holds the first release, unpacked from the wheel that the suite keeps (README.md says why and how it was made)."""
-    with zipfile.ZipFile(next(ROOT.glob("benchmarks/golden/*.whl"))) as wheel:
-        wheel.extractall(into)
-    return into
+    """The folder that holds the first release, from its commit."""
+    try:
+        return export(FIRST_RELEASE, into)
+    except LookupError as error:
+        raise LookupError(f"golden: the commit of the first release, {FIRST_RELEASE}, was not found ({error}), but "
+                          "figures beside that release need it. Fetch the history: git fetch --unshallow") from None

@@ -1,6 +1,7 @@
-"""Draw the newest recorded throughput against the ceiling and the rivals, for the README: always the same bytes for the same results.
+"""Draw the newest recorded throughput against the ceiling and the rivals, for the README.
 
-``python benchmarks/picture.py [--results benchmarks/results] [--out benchmarks/throughput.svg]``. Exit 0: drawn; 2: nothing to draw.
+``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Equal results give equal bytes. Exit 0: drawn;
+2: there is nothing to draw.
 """
 import argparse
 import ast
@@ -12,9 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program: the modules beside this one are a package
-
-from benchmarks.record import ROOT, status
+from .__main__ import RESULTS, status
 
 RULES, THREADS = ("momentum", "nesterov", "adam"), 1
 CEILING, RIVAL = "bench_step.Step.track_vs_ceiling", "bench_rivals.Rivals.track_times_faster_than_"
@@ -33,7 +32,8 @@ Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
-    """Rule, elements and value of a benchmark, for the rules, vectors and threads of the picture; those without a number are left out."""
+    """Rule, elements and value of a benchmark, for the rules, vectors and threads of the picture; those without a
+    number are left out."""
     if key not in results.get_all_result_keys():
         return
     params = results.get_result_params(key)
@@ -66,8 +66,9 @@ def newest(folder: Path) -> Any:
     found = [(results.date, sum(map(len, points.values())), results.params["machine"], results.env_name, results)
              for results in iter_results(str(folder)) if (points := fractions(results))]
     if not found:
-        raise RuntimeError(f"picture: {folder} holds no result of {CEILING} for {', '.join(RULES)} on {THREADS} thread. "
-                           "Measure one: python benchmarks/record.py HEAD")
+        raise RuntimeError(f"picture: {folder} holds no result of {CEILING} for {', '.join(RULES)} on {THREADS} "
+                           f"thread. "
+                           "Measure one: python -m benchmarks.record HEAD")
     return max(found, key=lambda one: one[:-1])[-1]
 
 
@@ -79,7 +80,8 @@ def caption(results: Any) -> str:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as the lines allow."""
+    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as the lines
+    allow."""
     places = [0.0]*len(heights)
     last = -math.inf
     for k in sorted(range(len(heights)), key=heights.__getitem__):
@@ -94,7 +96,8 @@ def panel(axes: Any, points: Points, rule: str) -> list[tuple[str, float]]:
     for system, (_, colour, marker) in STYLES.items():
         if line := points.get((rule, system)):
             width, order = (2.5, 3) if system == "fastopt" else (1.2, 2)
-            axes.plot(*zip(*line, strict=True), color=colour, marker=marker, markersize=5, linewidth=width, zorder=order)
+            axes.plot(*zip(*line, strict=True), color=colour, marker=marker, markersize=5, linewidth=width,
+                      zorder=order)
             ends.append((system, line[-1][1]))
     axes.set(title=rule.capitalize(), xscale="log", xlabel="elements")
     axes.spines[["top", "right"]].set_visible(False)
@@ -117,16 +120,17 @@ def draw(results: Any, out: Path) -> None:
         row[0].text(0.02, 1, text, transform=row[0].get_yaxis_transform(), va="center", fontsize=8)
         places = apart([height for _, height in named.values()], GAP*top)
         for (system, (axes, _)), y in zip(named.items(), places, strict=True):
-            axes.text(1.02, y, STYLES[system][0], color=STYLES[system][1], va="center", transform=axes.get_yaxis_transform())
+            axes.text(1.02, y, STYLES[system][0], color=STYLES[system][1], va="center",
+                      transform=axes.get_yaxis_transform())
         figure.supxlabel(caption(results), fontsize=8, color="0.3")
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="picture.py", description=__doc__.split("\n")[0])
-    parser.add_argument("--results", type=Path, default=ROOT/"benchmarks"/"results", help="default: %(default)s")
-    parser.add_argument("--out", type=Path, default=ROOT/"benchmarks"/"throughput.svg", help="default: %(default)s")
+    parser = argparse.ArgumentParser(prog="picture", description=__doc__.split("\n")[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=RESULTS.with_name("throughput.svg"), help="default: %(default)s")
     given = parser.parse_args(words)
 
     def work() -> None:

@@ -1,6 +1,7 @@
-"""Measure commits with asv and keep the results in benchmarks/results, under a name that tells which machine, not whose.
+"""Measure commits with asv and keep the results, under a name that tells which machine, not whose.
 
-``python benchmarks/record.py [COMMIT ...] [-- OPTIONS OF asv run]``. Exit 0: recorded; 2: not, and the folder is as it was before.
+``python -m benchmarks.record [COMMIT ...] [-- OPTIONS OF asv run]`` writes into benchmarks/record/results. Exit 0:
+recorded. 2: not recorded, and the folder is as it was before.
 """
 import argparse
 import getpass
@@ -18,16 +19,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT/"benchmarks"/"results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT/"benchmarks"/"record"/"results"
 NOISE = re.compile(r"\((?:R|TM)\)|@.*|\b(?:CPU|Processor|\d+-Core|with Radeon.*)\b", re.I)
-ZEN = {"23": ("Zen1", "Zen2", "clwb"), "25": ("Zen3", "Zen4", "avx512f"), "26": ("Zen5", "Zen5", "avx512f")}  # older, newer, what tells
+ZEN = {"23": ("Zen1", "Zen2", "clwb"), "25": ("Zen3", "Zen4", "avx512f"),
+       "26": ("Zen5", "Zen5", "avx512f")}  # older, newer, what tells
 PATH = re.compile(r"(?<![\w.)\]])~?(?:/[\w.+@-]+){2,}|\b[a-z]:[\\/]", re.I)
 SOURCES = ("code", "pretty_source")  # of benchmarks, in benchmarks.json: they are in the repository anyway
 
 
 def processor(cpuinfo: str) -> str:
-    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but neither its family nor its features."""
+    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but neither its family nor its
+    features."""
     said = dict(re.findall(r"^(.+?)\s*: (.*)$", cpuinfo.split("\n\n")[0], re.M))
     name = " ".join(NOISE.sub(" ", said.get("model name", "")).split())
     if not name or re.search(r"\d", name):
@@ -51,14 +54,17 @@ def machine() -> dict[str, str]:
 
 
 def configured(folder: Path, root: Path = ROOT) -> Path:
-    """asv's configuration with the record as its results, in a folder that asv then works in; it reads pyproject.toml there.
+    """asv's configuration with the record as its results, in a folder that asv then works in; it reads pyproject.toml
+    there.
 
-    The project's own asv.conf.json keeps results in .asv: everyday runs, and those of the tests, leave the record alone.
+    The project's own asv.conf.json keeps results in .asv: everyday runs, and those of the tests, leave the record
+    alone.
     """
     said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
     places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
     said |= {key: str(root/said.get(key, usual)) for key, usual in places.items()}
-    (folder/"asv.conf.json").write_text(json.dumps({**said, "results_dir": str(root/"benchmarks"/"results")}), encoding="utf-8")
+    (folder/"asv.conf.json").write_text(json.dumps({**said, "results_dir": str(root/"benchmarks"/"record"/"results")}),
+                                        encoding="utf-8")
     if (root/"pyproject.toml").exists():
         shutil.copy(root/"pyproject.toml", folder)
     return folder/"asv.conf.json"
@@ -71,7 +77,8 @@ def run(commit: str, options: Sequence[str], root: Path = ROOT) -> int:
     """
     from asv.machine import MachineCollection
     home, described = Path.home(), machine()
-    kept = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config", "GIT_CONFIG_GLOBAL": ".gitconfig"}  # pip's downloads, git's settings
+    kept = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config",
+            "GIT_CONFIG_GLOBAL": ".gitconfig"}  # pip's downloads, git's settings
     with tempfile.TemporaryDirectory() as empty:
         MachineCollection.save(described["machine"], described, _path=str(Path(empty)/".asv-machine.json"))
         environment = {**{k: str(home/v) for k, v in kept.items()}, **os.environ, "HOME": empty, "USERPROFILE": empty}
@@ -86,7 +93,8 @@ def secrets(root: Path = ROOT) -> list[str]:
     with suppress(KeyError, OSError, ImportError):
         names.add(getpass.getuser())
     search = ["git", "-C", str(root), "grep", "-qwiF"]
-    return [x for x in sorted(names - {""}) if subprocess.run([*search, "-e", x, "--", ":!benchmarks/results"], check=False).returncode]
+    return [x for x in sorted(names - {""}) if subprocess.run([*search, "-e", x, "--", ":!benchmarks/record/results"],
+                                                              check=False).returncode]
 
 
 def strings(data: Any) -> Iterator[str]:
@@ -103,7 +111,8 @@ def strings(data: Any) -> Iterator[str]:
 
 
 def leak(file: Path, names: Sequence[str]) -> str | None:
-    """The first thing in a result that tells where it was measured: a name, a path, or a profile (names of files, compressed)."""
+    """The first thing in a result that tells where it was measured: a name, a path, or a profile (names of files,
+    compressed)."""
     data = json.loads(file.read_text(encoding="utf-8"))
     patterns = [PATH, *(re.compile(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", re.I) for name in names)]
     for text in (file.parent.name, file.name, *strings(data)):
@@ -121,8 +130,10 @@ def numbers(file: Path) -> str:
     return f"{found} of {len(rows)} benchmarks have numbers"
 
 
-def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS, run: Callable[..., int] = run) -> list[Path]:
-    """Measure a commit; the results that are new or changed. All files are as before if there is none, or one tells too much."""
+def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS,
+           run: Callable[..., int] = run) -> list[Path]:
+    """Measure a commit; the results that are new or changed. All files are as before if there is none, or one tells too
+    much."""
     def take_back(why: str) -> RuntimeError:
         for file in changed:
             file.write_bytes(before[file]) if file in before else file.unlink()
@@ -159,7 +170,8 @@ def status(work: Callable[[], None]) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if words is None else words)
     cut = words.index("--") if "--" in words else len(words)
-    parser = argparse.ArgumentParser(prog="record.py", description=__doc__.split("\n")[0], epilog="After --: options of asv run.")
+    parser = argparse.ArgumentParser(prog="record", description=__doc__.split("\n")[0],
+                                     epilog="After --: options of asv run.")
     parser.add_argument("commits", nargs="*", metavar="COMMIT", help="default: HEAD")
     commits = parser.parse_args(words[:cut]).commits or ["HEAD"]
 

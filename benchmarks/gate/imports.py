@@ -1,7 +1,7 @@
-"""The time of ``import fastopt``, two versions in turn: ``python -m benchmarks.imports BASE HEAD QUARTETS``.
+"""The time of ``import fastopt``, two versions in turn: ``python -m benchmarks.gate.imports BASE HEAD QUARTETS``.
 
-Each import happens in a forked child of a process that has imported Numba already: without that, Numba's own 0.3 to 1 s would be all that
-is seen. A child's first import of a version, which writes its bytecode, is not counted.
+Each import happens in a forked child of a process that has imported Numba already: without that, Numba's own 0.3 to 1 s
+would be all that is seen. A child's first import of a version, which writes its bytecode, is not counted.
 """
 import json
 import os
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
-from . import compare
+from . import harness
 from .versions import worker
 
 
@@ -45,13 +45,13 @@ def quartets(folders: Sequence[str], count: int) -> list[tuple[float, float]]:
         raise RuntimeError("imports: fastopt was imported before it was to be timed.")
     for folder in folders:
         imported(folder)
-    return compare.quartets(folders, 0.0, lambda folder, calls: imported(folder), (1, 1), least=count)
+    return harness.quartets(folders, 0.0, lambda folder, calls: imported(folder), (1, 1), least=count)
 
 
 def pairs(folders: Sequence[Path], count: int) -> list[tuple[float, float]]:
     """`quartets`, in a fresh process that keeps bytecode elsewhere: what one folder has of it would be a head start."""
     with tempfile.TemporaryDirectory() as empty:
-        found = worker("imports", *map(str, folders), str(count), PYTHONPYCACHEPREFIX=empty)
+        found = worker("gate.imports", *map(str, folders), str(count), PYTHONPYCACHEPREFIX=empty)
     return [(base, head) for base, head in found]
 
 
