@@ -1,10 +1,12 @@
-"""A rule inside your own CUDA kernel: the gradient is computed where it is applied, and never stored. Needs a GPU and the extra `cuda`.
+"""A rule inside your own CUDA kernel: the gradient is computed where it is applied, and never stored. Needs a GPU and
+the extra `cuda`.
 
     python examples/cuda_kernel.py
 
-The problem of own_kernel.py: denoise a signal y, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by Adam. Two ways: a kernel
-for the gradient and `opt.step`; and one kernel that does both. An element's gradient needs its neighbours as they were, so the fused kernel
-reads one buffer and writes another. Numba contracts products and sums in your kernels (fused multiply-add): they agree to rounding.
+The problem of own_kernel.py: denoise a signal y, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by Adam.
+Two ways: a kernel for the gradient and `opt.step`; and one kernel that does both. An element's gradient needs its
+neighbours as they were, so the fused kernel reads one buffer and writes another. Numba contracts products and sums in
+your kernels (fused multiply-add): they agree to rounding.
 """
 import argparse
 

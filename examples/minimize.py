@@ -2,14 +2,14 @@
 
     python examples/minimize.py --plot minimize.png
 
-Four small smooth problems with exact gradients (Rosenbrock in 10 dimensions, a quadratic of condition 1,000, logistic regression, and
-non-negative least squares, which has bounds), a quadratic whose gradients are noisy, and the time of one iteration on a large vector.
-All end where no element of the (projected) gradient exceeds 1e-5. Momentum, Nesterov and Adam get the best learning rate of a grid,
-momentum and Nesterov the better of mu = 0.9 and 0.99 too; the column "tuning" says how many gradients all runs of that search took.
-Under noise the rate falls to 0 along a cosine, and nobody stops before the last step who can go on.
-Prints status, nit, nfev, njev and what is left above the minimum. Exits with 1 unless the optimizers reach the four minima, L-BFGS-B with
-the fewest gradients, and end below half of what L-BFGS-B and CG leave under noise. Times depend on the machine, and counts a little on its
-BLAS.
+Four small smooth problems with exact gradients (Rosenbrock in 10 dimensions, a quadratic of condition 1,000, logistic
+regression, and non-negative least squares, which has bounds), a quadratic whose gradients are noisy, and the time of
+one iteration on a large vector. All end where no element of the (projected) gradient exceeds 1e-5. Momentum, Nesterov
+and Adam get the best learning rate of a grid, momentum and Nesterov the better of mu = 0.9 and 0.99 too; the column
+"tuning" says how many gradients all runs of that search took. Under noise the rate falls to 0 along a cosine, and
+nobody stops before the last step who can go on. Prints status, nit, nfev, njev and what is left above the minimum.
+Exits with 1 unless the optimizers reach the four minima, L-BFGS-B with the fewest gradients, and end below half of what
+L-BFGS-B and CG leave under noise. Times depend on the machine, and counts a little on its BLAS.
 """
 import argparse
 import sys
@@ -78,7 +78,8 @@ def run(task, how, settings="", **options):
         values.append(value - task.lowest)
         return value, gradient
 
-    found = minimize(fun, problem.initial(), jac=True, method=how, bounds=task.bounds, options={"gtol": GTOL, **options})
+    found = minimize(fun, problem.initial(), jac=True, method=how, bounds=task.bounds,
+                     options={"gtol": GTOL, **options})
     return Run(settings, found, found.fun - task.lowest, np.array(values))
 
 
@@ -118,7 +119,8 @@ def report(results):
 
 def advantage(results):
     """How many gradients the best tuned optimizer takes for one of L-BFGS-B's, on each of the exact problems."""
-    return [min(runs[rule].found.njev for rule in RULES)/runs["L-BFGS-B"].found.njev for name, runs in results.items() if name != NOISY]
+    return [min(runs[rule].found.njev for rule in RULES)/runs["L-BFGS-B"].found.njev for name,
+            runs in results.items() if name != NOISY]
 
 
 def iterations(n, steps=16):
@@ -188,7 +190,8 @@ def draw_runs(ax, title, runs):
 def draw(path, results, times, n):
     figure = Figure(figsize=(13, 8.2), layout="constrained")
     gain = advantage(results)
-    figure.suptitle(f"With exact gradients L-BFGS-B needs {min(gain):.1f} to {max(gain):.0f} times fewer of them than the best tuned "
+    figure.suptitle(f"With exact gradients L-BFGS-B needs {min(gain):.1f} to {max(gain):.0f} times fewer of them than "
+                    f"the best tuned "
                     "optimizer;\nwith noisy ones it gives up, and on long vectors its iterations are slow",
                     fontsize=14, fontweight="bold", x=0.01, ha="left")
     axes = figure.subplots(2, 3)
@@ -202,9 +205,11 @@ def draw(path, results, times, n):
     for k, (name, ms) in enumerate(shown.items()):
         bars.text(ms*1.15, k, f"{name}: {ms:.3g} ms", va="center", fontsize=10)
     bars.set_title(f"Time without fun, {n:,} numbers", fontsize=11, loc="left")
-    bars.set(xscale="log", xlabel="milliseconds an iteration, one thread", xlim=(min(times.values())/3, max(times.values())*30), yticks=[])
+    bars.set(xscale="log", xlabel="milliseconds an iteration, one thread",
+             xlim=(min(times.values())/3, max(times.values())*30), yticks=[])
     bars.spines[["top", "right"]].set_visible(False)
-    labels = {"L-BFGS-B": "L-BFGS-B (SciPy)", "CG": "CG (SciPy; no bounds)", "momentum": "momentum", "nesterov": "Nesterov", "adam": "Adam"}
+    labels = {"L-BFGS-B": "L-BFGS-B (SciPy)", "CG": "CG (SciPy; no bounds)", "momentum": "momentum",
+              "nesterov": "Nesterov", "adam": "Adam"}
     handles = [bars.plot([], [], "o-", color=COLOURS[name], label=label)[0] for name, label in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=11)
     figure.savefig(path, dpi=110)
@@ -212,8 +217,10 @@ def draw(path, results, times, n):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="minimize.png", metavar="FILE", help="where to draw the runs (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="a grid of four rates, fewer noisy steps, and vectors of 100,000 numbers")
+    parser.add_argument("--plot", default="minimize.png", metavar="FILE", help="where to draw the runs (default: "
+                                                                               "%(default)s)")
+    parser.add_argument("--short", action="store_true", help="a grid of four rates, fewer noisy steps, and vectors of "
+                                                             "100,000 numbers")
     options = parser.parse_args()
     n, rates, noisy = (100_000, SHORT_RATES, SHORT_STEPS) if options.short else (1_000_000, RATES, NOISY_STEPS)
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):  # rates that are too high lead to infinity

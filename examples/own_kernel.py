@@ -2,8 +2,9 @@
 
     python examples/own_kernel.py
 
-The problem: denoise a signal y of a million samples, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by Adam. Three ways that
-give the same bits: NumPy's gradient and `opt.step`; a whole training loop in nopython code; gradient and update fused in one loop.
+The problem: denoise a signal y of a million samples, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by
+Adam. Three ways that give the same bits: NumPy's gradient and `opt.step`; a whole training loop in nopython code;
+gradient and update fused in one loop.
 """
 import time
 
@@ -73,7 +74,8 @@ def main():
     y = (clean + np.random.default_rng(0).normal(0, 0.3, x.size)).astype(np.float32)
     print(f"error of the signal  {np.sqrt(np.mean((y - clean)**2)):.4f}")
     results = []
-    for name, solve in (("opt.step", with_step), ("kernels.adam, all in nopython", with_kernels), ("fused with the gradient", with_rule)):
+    for name, solve in (("opt.step", with_step), ("kernels.adam, all in nopython", with_kernels),
+                        ("fused with the gradient", with_rule)):
         solve(y[:10])  # compiles
         begin = time.perf_counter()
         results.append(solve(y))

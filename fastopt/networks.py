@@ -1,7 +1,8 @@
 """Multilayer perceptrons as pure functions of NumPy arrays: parameters, activations of all layers, loss, gradient.
 
-A network is a dict {"W1": (inputs, width), "b1": (width,), "W2": ..., ...}; layer k computes activation(x @ Wk + bk), the last layer has
-no activation. All arithmetic is in the parameters' dtype, to which x (and a squared loss's y) are converted; nothing given is modified.
+A network is a dict {"W1": (inputs, width), "b1": (width,), "W2": ..., ...}; layer k computes activation(x @ Wk + bk),
+the last layer has no activation. All arithmetic is in the parameters' dtype, to which x (and a squared loss's y) are
+converted; nothing given is modified.
 """
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -58,29 +59,35 @@ def _logistic(z: Array, y: Array) -> tuple[Array, Array]:
 def _numbers(y: Array, z: Array) -> Array:
     y = y.reshape(-1, 1) if y.shape == (len(z),) and z.shape[1] == 1 else y
     if y.shape != z.shape:
-        raise ValueError(f"networks: y has shape {y.shape}, but the outputs have {z.shape}. Give one number for each output.")
+        raise ValueError(f"networks: y has shape {y.shape}, but the outputs have {z.shape}. Give one number for each "
+                         f"output.")
     return y.astype(z.dtype, copy=False)
 
 
 def _labels(y: Array, z: Array) -> Array:
     if y.shape != (len(z),) or not np.issubdtype(y.dtype, np.integer):
-        raise ValueError(f"networks: y is {y.dtype} of shape {y.shape}, but the softmax loss needs integers of shape {(len(z),)}. "
+        raise ValueError(f"networks: y is {y.dtype} of shape {y.shape}, but the softmax loss needs integers of shape "
+                         f"{(len(z),)}. "
                          "Give class numbers, not one-hot rows.")
     if y.min() < 0 or y.max() >= z.shape[1]:
-        raise ValueError(f"networks: y has labels from {y.min()} to {y.max()}, but there are {z.shape[1]} outputs. Give labels from 0 to "
+        raise ValueError(f"networks: y has labels from {y.min()} to {y.max()}, but there are {z.shape[1]} outputs. "
+                         f"Give labels from 0 to "
                          f"{z.shape[1] - 1}.")
     return y
 
 
 def _binary(y: Array, z: Array) -> Array:
     if z.shape[1] != 1:
-        raise ValueError(f"networks: {z.shape[1]} outputs, but the logistic loss needs 1. Use the softmax loss for more.")
+        raise ValueError(f"networks: {z.shape[1]} outputs, but the logistic loss needs 1. Use the softmax loss for "
+                         f"more.")
     if not ((y == 0) | (y == 1)).all():
-        raise ValueError("networks: y has other values than 0 and 1, which the logistic loss needs. Give 1 for one class, 0 for the other.")
+        raise ValueError("networks: y has other values than 0 and 1, which the logistic loss needs. Give 1 for one "
+                         "class, 0 for the other.")
     return _numbers(y, z)
 
 
-# name: (outputs z, targets y as the check returns them) -> (the loss of each row, its derivative by z); and the check of y
+# name: (outputs z, targets y as the check returns them) -> (the loss of each row, its derivative by z); and the check
+# of y
 LOSSES: dict[str, tuple[Callable[[Array, Array], tuple[Array, Array]], Callable[[Array, Array], Array]]] = {
     "squared": (_squared, _numbers),
     "softmax": (_softmax, _labels),
@@ -88,7 +95,8 @@ LOSSES: dict[str, tuple[Callable[[Array, Array], tuple[Array, Array]], Callable[
 }
 
 
-def initial(sizes: Sequence[int], rng: np.random.Generator | int, initializer: Callable[..., Array] = init.glorot_uniform,
+def initial(sizes: Sequence[int], rng: np.random.Generator | int,
+            initializer: Callable[..., Array] = init.glorot_uniform,
             dtype: DTypeLike = np.float32) -> Parameters:
     """The parameters of a new network: weights from the initializer, biases 0.
 
@@ -113,7 +121,8 @@ def initial(sizes: Sequence[int], rng: np.random.Generator | int, initializer: C
         For sizes that are not whole numbers, 1 or more; for an rng or a dtype that is none.
     """
     if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in sizes):
-        raise ValueError(f"networks.initial: sizes is {sizes!r}, but two or more whole numbers, 1 or more, are needed. Give "
+        raise ValueError(f"networks.initial: sizes is {sizes!r}, but two or more whole numbers, 1 or more, are needed. "
+                         f"Give "
                          "(inputs, hidden, outputs).")
     source, kept = init.generator(rng, "networks.initial"), init.check_dtype(dtype, "networks.initial")
     params: Parameters = {}
@@ -123,7 +132,8 @@ def initial(sizes: Sequence[int], rng: np.random.Generator | int, initializer: C
 
 
 def forward(params: Mapping[str, Array], x: ArrayLike, activation: str = "relu") -> list[Array]:
-    """The activations of all layers: x first (in the parameters' dtype), the outputs (logits) last, without an activation.
+    """The activations of all layers: x first (in the parameters' dtype), the outputs (logits) last, without an
+    activation.
 
     Parameters
     ----------
@@ -147,7 +157,8 @@ def forward(params: Mapping[str, Array], x: ArrayLike, activation: str = "relu")
     depth, dtype = _depth(params), params["W1"].dtype
     layers = [np.asarray(x, dtype)]
     if layers[0].ndim != 2 or layers[0].shape[1] != len(params["W1"]):
-        raise ValueError(f"networks: x has shape {layers[0].shape}, but (rows, {len(params['W1'])}) is needed. Give one row "
+        raise ValueError(f"networks: x has shape {layers[0].shape}, but (rows, {len(params['W1'])}) is needed. Give "
+                         f"one row "
                          "for each sample.")
     for k in range(1, depth + 1):
         z = layers[-1] @ params[f"W{k}"] + params[f"b{k}"]
@@ -161,11 +172,13 @@ def value(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss: str, ac
     return _loss(params, forward(params, x, activation)[-1], y, loss, l2, weights)[0]
 
 
-def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss: str, activation: str = "relu", l2: float = 0.0,
+def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss: str, activation: str = "relu",
+                   l2: float = 0.0,
                    weights: ArrayLike | None = None) -> tuple[float, Parameters]:
     """The loss of a network and its gradient, by backpropagation.
 
-    sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2), z the outputs; s_i = 1/rows, or weights_i/sum(weights); l2 is on weights, not on biases.
+    sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2), z the outputs; s_i = 1/rows, or weights_i/sum(weights); l2 is on weights,
+    not on biases.
 
     Parameters
     ----------
@@ -211,24 +224,28 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
     return total, {name: grads[name] for name in params}
 
 
-def _loss(params: Mapping[str, Array], z: Array, y: ArrayLike, loss: str, l2: float, weights: ArrayLike | None) -> tuple[float, Array]:
+def _loss(params: Mapping[str, Array], z: Array, y: ArrayLike, loss: str, l2: float,
+          weights: ArrayLike | None) -> tuple[float, Array]:
     """The value, and its derivative by the outputs z."""
     rows, check = LOSSES[check_option("loss", loss, tuple(LOSSES), "networks")]
     targets = np.asarray(y)
     if len(z) == 0 or targets.ndim == 0 or len(targets) != len(z):
-        raise ValueError(f"networks: x has {len(z)} rows, y has shape {targets.shape}, but as many are needed, and at least one. Give a "
+        raise ValueError(f"networks: x has {len(z)} rows, y has shape {targets.shape}, but as many are needed, and at "
+                         f"least one. Give a "
                          "target for each row.")
     share = 1/len(z) if weights is None else _share(weights, z)
     losses, slope = rows(z, check(targets, z))
     decay = sum(float(np.vdot(w, w)) for name, w in params.items() if name[0] == "W") if l2 else 0.0
-    return float((losses*share).sum()) + float(l2)/2*decay, slope*(share if weights is None else np.reshape(share, (-1, 1)))
+    return float((losses*share).sum()) + float(l2)/2*decay, slope*(share if weights is None else np.reshape(share,
+                                                                                                            (-1, 1)))
 
 
 def _share(weights: ArrayLike, z: Array) -> Array:
     """The sample weights divided by their sum."""
     s = np.asarray(weights, float)
     if s.shape != (len(z),) or not (s >= 0).all() or not 0 < s.sum() < np.inf:
-        raise ValueError(f"networks: weights of shape {s.shape}, but {(len(z),)} is needed, each finite, 0 or more, and at least one above "
+        raise ValueError(f"networks: weights of shape {s.shape}, but {(len(z),)} is needed, each finite, 0 or more, "
+                         f"and at least one above "
                          "0. Leave the rows out whose weight should be 0.")
     return (s/s.sum()).astype(z.dtype)
 
@@ -237,19 +254,23 @@ def _depth(params: Mapping[str, Array]) -> int:
     """The number of layers; an error where the arrays do not make a network."""
     depth = len(params)//2
     if not params or len(params) % 2 or any(f"{kind}{k}" not in params for kind in "Wb" for k in range(1, depth + 1)):
-        raise ValueError(f"networks: params has the keys {list(params)}, but W1, b1, W2, b2, ... are needed. Use networks.initial.")
+        raise ValueError(f"networks: params has the keys {list(params)}, but W1, b1, W2, b2, ... are needed. Use "
+                         f"networks.initial.")
     first = params["W1"]
     if not isinstance(first, np.ndarray) or not np.issubdtype(first.dtype, np.floating):
         found = first.dtype if isinstance(first, np.ndarray) else f"a {type(first).__name__}"
-        raise TypeError(f"networks: params['W1'] is {found}, but an array of a float type of NumPy is needed. Use float32 or float64.")
+        raise TypeError(f"networks: params['W1'] is {found}, but an array of a float type of NumPy is needed. Use "
+                        f"float32 or float64.")
     width = first.shape[0] if first.ndim == 2 else 0
     for k in range(1, depth + 1):
         w, b = params[f"W{k}"], params[f"b{k}"]
         if np.ndim(w) != 2 or np.shape(w) != (width, np.shape(w)[1]) or np.shape(b) != (np.shape(w)[1],):
-            raise ValueError(f"networks: params['W{k}'] has shape {np.shape(w)} and params['b{k}'] {np.shape(b)}, but ({width}, m) and "
+            raise ValueError(f"networks: params['W{k}'] has shape {np.shape(w)} and params['b{k}'] {np.shape(b)}, but "
+                             f"({width}, m) and "
                              "(m,) are needed. Use networks.initial.")
         if not w.dtype == b.dtype == first.dtype:
-            raise TypeError(f"networks: params['W{k}'] is {w.dtype}, params['b{k}'] {b.dtype}, but {first.dtype} is needed, as W1 is. "
+            raise TypeError(f"networks: params['W{k}'] is {w.dtype}, params['b{k}'] {b.dtype}, but {first.dtype} is "
+                            f"needed, as W1 is. "
                             "Convert them.")
         width = w.shape[1]
     return depth

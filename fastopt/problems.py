@@ -1,4 +1,5 @@
-"""Test problems for optimizers: quadratics, regressions, Rosenbrock, Beale, Rastrigin, and a small network with good and bad starts.
+"""Test problems for optimizers: quadratics, regressions, Rosenbrock, Beale, Rastrigin, and a small network with good
+and bad starts.
 
     problem = rosenbrock()
     w = problem.initial()
@@ -6,8 +7,9 @@
     for _ in range(2000):
         opt.step(problem.grad(w))
 
-Value, gradient and Hessian take any w of the structure of `problem.start`, of any float type, and never modify it. They compute in float64
-(the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take complex w too, for the complex step.
+Value, gradient and Hessian take any w of the structure of `problem.start`, of any float type, and never modify it. They
+compute in float64 (the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take
+complex w too, for the complex step.
 """
 import copy
 from collections.abc import Callable
@@ -86,8 +88,9 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
     spectrum : "geometric", "linear" or "two"
         Eigenvalues at equal ratios, at equal distances, or one half of them 1 and the other `condition`.
     noise : float
-        Standard deviation of a normal number added to each element of the gradient: the k-th call of `grad` gets the k-th draw of a
-        generator, so that an equal sequence of calls on a new problem gives equal gradients. Value and Hessian are exact.
+        Standard deviation of a normal number added to each element of the gradient: the k-th call of `grad` gets the
+        k-th draw of a generator, so that an equal sequence of calls on a new problem gives equal gradients. Value and
+        Hessian are exact.
 
     Returns
     -------
@@ -114,11 +117,13 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
         a = (q*e) @ q.T
         return (a + a.T)/2
 
-    return _flat(f"{where}: condition {condition:g}, n = {n}", best + q.sum(axis=1), lambda w: (e*((w - best) @ q)**2).sum()/2,
+    return _flat(f"{where}: condition {condition:g}, n = {n}", best + q.sum(axis=1),
+                 lambda w: (e*((w - best) @ q)**2).sum()/2,
                  grad, hess, (best, 0.0))
 
 
-def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0, noise: float = 0.1,
+def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0,
+                      noise: float = 0.1,
                       l2: float = 0.0, seed: int = 0) -> Problem:
     """abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2, with collinear columns of different scales.
 
@@ -127,8 +132,8 @@ def linear_regression(samples: int = 200, features: int = 10, collinearity: floa
     samples, features : int
         The shape of X.
     collinearity : float
-        c in [0, 1]: columns are sqrt(c)*common + sqrt(1 - c)*own, all standard normal, so that any two have correlation c. The
-        condition number of their correlation matrix is 1 + features*c/(1 - c), but for the sampling.
+        c in [0, 1]: columns are sqrt(c)*common + sqrt(1 - c)*own, all standard normal, so that any two have correlation
+        c. The condition number of their correlation matrix is 1 + features*c/(1 - c), but for the sampling.
     scales : float
         1 or more: the largest over the smallest scale of the columns, which grow at equal ratios from 1.
     noise, l2 : float
@@ -143,7 +148,8 @@ def linear_regression(samples: int = 200, features: int = 10, collinearity: floa
     rng, size = _plan(where, samples, features, scales, l2, seed)
     _at_least("noise", noise, 0, where)
     if _at_least("collinearity", collinearity, 0, where) > 1:
-        raise ValueError(f"{where}: collinearity is {collinearity}, but a number from 0 to 1 is needed. Give 0.99 for example.")
+        raise ValueError(f"{where}: collinearity is {collinearity}, but a number from 0 to 1 is needed. Give 0.99 for "
+                         f"example.")
     common, own = rng.standard_normal((samples, 1)), rng.standard_normal((samples, features))
     x = (np.sqrt(collinearity)*common + np.sqrt(1 - collinearity)*own)*size
     y = x @ (rng.standard_normal(features)/size) + noise*rng.standard_normal(samples)
@@ -151,12 +157,13 @@ def linear_regression(samples: int = 200, features: int = 10, collinearity: floa
     return _regression(where, x, y, "squared", np.ones_like, l2, lambda *_: np.linalg.lstsq(tall, right)[0])
 
 
-def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0, seed: int = 0) -> Problem:
+def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0,
+                        seed: int = 0) -> Problem:
     """mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2, s_i = 1 for y_i = 1 and -1 for y_i = 0; no intercept.
 
-    Arguments as of `linear_regression`; the columns of X are independent, and y is drawn from a logistic model. Starts at 0; the minimum
-    is by Newton's method, to rounding; `data` is (X, y), y of 0 and 1. ValueError where l2 is 0 and a plane parts the classes: then there
-    is no minimum.
+    Arguments as of `linear_regression`; the columns of X are independent, and y is drawn from a logistic model. Starts
+    at 0; the minimum is by Newton's method, to rounding; `data` is (X, y), y of 0 and 1. ValueError where l2 is 0 and a
+    plane parts the classes: then there is no minimum.
     """
     where = "logistic_regression"
     rng, size = _plan(where, samples, features, scales, l2, seed)
@@ -168,7 +175,8 @@ def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3
 def rosenbrock(n: int = 2) -> Problem:
     """Rosenbrock 1960: sum_i(100*(w_(i+1) - w_i^2)^2 + (1 - w_i)^2), i = 1 ... n - 1; the minimum is 0 at (1, ..., 1).
 
-    Starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang & Qiu 2006).
+    Starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang &
+    Qiu 2006).
     """
     n = _whole("n", n, 2, "rosenbrock")
 
@@ -184,12 +192,14 @@ def rosenbrock(n: int = 2) -> Problem:
         own[:-1] += 1200*w[:-1]**2 - 400*w[1:] + 2
         return beside + beside.T + np.diag(own)
 
-    return _flat(f"rosenbrock: n = {n}", np.resize([-1.2, 1.0], n), lambda w: (100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2).sum(),
+    return _flat(f"rosenbrock: n = {n}", np.resize([-1.2, 1.0], n),
+                 lambda w: (100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2).sum(),
                  grad, hess, (np.ones(n), 0.0))
 
 
 def beale() -> Problem:
-    """Beale 1958: sum_k(c_k - x*(1 - y^k))^2, k = 1, 2, 3, c = (1.5, 2.25, 2.625), w = (x, y); the minimum is 0 at (3, 0.5).
+    """Beale 1958: sum_k(c_k - x*(1 - y^k))^2, k = 1, 2, 3, c = (1.5, 2.25, 2.625), w = (x, y); the minimum is 0 at (3,
+    0.5).
 
     Starts at (1, 1) (Moré, Garbow & Hillstrom 1981, problem 5), where the value is 14.203125. A narrow
     curved valley in a plain, with steep sides far out.
@@ -214,14 +224,16 @@ def beale() -> Problem:
 
 
 def rastrigin(n: int = 2) -> Problem:
-    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0, among local ones near whole numbers (to 31).
+    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0, among local ones near whole
+    numbers (to 31).
 
     Computed as sum_i(w_i^2 + 20*sin(pi*w_i)^2), which does not cancel near 0. Starts at (2.7, -3.3, 2.7, ...).
     """
     n = _whole("n", n, 1, "rastrigin")
     pi = np.pi
     return _flat(f"rastrigin: n = {n}", np.resize([2.7, -3.3], n), lambda w: (w**2 + 20*np.sin(pi*w)**2).sum(),
-                 lambda w: 2*w + 20*pi*np.sin(2*pi*w), lambda w: np.diag(2 + 40*pi**2*np.cos(2*pi*w)), (np.zeros(n), 0.0))
+                 lambda w: 2*w + 20*pi*np.sin(2*pi*w), lambda w: np.diag(2 + 40*pi**2*np.cos(2*pi*w)),
+                 (np.zeros(n), 0.0))
 
 
 SIZES = (2, 16, 16, 1)
@@ -231,18 +243,21 @@ STARTS = {  # the initializer and the activation it is for
 
 
 def network(start: str = "glorot", seed: int = 0) -> Problem:
-    """The mean logistic loss of a network with 2 inputs, two hidden layers of 16 units, and one output, on 256 points of a chessboard.
+    """The mean logistic loss of a network with 2 inputs, two hidden layers of 16 units, and one output, on 256 points
+    of a chessboard.
 
-    The points are uniform on the square [-1, 1]^2, always the same; y is 1 where both coordinates have the same sign, else 0: one unit
-    alone cannot tell. w is a dict {"W1": (2, 16), "b1": (16,), ..., "b3": (1,)}, whose arithmetic is `fastopt.networks`'.
+    The points are uniform on the square [-1, 1]^2, always the same; y is 1 where both coordinates have the same sign,
+    else 0: one unit alone cannot tell. w is a dict {"W1": (2, 16), "b1": (16,), ..., "b3": (1,)}, whose arithmetic is
+    `fastopt.networks`'.
 
     Parameters
     ----------
     start : "glorot", "he", "lecun", "saturated" or "equal"
         glorot, lecun: uniform and normal weights as in `fastopt.init`, tanh units. he: normal weights, relu units.
-        saturated: Glorot's weights, 10 times as large in the hidden layers, and biases that keep the input of every hidden tanh 8 or
-        more away from 0 at every sample. Its slope there is at most 4.5e-7, so that hidden layers hardly get a gradient.
-        equal: all weights 0.1, so that the hidden units of a layer are equal, get equal gradients, and stay equal for ever.
+        saturated: Glorot's weights, 10 times as large in the hidden layers, and biases that keep the input of every
+        hidden tanh 8 or more away from 0 at every sample. Its slope there is at most 4.5e-7, so that hidden layers
+        hardly get a gradient. equal: all weights 0.1, so that the hidden units of a layer are equal, get equal
+        gradients, and stay equal for ever.
     seed : int
         Of the weights (not of the points).
 
@@ -277,12 +292,14 @@ def _flat(name: str, start: Array, value: Callable, grad: Callable, hess: Callab
     def read(w: Any) -> tuple[Array, np.dtype]:
         given = np.asarray(w)
         if given.shape != start.shape or given.dtype.kind not in "fcui":
-            raise ValueError(f"{name.split(':')[0]}: w is {given.dtype} of shape {given.shape}, but numbers of shape {start.shape} are "
+            raise ValueError(f"{name.split(':')[0]}: w is {given.dtype} of shape {given.shape}, but numbers of shape "
+                             f"{start.shape} are "
                              "needed. Give an array like problem.start.")
         dtype = given.dtype if given.dtype.kind in "fc" else np.dtype(float)
         return given.astype(np.result_type(dtype, float), copy=False), dtype
 
-    return Problem(name, start, lambda w: value(read(w)[0]).item(), lambda w: grad(read(w)[0]).astype(read(w)[1], copy=False),
+    return Problem(name, start, lambda w: value(read(w)[0]).item(),
+                   lambda w: grad(read(w)[0]).astype(read(w)[1], copy=False),
                    lambda w: hess(read(w)[0]), minimum, data)
 
 
@@ -292,7 +309,8 @@ def _rotation(rng: np.random.Generator, n: int) -> Array:
     return q*np.sign(np.diag(r))
 
 
-def _plan(where: str, samples: int, features: int, scales: float, l2: float, seed: int) -> tuple[np.random.Generator, Array]:
+def _plan(where: str, samples: int, features: int, scales: float, l2: float, seed: int) -> tuple[np.random.Generator,
+                                                                                                 Array]:
     """The generator, and the scales of the columns."""
     samples = _whole("samples", samples, 1, where)
     features = _whole("features", features, 1, where)
@@ -314,7 +332,8 @@ def _regression(where: str, x: Array, y: Array, loss: str, curvature: Callable, 
         return (x.T*curvature(x @ w)) @ x/n + l2*np.eye(features)
 
     best = solve(value, grad, hess, np.zeros(features), where)
-    return _flat(f"{where}: {n} x {features}", np.zeros(features), value, grad, hess, (best, value(best).item()), (x, y))
+    return _flat(f"{where}: {n} x {features}", np.zeros(features), value, grad, hess, (best, value(best).item()),
+                 (x, y))
 
 
 def _newton(value: Callable, grad: Callable, hess: Callable, w: Array, where: str) -> Array:
@@ -330,7 +349,8 @@ def _newton(value: Callable, grad: Callable, hess: Callable, w: Array, where: st
             return w
         whole = -slope < 1e-10  # there, differences of values drown in rounding, and whole steps converge quadratically
         w = w + next((h*d for h in 0.5**np.arange(40) if whole or value(w + h*d) <= value(w) + 1e-4*h*slope), d)
-    raise ValueError(f"{where}: no minimum was found, but one is needed. A plane parts the classes, or the columns depend on each other: "
+    raise ValueError(f"{where}: no minimum was found, but one is needed. A plane parts the classes, or the columns "
+                     f"depend on each other: "
                      "give l2=1e-3 or so, or more samples.")
 
 
@@ -344,5 +364,6 @@ def _at_least(name: str, value: Any, least: float, where: str) -> float:
 def _whole(name: str, value: Any, least: int, where: str) -> int:
     found = whole(value)
     if found is None or found < least:
-        raise ValueError(f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. Change {name}.")
+        raise ValueError(f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. Change "
+                         f"{name}.")
     return found

@@ -36,11 +36,15 @@ def one_blas_thread():
         yield
 
 
-# condition, spectrum, dtype, most gradients, errors of the smallest and of the largest: what the docstring reports, rounded up
+# condition, spectrum, dtype, most gradients, errors of the smallest and of the largest: what the docstring reports,
+# rounded up
 SPECTRA = [
-    (10, "geometric", f64, 700, 2e-5, 1e-11), (1e3, "geometric", f64, 3700, 1e-10, 1e-11), (1e5, "geometric", f64, 3700, 1e-9, 1e-11),
-    (10, "linear", f64, 600, 1e-5, 1e-6), (1e3, "linear", f64, 800, 1e-7, 1e-10), (1e5, "linear", f64, 900, 1e-6, 1e-10),
-    (10, "geometric", f32, 700, 2e-5, 1e-5), (1e3, "geometric", f32, 3700, 1e-3, 1e-5), (1e5, "geometric", f32, 3700, 0.5, 1e-5),
+    (10, "geometric", f64, 700, 2e-5, 1e-11), (1e3, "geometric", f64, 3700, 1e-10, 1e-11),
+           (1e5, "geometric", f64, 3700, 1e-9, 1e-11),
+    (10, "linear", f64, 600, 1e-5, 1e-6), (1e3, "linear", f64, 800, 1e-7, 1e-10),
+           (1e5, "linear", f64, 900, 1e-6, 1e-10),
+    (10, "geometric", f32, 700, 2e-5, 1e-5), (1e3, "geometric", f32, 3700, 1e-3, 1e-5),
+           (1e5, "geometric", f32, 3700, 0.5, 1e-5),
     (10, "linear", f32, 600, 1e-5, 1e-5), (1e3, "linear", f32, 600, 2e-4, 1e-5), (1e5, "linear", f32, 600, 1e-2, 1e-5),
 ]
 
@@ -67,8 +71,10 @@ def test_the_largest_alone_is_cheap(condition):
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("p", [problems.quadratic(1e4, 2), problems.quadratic(50, 9), problems.quadratic(1e3, 60), problems.rosenbrock(2),
-                               problems.rosenbrock(12), problems.beale(), problems.rastrigin(3), problems.rastrigin(30)], ids=str)
+@pytest.mark.parametrize("p", [problems.quadratic(1e4, 2), problems.quadratic(50, 9), problems.quadratic(1e3, 60),
+                               problems.rosenbrock(2),
+                               problems.rosenbrock(12), problems.beale(), problems.rastrigin(3),
+                               problems.rastrigin(30)], ids=str)
 def test_eigenvalues_of_any_point_are_those_of_the_exact_hessian(p, seed):
     w = p.initial() + np.random.default_rng(seed).standard_normal(p.start.shape)
     exact = np.linalg.eigvalsh(p.hess(w))
@@ -117,7 +123,8 @@ def _rows(p, n):
 
 @pytest.mark.parametrize("eigenvalues", [[3.0], [2.0, 2.0], np.full(500, 7.0), [-1.0, -5.0], np.r_[1e-2, np.ones(2999)],
                                          np.r_[0.99, np.ones(2999)], [0.0, 0.0, 0.0],
-                                         np.r_[np.full(50, 1e-3), np.full(50, 1e3)]], ids=lambda d: f"{len(d)} from {d[0]}")
+                                         np.r_[np.full(50, 1e-3), np.full(50, 1e3)]],
+                         ids=lambda d: f"{len(d)} from {d[0]}")
 def test_unusual_spectra(eigenvalues):
     """One element, equal eigenvalues (a Krylov space of one dimension), none above 0, one that hides among thousands of others."""
     grad = Counted(eigenvalues)
@@ -164,7 +171,8 @@ def test_operator_is_what_scipy_wants():
     v = np.random.default_rng(0).standard_normal((40, 3))
     assert h.shape == (40, 40)
     assert h.dtype == f64
-    for found, true in [(h @ v[:, 0], a @ v[:, 0]), (h @ v, a @ v), (h.H @ v[:, :1], a @ v[:, :1]), (h.T @ v[:, 1], a @ v[:, 1])]:
+    for found, true in [(h @ v[:, 0], a @ v[:, 0]), (h @ v, a @ v), (h.H @ v[:, :1], a @ v[:, :1]),
+                        (h.T @ v[:, 1], a @ v[:, 1])]:
         assert found.shape == true.shape
         assert abs(found - true).max() < 1e-8*abs(true).max()
     assert eigsh(h, 1, which="LA", return_eigenvectors=False)[0] == pytest.approx(100, rel=1e-6)
@@ -202,11 +210,12 @@ THEORY = {"gradient_descent": lambda k: (k - 1)/(k + 1), "momentum": lambda k: (
 
 
 def rate(opt, w, grad, expected, double):
-    """log of the factor by which the distance to the minimum, 0, shrinks in a step: a line fitted to the last three quarters of the way.
+    """log of the factor by which the distance to the minimum, 0, shrinks in a step: a line fitted to the last three
+    quarters of the way.
 
-    The minimum is 0, so that no rounding stops it: the way is a factor of e^-100 (gradient descent: e^-30). At the best momentum the
-    iteration has a Jordan block (`double`), and the distance is (a + b*t)*rate^t: log(distance/t) is a line for large t, around which
-    complex pairs of eigenvalues make it wave.
+    The minimum is 0, so that no rounding stops it: the way is a factor of e^-100 (gradient descent: e^-30). At the best
+    momentum the iteration has a Jordan block (`double`), and the distance is (a + b*t)*rate^t: log(distance/t) is a
+    line for large t, around which complex pairs of eigenvalues make it wave.
     """
     steps = int((100 if double else 30)/-np.log(expected))
     t, logs = np.arange(1, steps + 1), np.empty(steps)
@@ -218,7 +227,8 @@ def rate(opt, w, grad, expected, double):
 
 
 @pytest.mark.parametrize(("name", "condition", "n", "spectrum"), [
-    (name, *row) for name in OPTIMIZERS for row in RATES if name != "gradient_descent" or row[0] < 1e4])  # there 1.5 million steps
+    (name, *row) for name in OPTIMIZERS for row in RATES if name != "gradient_descent"
+                                                                  or row[0] < 1e4])  # there 1.5 million steps
 def test_suggested_settings_reach_their_rate(name, condition, n, spectrum):
     p = problems.quadratic(condition, n, spectrum=spectrum)
     s = curvature.suggest(p.grad, p.start)
@@ -290,8 +300,10 @@ def test_float32_is_refused_where_it_cannot_tell_the_smallest_from_zero(conditio
     if fits:
         assert curvature.suggest(grad, grad.w).condition == pytest.approx(condition, rel=0.02)
     else:
-        with pytest.raises(ValueError, match=r"suggest: the smallest eigenvalue of the Hessian is \S+ within 2e\+01, but one above 0 "
-                           r".* stable lr is (?:2|1\.9999\d)e-05. Add weight_decay \(suggest\), or give hvp or gradients of a finer"):
+        with pytest.raises(ValueError, match=r"suggest: the smallest eigenvalue of the Hessian is \S+ within 2e\+01, "
+                                             r"but one above 0 "
+                           r".* stable lr is (?:2|1\.9999\d)e-05. Add weight_decay \(suggest\), or give hvp or "
+                           r"gradients of a finer"):
             curvature.suggest(grad, grad.w)
     exact = curvature.suggest(grad, grad.w.astype(f64), hvp=lambda w, v: grad.d*v)
     assert exact.condition == pytest.approx(condition, rel=1e-6)
@@ -304,27 +316,43 @@ def saddle(w):
 ONE, THOUSAND = np.ones(2), Counted(np.geomspace(1, 1e5, 999))
 ERRORS = [
     (lambda: curvature.suggest(saddle, ONE), ValueError,
-     r"suggest: the smallest eigenvalue of the Hessian is -3 within \S+, but one above 0 is needed. The largest is 8; the largest stable "
+     r"suggest: the smallest eigenvalue of the Hessian is -3 within \S+, but one above 0 is needed. The largest is 8; "
+     r"the largest stable "
      r"lr is 0.25. Add weight_decay \(suggest\), look at extreme_eigenvalues, or go where the function is convex\."),
     (lambda: curvature.suggest(lambda w: -w, ONE), ValueError, r"The largest is -1. Add weight_decay"),
-    (lambda: curvature.suggest(lambda w: w*[0, 1], ONE), ValueError, r"stable lr is 2. Add weight_decay \(suggest\), or give hvp"),
-    (lambda: curvature.condition_number(saddle, ONE), ValueError, r"condition_number: the smallest eigenvalue of the Hessian is -3"),
-    (lambda: curvature.suggest(saddle, ONE, weight_decay=-1.0), ValueError, r"suggest: weight_decay is -1.0, but a finite number, 0 or"),
+    (lambda: curvature.suggest(lambda w: w*[0, 1], ONE), ValueError, r"stable lr is 2. Add weight_decay \(suggest\), "
+                                                                     r"or give hvp"),
+    (lambda: curvature.condition_number(saddle, ONE), ValueError, r"condition_number: the smallest eigenvalue of the "
+                                                                  r"Hessian is -3"),
+    (lambda: curvature.suggest(saddle, ONE, weight_decay=-1.0), ValueError, r"suggest: weight_decay is -1.0, but a "
+                                                                            r"finite number, 0 or"),
     (lambda: curvature.extreme_eigenvalues(THOUSAND, THOUSAND.w, max_products=30), RuntimeError,
-     r"extreme_eigenvalues: 30 products with the Hessian were not enough for an eigenvalue to within tol. Raise max_products or tol; or "
+     r"extreme_eigenvalues: 30 products with the Hessian were not enough for an eigenvalue to within tol. Raise "
+     r"max_products or tol; or "
      r"add weight_decay"),
-    (lambda: curvature.extreme_eigenvalues(saddle, ONE, tol=0), ValueError, r"extreme_eigenvalues: tol is 0, but a number between 0"),
-    (lambda: curvature.largest_eigenvalue(saddle, ONE, tol=np.nan), ValueError, r"largest_eigenvalue: tol is nan, but a finite number"),
-    (lambda: curvature.suggest(saddle, ONE, max_products=0), ValueError, r"suggest: max_products is 0, but a whole number"),
-    (lambda: curvature.extreme_eigenvalues(None, ONE), TypeError, r"extreme_eigenvalues: grad is None and hvp is None, but one"),
-    (lambda: curvature.operator(saddle, ONE, hvp=3), TypeError, r"operator: grad is <function .* and hvp is 3, but one"),
+    (lambda: curvature.extreme_eigenvalues(saddle, ONE, tol=0), ValueError, r"extreme_eigenvalues: tol is 0, but a "
+                                                                            r"number between 0"),
+    (lambda: curvature.largest_eigenvalue(saddle, ONE, tol=np.nan), ValueError, r"largest_eigenvalue: tol is nan, but "
+                                                                                r"a finite number"),
+    (lambda: curvature.suggest(saddle, ONE, max_products=0), ValueError, r"suggest: max_products is 0, but a whole "
+                                                                         r"number"),
+    (lambda: curvature.extreme_eigenvalues(None, ONE), TypeError, r"extreme_eigenvalues: grad is None and hvp is None, "
+                                                                  r"but one"),
+    (lambda: curvature.operator(saddle, ONE, hvp=3), TypeError,
+     r"operator: grad is <function .* and hvp is 3, but one"),
     (lambda: curvature.operator(lambda w: None, ONE), TypeError, r"operator: grad\(w\) is None"),
-    (lambda: curvature.extreme_eigenvalues(lambda w: w[:1], ONE), ValueError, r"extreme_eigenvalues: grad\(w\) has the shape \(1"),
-    (lambda: curvature.suggest(lambda w: w + np.nan, ONE), FloatingPointError, r"suggest: grad\(w\)\[0\] is nan, the first of 2"),
-    (lambda: curvature.suggest(lambda w: np.where(w == 1, w, np.nan), ONE), FloatingPointError, r"grad\(w\)\[0\] is nan"),
-    (lambda: curvature.extreme_eigenvalues(None, ONE, hvp=lambda w, v: v[:1]), ValueError, r"hvp\(w, v\) has the shape \(1,\), but w has"),
-    (lambda: curvature.extreme_eigenvalues(None, ONE, hvp=lambda w, v: v*np.nan), FloatingPointError, r"hvp\(w, v\)\[0\] is nan"),
-    (lambda: curvature.suggest(saddle, np.array([1, np.inf])), ValueError, r"suggest: w\[1\] is inf, the first of 1 elements"),
+    (lambda: curvature.extreme_eigenvalues(lambda w: w[:1], ONE), ValueError, r"extreme_eigenvalues: grad\(w\) has the "
+                                                                              r"shape \(1"),
+    (lambda: curvature.suggest(lambda w: w + np.nan, ONE), FloatingPointError, r"suggest: grad\(w\)\[0\] is nan, the "
+                                                                               r"first of 2"),
+    (lambda: curvature.suggest(lambda w: np.where(w == 1, w, np.nan), ONE), FloatingPointError,
+     r"grad\(w\)\[0\] is nan"),
+    (lambda: curvature.extreme_eigenvalues(None, ONE, hvp=lambda w, v: v[:1]), ValueError, r"hvp\(w, v\) has the shape "
+                                                                                           r"\(1,\), but w has"),
+    (lambda: curvature.extreme_eigenvalues(None, ONE, hvp=lambda w, v: v*np.nan), FloatingPointError,
+     r"hvp\(w, v\)\[0\] is nan"),
+    (lambda: curvature.suggest(saddle, np.array([1, np.inf])), ValueError, r"suggest: w\[1\] is inf, the first of 1 "
+                                                                           r"elements"),
     (lambda: curvature.extreme_eigenvalues(saddle, []), ValueError, r"extreme_eigenvalues: w has no elements"),
 ]
 
@@ -339,6 +367,7 @@ def test_errors_name_place_find_and_need(call, error, text):
 @pytest.mark.parametrize("module", ["scipy", "scipy.differentiate"])
 def test_without_scipy_the_extra_is_named(module):
     code = f"import sys; sys.modules[{module!r}] = None\nimport fastopt\ntry: fastopt.curvature\nexcept ImportError as error: print(error)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                         env={"PYTHONPATH": ":".join(sys.path)})
     assert ran.stdout.startswith("fastopt.curvature: ")
     assert ran.stdout.endswith('Install it with: pip install "fastopt[scipy]"\n')

@@ -12,7 +12,8 @@ f64, f32 = np.float64, np.float32
 
 def smooth(w):
     a, b = w["a"], w["b"]
-    return np.array([np.sin(a).sum()*b[0], np.exp(-b).sum() + a[0, 1]**3, np.cos(a[1] @ b[:2])]).astype(np.result_type(a, b))
+    return np.array([np.sin(a).sum()*b[0], np.exp(-b).sum() + a[0, 1]**3,
+                     np.cos(a[1] @ b[:2])]).astype(np.result_type(a, b))
 
 
 def exact(w):
@@ -25,7 +26,8 @@ def exact(w):
 
 def points(dtype, count=20):
     rng = np.random.default_rng(0)
-    return [{"a": rng.standard_normal((2, 2)).astype(dtype), "b": rng.standard_normal(3).astype(dtype)} for _ in range(count)]
+    return [{"a": rng.standard_normal((2, 2)).astype(dtype), "b": rng.standard_normal(3).astype(dtype)}
+            for _ in range(count)]
 
 
 def distance(x, y):
@@ -83,8 +85,10 @@ def test_jacobian_step():
     """A larger step has the error that Taylor's formula says."""
     for h in (1e-2, 1e-3):
         step = 2.0**round(np.log2(h))
-        assert curvature.jacobian(lambda w: np.exp(w), np.zeros(()), "2-point", rel_step=h) - 1 == pytest.approx(step/2, rel=0.01)
-        assert curvature.jacobian(lambda w: np.exp(w), np.zeros(()), rel_step=h) - 1 == pytest.approx(step**2/6, rel=0.01)
+        assert curvature.jacobian(lambda w: np.exp(w), np.zeros(()), "2-point", rel_step=h) - 1 == pytest.approx(step/2,
+                                                                                                                 rel=0.01)
+        assert curvature.jacobian(lambda w: np.exp(w), np.zeros(()), rel_step=h) - 1 == pytest.approx(step**2/6,
+                                                                                                      rel=0.01)
 
 
 def test_adaptive_knows_its_error():
@@ -96,7 +100,8 @@ def test_adaptive_knows_its_error():
             assert all((abs(found[k] - true[k]) <= 2*error[k] + 30*np.finfo(dtype).eps*top).all() for k in w)
             assert all(x.max() < most*top for x in error.values())
     w, rng = np.array([0.5, 1.0]), np.random.default_rng(0)
-    with pytest.warns(RuntimeWarning, match=r"1 of 2 derivatives are uncertain by over 1e-08 of the largest, that by w\[1\] most: "):
+    with pytest.warns(RuntimeWarning, match=r"1 of 2 derivatives are uncertain by over 1e-08 of the largest, that by "
+                                            r"w\[1\] most: "):
         curvature.jacobian(lambda w: w[0]**2 + w[1] + (1e-3*rng.standard_normal() if w[1] != 1 else 0), w, "adaptive")
 
 
@@ -107,7 +112,8 @@ class Hessian(NamedTuple):
     worst32: float
 
 
-HESSIANS = [Hessian("quadratic", problems.quadratic(1e3, 50), 3e-11, 1e-5), Hessian("ill", problems.quadratic(1e5, 50), 3e-11, 1e-5),
+HESSIANS = [Hessian("quadratic", problems.quadratic(1e3, 50), 3e-11, 1e-5),
+            Hessian("ill", problems.quadratic(1e5, 50), 3e-11, 1e-5),
             Hessian("rosenbrock", problems.rosenbrock(6), 5e-11, 5e-5), Hessian("beale", problems.beale(), 2e-9, 3e-4),
             Hessian("rastrigin", problems.rastrigin(5), 2e-8, 1e-2)]
 
@@ -168,7 +174,8 @@ def test_hvp_of_a_tree():
 
     def grad(t):
         w1, (b1, last) = t
-        g = networks.value_and_grad({"W1": w1, "b1": b1, "W2": last["last"][0], "b2": last["last"][1]}, x, y, "squared", "tanh")[1]
+        g = networks.value_and_grad({"W1": w1, "b1": b1, "W2": last["last"][0], "b2": last["last"][1]}, x, y, "squared",
+                                    "tanh")[1]
         t[0][:] = np.nan  # a gradient function may do what it likes with its argument
         return [g["W1"], (g["b1"], {"last": (g["W2"], g["b2"])})]
     found = curvature.hvp(grad, tree, tree)
@@ -191,7 +198,8 @@ def test_hvp_is_homogeneous():
 W = {"a": np.ones(2), "b": np.ones((2, 2))}
 NAN = {"a": np.array([1, np.nan]), "b": np.ones((2, 2))}
 ERRORS = [
-    (lambda: curvature.hvp(lambda w: None, W, W), TypeError, "hvp: grad(w) is None, but arrays like those of w are needed."),
+    (lambda: curvature.hvp(lambda w: None, W, W), TypeError, "hvp: grad(w) is None, but arrays like those of w are "
+                                                             "needed."),
     (lambda: curvature.hvp(lambda w: {"a": w["a"], "b": w["a"]}, W, W), ValueError,
      "hvp: grad(w)['b'] has the shape (2,), but w['b'] has (2, 2)."),
     (lambda: curvature.hvp(lambda w: {"a": w["a"]}, W, W), ValueError, "hvp: grad(w): no ['b']"),
@@ -204,18 +212,24 @@ ERRORS = [
     (lambda: curvature.hvp(lambda w: w, W, {"a": np.ones(2)}), ValueError, "hvp: v: no ['b']"),
     (lambda: curvature.hvp(lambda w: w, {}, {}), ValueError, "hvp: w has no elements"),
     (lambda: curvature.hvp(lambda w: w, [np.ones(0)], [np.ones(0)]), ValueError, "hvp: w has no elements"),
-    (lambda: curvature.hvp(lambda w: w, [1.0], [1.0]), TypeError, "hvp: w[0] is a float, but a NumPy array of float64, float32 or"),
+    (lambda: curvature.hvp(lambda w: w, [1.0], [1.0]), TypeError, "hvp: w[0] is a float, but a NumPy array of float64, "
+                                                                  "float32 or"),
     (lambda: curvature.hvp(lambda w: w, np.arange(3), np.ones(3)), TypeError, "hvp: w is a int64 array"),
-    (lambda: curvature.jacobian(lambda w: w, np.ones(2), "4-point"), ValueError, "jacobian: method is '4-point', but one of 2-point, 3-"),
-    (lambda: curvature.jacobian(lambda w: w, np.ones(2), with_error=True), ValueError, "jacobian: with_error was asked of method '3-po"),
+    (lambda: curvature.jacobian(lambda w: w, np.ones(2), "4-point"), ValueError, "jacobian: method is '4-point', but "
+                                                                                 "one of 2-point, 3-"),
+    (lambda: curvature.jacobian(lambda w: w, np.ones(2), with_error=True), ValueError, "jacobian: with_error was asked "
+                                                                                       "of method '3-po"),
     (lambda: curvature.jacobian(lambda w: w, np.ones(2), rel_step=0.0), ValueError, "jacobian: rel_step is 0.0"),
-    (lambda: curvature.jacobian(lambda w: w, np.ones(2), "adaptive", rel_step=0.1), ValueError, "jacobian: rel_step is 0.1"),
-    (lambda: curvature.jacobian(lambda w: None, np.ones(2)), TypeError, "jacobian: f(w) is a NoneType, but a number or an array"),
+    (lambda: curvature.jacobian(lambda w: w, np.ones(2), "adaptive", rel_step=0.1), ValueError,
+     "jacobian: rel_step is 0.1"),
+    (lambda: curvature.jacobian(lambda w: None, np.ones(2)), TypeError, "jacobian: f(w) is a NoneType, but a number or "
+                                                                        "an array"),
     (lambda: curvature.jacobian(lambda w: w, W), TypeError, "jacobian: f(w) is a dict"),
     (lambda: curvature.jacobian(lambda w: w*np.inf, np.ones(2)), FloatingPointError, "jacobian: f(w)[0] is inf"),
     (lambda: curvature.jacobian(lambda w: np.where(w > 1, np.nan, w), np.ones(2)), FloatingPointError,
      "jacobian: f is not finite beside w[0], the first of 2 elements."),
-    (lambda: curvature.jacobian(lambda w: w[:1 + (w[0] != 1)], np.ones(2)), ValueError, "f(w) has the shape (2,), but (1,) at first"),
+    (lambda: curvature.jacobian(lambda w: w[:1 + (w[0] != 1)], np.ones(2)), ValueError, "f(w) has the shape (2,), but "
+                                                                                        "(1,) at first"),
 ]
 
 

@@ -21,10 +21,12 @@ def network(seed, dtype, activation="tanh", loss="squared"):
         x += (0.1*(k[0] == "b")*rng.standard_normal(x.shape)).astype(dtype)
     x, y = rng.standard_normal((100, 8)).astype(dtype), rng.standard_normal((100, 4)).astype(dtype)
     y = y.argmax(axis=1) if loss == "softmax" else y
-    return (w, lambda w: networks.value(w, x, y, loss, activation), lambda w: networks.value_and_grad(w, x, y, loss, activation)[1])
+    return (w, lambda w: networks.value(w, x, y, loss, activation),
+            lambda w: networks.value_and_grad(w, x, y, loss, activation)[1])
 
 
-@pytest.mark.parametrize("p", [problems.quadratic(1e4, 30), problems.rosenbrock(5), problems.beale(), problems.rastrigin(4),
+@pytest.mark.parametrize("p", [problems.quadratic(1e4, 30), problems.rosenbrock(5), problems.beale(),
+                               problems.rastrigin(4),
                                problems.linear_regression(), problems.logistic_regression(), problems.network("glorot"),
                                problems.network("saturated"), problems.network("equal")], ids=str)
 @pytest.mark.parametrize("seed", range(3))
@@ -39,7 +41,8 @@ def test_right_gradients_are_ok(p, seed):
 
 
 @pytest.mark.parametrize(("dtype", "activation", "loss", "allowed"), [
-    (f64, "tanh", "squared", {"ok"}), (f64, "tanh", "softmax", {"ok"}), (f64, "relu", "squared", {"ok"}), (f64, "relu", "softmax", {"ok"}),
+    (f64, "tanh", "squared", {"ok"}), (f64, "tanh", "softmax", {"ok"}), (f64, "relu", "squared", {"ok"}),
+                                                                      (f64, "relu", "softmax", {"ok"}),
     (f32, "tanh", "squared", {"ok"}), (f32, "tanh", "softmax", {"ok"}), (f32, "logistic", "softmax", {"ok"}),
     (f32, "relu", "squared", {"ok", "unsure"})])
 def test_right_gradients_of_networks(dtype, activation, loss, allowed):
@@ -59,15 +62,19 @@ def test_functions_that_compute_in_float32_and_return_float64():
 
         def narrow(w):
             return {k: x.astype(f32) for k, x in w.items()}
-        arguments = (lambda w: float(value(narrow(w))), lambda w: {k: x.astype(f64) for k, x in grad(narrow(w)).items()}, wide)  # noqa: B023
+        arguments = (lambda w: float(value(narrow(w))), lambda w: {k: x.astype(f64) for k,
+                                                                   x in grad(narrow(w)).items()}, wide)  # noqa: B023
         assert set(verdicts(curvature.check_gradient(*arguments, samples=5)).values()) == {"unsure"}
         assert curvature.check_gradient(*arguments, samples=5, rtol=5e-3)
-        assert curvature.check_gradient(arguments[0], lambda w: grad(narrow(w)), wide, samples=5)  # noqa: B023  (its dtype gives it away)
-        mistaken = curvature.check_gradient(arguments[0], lambda w: {k: -x for k, x in arguments[1](w).items()}, wide, samples=5)  # noqa: B023
+        assert curvature.check_gradient(arguments[0], lambda w: grad(narrow(w)), wide,
+                                        samples=5)  # noqa: B023  (its dtype gives it away)
+        mistaken = curvature.check_gradient(arguments[0], lambda w: {k: -x for k, x in arguments[1](w).items()}, wide,
+                                            samples=5)  # noqa: B023
         assert set(verdicts(mistaken).values()) == {"wrong"}
 
 
-PLANTED = [(f64, "tanh", 1e-3), (f64, "relu", 1e-3), (f32, "tanh", 1.0)]  # dtype, activation, error over the leaf's root mean square
+PLANTED = [(f64, "tanh", 1e-3), (f64, "relu", 1e-3), (f32, "tanh",
+                                                      1.0)]  # dtype, activation, error over the leaf's root mean square
 
 
 @pytest.mark.parametrize(("dtype", "activation", "size"), PLANTED)
@@ -97,7 +104,8 @@ def test_one_wrong_element_is_found(dtype, activation, size, all_drawn):
 
 
 @pytest.mark.parametrize("dtype", [f64, f32])
-@pytest.mark.parametrize("mistake", [lambda g: 1.05*g, lambda g: -g, lambda g: 0*g, lambda g: g + 0.05*abs(g).max(), lambda g: g[::-1]])
+@pytest.mark.parametrize("mistake", [lambda g: 1.05*g, lambda g: -g, lambda g: 0*g, lambda g: g + 0.05*abs(g).max(),
+                                     lambda g: g[::-1]])
 def test_one_wrong_leaf_is_found(dtype, mistake):
     w, value, grad = network(1, dtype)
     check = curvature.check_gradient(value, lambda w: {**(g := grad(w)), "W1": mistake(g["W1"]).astype(dtype)}, w)
@@ -119,12 +127,15 @@ def test_right_is_never_wrong_and_wrong_never_ok():
     for seed in range(10):
         w, value, grad = network(seed, f32, "relu")
         c, start, rng = 2*np.pi*2.0**seed, np.random.default_rng(seed).standard_normal(6), np.random.default_rng(seed)
-        cases = [(value, grad, w), (lambda w: np.sin(c*w).sum() + w @ w, lambda w: c*np.cos(c*w) + 2*w, start),  # noqa: B023
-                 *((lambda w: np.sin(w).sum() + size*np.sin(1e9*w.sum() + seed), np.cos, start) for size in (1e-6, 1e-3)),  # noqa: B023
+        cases = [(value, grad, w), (lambda w: np.sin(c*w).sum() + w @ w, lambda w: c*np.cos(c*w) + 2*w,
+                                    start),  # noqa: B023
+                 *((lambda w: np.sin(w).sum() + size*np.sin(1e9*w.sum() + seed), np.cos, start) for size in (1e-6,
+                                                                                                             1e-3)),  # noqa: B023
                  (lambda w: np.sin(w).sum() + 1e-6*rng.standard_normal(), np.cos, start)]  # noqa: B023
         for value, grad, w in cases:
             assert "wrong" not in verdicts(curvature.check_gradient(value, grad, w, samples=3, rng=seed)).values()
-            mistaken = curvature.check_gradient(value, lambda w: _scaled(grad(w), 1.02), w, samples=3, rng=seed)  # noqa: B023
+            mistaken = curvature.check_gradient(value, lambda w: _scaled(grad(w), 1.02), w, samples=3,
+                                                rng=seed)  # noqa: B023
             assert "ok" not in verdicts(mistaken).values()
 
 
@@ -186,7 +197,8 @@ def test_fast_waves_do_not_fool_the_first_steps():
     """Steps of 1/2, 1/4, ..., 1/32 see sin(64 pi w) vanish everywhere: a derivative of 0, it seems."""
     c = 64*np.pi
     assert curvature.check_gradient(lambda w: np.sin(c*w).sum(), lambda w: c*np.cos(c*w), np.zeros(2))
-    assert verdicts(curvature.check_gradient(lambda w: np.sin(c*w).sum(), lambda w: 1.01*c*np.cos(c*w), np.zeros(2))) == {"w": "wrong"}
+    assert verdicts(curvature.check_gradient(lambda w: np.sin(c*w).sum(), lambda w: 1.01*c*np.cos(c*w),
+                                             np.zeros(2))) == {"w": "wrong"}
 
 
 def test_a_gradient_of_zero():
@@ -205,7 +217,8 @@ def test_trees_paths_and_samples():
         return result
     calls = []
     check = curvature.check_gradient(lambda t: calls.append(1) or value(t),
-                                     lambda t: [2*t[0], {"a": [3*t[1]["a"][0]**2, np.ones(0)]}, np.cos(t[2])], w, samples=20)
+                                     lambda t: [2*t[0], {"a": [3*t[1]["a"][0]**2, np.ones(0)]}, np.cos(t[2])], w,
+                                     samples=20)
     assert [(leaf.path, leaf.verdict, leaf.checked) for leaf in check.leaves] == [
         ("w[0]", "ok", 2), ("w[1]['a'][0]", "ok", 7), ("w[2]", "ok", 21)]
     assert 1 + 10*30 <= len(calls) <= 1 + 20*30
@@ -215,7 +228,9 @@ def test_trees_paths_and_samples():
 
 def test_it_repeats_and_prints():
     p = problems.rosenbrock(40)
-    checks = [curvature.check_gradient(p.value, lambda w: 1.5*p.grad(w), p.start, samples=3, rng=seed) for seed in (0, 0, 1)]
+    checks = [curvature.check_gradient(p.value, lambda w: 1.5*p.grad(w), p.start, samples=3, rng=seed) for seed in (0,
+                                                                                                                    0,
+                                                                                                                    1)]
     assert checks[0] == checks[1] != checks[2]
     lines = str(checks[0]).split("\n")
     assert lines[0].split("  ")[0] == "leaf"
@@ -231,16 +246,24 @@ def check(value, grad, w=None, **options):
 
 
 ERRORS = [
-    (check(np.sum, lambda w: None), TypeError, "check_gradient: grad(w) is None, but arrays like those of w are needed."),
+    (check(np.sum, lambda w: None), TypeError, "check_gradient: grad(w) is None, but arrays like those of w are "
+                                               "needed."),
     (check(np.sum, lambda w: w[:1]), ValueError, "check_gradient: grad(w) has the shape (1,), but w has (2,)."),
-    (check(np.sum, lambda w: w*np.nan), FloatingPointError, "check_gradient: grad(w)[0] is nan, the first of 2 elements that are not"),
-    (check(lambda w: None, np.ones_like), TypeError, "check_gradient: value(w) is a NoneType, but one real number is needed."),
-    (check(lambda w: w, np.ones_like), TypeError, "check_gradient: value(w) is an array of float64 and shape (2,), but one real number"),
-    (check(lambda w: np.nan, np.ones_like), FloatingPointError, "check_gradient: value(w) is nan, but a finite number is needed."),
-    (check(np.sum, np.ones_like, np.full(2, np.inf)), ValueError, "check_gradient: w[0] is inf, the first of 2 elements"),
+    (check(np.sum, lambda w: w*np.nan), FloatingPointError, "check_gradient: grad(w)[0] is nan, the first of 2 "
+                                                            "elements that are not"),
+    (check(lambda w: None, np.ones_like), TypeError, "check_gradient: value(w) is a NoneType, but one real number is "
+                                                     "needed."),
+    (check(lambda w: w, np.ones_like), TypeError, "check_gradient: value(w) is an array of float64 and shape (2,), but "
+                                                  "one real number"),
+    (check(lambda w: np.nan, np.ones_like), FloatingPointError, "check_gradient: value(w) is nan, but a finite number "
+                                                                "is needed."),
+    (check(np.sum, np.ones_like, np.full(2, np.inf)), ValueError, "check_gradient: w[0] is inf, the first of 2 "
+                                                                  "elements"),
     (check(np.sum, np.ones_like, {}), ValueError, "check_gradient: w has no elements"),
-    (check(np.sum, np.ones_like, samples=0), ValueError, "check_gradient: samples is 0, but a whole number, 1 or more, is needed."),
-    (check(np.sum, np.ones_like, rtol=0.0), ValueError, "check_gradient: rtol is 0.0, but a number between 0 and 1 is needed."),
+    (check(np.sum, np.ones_like, samples=0), ValueError, "check_gradient: samples is 0, but a whole number, 1 or more, "
+                                                         "is needed."),
+    (check(np.sum, np.ones_like, rtol=0.0), ValueError, "check_gradient: rtol is 0.0, but a number between 0 and 1 is "
+                                                        "needed."),
 ]
 
 

@@ -14,7 +14,8 @@ ACT = {"identity": lambda z: z, "logistic": lambda z: 1/(1 + np.exp(-z)), "tanh"
 OUTPUTS = {"squared": (1, 3), "softmax": (2, 4), "logistic": (1,)}
 HIDDEN = ((), (5,), (4, 6), (3, 2, 5))
 PAIRS = list(product(OUTPUTS, ACT))
-CASES = [(loss, activation, (3, *hidden, outputs)) for loss, activation in PAIRS for outputs in OUTPUTS[loss] for hidden in HIDDEN]
+CASES = [(loss, activation, (3, *hidden, outputs)) for loss,
+         activation in PAIRS for outputs in OUTPUTS[loss] for hidden in HIDDEN]
 
 
 def row_loss(loss, z, y):
@@ -41,10 +42,13 @@ def reference(params, x, y, loss, activation, l2, weights):
 
 def sample(loss, sizes, rows=4, seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
-    params = {k: (v + 0.3*rng.standard_normal(v.shape)).astype(dtype) for k, v in networks.initial(sizes, rng, dtype=np.float64).items()}
-    y = {"squared": lambda: rng.standard_normal((rows, sizes[-1])), "softmax": lambda: rng.integers(sizes[-1], size=rows),
+    params = {k: (v + 0.3*rng.standard_normal(v.shape)).astype(dtype) for k,
+              v in networks.initial(sizes, rng, dtype=np.float64).items()}
+    y = {"squared": lambda: rng.standard_normal((rows, sizes[-1])),
+         "softmax": lambda: rng.integers(sizes[-1], size=rows),
          "logistic": lambda: rng.integers(2, size=rows)}[loss]()
-    return params, rng.standard_normal((rows, sizes[0])), y, np.array([0.5, 2.0, 0.0, 1.25, 3.0, 0.1, 1.0, 4.0])[np.arange(rows) % 8]
+    return params, rng.standard_normal((rows, sizes[0])), y, np.array([0.5, 2.0, 0.0, 1.25, 3.0, 0.1, 1.0,
+                                                                       4.0])[np.arange(rows) % 8]
 
 
 def perturbed(params, name, at, by):
@@ -95,7 +99,8 @@ def test_weights_stand_for_rows():
         params, x, y, _ = sample(loss, (3, 5, OUTPUTS[loss][-1]), rows=5)
         count = np.array([2, 0, 1, 3, 1])
         value, grads = networks.value_and_grad(params, x, y, loss, weights=count)
-        again, repeated = networks.value_and_grad(params, np.repeat(x, count, axis=0), np.repeat(y, count, axis=0), loss)
+        again, repeated = networks.value_and_grad(params, np.repeat(x, count, axis=0), np.repeat(y, count, axis=0),
+                                                  loss)
         scaled, _ = networks.value_and_grad(params, x, y, loss, weights=1e-200*count)
         np.testing.assert_allclose([value, value], [again, scaled], rtol=1e-14)
         for name, g in grads.items():
@@ -113,7 +118,8 @@ def test_log_loss_of_scikit_learn(weighted):
     chance = networks.logistic(networks.forward(params, x, "tanh")[-1][:, 0])
     want = log_loss(y, chance, sample_weight=given)
     np.testing.assert_allclose(networks.value(params, x, y, "logistic", "tanh", weights=given), want, rtol=1e-13)
-    np.testing.assert_allclose(networks.value(params, x, y[:, None].astype(bool), "logistic", "tanh", weights=given), want, rtol=1e-13)
+    np.testing.assert_allclose(networks.value(params, x, y[:, None].astype(bool), "logistic", "tanh", weights=given),
+                               want, rtol=1e-13)
 
 
 @pytest.mark.parametrize(("loss", "activation"), PAIRS)
@@ -123,12 +129,14 @@ def test_gradients_of_torch(loss, activation):
     params, x, y, weights = sample(loss, (5, 16, 8, OUTPUTS[loss][-1]), rows=30)
     value, grads = networks.value_and_grad(params, x, y, loss, activation, 0.2, weights)
     p = {k: torch.tensor(v, requires_grad=True) for k, v in params.items()}
-    z, act = torch.tensor(x), {"identity": lambda z: z, "logistic": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}[activation]
+    z, act = torch.tensor(x), {"identity": lambda z: z, "logistic": torch.sigmoid, "tanh": torch.tanh,
+                               "relu": torch.relu}[activation]
     for k in (1, 2, 3):
         z = z @ p[f"W{k}"] + p[f"b{k}"]
         z = act(z) if k < 3 else z
     target = torch.tensor(y)
-    rows = {"squared": lambda: ((z - target)**2).sum(1)/2, "softmax": lambda: F.cross_entropy(z, target, reduction="none"),
+    rows = {"squared": lambda: ((z - target)**2).sum(1)/2, "softmax": lambda: F.cross_entropy(z, target,
+                                                                                              reduction="none"),
             "logistic": lambda: F.binary_cross_entropy_with_logits(z[:, 0], target.double(), reduction="none")}[loss]()
     share = torch.tensor(weights/weights.sum())
     total = (rows*share).sum() + 0.1*sum((p[f"W{k}"]**2).sum() for k in (1, 2, 3))
@@ -152,7 +160,8 @@ def at_logits(z, y, loss, dtype=np.float64):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("z", "y", "loss", "value", "slope"), [
-    ([1e4], 0, "logistic", 1e4, [1]), ([1e4], 1, "logistic", 0, [0]), ([-1e4], 0, "logistic", 0, [0]), ([-1e4], 1, "logistic", 1e4, [-1]),
+    ([1e4], 0, "logistic", 1e4, [1]), ([1e4], 1, "logistic", 0, [0]), ([-1e4], 0, "logistic", 0, [0]),
+                                                                ([-1e4], 1, "logistic", 1e4, [-1]),
     ([1e4, -1e4], 0, "softmax", 0, [0, 0]), ([1e4, -1e4], 1, "softmax", 2e4, [1, -1]),
     ([-1e4, -1e4], 1, "softmax", math.log(2), [0.5, -0.5]),
     ([1e4, 1e4, -1e4, 1e4], 2, "softmax", 2e4 + math.log(3), [1/3, 1/3, -1, 1/3])])
@@ -220,7 +229,8 @@ def test_initial():
 
 
 def test_forward_gives_all_activations():
-    params = {"W1": np.array([[1.0, -1.0]]), "b1": np.array([0.5, 0.0]), "W2": np.array([[2.0], [3.0]]), "b2": np.array([-1.0])}
+    params = {"W1": np.array([[1.0, -1.0]]), "b1": np.array([0.5, 0.0]), "W2": np.array([[2.0], [3.0]]),
+              "b2": np.array([-1.0])}
     x, hidden, out = networks.forward(params, [[1.0], [-2.0]])
     assert x.tolist() == [[1.0], [-2.0]]
     assert hidden.tolist() == [[1.5, 0.0], [0.0, 2.0]]
@@ -258,7 +268,8 @@ def test_nothing_given_is_modified():
 def test_layout_and_type_of_the_data_do_not_matter():
     params, x, y, weights = sample("squared", (3, 5, 1))
     want, right = networks.value_and_grad(params, x, y, "squared", weights=weights)
-    for data in ((np.asfortranarray(x), y[:, 0], weights), (x.tolist(), y.tolist(), weights.tolist()), (x[::-1][::-1], y, weights)):
+    for data in ((np.asfortranarray(x), y[:, 0], weights), (x.tolist(), y.tolist(), weights.tolist()),
+                 (x[::-1][::-1], y, weights)):
         value, grads = networks.value_and_grad(params, data[0], data[1], "squared", weights=data[2])
         np.testing.assert_allclose(value, want, rtol=1e-14)
         for name, g in grads.items():
@@ -271,14 +282,16 @@ def test_layout_and_type_of_the_data_do_not_matter():
 
 @pytest.mark.parametrize(("change", "kind", "message"), [
     ({"loss": "hinge"}, ValueError, "networks: loss is 'hinge', but one of 'squared', 'softmax', 'logistic' is needed"),
-    ({"activation": "elu"}, ValueError, "networks: activation is 'elu', but one of 'identity', 'logistic', 'tanh', 'relu' is needed"),
+    ({"activation": "elu"}, ValueError, "networks: activation is 'elu', but one of 'identity', 'logistic', 'tanh', "
+                                        "'relu' is needed"),
     ({"x": np.zeros((4, 2))}, ValueError, r"networks: x has shape \(4, 2\), but \(rows, 3\) is needed"),
     ({"x": np.zeros(3)}, ValueError, r"networks: x has shape \(3,\)"),
     ({"x": np.zeros((0, 3)), "y": np.zeros((0, 2))}, ValueError, "networks: x has 0 rows"),
     ({"y": np.zeros((3, 2))}, ValueError, r"networks: x has 4 rows, y has shape \(3, 2\)"),
     ({"y": 1.0}, ValueError, r"networks: x has 4 rows, y has shape \(\)"),
     ({"y": np.zeros(4)}, ValueError, r"networks: y has shape \(4,\), but the outputs have \(4, 2\)"),
-    ({"loss": "softmax"}, ValueError, r"y is float64 of shape \(4, 2\), but the softmax loss needs integers of shape \(4,\)"),
+    ({"loss": "softmax"}, ValueError, r"y is float64 of shape \(4, 2\), but the softmax loss needs integers of shape "
+                                      r"\(4,\)"),
     ({"loss": "softmax", "y": np.zeros(4)}, ValueError, "y is float64"),
     ({"loss": "softmax", "y": [0, 1, 2, 1]}, ValueError, "y has labels from 0 to 2, but there are 2 outputs"),
     ({"loss": "softmax", "y": [0, -1, 0, 1]}, ValueError, "y has labels from -1 to 1"),
@@ -289,12 +302,15 @@ def test_layout_and_type_of_the_data_do_not_matter():
     ({"weights": [1, 1, 1, np.nan]}, ValueError, "each finite, 0 or more"),
     ({"weights": [1, 1, 1, np.inf]}, ValueError, "each finite, 0 or more"),
     ({"params": {}}, ValueError, r"params has the keys \[\]"),
-    ({"params": {"W1": np.zeros((3, 2))}}, ValueError, r"params has the keys \['W1'\], but W1, b1, W2, b2, \.\.\. are needed"),
+    ({"params": {"W1": np.zeros((3, 2))}}, ValueError, r"params has the keys \['W1'\], but W1, b1, W2, b2, \.\.\. are "
+                                                       r"needed"),
     ({"params": {"W1": np.zeros((3, 2)), "b2": np.zeros(2)}}, ValueError, r"params has the keys \['W1', 'b2'\]"),
-    ({"params": {"W1": np.zeros((3, 2), int), "b1": np.zeros(2)}}, TypeError, r"params\['W1'\] is int64, but an array of a float type"),
+    ({"params": {"W1": np.zeros((3, 2), int), "b1": np.zeros(2)}}, TypeError, r"params\['W1'\] is int64, but an array "
+                                                                              r"of a float type"),
 ])
 def test_errors(change, kind, message):
-    given = {"params": networks.initial((3, 2), 0), "x": np.zeros((4, 3)), "y": np.zeros((4, 2)), "loss": "squared", **change}
+    given = {"params": networks.initial((3, 2), 0), "x": np.zeros((4, 3)), "y": np.zeros((4, 2)), "loss": "squared",
+             **change}
     for function in (networks.value, networks.value_and_grad):
         with pytest.raises(kind, match=message):
             function(**given)
@@ -309,7 +325,8 @@ def test_logistic_targets_are_0_and_1():
 
 @pytest.mark.parametrize("sizes", [(), (3,), (3, 0), (3, 2.0), (3, True), (-1, 2)])
 def test_errors_of_initial(sizes):
-    with pytest.raises(ValueError, match=r"networks\.initial: sizes is .*, but two or more whole numbers, 1 or more, are needed"):
+    with pytest.raises(ValueError, match=r"networks\.initial: sizes is .*, but two or more whole numbers, 1 or more, "
+                                         r"are needed"):
         networks.initial(sizes, 0)
     with pytest.raises(TypeError, match=r"networks\.initial: dtype is int64"):
         networks.initial((3, 2), 0, dtype=np.int64)
@@ -320,7 +337,8 @@ def test_errors_of_initial(sizes):
 BAD = {
     "shapes": ({"b1": np.zeros((1, 4))}, ValueError,
                r"params\['W1'\] has shape \(3, 4\) and params\['b1'\] \(1, 4\), but \(3, m\) and \(m,\)"),
-    "one bias": ({"b2": np.zeros(1)}, ValueError, r"params\['W2'\] has shape \(4, 2\) and params\['b2'\] \(1,\), but \(4, m\)"),
+    "one bias": ({"b2": np.zeros(1)}, ValueError, r"params\['W2'\] has shape \(4, 2\) and params\['b2'\] \(1,\), but "
+                                                  r"\(4, m\)"),
     "chain": ({"W2": np.zeros((5, 2))}, ValueError, r"params\['W2'\] has shape \(5, 2\) .* but \(4, m\)"),
     "dtypes": ({"b2": np.zeros(2, np.float32)}, TypeError, r"params\['b2'\] float32, but float64 is needed"),
     "list": ({"W1": [[1.0]*4]*3}, TypeError, r"params\['W1'\] is a list, but an array of a float type"),

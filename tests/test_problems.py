@@ -107,7 +107,8 @@ def test_minimum(name):
 def test_scipy_finds_the_same_minimum(name):
     problem = FLAT[name]()
     best, value = problem.minimum
-    found = so.minimize(problem.value, problem.start, jac=problem.grad, hess=problem.hess, method="trust-exact", options={"gtol": 1e-10})
+    found = so.minimize(problem.value, problem.start, jac=problem.grad, hess=problem.hess, method="trust-exact",
+                        options={"gtol": 1e-10})
     np.testing.assert_allclose(found.x, best, rtol=1e-7, atol=1e-7)
     np.testing.assert_allclose(found.fun, value, rtol=1e-12, atol=1e-14)
 
@@ -135,7 +136,8 @@ def test_rosenbrock_is_that_of_scipy():
     problem = problems.rosenbrock(4)
     assert problem.start.tolist() == [-1.2, 1, -1.2, 1]
     local = so.minimize(problem.value, [-1, 1, 1, 1], jac=problem.grad, method="BFGS", options={"gtol": 1e-8})
-    np.testing.assert_allclose(local.x, [-0.776, 0.613, 0.382, 0.146], atol=1e-3)  # the local minimum (Shang & Qiu 2006)
+    np.testing.assert_allclose(local.x, [-0.776, 0.613, 0.382, 0.146],
+                               atol=1e-3)  # the local minimum (Shang & Qiu 2006)
     assert local.fun == pytest.approx(3.7014, abs=1e-4)
 
 
@@ -251,7 +253,8 @@ def test_logistic_regression_is_that_of_scikit_learn(scales):
     np.testing.assert_allclose(problem.minimum[0], model.coef_[0], rtol=1e-7, atol=1e-9)
     assert set(y) == {0, 1}
     s, w = 2*y - 1, near(problem)
-    np.testing.assert_allclose(problem.value(w), np.mean(np.log(1 + np.exp(-s*(x @ w)))) + 0.005*np.sum(w**2), rtol=1e-13)
+    np.testing.assert_allclose(problem.value(w), np.mean(np.log(1 + np.exp(-s*(x @ w)))) + 0.005*np.sum(w**2),
+                               rtol=1e-13)
     np.testing.assert_allclose(x.std(axis=0), np.geomspace(1, scales, 5), rtol=0.2)
 
 
@@ -419,7 +422,8 @@ def test_an_optimizer_takes_it(name):
     ("quadratic(seed=None)", "quadratic: seed is None"),
     ("linear_regression(0)", "linear_regression: samples is 0, but a whole number, 1 or more"),
     ("linear_regression(features=0)", "linear_regression: features is 0"),
-    ("linear_regression(collinearity=1.1)", "linear_regression: collinearity is 1.1, but a number from 0 to 1 is needed"),
+    ("linear_regression(collinearity=1.1)", "linear_regression: collinearity is 1.1, but a number from 0 to 1 is "
+                                            "needed"),
     ("linear_regression(collinearity=-0.1)", "linear_regression: collinearity is -0.1"),
     ("linear_regression(scales=0.5)", "linear_regression: scales is 0.5, but a finite number, 1 or more"),
     ("linear_regression(noise=math.nan)", "linear_regression: noise is nan"),
@@ -440,6 +444,7 @@ def test_bad_arguments(call, message):
 def test_a_w_of_another_shape_is_refused(name):
     problem = FLAT[name]()
     for function in (problem.value, problem.grad, problem.hess):
-        for w in (np.zeros(problem.start.size + 1), np.zeros((problem.start.size, 1)), np.zeros(problem.start.size, bool), 0.0):
+        for w in (np.zeros(problem.start.size + 1), np.zeros((problem.start.size, 1)),
+                  np.zeros(problem.start.size, bool), 0.0):
             with pytest.raises(ValueError, match=re.escape(f"numbers of shape {problem.start.shape} are needed")):
                 function(w)

@@ -31,7 +31,8 @@ class Hessian(LinearOperator):
 
     def __init__(self, grad: Gradient | None, w: Any, hvp: HVP | None, where: str):
         if not callable(grad if hvp is None else hvp):
-            raise TypeError(f"{where}: grad is {grad!r} and hvp is {hvp!r}, but one function is needed. Give grad(w) or hvp(w, v).")
+            raise TypeError(f"{where}: grad is {grad!r} and hvp is {hvp!r}, but one function is needed. Give grad(w) "
+                            f"or hvp(w, v).")
         self.flat, self.grad, self.hvp, self.products, self.most = Flat(w, where), grad, hvp, 0, math.inf
         self.eps, slope = (self.flat.eps, 0.0) if hvp else self._gradient()
         self.relative = 10*EPS if hvp else self.eps**(2/3)
@@ -59,8 +60,10 @@ class Hessian(LinearOperator):
         return self
 
     def given_up(self) -> RuntimeError:
-        return RuntimeError(f"{self.flat.where}: {self.products:,} products with the Hessian were not enough for an eigenvalue to within "
-                            "tol. Raise max_products or tol; or add weight_decay (suggest), or ask for the largest_eigenvalue only.")
+        return RuntimeError(f"{self.flat.where}: {self.products:,} products with the Hessian were not enough for an "
+                            f"eigenvalue to within "
+                            "tol. Raise max_products or tol; or add weight_decay (suggest), or ask for the "
+                            "largest_eigenvalue only.")
 
 
 def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> LinearOperator:
@@ -73,8 +76,8 @@ def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> Linear
     w : array, or tree of arrays
         Where: float64, float32 or float16. It is not changed.
     hvp : callable, optional
-        hvp(w, v) -> the Hessian times v, a tree like w, if you have it exactly (``jax.jvp(grad, (w,), (v,))[1]``); then grad is not used
-        and may be None.
+        hvp(w, v) -> the Hessian times v, a tree like w, if you have it exactly (``jax.jvp(grad, (w,), (v,))[1]``); then
+        grad is not used and may be None.
 
     Returns
     -------
@@ -91,7 +94,8 @@ def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> Linear
     return Hessian(grad, w, hvp, "operator")
 
 
-def _extremes(h: Hessian, tol: float, most: int, rng: Any, both: bool = True, decay: float = 0.0) -> tuple[float, float]:
+def _extremes(h: Hessian, tol: float, most: int, rng: Any, both: bool = True, decay: float = 0.0) -> tuple[float,
+                                                                                                           float]:
     """The smallest and the largest eigenvalue of h + decay to within tol of the smallest; unless `both`, the largest, twice."""
     n, h.most = h.flat.size, most
     if n < DENSE:
@@ -116,12 +120,14 @@ def _extremes(h: Hessian, tol: float, most: int, rng: Any, both: bool = True, de
     return float(values[0]) - lift + decay, float(values[1]) - lift + decay
 
 
-def _eigsh(h: Hessian, moved: LinearOperator, k: int, which: str, tol: float, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _eigsh(h: Hessian, moved: LinearOperator, k: int, which: str, tol: float, start: np.ndarray) -> tuple[np.ndarray,
+                                                                                                          np.ndarray]:
     """Eigenvalues and their vectors by SciPy's Lanczos (ARPACK), with a longer basis where a short one does not get there."""
     n = len(start)
     for basis in BASES:
         with suppress(ArpackNoConvergence):
-            return eigsh(moved, k, which=which, tol=tol, v0=start, ncv=min(n, max(20, min(basis, BASIS//(8*n)))), maxiter=RESTARTS)
+            return eigsh(moved, k, which=which, tol=tol, v0=start, ncv=min(n, max(20, min(basis, BASIS//(8*n)))),
+                         maxiter=RESTARTS)
     raise h.given_up()
 
 
@@ -129,10 +135,12 @@ def _checked(where: str, tol: float, max_products: int) -> None:
     if not 0 < check_number("tol", tol, where, "") < 1:
         raise ValueError(f"{where}: tol is {tol!r}, but a number between 0 and 1 is needed. Change tol.")
     if (whole(max_products) or 0) < 1:
-        raise ValueError(f"{where}: max_products is {max_products!r}, but a whole number, 1 or more, is needed. Change max_products.")
+        raise ValueError(f"{where}: max_products is {max_products!r}, but a whole number, 1 or more, is needed. Change "
+                         f"max_products.")
 
 
-def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
+def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3,
+                        max_products: int = 2000,
                         rng: int | np.random.Generator = 0) -> tuple[float, float]:
     """The smallest and the largest eigenvalue of the Hessian at w, from products with it: it is never formed.
 
@@ -161,9 +169,10 @@ def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None
 
     Notes
     -----
-    `scipy.sparse.linalg.eigsh` (implicitly restarted Lanczos) finds both ends, and then the larger more closely. Gradients and relative
-    errors, the worst of 5 quadratics of 1,000 elements with eigenvalues at equal ratios (at equal distances 510, 640, 760 are enough),
-    eigenvectors along the axes: rotated, the products are noisier, and the smallest eigenvalue is 80 to 2,000 times less exact.
+    `scipy.sparse.linalg.eigsh` (implicitly restarted Lanczos) finds both ends, and then the larger more closely.
+    Gradients and relative errors, the worst of 5 quadratics of 1,000 elements with eigenvalues at equal ratios (at
+    equal distances 510, 640, 760 are enough), eigenvectors along the axes: rotated, the products are noisier, and the
+    smallest eigenvalue is 80 to 2,000 times less exact.
 
     | largest/smallest | gradients | error of the smallest | of the largest | float32: gradients | smallest | largest |
     |---|---|---|---|---|---|---|
@@ -175,11 +184,14 @@ def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None
     return _extremes(Hessian(grad, w, hvp, "extreme_eigenvalues"), tol, max_products, rng)
 
 
-def largest_eigenvalue(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
+def largest_eigenvalue(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3,
+                       max_products: int = 2000,
                        rng: int | np.random.Generator = 0) -> float:
-    """The largest eigenvalue of the Hessian at w (its sharpness) to within tol of it: far fewer products than `extreme_eigenvalues`.
+    """The largest eigenvalue of the Hessian at w (its sharpness) to within tol of it: far fewer products than
+    `extreme_eigenvalues`.
 
-    Gradient descent is stable for a learning rate below 2 over it. Arguments and errors are those of `extreme_eigenvalues`.
+    Gradient descent is stable for a learning rate below 2 over it. Arguments and errors are those of
+    `extreme_eigenvalues`.
     """
     _checked("largest_eigenvalue", tol, max_products)
     return _extremes(Hessian(grad, w, hvp, "largest_eigenvalue"), tol, max_products, rng, both=False)[1]
@@ -192,15 +204,19 @@ def _convex(h: Hessian, decay: float, tol: float, max_products: int, rng: Any) -
     if low > 4*noise:
         return low, high
     stable = f"; the largest stable lr is {2/high:.6g}" if high > 0 else ""
-    cure = ("Add weight_decay (suggest), look at extreme_eigenvalues, or go where the function is convex." if low < -4*noise else
+    cure = ("Add weight_decay (suggest), look at extreme_eigenvalues, or go where the function is convex."
+            if low < -4*noise else
             "Add weight_decay (suggest), or give hvp or gradients of a finer dtype.")
-    raise ValueError(f"{h.flat.where}: the smallest eigenvalue of the Hessian is {low:.3g} within {4*noise:.1g}, but one above 0 is "
+    raise ValueError(f"{h.flat.where}: the smallest eigenvalue of the Hessian is {low:.3g} within {4*noise:.1g}, but "
+                     f"one above 0 is "
                      f"needed. The largest is {high:.6g}{stable}. {cure}")
 
 
-def condition_number(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,
+def condition_number(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3,
+                     max_products: int = 2000,
                      rng: int | np.random.Generator = 0) -> float:
-    """The largest eigenvalue of the Hessian over the smallest, which must be above 0: a ValueError, as in `suggest`, where it is not.
+    """The largest eigenvalue of the Hessian over the smallest, which must be above 0: a ValueError, as in `suggest`,
+    where it is not.
 
     Arguments and other errors are those of `extreme_eigenvalues`.
     """
@@ -229,19 +245,22 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
     With m and L the smallest and the largest eigenvalue of the Hessian, k = L/m:
 
         largest_stable_lr = 2/L                                     of gradient descent: above it, it diverges
-        gradient_descent   lr = 2/(L + m)                                                                 rate (k - 1)/(k + 1)
-        momentum           lr = (2/(sqrt(L) + sqrt(m)))^2   momentum = ((sqrt(k) - 1)/(sqrt(k) + 1))^2     rate (sqrt(k) - 1)/(sqrt(k) + 1)
-        nesterov           lr = 4/(3L + m)   momentum = (sqrt(3k + 1) - 2)/(sqrt(3k + 1) + 2)              rate 1 - 2/sqrt(3k + 1)
+        gradient_descent   lr = 2/(L + m)                                                                 rate (k -
+        1)/(k + 1) momentum           lr = (2/(sqrt(L) + sqrt(m)))^2   momentum = ((sqrt(k) - 1)/(sqrt(k) + 1))^2
+        rate (sqrt(k) - 1)/(sqrt(k) + 1) nesterov           lr = 4/(3L + m)   momentum = (sqrt(3k + 1) - 2)/(sqrt(3k +
+        1) + 2)              rate 1 - 2/sqrt(3k + 1)
 
-    The rate is the factor by which the distance to the minimum shrinks in a step, in the long run, if the function is quadratic.
+    The rate is the factor by which the distance to the minimum shrinks in a step, in the long run, if the function is
+    quadratic.
 
     Parameters
     ----------
     grad, w, hvp
         As in `operator`.
     weight_decay : float
-        Will be given to the optimizer (coupled): it is added to the eigenvalues and put into the dicts. Nesterov's then has shifted=True:
-        the stored parameters are the look-ahead point, so that gradient and decay are taken at the same one.
+        Will be given to the optimizer (coupled): it is added to the eigenvalues and put into the dicts. Nesterov's then
+        has shifted=True: the stored parameters are the look-ahead point, so that gradient and decay are taken at the
+        same one.
     tol, max_products, rng
         As in `extreme_eigenvalues`.
 
@@ -253,16 +272,18 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
     Raises
     ------
     ValueError
-        Where the smallest eigenvalue is not above 0 by more than the noise of the gradients; names the largest stable lr.
+        Where the smallest eigenvalue is not above 0 by more than the noise of the gradients; names the largest stable
+        lr.
     TypeError, FloatingPointError, RuntimeError
         As `extreme_eigenvalues`.
 
     Notes
     -----
-    Lessard, Recht & Packard 2016. Momentum and Nesterov at these settings have a double eigenvalue without a second eigenvector (a Jordan
-    block) in their iteration: the distance falls as t*rate^t. Measured with the optimizers in float64 for k of 10, 1e3 and 1e5 and 2 to 200
-    dimensions, with that factor taken out (the tests): log(rate) is within 0.1 % (gradient descent, in fewer steps: 1.2 %). Momentum's
-    setting is for functions that are close to quadratic: on other convex ones it may cycle for ever (same paper).
+    Lessard, Recht & Packard 2016. Momentum and Nesterov at these settings have a double eigenvalue without a second
+    eigenvector (a Jordan block) in their iteration: the distance falls as t*rate^t. Measured with the optimizers in
+    float64 for k of 10, 1e3 and 1e5 and 2 to 200 dimensions, with that factor taken out (the tests): log(rate) is
+    within 0.1 % (gradient descent, in fewer steps: 1.2 %). Momentum's setting is for functions that are close to
+    quadratic: on other convex ones it may cycle for ever (same paper).
     """
     decay = check_number("weight_decay", weight_decay, "suggest", "")
     _checked("suggest", tol, max_products)

@@ -37,7 +37,8 @@ class Flat:
         for path, leaf in leaves:
             if not isinstance(leaf, np.ndarray) or leaf.dtype not in KINDS:
                 found = f"{leaf.dtype} array" if isinstance(leaf, np.ndarray) else type(leaf).__name__
-                raise TypeError(f"{where}: {path} is a {found}, but a NumPy array of float64, float32 or float16 is needed. "
+                raise TypeError(f"{where}: {path} is a {found}, but a NumPy array of float64, float32 or float16 is "
+                                f"needed. "
                                 f"{advice.of_leaf(leaf)}")
             check_finite(leaf, f"{where}: {path}", ValueError)
         self.paths, arrays = [path for path, _ in leaves], [leaf for _, leaf in leaves]
@@ -95,5 +96,6 @@ def check_finite(array: np.ndarray, where: str, error: type[Exception]) -> None:
     """Raise the error where an element is NaN or infinite, naming the first."""
     bad = np.flatnonzero(~np.isfinite(array))
     if len(bad):
-        raise error(f"{where}{coordinate(int(bad[0]), array.shape)} is {array.flat[bad[0]]}, the first of {len(bad):,} elements that are "
+        raise error(f"{where}{coordinate(int(bad[0]), array.shape)} is {array.flat[bad[0]]}, the first of {len(bad):,} "
+                    f"elements that are "
                     "not finite. Give finite numbers.")

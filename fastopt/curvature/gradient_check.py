@@ -20,7 +20,8 @@ ORDER, SURE = 8, 4.0
 ROUNDING = 1024  # times eps*value is the least error that counts, at the scale of w: what rounding does to steps of 1/1024
 NOTHING = 200    # times eps*value: a derivative below it is none, as of a constant, or at a minimum
 POINTS = 2.0**np.arange(4)
-JUMP = np.linalg.inv(POINTS[:, None]**[0, 1, 3, 5])[0]  # of s at t, 2t, 4t, 8t: the constant of c + c1*t + c3*t^3 + c5*t^5
+JUMP = np.linalg.inv(POINTS[:, None]**[0, 1, 3,
+                                       5])[0]  # of s at t, 2t, 4t, 8t: the constant of c + c1*t + c3*t^3 + c5*t^5
 
 
 class LeafCheck(NamedTuple):
@@ -68,7 +69,8 @@ class GradientCheck(NamedTuple):
 
     def __str__(self) -> str:
         rows = [("leaf", "verdict", "error", "worst at", "analytic", "numeric", "uncertain by", "checked")]
-        rows += [(k.path, k.verdict, f"{k.error:.1e}", k.at, f"{k.analytic:.6g}", f"{k.numeric:.6g}", f"{k.uncertainty:.1e}",
+        rows += [(k.path, k.verdict, f"{k.error:.1e}", k.at, f"{k.analytic:.6g}", f"{k.numeric:.6g}",
+                  f"{k.uncertainty:.1e}",
                   str(k.checked)) for k in self.leaves]
         wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, wide)).rstrip() for row in rows)
@@ -78,8 +80,9 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
                    rng: int | np.random.Generator = 0, rtol: float | None = None) -> GradientCheck:
     """Compare a gradient with numeric derivatives of the value: a verdict for each leaf.
 
-    Of every leaf, `samples` elements are drawn (all where there are fewer), and one random direction that moves all elements at once: a
-    single wrong element that was not drawn shows there, if its error is above some 5*rtol times the norm of the leaf's gradient.
+    Of every leaf, `samples` elements are drawn (all where there are fewer), and one random direction that moves all
+    elements at once: a single wrong element that was not drawn shows there, if its error is above some 5*rtol times the
+    norm of the leaf's gradient.
 
     Parameters
     ----------
@@ -94,15 +97,16 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
     rng : int or numpy.random.Generator
         Draws elements and directions.
     rtol : float, optional
-        The relative error allowed, of the derivative and of its numeric value. By default eps**(1/3) of the coarsest dtype among those
-        of w, value and gradient: 6e-6 in float64, 5e-3 in float32. (Give 5e-3 where functions compute in float32 but return float64.)
+        The relative error allowed, of the derivative and of its numeric value. By default eps**(1/3) of the coarsest
+        dtype among those of w, value and gradient: 6e-6 in float64, 5e-3 in float32. (Give 5e-3 where functions compute
+        in float32 but return float64.)
 
     Returns
     -------
     GradientCheck
-        ok: the numeric derivative is certain to rtol, and agrees. wrong: it disagrees by more than rtol and four times its uncertainty,
-        for two sets of steps that differ by a factor of 16 or more, and none contradicts another. unsure: anything else, as at a kink, or
-        where there is much noise.
+        ok: the numeric derivative is certain to rtol, and agrees. wrong: it disagrees by more than rtol and four times
+        its uncertainty, for two sets of steps that differ by a factor of 16 or more, and none contradicts another.
+        unsure: anything else, as at a kink, or where there is much noise.
 
     Raises
     ------
@@ -113,16 +117,18 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
 
     Notes
     -----
-    `scipy.differentiate.derivative` (order 8, steps halved until two results agree) estimates the derivative and its error from steps near
-    max(1, abs(w))/2 and, where that is not enough, from smaller ones, down to 1e-11. Its differences are symmetric, and give 0 at the kink
-    of abs(w): so the jump of the derivative, the limit of (f(w + t) + f(w - t) - 2f(w))/t, is extrapolated from the same values.
+    `scipy.differentiate.derivative` (order 8, steps halved until two results agree) estimates the derivative and its
+    error from steps near max(1, abs(w))/2 and, where that is not enough, from smaller ones, down to 1e-11. Its
+    differences are symmetric, and give 0 at the kink of abs(w): so the jump of the derivative, the limit of (f(w + t) +
+    f(w - t) - 2f(w))/t, is extrapolated from the same values.
 
-    Networks of 8-20-12-4 units (the tests): in float64 all leaves are ok with tanh and relu, and an element that is wrong by 0.1 % of the
-    leaf's root mean square is found; in float32 all are ok with tanh, but two of three are unsure with relu: steps that noise allows cross
-    kinks. Within 1e-5 of a kink a derivative may be unsure.
+    Networks of 8-20-12-4 units (the tests): in float64 all leaves are ok with tanh and relu, and an element that is
+    wrong by 0.1 % of the leaf's root mean square is found; in float32 all are ok with tanh, but two of three are unsure
+    with relu: steps that noise allows cross kinks. Within 1e-5 of a kink a derivative may be unsure.
     """
     if (whole(samples) or 0) < 1:
-        raise ValueError(f"check_gradient: samples is {samples!r}, but a whole number, 1 or more, is needed. Change samples.")
+        raise ValueError(f"check_gradient: samples is {samples!r}, but a whole number, 1 or more, is needed. Change "
+                         f"samples.")
     samples = int(samples)
     if rtol is not None and not 0 < rtol < 1:
         raise ValueError(f"check_gradient: rtol is {rtol!r}, but a number between 0 and 1 is needed. Leave it out.")
@@ -150,7 +156,8 @@ def _noise(value: Callable, flat: Flat, rng: np.random.Generator) -> float:
 def _number(x: Any) -> Any:
     array = np.asarray(x)
     if x is None or array.size != 1 or array.dtype.kind not in "fiu":
-        found = f"an array of {array.dtype} and shape {array.shape}" if isinstance(x, np.ndarray) else f"a {type(x).__name__}"
+        found = f"an array of {array.dtype} and shape {array.shape}" if isinstance(x,
+                                                                                   np.ndarray) else f"a {type(x).__name__}"
         raise TypeError(f"check_gradient: value(w) is {found}, but one real number is needed. Return it.")
     return array.reshape(())[()]
 
@@ -180,22 +187,26 @@ class _Line(NamedTuple):
 def _lines(of: _Subject, k: int, samples: int, rng: np.random.Generator) -> list[_Line]:
     begin, end = int(of.flat.edges[k]), int(of.flat.edges[k + 1])
     drawn = np.sort(rng.choice(end - begin, min(samples, end - begin), replace=False))
-    every = rng.choice([-1.0, 1.0], end - begin)*rng.uniform(0.5, 1.5, end - begin)  # none is left out, and no two errors cancel
+    every = rng.choice([-1.0, 1.0], end - begin)*rng.uniform(0.5, 1.5,
+                                                             end - begin)  # none is left out, and no two errors cancel
     moves = [(np.array([begin + i]), np.ones(1), coordinate(int(i), of.flat.shapes[k]) or "()") for i in drawn]
     moves += [(np.arange(begin, end), every/np.linalg.norm(every), "direction")]
-    return [_Line(at, speed, float(np.linalg.norm(of.flat.vector[at])), float(of.g[at] @ speed), name) for at, speed, name in moves]
+    return [_Line(at, speed, float(np.linalg.norm(of.flat.vector[at])), float(of.g[at] @ speed), name) for at, speed,
+            name in moves]
 
 
 def _check_leaf(of: _Subject, k: int, samples: int, rng: np.random.Generator) -> LeafCheck:
     lines = _lines(of, k, samples, rng)
     rms = _rms(of.g[of.flat.edges[k]:of.flat.edges[k + 1]])
     scale = np.array([max(1.0, line.reach) for line in lines])
-    least = np.minimum(ROUNDING*of.eps*of.size/of.rtol/scale, _rms(of.g))  # a small leaf beside larger ones need not be better than this
+    least = np.minimum(ROUNDING*of.eps*of.size/of.rtol/scale,
+                       _rms(of.g))  # a small leaf beside larger ones need not be better than this
     floor = np.maximum(max(rms, np.finfo(float).tiny), least)
     analytic = np.array([line.analytic for line in lines])
     numeric, uncertain = np.full(len(lines), np.nan), np.full(len(lines), np.inf)
     right, votes = np.zeros(len(lines), bool), np.zeros(len(lines), int)
-    low, high = np.full(len(lines), -np.inf), np.full(len(lines), np.inf)  # what all attempts allow: nothing, if one claims too much
+    low, high = np.full(len(lines), -np.inf), np.full(len(lines),
+                                                      np.inf)  # what all attempts allow: nothing, if one claims too much
     for step in FIRST_STEPS:
         todo = np.flatnonzero(~right)
         if not len(todo):
@@ -210,9 +221,12 @@ def _check_leaf(of: _Subject, k: int, samples: int, rng: np.random.Generator) ->
         numeric[todo[better]], uncertain[todo[better]] = new[better], doubt[better]
     error = abs(numeric - analytic)/np.fmax(np.fmax(abs(numeric), abs(analytic)), floor)
     wrong = (votes >= 2) & (low <= high)
-    worst = max(range(len(lines)), key=lambda i: (wrong[i], not right[i], i < len(lines) - 1 or right[i], np.nan_to_num(error[i])))
-    return LeafCheck(of.flat.paths[k], "wrong" if wrong[worst] else "ok" if right[worst] else "unsure", float(error[worst]),
-                     lines[worst].name, float(analytic[worst]), float(numeric[worst]), float(uncertain[worst]), len(lines))
+    worst = max(range(len(lines)), key=lambda i: (wrong[i], not right[i], i < len(lines) - 1 or right[i],
+                                                  np.nan_to_num(error[i])))
+    return LeafCheck(of.flat.paths[k], "wrong" if wrong[worst] else "ok" if right[worst] else "unsure",
+                     float(error[worst]),
+                     lines[worst].name, float(analytic[worst]), float(numeric[worst]), float(uncertain[worst]),
+                     len(lines))
 
 
 def _rms(g: np.ndarray) -> float:
@@ -229,7 +243,8 @@ def _differentiate(of: _Subject, lines: list[_Line], steps: np.ndarray, atol: fl
         return np.vectorize(lambda ti, ki: _value_at(of, lines[int(ki)], ti, seen[int(ki)]), otypes=[np.float64])(t, k)
 
     with np.errstate(all="ignore"):  # w + t may leave the domain of the function
-        found = derivative(along, np.zeros(len(lines)), args=(np.arange(len(lines)),), initial_step=steps, order=ORDER, maxiter=HALVINGS,
+        found = derivative(along, np.zeros(len(lines)), args=(np.arange(len(lines)),), initial_step=steps, order=ORDER,
+                           maxiter=HALVINGS,
                            tolerances={"rtol": of.rtol, "atol": atol})
         jump = np.array([abs(_jump(values)) for values in seen])
         rounding = [(of.noise + of.eps*abs(line.analytic)*line.reach)/min(t for t in values if t > 0)
