@@ -68,6 +68,16 @@ def check_number(name: str, value: Any, where: str, otherwise: str = " or a func
     return number
 
 
+def check_whole(name: str, value: Any, where: str, least: int = 1, otherwise: str = "") -> int:
+    """The value as an int; ValueError or TypeError where it is no whole number of at least `least`."""
+    found = whole(value)
+    if found is None or found < least:
+        raise (ValueError if isinstance(plain(value), numbers.Real) else TypeError)(
+            f"{where}: {name} is {value!r}, but a whole number, {least} or more,{otherwise} is needed. "
+            f"{instead(name, value)}")
+    return found
+
+
 def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) -> Any:
     """The value; ValueError where it is none of the options."""
     found = plain(value)
