@@ -35,7 +35,8 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
         h/max(1, abs(w)), not for "adaptive". By default eps**(1/2) for "2-point", eps**(1/3) for "3-point", and 2**-26
         for "cs"; eps is that of the coarsest dtype among those of w and of f(w). h is rounded to a power of two.
     with_error : bool
-        "adaptive" only: return two trees, the derivatives and estimates of their errors.
+        "adaptive" only: return two trees, the derivatives and estimates of their errors. Otherwise a RuntimeWarning is
+        given where such an estimate is above sqrt(eps) of the largest derivative.
 
     Returns
     -------
@@ -45,21 +46,13 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
 
     Raises
     ------
-    TypeError, ValueError
-        For arguments that do not fit.
-    FloatingPointError
-        Where f is not finite at w or beside it. The message names the element.
-
-    Warns
-    -----
-    RuntimeWarning
-        "adaptive" without `with_error`, where an error estimate is above sqrt(eps) of the largest derivative.
+    TypeError, ValueError, FloatingPointError
+        For arguments that do not fit; where f is not finite at w or beside it.
 
     Notes
     -----
-    Errors relative to the largest element, the worst of 20 points of a smooth function (the tests): in float64
-    2-point 3e-8, 3-point 6e-11, cs 6e-16, adaptive 7e-12; in float32 1e-3, 4e-5, -, 4e-6. (Numerical Recipes, 3rd
-    edition, section 5.7.)
+    Numerical Recipes, 3rd edition, section 5.7. Errors relative to the largest element, the worst of 20 points of a
+    smooth function: in float64 2-point 3e-8, 3-point 6e-11, cs 6e-16, adaptive 7e-12; in float32 1e-3, 4e-5, -, 4e-6.
     """
     method = check_option("method", method, (*ORDERS, "cs", "adaptive"), "jacobian")
     if with_error and method != "adaptive":
@@ -69,12 +62,17 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
         raise ValueError(f"jacobian: rel_step is {rel_step!r} with method {method!r}, but a number above 0 is needed, "
                          "and none with 'adaptive'. Leave it out.")
     flat = Flat(w, "jacobian")
-    values = _values(f(flat.tree(flat.vector)))
+
+    def at(x: np.ndarray, kinds: str = "fiu") -> np.ndarray:
+        needed = "a number or an array of numbers is needed. Return one, from trees joined."
+        return numbers(f(flat.tree(x)), "jacobian: f(w)", needed, kinds)
+
+    values = at(flat.vector)
     check_finite(values, "jacobian: f(w)", FloatingPointError)
     scale, eps = np.maximum(1.0, abs(flat.vector)), max(flat.eps, precision(values))
 
     def flattened(x: np.ndarray) -> np.ndarray:
-        new = _values(f(flat.tree(x)), "fiuc" if method == "cs" else "fiu")
+        new = at(x, "fiuc" if method == "cs" else "fiu")
         if new.shape != values.shape:
             raise ValueError(f"jacobian: f(w) has the shape {new.shape}, but {values.shape} at first. "
                              "Return one shape.")
@@ -86,11 +84,6 @@ def jacobian(f: Callable[[Any], Any], w: Any, method: str = "3-point", *, rel_st
     start = values.ravel().astype(np.float64)
     matrix = approx_derivative(flattened, flat.vector, method, abs_step=power_of_two(relative*scale), f0=start)
     return _shaped(matrix.reshape(values.size, flat.size), flat, values.shape)
-
-
-def _values(x: Any, kinds: str = "fiu") -> np.ndarray:
-    return numbers(x, "jacobian: f(w)", "a number or an array of numbers is needed. Return one, from trees joined.",
-                   kinds)
 
 
 def _adaptive(f: Callable, flat: Flat, values: np.ndarray, steps: np.ndarray, eps: float, with_error: bool) -> Any:
@@ -140,10 +133,8 @@ def hvp(grad: Callable[[Any], Any], w: Any, v: Any) -> Any:
 
     Raises
     ------
-    TypeError, ValueError
-        For trees that do not fit, and w or v that are not finite.
-    FloatingPointError
-        Where the gradient is not finite.
+    TypeError, ValueError, FloatingPointError
+        For trees that do not fit, and w or v that are not finite; where the gradient is not finite.
 
     Notes
     -----

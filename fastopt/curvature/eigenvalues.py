@@ -83,10 +83,8 @@ def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> Linear
 
     Raises
     ------
-    TypeError, ValueError
-        For arguments that do not fit, here or at the first product.
-    FloatingPointError
-        Where a gradient or product is not finite.
+    TypeError, ValueError, FloatingPointError
+        For arguments that do not fit, here or at the first product; where a gradient or product is not finite.
     """
     return Hessian("operator", grad, w, hvp)
 
@@ -159,17 +157,16 @@ def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None
 
     Notes
     -----
-    `scipy.sparse.linalg.eigsh` (implicitly restarted Lanczos) finds both ends, and then the larger more closely.
+    `scipy.sparse.linalg.eigsh` (implicitly restarted Lanczos) finds both ends, and then the larger more closely. Of 5
+    quadratics of 1,000 elements, eigenvalues at equal ratios, eigenvectors along the axes, the worst relative errors:
 
-    The table has the worst of 5 quadratics of 1,000 elements: gradients and relative errors. Their eigenvalues are at
-    equal ratios (at equal distances 510, 640, 760 gradients are enough), their eigenvectors along the axes. Rotated
-    ones have noisier products, and smallest eigenvalues that are 80 to 2,000 times less exact.
+    | largest/smallest | gradients | smallest | largest | float32: smallest | largest |
+    |---|---|---|---|---|---|
+    | 10 | 630 | 4e-6 | 7e-13 | 4e-6 | 3e-7 |
+    | 1e3, 1e5 | 3,500 | 1e-11 | 7e-13 | 4e-5 | 5e-7 |
 
-    | largest/smallest | gradients | error of the smallest | of the largest | float32: gradients | smallest | largest |
-    |---|---|---|---|---|---|---|
-    | 10 | 630 | 4e-6 | 7e-13 | 630 | 4e-6 | 3e-7 |
-    | 1e3 | 3,500 | 3e-12 | 7e-13 | 3,500 | 3e-6 | 5e-7 |
-    | 1e5 | 3,500 | 1e-11 | 6e-13 | 3,500 | 4e-5 | 5e-7 |
+    For eigenvalues at equal distances, 510 to 760 gradients are enough. Rotated eigenvectors make products noisier, and
+    the smallest eigenvalue 80 to 2,000 times less exact.
     """
     return _extremes(Hessian("extreme_eigenvalues", grad, w, hvp, tol, max_products), rng)
 
@@ -255,11 +252,9 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
 
     Raises
     ------
-    ValueError
-        Where the smallest eigenvalue is not above 0 by more than the noise of the gradients. The message has the
-        largest stable lr.
-    TypeError, FloatingPointError, RuntimeError
-        As `extreme_eigenvalues`.
+    TypeError, ValueError, FloatingPointError, RuntimeError
+        As `extreme_eigenvalues`; ValueError too where the smallest eigenvalue is not above 0 by more than the noise of
+        the gradients. Its message has the largest stable lr.
 
     Notes
     -----

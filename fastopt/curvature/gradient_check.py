@@ -26,18 +26,14 @@ class LeafCheck(NamedTuple):
 
     Attributes
     ----------
-    path : str
-        "w['bias']", for example.
+    path, at : str
+        The leaf, such as "w['bias']", and the element, such as "[2, 0]". `at` is "direction", that is along a random
+        direction through the leaf, if no element that was drawn is as bad.
     verdict : {"ok", "wrong", "unsure"}
+    analytic, numeric, uncertainty : float
+        The derivatives compared, and the estimated error of `numeric`: half the jump of the derivative at a kink.
     error : float
         abs(numeric - analytic) relative to the largest of both and of the root mean square of the leaf's gradient.
-    at : str
-        "[2, 0]", for example; "direction", along a random direction through the leaf, if no element that was drawn is
-        as bad.
-    analytic, numeric : float
-        The derivatives compared.
-    uncertainty : float
-        The estimated error of `numeric`; half the jump of the derivative at a kink.
     checked : int
         How many derivatives were compared.
     """
@@ -108,10 +104,8 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
 
     Raises
     ------
-    TypeError, ValueError
-        For arguments that do not fit.
-    FloatingPointError
-        Where value or gradient are not finite at w.
+    TypeError, ValueError, FloatingPointError
+        For arguments that do not fit; where value or gradient are not finite at w.
 
     Notes
     -----
