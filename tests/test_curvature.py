@@ -28,11 +28,6 @@ class Counted:
         return self.d*(w - self.best)
 
 
-def extremes(spectrum, **how):
-    """What is found, with the exact product as hvp."""
-    return curvature.extreme_eigenvalues(None, np.ones(len(spectrum)), hvp=lambda w, v: spectrum*v, **how)
-
-
 @pytest.fixture(autouse=True)
 def one_blas_thread():
     """ARPACK's vectors are short: beside a busy neighbour two BLAS threads took 63 s for what one does in 2."""
@@ -83,29 +78,6 @@ def test_eigenvalues_of_any_point_are_those_of_the_exact_hessian(p):
         assert by_hvp == pytest.approx((exact[0], exact[-1]), rel=1e-3, abs=1e-12*abs(exact).max())
 
 
-def test_a_negative_eigenvalue_is_found():
-    for p, w in [(problems.rosenbrock(2), [0.0, 1.0]), (problems.rastrigin(2), [0.5, 0.0]),
-                 (problems.rastrigin(2), [0.4, 0.6])]:
-        exact = np.linalg.eigvalsh(p.hess(w))[0]
-        low, _ = curvature.extreme_eigenvalues(p.grad, np.array(w))
-        assert exact < -100
-        assert low == pytest.approx(exact, rel=1e-6)
-        with pytest.raises(ValueError, match="one above 0 is needed"):
-            curvature.suggest(p.grad, np.array(w))
-
-
-def test_a_network_of_float32_agrees_with_its_float64_hessian():
-    p = problems.network("glorot")
-    rows = curvature.jacobian(lambda w: np.concatenate([g.ravel() for g in p.grad(w).values()]), p.start)
-    h = np.hstack([x.reshape(len(x), -1) for x in rows.values()])
-    exact = np.linalg.eigvalsh((h + h.T)/2)
-    for w, bound in [(p.initial(), 1e-6), ({k: x.astype(f32) for k, x in p.start.items()}, 1e-3)]:
-        low, high = curvature.extreme_eigenvalues(p.grad, w)
-        assert low == pytest.approx(exact[0], abs=bound*exact[-1])
-        assert high == pytest.approx(exact[-1], rel=bound)
-        assert curvature.largest_eigenvalue(p.grad, w) == pytest.approx(exact[-1], rel=2e-3)
-
-
 def test_unusual_spectra():
     """One element, equal eigenvalues (a Krylov space of one dimension), none above 0, one hidden among thousands."""
     for spectrum in ([3.0], [2.0, 2.0], np.full(500, 7.0), [-1.0, -5.0], np.r_[1e-2, np.ones(2999)],
@@ -141,7 +113,8 @@ def test_a_basis_that_does_not_fit_is_shorter(monkeypatch):
 def test_curvature_of_any_size():
     for n in (3, 40, 400):
         for factor in (1e-200, 1e200):
-            low, high = extremes(factor*np.linspace(1, 10, n))
+            d = factor*np.linspace(1, 10, n)
+            low, high = curvature.extreme_eigenvalues(None, np.ones(n), hvp=lambda w, v: d*v)  # noqa: B023
             assert (low/factor, high/factor) == pytest.approx((1, 10), rel=1e-3)
 
 
@@ -155,7 +128,6 @@ def test_operator_is_what_scipy_wants():
                         (h.T @ v[:, 1], a @ v[:, 1])]:
         assert found.shape == true.shape
         assert abs(found - true).max() < 1e-8*abs(true).max()
-    assert eigsh(h, 1, which="LA", return_eigenvectors=False)[0] == pytest.approx(100, rel=1e-6)
     newton, failed = cg(h, p.grad(w), rtol=1e-8)
     assert failed == 0
     assert np.allclose(w - newton, p.minimum[0], atol=1e-6)
@@ -186,7 +158,7 @@ THEORY = {"gradient_descent": lambda k: (k - 1)/(k + 1), "momentum": lambda k: (
           "nesterov": lambda k: 1 - 2/(3*k + 1)**0.5}
 
 
-def log_rate(name, settings, w, grad, k, double=None):
+def log_rate(name, settings, w, grad, k):
     """log of the factor by which the distance to the minimum, 0, shrinks in a step, relative to the theory for k.
 
     It is the slope of a line fitted to the last three quarters of the way. The minimum is 0, so that no rounding stops
@@ -194,7 +166,7 @@ def log_rate(name, settings, w, grad, k, double=None):
     (`double`), and the distance is (a + b*t)*rate^t: log(distance/t) is a line for large t, around which complex pairs
     of eigenvalues make it wave.
     """
-    double, theory = name != "gradient_descent" if double is None else double, np.log(THEORY[name](k))
+    double, theory = name != "gradient_descent", np.log(THEORY[name](k))
     opt = OPTIMIZERS[name](w, **settings, threads=1)
     steps = int((100 if double else 30)/-theory)
     t, logs = np.arange(1, steps + 1), np.empty(steps)
@@ -213,15 +185,6 @@ def test_suggested_settings_reach_their_rate(name):
         assert np.log(s.rates[name]) == pytest.approx(np.log(THEORY[name](k)), rel=1e-3)
         w, a = p.start - p.minimum[0], p.hess(p.start)
         assert log_rate(name, getattr(s, name), w, a.__matmul__, k) == pytest.approx(1, rel=0.02)
-
-
-def test_a_smaller_learning_rate_is_slower():
-    """By more than the 2 % that the test above allows."""
-    p = problems.quadratic(1e3, 2)
-    for name, factor in [("gradient_descent", 0.9), ("momentum", 0.98), ("nesterov", 0.98)]:
-        settings, w = getattr(curvature.suggest(p.grad, p.start), name), p.start - p.minimum[0]
-        slower = {**settings, "lr": factor*settings["lr"]}
-        assert 0.5 < log_rate(name, slower, w, p.hess(w).__matmul__, 1e3, double=False) < 0.95
 
 
 def test_weight_decay_makes_a_flat_direction_convex():
@@ -305,7 +268,6 @@ def saddle(w):
     (call("operator", lambda w: None), TypeError, r"operator: grad\(w\) is None"),
     (call("extreme_eigenvalues", lambda w: w[:1]), ValueError, r"extreme_eigenvalues: grad\(w\) has the shape \(1"),
     (call("suggest", lambda w: w + np.nan), FloatingPointError, r"suggest: grad\(w\)\[0\] is nan, the first of 2"),
-    (call("suggest", lambda w: np.where(w == 1, w, np.nan)), FloatingPointError, r"grad\(w\)\[0\] is nan"),
     (call("extreme_eigenvalues", None, hvp=lambda w, v: v[:1]), ValueError, r"hvp\(w, v\) has the shape \(1,\), but"),
     (call("extreme_eigenvalues", None, hvp=lambda w, v: v*np.nan), FloatingPointError, r"hvp\(w, v\)\[0\] is nan")])
 def test_errors_name_place_find_and_need(call, error, text):
