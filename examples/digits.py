@@ -1,11 +1,10 @@
-"""Train a multilayer perceptron, written in NumPy, on scikit-learn's handwritten digits: Momentum, Nesterov and Adam in
-turn.
+"""Train a multilayer perceptron, written in NumPy, on scikit-learn's handwritten digits.
 
     python examples/digits.py --plot digits.png
 
-1,797 scans of 8 x 8 pixels: 60 % to train on, 20 % to choose the epoch by (the lowest validation loss), 20 % to test
-with, once. Prints the test accuracy of each optimizer and draws the loss curves; exits with 1 unless all are above 97
-%.
+Momentum, Nesterov and Adam in turn. There are 1,797 scans of 8 x 8 pixels: 60 % to train on, 20 % to choose the epoch
+by (the lowest validation loss), 20 % to test with, once. The program prints the test accuracy of each optimizer and
+draws the loss curves. It exits with 1 unless all are above 97 %.
 """
 import argparse
 import sys
@@ -147,19 +146,19 @@ def draw(path, results, test):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="digits.png", metavar="FILE", help="where to draw the loss curves (default: "
-                                                                             "%(default)s)")
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the training images (default: "
-                                                                "%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the start and the batches (default: "
-                                                            "%(default)s)")
+    parser.add_argument("--plot", default="digits.png", metavar="FILE",
+                        help="where to draw the loss curves (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=100,
+                        help="passes over the training images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="of the split, the start and the batches (default: %(default)s)")
     options = parser.parse_args()
     if options.epochs < 1:
         parser.error(f"--epochs is {options.epochs}, but at least 1 is needed.")
     sets, results = data(options.seed), {}
-    columns = TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[info]}")
-    # matrices this small gain nothing from two BLAS threads, which beside a busy neighbour took ten times as long as
-    # one
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[info]}"))
+    # matrices this small gain nothing from two BLAS threads; beside a busy neighbour two took ten times as long as one
     with threadpool_limits(1), Progress(*columns) as progress:
         for name in RUNS:
             params, epoch, losses = train(name, sets, options.epochs, options.seed, progress)
