@@ -83,7 +83,7 @@ LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
 
 def initial(sizes: Sequence[int], rng: np.random.Generator | int,
             initializer: Callable[..., Array] = init.glorot_uniform, dtype: DTypeLike = np.float32) -> Parameters:
-    """The parameters of a new network: weights from the initializer, biases 0.
+    """The parameters of a new network, {"W1": (sizes[0], sizes[1]), "b1": (sizes[1],), "W2": ...}; biases are 0.
 
     Parameters
     ----------
@@ -94,11 +94,6 @@ def initial(sizes: Sequence[int], rng: np.random.Generator | int,
     initializer : callable
         ``initializer((inputs, outputs), rng, dtype=dtype)``, one of `fastopt.init` for example (he_uniform for relu).
     dtype : a NumPy float type
-
-    Returns
-    -------
-    dict
-        {"W1": (sizes[0], sizes[1]), "b1": (sizes[1],), "W2": (sizes[1], sizes[2]), ...}
 
     Raises
     ------

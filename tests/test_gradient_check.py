@@ -225,14 +225,10 @@ def test_it_repeats_and_prints():
 
 
 @pytest.mark.parametrize(("value", "grad", "w", "how", "error", "text"), [
-    (np.sum, lambda w: None, [1, 1], {}, TypeError, "grad(w) is None, but arrays like those of w are needed."),
-    (np.sum, lambda w: w[:1], [1, 1], {}, ValueError, "grad(w) has the shape (1,), but w has (2,)."),
     (np.sum, lambda w: w*np.nan, [1, 1], {}, FloatingPointError, "grad(w)[0] is nan, the first of 2 elements that are"),
     (lambda w: None, np.ones_like, [1, 1], {}, TypeError, "value(w) is a NoneType, but one real number is needed."),
     (lambda w: w, np.ones_like, [1, 1], {}, TypeError, "value(w) is an array of float64 and shape (2,), but one real"),
     (lambda w: np.nan, np.ones_like, [1, 1], {}, FloatingPointError, "value(w) is nan, but a finite number is needed."),
-    (np.sum, np.ones_like, [np.inf]*2, {}, ValueError, "w[0] is inf, the first of 2 elements"),
-    (np.sum, np.ones_like, [], {}, ValueError, "w has no elements"),
     (np.sum, np.ones_like, [1, 1], {"samples": 0}, ValueError, "samples is 0, but a whole number, 1 or more, is"),
     (np.sum, np.ones_like, [1, 1], {"rtol": 0.0}, ValueError, "rtol is 0.0, but a number in (0, 1) is needed.")])
 def test_errors_name_place_find_and_need(value, grad, w, how, error, text):
