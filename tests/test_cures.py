@@ -418,7 +418,7 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: networks.initial([2], 0), lambda: networks.initial((2, 3, 1), 0)), (lambda: loss(x=np.ones((4, 3))), loss),
     (lambda: loss(y=np.ones((3, 1))), loss), (lambda: loss(weights=np.zeros(4)), lambda: loss(weights=np.ones(4))),
     (lambda: loss(p={"W": np.ones((2, 1))}), loss), (lambda: loss(p=params(W1=np.ones((2, 3), int))), loss),
-    (lambda: loss(p=params(b1=np.ones(2))), loss),
+    (lambda: loss(p=params(b1=np.ones(2, f32))), loss),
     (lambda: loss(p=params(b1=np.zeros(3))),
      lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})),
     on_device(), (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
