@@ -1,4 +1,4 @@
-"""What the tests of cures share: each message is provoked, its cure is executed, and no `raise` of a module is left out."""
+"""What the tests of cures share: each message is provoked, its cure is executed, and no `raise` is left out."""
 import ast
 import importlib
 import inspect
