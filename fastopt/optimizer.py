@@ -410,4 +410,4 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    return check_whole("threads", threads, where, cure="Give None to use all.")
+    return check_whole("threads", threads, where, cure="Give None to use all.", kind=ValueError)

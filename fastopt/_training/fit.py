@@ -163,7 +163,7 @@ def _check(given: dict[str, Any]) -> None:
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
     for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
         if given[name] is not None or name == "accumulate":
-            check_whole(name, given[name], "fit", least, kind=TypeError)
+            check_whole(name, given[name], "fit", least)
     for name in ("restore_best", "progress", "skip_nonfinite"):
         check_option(name, given[name], (False, True), "fit")
     for name, allowed in {"clip_norm": LIMIT, "clip_value": LIMIT, "min_delta": NONNEGATIVE}.items():
