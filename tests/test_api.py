@@ -318,12 +318,12 @@ def test_memory_of_other_kinds(tmp_path):
 
 def test_tensors_of_torch():
     torch = pytest.importorskip("torch")
-    for dtype, alike in ((torch.float32, f32), (torch.float64, f64), (torch.float16, f16), (torch.bfloat16, BFLOAT16)):
+    for dtype, alike in ((torch.float32, f32), (torch.bfloat16, BFLOAT16)):
         values = normal(0, 3, 4).astype(f32)
         p = torch.nn.Parameter(torch.tensor(values).to(dtype))
         bits = p.detach().view(torch.int16).numpy() if dtype == torch.bfloat16 else p.detach().numpy()
         twin = bits.copy().view(alike)
-        opt, other = fastopt.AdamW([p], 0.1), fastopt.AdamW([twin], 0.1)
+        opt, other = fastopt.Momentum([p], 0.1), fastopt.Momentum([twin], 0.1)
         for k in range(3):
             g = torch.tensor(normal(k, 3, 4)).to(dtype)
             opt.step([g if k else g.t().contiguous().t()])

@@ -31,8 +31,8 @@ class HostBackend(Stored):
     where = ""
     grad_norm: float | None = None
 
-    def __init__(self, *arguments: Any, capturable: int = 0):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments[:-1])  # there is nothing to capture here
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
         row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}

@@ -1,5 +1,4 @@
-"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; what is done when they
-move.
+"""The arrays on a CUDA device that a step writes, as they were when tables were made; what is done when they move.
 
 A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place.
 An array of the same kind elsewhere is followed. Anything else is an error that comes before anything is enqueued.
