@@ -51,7 +51,8 @@ class Advance:
         self.function, self.clock = clock.function, clock
         floats, doubles = (coefs[np.dtype(x)].address if np.dtype(x) in coefs else 0 for x in (np.float32, np.float64))
         values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period,
-                  GROUPS: len(clock.groups), FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats, DOUBLES: doubles, SUM_COUNT: -1}
+                  GROUPS: len(clock.groups), FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats,
+                  DOUBLES: doubles, SUM_COUNT: -1}
         self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + loops.POSTED)])
         self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
         self.extra: list[driver.Arguments] = []
