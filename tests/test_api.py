@@ -616,13 +616,13 @@ def test_coefficients_are_matched_by_name():
 
 
 def test_a_step_within_a_step_is_refused():
-    w = np.zeros(2)
-    inner = []
+    w, inner = np.zeros(2), []
 
     def rate(t):
-        for change in (lambda: opt.step(np.ones(2)), lambda: opt.load_state_dict(saved),
-                       lambda: setattr(opt, "grads", np.ones(2))):
-            with pytest.raises(RuntimeError, match="within a step of the same optimizer"):
+        for name, change in {"step": lambda: opt.step(np.ones(2)), "t": lambda: setattr(opt, "t", 100),
+                             "load_state_dict": lambda: opt.load_state_dict(saved),
+                             "grads": lambda: setattr(opt, "grads", np.ones(2))}.items():
+            with pytest.raises(RuntimeError, match=rf"^{name}: called within a step of the same optimizer\. Call it when"):
                 change()
             inner.append(t)
         return 0.5
@@ -630,7 +630,7 @@ def test_a_step_within_a_step_is_refused():
     saved = opt.state_dict()
     opt.step(np.ones(2))
     assert np.array_equal(w, [-0.5, -0.5])
-    assert (opt.t, inner) == (1, [1, 1, 1])
+    assert (opt.t, inner) == (1, [1]*4)
 
 
 def test_a_function_that_forgets_to_return_is_an_error():
