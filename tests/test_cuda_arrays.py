@@ -14,7 +14,7 @@ from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
 from fastopt._tensors import arrays, tensors
-from fastopt._cuda import libraries
+from fastopt._cuda.libraries import LIBRARIES, library
 from fastopt._tensors.device_array import DeviceArray
 
 
@@ -499,7 +499,7 @@ def test_device_arrays_of_ours(stand_in):
     assert_identical(DeviceArray(address + 19*4, (4, 5), np.float32, (-20, -4)).copy_to_host(), x[::-1, ::-1])
     empty = DeviceArray(0, (0, 3), np.float32)
     assert (empty.device, np.asarray(empty).shape, empty.__cuda_array_interface__["data"][0]) == (None, (0, 3), 0)
-    assert libraries.library(whole) is libraries.LIBRARIES["fastopt"]
+    assert library(whole) is LIBRARIES["fastopt"]
     fastopt.SGD(whole, lr=1.0).step(whole)
     assert not np.asarray(whole).any()
 

@@ -11,7 +11,7 @@ from test_cuda_streams import Graph, assert_look_ahead_is_captured, cupy, do, fo
 
 import fastopt
 from fastopt import schedules
-from fastopt._cuda import libraries
+from fastopt._cuda.libraries import LIBRARIES
 from fastopt._tensors.device_array import DeviceArray
 
 STOCHASTIC = {"state": "bf16s", "rounding": "stochastic"}
@@ -266,7 +266,7 @@ def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
         as_tensor = staticmethod(lambda array, device: Tensor())
     monkeypatch.setitem(__import__("sys").modules, "torch", Torch)
     like = type("Like", (), {"device": "cuda:0"})()
-    wrap = libraries.LIBRARIES["torch"].wrap
+    wrap = LIBRARIES["torch"].wrap
     assert wrap(DeviceArray(256, (3,), np.uint16), like) == "bfloat16"
     assert type(wrap(DeviceArray(256, (3,), np.uint16, bits=True), like)) is Tensor
 
