@@ -27,7 +27,8 @@ OF_SIZE = {f.itemsize: f.name for f in (BF16, F32, F64)}  # any format of that s
 
 @intrinsic(prefer_literal=True)
 def move(typing, formats, row, i):
-    """Read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all but the gradient's."""
+    """Read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all but the
+    gradient's."""
     if not isinstance(formats, types.StringLiteral):
         return None
     widths = [ir.IntType(8*f.itemsize) for f in slots(formats.literal_value)]
@@ -66,7 +67,8 @@ def staggered(n: int, dtype: np.dtype, k: int) -> np.ndarray:
 
 
 class Traffic:
-    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes once."""
+    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes
+    once."""
 
     def __init__(self, n: int, dtypes: Sequence[np.dtype], threads: int):
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]
