@@ -3,17 +3,19 @@ import contextlib
 import math
 
 import numpy as np
-from conftest import OPTIMIZERS, coefficients_and_gradient, normal, stored
+from conftest import OPTIMIZERS, coefficients_and_gradient, in_use, normal, stored
 
 from fastopt import storage
 from fastopt._formats import random_bits as noise
-from fastopt._formats.scalars import arithmetic
+from fastopt._formats.catalogue import arithmetic
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.backend import in_memory_order
 
 MIXES = {  # format of gradient and parameter, its rounding, those of states
-    "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")), "q8": ("f32", "nearest", "q8"),
-    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"), "f32 bf16s": ("f32", "nearest", "bf16s")}
+    "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")),
+           "q8": ("f32", "nearest", "q8"),
+    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"),
+           "f32 bf16s": ("f32", "nearest", "bf16s")}
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 4097, 8193)
 
 
@@ -53,7 +55,7 @@ class Twin:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, whatever is stored as what."""
 
     def __init__(self, opt):
-        self.opt, self.tensors, self.machine = opt, opt._tensors, opt._machine
+        self.opt, self.tensors, self.machine = opt, opt._tensors, opt._backend
         self.want = [self.have(k) for k in range(len(self.tensors))]
 
     def formats(self, k):
@@ -90,13 +92,14 @@ class Twin:
                 c, row = coefficients_and_gradient(opt.rule, step, row, arithmetic(t.format).dtype.type, factor=factor,
                                                    clip_value=clip_value, **opt.groups[t.group].at(step))
             words = random_words(opt.seed, step, k, row.size)
-            self.want[k] = next_slots(opt.rule, c, row, self.want[k], self.formats(k), words)
+            self.want[k] = next_slots(in_use(opt, t.group, factor, clip_value), c, row, self.want[k], self.formats(k), words)
 
     def step(self, grads, given=None, *, grad_factor=1.0, clip_value=None, **how):
         """A step with a list of gradients (or other arrays of the same numbers, `given`), compared."""
         self.reference(grads, grad_factor, math.inf if clip_value is None else clip_value)
         tree = grads if given is None else given
-        self.opt.step(tree if isinstance(self.opt.params, list) else tree[0], grad_factor=grad_factor, clip_value=clip_value, **how)
+        self.opt.step(tree if isinstance(self.opt.params, list) else tree[0], grad_factor=grad_factor,
+                      clip_value=clip_value, **how)
         self.check()
         return self
 
@@ -128,6 +131,6 @@ def gradients(opt, seed, format=None, make=normal):
 @contextlib.contextmanager
 def tiles_of(opt, size):
     """Steps within are cut into tiles of so many elements (blocks: the next whole ones)."""
-    opt._machine.binding.tile = size
+    opt._backend.binding.tile = size
     yield opt
-    opt._machine.binding.tile = 0
+    opt._backend.binding.tile = 0

@@ -33,8 +33,8 @@ def test_figures_add_up(capsys):
 
 def test_every_rule_has_steady_settings():
     for rule, cls in ALL.items():
-        opt = cls(np.ones(3, np.float32), **rivals.steady(rule))
-        assert opt.groups[0]["lr"] == rivals.steady(rule)["lr"]
+        opt = cls(np.ones(3, np.float32), **cls.rule.steady)
+        assert opt.groups[0]["lr"] == cls.rule.steady["lr"]
 
 
 def test_bytes_follow_the_formats(capsys):

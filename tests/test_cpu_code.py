@@ -21,7 +21,8 @@ with pytest.MonkeyPatch.context() as patch:
     assembly, cpu_code, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
         "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code"))
 
-pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"Numba compiles for x86-64 on x86-64 only; this is {platform.machine()}")
+pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"Numba compiles for x86-64 on x86-64 only; this is "
+                                                         f"{platform.machine()}")
 
 
 # Assembly whose answer is known
@@ -33,34 +34,45 @@ def loop(name, *lines, step=8, end="%rdx"):
 
 def vectors(at=0, r="y", p="%rdi", g="%rsi"):
     """p -= lr*g on one vector."""
-    return [f"vmulps {at}({g},%rax,4), %{r}mm0, %{r}mm1", f"vmovups {at}({p},%rax,4), %{r}mm2", f"vsubps %{r}mm1, %{r}mm2, %{r}mm1",
+    return [f"vmulps {at}({g},%rax,4), %{r}mm0, %{r}mm1", f"vmovups {at}({p},%rax,4), %{r}mm2",
+            f"vsubps %{r}mm1, %{r}mm2, %{r}mm1",
             f"vmovups %{r}mm1, {at}({p},%rax,4)"]
 
 
-SCALAR = ["vmulss (%rsi,%rax,4), %xmm0, %xmm1", "vmovss (%rdi,%rax,4), %xmm2", "vsubss %xmm1, %xmm2, %xmm1", "vmovss %xmm1, (%rdi,%rax,4)"]
+SCALAR = ["vmulss (%rsi,%rax,4), %xmm0, %xmm1", "vmovss (%rdi,%rax,4), %xmm2", "vsubss %xmm1, %xmm2, %xmm1",
+          "vmovss %xmm1, (%rdi,%rax,4)"]
 SSE = ["movups (%rsi,%rax,4), %xmm1", "mulps %xmm0, %xmm1", "movups (%rdi,%rax,4), %xmm2", "subps %xmm1, %xmm2",
        "movups %xmm2, (%rdi,%rax,4)"]
 UNROLLED = [line for k in range(4) for line in vectors(32*k)]
 TAIL = loop(9, *SCALAR, step=1)
-SPILLED = ["vmulps (%rsi,%rax,4), %ymm0, %ymm1", "vmovups %ymm1, 32(%rsp)", "vmovups (%rdi,%rax,4), %ymm2", "vsubps 32(%rsp), %ymm2, %ymm1",
+SPILLED = ["vmulps (%rsi,%rax,4), %ymm0, %ymm1", "vmovups %ymm1, 32(%rsp)", "vmovups (%rdi,%rax,4), %ymm2",
+           "vsubps 32(%rsp), %ymm2, %ymm1",
            "vmovups %ymm1, (%rdi,%rax,4)"]
 RELOADED = ["movq 8(%rsp), %r11", "movq 16(%rsp), %r8", *vectors(p="%r11", g="%r8"), "movabsq $.LCPI0_0, %r11",
-            "vandps (%r11), %ymm1, %ymm3", "movq 24(%rsp), %r11", "vmovups %ymm3, (%r11,%rax,4)"]  # arrays and a constant in one register
-WIDE = ["vcvtps2pd (%rsi,%rax,4), %ymm1", "vmulpd %ymm0, %ymm1, %ymm1", "vmovapd %ymm1, %ymm4", "vandpd %ymm5, %ymm4, %ymm4",
-        "vmovups (%rdi,%rax,4), %xmm2", "vcvtpd2ps %ymm1, %xmm1", "vsubps %xmm1, %xmm2, %xmm1", "vmovups %xmm1, (%rdi,%rax,4)"]
+            "vandps (%r11), %ymm1, %ymm3", "movq 24(%rsp), %r11",
+            "vmovups %ymm3, (%r11,%rax,4)"]  # arrays and a constant in one register
+WIDE = ["vcvtps2pd (%rsi,%rax,4), %ymm1", "vmulpd %ymm0, %ymm1, %ymm1", "vmovapd %ymm1, %ymm4",
+        "vandpd %ymm5, %ymm4, %ymm4",
+        "vmovups (%rdi,%rax,4), %xmm2", "vcvtpd2ps %ymm1, %xmm1", "vsubps %xmm1, %xmm2, %xmm1",
+        "vmovups %xmm1, (%rdi,%rax,4)"]
 CALLING = ["callq *%rbx", *SCALAR]
-POINTERS = ["vmulps (%rsi), %ymm0, %ymm1", "vmovups (%rdi), %ymm2", "vsubps %ymm1, %ymm2, %ymm1", "vmovups %ymm1, (%rdi)",
+POINTERS = ["vmulps (%rsi), %ymm0, %ymm1", "vmovups (%rdi), %ymm2", "vsubps %ymm1, %ymm2, %ymm1",
+            "vmovups %ymm1, (%rdi)",
             "addq $32, %rsi", "leaq 32(%rdi), %rdi"]
-BF16 = ["vpmovzxwd (%rsi,%rax,2), %ymm1", "vpslld $16, %ymm1, %ymm1", "vmulps (%rdi,%rax,4), %ymm1, %ymm1", "vpsrld $16, %ymm1, %ymm2",
+BF16 = ["vpmovzxwd (%rsi,%rax,2), %ymm1", "vpslld $16, %ymm1, %ymm1", "vmulps (%rdi,%rax,4), %ymm1, %ymm1",
+        "vpsrld $16, %ymm1, %ymm2",
         "vpackusdw %ymm2, %ymm2, %ymm2", "vmovdqu %xmm2, (%rsi,%rax,2)", "vmovups %ymm1, (%rdi,%rax,4)"]
-DECODING = ["vpternlogd $248, (%r12){1to16}, %zmm3, %zmm1", "vmulps (%rsi,%rax,4), %zmm0, %zmm1", "vmovups %zmm1, (%rdi,%rax,4)"]
-CLAIM = [".LBB0_7:", "movq $1, %rcx", "lock\t\txaddq\t%rcx, (%rdx)", "movq (%r9,%rcx,8), %rax", "cmpq %rcx, %r8", "jne .LBB0_7"]
+DECODING = ["vpternlogd $248, (%r12){1to16}, %zmm3, %zmm1", "vmulps (%rsi,%rax,4), %zmm0, %zmm1",
+            "vmovups %zmm1, (%rdi,%rax,4)"]
+CLAIM = [".LBB0_7:", "movq $1, %rcx", "lock\t\txaddq\t%rcx, (%rdx)", "movq (%r9,%rcx,8), %rax", "cmpq %rcx, %r8",
+         "jne .LBB0_7"]
 
 
 def text(*parts):
     """An assembly file of one function."""
     lines = [line for part in parts for line in (part if isinstance(part, list) else [part])]
-    return "\n".join(["\t.text", "_ZN7fastopt3cpuB3v12E:", *(x if x.endswith(":") else f"\t{x.replace(' ', chr(9), 1)}" for x in lines),
+    return "\n".join(["\t.text", "_ZN7fastopt3cpuB3v12E:", *(x if x.endswith(":") else f"\t{x.replace(' ', chr(9), 1)}"
+                                                             for x in lines),
                       "\tretq", ".Lfunc_end0:"])
 
 
@@ -88,8 +100,10 @@ def figures(*parts, **given):
     ([loop(1, *POINTERS)], (9/8, 3/8, 256, 0, 0, 0)),
     ([loop(1, *BF16)], (10/8, 4/8, 256, 0, 0, 0)),
     ([loop(1, *DECODING, step=16)], (6/16, 2/16, 512, 0, 0, 1)),
-    ([loop(1, *vectors(), "prefetcht0 512(%rdi,%rax,4)", "nopw 8(%rax,%rax)", "leaq 8(%rdi,%rax,4), %r9")], (10/8, 3/8, 256, 0, 0, 0)),
-], ids=["sse", "ymm", "zmm", "scalar", "tail", "unrolled", "remainder", "spill", "reloads", "float64", "call in loop", "call outside",
+    ([loop(1, *vectors(), "prefetcht0 512(%rdi,%rax,4)", "nopw 8(%rax,%rax)", "leaq 8(%rdi,%rax,4), %r9")],
+     (10/8, 3/8, 256, 0, 0, 0)),
+], ids=["sse", "ymm", "zmm", "scalar", "tail", "unrolled", "remainder", "spill", "reloads", "float64", "call in loop",
+        "call outside",
         "pointers", "bf16", "constant", "no access"])
 def test_known_loops(parts, expected):
     assert figures(*parts) == expected
@@ -99,7 +113,10 @@ def test_a_second_pass_counts():
     """Whatever it does: with other arithmetic, or with none in narrower vectors."""
     once, second = loop(1, *vectors()), ["vaddps (%r8,%rax,4), %ymm3, %ymm3", "vmovups %ymm3, (%r8,%rax,4)"]
     assert figures(once, loop(2, *second), TAIL)[:2] == (7/8 + 5/8, 3/8 + 2/8)
-    assert figures(once, loop(2, *[x.replace("%rdi", "%r8").replace("vsub", "vadd") for x in vectors()]))[:2] == (7/8 + 7/8, 3/8 + 3/8)
+    assert figures(once, loop(2, *[x.replace("%rdi", "%r8").replace("vsub", "vadd") for x in vectors()]))[:2] == (7/8
+                                                                                                                  + 7/8,
+                                                                                                                  3/8
+                                                                                                                  + 3/8)
     copy = ["movups (%rdi,%rax,4), %xmm3", "movups %xmm3, (%r8,%rax,4)"]
     assert figures(once, loop(2, *copy, step=4), TAIL)[:3] == (7/8 + 5/4, 3/8 + 2/4, 256)
 
@@ -118,8 +135,10 @@ def test_one_more_array_does_not_look_like_more_elements():
 
 def test_only_what_is_in_the_loop_counts():
     """A jump out of the middle, blocks in between that are not part of it, a loop around it."""
-    inner = [".LBB0_3:", *vectors()[:2], "testb %cl, %cl", "jne .LBB0_5", *vectors()[2:], "addq $8, %rax", "cmpq %rax, %rdx", "jne .LBB0_3"]
-    outer = [".LBB0_2:", "vxorps %ymm3, %ymm3, %ymm3", "jmp .LBB0_3", ".LBB0_5:", "callq *%rbx", "ud2", *inner, "decq %r10", "jne .LBB0_2"]
+    inner = [".LBB0_3:", *vectors()[:2], "testb %cl, %cl", "jne .LBB0_5", *vectors()[2:], "addq $8, %rax",
+             "cmpq %rax, %rdx", "jne .LBB0_3"]
+    outer = [".LBB0_2:", "vxorps %ymm3, %ymm3, %ymm3", "jmp .LBB0_3", ".LBB0_5:", "callq *%rbx", "ud2", *inner,
+             "decq %r10", "jne .LBB0_2"]
     assert figures(outer) == (9/8, 3/8, 256, 0, 1, 0)
     assert figures(inner, "retq", ".LBB0_5:", "callq *%rbx", "ud2", "jmp .LBB0_3") == (9/8, 3/8, 256, 0, 1, 0)
 
@@ -143,7 +162,8 @@ def test_what_moves_and_what_is_stored(lines, expected):
 
 def test_arrays_are_told_apart_by_what_registers_hold():
     """Two addresses that one register held in turn are two arrays, two copies of one address are one."""
-    two = ["movq %rax, %r11", "addq %rdi, %r11", "vmovups %ymm1, (%r11)", "movq %rax, %r11", "addq %rcx, %r11", "vmovups %ymm1, (%r11)"]
+    two = ["movq %rax, %r11", "addq %rdi, %r11", "vmovups %ymm1, (%r11)", "movq %rax, %r11", "addq %rcx, %r11",
+           "vmovups %ymm1, (%r11)"]
     assert figures(loop(1, "vmulps (%rsi,%rax), %ymm0, %ymm1", *two, step=32))[:2] == (10/8, 3/8)
     one = ["movq 8(%rsp), %r11", "vmovups %ymm1, (%r11,%rax,4)", "movq 8(%rsp), %r9", "vmovups %ymm1, 32(%r9,%rax,4)"]
     assert figures(loop(1, "vmulps (%rsi,%rax,4), %ymm0, %ymm1", *one, step=16))[:2] == (8/16, 3/16)
@@ -153,18 +173,23 @@ def test_sums_in_registers_and_in_memory():
     """The norm's elements are those of the gradient, wherever its sums are."""
     square = ["vcvtps2pd (%rsi,%rax,4), %zmm1", "vmulpd %zmm1, %zmm1, %zmm1"]
     assert figures(loop(1, *square, "vaddpd %zmm1, %zmm2, %zmm2"), norm=True) == (6/8, 1/8, 512, 3, 0, 0)
-    assert figures(loop(1, *square, "vaddpd (%rcx), %zmm1, %zmm1", "vmovupd %zmm1, (%rcx)"), norm=True) == (7/8, 1/8, 512, 3, 0, 2)
+    assert figures(loop(1, *square, "vaddpd (%rcx), %zmm1, %zmm1", "vmovupd %zmm1, (%rcx)"), norm=True) == (7/8, 1/8,
+                                                                                                            512, 3, 0,
+                                                                                                            2)
     memory = ["vaddpd (%rcx,%rax,8), %zmm1, %zmm1", "vmovupd %zmm1, (%rcx,%rax,8)"]
     assert figures(loop(1, *square, *memory), norm=True) == (7/8, 3/8, 512, 3, 0, 0)
 
 
 def test_a_loop_around_its_scalar_twin():
     """All of a block in one trip of the outer loop, or number by number in the inner one: the instructions of either."""
-    square = ["vcvtps2pd (%rsi), %zmm1", "vmulpd %zmm1, %zmm1, %zmm1", "vaddpd (%rcx), %zmm1, %zmm1", "vmovupd %zmm1, (%rcx)"]
+    square = ["vcvtps2pd (%rsi), %zmm1", "vmulpd %zmm1, %zmm1, %zmm1", "vaddpd (%rcx), %zmm1, %zmm1",
+              "vmovupd %zmm1, (%rcx)"]
     twin = ["vcvtss2sd (%rsi,%rax,4), %xmm1, %xmm1", "vmulsd %xmm1, %xmm1, %xmm1", "vaddsd %xmm1, %xmm2, %xmm2"]
-    block = [".LBB0_4:", "testb %cl, %cl", "je .LBB0_5", "xorl %eax, %eax", *loop(1, *twin, step=1), "jmp .LBB0_6", ".LBB0_5:", *square,
+    block = [".LBB0_4:", "testb %cl, %cl", "je .LBB0_5", "xorl %eax, %eax", *loop(1, *twin, step=1), "jmp .LBB0_6",
+             ".LBB0_5:", *square,
              ".LBB0_6:", "addq $32, %rsi", "decq %r9", "jne .LBB0_4"]
-    assert figures(block, norm=True) == (11/8, 1/8, 512, 3, 0, 2)  # with xorl and jmp, in front of the twin and behind it
+    assert figures(block, norm=True) == (11/8, 1/8, 512, 3, 0,
+                                         2)  # with xorl and jmp, in front of the twin and behind it
 
 
 def test_one_loop_is_the_norm():
@@ -175,21 +200,29 @@ def test_one_loop_is_the_norm():
 @pytest.mark.parametrize("main", ["zmm", "scalar"])
 def test_vectors_over_the_last_elements_do_not_hide_those_that_were_lost(main):
     square = {"zmm": ["vcvtps2pd (%rsi,%rax,4), %zmm1", "vmulpd %zmm1, %zmm1, %zmm1", "vaddpd %zmm1, %zmm2, %zmm2"],
-              "scalar": ["vcvtss2sd (%rsi,%rax,4), %xmm1, %xmm1", "vmulsd %xmm1, %xmm1, %xmm1", "vaddsd %xmm1, %xmm2, %xmm2"]}
+              "scalar": ["vcvtss2sd (%rsi,%rax,4), %xmm1, %xmm1", "vmulsd %xmm1, %xmm1, %xmm1",
+                         "vaddsd %xmm1, %xmm2, %xmm2"]}
     block = [".LBB0_4:", "xorl %eax, %eax", *loop(1, *square[main]), "addq $256, %rsi", "decq %r9", "jne .LBB0_4"]
-    found = figures(".LBB0_6:", "movq 8(%r8), %rdx", block, loop(2, *square["zmm"]), "decq %r10", "jne .LBB0_6", norm=True)
+    found = figures(".LBB0_6:", "movq 8(%r8), %rdx", block, loop(2, *square["zmm"]), "decq %r10", "jne .LBB0_6",
+                    norm=True)
     assert found == ((6/8, 1/8, 512, 3, 0, 0) if main == "zmm" else (6, 1, 64, 3, 0, 0))
 
 
 @pytest.mark.parametrize(("line", "size"), [
-    ("vmovups %zmm1, (%rax)", 64), ("vmovdqu %ymm1, (%rax)", 32), ("movaps %xmm1, (%rax)", 16), ("vmulpd (%rax), %ymm0, %ymm1", 32),
-    ("vmovss %xmm1, (%rax)", 4), ("vaddsd (%rax), %xmm0, %xmm1", 8), ("movq %xmm0, (%rax)", 8), ("vmovd (%rax), %xmm0", 4),
-    ("vpmovzxwd (%rax), %ymm0", 16), ("vpmovsxbd (%rax), %ymm0", 8), ("vpmovdw %zmm0, (%rax)", 32), ("vpmovusdb %zmm0, (%rax)", 16),
-    ("vcvtps2pd (%rax), %zmm0", 32), ("vcvtps2ph $0, %ymm0, (%rax)", 16), ("vcvtph2ps (%rax), %ymm0", 16), ("cvtss2sd (%rax), %xmm0", 4),
+    ("vmovups %zmm1, (%rax)", 64), ("vmovdqu %ymm1, (%rax)", 32), ("movaps %xmm1, (%rax)", 16),
+                                            ("vmulpd (%rax), %ymm0, %ymm1", 32),
+    ("vmovss %xmm1, (%rax)", 4), ("vaddsd (%rax), %xmm0, %xmm1", 8), ("movq %xmm0, (%rax)", 8),
+                                            ("vmovd (%rax), %xmm0", 4),
+    ("vpmovzxwd (%rax), %ymm0", 16), ("vpmovsxbd (%rax), %ymm0", 8), ("vpmovdw %zmm0, (%rax)", 32),
+                                            ("vpmovusdb %zmm0, (%rax)", 16),
+    ("vcvtps2pd (%rax), %zmm0", 32), ("vcvtps2ph $0, %ymm0, (%rax)", 16), ("vcvtph2ps (%rax), %ymm0", 16),
+                                            ("cvtss2sd (%rax), %xmm0", 4),
     ("vcvtsd2ss (%rax), %xmm0, %xmm0", 8), ("vpextrw $1, %xmm0, (%rax)", 2), ("vpinsrd $1, (%rax), %xmm0, %xmm0", 4),
     ("vbroadcastss (%rax), %ymm0", 4), ("vpbroadcastw (%rax), %ymm0", 2), ("vbroadcastsd (%rax), %zmm0", 8),
-    ("vbroadcastf128 (%rax), %ymm0", 16), ("vextractf128 $1, %ymm0, (%rax)", 16), ("vinsertf64x4 $1, (%rax), %zmm0, %zmm0", 32),
-    ("vpandd (%rax){1to16}, %zmm0, %zmm1", 4), ("vmulpd (%rax){1to8}, %zmm0, %zmm1", 8), ("vpmulld (%rax), %ymm0, %ymm0", 32),
+    ("vbroadcastf128 (%rax), %ymm0", 16), ("vextractf128 $1, %ymm0, (%rax)", 16), ("vinsertf64x4 $1, (%rax), %zmm0, "
+                                                                                   "%zmm0", 32),
+    ("vpandd (%rax){1to16}, %zmm0, %zmm1", 4), ("vmulpd (%rax){1to8}, %zmm0, %zmm1", 8),
+                                            ("vpmulld (%rax), %ymm0, %ymm0", 32),
     ("vpabsd (%rax), %ymm0", 32), ("vmovhps %xmm0, (%rax)", 8), ("movw %cx, (%rax)", 2), ("movzwl (%rax), %ecx", 2),
     ("movslq (%rax), %rcx", 4), ("movl $0, (%rax)", 4), ("setb (%rax)", 1), ("incq (%rax)", 8),
 ])
@@ -198,22 +231,27 @@ def test_bytes_of_an_access(line, size):
 
 
 @pytest.mark.parametrize("line", [
-    "vcvtps2pd %xmm0, %ymm0", "cvtsd2ss %xmm0, %xmm0", "vcvttsd2si %xmm0, %rax", "vcvtsi2sd %rax, %xmm0, %xmm0", "sqrtsd %xmm0, %xmm0",
-    "vmulpd %ymm0, %ymm0, %ymm0", "vfmadd213sd %xmm0, %xmm1, %xmm2", "vucomisd %xmm0, %xmm1", "vcmpltpd %ymm0, %ymm1, %ymm2"])
+    "vcvtps2pd %xmm0, %ymm0", "cvtsd2ss %xmm0, %xmm0", "vcvttsd2si %xmm0, %rax", "vcvtsi2sd %rax, %xmm0, %xmm0",
+                                  "sqrtsd %xmm0, %xmm0",
+    "vmulpd %ymm0, %ymm0, %ymm0", "vfmadd213sd %xmm0, %xmm1, %xmm2", "vucomisd %xmm0, %xmm1",
+                                  "vcmpltpd %ymm0, %ymm1, %ymm2"])
 def test_float64_is_arithmetic_and_conversions(line):
     assert figures(loop(1, *vectors(), line))[3] == 1
 
 
 @pytest.mark.parametrize("line", [
-    "vmovapd %ymm0, %ymm1", "vmovsd (%rax), %xmm0", "vandpd %ymm0, %ymm1, %ymm1", "vxorpd %xmm0, %xmm0, %xmm0", "vcvtdq2ps %ymm0, %ymm0",
-    "vunpcklpd %xmm0, %xmm1, %xmm1", "vbroadcastsd (%rax), %ymm0", "vmulps %ymm0, %ymm0, %ymm0", "vblendvpd %ymm0, %ymm1, %ymm2, %ymm3"])
+    "vmovapd %ymm0, %ymm1", "vmovsd (%rax), %xmm0", "vandpd %ymm0, %ymm1, %ymm1", "vxorpd %xmm0, %xmm0, %xmm0",
+                                  "vcvtdq2ps %ymm0, %ymm0",
+    "vunpcklpd %xmm0, %xmm1, %xmm1", "vbroadcastsd (%rax), %ymm0", "vmulps %ymm0, %ymm0, %ymm0",
+                                  "vblendvpd %ymm0, %ymm1, %ymm2, %ymm3"])
 def test_float64_is_no_move(line):
     assert figures(loop(1, *vectors(), line))[3] == 0
 
 
 def test_the_odd_element_of_pairs_is_left_over():
     """Behind the loop, in that around it, which also reads where the next tile lies; other arithmetic there is a pass of its own."""
-    tile = [".LBB0_2:", "movq 8(%r8), %rdx", "movq 16(%r8), %rsi", *loop(3, *vectors()), "movq 24(%r8), %rax", *SCALAR, "addq $32, %r8",
+    tile = [".LBB0_2:", "movq 8(%r8), %rdx", "movq 16(%r8), %rsi", *loop(3, *vectors()), "movq 24(%r8), %rax", *SCALAR,
+            "addq $32, %r8",
             "decq %r10", "jne .LBB0_2"]
     assert figures(tile) == (7/8, 3/8, 256, 0, 0, 0)
     assert figures([x.replace("vsubss", "vaddss") for x in tile])[0] > 7/8
@@ -235,7 +273,8 @@ def test_digest_of_the_code():
     assert digest(*[line.replace("7fastopt3cpuB3v1E", "12fastopt_head3cpuB3v17E") for line in kernel]) == same
     assert digest(*kernel, end="_ZN7cpython7fastoptE:\n\tcallq\t*%rax\n\t.type\tx,@object") == same
     assert len(same) == 12
-    others = [digest(*kernel, constant="0x77800001"), digest(*kernel[:-1], "ja .LBB0_1"), digest(*[x.replace("$8", "$9") for x in kernel]),
+    others = [digest(*kernel, constant="0x77800001"), digest(*kernel[:-1], "ja .LBB0_1"),
+              digest(*[x.replace("$8", "$9") for x in kernel]),
               digest(*kernel[:2], *[x.replace("%ymm2", "%ymm3") for x in kernel[2:]])]
     assert len({same, *others}) == 5
 
@@ -246,7 +285,8 @@ def printed(code, target="x86-64-v3", **environment):
     """What a program prints as JSON that compiles for a processor."""
     start = ("import json, sys\nfrom benchmarks.machine_code import assembly, cpu_code\n"
              "from benchmarks.gate import inside\nfrom benchmarks.gate.versions import load\n")
-    done = subprocess.run([sys.executable, "-c", start + code, str(SOURCE)], capture_output=True, text=True, check=False, cwd=ROOT,
+    done = subprocess.run([sys.executable, "-c", start + code, str(SOURCE)], capture_output=True, text=True,
+                          check=False, cwd=ROOT,
                           env={**os.environ, "NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": "", **environment})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -289,7 +329,8 @@ def planted():
 
 def test_clean_code(planted):
     """Two loads and a store, and not one instruction too many: the loop is unrolled four times."""
-    assert planted["clean"].items() >= {"instructions": 19/32, "accesses": 3/8, "width": 256, "float64": 0, "calls": 0, "spills": 0}.items()
+    assert planted["clean"].items() >= {"instructions": 19/32, "accesses": 3/8, "width": 256, "float64": 0, "calls": 0,
+                                        "spills": 0}.items()
 
 
 def test_planted_float64_literal(planted):
@@ -328,8 +369,10 @@ def test_our_kernels(tables, target, width):
         assert found[kernel]["accesses"] == accesses/lanes
         assert found[kernel].items() >= {"width": width, "float64": 0, "calls": 0, "lanes_lost": 1.0}.items()
         assert accesses < found[kernel]["instructions"]*lanes < 6*accesses
-    assert found["adam, bf16, bf16 state"].items() >= {"width": width, "float64": 0, "calls": 0, "lanes_lost": 1.0}.items()
-    assert found["squares, f32"].items() >= {"width": width, "calls": 3, "lanes_lost": 1.0}.items()  # 64 sums: allocated, released twice
+    assert found["adam, bf16, bf16 state"].items() >= {"width": width, "float64": 0, "calls": 0,
+                                                       "lanes_lost": 1.0}.items()
+    assert found["squares, f32"].items() >= {"width": width, "calls": 3,
+                                             "lanes_lost": 1.0}.items()  # 64 sums: allocated, released twice
     assert list(found) == KERNELS
     assert len({of["code"] for of in found.values()}) == len(KERNELS)
 
@@ -349,7 +392,8 @@ SIZES = {"f32": 4, "f64": 8, "f16": 2, "bf16": 2}
 def steps_of(trip):
     """The bytes by which each store moves on in a trip: the constant that is added to its index, times the scale."""
     code, found = trip.loop.code, {}
-    added = {x.operands[1]: abs(int(x.operands[0][1:])) for x in code if x.opcode in ("addq", "subq") and x.operands[0].startswith("$")}
+    added = {x.operands[1]: abs(int(x.operands[0][1:])) for x in code if x.opcode in ("addq", "subq")
+             and x.operands[0].startswith("$")}
     for x in code:
         address = re.fullmatch(r".*\((%\w+),(%\w+),(\d)\)", x.operands[-1])
         if address and x.opcode.startswith(("vmov", "vpmov")):

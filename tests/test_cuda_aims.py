@@ -6,7 +6,6 @@ from conftest import normal
 
 from fastopt import optimizers
 from fastopt.bench import cuda
-from fastopt.bench.rivals import steady
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 pytestmark = [pytest.mark.cuda, pytest.mark.aims, pytest.mark.filterwarnings("default")]
@@ -38,7 +37,7 @@ def test_host_overhead(library, gpu, say):
     else:
         there = pytest.importorskip(library)
         put = there.asarray if library == "cupy" else lambda a: there.from_numpy(a).cuda()
-        opt, grads = optimizers.Adam(put(x), **steady("adam")), put(g)
+        opt, grads = optimizers.Adam(put(x), **ALL["adam"].rule.steady), put(g)
         with gpu.current():
             opt.step(grads)
             seconds = cuda.host_seconds(lambda: opt.step(grads))

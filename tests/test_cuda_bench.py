@@ -19,7 +19,7 @@ from ptx import driver as loader
 import fastopt
 from fastopt._cuda import driver
 from fastopt.bench import cli, cpu, cuda, info, rivals, rivals_cuda
-from fastopt.bench.rivals import System, steady
+from fastopt.bench.rivals import System
 from fastopt.optimizers import ALL
 
 L2 = loader.H100["L2_CACHE_SIZE"]
@@ -97,7 +97,7 @@ def test_our_steps_are_the_rule(stand_in, monkeypatch):
     seen = []
     monkeypatch.setitem(cuda.ALL, "adam", lambda p, **hyper: seen.append(p) or fastopt.Adam(p, **hyper))
     p, g = cpu.vectors(3_000, "f32")
-    opt = fastopt.Adam(p, **steady("adam"))
+    opt = fastopt.Adam(p, **ALL["adam"].rule.steady)
     with driver.gpu(0).current():
         steps, missing, moved = cuda.contenders(driver.gpu(0), "adam", 3_000, [], "f32")
         for _ in range(2):
@@ -162,7 +162,7 @@ def test_the_cupy_rivals_kernels_are_cuda(cupy):
     pytest.importorskip("cuda.bindings.nvrtc")
     sources = []
     for rule in rivals_cuda.RIVALS["cupy"].rules:
-        rivals_cuda.RIVALS["cupy"](rule, steady(rule), [np.ones(3, np.float32)], [np.ones(3, np.float32)], 1)
+        rivals_cuda.RIVALS["cupy"](rule, ALL[rule].rule.steady, [np.ones(3, np.float32)], [np.ones(3, np.float32)], 1)
     for inputs, outputs, operation, name, preamble in cupy.made:
         gradient, *scalars = inputs.split(", ")
         arrays = [(f"const {gradient}", gradient[2:]), *((p, p[2:]) for p in outputs.split(", "))]

@@ -7,12 +7,13 @@ from fastopt import schedules
 
 SIZE, STEPS, LR = 4096, 1000, 1e-4
 SMALL = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # lr*wd
-# Five deviations of the mean over SIZE elements of a share of decay: each run rounds p, near 1, by up to half a unit STEPS times.
+# Five deviations of the mean over SIZE elements of a share of decay: each run rounds p, near 1, by up to half a unit
+# STEPS times.
 NOISE = 5*np.finfo(np.float32).eps/np.sqrt(12)*np.sqrt(2*STEPS/SIZE)/STEPS
 
 
 def done(cls, start, **how):
-    """The sum of the decay that 1,000 steps do, for each of SMALL: that of the optimizer without decay less theirs."""
+    """The sum of the decay that 1,000 steps do, for each of SMALL: how far they get from the optimizer without decay."""
     rng = np.random.default_rng(0)
     lr = schedules.linear(2*LR, 0.0, STEPS)  # changes, as updates of one size (Lion's) would round p alike at every step
     opts = [cls(start.copy(), lr=lr, weight_decay=x/LR, decay="decoupled", **how) for x in (0.0, *SMALL)]

@@ -10,11 +10,12 @@ from numba import njit
 from fastopt._cpu import pool
 from fastopt._kernels import atomics
 
-X86 = platform.machine().lower() in atomics.X86
-MODES = {"flush to zero": 0x1F80 | 0x8040, "towards zero": 0x1F80 | 0x6000} if X86 else {"flush to zero": 1 << 24, "towards zero": 3 << 22}
+X86 = atomics.X86
+MODES = {"flush to zero": 0x1F80 | 0x8040, "towards zero": 0x1F80 | 0x6000} if X86 else {"flush to zero": 1 << 24,
+                                                                                         "towards zero": 3 << 22}
 FLAGS = 0x3F if X86 else 0  # what has happened, in the same word
 N = 70_001  # with two threads a worker is asked to help
-each_mode = pytest.mark.parametrize("name", MODES if X86 or platform.machine().lower() in atomics.ARM else [])
+each_mode = pytest.mark.parametrize("name", MODES if X86 or atomics.ARM else [])
 
 
 @njit
@@ -50,7 +51,8 @@ def gradient(seed):
 
 def stepped(rule, format, state, threads, within):
     p = stored(gradient(0), format)
-    opt = OPTIMIZERS[rule](p, lr=0.5, state=state, threads=threads, seed=3, **({"momentum": 0.5} if rule == "nesterov" else {}))
+    opt = OPTIMIZERS[rule](p, lr=0.5, state=state, threads=threads, seed=3,
+                           **({"momentum": 0.5} if rule == "nesterov" else {}))
     for g in (stored(gradient(1), format), stored(gradient(2), format)):
         with within():
             opt.step(g)
@@ -66,7 +68,8 @@ def stepped(rule, format, state, threads, within):
 @pytest.mark.parametrize("rule", ["nesterov", "lion"])
 def test_bits_of_a_step(fresh_pool, name, threads, rule):
     """Coefficients that float32 holds: those are computed by Python, in the mode that it finds."""
-    for format, state in (("f32", "f32"), ("f32", "f16"), ("f32", "bf16"), ("f32", "q8"), ("f16", "f16"), ("bf16", "bf16"), ("f16", "f32")):
+    for format, state in (("f32", "f32"), ("f32", "f16"), ("f32", "bf16"), ("f32", "q8"), ("f16", "f16"),
+                          ("bf16", "bf16"), ("f16", "f32")):
         if rule == "lion" and name == "towards zero":
             continue
         have = stepped(rule, format, state, threads, lambda: in_mode(name))
@@ -81,7 +84,7 @@ def test_bits_of_the_norm(fresh_pool, name, threads):
         w, g = np.zeros(N, dtype), gradient(1).astype(dtype)*dtype(scale)
         opt = OPTIMIZERS["sgd"](w, lr=0.5)
         opt.step(g)
-        bucket, = opt._machine.binding.buckets
+        bucket, = opt._backend.binding.buckets
         want = bucket.sums_of_squares(1)
         with in_mode(name):
             assert bucket.sums_of_squares(threads) == want

@@ -71,7 +71,8 @@ def test_copy(cc, tmp_path):
 
 @needs_tools
 @every_cc
-@pytest.mark.parametrize(("kind", "width"), [("unsigned char", 1), ("short", 2), ("float", 4), ("double", 8), ("float4", 16)])
+@pytest.mark.parametrize(("kind", "width"), [("unsigned char", 1), ("short", 2), ("float", 4), ("double", 8), ("float4",
+                                                                                                               16)])
 def test_widths(kind, width, cc):
     found = figures(f"{ONCE} b[i] = a[i];", cc, kind, stored=width)
     assert (found.elements, found.loads, found.stores) == (1, (width,), (width,))
@@ -96,7 +97,8 @@ def test_spills(cc):
         for (int r = 1; r < 4; r++) {every} x[k] = x[k]*x[(7*k + r) % 64] + x[(k + 1) % 64];
         {every} b[i*64 + k] = x[k];
     }}"""
-    for registers, found in ((range(65, 256), figures(body, cc)), ([32], figures(body, cc, flags=["--maxrregcount=32"]))):
+    for registers, found in ((range(65, 256), figures(body, cc)),
+                             ([32], figures(body, cc, flags=["--maxrregcount=32"]))):
         assert found.usage.registers in registers
         assert (found.elements, found.stores) == (64, (4,)*64)
         if len(registers) > 1:
@@ -109,14 +111,16 @@ def test_spills(cc):
 
 @needs_tools
 @every_cc
-@pytest.mark.parametrize(("value", "count"), [("a[i]*3.0f", 0), ("(float)((double)a[i]*3.7)", 3)])  # converted, multiplied, converted
+@pytest.mark.parametrize(("value", "count"), [("a[i]*3.0f", 0), ("(float)((double)a[i]*3.7)",
+                                                                 3)])  # converted, multiplied, converted
 def test_float64(value, count, cc):
     assert figures(f"{ONCE} b[i] = {value};", cc).float64 == count
 
 
 @needs_tools
 @every_cc
-@pytest.mark.parametrize(("value", "mufu", "calls"), [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1), ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
+@pytest.mark.parametrize(("value", "mufu", "calls"), [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1),
+                                                      ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
                                                       ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
 def test_slow_paths_are_cold(value, mufu, calls, cc):
     image = compiled(f"{ONCE} {{ float c = b[i]; b[i] = {value}; }}", cc)
@@ -192,7 +196,8 @@ def test_both_sides_of_a_branch_count():
 @needs_tools
 @every_cc
 def test_what_a_kernel_takes(cc):
-    text = ('extern "C" __global__ void big(double x, char y, float* p) { __shared__ float s[100]; s[threadIdx.x] = x + y; __syncthreads();'
+    text = ('extern "C" __global__ void big(double x, char y, float* p) { __shared__ float s[100]; s[threadIdx.x] = x '
+            '+ y; __syncthreads();'
             ' p[threadIdx.x] = s[99 - threadIdx.x]; }\nextern "C" __global__ void small(float* p) { *p = 1; }')
     image = cuda_c.compiled(text, cc)
     found = sass.usage(image)
@@ -209,10 +214,13 @@ def test_what_a_kernel_takes(cc):
 @needs_tools
 @pytest.mark.parametrize(("body", "before", "message"), [
     ("b[threadIdx.x] = a[threadIdx.x];", "", "no loop of this kernel stores to global memory"),
-    (f"{ONCE} {{ float x = a[i]; while (x > 1.0f) x *= x - 0.7f; b[i] = x; }}", "", "holds a loop whose trips cannot be counted"),
-    (f"{ONCE} b[i] = f(a[i]);", "__device__ __noinline__ float f(float x) { return __sinf(x)*x + 1.0f; }", "the hot loop calls .*f"),
+    (f"{ONCE} {{ float x = a[i]; while (x > 1.0f) x *= x - 0.7f; b[i] = x; }}", "", "holds a loop whose trips cannot "
+                                                                                    "be counted"),
+    (f"{ONCE} b[i] = f(a[i]);", "__device__ __noinline__ float f(float x) { return __sinf(x)*x + 1.0f; }",
+     "the hot loop calls .*f"),
     (f"{ONCE} b[i] = (float)((unsigned long long)a[i]/(unsigned long long)b[i]);", "", "the hot loop calls .*div_u64"),
-    (f"{ONCE} {{ b[3*i] = a[i]; b[3*i + 1] = a[i]; b[3*i + 2] = a[i]; }}", "", "stores 12 bytes: not whole elements of 8 bytes"),
+    (f"{ONCE} {{ b[3*i] = a[i]; b[3*i + 1] = a[i]; b[3*i + 2] = a[i]; }}", "", "stores 12 bytes: not whole elements of "
+                                                                               "8 bytes"),
 ])
 def test_no_figure_is_better_than_a_wrong_one(body, before, message):
     with pytest.raises(ValueError, match=message):
@@ -238,7 +246,8 @@ def line(text):
     """An instruction as nvdisasm writes it; what jumps is known by its name here."""
     predicate, opcode, operands = re.fullmatch(r"(@\S+ )?(\S+) ?(.*)", text).groups()
     jumps = opcode.split(".")[0] in {*sass.JUMPS, "BRX", "WARPSYNC"}
-    return sass.Instruction(opcode, operands, (predicate or "").strip(), jumps, opcode == "CALL.REL.NOINC" and operands.startswith("$"))
+    return sass.Instruction(opcode, operands, (predicate or "").strip(), jumps,
+                            opcode == "CALL.REL.NOINC" and operands.startswith("$"))
 
 
 def lines(*texts):
@@ -246,7 +255,8 @@ def lines(*texts):
 
 
 def test_flow():
-    code = lines("MOV R0,R1", "@P0 EXIT", "BSSY B0,0x60", "@!P1 BRA 0x50", "BRA !P2,0x10", "BSYNC B0", "CALL.REL.NOINC $f", "EXIT", "NOP")
+    code = lines("MOV R0,R1", "@P0 EXIT", "BSSY B0,0x60", "@!P1 BRA 0x50", "BRA !P2,0x10", "BSYNC B0",
+                 "CALL.REL.NOINC $f", "EXIT", "NOP")
     assert sass.flow(code) == {0: [1], 1: [2], 2: [3], 3: [5, 4], 4: [1, 5], 5: [6], 6: [7], 7: []}
     assert sass.loops(sass.flow(code)) == {1: {1, 2, 3, 4}}
 
@@ -257,7 +267,8 @@ def test_nested_loops():
 
 
 @pytest.mark.parametrize(("code", "message"), [
-    (["@P0 BRA 0x30", "NOP", "NOP", "NOP", "@P1 BRA 0x20", "EXIT"], "has a second entry: it has no count of instructions per trip"),
+    (["@P0 BRA 0x30", "NOP", "NOP", "NOP", "@P1 BRA 0x20", "EXIT"], "has a second entry: it has no count of "
+                                                                    "instructions per trip"),
     (["BRX R2,-0x40"], "where  BRX R2,-0x40 leads is not known"),
     (["WARPSYNC.COLLECTIVE R2,0x20"], "where  WARPSYNC.COLLECTIVE R2,0x20 leads is not known"),
     (["@Q0 BRA 0x0"], "where @Q0 BRA 0x0 leads is not known"),
@@ -275,13 +286,15 @@ def test_a_loop_that_always_calls():
     slow = "$__internal_0_$__cuda_sm20_sqrt_rn_f32_slowpath"
     with pytest.raises(ValueError, match="every trip of the hot loop calls a slow path"):
         sass.hot_loop(lines("MOV R0,R1", f"CALL.REL.NOINC {slow}", "STG.E.128 [R2],R4", "@P0 BRA 0x10", "EXIT"))
-    around = lines("MOV R0,R1", "@P1 BRA 0x40", "MOV R3,R2", f"CALL.REL.NOINC {slow}", "STG.E.128 [R2],R4", "@P0 BRA 0x10", "EXIT")
+    around = lines("MOV R0,R1", "@P1 BRA 0x40", "MOV R3,R2", f"CALL.REL.NOINC {slow}", "STG.E.128 [R2],R4",
+                   "@P0 BRA 0x10", "EXIT")
     hot, cold = sass.hot_loop(around)
     assert [x.base for x in hot] == ["BRA", "STG", "BRA"]
     assert [x.base for x in cold] == ["MOV", "CALL"]
 
 
-@pytest.mark.parametrize(("opcode", "width"), [("LDG.E", 4), ("LDG.E.U16.CONSTANT", 2), ("STG.E.U8", 1), ("LDG.E.LTC128B.64", 8),
+@pytest.mark.parametrize(("opcode", "width"), [("LDG.E", 4), ("LDG.E.U16.CONSTANT", 2), ("STG.E.U8", 1),
+                                               ("LDG.E.LTC128B.64", 8),
                                                ("LD.E.128", 16), ("STG.E.ENL2.256", 32)])
 def test_width_of_an_opcode(opcode, width):
     assert line(opcode).width == width
@@ -294,8 +307,10 @@ def test_unknown_width(opcode):
 
 
 @pytest.mark.parametrize(("opcode", "kind", "wide"), [
-    ("FFMA.FTZ", "float32", False), ("FSETP.GT.AND", "compare", False), ("IMAD.WIDE.U32", "integer", False), ("UIADD3.X", "integer", False),
-    ("F2FP.BF16.F32.PACK_AB", "conversion", False), ("MUFU.RSQ", "mufu", False), ("MUFU.RSQ64H", "mufu", True), ("DFMA", "float64", True),
+    ("FFMA.FTZ", "float32", False), ("FSETP.GT.AND", "compare", False), ("IMAD.WIDE.U32", "integer", False),
+                                                      ("UIADD3.X", "integer", False),
+    ("F2FP.BF16.F32.PACK_AB", "conversion", False), ("MUFU.RSQ", "mufu", False), ("MUFU.RSQ64H", "mufu", True),
+                                                      ("DFMA", "float64", True),
     ("F2F.F64.F32", "conversion", True), ("STL.64", "local", False), ("NOP", "control", False)])
 def test_class_of_an_opcode(opcode, kind, wide):
     assert (line(opcode).kind, line(opcode).wide) == (kind, wide)
@@ -325,7 +340,8 @@ def test_hand_written(name, float32, compare, cc):
 @every_cc
 def test_adam_is_within_a_tenth_of_hand_written(cc):
     pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is needed")
-    ours, by_hand = bench.ours("adam", "f32", cc), bench.measured(cuda_c.adam("same work", cc), cuda_c.STORED, cuda_c.MOVED)
+    ours, by_hand = bench.ours("adam", "f32", cc), bench.measured(cuda_c.adam("same work", cc), cuda_c.STORED,
+                                                                  cuda_c.MOVED)
     assert ours["instructions"] <= 1.1*by_hand["instructions"]
     assert (ours["spilled"], ours["float64"], ours["narrow"]) == (0, 0, 0)
     assert ours["core_over_memory"] < 0.5
@@ -340,7 +356,8 @@ def test_nvrtc_says_why():
 
 # Chips
 
-@pytest.mark.parametrize(("name", "float32", "float64"), [("A100 40GB", 19.5, 9.7), ("A100 80GB", 19.5, 9.7), ("H100 SXM", 67, 34),
+@pytest.mark.parametrize(("name", "float32", "float64"), [("A100 40GB", 19.5, 9.7), ("A100 80GB", 19.5, 9.7),
+                                                          ("H100 SXM", 67, 34),
                                                           ("B200", 75, 37)])
 def test_peaks_are_those_of_the_data_sheets(name, float32, float64):
     """In TFLOPS, within what a data sheet rounds."""
@@ -357,9 +374,12 @@ def test_chips_are_complete():
 
 def test_core_over_memory():
     chip = chips.Chip((9, 0), 100, 2.0, 1000.0, chips.HOPPER)  # 28 bytes take 28 ps
-    assert chips.core_over_memory({"float32": 100, "integer": 28}, 4, 28, chip) == (pytest.approx(32/(128*200)*1e3/28), "issue")
-    assert chips.core_over_memory({"float32": 40, "mufu": 32}, 4, 28, chip) == (pytest.approx(8/(16*200)*1e3/28), "mufu")
-    assert chips.core_over_memory({"integer": 60, "compare": 60}, 4, 28, chip) == (pytest.approx(30/(64*200)*1e3/28), "integer")
+    assert chips.core_over_memory({"float32": 100, "integer": 28}, 4, 28, chip) == (pytest.approx(32/(128*200)*1e3/28),
+                                                                                    "issue")
+    assert chips.core_over_memory({"float32": 40, "mufu": 32}, 4, 28, chip) == (pytest.approx(8/(16*200)*1e3/28),
+                                                                                "mufu")
+    assert chips.core_over_memory({"integer": 60, "compare": 60}, 4, 28, chip) == (pytest.approx(30/(64*200)*1e3/28),
+                                                                                   "integer")
     with pytest.raises(ValueError, match=r"classes \['tensor'\] belong to no unit"):
         chips.core_over_memory({"tensor": 1}, 1, 1, chip)
 
@@ -389,9 +409,13 @@ def test_benchmarks():
         pytest.skip("numba-cuda is needed")
     found = bench.Rules().setup_cache()
     case = ("sm_90", bench.TOOLKIT)
-    assert set(found) == {("adam", "f32", "sm_90"), ("worst", "sm_90"), ("bare", "sm_90"), ("same work", "sm_90")}
+    assert set(found) == {("adam", "f32", "sm_90"), *((name, "sm_90") for name in (
+        "worst", "all pieces", "bare", "same work"))}
     for name in [name for name in dir(bench.Rules) if name.startswith("track_")]:
         value = getattr(bench.Rules(), name)(found, "adam", *case)
-        assert value == getattr(bench.Formats(), name)(found, "adam", *case, "f32") == getattr(bench.Worst(), name)(found, *case)
+        assert value == getattr(bench.Formats(), name)(found, "adam", *case, "f32") == getattr(bench.Worst(),
+                                                                                               name)(found, *case)
         assert value == found["adam", "f32", "sm_90"][name.removeprefix("track_")]
-    assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1 < bench.HandWritten().track_over_bare(found, *case)
+    assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1
+    assert bench.HandWritten().track_over_bare(found, *case) <= 1.1 < 1.25 < (
+        found["all pieces", "sm_90"]["instructions"]/found["bare", "sm_90"]["instructions"])

@@ -4,12 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from .._formats.scalars import BF16, arithmetic
-from .._tensors import arrays
-from .._tensors.tensors import Tensor, gradient
-from ..optimizer import Optimizer
+from ..optimizer import Optimizer, grouped
 
 END = object()  # stands for the batch behind the last one
 
@@ -55,7 +50,7 @@ class Gradients:
         self.opt, self.function, self.batches, self.accumulate, self.nonfinite = opt, function, batches, accumulate, nonfinite
         self.taken = 0  # batches of the step in progress
         if accumulate > 1:
-            self.sums = [self.zeros(t, arithmetic(t.format).dtype) for t in opt._tensors]
+            self.sums = opt.accumulate(f"fit: accumulate is {accumulate}")
 
     def __call__(self, again: bool) -> tuple[float, Any] | None:
         """(value, gradients); None where the batches have ended, after `taken` of them."""
@@ -67,9 +62,9 @@ class Gradients:
                 return None
             value, grads = self.evaluate(point, batch)
             if self.accumulate > 1:
-                self.add(grads)
+                self.sums.add(grads, first=self.taken == 0)
             self.taken, total = self.taken + 1, total + value
-        return total/self.accumulate, grads if self.accumulate == 1 else self.opt._structure.build(iter(self.sums))
+        return total/self.accumulate, grads if self.accumulate == 1 else self.sums.tree()
 
     def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
         found = self.function(point, batch)
@@ -82,32 +77,6 @@ class Gradients:
             raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. Lower the learning "
                                      "rate, clip the gradients, or give skip_nonfinite=True: steps with such gradients are then left out.")
         return value, found[1]
-
-    def add(self, grads: Any) -> None:
-        leaves: list[Any] = []
-        self.opt._structure.collect(grads, "grads", leaves)
-        found = [gradient(leaf, t, path) for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths, strict=True)]
-        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
-            for k, (t, g) in enumerate(zip(self.opt._tensors, found, strict=True)):
-                plain = BF16.decode(g.array.view(np.uint16)) if arrays.format_of(g.array, "grads") is BF16 else g.array
-                total = self.sum_in(k, t, np.promote_types(arithmetic(t.format).dtype, plain.dtype))
-                if self.taken:
-                    np.add(total, plain, out=total)
-                else:
-                    np.copyto(total, plain)
-
-    def zeros(self, t: Tensor, dtype: np.dtype) -> np.ndarray:
-        return arrays.zeros_like(t.array, dtype, t.order, 1 + len(self.opt.rule.state))
-
-    def sum_in(self, k: int, t: Tensor, dtype: np.dtype) -> np.ndarray:
-        """The sum of a tensor's gradients so far, in this float type, or in a wider one that an earlier batch of the step had."""
-        old = self.sums[k]
-        if self.taken:
-            dtype = np.promote_types(dtype, old.dtype)
-        if old.dtype != dtype:
-            self.sums[k] = self.zeros(t, dtype)
-            self.sums[k][...] = old if self.taken else 0
-        return self.sums[k]
 
 
 def walkable(found: Any) -> bool:
@@ -128,4 +97,4 @@ def number(found: Any, where: str) -> float:
 
 def parameters(opt: Optimizer) -> Any:
     """The parameters as their gradients are given: of groups, the list of their trees."""
-    return [group["params"] for group in opt.params] if opt._grouped else opt.params
+    return [group["params"] for group in opt.params] if grouped(opt.params) else opt.params

@@ -1,12 +1,12 @@
 """Validations in the course of a training: what they found, the parameters of the best, and the schedules that observe them."""
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
+from .._state.state_dict import Snapshot
 from ..optimizer import Optimizer
 from ..schedules import ReduceOnPlateau, Schedule
 from .batches import Batches, number, parameters
@@ -19,7 +19,7 @@ class Watch:
         self.opt, self.function, self.every, self.patience, self.min_delta, self.keeps = opt, function, every, patience, min_delta, keeps
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
-        self.best: tuple[int | None, float, list[np.ndarray], list[np.ndarray]] = None, math.inf, [], []  # and what bfloat16 lacks
+        self.best: tuple[int | None, float, Snapshot | None] = None, math.inf, None
         self.plateaus = plateaus(opt)
 
     def due(self, before: int, batches: Batches) -> bool:
@@ -45,20 +45,13 @@ class Watch:
     def keep(self) -> None:
         """Copy the parameters where the last validation was the best; unless that was done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
-            machine = self.opt._machine
-            machine.look()
-            copies = [machine.read(t.array, True) for t in self.opt._tensors] if self.keeps else []
-            self.best = *self.seen[-1], copies, [machine.read(a, True) for a in machine.remainders] if self.keeps else []
+            with self.opt.snapshot(state=False, copy=True) if self.keeps else nullcontext() as found:
+                self.best = *self.seen[-1], found
 
     def restore(self) -> None:
         """Make the parameters the best ones: all of them, even where a Ctrl-C comes."""
-        _, _, parameters, remainders = self.best
-        if parameters:
-            machine, tensors = self.opt._machine, self.opt._tensors
-            with self.opt._lock:
-                machine.look()
-                machine.put([*zip([t.array for t in tensors], parameters, strict=True), *zip(machine.remainders, remainders, strict=True),
-                             *machine.followers(machine.outputs.values(), parameters, remainders)])
+        if (best := self.best[2]) is not None:
+            self.opt.restore(best, "fit")
 
 
 def anew(value: Any) -> Any:

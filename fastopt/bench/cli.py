@@ -8,7 +8,7 @@ from typing import Any
 
 from .._cpu import pool
 from .._cuda import driver
-from .._formats.scalars import FORMATS
+from .._formats.catalogue import FORMATS
 from ..optimizers import ALL
 from . import compare, cpu, cuda, info
 

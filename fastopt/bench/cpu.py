@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from .._cpu.pool import available_threads
-from .._formats.scalars import FORMATS
+from .._formats.catalogue import FORMATS
 from ..optimizers import ALL
 from . import interleave
 from .ceiling import Traffic
-from .rivals import RIVALS, Hyper, System, steady
+from .rivals import RIVALS, Hyper, System
 
 Step = Callable[[], Any]
 CEILING, OURS = "ceiling", "fastopt"
@@ -74,7 +74,7 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int,
                format: str) -> tuple[dict[str, Step], dict[str, str], int]:
     """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
     params, grads = vectors(n, format)
-    opt = ALL[rule](params, threads=threads, **steady(rule))
+    opt = ALL[rule](params, threads=threads, **ALL[rule].rule.steady)
     ceiling = Traffic(n, [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())], threads)
     others, missing = checked(rule, (params, grads), against, threads, format)
     return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
@@ -92,9 +92,9 @@ def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[
             missing[name] = f"measured with {' and '.join(systems[name].formats)} only"
             continue
         try:
-            if wrong := mistake(name, rule, format, threads, {**steady(rule), "lr": CHECK_LR}, systems):
+            if wrong := mistake(name, rule, format, threads, {**ALL[rule].rule.steady, "lr": CHECK_LR}, systems):
                 raise LookupError(f"computes something else: {wrong}")
-            steps[name] = systems[name](rule, steady(rule), [vector[0]], [vector[1]], threads).step
+            steps[name] = systems[name](rule, ALL[rule].rule.steady, [vector[0]], [vector[1]], threads).step
         except survived as error:
             missing[name] = str(error)
     return steps, missing

@@ -18,7 +18,6 @@ from .._tensors.device_array import DeviceArray
 from ..optimizers import ALL
 from . import cpu, rivals_cuda
 from .cpu import CEILING, OURS, Step
-from .rivals import steady
 from .rivals_cuda import RIVALS
 
 DEFAULT_RIVALS = list(RIVALS)
@@ -111,7 +110,7 @@ def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], forma
     vector = cpu.vectors(n, format)
     params, grads = (DeviceArray(m.address, x.shape, x.dtype, device=gpu.ordinal, owner=m)
                      for x in vector for m in [driver.uploaded(gpu, x)])
-    opt = ALL[rule](params, state=state, **steady(rule))
+    opt = ALL[rule](params, state=state, **ALL[rule].rule.steady)
     moved = 2*sum(a.nbytes for a in (params, *opt.state.values())) + grads.nbytes
     # whatever goes wrong with another library is told beside the figures, not instead of them
     others, missing = cpu.checked(rule, vector, against, 1, format, RIVALS, (Exception,))
