@@ -2,7 +2,8 @@
 
 >>> scipy.optimize.minimize(fun, x0, jac=gradient, method=fastopt.scipy.method("adam", lr=0.05))
 
-It serves wherever SciPy hands `method` on to `minimize`: `basinhopping` and `dual_annealing` take it in their `minimizer_kwargs`.
+It serves wherever SciPy hands `method` on to `minimize`: `basinhopping` and `dual_annealing` take it in their
+`minimizer_kwargs`.
 """
 from __future__ import annotations
 
@@ -42,18 +43,20 @@ MESSAGES = {  # by status, in SciPy's words where it has them
     99: "`callback` raised `StopIteration`."}
 
 
-def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None, **hyper: Any) -> Method:
+def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None,
+           **hyper: Any) -> Method:
     """A `method` for `scipy.optimize.minimize`: the steps are an optimizer's, all else is as in SciPy's own methods.
 
     Parameters
     ----------
     rule : str, type or rule
-        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule made by `fastopt.rule`.
+        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule made by
+        `fastopt.rule`.
     progress : bool
         Draw a progress bar on stderr (the extra `progress`).
     threads, like, **hyper
-        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. A `schedules.ReduceOnPlateau` (a copy of it, in
-        each run) is fed with every value.
+        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. A `schedules.ReduceOnPlateau` (a
+        copy of it, in each run) is fed with every value.
 
     Returns
     -------
@@ -63,33 +66,37 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     Raises
     ------
     TypeError, ValueError
-        At once, for an unknown rule, and for hyperparameters that the optimizer refuses; ``maximize=True`` is refused too.
+        At once, for an unknown rule, and for hyperparameters that the optimizer refuses; ``maximize=True`` is refused
+        too.
     ImportError
         With ``progress=True`` and without rich.
 
     Notes
     -----
-    `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call), which for
-    `Nesterov` in its textbook form is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
-    The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger than gtol: status
-    0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps, 2 where x, the value or the gradient
-    became infinite or NaN, 99 where `callback` raised StopIteration; 4, without a step, where x0, or the value or gradient
-    there, is not finite. An exception in the middle, KeyboardInterrupt too, has what was reached as its ``result`` (status 3).
+    `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call),
+    which for `Nesterov` in its textbook form is the look-ahead point p - mu*v. x is float32 if x0 is, else float64. The
+    result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger than
+    gtol: status 0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps, 2 where
+    x, the value or the gradient became infinite or NaN, 99 where `callback` raised StopIteration; 4, without a step,
+    where x0, or the value or gradient there, is not finite. An exception in the middle, KeyboardInterrupt too, has what
+    was reached as its ``result`` (status 3).
 
-    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps), `gtol` (default: `tol`, or 1e-5), `finite_diff`
-    ("2-point", the default, "3-point", "cs") and `finite_diff_rel_step` for a `jac` that is no function (that word SciPy keeps to
-    itself), `return_all` (all points, as `allvecs`), `disp`. In float32, differences are too coarse for such a gtol (off by 0.1 at the
-    end of a run on `rosen`, "3-point" by 0.01): give `jac`, or start in float64.
+    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps), `gtol` (default: `tol`, or 1e-5),
+    `finite_diff` ("2-point", the default, "3-point", "cs") and `finite_diff_rel_step` for a `jac` that is no function
+    (that word SciPy keeps to itself), `return_all` (all points, as `allvecs`), `disp`. In float32, differences are too
+    coarse for such a gtol (off by 0.1 at the end of a run on `rosen`, "3-point" by 0.01): give `jac`, or start in
+    float64.
 
-    Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected. In float32 a
-    bound is the nearest float32 inside. Constraints are refused.
-    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`, to where gtol is hardly ever met.
+    Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected.
+    In float32 a bound is the nearest float32 inside. Constraints are refused. Weight decay (AdamW: 0.01 unless told)
+    pulls the steps away from the minimum of `fun`, to where gtol is hardly ever met.
     """
     if progress:
         check("fastopt.scipy")
     made = Method(rule, progress, {"threads": threads, "like": like, **hyper})
     if made.optimizer(np.zeros(1)).groups[0]["maximize"]:
-        raise ValueError("method: maximize is True, but minimize looks for the lowest value. Leave it out, and minimize -fun.")
+        raise ValueError("method: maximize is True, but minimize looks for the lowest value. Leave it out, and "
+                         "minimize -fun.")
     return made
 
 
@@ -110,19 +117,23 @@ class Method:
         given = [f"{k}={v!r}" for k, v in self.hyper.items() if v is not None]
         return f"fastopt.scipy.method({', '.join([name, *given])})"
 
-    def __call__(self, fun: Callable, x0: Any, args: Any = (), jac: Any = None, hess: Any = None, hessp: Any = None, bounds: Any = None,
+    def __call__(self, fun: Callable, x0: Any, args: Any = (), jac: Any = None, hess: Any = None, hessp: Any = None,
+                 bounds: Any = None,
                  constraints: Any = (), callback: Callable | None = None, **options: Any) -> OptimizeResult:
         """Minimise, see `method`."""
         if not (constraints is None or (isinstance(constraints, (list, tuple)) and not constraints)):
-            raise ValueError(f"minimize: constraints are given, but {self!r} handles bounds only. Take method='SLSQP' or 'trust-constr'.")
-        for given, what in ((hess, "Hessian information (hess)"), (hessp, "Hessian-vector product information (hessp)")):
+            raise ValueError(f"minimize: constraints are given, but {self!r} handles bounds only. Take method='SLSQP' "
+                             f"or 'trust-constr'.")
+        for given, what in ((hess, "Hessian information (hess)"),
+                            (hessp, "Hessian-vector product information (hessp)")):
             if given is not None:
                 warnings.warn(f"Method {self!r} does not use {what}.", RuntimeWarning, stacklevel=3)
         said, tell, x = _options(options, jac), _teller(callback), _start(x0)
         objective = _Objective(fun, jac, args if isinstance(args, tuple) else (args,), _box(bounds, x), said)
         so_far = _SoFar()
         try:
-            with bar(self.progress, "fastopt.scipy", chosen(self.rule, "method", "rule").rule.name, said.maxiter) as show:
+            with bar(self.progress, "fastopt.scipy", chosen(self.rule, "method", "rule").rule.name,
+                     said.maxiter) as show:
                 status, point = _walk(self.optimizer(x), x, objective, said, tell, show, so_far)
         except BaseException as error:
             if so_far.best is not None:
@@ -160,7 +171,8 @@ class _Point(NamedTuple):
 class _Objective:
     """The function and its gradient, checked and counted; a point equal to the last one is not evaluated again."""
 
-    def __init__(self, fun: Callable, jac: Any, args: tuple, box: tuple[np.ndarray, np.ndarray] | None, options: _Options):
+    def __init__(self, fun: Callable, jac: Any, args: tuple, box: tuple[np.ndarray, np.ndarray] | None,
+                 options: _Options):
         self.fun, self.jac, self.args, self.box, self.options = fun, jac if callable(jac) else None, args, box, options
         self.fixed = None if self.jac or box is None or (box[0] < box[1]).all() else box[0] == box[1]  # no room for differences
         self.nfev = self.njev = 0
@@ -187,7 +199,8 @@ class _Objective:
         if not np.isfinite(g).all():
             return _Point(x, value, g, math.nan)
         with np.errstate(over="ignore"):
-            towards = g if self.box is None else np.clip(g, x - self.box[1], x - self.box[0])  # x - clip(x - g) without cancellation
+            towards = g if self.box is None else np.clip(g, x - self.box[1],
+                                                         x - self.box[0])  # x - clip(x - g) without cancellation
         return _Point(x, value, g, float(np.abs(towards).max(initial=0)))
 
     def raw(self, x: np.ndarray) -> Any:
@@ -199,14 +212,16 @@ class _Objective:
         self.njev += 1
         found = self.jac(x.copy(), *self.args) if self.jac else self.differences(x, raw)
         if found is None:
-            raise TypeError("minimize: the gradient is None, but an array is needed. Return it (where jac is True: beside the value).")
+            raise TypeError("minimize: the gradient is None, but an array is needed. Return it (where jac is True: "
+                            "beside the value).")
         try:
             g = np.asarray(found)
         except ValueError:  # no array: a pair of a number and an array, for example
             g = np.asarray(None)
         if g.dtype.kind not in "biuf" or (g.shape != x.shape and (g.size, x.size) != (1, 1)):
             what = f"a {type(found).__name__}" if g.dtype == object else f"of shape {g.shape} and dtype {g.dtype}"
-            raise ValueError(f"minimize: the gradient is {what}, but real numbers of shape {x.shape} are needed. Return one per variable.")
+            raise ValueError(f"minimize: the gradient is {what}, but real numbers of shape {x.shape} are needed. "
+                             f"Return one per variable.")
         with np.errstate(over="ignore"):  # 1e300 is inf in float32, and ends the run as such
             return np.array(g.reshape(x.shape), x.dtype)
 
@@ -218,12 +233,14 @@ class _Objective:
         def fun(part: np.ndarray) -> np.ndarray:
             full = x.astype(np.complex128) if np.iscomplexobj(part) else x.copy()  # complex for "cs", whose real part stays
             full[free] = part
-            return np.ravel(self.raw(full if np.iscomplexobj(part) else self.inside(full)))  # x + (ub - x) may be beyond ub
+            return np.ravel(self.raw(full if np.iscomplexobj(part)
+                                     else self.inside(full)))  # x + (ub - x) may be beyond ub
 
         if x[free].size:
             within = (-math.inf, math.inf) if self.box is None else tuple(side[free] for side in self.box)
             step = None if step is None else np.broadcast_to(step, x.shape)[free]
-            g[free] = np.ravel(approx_derivative(fun, x[free], self.options.finite_diff, step, f0=np.ravel(raw), bounds=within))
+            g[free] = np.ravel(approx_derivative(fun, x[free], self.options.finite_diff, step, f0=np.ravel(raw),
+                                                 bounds=within))
         return g
 
 
@@ -258,15 +275,19 @@ def _walk(opt: Optimizer, x: np.ndarray, objective: _Objective, options: _Option
 def _result(objective: _Objective, options: _Options, status: int, so_far: _SoFar, point: _Point) -> OptimizeResult:
     fixed = False if objective.fixed is None else objective.fixed
     found = OptimizeResult(
-        x=point.x, fun=point.value, jac=np.where(fixed, np.asarray(math.nan, point.x.dtype), point.gradient),  # NaN: not known, as SciPy
-        nit=so_far.steps, nfev=objective.nfev, njev=objective.njev, success=status == 0, status=status, message=MESSAGES[status])
+        x=point.x, fun=point.value, jac=np.where(fixed, np.asarray(math.nan, point.x.dtype),
+                                                 point.gradient),  # NaN: not known, as SciPy
+        nit=so_far.steps, nfev=objective.nfev, njev=objective.njev, success=status == 0, status=status,
+                           message=MESSAGES[status])
     if options.return_all:
         found["allvecs"] = so_far.path
     if options.disp and status != 3:  # SciPy's option, and its lines
         if status:
             warnings.warn(found.message, OptimizeWarning, stacklevel=4)
-        print(*[found.message]*(not status), f"         Current function value: {found.fun:f}", f"         Iterations: {found.nit:d}",
-              f"         Function evaluations: {found.nfev:d}", f"         Gradient evaluations: {found.njev:d}", sep="\n")
+        print(*[found.message]*(not status), f"         Current function value: {found.fun:f}", f"         Iterations: "
+                                                                                                f"{found.nit:d}",
+              f"         Function evaluations: {found.nfev:d}", f"         Gradient evaluations: {found.njev:d}",
+              sep="\n")
     return found
 
 
@@ -274,14 +295,17 @@ def _options(given: dict[str, Any], jac: Any) -> _Options:
     """The options of a run, checked."""
     if unknown := [k for k in given if k not in (*_Options._fields, "tol")]:
         warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
-    known: dict[str, Any] = {"gtol": given.get("tol"), "finite_diff": jac if isinstance(jac, str) else None}  # minimize hands on no word
+    known: dict[str, Any] = {"gtol": given.get("tol"), "finite_diff": jac if isinstance(jac, str)
+                             else None}  # minimize hands on no word
     known.update((k, v) for k, v in given.items() if k in _Options._fields and v is not None)
     options = _Options(**{k: v for k, v in known.items() if v is not None})
     for name, value in (("maxiter", options.maxiter), ("gtol", options.gtol)):
         if not isinstance(value, Real) or isinstance(value, bool) or not float(value) >= 0:
-            raise ValueError(f"minimize: {name} is {value!r}, but a number, 0 or more, is needed. Change it in options.")
+            raise ValueError(f"minimize: {name} is {value!r}, but a number, 0 or more, is needed. Change it in "
+                             f"options.")
     if options.finite_diff not in DIFFERENCES:
-        raise ValueError(f"minimize: finite_diff is {options.finite_diff!r}, but one of {', '.join(DIFFERENCES)} is needed. Change it.")
+        raise ValueError(f"minimize: finite_diff is {options.finite_diff!r}, but one of {', '.join(DIFFERENCES)} is "
+                         f"needed. Change it.")
     return options
 
 
@@ -295,7 +319,8 @@ def _teller(callback: Callable | None) -> Callable[[_Point], bool]:
 
     def tell(point: _Point) -> bool:
         try:
-            callback(intermediate_result=OptimizeResult(x=point.x.copy(), fun=point.value)) if by_name else callback(point.x.copy())
+            callback(intermediate_result=OptimizeResult(x=point.x.copy(),
+                                                        fun=point.value)) if by_name else callback(point.x.copy())
         except StopIteration:
             return True
         return False
@@ -307,7 +332,8 @@ def _start(x0: Any) -> np.ndarray:
     """A copy of x0, in float32 if it is, else in float64."""
     x = np.atleast_1d(np.asarray(x0))
     if x.ndim != 1 or x.dtype.kind not in "biuf":
-        raise ValueError(f"minimize: x0 has shape {x.shape} and dtype {x.dtype}, but real numbers in one dimension are needed. Change x0.")
+        raise ValueError(f"minimize: x0 has shape {x.shape} and dtype {x.dtype}, but real numbers in one dimension are "
+                         f"needed. Change x0.")
     return np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
 
 
@@ -326,11 +352,13 @@ def _box(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     try:
         pairs = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else np.array(
-            [[end if b is None else np.asarray(b, float).item() for b, end in zip(pair, (-math.inf, math.inf), strict=True)]
+            [[end if b is None else np.asarray(b, float).item() for b,
+              end in zip(pair, (-math.inf, math.inf), strict=True)]
              for pair in bounds], float).reshape(-1, 2).T
         low, high = (np.broadcast_to(np.asarray(side, float), x.shape) for side in pairs)
     except (TypeError, ValueError):
-        raise ValueError(f"minimize: bounds is {bounds!r}, but a Bounds, or a pair (lb, ub) for each of the {x.size} variables, is needed. "
+        raise ValueError(f"minimize: bounds is {bounds!r}, but a Bounds, or a pair (lb, ub) for each of the {x.size} "
+                         f"variables, is needed. "
                          "Change bounds.") from None
     with np.errstate(over="ignore"):
         lower, upper = low.astype(x.dtype), high.astype(x.dtype)
@@ -339,6 +367,7 @@ def _box(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     wrong = np.flatnonzero(~((low <= high) & (lower < math.inf) & (upper > -math.inf)))
     if wrong.size:
         k = wrong[0]
-        raise ValueError(f"minimize: the bounds of x[{k}] are {low[k]} and {high[k]}, but lb <= ub and a finite number between are needed. "
+        raise ValueError(f"minimize: the bounds of x[{k}] are {low[k]} and {high[k]}, but lb <= ub and a finite number "
+                         f"between are needed. "
                          "Change bounds; None or an infinity is no bound.")
     return lower, np.maximum(lower, upper)  # where no float32 lies between, the next one above

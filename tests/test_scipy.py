@@ -21,9 +21,11 @@ from fastopt.scipy import method
 ROOT = Path(__file__).parent.parent
 INF, NAN = np.inf, np.nan
 FAST = {  # hyperparameters with which a rule gets to a gradient of 1e-5 within 10,000 steps on `Bowl`
-    "sgd": {"lr": 0.2}, "momentum": {"lr": 0.05}, "nesterov": {"lr": 0.05}, "rmsprop": {"lr": schedules.exponential(0.1, 0.99)},
+    "sgd": {"lr": 0.2}, "momentum": {"lr": 0.05}, "nesterov": {"lr": 0.05},
+          "rmsprop": {"lr": schedules.exponential(0.1, 0.99)},
     "adagrad": {"lr": 1.0}, "adam": {"lr": 0.1}, "adamw": {"lr": 0.1, "weight_decay": 0.0}, "amsgrad": {"lr": 0.1},
-    "nadam": {"lr": schedules.exponential(0.1, 0.995)}, "radam": {"lr": 0.1}, "lion": {"lr": schedules.exponential(0.1, 0.99)}}
+    "nadam": {"lr": schedules.exponential(0.1, 0.995)}, "radam": {"lr": 0.1},
+          "lion": {"lr": schedules.exponential(0.1, 0.99)}}
 each = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
@@ -48,7 +50,8 @@ class Bowl:
         return self.f(x), self.A @ (x - self.m)
 
     def solve(self, chosen=None, x0=None, **more):
-        return minimize(self.f, self.start if x0 is None else x0, **{"jac": self.g, "method": chosen or method("adam", lr=0.1), **more})
+        return minimize(self.f, self.start if x0 is None else x0,
+                        **{"jac": self.g, "method": chosen or method("adam", lr=0.1), **more})
 
 
 # What it finds
@@ -180,7 +183,8 @@ def test_reduce_on_plateau_is_fed():
         twin.observe(x**2)
         x = x - twin(1)*2*x
     assert np.allclose(points, want, rtol=1e-12, atol=0)
-    stuck = method("sgd", lr=schedules.ReduceOnPlateau(1.0, factor=0.5, patience=0))  # 1, -1, 1, ... until the rate falls
+    stuck = method("sgd", lr=schedules.ReduceOnPlateau(1.0, factor=0.5,
+                                                       patience=0))  # 1, -1, 1, ... until the rate falls
     assert minimize(lambda x: x[0]**2, [1.0], jac=lambda x: 2*x, method=stuck).success
     assert found.fun == min(x**2 for x in points)
 
@@ -195,7 +199,8 @@ def test_jac_true_is_one_call():
     assert len(bowl.points) == found.nfev == found.njev == want.nfev
 
 
-@pytest.mark.parametrize(("scheme", "calls", "error"), [(None, 5, 1e-7), ("2-point", 5, 1e-7), ("3-point", 9, 1e-9), ("cs", 5, 1e-14)])
+@pytest.mark.parametrize(("scheme", "calls", "error"), [(None, 5, 1e-7), ("2-point", 5, 1e-7), ("3-point", 9, 1e-9),
+                                                        ("cs", 5, 1e-14)])
 def test_differences(scheme, calls, error):
     bowl = Bowl()
     found = bowl.solve(jac=None, options={} if scheme is None else {"finite_diff": scheme})
@@ -224,7 +229,8 @@ def test_the_step_of_differences():
 
 def test_differences_of_a_float32_value():
     """The step fits the value's precision: with that of float64 the derivative would be noise."""
-    found = minimize(lambda x: np.float32(((x - 1.25)**2).sum() + 100), np.zeros(2), method=method("adam", lr=0.1), tol=0.3,
+    found = minimize(lambda x: np.float32(((x - 1.25)**2).sum() + 100), np.zeros(2), method=method("adam", lr=0.1),
+                     tol=0.3,
                      options={"maxiter": 300})
     assert found.success
     assert np.abs(found.x - 1.25).max() < 0.3
@@ -234,7 +240,8 @@ def test_a_point_that_stays_is_evaluated_once():
     for jac in (True, None):
         bowl = Bowl()
         fun = bowl.both if jac else bowl.f
-        found = minimize(fun, bowl.start, jac=jac, method=method("sgd", lr=schedules.multi_step(0.1, [2], 1e-30)), options={"maxiter": 9})
+        found = minimize(fun, bowl.start, jac=jac, method=method("sgd", lr=schedules.multi_step(0.1, [2], 1e-30)),
+                         options={"maxiter": 9})
         assert found.nit == 9
         assert found.nfev == len(bowl.points) == (3 if jac else 15)
 
@@ -256,8 +263,10 @@ def test_args():
 # Tolerances and options
 
 def test_tol_and_gtol():
-    runs = {str(k): Bowl().solve(**k) for k in ({"tol": 1e-2}, {"options": {"gtol": 1e-2}}, {"tol": 1e-8, "options": {"gtol": 1e-2}}, {},
-                                               {"tol": 1e-5}, {"options": {"gtol": None, "maxiter": None, "tol": None}})}
+    runs = {str(k): Bowl().solve(**k) for k in ({"tol": 1e-2}, {"options": {"gtol": 1e-2}},
+                                                {"tol": 1e-8, "options": {"gtol": 1e-2}}, {},
+                                               {"tol": 1e-5},
+                                                {"options": {"gtol": None, "maxiter": None, "tol": None}})}
     first, second, both, *default = [found.nit for found in runs.values()]
     assert first == second == both < default[0]
     assert len(set(default)) == 1
@@ -275,7 +284,8 @@ def test_hessians_warn_as_scipy_does():
     bowl = Bowl()
     for given, what in (({"hess": lambda x: bowl.A}, "Hessian information (hess)"),
                         ({"hessp": lambda x, p: bowl.A @ p}, "Hessian-vector product information (hessp)")):
-        with pytest.warns(RuntimeWarning, match=re.escape(f"Method fastopt.scipy.method('adam', lr=0.1) does not use {what}.")) as seen:
+        with pytest.warns(RuntimeWarning, match=re.escape(f"Method fastopt.scipy.method('adam', lr=0.1) does not use "
+                                                          f"{what}.")) as seen:
             assert minimize(bowl.f, bowl.start, jac=bowl.g, method=method("adam", lr=0.1), **given).success
         assert [Path(w.filename).name for w in seen] == ["test_scipy.py"]
 
@@ -288,7 +298,8 @@ def test_disp_prints_what_scipy_prints(capsys):
     mine, theirs = capsys.readouterr().out, minimize(bowl.f, bowl.start, jac=bowl.g, options={"disp": True})
     scipys = capsys.readouterr().out
     assert re.sub(r"[\d.]+\n", "N\n", mine) == re.sub(r"[\d.]+\n", "N\n", scipys)
-    assert re.findall(r"[\d.]+\n", mine) == [".\n", "0.000000\n", f"{found.nit}\n", f"{found.nfev}\n", f"{found.njev}\n"]
+    assert re.findall(r"[\d.]+\n", mine) == [".\n", "0.000000\n", f"{found.nit}\n", f"{found.nfev}\n",
+                                             f"{found.njev}\n"]
     assert theirs.success
     with pytest.warns(OptimizeWarning, match="Maximum number of iterations"):
         bowl.solve(options={"disp": True, "maxiter": 3})
@@ -300,7 +311,8 @@ def test_disp_prints_what_scipy_prints(capsys):
 
 def test_both_kinds_of_callback():
     xs, results = [], []
-    one = Bowl().solve(callback=lambda x: xs.append(x) or True, options={"return_all": True})  # what it returns does not matter
+    one = Bowl().solve(callback=lambda x: xs.append(x) or True,
+                       options={"return_all": True})  # what it returns does not matter
     bowl = Bowl()
     two = bowl.solve(callback=lambda intermediate_result: results.append(intermediate_result))
     assert_identical(np.array(xs), np.array(one.allvecs[1:]))
@@ -321,7 +333,8 @@ def test_stop_iteration_after_n_steps_is_maxiter_n(steps, kind):
             raise StopIteration
 
     chosen = method("momentum", lr=0.3)
-    found = Bowl().solve(chosen, callback=stop if kind == "x" else lambda intermediate_result: stop(intermediate_result.x))
+    found = Bowl().solve(chosen, callback=stop if kind == "x"
+                         else lambda intermediate_result: stop(intermediate_result.x))
     want = Bowl().solve(chosen, options={"maxiter": steps})
     assert (found.status, found.success, found.message) == (99, False, "`callback` raised `StopIteration`.")
     assert_identical(found.x, want.x)
@@ -349,12 +362,14 @@ def test_what_callbacks_and_functions_are_given_is_theirs():
 
     want = Bowl().solve(options={"return_all": True})
     for callback in (spoil, lambda intermediate_result: spoil(intermediate_result.x)):
-        found = minimize(f, bowl.start, jac=g, method=method("adam", lr=0.1), callback=callback, options={"return_all": True})
+        found = minimize(f, bowl.start, jac=g, method=method("adam", lr=0.1), callback=callback,
+                         options={"return_all": True})
         gradient[:] = NAN
         assert_identical(found.x, want.x)
         assert_identical(found.jac, want.jac)
         assert_identical(np.array(found.allvecs), np.array(want.allvecs))
-    best = minimize(f, bowl.start, jac=g, method=method("momentum", lr=0.3), options={"maxiter": 30})  # not the last of the points
+    best = minimize(f, bowl.start, jac=g, method=method("momentum", lr=0.3),
+                    options={"maxiter": 30})  # not the last of the points
     assert_identical(best.jac, bowl.A @ (best.x - bowl.m))
 
 
@@ -379,8 +394,10 @@ def test_other_errors_of_callbacks_and_functions_pass_through():
 # Bounds
 
 BOUNDS = [  # as SciPy takes them, for 4 variables
-    [(0, 0.5), (-0.2, 0.1), (0.3, 2), (-1, 1)], [(None, 0), (0, None), (None, None), (-0.1, 0.1)], [(-INF, -0.1)]*4, [(0, 0.5)],
-    Bounds([0, -1, -INF, 0.2], [1, 0, 0, INF]), Bounds(0, 0.5), Bounds(lb=-0.3), np.array([[-0.5, 0.2]]*4), [(np.array([0.0]), None)]*4,
+    [(0, 0.5), (-0.2, 0.1), (0.3, 2), (-1, 1)], [(None, 0), (0, None), (None, None), (-0.1, 0.1)], [(-INF, -0.1)]*4,
+            [(0, 0.5)],
+    Bounds([0, -1, -INF, 0.2], [1, 0, 0, INF]), Bounds(0, 0.5), Bounds(lb=-0.3), np.array([[-0.5, 0.2]]*4),
+            [(np.array([0.0]), None)]*4,
     [(0.25, 0.25), (None, None), (-0.4, -0.4), (0, 1)], [(0, 1e-9), (None, None), (1 - 1e-12, 1), (0, 1)],
     Bounds([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4])]
 
@@ -390,10 +407,13 @@ BOUNDS = [  # as SciPy takes them, for 4 variables
 def test_bounds(name, bounds):
     """The solution is L-BFGS-B's, and every point that f is asked for lies inside, those of differences and look-aheads too."""
     new = bounds if isinstance(bounds, Bounds) else Bounds(*np.array(
-        [[-INF if low is None else np.ravel(low)[0], INF if high is None else np.ravel(high)[0]] for low, high in bounds]).T)
+        [[-INF if low is None else np.ravel(low)[0], INF if high is None else np.ravel(high)[0]] for low,
+         high in bounds]).T)
     low, high = np.broadcast_to(new.lb, 4), np.broadcast_to(new.ub, 4)
-    theirs = minimize(Bowl(5).f, Bowl(5).start, jac=Bowl(5).g, method="L-BFGS-B", bounds=new, options={"ftol": 0, "gtol": 1e-10})
-    for given, gtol in (({}, 1e-7), ({"jac": None}, 1e-5), ({"jac": None, "options": {"finite_diff": "3-point"}}, 1e-6)):
+    theirs = minimize(Bowl(5).f, Bowl(5).start, jac=Bowl(5).g, method="L-BFGS-B", bounds=new,
+                      options={"ftol": 0, "gtol": 1e-10})
+    for given, gtol in (({}, 1e-7), ({"jac": None}, 1e-5), ({"jac": None, "options": {"finite_diff": "3-point"}},
+                                                            1e-6)):
         bowl = Bowl(5)
         found = bowl.solve(method(name, **FAST[name]), bounds=bounds, tol=gtol, **given)
         assert found.success
@@ -419,7 +439,8 @@ def test_the_solution_is_on_the_bounds():
 
 def test_a_start_outside_is_moved_inside():
     x0 = np.array([9.0, -9.0])
-    found = minimize(rosen, x0, jac=rosen_der, method=method("adam", lr=0.01), bounds=[(-2, 0.8), (-1, 2)], options={"maxiter": 0})
+    found = minimize(rosen, x0, jac=rosen_der, method=method("adam", lr=0.01), bounds=[(-2, 0.8), (-1, 2)],
+                     options={"maxiter": 0})
     assert_identical(found.x, np.array([0.8, -1.0]))
     assert x0.tolist() == [9, -9]
 
@@ -435,7 +456,8 @@ def test_all_fixed():
 def test_huge_bounds():
     found = Bowl().solve(bounds=[(-1.7e308, 1.7e308)]*4)
     assert_identical(found.x, Bowl().solve().x)
-    found = minimize(lambda x: x[0]/1e308, [1.5e308], jac=lambda x: [1.0], method=method("sgd", lr=1e300), bounds=[(-1.7e308, 1.7e308)],
+    found = minimize(lambda x: x[0]/1e308, [1.5e308], jac=lambda x: [1.0], method=method("sgd", lr=1e300),
+                     bounds=[(-1.7e308, 1.7e308)],
                      options={"maxiter": 2})
     assert (found.status, found.nit) == (1, 2)
 
@@ -450,7 +472,8 @@ def test_differences_in_a_box_where_x_plus_the_distance_to_a_bound_is_beyond_it(
 
 # What x is
 
-@pytest.mark.parametrize("x0", [[1, 2], 3.0, np.arange(2.0)[::-1], *(np.array([1, 0], t) for t in ("u1", "i8", "?", "f2", "f4", "g"))],
+@pytest.mark.parametrize("x0", [[1, 2], 3.0, np.arange(2.0)[::-1],
+                                *(np.array([1, 0], t) for t in ("u1", "i8", "?", "f2", "f4", "g"))],
                          ids=repr)
 def test_dtypes(x0):
     before, seen = np.array(x0), []
@@ -474,8 +497,10 @@ def test_dtypes(x0):
 def test_bounds_in_float32(exact):
     """The float32 nearest to 0.7 is below it, that nearest to 1.1 above it: x stays between them."""
     points, goal = [], np.array([-2, 4, 4], np.float32)
-    found = minimize(lambda x: points.append(x) or ((x - goal)**2).sum(), np.ones(3, np.float32), method=method("adam", lr=0.1),
-                     jac=(lambda x: 2*(x - goal)) if exact else None, bounds=[(0.7, 1.1), (0.7, 1.1), (0.6, 0.6)], options={"maxiter": 50})
+    found = minimize(lambda x: points.append(x) or ((x - goal)**2).sum(), np.ones(3, np.float32),
+                     method=method("adam", lr=0.1),
+                     jac=(lambda x: 2*(x - goal)) if exact else None, bounds=[(0.7, 1.1), (0.7, 1.1), (0.6, 0.6)],
+                     options={"maxiter": 50})
     assert found.success
     assert {x.dtype for x in points} == {np.dtype(np.float32)}
     inside = np.array(points, np.float64)[:, :2]
@@ -490,11 +515,13 @@ def test_sizes():
         found = minimize(lambda x: 1.0, np.zeros(0), jac=lambda x: x, method=method(name), bounds=[])
         assert (found.status, found.nfev, found.x.shape) == (0, 1, (0,))
         n = 100_000
-        found = minimize(lambda x: ((x - 1)**2).sum()/2, np.zeros(n), jac=lambda x: x - 1, method=method(name, lr=0.05, threads=1),
+        found = minimize(lambda x: ((x - 1)**2).sum()/2, np.zeros(n), jac=lambda x: x - 1,
+                         method=method(name, lr=0.05, threads=1),
                          bounds=Bounds(0, 0.5))
         assert found.success
         assert (found.x == 0.5).all()
-    scalar = minimize(lambda x: (x - 2)**2, 0.0, jac=lambda x: 2*(x[0] - 2), method=method("adam", lr=0.1))  # a gradient of shape ()
+    scalar = minimize(lambda x: (x - 2)**2, 0.0, jac=lambda x: 2*(x[0] - 2),
+                      method=method("adam", lr=0.1))  # a gradient of shape ()
     assert abs(scalar.x[0] - 2) < 1e-5
 
 
@@ -532,14 +559,17 @@ def test_overflow_on_the_way():
     assert found.nfev == len(bowl.points) == found.nit + 1
     assert len(told) == found.nit - 1
     points = []
-    found = minimize(lambda x: points.append(x) or abs(x[0]), [1.0], jac=lambda x: np.array([1e308]), method=method("sgd", lr=100.0))
+    found = minimize(lambda x: points.append(x) or abs(x[0]), [1.0], jac=lambda x: np.array([1e308]),
+                     method=method("sgd", lr=100.0))
     assert (found.status, found.nit, found.nfev) == (2, 1, 1)
     assert points == [[1.0]]
 
 
 @pytest.mark.parametrize(("f", "g", "x"), [
-    (lambda x: x[0] if x > 0 else -INF, lambda x: np.ones(1), 0.25), (lambda x: x[0] if x > 0 else INF, lambda x: np.ones(1), 0.25),
-    (lambda x: x[0], lambda x: [1.0] if x > 0 else [NAN], -0.25), (lambda x: x[0], lambda x: [1.0] if x > 0 else [INF], -0.25)])
+    (lambda x: x[0] if x > 0 else -INF, lambda x: np.ones(1), 0.25),
+                                           (lambda x: x[0] if x > 0 else INF, lambda x: np.ones(1), 0.25),
+    (lambda x: x[0], lambda x: [1.0] if x > 0 else [NAN], -0.25),
+                                           (lambda x: x[0], lambda x: [1.0] if x > 0 else [INF], -0.25)])
 def test_infinities_and_nan_end_the_run(f, g, x):
     found = minimize(f, [1.25], jac=g, method=method("sgd", lr=0.5))
     assert (found.status, found.nit, found.x.tolist(), found.fun) == (2, 3, [x], x)
@@ -552,8 +582,10 @@ def test_a_gradient_beyond_float32():
 
 
 @pytest.mark.parametrize(("f", "x0", "g"), [
-    (rosen, [NAN, 1], rosen_der), (rosen, [1, INF], rosen_der), (lambda x: NAN, [1.0], lambda x: x), (lambda x: INF, [1.0], lambda x: x),
-    (lambda x: -INF, [1.0], None), (lambda x: 1.0, [1.0], lambda x: [NAN]), (lambda x: 1.0, [1.0, 2.0], lambda x: [0, -INF])])
+    (rosen, [NAN, 1], rosen_der), (rosen, [1, INF], rosen_der), (lambda x: NAN, [1.0], lambda x: x),
+                                            (lambda x: INF, [1.0], lambda x: x),
+    (lambda x: -INF, [1.0], None), (lambda x: 1.0, [1.0], lambda x: [NAN]),
+                                            (lambda x: 1.0, [1.0, 2.0], lambda x: [0, -INF])])
 def test_a_start_that_is_not_finite_is_no_success(f, x0, g):
     """An OptimizeResult, as SciPy's own methods return there."""
     for kind in ("adam", "nesterov"):
@@ -568,12 +600,14 @@ START = [  # fun, x0, jac, what is said
     (lambda x: 1.0, [1j], lambda x: x, "x0 has shape .* and dtype complex128, but real numbers"),
     (lambda x: 1.0, ["a"], lambda x: x, "x0 has shape .* and dtype <U1"),
     (lambda x: 1.0, [None], lambda x: x, "x0 has shape .* and dtype object"),
-    (lambda x: x, [1.0, 2.0], lambda x: x, re.escape("fun returned an array of shape (2,), but one real number is needed")),
+    (lambda x: x, [1.0, 2.0], lambda x: x, re.escape("fun returned an array of shape (2,), but one real number is "
+                                                     "needed")),
     (lambda x: None, [1.0], lambda x: x, "fun returned None"),
     (lambda x: 1j, [1.0], lambda x: x, "fun returned 1j"),
     (lambda x: "a", [1.0], lambda x: x, "fun returned 'a'"),
     (lambda x: (1.0, x), [1.0], lambda x: x, "fun returned"),
-    (lambda x: 1.0, [1.0, 2.0], lambda x: [1.0], re.escape("gradient is of shape (1,) and dtype float64, but real numbers of shape (2,)")),
+    (lambda x: 1.0, [1.0, 2.0], lambda x: [1.0], re.escape("gradient is of shape (1,) and dtype float64, but real "
+                                                           "numbers of shape (2,)")),
     (lambda x: 1.0, [1.0, 2.0], lambda x: [[1.0, 2.0]], re.escape("the gradient is of shape (1, 2)")),
     (lambda x: 1.0, [1.0, 2.0], lambda x: 1.0, re.escape("the gradient is of shape ()")),
     (lambda x: 1.0, [1.0, 2.0], lambda x: (1.0, x), "the gradient is a tuple, but real numbers of shape"),
@@ -599,7 +633,8 @@ def test_a_gradient_that_is_forgotten():
 def test_a_gradient_that_changes_its_shape():
     calls = []
     with pytest.raises(ValueError, match=re.escape("the gradient is of shape (3,)")) as caught:
-        minimize(lambda x: 1.0 + x[0], [1.0, 2.0], jac=lambda x: calls.append(1) or np.ones(2 if len(calls) < 4 else 3), method=method())
+        minimize(lambda x: 1.0 + x[0], [1.0, 2.0], jac=lambda x: calls.append(1) or np.ones(2 if len(calls) < 4 else 3),
+                 method=method())
     assert len(calls) == 4
     found = caught.value.result
     assert (found.status, found.success, found.nit, found.nfev, found.njev) == (3, False, 3, 4, 4)
@@ -638,7 +673,8 @@ ARGUMENTS = [  # what minimize is given, the error
     ({"bounds": [(0, 1, 2)]*2}, ValueError, "but a Bounds, or a pair"),
     ({"bounds": [("a", 1)]*2}, ValueError, "but a Bounds, or a pair"),
     ({"bounds": 3}, ValueError, "bounds is 3"),
-    ({"constraints": {"type": "eq", "fun": rosen}}, ValueError, "constraints are given, but .* handles bounds only. Take method='SLSQP'"),
+    ({"constraints": {"type": "eq", "fun": rosen}}, ValueError, "constraints are given, but .* handles bounds only. "
+                                                                "Take method='SLSQP'"),
     ({"constraints": [{"type": "eq", "fun": rosen}]}, ValueError, "handles bounds only"),
     ({"constraints": optimize.LinearConstraint(np.eye(2), 0, 1)}, ValueError, "handles bounds only"),
     ({"options": {"maxiter": -1}}, ValueError, "maxiter is -1, but a number, 0 or more, is needed"),
@@ -648,7 +684,8 @@ ARGUMENTS = [  # what minimize is given, the error
     ({"options": {"gtol": -1e-3}}, ValueError, "gtol is -0.001"),
     ({"tol": NAN}, ValueError, "gtol is nan"),
     ({"tol": [1]}, ValueError, re.escape("gtol is [1]")),
-    ({"options": {"finite_diff": "4-point"}}, ValueError, "finite_diff is '4-point', but one of 2-point, 3-point, cs is needed"),
+    ({"options": {"finite_diff": "4-point"}}, ValueError, "finite_diff is '4-point', but one of 2-point, 3-point, cs "
+                                                          "is needed"),
     ({"callback": 3}, TypeError, "callback is 3, but a function is needed"),
 ]
 
@@ -657,13 +694,15 @@ ARGUMENTS = [  # what minimize is given, the error
 def test_bad_arguments_before_anything_is_evaluated(given, error, says):
     calls = []
     with pytest.raises(error, match=says):
-        minimize(lambda x: calls.append(1) or 1.0, [0.5, 0.5], jac=lambda x: calls.append(1) or x, method=method(), **given)
+        minimize(lambda x: calls.append(1) or 1.0, [0.5, 0.5], jac=lambda x: calls.append(1) or x, method=method(),
+                 **given)
     assert not calls
 
 
 def test_no_constraints_and_whole_floats_are_fine():
     bowl = Bowl()
-    for given in ({"constraints": ()}, {"constraints": []}, {"constraints": None}, {"maxiter": 1e4}, {"maxiter": INF}, {"bounds": None},
+    for given in ({"constraints": ()}, {"constraints": []}, {"constraints": None}, {"maxiter": 1e4}, {"maxiter": INF},
+                  {"bounds": None},
                   {"bounds": zip([-9]*4, [9]*4, strict=True)}):
         assert method("adam", lr=0.1)(bowl.f, bowl.start, jac=bowl.g, **given).success
 
@@ -726,8 +765,10 @@ def wells_gradient(x):
 
 def test_basinhopping():
     f_calls, g_calls = [], []
-    kwargs = {"method": method("nesterov", lr=0.02), "jac": lambda x: g_calls.append(1) or wells_gradient(x), "options": {"gtol": 1e-7}}
-    found = optimize.basinhopping(lambda x: f_calls.append(1) or wells(x), [1.0, 1.0], 10, stepsize=1.5, minimizer_kwargs=kwargs, rng=1)
+    kwargs = {"method": method("nesterov", lr=0.02), "jac": lambda x: g_calls.append(1) or wells_gradient(x),
+              "options": {"gtol": 1e-7}}
+    found = optimize.basinhopping(lambda x: f_calls.append(1) or wells(x), [1.0, 1.0], 10, stepsize=1.5,
+                                  minimizer_kwargs=kwargs, rng=1)
     root = min(np.roots([4, 0, -4, 0.2]).real)
     assert np.abs(found.x - [root, 0]).max() < 1e-6
     assert found.lowest_optimization_result.success
@@ -748,7 +789,8 @@ def test_dual_annealing():
 def run(code, check=True):
     """A Python process with warnings as errors."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, env=env)
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False,
+                         env=env)
     assert not check or ran.returncode == 0, ran.stdout + ran.stderr
     return ran
 

@@ -33,9 +33,11 @@ from fastopt.sklearn import _fit as estimators
 
 LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor = (getattr(ours, name) for name in ours.__all__)
 ALL = [LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor]
-EXACT = {"batch_size": None, "tol": 1e-15, "n_iter_no_change": 50, "max_iter": 20_000}  # full batches, until the loss falls no more
+EXACT = {"batch_size": None, "tol": 1e-15, "n_iter_no_change": 50,
+         "max_iter": 20_000}  # full batches, until the loss falls no more
 SOLVERS = {  # settings that get to the minimum; Lion, whose steps do not shrink with the gradient, needs a rate that falls
-    "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8}, "nesterov": {"learning_rate": 0.1},
+    "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8},
+             "nesterov": {"learning_rate": 0.1},
     "adagrad": {"learning_rate": 0.2}, "adam": {}, "amsgrad": {}, "adamw": {"solver_options": {"weight_decay": 0.0}},
     "lion": {"learning_rate": schedules.exponential(0.01, 0.99)},
 }
@@ -91,10 +93,12 @@ def learned(model):
 
 # scikit-learn's own checks: none is expected to fail
 
-CHECKS = parametrize_with_checks([kind() for kind in ALL])  # of a generator in scikit-learn 1.7, of which pytest 9 warns
+CHECKS = parametrize_with_checks([kind()
+                                  for kind in ALL])  # of a generator in scikit-learn 1.7, of which pytest 9 warns
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore::sklearn.exceptions.SkipTestWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning",
+                            "ignore::sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize(CHECKS.args[0], list(CHECKS.args[1]), **CHECKS.kwargs)
 def test_check_estimator(estimator, check):
     check(estimator)
@@ -107,7 +111,8 @@ def test_check_estimator(estimator, check):
     ({}, linear_model.LinearRegression()),
     ({"alpha": 0.3}, linear_model.Ridge(alpha=0.3*442)),
     ({"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)),
-    ({"l1": 6.0, "alpha": 0.1, "fit_intercept": False}, linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)),
+    ({"l1": 6.0, "alpha": 0.1, "fit_intercept": False}, linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12,
+                                                                                fit_intercept=False)),
 ], ids=["plain", "ridge", "lasso", "elastic"])
 def test_least_squares(diabetes, solver, penalty, reference):
     model = LinearRegression(solver=solver, **EXACT, **SOLVERS[solver], **penalty).fit(*diabetes)
@@ -155,7 +160,8 @@ def test_logistic_regression(n, solver):
     assert_near(model, reference.coef_, reference.intercept_)
     assert (model.classes_ == reference.classes_).all()
     assert (model.predict(x) == reference.predict(x)).all()
-    for have, want in ((model.predict_proba, reference.predict_proba), (model.decision_function, reference.decision_function),
+    for have, want in ((model.predict_proba, reference.predict_proba),
+                       (model.decision_function, reference.decision_function),
                        (model.predict_log_proba, reference.predict_log_proba)):
         assert have(x).shape == want(x).shape
         assert np.abs(have(x) - want(x)).max() < 1e-5
@@ -184,7 +190,8 @@ def test_certain_classes_have_exact_logarithms():
     model.coef_, model.intercept_ = np.array([[1000.0, 0, 0, 0, 0, 0]]), np.array([0.0])
     log = model.predict_log_proba(np.eye(6)[:2]*2)
     assert log.tolist() == [[-2000.0, 0.0], [-np.log(2), -np.log(2)]]
-    assert model.predict(np.eye(6)[:2]).tolist() == [1, 0]  # the second is a tie: the class that argmax of the probabilities gives
+    assert model.predict(np.eye(6)[:2]).tolist() == [1,
+                                                     0]  # the second is a tie: the class that argmax of the probabilities gives
 
 
 def test_batches_with_weights_have_no_bias(diabetes):
@@ -193,13 +200,15 @@ def test_batches_with_weights_have_no_bias(diabetes):
     s = np.random.default_rng(0).pareto(1.0, len(y)) + 1e-3
     order = np.argsort(s*(1 + (y > 150)))
     x, y, s = x[order], scale(y[order]), s[order]
-    model = LinearRegression(solver="sgd", learning_rate=schedules.exponential(0.05, 0.998), batch_size=17, shuffle=False, max_iter=150,
+    model = LinearRegression(solver="sgd", learning_rate=schedules.exponential(0.05, 0.998), batch_size=17,
+                             shuffle=False, max_iter=150,
                              tol=None, alpha=0.05).fit(x, y, s)
     want = linear_model.Ridge(alpha=0.05*s.sum()).fit(x, y, s).coef_
     assert np.abs(model.coef_ - want).max() < 0.02*np.abs(want).max()
 
 
-@pytest.mark.parametrize(("kind", "options", "scaled"), [(LinearRegression, {"l1": 5.0}, {"l1": 5000.0}), (MLPRegressor, {}, {})])
+@pytest.mark.parametrize(("kind", "options", "scaled"), [(LinearRegression, {"l1": 5.0}, {"l1": 5000.0}), (MLPRegressor,
+                                                                                                           {}, {})])
 def test_units_of_the_target_do_not_matter(diabetes, kind, options, scaled):
     x, y = diabetes
     one = kind(random_state=0, tol=None, max_iter=5, **options).fit(x, y)
@@ -241,11 +250,13 @@ def test_units_beyond_the_square_of_a_float(diabetes, unit):
     assert other.intercept_/unit == pytest.approx(one.intercept_, rel=1e-10)
 
 
-@pytest.mark.parametrize(("dtype", "unit"), [(np.float64, 1e-310), (np.float64, 1e304), (np.float32, 1e-40), (np.float32, 1e36)])
+@pytest.mark.parametrize(("dtype", "unit"), [(np.float64, 1e-310), (np.float64, 1e304), (np.float32, 1e-40),
+                                             (np.float32, 1e36)])
 def test_units_that_weights_cannot_have(diabetes, dtype, unit):
     with pytest.raises(ValueError, match=rf"target 0 has the mean .* deviation .* in {np.dtype(dtype)}\. Divide y by"):
         LinearRegression().fit(diabetes[0].astype(dtype), diabetes[1]*unit)
-    LinearRegression(max_iter=1, tol=None).fit(diabetes[0].astype(dtype), np.full(442, min(unit, 1.0)))  # a constant has no deviation
+    LinearRegression(max_iter=1, tol=None).fit(diabetes[0].astype(dtype),
+                                               np.full(442, min(unit, 1.0)))  # a constant has no deviation
 
 
 @pytest.mark.parametrize("kind", [LinearRegression, LogisticRegression])
@@ -268,7 +279,8 @@ def test_units_of_rows_that_weigh_nothing_do_not_matter(diabetes, weights):
     x, y = diabetes
     s = weights + (np.arange(442) > 0)
     s[0] = 0
-    models = [LinearRegression(max_iter=3, tol=None, random_state=0).fit(x, np.where(s == 0, odd, y), s) for odd in (y, 1e300)]
+    models = [LinearRegression(max_iter=3, tol=None, random_state=0).fit(x, np.where(s == 0, odd, y), s) for odd in (y,
+                                                                                                                     1e300)]
     assert_identical(learned(models[1]), learned(models[0]))
 
 
@@ -277,11 +289,13 @@ def test_units_of_rows_that_weigh_nothing_do_not_matter(diabetes, weights):
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_batches_are_even(diabetes, monkeypatch, n, size, sizes, shuffle):
     seen, real = [], networks.value_and_grad
-    monkeypatch.setattr(networks, "value_and_grad", lambda params, x, *more: (seen.append(x), real(params, x, *more))[1])
+    monkeypatch.setattr(networks, "value_and_grad", lambda params, x,
+                        *more: (seen.append(x), real(params, x, *more))[1])
     x = diabetes[0][:n]
     LinearRegression(batch_size=size, shuffle=shuffle, max_iter=1, tol=None).fit(x, diabetes[1][:n])
     assert {len(rows) for rows in seen} == sizes
-    assert (sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple, x))) if shuffle else (np.concatenate(seen) == x).all()
+    assert (sorted(map(tuple, np.concatenate(seen))) == sorted(map(tuple,
+                                                                   x))) if shuffle else (np.concatenate(seen) == x).all()
 
 
 def test_one_row_more_than_a_batch():
@@ -289,7 +303,8 @@ def test_one_row_more_than_a_batch():
     x = scale(rng.normal(size=(201, 10)))
     y = x @ rng.normal(size=10) + 0.1*rng.normal(size=201)
     for n in (200, 201):
-        assert LinearRegression(solver="nesterov", learning_rate=0.1, random_state=0).fit(x[:n], y[:n]).score(x[:n], y[:n]) > 0.99
+        assert LinearRegression(solver="nesterov", learning_rate=0.1, random_state=0).fit(x[:n], y[:n]).score(x[:n],
+                                                                                                              y[:n]) > 0.99
 
 
 @pytest.mark.parametrize(("y", "s"), [([40, 0, 0], None), ([40, 0, 0, 0], [1, 1, 1, 5]), ([40, 0, 0], [1, 3, 2])])
@@ -297,7 +312,8 @@ def test_uneven_batches_have_no_bias(y, s):
     """Of two rows and of one (13.3 is the mean of all, 10 that of the batches), of the weights 2 and 6, 4 and 2."""
     rate = schedules.exponential(0.1, 0.995)
     model = LinearRegression(solver="sgd", learning_rate=rate, batch_size=2, shuffle=False, max_iter=600, tol=None)
-    assert model.fit(np.zeros((len(y), 1)), np.array(y, float), s).intercept_ == pytest.approx(np.average(y, weights=s), rel=0.02)
+    assert model.fit(np.zeros((len(y), 1)), np.array(y, float), s).intercept_ == pytest.approx(np.average(y, weights=s),
+                                                                                               rel=0.02)
 
 
 def test_two_steps_of_gradient_descent(diabetes):
@@ -314,7 +330,8 @@ def test_two_steps_of_gradient_descent(diabetes):
 def test_weights_of_zero_are_rows_left_out(diabetes, weights):
     x, y = diabetes
     kept = weights > 0
-    some, all_rows = LinearRegression(random_state=0, max_iter=3, tol=None), LinearRegression(random_state=0, max_iter=3, tol=None)
+    some, all_rows = LinearRegression(random_state=0, max_iter=3, tol=None), LinearRegression(random_state=0,
+                                                                                              max_iter=3, tol=None)
     some.fit(x[kept], y[kept], weights[kept])
     assert np.allclose(learned(all_rows.fit(x, y, weights)), learned(some), rtol=1e-12)
 
@@ -371,7 +388,8 @@ def test_network_without_hidden_layers_is_the_linear_model(diabetes):
 
 @pytest.mark.parametrize(("load", "kind", "reference"), [
     (load_diabetes, LinearRegression, linear_model.LinearRegression),
-    *((load, LogisticRegression, linear_model.LogisticRegression) for load in (load_iris, load_wine, load_breast_cancer)),
+    *((load, LogisticRegression, linear_model.LogisticRegression) for load in (load_iris, load_wine,
+                                                                               load_breast_cancer)),
 ])
 def test_defaults_serve_standardised_data(load, kind, reference):
     x, y = load(return_X_y=True)
@@ -385,14 +403,16 @@ def test_solver_by_name_class_and_rule(diabetes):
               for solver in ("adam", "Adam", fastopt.Adam, fastopt.rules.adam)]
     for model in models[1:]:
         assert_identical(learned(model), learned(models[0]))
-    own = LinearRegression(solver=heavy_ball, solver_options={"mu": 0.5}, **{**EXACT, "learning_rate": 0.05}).fit(*diabetes)
+    own = LinearRegression(solver=heavy_ball, solver_options={"mu": 0.5},
+                           **{**EXACT, "learning_rate": 0.05}).fit(*diabetes)
     assert_near(own, *(lambda m: (m.coef_, m.intercept_))(linear_model.LinearRegression().fit(*diabetes)))
 
 
 def test_momentum_is_the_solvers(diabetes):
     options = {"solver": "momentum", "learning_rate": 0.01, "max_iter": 5, "tol": None, "random_state": 0}
     have = [learned(LinearRegression(**options, **how).fit(*diabetes))
-            for how in ({"momentum": 0.5}, {"solver_options": {"momentum": 0.5}}, {"momentum": schedules.constant(0.5)}, {})]
+            for how in ({"momentum": 0.5}, {"solver_options": {"momentum": 0.5}}, {"momentum": schedules.constant(0.5)},
+                        {})]
     assert_identical(have[0], have[1])
     assert_identical(have[0], have[2])
     assert np.abs(have[3] - have[0]).max() > 1
@@ -409,13 +429,15 @@ def test_steps_of_an_epoch(diabetes, batch_size, rows, steps):
         seen.append(t)
         return 0.01
 
-    model = LinearRegression(learning_rate=rate, batch_size=batch_size, max_iter=4, tol=None).fit(diabetes[0][:rows], diabetes[1][:rows])
+    model = LinearRegression(learning_rate=rate, batch_size=batch_size, max_iter=4, tol=None).fit(diabetes[0][:rows],
+                                                                                                  diabetes[1][:rows])
     assert max(seen) == 4*steps
     assert model.n_iter_ == len(model.loss_curve_) == 4
 
 
 def test_learning_rate_none_is_the_rules(diabetes):
-    models = [LinearRegression(solver="rmsprop", learning_rate=rate, max_iter=3, tol=None, random_state=0).fit(*diabetes)
+    models = [LinearRegression(solver="rmsprop", learning_rate=rate, max_iter=3, tol=None,
+                               random_state=0).fit(*diabetes)
               for rate in (None, 0.01)]
     assert_identical(learned(models[0]), learned(models[1]))
 
@@ -424,7 +446,8 @@ def test_decay_is_for_weights_not_for_intercepts():
     """An Adam step of a slope that keeps its sign is lr, decay lr*1000*w: w is 1/1000. The intercept is what is left: the odds."""
     x, y = load_breast_cancer(return_X_y=True)
     x, rate = scale(x[:, :5]), schedules.exponential(1e-3, 0.999)
-    model = LogisticRegression(solver="adamw", alpha=0, solver_options={"weight_decay": 1000.0}, learning_rate=rate, batch_size=None,
+    model = LogisticRegression(solver="adamw", alpha=0, solver_options={"weight_decay": 1000.0}, learning_rate=rate,
+                               batch_size=None,
                                max_iter=3000, tol=None).fit(x, y)
     assert np.abs(model.coef_) == pytest.approx(1e-3, rel=1e-2)
     assert model.intercept_[0] == pytest.approx(np.log(y.mean()/(1 - y.mean())), rel=0.05)
@@ -453,7 +476,8 @@ class Own:
 
 def test_own_schedules_are_no_copies(diabetes):
     rate, decay = Own(), Own()
-    LinearRegression(solver="adamw", learning_rate=rate, solver_options={"weight_decay": decay}, max_iter=3, tol=None).fit(*diabetes)
+    LinearRegression(solver="adamw", learning_rate=rate, solver_options={"weight_decay": decay}, max_iter=3,
+                     tol=None).fit(*diabetes)
     assert min(rate.asked, decay.asked) >= 9
 
 
@@ -474,7 +498,8 @@ def test_anew_copies_plateaus_alone():
 @pytest.mark.parametrize("early", [False, True])
 def test_stops_where_tol_says(diabetes, early):
     """The rule, applied to what the estimator says of its epochs."""
-    model = LinearRegression(tol=1e-3, n_iter_no_change=4, early_stopping=early, random_state=0, max_iter=1000).fit(*diabetes)
+    model = LinearRegression(tol=1e-3, n_iter_no_change=4, early_stopping=early, random_state=0,
+                             max_iter=1000).fit(*diabetes)
     curve = -np.array(model.validation_scores_) if early else np.array(model.loss_curve_)
     lowest = np.minimum.accumulate(np.concatenate([[np.inf], curve]))[:-1]
     better = curve < lowest - 1e-3
@@ -499,14 +524,16 @@ def test_early_stopping_keeps_the_best_epoch(diabetes, kind):
 def test_score_of_the_rows_held_out(diabetes, weights):
     """Of a model that learns nothing: the mean of all targets, or the first class."""
     x, y = diabetes
-    still = {"early_stopping": True, "validation_fraction": 0.3, "learning_rate": 0.0, "max_iter": 1, "tol": None, "random_state": 0}
+    still = {"early_stopping": True, "validation_fraction": 0.3, "learning_rate": 0.0, "max_iter": 1, "tol": None,
+             "random_state": 0}
     s, labels = weights + 1, (y > 200).astype(int)
     _, held = train_test_split(np.arange(442), test_size=0.3, random_state=np.random.RandomState(0), stratify=labels)
     model = LogisticRegression(**still).fit(x, labels, s)
     assert model.validation_scores_ == pytest.approx([s[held][labels[held] == 0].sum()/s[held].sum()], rel=1e-12)
     _, held = train_test_split(np.arange(442), test_size=0.3, random_state=np.random.RandomState(0))
     model = LinearRegression(**still).fit(x, y, s)
-    assert model.validation_scores_ == pytest.approx([r2_score(y[held], np.full(133, np.average(y, weights=s)), sample_weight=s[held])],
+    assert model.validation_scores_ == pytest.approx([r2_score(y[held], np.full(133, np.average(y, weights=s)),
+                                                               sample_weight=s[held])],
                                                      rel=1e-9)
 
 
@@ -552,22 +579,26 @@ def test_warns_where_the_last_loss_is_above_the_lowest():
     rng = np.random.default_rng(3)
     x = scale(rng.normal(size=(200, 5)) + rng.normal(size=(200, 1)))
     y = x @ rng.normal(size=5) + 0.1*rng.normal(size=200)
-    with pytest.warns(ConvergenceWarning, match="the loss was .* in the best epoch, and is .* in the last. Raise n_iter_no_change"):
+    with pytest.warns(ConvergenceWarning, match="the loss was .* in the best epoch, and is .* in the last. Raise "
+                                                "n_iter_no_change"):
         model = LinearRegression(n_iter_no_change=10, learning_rate=0.1).fit(x, y)
     assert model.loss_ > 1.1*model.best_loss_
 
 
 def test_warns_where_there_is_no_convergence(diabetes):
-    with pytest.warns(ConvergenceWarning, match="LinearRegression: the loss rose from .* in the first epoch to .*e.* Lower learning_rate"):
+    with pytest.warns(ConvergenceWarning, match="LinearRegression: the loss rose from .* in the first epoch to .*e.* "
+                                                "Lower learning_rate"):
         LinearRegression(solver="sgd", learning_rate=100.0, max_iter=5).fit(*diabetes)
-    with pytest.warns(ConvergenceWarning, match=r"MLPRegressor: 3 epochs ended before the loss .* tol=0.0001\. Raise max_iter"):
+    with pytest.warns(ConvergenceWarning, match=r"MLPRegressor: 3 epochs ended before the loss .* tol=0.0001\. Raise "
+                                                r"max_iter"):
         MLPRegressor(max_iter=3).fit(*diabetes)
 
 
 # Numbers
 
 @pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize(("given", "kept"), [(np.float32, np.float32), (np.float64, np.float64), (np.int64, np.float64)])
+@pytest.mark.parametrize(("given", "kept"), [(np.float32, np.float32), (np.float64, np.float64), (np.int64,
+                                                                                                  np.float64)])
 def test_dtype(kind, given, kept):
     x, y = load_iris(return_X_y=True)
     model = kind(max_iter=2, tol=None).fit(x.astype(given), y)
@@ -576,11 +607,13 @@ def test_dtype(kind, given, kept):
 
 
 def test_seed(diabetes):
-    have = [learned(MLPRegressor(max_iter=2, tol=None, random_state=seed).fit(*diabetes)) for seed in (0, 0, 1, np.random.RandomState(0))]
+    have = [learned(MLPRegressor(max_iter=2, tol=None, random_state=seed).fit(*diabetes)) for seed in (0, 0, 1,
+                                                                                                       np.random.RandomState(0))]
     assert_identical(have[0], have[1])
     assert_identical(have[0], have[3])
     assert np.abs(have[0] - have[2]).max() > 1
-    shuffled, ordered, again = (learned(LinearRegression(max_iter=2, tol=None, random_state=k, shuffle=k > 1).fit(*diabetes))
+    shuffled, ordered, again = (learned(LinearRegression(max_iter=2, tol=None, random_state=k,
+                                                         shuffle=k > 1).fit(*diabetes))
                                 for k in (2, 1, 0))
     assert_identical(ordered, again)
     assert (shuffled != ordered).all()
@@ -593,7 +626,8 @@ def test_any_number_of_threads_gives_the_same_bits(digits, dtype):
     for blas, threads in ((1, 1), (2, 2)):
         with threadpool_limits(blas):
             before = threadpool_info()
-            have.append(learned(MLPClassifier((600, 150), max_iter=2, tol=None, random_state=0, solver_options={"threads": threads})
+            have.append(learned(MLPClassifier((600, 150), max_iter=2, tol=None, random_state=0,
+                                              solver_options={"threads": threads})
                                 .fit(x, digits[1])))
             assert threadpool_info() == before
     assert_identical(have[0], have[1])
@@ -637,15 +671,18 @@ with threadpool_limits(2, user_api="blas"):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_fork_during_a_fit_leaves_the_child_its_threads():
     """In a process of its own: JAX, which another test loads, warns of every fork."""
-    ran = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK], capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK], capture_output=True,
+                         text=True, check=True)
     assert ran.stdout.splitlines() == ["0 {2} {1} 0 {2}", "1 {1}", "{2}"]
 
 
 # scikit-learn's tools
 
 def test_grid_search_in_a_pipeline(diabetes):
-    model = make_pipeline(StandardScaler(), LinearRegression(random_state=0, max_iter=100, tol=1e-4, n_iter_no_change=10))
-    grid = {"linearregression__solver": ["adam", "nesterov"], "linearregression__learning_rate": [1e-5, schedules.cosine(0.05, 300)]}
+    model = make_pipeline(StandardScaler(), LinearRegression(random_state=0, max_iter=100, tol=1e-4,
+                                                             n_iter_no_change=10))
+    grid = {"linearregression__solver": ["adam", "nesterov"],
+            "linearregression__learning_rate": [1e-5, schedules.cosine(0.05, 300)]}
     search = GridSearchCV(model, grid, cv=3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # at 1e-5
@@ -694,7 +731,8 @@ def test_a_rule_that_cannot_be_imported_is_named(diabetes):
     for solver in (hidden, fastopt.optimizer(hidden)):
         model = LinearRegression(solver=solver, max_iter=2, tol=None, random_state=0).fit(x, y)
         name = solver.__name__
-        message = (f"LinearRegression: the solver {name} is not found as {__name__}.{solver.__qualname__}, but pickle and other processes "
+        message = (f"LinearRegression: the solver {name} is not found as {__name__}.{solver.__qualname__}, but pickle "
+                   f"and other processes "
                    "import it")
         with pytest.raises(TypeError) as error:
             pickle.dumps(model)
@@ -708,7 +746,8 @@ def test_a_rule_that_cannot_be_imported_is_named(diabetes):
 @pytest.mark.parametrize("kind", ALL)
 def test_clone_and_pickle(diabetes, kind, solver):
     x, y = diabetes[0], (diabetes[1] > 150).astype(int)
-    options = {"solver": solver, "learning_rate": schedules.cosine(0.02, 6), "solver_options": {"dampening": 0.1}, "random_state": 0,
+    options = {"solver": solver, "learning_rate": schedules.cosine(0.02, 6), "solver_options": {"dampening": 0.1},
+               "random_state": 0,
                "max_iter": 2, "tol": None, "early_stopping": True}
     model = kind(**options).fit(x, y)
     for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), clone(model).fit(x, y)):
@@ -745,30 +784,42 @@ def test_parameters_are_documented():
 # Errors
 
 @pytest.mark.parametrize(("kind", "options", "message"), [
-    (LinearRegression, {"solver": "lbfgs"}, "LinearRegression: solver is 'lbfgs', but one of sgd, .*lion, an optimizer class or a rule"),
+    (LinearRegression, {"solver": "lbfgs"}, "LinearRegression: solver is 'lbfgs', but one of sgd, .*lion, an optimizer "
+                                            "class or a rule"),
     (LinearRegression, {"solver": fastopt.Optimizer}, "LinearRegression: solver is <class"),
     (LinearRegression, {"solver": np.mean}, "LinearRegression: solver is <"),
-    (LinearRegression, {"momentum": 0.5}, "momentum is 0.5, but Adam has none. Leave it None; solver_options may hold b1, b2"),
-    (LinearRegression, {"solver": "momentum", "momentum": 0.5, "solver_options": {"momentum": 0.5}}, "solver_options has momentum"),
-    (LinearRegression, {"solver_options": {"lr": 0.5}}, "solver_options has lr, but learning_rate and momentum are parameters"),
+    (LinearRegression, {"momentum": 0.5}, "momentum is 0.5, but Adam has none. Leave it None; solver_options may hold "
+                                          "b1, b2"),
+    (LinearRegression, {"solver": "momentum", "momentum": 0.5, "solver_options": {"momentum": 0.5}},
+     "solver_options has momentum"),
+    (LinearRegression, {"solver_options": {"lr": 0.5}}, "solver_options has lr, but learning_rate and momentum are "
+                                                        "parameters"),
     (LinearRegression, {"solver_options": {"maximize": True}}, "maximize is True in solver_options"),
     (LinearRegression, {"solver_options": "threads"}, "solver_options is 'threads', but a dict or None is needed"),
     (LinearRegression, {"learning_rate": -1.0}, "lr is -1.0"),
-    (LinearRegression, {"alpha": -1.0}, "LinearRegression: alpha is -1.0, but a finite number, 0 or more, is needed. Change alpha"),
+    (LinearRegression, {"alpha": -1.0}, "LinearRegression: alpha is -1.0, but a finite number, 0 or more, is needed. "
+                                        "Change alpha"),
     (LinearRegression, {"alpha": np.inf}, "alpha is inf"), (LinearRegression, {"l1": "1"}, "l1 is '1'"),
     (LinearRegression, {"fit_intercept": 1}, "fit_intercept is 1, but True or False is needed"),
     (LinearRegression, {"batch_size": 0}, 'batch_size is 0, but "auto", None or a whole number'),
-    (LinearRegression, {"batch_size": "all"}, "batch_size is 'all'"), (LinearRegression, {"max_iter": 0}, "max_iter is 0"),
+    (LinearRegression, {"batch_size": "all"}, "batch_size is 'all'"),
+                                                          (LinearRegression, {"max_iter": 0}, "max_iter is 0"),
     (LinearRegression, {"max_iter": 10.0}, "max_iter is 10.0"), (LinearRegression, {"tol": -1e-4}, "tol is -0.0001"),
-    (LinearRegression, {"n_iter_no_change": True}, "n_iter_no_change is True"), (LinearRegression, {"shuffle": None}, "shuffle is None"),
+    (LinearRegression, {"n_iter_no_change": True}, "n_iter_no_change is True"),
+                                                          (LinearRegression, {"shuffle": None}, "shuffle is None"),
     (LinearRegression, {"early_stopping": "yes"}, "early_stopping is 'yes'"),
     (LinearRegression, {"validation_fraction": 1.0}, "validation_fraction is 1.0, but a number above 0 and below 1"),
-    (LinearRegression, {"early_stopping": True, "validation_fraction": 0.001}, "1 row to validate with, but 2 are needed"),
-    (MLPRegressor, {"hidden_layer_sizes": (10, 0)}, r"hidden_layer_sizes is \(10, 0\), but a whole number, or a list of them"),
+    (LinearRegression, {"early_stopping": True, "validation_fraction": 0.001}, "1 row to validate with, but 2 are "
+                                                                               "needed"),
+    (MLPRegressor, {"hidden_layer_sizes": (10, 0)}, r"hidden_layer_sizes is \(10, 0\), but a whole number, or a list "
+                                                    r"of them"),
     (MLPRegressor, {"hidden_layer_sizes": "10"}, "hidden_layer_sizes is '10'"),
-    (MLPRegressor, {"activation": "swish"}, "activation is 'swish', but one of identity, logistic, tanh, relu is needed"),
-    (MLPRegressor, {"initializer": "zeros"}, "initializer is 'zeros', but a function or one of glorot_uniform, .*lecun_normal is needed"),
-    (LinearRegression, {"solver": "sgd", "learning_rate": 1e50}, r"the loss is not finite in epoch \d. Lower learning_rate, or stand"),
+    (MLPRegressor, {"activation": "swish"}, "activation is 'swish', but one of identity, logistic, tanh, relu is "
+                                            "needed"),
+    (MLPRegressor, {"initializer": "zeros"}, "initializer is 'zeros', but a function or one of glorot_uniform, "
+                                             ".*lecun_normal is needed"),
+    (LinearRegression, {"solver": "sgd", "learning_rate": 1e50}, r"the loss is not finite in epoch \d. Lower "
+                                                                 r"learning_rate, or stand"),
     (LinearRegression, {"solver": "sgd", "learning_rate": 1e308, "batch_size": None, "max_iter": 1},
      "the weights are not finite after epoch 1. Lower learning_rate"),
 ])
@@ -797,7 +848,8 @@ def test_missing_scikit_learn_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "fastopt.sklearn")
     for name in ("sklearn", "sklearn.base"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match=r'fastopt.sklearn: .*sklearn.* Install it with: pip install "fastopt\[sklearn\]"'):
+    with pytest.raises(ImportError, match=r'fastopt.sklearn: .*sklearn.* Install it with: pip install '
+                                          r'"fastopt\[sklearn\]"'):
         importlib.import_module("fastopt.sklearn")
 
 
@@ -811,7 +863,8 @@ def test_a_late_divergence_keeps_the_best_weights(kind):
     make = fastopt.sklearn.MLPRegressor if kind == "regressor" else fastopt.sklearn.MLPClassifier
 
     def fitted(last, epochs, **more):
-        model = make((8,), solver="sgd", learning_rate=lambda t: 0.05 if t <= last else 1e300, random_state=0, tol=None, max_iter=epochs,
+        model = make((8,), solver="sgd", learning_rate=lambda t: 0.05 if t <= last else 1e300, random_state=0, tol=None,
+                     max_iter=epochs,
                      early_stopping=True, batch_size=None, **more)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
@@ -821,7 +874,8 @@ def test_a_late_divergence_keeps_the_best_weights(kind):
     whole, said = fitted(12, 12)
     assert not said
     late, said = fitted(12, 40)
-    assert said == [f"{make.__name__}: the loss is not finite in epoch {late.n_iter_ + 1}. The weights are those of the best epoch before. "
+    assert said == [f"{make.__name__}: the loss is not finite in epoch {late.n_iter_ + 1}. The weights are those of "
+                    f"the best epoch before. "
                     "Lower learning_rate, or standardise the features."]
     assert late.best_validation_score_ == whole.best_validation_score_ > 0.2
     for have, want in zip(late.coefs_ + late.intercepts_, whole.coefs_ + whole.intercepts_, strict=True):

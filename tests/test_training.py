@@ -41,7 +41,8 @@ def make(name="adam", p=None, **options):
 
 
 def state_of(opt):
-    return [a.copy() for a in (*(t.array for t in opt._tensors), *(a for new in opt._machine.state.values() for a in new))]
+    return [a.copy() for a in (*(t.array for t in opt._tensors),
+                               *(a for new in opt._machine.state.values() for a in new))]
 
 
 def assert_equal(opt, other):
@@ -140,7 +141,8 @@ def test_groups_are_given_as_their_trees():
         (first, second), = [p]
         return 1.0, [{"w": 2*first["w"]}, batch*second]
     opt, twin, seen = made(), made(), []
-    result = fit(opt, gradient, [1.0, 2.0], 3, validate=lambda p: seen.append([p[0]["w"].copy(), p[1].copy()]) or 0.0, restore_best=False)
+    result = fit(opt, gradient, [1.0, 2.0], 3, validate=lambda p: seen.append([p[0]["w"].copy(), p[1].copy()]) or 0.0,
+                 restore_best=False)
     for batch in (1.0, 2.0, 1.0):
         twin.step(gradient([g["params"] for g in twin.params], batch)[1])
     assert_equal(opt, twin)
@@ -180,7 +182,8 @@ def test_accumulated_steps(name, k):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize(("format", "kind"), [("f32", "f64"), ("f32", "bf16"), ("bf16", "bf16"), ("f16", "f16"), ("f64", "f32")])
+@pytest.mark.parametrize(("format", "kind"), [("f32", "f64"), ("f32", "bf16"), ("bf16", "bf16"), ("f16", "f16"), ("f64",
+                                                                                                                  "f32")])
 def test_sums_are_exact_enough_for_any_format(format, kind):
     """1 + 2^-11 is lost in a sum of 16 bits. SGD with lr = 1 and k = 2 from 0 shows the mean: (1 + 2^-11)/2, as stored."""
     small = 2.0**-11
@@ -261,7 +264,8 @@ def test_a_generator_may_use_its_batch_again():
             batch[0] = k
             yield batch
     seen = []
-    result = fit(make(), lambda p, batch: (seen.append(batch[0]), value_and_grad(p, batch[0]))[1], batches, 5, validate=lambda p: 0.0)
+    result = fit(make(), lambda p, batch: (seen.append(batch[0]), value_and_grad(p, batch[0]))[1], batches, 5,
+                 validate=lambda p: 0.0)
     assert seen == [0, 1, 2, 0, 1]
     assert result.validated.tolist() == [3]
 
@@ -334,7 +338,8 @@ SEQUENCES = [  # validations, patience, min_delta; after which one it stops (0: 
 def test_early_stopping(values, patience, min_delta, stop, best, restore):
     """Two steps to each pass and validation."""
     opt, twin, script, at = make(lr=0.3), make(lr=0.3), iter(values), {}
-    result = fit(opt, value_and_grad, [1, 2], 2*len(values), validate=lambda p: at.update({opt.t: copies(opt)}) or next(script),
+    result = fit(opt, value_and_grad, [1, 2], 2*len(values),
+                 validate=lambda p: at.update({opt.t: copies(opt)}) or next(script),
                  patience=patience, min_delta=min_delta, restore_best=restore)
     count = stop or len(values)
     assert (result.stopped, opt.t, result.steps) == ("patience" if stop else "steps", 2*count, 2*count)
@@ -364,14 +369,16 @@ def test_when_it_validates():
 
 def test_it_validates_the_stored_parameters():
     p, seen = np.ones(3), []
-    fit(fastopt.Nesterov(p, lr=0.1), lambda w, b: (0.0, w), None, 3, validate=lambda w: seen.append(w is p) or 0.0, validate_every=1)
+    fit(fastopt.Nesterov(p, lr=0.1), lambda w, b: (0.0, w), None, 3, validate=lambda w: seen.append(w is p) or 0.0,
+        validate_every=1)
     assert seen == [True]*3
 
 
 def test_plateaus_are_fed():
     losses = [3.0, 3.0, NAN, 3.0, 1.0, 2.0]
     first, second, inner = (schedules.ReduceOnPlateau(lr, patience=1, factor=0.5) for lr in (0.5, 0.25, 1.0))
-    opt = fastopt.Adam([{"params": np.ones(2), "lr": first, "weight_decay": second}, {"params": np.ones(2), "lr": first},
+    opt = fastopt.Adam([{"params": np.ones(2), "lr": first, "weight_decay": second},
+                        {"params": np.ones(2), "lr": first},
                         {"params": np.ones(2), "lr": schedules.warmup(2, inner)}])
     script = iter(losses)
     result = fit(opt, lambda p, b: (1.0, p), None, 12, validate=lambda p: next(script), validate_every=2)
@@ -403,7 +410,8 @@ def ended(now):
 
 
 @pytest.mark.parametrize(("answer", "stops"), [
-    (lambda now: True, True), (lambda now: np.True_, True), (ended, True), (lambda now: False, False), (lambda now: "yes", False),
+    (lambda now: True, True), (lambda now: np.True_, True), (ended, True), (lambda now: False, False),
+                                               (lambda now: "yes", False),
     (lambda now: np.ones(2), False)])
 def test_the_callback_stops(answer, stops):
     opt, saved = make(), []
@@ -463,7 +471,8 @@ def test_what_comes_after_a_step_is_part_of_it(every, stop, tmp_path):
             raise KeyboardInterrupt
         return now.t == 6 and stop == "callback"
     result = fit(opt, well, None, 6 if stop == "steps" else 12, after_step=after, callback=callback, checkpoint=path,
-                 checkpoint_every=every, validate=lambda p: validated.append(p.copy()) or 1.0, validate_every=1, restore_best=False)
+                 checkpoint_every=every, validate=lambda p: validated.append(p.copy()) or 1.0, validate_every=1,
+                 restore_best=False)
     assert (result.stopped, result.steps) == ("interrupted" if stop == "signal" else stop, 6)
     for seen in (validated, told):
         if stop == "signal":
@@ -487,7 +496,8 @@ def test_the_best_is_within_bounds():
 
 def test_after_a_step_that_is_skipped_there_is_nothing():
     opt, seen = make(), []
-    fit(opt, lambda p, k: (1.0, {"W": np.full((4, 3), k, f32), "b": [np.ones(3, f32)]}), [1.0, NAN, 2.0], skip_nonfinite=True,
+    fit(opt, lambda p, k: (1.0, {"W": np.full((4, 3), k, f32), "b": [np.ones(3, f32)]}), [1.0, NAN, 2.0],
+        skip_nonfinite=True,
         after_step=lambda o: seen.append(o.t) or True)
     assert (seen, opt.t) == ([1, 2], 2)
 
@@ -532,7 +542,8 @@ def test_ctrl_c_after_a_step():
     finally:
         signal.signal(signal.SIGINT, old)
     opt, threads = make(), []
-    thread = threading.Thread(target=lambda: fit(opt, value_and_grad, None, 2, after_step=lambda o: threads.append(o.t)))
+    thread = threading.Thread(target=lambda: fit(opt, value_and_grad, None, 2,
+                                                 after_step=lambda o: threads.append(o.t)))
     thread.start()
     thread.join()
     assert threads == [1, 2]  # where there are no signals
@@ -580,7 +591,8 @@ def test_when_it_saves(tmp_path):
 
 def test_a_checkpoint_holds_the_last_step_and_memory_the_best(tmp_path):
     opt, at = make(), {}
-    result = fit(opt, value_and_grad, None, 5, validate=lambda p: abs(opt.t - 2), validate_every=1, checkpoint=tmp_path / "c",
+    result = fit(opt, value_and_grad, None, 5, validate=lambda p: abs(opt.t - 2), validate_every=1,
+                 checkpoint=tmp_path / "c",
                  callback=lambda now: at.update({now.t: copies(opt)}))
     assert (result.best, opt.t) == (2, 5)
     assert_parameters(opt, at[2])
@@ -602,14 +614,16 @@ def test_a_directory_that_cannot_be_written_to(tmp_path):
 
 def test_a_path_is_tried_without_a_trace(tmp_path):
     found = []
-    fit(make(), lambda p, b: found.append(os.listdir(tmp_path)) or value_and_grad(p, b), None, 1, checkpoint=tmp_path / "c")
+    fit(make(), lambda p, b: found.append(os.listdir(tmp_path)) or value_and_grad(p, b), None, 1,
+        checkpoint=tmp_path / "c")
     assert (found, os.listdir(tmp_path)) == ([[]], ["c"])
 
 
 def test_a_relative_path_stays_where_it_was(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
-    fit(make(), value_and_grad, None, 2, checkpoint="c", callback=lambda now: os.chdir("elsewhere") if now.t == 1 else None)
+    fit(make(), value_and_grad, None, 2, checkpoint="c", callback=lambda now: os.chdir("elsewhere") if now.t == 1
+        else None)
     assert (tmp_path / "c").exists()
 
 
@@ -626,8 +640,10 @@ def struck(at):
 
 
 @pytest.mark.parametrize(("where", "at", "t"), [
-    ("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1), ("callback", 5, 5), ("save", 1, 3), ("save", 2, 6),
-    ("save", 3, 8), ("batch", 4, 3), ("rate", 3, 1), ("rate", 4, 1)])  # the third: for the history; the fourth: within opt.step
+    ("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1), ("callback", 5, 5), ("save", 1, 3),
+                                                ("save", 2, 6),
+    ("save", 3, 8), ("batch", 4, 3), ("rate", 3, 1), ("rate", 4,
+                                                      1)])  # the third: for the history; the fourth: within opt.step
 def test_interrupted(where, at, t, tmp_path):
     """Parameters, state and history are those of exactly opt.t steps; the checkpoint is written, and loads."""
     strikes = dict.fromkeys(("gradient", "validate", "callback", "save", "batch", "rate"), lambda *_: None)
@@ -638,8 +654,10 @@ def test_interrupted(where, at, t, tmp_path):
     def save(o):
         strikes["save"](o)
         files.save(path, o)
-    result = fit(opt, lambda p, b: strikes["gradient"](p) or value_and_grad(p, b), (strikes["batch"](b) or b for b in batches), 8,
-                 checkpoint=save, checkpoint_every=3, callback=strikes["callback"], validate=lambda p: strikes["validate"](p) or 1.0,
+    result = fit(opt, lambda p, b: strikes["gradient"](p) or value_and_grad(p, b),
+                 (strikes["batch"](b) or b for b in batches), 8,
+                 checkpoint=save, checkpoint_every=3, callback=strikes["callback"],
+                 validate=lambda p: strikes["validate"](p) or 1.0,
                  validate_every=2, restore_best=False)
     assert result.stopped == "interrupted"
     assert opt.t == t
@@ -716,7 +734,8 @@ def test_interrupts_at_any_moment(after):
             opt, twin = made(), made()
             try:
                 arm(1e-4 + rng.random()*3e-3)
-                result = fit(opt, gradient, None, 100_000, validate=lambda p: float(p[0][0]), validate_every=3, checkpoint=save,
+                result = fit(opt, gradient, None, 100_000, validate=lambda p: float(p[0][0]), validate_every=3,
+                             checkpoint=save,
                              checkpoint_every=4, after_step=shrink if after else None)
             except KeyboardInterrupt:  # before the first step
                 assert opt.t == 0
@@ -744,7 +763,8 @@ def test_an_interrupt_while_the_best_is_copied(monkeypatch):
     opt, strike, at = make(), struck(4), {}
     read = opt._machine.read
     monkeypatch.setattr(opt._machine, "read", lambda array, copy: strike() or read(array, copy))
-    result = fit(opt, value_and_grad, None, 9, validate=lambda p: at.update({opt.t: copies(opt)}) or -opt.t, validate_every=3)
+    result = fit(opt, value_and_grad, None, 9, validate=lambda p: at.update({opt.t: copies(opt)}) or -opt.t,
+                 validate_every=3)
     assert (result.stopped, result.best, opt.t) == ("interrupted", 6, 6)
     assert result.validation.tolist() == [-3, -6]
     assert_parameters(opt, at[6])
@@ -754,7 +774,8 @@ def test_a_second_interrupt_is_raised():
     """Where the checkpoint is being written: the parameters are those of the last step."""
     opt, twin = make(), make()
     with pytest.raises(KeyboardInterrupt):
-        fit(opt, value_and_grad, None, 9, callback=struck(4), checkpoint=lambda o: raising(KeyboardInterrupt), validate=lambda p: opt.t,
+        fit(opt, value_and_grad, None, 9, callback=struck(4), checkpoint=lambda o: raising(KeyboardInterrupt),
+            validate=lambda p: opt.t,
             validate_every=1)
     assert opt.t == 4
     replay(twin, [None]*4)
@@ -776,7 +797,8 @@ def test_interrupts_while_the_best_is_restored(strikes, monkeypatch):
     monkeypatch.setattr(opt._machine, "put", written)
 
     def run():
-        return fit(opt, value_and_grad, None, 5, validate=lambda p: at.update({opt.t: copies(opt)}) or abs(opt.t - 2), validate_every=1,
+        return fit(opt, value_and_grad, None, 5, validate=lambda p: at.update({opt.t: copies(opt)}) or abs(opt.t - 2),
+                   validate_every=1,
                    checkpoint=lambda o: saved.append((o.t, copies(o))))
     if strikes == 1:
         result = run()
@@ -796,8 +818,10 @@ def test_interrupts_while_the_best_is_restored(strikes, monkeypatch):
 def test_a_value_that_is_not_finite(bad, accumulate):
     """The step is not taken, what it saw is not saved, and the best is not restored."""
     opt, twin, saved, calls = make(), make(), [], itertools.count()
-    with pytest.raises(FloatingPointError, match=r"fit: the value of step 4 is (nan|-?inf), but a finite one is needed\. ") as raised:
-        fit(opt, lambda p, b: (bad if next(calls) == 4*accumulate - 1 else 1.0, value_and_grad(p, b)[1]), None, 9, accumulate=accumulate,
+    with pytest.raises(FloatingPointError, match=r"fit: the value of step 4 is (nan|-?inf), but a finite one is "
+                                                 r"needed\. ") as raised:
+        fit(opt, lambda p, b: (bad if next(calls) == 4*accumulate - 1 else 1.0, value_and_grad(p, b)[1]), None, 9,
+            accumulate=accumulate,
             checkpoint=lambda o: saved.append(o.t), checkpoint_every=2, validate=lambda p: opt.t, validate_every=1)
     result = raised.value.result
     assert (opt.t, result.t.tolist(), result.stopped, result.best) == (3, [1, 2, 3], "error", 1)
@@ -812,7 +836,8 @@ def test_skipped_steps_are_recorded():
     def some(p, k):
         value, g = value_and_grad(p, k)
         return (NAN, {"W": g["W"]*f32(NAN), "b": g["b"]}) if k in (2, 3) else (value, g)
-    result = fit(opt, some, [1, 2, 3, 4, 5], 5, skip_nonfinite=True, checkpoint=lambda o: saved.append(o.t), checkpoint_every=1,
+    result = fit(opt, some, [1, 2, 3, 4, 5], 5, skip_nonfinite=True, checkpoint=lambda o: saved.append(o.t),
+                 checkpoint_every=1,
                  validate=lambda p: 1.0, validate_every=1, restore_best=False)
     values = replay(twin, [1, 4, 5], skip_nonfinite=True)
     assert result.t.tolist() == [1, 1, 1, 2, 3]
@@ -839,18 +864,24 @@ GOOD = {"W": np.ones((4, 3), f32), "b": [np.ones(3, f32)]}
 
 
 @pytest.mark.parametrize(("answer", "error", "message"), [
-    (lambda: (1.0, None), TypeError, "fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed."),
+    (lambda: (1.0, None), TypeError, "fit: value_and_grad returned None for the gradients, but a tree like the "
+                                     "parameters is needed."),
     (lambda: None, TypeError, "fit: value_and_grad returned a NoneType, but (value, gradients) is needed."),
     (lambda: (1.0, GOOD, 2), TypeError, "fit: value_and_grad returned a tuple, but (value, gradients) is needed."),
     (lambda: 1.0, TypeError, "fit: value_and_grad returned a float, but"),
-    (lambda: (None, GOOD), TypeError, "fit: value_and_grad returned None, but one number is needed. Return float(value)."),
-    (lambda: (np.ones((1, 2)), GOOD), TypeError, "fit: value_and_grad returned array([[1., 1.]]), but one number is needed."),
-    (lambda: (np.array([1j]), GOOD), TypeError, "fit: value_and_grad returned array([0.+1.j]), but one number is needed."),
+    (lambda: (None, GOOD), TypeError, "fit: value_and_grad returned None, but one number is needed. Return "
+                                      "float(value)."),
+    (lambda: (np.ones((1, 2)), GOOD), TypeError, "fit: value_and_grad returned array([[1., 1.]]), but one number is "
+                                                 "needed."),
+    (lambda: (np.array([1j]), GOOD), TypeError, "fit: value_and_grad returned array([0.+1.j]), but one number is "
+                                                "needed."),
     (lambda: (10**400, GOOD), FloatingPointError, "fit: the value of step 3 is inf, but a finite one is needed."),
     (lambda: (-10**5000, GOOD), FloatingPointError, "fit: the value of step 3 is -inf, but a finite one is needed."),
     (lambda: (np.ones(2), GOOD), TypeError, "fit: value_and_grad returned array([1., 1.]), but one number is needed."),
-    (lambda: (1.0, {**GOOD, "W": np.ones((3, 4), f32)}), ValueError, "grads['W']: shape (3, 4), but params['W'] has (4, 3)."),
-    (lambda: (1.0, {**GOOD, "b": [np.ones(1, f32)]}), ValueError, "grads['b'][0]: shape (1,), but params['b'][0] has (3,)."),
+    (lambda: (1.0, {**GOOD, "W": np.ones((3, 4), f32)}), ValueError, "grads['W']: shape (3, 4), but params['W'] has "
+                                                                     "(4, 3)."),
+    (lambda: (1.0, {**GOOD, "b": [np.ones(1, f32)]}), ValueError, "grads['b'][0]: shape (1,), but params['b'][0] has "
+                                                                  "(3,)."),
     (lambda: (1.0, {**GOOD, "b": [None]}), TypeError, "grads['b'][0]: a NoneType, but an array is needed"),
     (lambda: (1.0, {"W": GOOD["W"]}), ValueError, "grads: no ['b']"),
     (lambda: (1.0, {**GOOD, "W": np.ones((4, 3), int)}), TypeError, "grads['W']: dtype int64, but one of"),
@@ -863,7 +894,8 @@ def test_wrong_answers(answer, error, message, accumulate):
     """As opt.step says them, with what was done so far; parameters are those of the steps before."""
     opt, twin, calls = make(), make(), itertools.count()
     with pytest.raises(error) as raised:
-        fit(opt, lambda p, b: answer() if next(calls) == 3*accumulate - 1 else value_and_grad(p, b), None, 9, accumulate=accumulate)
+        fit(opt, lambda p, b: answer() if next(calls) == 3*accumulate - 1 else value_and_grad(p, b), None, 9,
+            accumulate=accumulate)
     assert str(raised.value).startswith(message)
     if error is not Bare:
         assert (raised.value.result.t.tolist(), raised.value.result.stopped) == ([1, 2], "error")
@@ -871,7 +903,8 @@ def test_wrong_answers(answer, error, message, accumulate):
     assert_equal(opt, twin)
 
 
-@pytest.mark.parametrize("one", [np.array([0.5]), np.array([[0.5]], f32), np.array(0.5), f16(0.5), np.array(0.5, BFLOAT16)], ids=repr)
+@pytest.mark.parametrize("one", [np.array([0.5]), np.array([[0.5]], f32), np.array(0.5), f16(0.5),
+                                 np.array(0.5, BFLOAT16)], ids=repr)
 def test_arrays_of_one_element_are_numbers(one):
     result = fit(make(), lambda p, b: (one, GOOD), None, 2, accumulate=2, validate=lambda p: one, validate_every=1)
     assert result.value.tolist() == result.validation.tolist() == [0.5, 0.5]
@@ -881,7 +914,8 @@ def test_arrays_of_one_element_are_numbers(one):
 def test_functions_that_return_no_batches(found, shown):
     with pytest.raises(TypeError) as raised:
         fit(make(), value_and_grad, lambda epoch: found if epoch else [1, 2], 5)
-    assert str(raised.value) == (f"fit: batches(1) returned {shown}, but what can be iterated over is needed. Return a list of batches, or "
+    assert str(raised.value) == (f"fit: batches(1) returned {shown}, but what can be iterated over is needed. Return a "
+                                 f"list of batches, or "
                                  "a generator.")
     assert raised.value.result.steps == 2
 
@@ -895,7 +929,8 @@ def test_other_errors_have_the_result_too():
             fit(opt, value_and_grad, None, 5, **options, validate_every=2, checkpoint_every=2)
         t = 1 if where == "callback" else 2
         assert raised.value.result.t.tolist() == [*range(1, t + 1)]
-    with pytest.raises(TypeError, match=r"fit: validate returned None, but one number is needed\. Return float\(value\)\.") as raised:
+    with pytest.raises(TypeError, match=r"fit: validate returned None, but one number is needed\. Return "
+                                        r"float\(value\)\.") as raised:
         fit(make(), value_and_grad, None, 5, validate=lambda p: None, validate_every=2)
     assert raised.value.result.steps == 2
     opt = make()
@@ -915,33 +950,48 @@ def test_a_last_checkpoint_that_fails_still_leaves_the_best():
 
 
 ARGUMENTS = [
-    *(({"steps": x}, ValueError, f"fit: steps is {x!r}, but a whole number, 1 or more, is needed. Change") for x in (0, -1, True, 1.5)),
+    *(({"steps": x}, ValueError, f"fit: steps is {x!r}, but a whole number, 1 or more, is needed. Change") for x in (0,
+                                                                                                                     -1,
+                                                                                                                     True, 1.5)),
     ({"steps": "9"}, TypeError, "fit: steps is '9', but a whole number, 1 or more, is needed."),
-    ({"steps": None}, ValueError, "fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps."),
-    *(({"accumulate": x}, ValueError, f"fit: accumulate is {x!r}, but a whole number, 1 or more, is needed.") for x in (0, True, 2.0)),
+    ({"steps": None}, ValueError, "fit: neither batches nor steps, but one of them is needed to know when to stop. "
+                                  "Give steps."),
+    *(({"accumulate": x}, ValueError, f"fit: accumulate is {x!r}, but a whole number, 1 or more, is needed.")
+      for x in (0, True, 2.0)),
     ({"accumulate": None}, TypeError, "fit: accumulate is None, but a whole number, 1 or more, is needed."),
     ({"validate_every": 0, "validate": len}, ValueError, "fit: validate_every is 0, but a whole number, 1 or more,"),
     ({"patience": -1, "validate": len}, ValueError, "fit: patience is -1, but a whole number, 0 or more,"),
     ({"patience": 1.0, "validate": len}, ValueError, "fit: patience is 1.0, but a whole number, 0 or more,"),
-    ({"patience": 3}, ValueError, "fit: patience is 3, but validate, without which it means nothing, is missing. Give validate."),
+    ({"patience": 3}, ValueError, "fit: patience is 3, but validate, without which it means nothing, is missing. Give "
+                                  "validate."),
     ({"validate_every": 3}, ValueError, "fit: validate_every is 3, but validate, without which"),
     ({"checkpoint_every": 3}, ValueError, "fit: checkpoint_every is 3, but checkpoint, without which"),
-    ({"checkpoint_every": 0, "checkpoint": print}, ValueError, "fit: checkpoint_every is 0, but a whole number, 1 or more,"),
+    ({"checkpoint_every": 0, "checkpoint": print}, ValueError, "fit: checkpoint_every is 0, but a whole number, 1 or "
+                                                               "more,"),
     ({"checkpoint": 5}, TypeError, "fit: checkpoint: 5, but the path of a file is needed. Give one."),
-    ({"checkpoint": "/no/such/file"}, FileNotFoundError, "fit: checkpoint: /no/such/file: no such directory, but one is needed"),
+    ({"checkpoint": "/no/such/file"}, FileNotFoundError, "fit: checkpoint: /no/such/file: no such directory, but one "
+                                                         "is needed"),
     ({"checkpoint": os.getcwd()}, ValueError, f"fit: checkpoint: {os.getcwd()} is no file"),
-    ({"validate": len}, ValueError, "fit: validate with no batches, but it is called after each pass over the batches, and there are no"),
-    ({"validate": len, "batches": iter([1])}, ValueError, "fit: validate with an iterator, but it is called after each pass"),
+    ({"validate": len}, ValueError, "fit: validate with no batches, but it is called after each pass over the batches, "
+                                    "and there are no"),
+    ({"validate": len, "batches": iter([1])}, ValueError, "fit: validate with an iterator, but it is called after each "
+                                                          "pass"),
     ({"validate": 5}, TypeError, "fit: validate is 5, but a function is needed. Change validate."),
     ({"callback": 5}, TypeError, "fit: callback is 5, but a function is needed."),
     ({"value_and_grad": None}, TypeError, "fit: value_and_grad is None, but a function is needed."),
-    ({"opt": np.ones(3)}, TypeError, "fit: opt is a ndarray, but an optimizer is needed. Make one: fastopt.Adam(params)."),
-    ({"batches": 5}, TypeError, "fit: batches is 5, but what can be iterated over, or a function, is needed. Give a list of batches."),
-    *(({"batches": x}, TypeError, f"fit: batches is {x!r}, but what can be iterated over") for x in (np.array(2.0), f64(2.0))),
+    ({"opt": np.ones(3)}, TypeError, "fit: opt is a ndarray, but an optimizer is needed. Make one: "
+                                     "fastopt.Adam(params)."),
+    ({"batches": 5}, TypeError, "fit: batches is 5, but what can be iterated over, or a function, is needed. Give a "
+                                "list of batches."),
+    *(({"batches": x}, TypeError, f"fit: batches is {x!r}, but what can be iterated over") for x in (np.array(2.0),
+                                                                                                     f64(2.0))),
     ({"after_step": 5}, TypeError, "fit: after_step is 5, but a function is needed. Change after_step."),
     ({"checkpoint": "new/"}, FileNotFoundError, "fit: checkpoint: new/: no such directory, but it ends as one."),
-    ({"checkpoint": "x"*250}, OSError, f"[Errno {errno.ENAMETOOLONG}] fit: checkpoint: {os.getcwd()}/{'x'*250}: File name too long. "),
-    *(({"min_delta": x, "validate": len}, ValueError, f"fit: min_delta is {x!r}, but a finite number") for x in (-1.0, NAN, INF)),
+    ({"checkpoint": "x"*250}, OSError, f"[Errno {errno.ENAMETOOLONG}] fit: checkpoint: {os.getcwd()}/{'x'*250}: File "
+                                       f"name too long. "),
+    *(({"min_delta": x, "validate": len}, ValueError, f"fit: min_delta is {x!r}, but a finite number") for x in (-1.0,
+                                                                                                                 NAN,
+                                                                                                                 INF)),
     ({"min_delta": None}, TypeError, "fit: min_delta is None, but a finite number is needed."),
     ({"clip_norm": 0}, ValueError, "fit: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
     ({"clip_value": -1.0}, ValueError, "fit: clip_value is -1.0, but a number above 0 is needed."),
@@ -988,7 +1038,8 @@ def test_the_bar_ends_with_an_error(capfd):
 
 
 @pytest.mark.parametrize(("module", "extra", "options"), [
-    ("rich.progress", "progress", "progress=True"), ("rich", "progress", "progress=True"), ("safetensors", "files", "checkpoint='c'")])
+    ("rich.progress", "progress", "progress=True"), ("rich", "progress", "progress=True"),
+                                                          ("safetensors", "files", "checkpoint='c'")])
 def test_the_extras_are_named(module, extra, options, tmp_path):
     code = f"""
 import sys
@@ -1002,7 +1053,8 @@ try:
 except ImportError as error:
     print(error)
 """
-    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path,
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True,
+                         cwd=tmp_path,
                          env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert ran.stdout.startswith("fit: progress: " if extra == "progress" else "fastopt.files: ")
     assert ran.stdout.endswith(f'Install it with: pip install "fastopt[{extra}]"\n')
@@ -1036,5 +1088,6 @@ def test_on_a_device(stand_in, tmp_path):
     assert results[0].best == results[1].best == 2
     assert_parameters(here, [to_host(there.params["W"]), to_host(there.params["b"][0])])
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
-    with pytest.raises(ValueError, match="fit: accumulate is 2, but the parameters are on a CUDA device, where gradients are not"):
+    with pytest.raises(ValueError, match="fit: accumulate is 2, but the parameters are on a CUDA device, where "
+                                         "gradients are not"):
         fit(there, on_device, [1, 2], 1, accumulate=2)

@@ -38,7 +38,8 @@ class Batches:
             return [None] if self.source is None else self.source
         found = self.source(self.epoch)
         if not walkable(found):
-            raise TypeError(f"fit: batches({self.epoch}) returned {found!r}, but what can be iterated over is needed. Return a list of "
+            raise TypeError(f"fit: batches({self.epoch}) returned {found!r}, but what can be iterated over is needed. "
+                            f"Return a list of "
                             "batches, or a generator.")
         return found
 
@@ -51,7 +52,8 @@ class Batches:
 class Gradients:
     """Value and gradient of the next step, of one batch or of several."""
 
-    def __init__(self, opt: Optimizer, function: Callable[[Any, Any], Any], batches: Batches, accumulate: int, nonfinite: bool):
+    def __init__(self, opt: Optimizer, function: Callable[[Any, Any], Any], batches: Batches, accumulate: int,
+                 nonfinite: bool):
         self.opt, self.function, self.batches, self.accumulate, self.nonfinite = opt, function, batches, accumulate, nonfinite
         self.taken = 0  # batches of the step in progress
         if accumulate > 1:
@@ -74,19 +76,24 @@ class Gradients:
     def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
         found = self.function(point, batch)
         if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. Return both.")
+            raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. "
+                            f"Return both.")
         value = number(found[0], "value_and_grad")
         if found[1] is None:
-            raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. Return it.")
+            raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is "
+                            "needed. Return it.")
         if not (self.nonfinite or math.isfinite(value)):
-            raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. Lower the learning "
-                                     "rate, clip the gradients, or give skip_nonfinite=True: steps with such gradients are then left out.")
+            raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. "
+                                     f"Lower the learning "
+                                     "rate, clip the gradients, or give skip_nonfinite=True: steps with such gradients "
+                                     "are then left out.")
         return value, found[1]
 
     def add(self, grads: Any) -> None:
         leaves: list[Any] = []
         self.opt._structure.collect(grads, "grads", leaves)
-        found = [gradient(leaf, t, path) for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths, strict=True)]
+        found = [gradient(leaf, t, path) for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths,
+                                                                  strict=True)]
         with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
             for k, (t, g) in enumerate(zip(self.opt._tensors, found, strict=True)):
                 plain = BF16.decode(g.array.view(np.uint16)) if arrays.format_of(g.array, "grads") is BF16 else g.array

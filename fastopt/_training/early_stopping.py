@@ -19,7 +19,8 @@ class Watch:
         self.opt, self.function, self.every, self.patience, self.min_delta, self.keeps = opt, function, every, patience, min_delta, keeps
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
-        self.best: tuple[int | None, float, list[np.ndarray], list[np.ndarray]] = None, math.inf, [], []  # and what bfloat16 lacks
+        self.best: tuple[int | None, float, list[np.ndarray],
+                         list[np.ndarray]] = None, math.inf, [], []  # and what bfloat16 lacks
         self.plateaus = plateaus(opt)
 
     def due(self, before: int, batches: Batches) -> bool:
@@ -48,7 +49,8 @@ class Watch:
             machine = self.opt._machine
             machine.look()
             copies = [machine.read(t.array, True) for t in self.opt._tensors] if self.keeps else []
-            self.best = *self.seen[-1], copies, [machine.read(a, True) for a in machine.remainders] if self.keeps else []
+            self.best = *self.seen[-1], copies, [machine.read(a, True)
+                                                 for a in machine.remainders] if self.keeps else []
 
     def restore(self) -> None:
         """Make the parameters the best ones: all of them, even where a Ctrl-C comes."""
@@ -57,7 +59,8 @@ class Watch:
             machine, tensors = self.opt._machine, self.opt._tensors
             with self.opt._lock:
                 machine.look()
-                machine.put([*zip([t.array for t in tensors], parameters, strict=True), *zip(machine.remainders, remainders, strict=True),
+                machine.put([*zip([t.array for t in tensors], parameters, strict=True),
+                             *zip(machine.remainders, remainders, strict=True),
                              *machine.followers(machine.outputs.values(), parameters, remainders)])
 
 

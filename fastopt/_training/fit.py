@@ -71,52 +71,59 @@ class BatchesEnded(ValueError):
     result: Fit
 
 
-def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None, steps: int | None = None, *,
-        accumulate: int = 1, validate: Callable[[Any], Any] | None = None, validate_every: int | None = None, patience: int | None = None,
+def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None,
+        steps: int | None = None, *,
+        accumulate: int = 1, validate: Callable[[Any], Any] | None = None, validate_every: int | None = None,
+        patience: int | None = None,
         min_delta: float = 0.0, restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
-        after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None, progress: bool = False,
+        after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None,
+        progress: bool = False,
         clip_norm: float | None = None, clip_value: float | None = None, skip_nonfinite: bool = False) -> Fit:
-    """Train: take steps of an optimizer with the gradients of batches, until the steps are taken or there is a reason to stop.
+    """Train: take steps of an optimizer with the gradients of batches, until the steps are taken or there is a reason
+    to stop.
 
     Parameters
     ----------
     opt : Optimizer
         Holds the parameters, which change in place, and the schedules. `t` goes on from where it is.
     value_and_grad : callable
-        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those of `opt`
-        (`Nesterov`: the look-ahead point; groups: the list of their trees).
+        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
+        of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
     batches : iterable, callable or None
-        Batches of any kind, handed on as they are. An iterable is walked again and again; a callable, ``batches(epoch)`` for epoch = 0, 1,
-        ..., returns the iterable of each pass; an iterator (a generator) is used once. None: every step gets None as its batch.
-        Every call begins with epoch 0 and its first batch, whatever `opt.t` is: a run that resumes in the middle of a pass must be given
-        the batches from there on.
+        Batches of any kind, handed on as they are. An iterable is walked again and again; a callable,
+        ``batches(epoch)`` for epoch = 0, 1,
+        ..., returns the iterable of each pass; an iterator (a generator) is used once. None: every step gets None as
+        its batch. Every call begins with epoch 0 and its first batch, whatever `opt.t` is: a run that resumes in the
+        middle of a pass must be given the batches from there on.
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
-        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 where gradients or
-        parameters are).
-        A pass that ends within such a group goes on in the next pass. Not for parameters on a CUDA device.
+        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 where
+        gradients or parameters are). A pass that ends within such a group goes on in the next pass. Not for parameters
+        on a CUDA device.
     validate : callable, optional
-        ``validate(params) -> value``, the lower the better. Every `ReduceOnPlateau` among the hyperparameters observes it.
+        ``validate(params) -> value``, the lower the better. Every `ReduceOnPlateau` among the hyperparameters observes
+        it.
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
-        Stop when so many validations in a row were not below the lowest before them by more than `min_delta` (NaN never is). With 1 the
-        first such validation stops; 0 means the same as 1.
+        Stop when so many validations in a row were not below the lowest before them by more than `min_delta` (NaN never
+        is). With 1 the first such validation stops; 0 means the same as 1.
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
     checkpoint : path or callable, optional
-        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple of
-        `checkpoint_every`, and at the end. It holds the parameters as the last step left them, not the best ones: a run that goes on from
-        it, with the batches that follow, takes the steps of one that never stopped; patience and the best begin anew. To keep the best,
-        save once more after `fit`.
+        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
+        of `checkpoint_every`, and at the end. It holds the parameters as the last step left them, not the best ones: a
+        run that goes on from it, with the batches that follow, takes the steps of one that never stopped; patience and
+        the best begin anew. To keep the best, save once more after `fit`.
     after_step : callable, optional
-        ``after_step(opt)``, directly after every step that was not skipped: projections and proximal steps (`fastopt.proximal`), which
-        change the parameters in place, or an average of the weights. It is a part of the step: validation, the best copy, the checkpoint
-        and the callback come after it, and a Ctrl-C waits for its end.
+        ``after_step(opt)``, directly after every step that was not skipped: projections and proximal steps
+        (`fastopt.proximal`), which change the parameters in place, or an average of the weights. It is a part of the
+        step: validation, the best copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
-        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising StopIteration stops.
-        What it changes in the parameters may come too late for the validation, best copy and checkpoint of that step: see `after_step`.
+        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising
+        StopIteration stops. What it changes in the parameters may come too late for the validation, best copy and
+        checkpoint of that step: see `after_step`.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
@@ -132,24 +139,27 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     TypeError, ValueError, ImportError
         For arguments that do not fit, before the first step.
     BatchesEnded
-        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. What was reached is restored
-        and saved as at any other end.
+        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. What was
+        reached is restored and saved as at any other end.
     FloatingPointError
         The value is NaN or infinite; the step is not taken.
 
     Notes
     -----
-    Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are restored, and
-    `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far as its ``result``; but for
-    BatchesEnded the parameters are then those of the last step (without what `after_step` still had to do, where it is the one that
-    failed), and no checkpoint is written.
+    Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are
+    restored, and `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far
+    as its ``result``; but for BatchesEnded the parameters are then those of the last step (without what `after_step`
+    still had to do, where it is the one that failed), and no checkpoint is written.
     """
     _check(locals())
-    steps, accumulate, validate_every, patience, checkpoint_every = map(plain, (steps, accumulate, validate_every, patience,
+    steps, accumulate, validate_every, patience, checkpoint_every = map(plain,
+                                                                        (steps, accumulate, validate_every, patience,
                                                                                 checkpoint_every))
     gradients = Gradients(opt, value_and_grad, Batches(batches), accumulate, skip_nonfinite)
-    watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta, restore_best)
-    options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite, "grad_factor": 1/accumulate}
+    watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta,
+                  restore_best)
+    options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite,
+               "grad_factor": 1/accumulate}
     run = _Run(opt, gradients, watch, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step, callback)
     with bar(progress, "fit: progress", "", steps) as show:
         return run.all(show)
@@ -159,7 +169,8 @@ def _check(given: dict[str, Any]) -> None:
     """What is wrong with the arguments of `fit`, each and together."""
     opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
     if not isinstance(opt, Optimizer):
-        raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: fastopt.Adam(params).")
+        raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: "
+                        f"fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
         if not callable(given[name]) and (given[name] is not None or name == "value_and_grad"):
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
@@ -172,19 +183,25 @@ def _check(given: dict[str, Any]) -> None:
         if given[name] is not None or name == "min_delta":
             check_number(name, given[name], "fit", "")
     if given["min_delta"] < 0:
-        raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change min_delta.")
+        raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change "
+                         f"min_delta.")
     if not (batches is None or callable(batches) or walkable(batches)):
-        raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a list of batches.")
+        raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a "
+                        f"list of batches.")
     if batches is None and given["steps"] is None:
         raise ValueError("fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps.")
     for name, other in {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}.items():
         if given[name] is not None and given[other] is None:
-            raise ValueError(f"fit: {name} is {given[name]}, but {other}, without which it means nothing, is missing. Give {other}.")
-    if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches, Iterator)):
-        raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called after each pass over "
+            raise ValueError(f"fit: {name} is {given[name]}, but {other}, without which it means nothing, is missing. "
+                             f"Give {other}.")
+    if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches,
+                                                                                                            Iterator)):
+        raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called "
+                         f"after each pass over "
                          "the batches, and there are no passes. Give validate_every.")
     if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
-        raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients are not summed here. "
+        raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients "
+                         f"are not summed here. "
                          "Sum them in value_and_grad.")
 
 
@@ -245,7 +262,8 @@ class _Run:
         except (Exception, KeyboardInterrupt) as error:
             self.record(skipped=False)
             with suppress(AttributeError):  # an exception of the caller's need not take it
-                error.result = self.result("batches" if isinstance(error, BatchesEnded) else "error")  # type: ignore[union-attr]
+                error.result = self.result("batches" if isinstance(error, BatchesEnded)
+                                           else "error")  # type: ignore[union-attr]
             raise
         finally:
             self.held.remove()
@@ -316,11 +334,13 @@ class _Run:
         of = f" of {self.steps}" if self.steps else ""
         plural = "s" if self.steps or self.count != 1 else ""
         cut = f", and {self.gradients.taken} of the {self.gradients.accumulate} for the next" if self.gradients.taken else ""
-        return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of them and at least "
+        return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of "
+                f"them and at least "
                 "one. Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
 
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))
         seen, (best, lowest, *_) = self.watch.seen, self.watch.best
         return Fit(rows["t"].copy(), rows["value"].copy(), rows["lr"].copy(), np.array([t for t, _ in seen], np.int64),
-                   np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped, self.count)
+                   np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped,
+                   self.count)

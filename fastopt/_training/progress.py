@@ -26,7 +26,8 @@ def bar(shown: bool, where: str, what: str, steps: float | None) -> Iterator[Cal
     check(where)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn(),
+               TimeRemainingColumn(),
                TextColumn("{task.fields[info]}"))
     with Progress(*columns, console=Console(stderr=True)) as drawn:
         task = drawn.add_task(what, total=None if steps is None or math.isinf(steps) else steps, info="")

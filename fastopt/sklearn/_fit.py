@@ -23,7 +23,8 @@ except ImportError as error:
 
 PATIENCE = 150  # steps: of 80 problems of 200 rows, the worst minimum is missed by 0.4 standard errors; by 1.2 at 100, by 98 at 10
 CURE = "Lower learning_rate, or standardise the features."
-INITIALIZERS = {f"{kind}_{shape}": getattr(init, f"{kind}_{shape}") for kind in init.VARIANCES for shape in ("uniform", "normal")}
+INITIALIZERS = {f"{kind}_{shape}": getattr(init, f"{kind}_{shape}") for kind in init.VARIANCES for shape in ("uniform",
+                                                                                                             "normal")}
 
 
 def whole(n: Any) -> bool:
@@ -42,12 +43,14 @@ def word(x: Any, words: Any) -> bool:
     return isinstance(x, str) and x in words
 
 
-# parameter: what it may be, and how to say so; solver, learning_rate and momentum are checked where the optimizer is made
+# parameter: what it may be, and how to say so; solver, learning_rate and momentum are checked where the optimizer is
+# made
 ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("alpha", "l1"), (not_negative, "a finite number, 0 or more,")),
     "max_iter": (whole, "a whole number, 1 or more,"),
     "n_iter_no_change": (lambda n: whole(n) or word(n, ("auto",)), '"auto" or a whole number, 1 or more,'),
-    **dict.fromkeys(("fit_intercept", "shuffle", "early_stopping"), (lambda x: isinstance(x, (bool, np.bool_)), "True or False")),
+    **dict.fromkeys(("fit_intercept", "shuffle", "early_stopping"),
+                    (lambda x: isinstance(x, (bool, np.bool_)), "True or False")),
     "tol": (lambda x: x is None or not_negative(x), "a finite number, 0 or more, or None"),
     "batch_size": (lambda n: n is None or whole(n) or word(n, ("auto",)), '"auto", None or a whole number, 1 or more,'),
     "validation_fraction": (lambda x: not_negative(x) and 0 < x < 1, "a number above 0 and below 1"),
@@ -124,7 +127,8 @@ class Task(NamedTuple):
 
 
 def standard(y: np.ndarray, s: np.ndarray | None, centre: bool) -> tuple[np.ndarray, Any, np.ndarray]:
-    """(t, mean, deviation) with y = t*deviation + mean, for each column, over the rows that weigh; 1 is the deviation of a constant one.
+    """(t, mean, deviation) with y = t*deviation + mean, for each column, over the rows that weigh; 1 is the deviation
+    of a constant one.
 
     Of y/max(abs(y)), whose squares are in range; less the first, so that a constant has no deviation from rounding.
     """
@@ -134,7 +138,8 @@ def standard(y: np.ndarray, s: np.ndarray | None, centre: bool) -> tuple[np.ndar
     with np.errstate(over="ignore", invalid="ignore"):  # of rows that weigh 0
         u = y/top
         first = u[kept][0]
-        mean = first + np.average(u[kept] - first, axis=0, weights=s if s is None else s[kept]) if centre else np.zeros(len(top))
+        mean = first + np.average(u[kept] - first, axis=0, weights=s if s is None
+                                  else s[kept]) if centre else np.zeros(len(top))
         d = u - mean
         deviation = np.sqrt(np.average(d[kept]**2, axis=0, weights=s if s is None else s[kept]))
         constant = deviation == 0
@@ -148,8 +153,10 @@ def check_range(where: str, task: Task, dtype: Any) -> Task:
     for j, (mean, scale) in enumerate(zip(*np.atleast_1d(task.mean, task.scale), strict=True)):
         size = max(scale, abs(mean))
         if scale < low or size > high:
-            raise ValueError(f"{where}: target {j} has the mean {mean:g} and the deviation {scale:g}, but a deviation from {low:.0e} to "
-                             f"{high:.0e}, and a mean no further from 0, are needed in {np.dtype(dtype)}. Divide y by {size:.0e}.")
+            raise ValueError(f"{where}: target {j} has the mean {mean:g} and the deviation {scale:g}, but a deviation "
+                             f"from {low:.0e} to "
+                             f"{high:.0e}, and a mean no further from 0, are needed in {np.dtype(dtype)}. Divide y by "
+                             f"{size:.0e}.")
     return task
 
 
@@ -187,10 +194,12 @@ def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
     options = model.solver_options or {}
     given = {k: v for k, v in (("lr", model.learning_rate), ("momentum", model.momentum)) if v is not None}
     if twice := options.keys() & {"lr", *given}:
-        raise ValueError(f"{where}: solver_options has {', '.join(sorted(twice))}, but learning_rate and momentum are parameters of "
+        raise ValueError(f"{where}: solver_options has {', '.join(sorted(twice))}, but learning_rate and momentum are "
+                         f"parameters of "
                          "their own. Give them there.")
     if "momentum" in given and "momentum" not in kind.rule.defaults:
-        raise ValueError(f"{where}: momentum is {model.momentum!r}, but {kind.__name__} has none. Leave it None; solver_options may "
+        raise ValueError(f"{where}: momentum is {model.momentum!r}, but {kind.__name__} has none. Leave it None; "
+                         f"solver_options may "
                          f"hold {', '.join(k for k in kind.rule.defaults if k != 'lr')}.")
     opt = kind([{"params": params[0]}, {"params": params[1], "weight_decay": 0.0}], **anew({**given, **options}))
     if opt.groups[0]["maximize"]:
@@ -201,9 +210,10 @@ def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
 class Run:
     """One fit: the functions that `training.fit` calls, and what they note.
 
-    With l1 > 0, W is W+ - W-, both 0 or more, and abs(W) their sum: the penalty has a constant gradient, and its kink is a bound, to which
-    each step is projected. The minimum is then where any rule rests. Soft-thresholding by lr*l1 would have it for plain SGD alone: the
-    velocity of Momentum, not thresholded itself, leaves a tenth of the penalty at momentum 0.9, and Adam divides gradients by their size.
+    With l1 > 0, W is W+ - W-, both 0 or more, and abs(W) their sum: the penalty has a constant gradient, and its kink
+    is a bound, to which each step is projected. The minimum is then where any rule rests. Soft-thresholding by lr*l1
+    would have it for plain SGD alone: the velocity of Momentum, not thresholded itself, leaves a tenth of the penalty
+    at momentum 0.9, and Adam divides gradients by their size.
     """
 
     def __init__(self, model: Any, data: Data, held: Data | None, task: Task, params: networks.Parameters, seed: Any):
@@ -237,7 +247,8 @@ class Run:
         batch, params, model = self.data.rows(rows), joined(point), self.model
         total = len(batch.x) if batch.s is None else float(batch.s.sum())
         share = total*self.epoch/len(self.data.x)  # large and heavy batches count for more: the mean over an epoch is the objective
-        value, grads = networks.value_and_grad(params, batch.x, batch.y, self.loss, model.activation, model.alpha, batch.s)
+        value, grads = networks.value_and_grad(params, batch.x, batch.y, self.loss, model.activation, model.alpha,
+                                               batch.s)
         if share != 1:
             value, grads = share*value, {k: share*g for k, g in grads.items()}
         if model.l1:
@@ -270,9 +281,11 @@ class Run:
         """Run the solver. What diverges after an epoch with a score has the weights of the best one: `stopped` is "error"."""
         model = self.model
         try:
-            with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # on the way to infinity, which is an error in a moment
+            with ONE_THREAD, np.errstate(over="ignore",
+                                         invalid="ignore"):  # on the way to infinity, which is an error in a moment
                 return fit(solver(model, self.params), self.value_and_grad, self.batches, model.max_iter*self.epoch,
-                           validate=self.validate, validate_every=self.epoch, patience=self.patience, min_delta=model.tol or 0.0,
+                           validate=self.validate, validate_every=self.epoch, patience=self.patience,
+                           min_delta=model.tol or 0.0,
                            restore_best=model.early_stopping, callback=self.project)
         except FloatingPointError as error:
             if self.best:  # as in scikit-learn, a training that diverges late keeps what it had
@@ -289,5 +302,6 @@ class Run:
             with np.errstate(over="ignore"):
                 params[name] = (params[name]*task.scale + mean).astype(params[name].dtype)
         if not all(np.isfinite(a).all() for a in params.values()):
-            raise ValueError(f"{type(self.model).__name__}: the weights are not finite after epoch {len(self.curve)}. {CURE}")
+            raise ValueError(f"{type(self.model).__name__}: the weights are not finite after epoch {len(self.curve)}. "
+                             f"{CURE}")
         return params

@@ -40,8 +40,10 @@ class _Estimator(BaseEstimator):
         """For pickle, and so for other processes: a rule or class of one's own goes by its name."""
         kind: Any = self.solver  # type: ignore[attr-defined]
         if hasattr(kind, "__qualname__") and not importable(kind):
-            raise TypeError(f"{type(self).__name__}: the solver {kind.__name__} is not found as {kind.__module__}.{kind.__qualname__}, but "
-                            "pickle and other processes import it by that name. Define it at the top level of a module, as "
+            raise TypeError(f"{type(self).__name__}: the solver {kind.__name__} is not found as "
+                            f"{kind.__module__}.{kind.__qualname__}, but "
+                            "pickle and other processes import it by that name. Define it at the top level of a "
+                            "module, as "
                             f"{kind.__name__}.")
         return super().__getstate__()
 
@@ -80,13 +82,16 @@ class _Estimator(BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs ended before `tol` stopped the training, or the last loss is a tenth and 10*tol above the lowest.
+            If `max_iter` epochs ended before `tol` stopped the training, or the last loss is a tenth and 10*tol above
+            the lowest.
         """
         check(self)
         X, y = validate_data(self, X, y, dtype=(np.float64, np.float32), **self._y_checks)
-        s = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        s = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64,
+                                                                    ensure_non_negative=True)
         if s is not None and not s.any():
-            raise ValueError(f"{type(self).__name__}: all sample weights are 0, but one above is needed. Change sample_weight.")
+            raise ValueError(f"{type(self).__name__}: all sample weights are 0, but one above is needed. Change "
+                             f"sample_weight.")
         s = None if s is None else s/s.max()
         task = check_range(type(self).__name__, self._encode(y, s), X.dtype)
         data = Data(X, task.y, None) if s is None else Data(X, task.y, s).rows(s > 0)
@@ -105,9 +110,11 @@ class _Estimator(BaseEstimator):
     def _hold_out(self, data: Data, random: np.random.RandomState) -> tuple[Data, Data]:
         """Rows to train on and rows to validate with, the classes in proportion."""
         stratify = data.y if isinstance(self, ClassifierMixin) else None
-        rows = train_test_split(np.arange(len(data.x)), test_size=self.validation_fraction, random_state=random, stratify=stratify)
+        rows = train_test_split(np.arange(len(data.x)), test_size=self.validation_fraction, random_state=random,
+                                stratify=stratify)
         if len(rows[1]) < 2:
-            raise ValueError(f"{type(self).__name__}: {len(rows[1])} row to validate with, but 2 are needed. Raise validation_fraction.")
+            raise ValueError(f"{type(self).__name__}: {len(rows[1])} row to validate with, but 2 are needed. Raise "
+                             f"validation_fraction.")
         return data.rows(rows[0]), data.rows(rows[1])
 
     def _tell(self, run: Run, done: Fit) -> None:
@@ -121,16 +128,20 @@ class _Estimator(BaseEstimator):
         if done.stopped == "interrupted":
             warnings.warn(f"{where}: training was interrupted after {self.n_iter_} epochs.", stacklevel=3)
         elif done.stopped == "error":
-            warnings.warn(f"{where}: the loss is not finite in epoch {self.n_iter_ + 1}. The weights are those of the best epoch before. "
+            warnings.warn(f"{where}: the loss is not finite in epoch {self.n_iter_ + 1}. The weights are those of the "
+                          f"best epoch before. "
                           f"{CURE}", ConvergenceWarning, stacklevel=3)
         elif not held and run.curve[-1] > 1.1*run.curve[0]:  # a stop where nothing improves any more comes then, too
-            warnings.warn(f"{where}: the loss rose from {run.curve[0]:g} in the first epoch to {run.curve[-1]:g} in the last. {CURE}",
+            warnings.warn(f"{where}: the loss rose from {run.curve[0]:g} in the first epoch to {run.curve[-1]:g} in "
+                          f"the last. {CURE}",
                           ConvergenceWarning, stacklevel=3)
         elif done.stopped != "patience" and self.tol is not None:
-            warnings.warn(f"{where}: {self.max_iter} epochs ended before the {'score' if held else 'loss'} stopped improving by more than "
+            warnings.warn(f"{where}: {self.max_iter} epochs ended before the {'score' if held else 'loss'} stopped "
+                          f"improving by more than "
                           f"tol={self.tol:g}. Raise max_iter or learning_rate.", ConvergenceWarning, stacklevel=3)
         elif not held and self.tol is not None and self.loss_ - min(run.curve) > max(10*self.tol, 0.1*min(run.curve)):
-            warnings.warn(f"{where}: the loss was {min(run.curve):g} in the best epoch, and is {self.loss_:g} in the last. Raise "
+            warnings.warn(f"{where}: the loss was {min(run.curve):g} in the best epoch, and is {self.loss_:g} in the "
+                          f"last. Raise "
                           "n_iter_no_change, or lower learning_rate.", ConvergenceWarning, stacklevel=3)
 
     def _outputs(self, X: Any) -> np.ndarray:
@@ -165,7 +176,8 @@ class _Classifier(ClassifierMixin):
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"{type(self).__name__}: only one class, {self.classes_[0]!r}, but samples of two are needed. Change y.")
+            raise ValueError(f"{type(self).__name__}: only one class, {self.classes_[0]!r}, but samples of two are "
+                             f"needed. Change y.")
         return Task(codes, 1, "logistic") if len(self.classes_) == 2 else Task(codes, len(self.classes_), "softmax")
 
     def _score(self, outputs: np.ndarray, held: Data) -> float:
@@ -209,28 +221,31 @@ class _MLP(_Estimator):
         self.coefs_, self.intercepts_ = ([params[f"{kind}{k}"] for k in range(1, len(params)//2 + 1)] for kind in "Wb")
 
     def _network(self) -> networks.Parameters:
-        return {f"{kind}{k}": a for kind, arrays in (("W", self.coefs_), ("b", self.intercepts_)) for k, a in enumerate(arrays, start=1)}
+        return {f"{kind}{k}": a for kind, arrays in (("W", self.coefs_), ("b", self.intercepts_)) for k,
+                a in enumerate(arrays, start=1)}
 
 
 class LinearRegression(_Regressor, _Linear):
     """Least squares, ridge, lasso and elastic net: z = X @ coef_.T + intercept_.
 
-    mean((y - z)^2)/2 + alpha/2*sum(coef_^2) + l1*sum(abs(coef_)), all in y's units, the mean over rows weighted by `sample_weight`
-    scikit-learn's `Ridge(a)` has alpha = a/samples, `Lasso(a)` has l1 = a, `ElasticNet(a, l1_ratio=r)` has l1 = a*r, alpha = a*(1 - r).
+    mean((y - z)^2)/2 + alpha/2*sum(coef_^2) + l1*sum(abs(coef_)), all in y's units, the mean over rows weighted by
+    `sample_weight` scikit-learn's `Ridge(a)` has alpha = a/samples, `Lasso(a)` has l1 = a, `ElasticNet(a, l1_ratio=r)`
+    has l1 = a*r, alpha = a*(1 - r).
 
     Parameters
     ----------
     solver : str, optimizer class or rule
-        A name ("adam", "nesterov", "lion", ...; all in `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or your own rule, made
-        by `fastopt.rule`. Rules, and classes made of your own, cannot be pickled.
+        A name ("adam", "nesterov", "lion", ...; all in `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or
+        your own rule, made by `fastopt.rule`. Rules, and classes made of your own, cannot be pickled.
     learning_rate : float, function of the step t = 1, 2, ..., or None (the solver's own default)
-        An epoch has ceil(samples/batch_size) steps. Adam and its relatives move a weight by about that much in a step; gradient descent
-        ("sgd", "momentum", "nesterov") wants more, 0.1 for example. A `ReduceOnPlateau` observes the loss of each epoch.
+        An epoch has ceil(samples/batch_size) steps. Adam and its relatives move a weight by about that much in a step;
+        gradient descent ("sgd", "momentum", "nesterov") wants more, 0.1 for example. A `ReduceOnPlateau` observes the
+        loss of each epoch.
     momentum : float or function of the step, optional
         Of "momentum" and "nesterov"; None: the solver's default. An error where the solver has none.
     alpha : float
-        Strength of the L2 penalty, which is part of the loss. Decoupled decay is the solver's: ``solver="adamw"`` with ``solver_options={
-        "weight_decay": 0.1}`` (0.01 unless told). Intercepts are neither penalised nor decayed.
+        Strength of the L2 penalty, which is part of the loss. Decoupled decay is the solver's: ``solver="adamw"`` with
+        ``solver_options={ "weight_decay": 0.1}`` (0.01 unless told). Intercepts are neither penalised nor decayed.
     l1 : float
         Strength of the L1 penalty: weights become exactly 0, with every solver.
     fit_intercept : bool
@@ -241,15 +256,17 @@ class LinearRegression(_Regressor, _Linear):
     shuffle : bool
         Draw the batches of each epoch anew.
     random_state : int, RandomState or None
-        Of initial weights, batches and rows held out. What a seed gives does not depend on the number of threads: in `fit`, matrix
-        products use one.
+        Of initial weights, batches and rows held out. What a seed gives does not depend on the number of threads: in
+        `fit`, matrix products use one.
     tol, n_iter_no_change : float or None, int or "auto"
-        Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: after max_iter epochs only).
-        "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the minimum unless the
-        rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs here, or all rows in a batch.
+        Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: after
+        max_iter epochs only). "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps
+        the weights off the minimum unless the rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20
+        epochs here, or all rows in a batch.
     early_stopping, validation_fraction : bool, float
-        Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of the best epoch,
-        also where the training diverges after it (with a warning; without early_stopping that is an error).
+        Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of
+        the best epoch, also where the training diverges after it (with a warning; without early_stopping that is an
+        error).
     solver_options : dict, optional
         More of what the solver takes: {"b2": 0.99}, {"like": "torch"}, {"threads": 1}.
 
@@ -260,8 +277,8 @@ class LinearRegression(_Regressor, _Linear):
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        The mean loss of each epoch, penalties included, as the steps saw it; for regression in units of the variance of each target,
-        summed over them. `loss_` is the last, `best_loss_` the lowest.
+        The mean loss of each epoch, penalties included, as the steps saw it; for regression in units of the variance of
+        each target, summed over them. `loss_` is the last, `best_loss_` the lowest.
     validation_scores_ : list of float, or None without `early_stopping`
         `best_validation_score_` is the highest.
     n_features_in_, feature_names_in_
@@ -269,12 +286,14 @@ class LinearRegression(_Regressor, _Linear):
 
     Notes
     -----
-    Trained on (y - mean)/s, s the standard deviation of each target, with l1/s for l1, which changes the way to the minimum and not the
-    minimum: one learning_rate and tol suit all units. W starts at 0.
+    Trained on (y - mean)/s, s the standard deviation of each target, with l1/s for l1, which changes the way to the
+    minimum and not the minimum: one learning_rate and tol suit all units. W starts at 0.
     """
 
-    def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=0.0, l1=0.0, fit_intercept=True, batch_size="auto",
-                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto", early_stopping=False,
+    def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=0.0, l1=0.0, fit_intercept=True,
+                 batch_size="auto",
+                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto",
+                 early_stopping=False,
                  validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
@@ -282,15 +301,19 @@ class LinearRegression(_Regressor, _Linear):
 class LogisticRegression(_Classifier, _Linear):
     """Logistic regression of two classes, softmax regression of more: z = X @ coef_.T + intercept_.
 
-    mean(-log(probability of y)) + alpha/2*sum(coef_^2) + l1*sum(abs(coef_)), the mean over rows weighted by `sample_weight`
-    scikit-learn's `LogisticRegression(C=c)` has alpha = 1/(c*samples), or l1 = 1/(c*samples) with its L1 penalty.
+    mean(-log(probability of y)) + alpha/2*sum(coef_^2) + l1*sum(abs(coef_)), the mean over rows weighted by
+    `sample_weight` scikit-learn's `LogisticRegression(C=c)` has alpha = 1/(c*samples), or l1 = 1/(c*samples) with its
+    L1 penalty.
 
-    Parameters and attributes are those of `LinearRegression`, with another default of alpha, and `classes_`: the sorted labels. coef_ has
-    the shape (classes, features), intercept_ (classes,); of two classes there is one row, for the second.
+    Parameters and attributes are those of `LinearRegression`, with another default of alpha, and `classes_`: the sorted
+    labels. coef_ has the shape (classes, features), intercept_ (classes,); of two classes there is one row, for the
+    second.
     """
 
-    def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=1e-3, l1=0.0, fit_intercept=True, batch_size="auto",
-                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto", early_stopping=False,
+    def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=1e-3, l1=0.0, fit_intercept=True,
+                 batch_size="auto",
+                 max_iter=2000, shuffle=True, random_state=None, tol=1e-5, n_iter_no_change="auto",
+                 early_stopping=False,
                  validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
@@ -298,8 +321,9 @@ class LogisticRegression(_Classifier, _Linear):
 class MLPRegressor(_Regressor, _MLP):
     """A multilayer perceptron for numbers: z = activation(...activation(X @ W1 + b1)...) @ Wk + bk.
 
-    mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for targets of mean 0 and variance 1, each: (y - mean)/standard deviation.
-    The last layer gives y in its own units. scikit-learn's alpha is ours times the batch size.
+    mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for targets of mean 0 and variance 1, each: (y -
+    mean)/standard deviation. The last layer gives y in its own units. scikit-learn's alpha is ours times the batch
+    size.
 
     Parameters
     ----------
@@ -308,10 +332,11 @@ class MLPRegressor(_Regressor, _MLP):
     activation : "relu", "tanh", "logistic" or "identity"
         Of the hidden layers.
     initializer : str or callable
-        The name of a function in `fastopt.init`, "glorot_uniform", "he_normal", ..., or one with its arguments. Intercepts start at 0.
+        The name of a function in `fastopt.init`, "glorot_uniform", "he_normal", ..., or one with its arguments.
+        Intercepts start at 0.
     learning_rate
-        0.001 is for Adam and its relatives. Good on scikit-learn's digits: 0.1 for "sgd", 0.02 for "momentum" and "nesterov", 0.001 for
-        "rmsprop", 0.01 for "adagrad", 0.0003 for "lion".
+        0.001 is for Adam and its relatives. Good on scikit-learn's digits: 0.1 for "sgd", 0.02 for "momentum" and
+        "nesterov", 0.001 for "rmsprop", 0.01 for "adagrad", 0.0003 for "lion".
 
     All others are those of `LinearRegression`, except for l1 and fit_intercept, which are not here.
 
@@ -323,8 +348,10 @@ class MLPRegressor(_Regressor, _MLP):
     All others are those of `LinearRegression`, except for coef_ and intercept_.
     """
 
-    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001, momentum=None, alpha=1e-4,
-                 batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None, tol=1e-4,
+    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001,
+                 momentum=None, alpha=1e-4,
+                 batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None,
+                 tol=1e-4,
                  n_iter_no_change="auto", early_stopping=False, validation_fraction=0.1, solver_options=None):
         self._keep(locals())
 
@@ -337,7 +364,9 @@ class MLPClassifier(_Classifier, _MLP):
     Parameters and attributes are those of `MLPRegressor`, and `classes_`: the sorted labels.
     """
 
-    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001, momentum=None, alpha=1e-4,
-                 batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None, tol=1e-4,
+    def __init__(self, hidden_layer_sizes=(100,), activation="relu", *, solver="adam", learning_rate=0.001,
+                 momentum=None, alpha=1e-4,
+                 batch_size="auto", max_iter=200, initializer="glorot_uniform", shuffle=True, random_state=None,
+                 tol=1e-4,
                  n_iter_no_change="auto", early_stopping=False, validation_fraction=0.1, solver_options=None):
         self._keep(locals())
