@@ -1,6 +1,5 @@
-"""Training: `fit` takes an optimizer through batches, validates, stops early, writes checkpoints, and ends in order at a Ctrl-C."""
+"""Training: `fit` takes an optimizer through batches, validates, stops early, and writes checkpoints."""
 import math
-import numbers
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,20 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import check_number, check_option, plain, whole
+from .._checks.numbers import check_number, check_option, check_whole, interval
 from .._tensors import arrays
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
-from .early_stopping import Watch
+from .early_stopping import EarlyStopping
 from .interrupts import Held
 from .progress import bar
 
-ROW = struct.Struct("=qdd")  # t, value and learning rate of a step: 24 bytes of the history, added at once or not at all
+ROW = struct.Struct("=qdd")  # t, value and learning rate of a step, in the history: appended as a whole or not at all
+WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # the least
+NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}
+MIN_DELTA = {"min_delta": interval("[0, inf)")}
 
 
 class Now(NamedTuple):
-    """What a callback is told after a step: the optimizer's step count, the value and the learning rate of the step, and the validation
-    value, or None where no validation followed it."""
+    """What a callback is told after a step: the optimizer's step count, value and learning rate of the step, and what
+    the validation after it returned (None where there was none)."""
 
     t: int
     value: float
@@ -72,15 +74,13 @@ class BatchesEnded(ValueError):
 
 
 def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None,
-        steps: int | None = None, *,
-        accumulate: int = 1, validate: Callable[[Any], Any] | None = None, validate_every: int | None = None,
-        patience: int | None = None,
-        min_delta: float = 0.0, restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
+        steps: int | None = None, *, accumulate: int = 1, validate: Callable[[Any], Any] | None = None,
+        validate_every: int | None = None, patience: int | None = None, min_delta: float = 0.0,
+        restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
         after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None,
-        progress: bool = False,
-        clip_norm: float | None = None, clip_value: float | None = None, skip_nonfinite: bool = False) -> Fit:
-    """Train: take steps of an optimizer with the gradients of batches, until the steps are taken or there is a reason
-    to stop.
+        progress: bool = False, clip_norm: float | None = None, clip_value: float | None = None,
+        skip_nonfinite: bool = False) -> Fit:
+    """Train: take steps with the gradients of batches, until all steps are taken or there is a reason to stop.
 
     Parameters
     ----------
@@ -90,20 +90,18 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
         ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
         of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
     batches : iterable, callable or None
-        Batches of any kind, handed on as they are. An iterable is walked again and again; a callable,
-        ``batches(epoch)`` for epoch = 0, 1,
-        ..., returns the iterable of each pass; an iterator (a generator) is used once. None: every step gets None as
-        its batch. Every call begins with epoch 0 and its first batch, whatever `opt.t` is: a run that resumes in the
-        middle of a pass must be given the batches from there on.
+        Batches of any kind, handed on as they are. `fit` walks through an iterable again and again. A callable,
+        ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass. An iterator (a generator) is used
+        once. None: every step gets None as its batch. Every call begins with epoch 0 and its first batch, whatever
+        `opt.t` is: to resume in the middle of a pass, give the batches from there on.
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
-        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 where
-        gradients or parameters are). A pass that ends within such a group goes on in the next pass. Not for parameters
-        on a CUDA device.
+        A step takes so many batches: the mean of their values and gradients. Gradients are summed in float32 (float64
+        where gradients or parameters are). A pass that ends within such a group goes on in the next pass. Not for
+        parameters on a CUDA device.
     validate : callable, optional
-        ``validate(params) -> value``, the lower the better. Every `ReduceOnPlateau` among the hyperparameters observes
-        it.
+        ``validate(params) -> value``, the lower the better. Each `ReduceOnPlateau` of the hyperparameters observes it.
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
@@ -122,8 +120,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
         step: validation, the best copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
         ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising
-        StopIteration stops. What it changes in the parameters may come too late for the validation, best copy and
-        checkpoint of that step: see `after_step`.
+        StopIteration stops. To change the parameters, use `after_step`: the callback comes too late for the
+        validation, best copy and checkpoint of its step.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
@@ -148,68 +146,55 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     -----
     Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are
     restored, and `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far
-    as its ``result``; but for BatchesEnded the parameters are then those of the last step (without what `after_step`
-    still had to do, where it is the one that failed), and no checkpoint is written.
+    as its ``result``. After all exceptions but BatchesEnded the parameters are those of the last step (without what
+    `after_step` still had to do, where it is the one that failed), and no checkpoint is written.
     """
-    _check(locals())
-    steps, accumulate, validate_every, patience, checkpoint_every = map(plain,
-                                                                        (steps, accumulate, validate_every, patience,
-                                                                                checkpoint_every))
-    gradients = Gradients(opt, value_and_grad, Batches(batches), accumulate, skip_nonfinite)
-    watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta,
-                  restore_best)
+    steps, accumulate, validate_every, patience, checkpoint_every = _check(locals())  # type: ignore[assignment]
+    gradients = Gradients(opt, value_and_grad, Batches(batches, steps is not None), accumulate, skip_nonfinite)
+    stopping = EarlyStopping(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1),
+                             min_delta, restore_best)
     options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite,
                "grad_factor": 1/accumulate}
-    run = _Run(opt, gradients, watch, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step, callback)
+    run = _Run(opt, gradients, stopping, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step,
+               callback)
     with bar(progress, "fit: progress", "", steps) as show:
         return run.all(show)
 
 
-def _check(given: dict[str, Any]) -> None:
-    """What is wrong with the arguments of `fit`, each and together."""
+def _check(given: dict[str, Any]) -> list[int | None]:
+    """Check the arguments of `fit`, each and together; return those of WHOLE as ints."""
     opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
     if not isinstance(opt, Optimizer):
         raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: "
-                        f"fastopt.Adam(params).")
+                        "fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
         if not callable(given[name]) and (given[name] is not None or name == "value_and_grad"):
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
-    for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
-        if given[name] is not None or name == "accumulate":
-            _check_whole(name, given[name], least)
+    wholes = [None if given[name] is None and name != "accumulate" else check_whole(name, given[name], "fit", least)
+              for name, least in WHOLE.items()]
     for name in ("restore_best", "progress", "skip_nonfinite"):
         check_option(name, given[name], (False, True), "fit")
-    for name in ("clip_norm", "clip_value", "min_delta"):
-        if given[name] is not None or name == "min_delta":
+    check_number("min_delta", given["min_delta"], "fit", "", MIN_DELTA)
+    for name in ("clip_norm", "clip_value"):
+        if given[name] is not None:
             check_number(name, given[name], "fit", "")
-    if given["min_delta"] < 0:
-        raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change "
-                         f"min_delta.")
     if not (batches is None or callable(batches) or walkable(batches)):
         raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a "
-                        f"list of batches.")
+                        "list of batches.")
     if batches is None and given["steps"] is None:
         raise ValueError("fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps.")
-    for name, other in {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}.items():
+    for name, other in NEEDS.items():
         if given[name] is not None and given[other] is None:
             raise ValueError(f"fit: {name} is {given[name]}, but {other}, without which it means nothing, is missing. "
                              f"Give {other}.")
-    if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches,
-                                                                                                            Iterator)):
+    if given["validate"] is not None and given["validate_every"] is None and (
+            batches is None or isinstance(batches, Iterator)):
         raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called "
-                         f"after each pass over "
-                         "the batches, and there are no passes. Give validate_every.")
+                         "after each pass over the batches, and there are no passes. Give validate_every.")
     if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
         raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients "
-                         f"are not summed here. "
-                         "Sum them in value_and_grad.")
-
-
-def _check_whole(name: str, number: Any, least: int) -> None:
-    found = whole(number)
-    if found is None or found < least:
-        kind = ValueError if isinstance(plain(number), numbers.Real) else TypeError
-        raise kind(f"fit: {name} is {number!r}, but a whole number, {least} or more, is needed. Change {name}.")
+                         "are not summed here. Sum them in value_and_grad.")
+    return wholes
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
@@ -227,7 +212,7 @@ class _Run:
 
     opt: Optimizer
     gradients: Gradients
-    watch: Watch
+    stopping: EarlyStopping
     steps: int | None
     options: dict[str, Any]
     write: Callable[[], Any] | None
@@ -236,9 +221,9 @@ class _Run:
     callback: Callable[[Now], Any] | None
     held: Held = field(default_factory=Held)
     rows: bytearray = field(default_factory=bytearray)
-    pending: tuple[int, int, float, float] = -1, 0, 0.0, 0.0  # of the step in progress: where its row belongs, `opt.t` before, value, lr
-    cut: bool = False                                         # within `after_step`: the parameters are between two steps
-    written: int | None = None                                # `opt.t` in the last checkpoint
+    pending: tuple[int, int, float, float] = -1, 0, 0.0, 0.0  # of the step in progress: row, t before, value, lr
+    cut: bool = False            # within `after_step`: the parameters are between two steps
+    written: int | None = None   # `opt.t` in the last checkpoint
 
     @property
     def count(self) -> int:
@@ -262,8 +247,8 @@ class _Run:
         except (Exception, KeyboardInterrupt) as error:
             self.record(skipped=False)
             with suppress(AttributeError):  # an exception of the caller's need not take it
-                error.result = self.result("batches" if isinstance(error, BatchesEnded)
-                                           else "error")  # type: ignore[union-attr]
+                error.result = self.result(  # type: ignore[union-attr]
+                    "batches" if isinstance(error, BatchesEnded) else "error")
             raise
         finally:
             self.held.remove()
@@ -273,17 +258,18 @@ class _Run:
             now = self.step()
             if now is None:
                 return "batches"
-            show(self.count, f"value {now.value:.6g}{self.watch.said()}")
+            seen = self.stopping.seen
+            show(self.count, f"value {now.value:.6g}" + (f"  validation {seen[-1][1]:.6g}" if seen else ""))
             if self.told(now):
                 return "callback"
-            if self.watch.bad >= self.watch.patience:
+            if self.stopping.bad >= self.stopping.patience:
                 return "patience"
         return "steps"
 
     def step(self) -> Now | None:
         """Take a step, validate and save where it is time; None where there are no batches for it."""
         opt, before = self.opt, self.opt.t
-        found = self.gradients(again=self.steps is not None)
+        found = self.gradients()
         if found is None:
             return None
         value, lr = found[0], opt.groups[0].at(before + 1)["lr"]
@@ -295,7 +281,7 @@ class _Run:
             if self.after_step and opt.t > before:
                 self.after_step(opt)
             self.cut = False
-        validation = self.watch.validate() if self.watch.due(before, self.gradients.batches) else None
+        validation = self.stopping.validate() if self.stopping.due(before, self.gradients.batches) else None
         if self.write_every and opt.t % self.write_every == 0:
             self.save()
         return Now(opt.t, value, lr, validation)
@@ -322,25 +308,26 @@ class _Run:
     def finish(self) -> None:
         """Save what was reached, then restore the best. Where a Ctrl-C cuts it short, it is done again."""
         self.record(skipped=False)
-        self.watch.keep()
+        self.stopping.keep()
         try:
             self.save()
         except Exception:
-            self.watch.restore()
+            self.stopping.restore()
             raise
-        self.watch.restore()
+        self.stopping.restore()
 
     def short(self) -> str:
-        of = f" of {self.steps}" if self.steps else ""
+        """The message for batches that ended too early."""
+        of, taken = f" of {self.steps}" if self.steps else "", self.gradients.taken
         plural = "s" if self.steps or self.count != 1 else ""
-        cut = f", and {self.gradients.taken} of the {self.gradients.accumulate} for the next" if self.gradients.taken else ""
+        cut = f", and {taken} of the {self.gradients.accumulate} for the next" if taken else ""
         return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of "
-                f"them and at least "
-                "one. Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
+                "them and at least one. Give more batches; a list or a function, which begins anew when it ends; or "
+                "fewer steps.")
 
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))
-        seen, (best, lowest, *_) = self.watch.seen, self.watch.best
+        seen, (best, lowest, *_) = self.stopping.seen, self.stopping.best
         return Fit(rows["t"].copy(), rows["value"].copy(), rows["lr"].copy(), np.array([t for t, _ in seen], np.int64),
                    np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped,
                    self.count)
