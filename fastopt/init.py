@@ -1,14 +1,14 @@
 """Initial weights: Glorot, He and LeCun, from uniform or normal distributions, for dense and convolutional layers.
 
-Each draws weights of mean 0 and variance gain^2*v, where v follows from the layer's fans, so that signals and gradients neither vanish
-nor explode on their way through the layers:
+Each draws weights of mean 0 and variance gain^2*v, where v follows from the layer's fans, so that signals and gradients
+neither vanish nor explode on their way through the layers:
 
     glorot  2/(fan_in + fan_out)   tanh, logistic, identity; between what signals need forwards and gradients backwards
     he      2/fan_in               relu, which keeps half of the mean square
     lecun   1/fan_in               tanh, identity; for the signals alone
 
-Tanh shrinks its input: behind 10 layers of 256 units, the variance is 0.06 with gain 1, and 0.42, as behind any number of them, with 5/3.
-Biases start at 0: ``np.zeros(fan_out, dtype)``.
+Tanh shrinks its input: behind 10 layers of 256 units, the variance is 0.06 with gain 1, and 0.42, as behind any number
+of them, with 5/3. Biases start at 0: ``np.zeros(fan_out, dtype)``.
 """
 import math
 from collections.abc import Callable, Sequence
@@ -40,7 +40,8 @@ def fans(shape: Sequence[int], layout: Layout = "io") -> tuple[int, int]:
     Returns
     -------
     fan_in, fan_out : int
-        Channels times the elements of the kernel. With groups, the inputs are those of one group, as the shape says (torch: equally).
+        Channels times the elements of the kernel. With groups, the inputs are those of one group, as the shape says
+        (torch: equally).
 
     Raises
     ------
@@ -54,8 +55,8 @@ def fans(shape: Sequence[int], layout: Layout = "io") -> tuple[int, int]:
     except TypeError:
         raise TypeError(f"fans: shape is {shape!r}, but a sequence of whole numbers is needed. Give (inputs, outputs).") from None
     if not whole or len(sizes) < 2:
-        raise ValueError(f"fans: shape is {tuple(shape)}, but at least two whole numbers, 0 or more, are needed. Give (inputs, outputs) of "
-                         "the weights; biases start at 0.")
+        raise ValueError(f"fans: shape is {tuple(shape)}, but at least two whole numbers, 0 or more, are needed. Give "
+                         "(inputs, outputs) of the weights; biases start at 0.")
     (*kernel, inputs, outputs) = sizes if layout == "io" else (*sizes[2:], sizes[1], sizes[0])
     field = math.prod(kernel)
     return inputs*field, outputs*field
@@ -66,12 +67,13 @@ def generator(rng: np.random.Generator | int, where: str, name: str = "rng") -> 
     if isinstance(rng, np.random.Generator):
         return rng
     if not isinstance(rng, (int, np.integer)) or isinstance(rng, bool) or rng < 0:
-        raise TypeError(f"{where}: {name} is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. Give "
-                        "np.random.default_rng(0).")
+        raise TypeError(f"{where}: {name} is {rng!r}, but a numpy.random.Generator or a seed, 0 or more, is needed. "
+                        "Give np.random.default_rng(0).")
     return np.random.default_rng(rng)
 
 
-def glorot_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+def glorot_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32,
+                   gain: float = 1.0,
                    layout: Layout = "io") -> NDArray[Any]:
     """Glorot & Bengio 2010, eq. 16: uniform on [-a, a], a = gain*sqrt(6/(fan_in + fan_out)).
 
@@ -80,7 +82,8 @@ def glorot_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: 
     shape : sequence of int
         (inputs, outputs), or (*kernel, inputs, outputs); see `fans`.
     rng : numpy.random.Generator or int
-        Drawn from, or the seed of a new one. The numbers are drawn in float64 and rounded: they are the same for every dtype.
+        Drawn from, or the seed of a new one. The numbers are drawn in float64 and rounded: they are the same for every
+        dtype.
     dtype : a NumPy float type
     gain : float
         The standard deviation is multiplied by it; torch's `calculate_gain` is one.
@@ -103,11 +106,13 @@ def glorot_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: 
     return _uniform("glorot", shape, rng, dtype, gain, layout)
 
 
-def glorot_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+def glorot_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32,
+                  gain: float = 1.0,
                   layout: Layout = "io") -> NDArray[Any]:
     """Glorot & Bengio 2010: normal, of variance gain^2*2/(fan_in + fan_out); arguments as of `glorot_uniform`.
 
-    torch: `xavier_normal_`. Keras's `GlorotNormal` has the same variance, but cuts off what lies beyond two standard deviations.
+    torch: `xavier_normal_`. Keras's `GlorotNormal` has the same variance, but cuts off what lies beyond two standard
+    deviations.
     """
     return _normal("glorot", shape, rng, dtype, gain, layout)
 
@@ -125,12 +130,14 @@ def he_normal(shape: Sequence[int], rng: np.random.Generator | int, dtype: DType
               layout: Layout = "io") -> NDArray[Any]:
     """He et al. 2015, eq. 10: normal, of variance gain^2*2/fan_in; arguments as of `glorot_uniform`.
 
-    The factor 2 for relu is in it: gain stays 1. torch: ``kaiming_normal_(nonlinearity="relu")``. Keras's `HeNormal` is cut off.
+    The factor 2 for relu is in it: gain stays 1. torch: ``kaiming_normal_(nonlinearity="relu")``. Keras's `HeNormal` is
+    cut off.
     """
     return _normal("he", shape, rng, dtype, gain, layout)
 
 
-def lecun_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32, gain: float = 1.0,
+def lecun_uniform(shape: Sequence[int], rng: np.random.Generator | int, dtype: DTypeLike = np.float32,
+                  gain: float = 1.0,
                   layout: Layout = "io") -> NDArray[Any]:
     """LeCun et al. 1998: uniform on [-a, a], a = gain*sqrt(3/fan_in); arguments as of `glorot_uniform`.
 
@@ -176,5 +183,6 @@ def check_dtype(dtype: DTypeLike, where: str) -> np.dtype[Any]:
     """The NumPy float type; TypeError where it is none."""
     kept = np.dtype(dtype)
     if not np.issubdtype(kept, np.floating):
-        raise TypeError(f"{where}: dtype is {kept}, but a float type of NumPy is needed. Give np.float32 or np.float64.")
+        raise TypeError(f"{where}: dtype is {kept}, but a float type of NumPy is needed. Give np.float32 or "
+                        "np.float64.")
     return kept

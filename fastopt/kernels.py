@@ -132,7 +132,4 @@ def array_step(rule: Rule):
     return step
 
 
-sgd, momentum, nesterov = array_step(rules.sgd), array_step(rules.momentum), array_step(rules.nesterov)
-rmsprop, adagrad = array_step(rules.rmsprop), array_step(rules.adagrad)
-adam, adamw, amsgrad = array_step(rules.adam), array_step(rules.adamw), array_step(rules.amsgrad)
-nadam, radam, lion = array_step(rules.nadam), array_step(rules.radam), array_step(rules.lion)
+globals().update({name: array_step(rule) for name, rule in rules.ALL.items()})

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from . import _trees as trees
-from ._checks.numbers import check_number, check_option, plain, whole
+from ._checks.numbers import LIMIT, check_number, check_option, plain, whole
 from ._cpu import forks, pool
 from ._cpu.backend import Host
 from ._formats.scalars import Format, arithmetic
@@ -176,8 +176,8 @@ class Optimizer:
 
     def _step(self, grads: Any, clip_norm: float | None, clip_value: float | None, grad_factor: Any, skip_nonfinite: bool,
               zeroed: bool) -> None:
-        limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", "")
-        wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", "")
+        limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT)
+        wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT)
         plain = type(grad_factor) is float and grad_factor == 1.0
         factor = 1.0 if plain else self._machine.factor(grad_factor)
         if grads is None and (grads := self._grads) is None:

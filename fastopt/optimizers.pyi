@@ -2,10 +2,25 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ._rule.rule import Rule
 from .optimizer import Optimizer
-from .registry import Rule
 
 Hyper = float | Callable[[int], float]
+
+__all__ = [
+    "SGD",
+    "Momentum",
+    "Nesterov",
+    "RMSProp",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "AMSGrad",
+    "NAdam",
+    "RAdam",
+    "Lion",
+    "optimizer",
+]
 
 class SGD(Optimizer):
     """Gradient descent: the step is the gradient times the learning rate.
@@ -15,8 +30,9 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     weight_decay : float or callable, default 0.0
@@ -29,23 +45,27 @@ class SGD(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -75,8 +95,9 @@ class Momentum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -97,23 +118,27 @@ class Momentum(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -141,15 +166,17 @@ class Nesterov(Optimizer):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
     v <- mu*v + lr*g(p - mu*v);  p <- p - v
-    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
-    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
-    form="outside", and with any weight decay, which pulls at the stored weights of each.
+    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point,
+    v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g)
+    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does
+    under form="outside", and with any weight decay, which pulls at the stored weights of each.
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -172,23 +199,27 @@ class Nesterov(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -221,8 +252,9 @@ class RMSProp(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
@@ -241,23 +273,27 @@ class RMSProp(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -288,8 +324,9 @@ class AdaGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.01
         Learning rate.
     lr_decay : float or callable, default 0.0
@@ -310,23 +347,27 @@ class AdaGrad(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -359,14 +400,15 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -385,23 +427,27 @@ class Adam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -435,14 +481,15 @@ class AdamW(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -461,23 +508,27 @@ class AdamW(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -512,14 +563,15 @@ class AMSGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -538,23 +590,27 @@ class AMSGrad(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -584,20 +640,21 @@ class NAdam(Optimizer):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
-    schedule="optax": mu = b1 throughout.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever
+    b1 was. schedule="optax": mu = b1 throughout.
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.002
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     momentum_decay : float or callable, default 0.004
@@ -614,23 +671,27 @@ class NAdam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -659,20 +720,21 @@ class RAdam(Optimizer):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
-    else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
+    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_mode : {'outside', 'hat'}, default 'hat'
@@ -689,23 +751,27 @@ class RAdam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -738,14 +804,15 @@ class Lion(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.0001
         Learning rate.
     b1 : float or callable, default 0.9
-        Decay of the first moment, in [0, 1).
+        Weight of the momentum in the update, in [0, 1).
     b2 : float or callable, default 0.99
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the momentum, in [0, 1).
     weight_decay : float or callable, default 0.0
         Strength of the pull towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
@@ -756,23 +823,27 @@ class Lion(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -794,10 +865,8 @@ class Lion(Optimizer):
         capturable: int | None = None,
     ) -> None: ...
 
-HYPERPARAMETERS: dict[str, str]
-KINDS: dict[str, str]
 ALL: dict[str, type[Optimizer]]
 
+def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...
-def document(rule: Rule) -> str: ...
 def stub() -> str: ...

@@ -1,7 +1,9 @@
-"""Proximal steps and projections, in place: what follows a step where the parameters should be sparse, or stay within bounds.
+"""Proximal steps and projections, in place: what follows a step where the parameters should be sparse, or stay within
+bounds.
 
 >>> opt.step(gradient)
->>> proximal.soft_threshold(w, lr*strength)          # lasso: minimises f(w) + strength*|w|_1 (proximal gradient, with SGD)
+>>> proximal.soft_threshold(w, lr*strength)          # lasso: minimises f(w) + strength*|w|_1 (proximal gradient, with
+SGD)
 >>> proximal.project(w, low=0)                       # or: no weight below 0
 """
 from typing import Any
@@ -21,8 +23,8 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     w : ndarray
         float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN.
     amount : float or array_like
-        Finite, 0 or more; a number or an array that broadcasts to w's shape, rounded to w's dtype. After a step of `fastopt.SGD` with
-        rate lr on f, lr*strength gives a step of proximal gradient descent on f + strength*|w|_1.
+        Finite, 0 or more; a number or an array that broadcasts to w's shape, rounded to w's dtype. After a step of
+        `fastopt.SGD` with rate lr on f, lr*strength gives a step of proximal gradient descent on f + strength*|w|_1.
 
     Raises
     ------
@@ -37,7 +39,8 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     _check(w, "soft_threshold")
     amount = _like(w, amount, "soft_threshold", "amount")
     if not ((amount >= 0) & np.isfinite(amount)).all():
-        raise ValueError(f"soft_threshold: amount is {_short(amount)}, but finite numbers, 0 or more, are needed. Change amount.")
+        raise ValueError(f"soft_threshold: amount is {_short(amount)}, but finite numbers, 0 or more, are needed. "
+                         "Change amount.")
     amount = _rounded(amount, w.dtype)
     inside = np.maximum(w, -amount, out=np.empty_like(w))
     np.minimum(inside, amount, out=inside)
@@ -57,7 +60,8 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     w : ndarray
         float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN.
     low, high : float or array_like
-        Numbers or arrays that broadcast to w's shape, rounded to w's dtype; -inf and inf: no bound. low <= high everywhere.
+        Numbers or arrays that broadcast to w's shape, rounded to w's dtype; -inf and inf: no bound. low <= high
+        everywhere.
 
     Raises
     ------
@@ -67,18 +71,20 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     _check(w, "project")
     low, high = _like(w, low, "project", "low"), _like(w, high, "project", "high")
     if not (low <= high).all():  # nor if one is NaN
-        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)}, but low <= high is needed. Change them.")
+        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)}, but low <= high is needed. Change "
+                         "them.")
     low, high = _rounded(low, w.dtype), _rounded(high, w.dtype)
     if (low == np.inf).any() or (high == -np.inf).any():
-        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)} as {w.dtype}, but a finite number must lie between. "
-                         "Use -inf for no lower bound, inf for no upper one.")
+        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)} as {w.dtype}, but a finite number "
+                         "must lie between. Use -inf for no lower bound, inf for no upper one.")
     np.minimum(np.maximum(w, low, out=w), high, out=w)
 
 
 def _check(w: Any, where: str) -> None:
     if not isinstance(w, np.ndarray) or (w.dtype.kind != "f" and w.dtype.name != "bfloat16"):
         kind = f"an array of {w.dtype}" if isinstance(w, np.ndarray) else f"a {type(w).__name__}"
-        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. It is changed in place: give the array itself.")
+        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. It is changed in place: give "
+                        "the array itself.")
     if not w.flags.writeable:
         raise ValueError(f"{where}: w is read-only, but it is changed in place. Give a copy.")
 

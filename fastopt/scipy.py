@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._checks.extras import missing
-from ._checks.numbers import Range, check_number, check_option
+from ._checks.numbers import check_number, check_option
 from ._training.batches import number
 from ._training.early_stopping import anew, plateaus
 from ._training.progress import bar, check
@@ -34,7 +34,6 @@ except ImportError as error:
 __all__ = ["Method", "method"]
 
 DIFFERENCES = ("2-point", "3-point", "cs")
-RANGES: dict[str, Range] = dict.fromkeys(("maxiter", "gtol"), (lambda x: x >= 0, "a number, 0 or more,"))
 MESSAGES = {  # by status, in SciPy's words where it has them
     0: "Optimization terminated successfully.",
     1: "Maximum number of iterations has been exceeded.",
@@ -297,8 +296,8 @@ def _options(given: dict[str, Any], jac: Any) -> _Options:
         warnings.warn(f"Unknown solver options: {', '.join(k for k in given if k in unknown)}", OptimizeWarning,
                       stacklevel=4)
     found = _Options(**{k: v for k, v in (*words.items(), *given.items()) if v is not None and k in _Options._fields})
-    for name in RANGES:
-        check_number(name, getattr(found, name), "minimize", "", RANGES)
+    for name in ("maxiter", "gtol"):
+        check_number(name, getattr(found, name), "minimize", allowed=(lambda x: x >= 0, "a number, 0 or more,"))
     check_option("finite_diff", found.finite_diff, DIFFERENCES, "minimize")
     return found
 

@@ -31,19 +31,7 @@ DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.ui
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
 
-OWN = {  # non-default hyperparameters of each rule; every number is new and every word taken at least once
-    "sgd": [{"lr": 0.07}],
-    "momentum": [{"momentum": 0.8, "form": "negative", "dampening": 0.1}, {"form": "outside", "first_step": "copy", "dampening": 0.3}],
-    "nesterov": [{"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"}, {"form": "negative"}],
-    "rmsprop": [{"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}],
-    "adagrad": [{"lr_decay": 0.2, "eps": 1e-3}, {"initial_accumulator_value": 0.3, "eps_root": 0.01}],
-    "adam": [{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}],
-    "adamw": [{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}],
-    "amsgrad": [{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}],
-    "nadam": [{"b1": 0.8, "b2": 0.9, "momentum_decay": 0.1}, {"schedule": "optax", "eps": 1e-3}],
-    "radam": [{"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}],
-    "lion": [{"lr": 0.01, "b1": 0.6, "b2": 0.8}],
-}
+OWN = {name: rule.examples for name, rule in RULES.items()}  # hyperparameters that are not the defaults, in several sets
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
 

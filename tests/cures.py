@@ -12,16 +12,22 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
                   "presets", "schedules", "storage", "tensors", "trees"),
     "states": ("checkpoints", "files", "history", "torch_dicts"),
     "rules": ("binding", "host", "registry", "straight"),
-    "solvers": ("batches", "curvature", "derivatives", "estimators", "flat", "gradient_check", "problems", "proximal", "scipy", "sklearn",
+    "solvers": ("batches", "curvature", "derivatives", "estimators", "flat", "gradient_check", "problems", "proximal",
+                "scipy", "sklearn",
                 "training"),
     "device": ("device", "device_arrays", "device_look")}
 OTHERS = {  # and why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there",
-    "cpu": "tests/test_cures_rules.py, in a process of its own", "kernels": "tests/test_cures_rules.py, in compiled code",
-    "bitsandbytes": "tests/test_bitsandbytes.py", "progress": "an extra that is missing", "rivals": "caught by the benchmark",
-    **dict.fromkeys(("bench", "bench_compare", "bench_cuda", "cli"), "the command's: tests/test_cli.py and the tests of the benchmark"),
-    **dict.fromkeys(("cuda_code", "driver"), "what is not installed, or fails: tests/test_cuda_errors.py, tests/test_cuda_code.py"),
-    "device_streams": "captures: tests/test_cuda_streams.py", "device_tables": "as `binding`, with the compiler for devices"}
+    "cpu": "tests/test_cures_rules.py, in a process of its own", "kernels": "tests/test_cures_rules.py, in compiled "
+                                                                            "code",
+    "bitsandbytes": "tests/test_bitsandbytes.py", "progress": "an extra that is missing",
+            "rivals": "caught by the benchmark",
+    **dict.fromkeys(("bench", "bench_compare", "bench_cuda", "cli"), "the command's: tests/test_cli.py and the tests "
+                                                                     "of the benchmark"),
+    **dict.fromkeys(("cuda_code", "driver"), "what is not installed, or fails: tests/test_cuda_errors.py, "
+                                             "tests/test_cuda_code.py"),
+    "device_streams": "captures: tests/test_cuda_streams.py", "device_tables": "as `binding`, with the compiler for "
+                                                                               "devices"}
 
 
 def lines(call):
@@ -60,7 +66,8 @@ def left_out(modules, seen, elsewhere=()):
 
 def raises(source, elsewhere=()):
     """The lines of each statement that raises a new error, in functions that are not tested elsewhere."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name not in elsewhere]
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+                 and node.name not in elsewhere]
     found = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Raise)]
     return [range(node.lineno, node.end_lineno + 1) for node in found if isinstance(node.exc, ast.Call)]
 

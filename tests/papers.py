@@ -14,7 +14,8 @@ PAPERS = {}
 
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays."""
-    def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf, **hyper):
+    def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
+             **hyper):
         g = factor * g
         if maximize:
             g = -g
@@ -187,7 +188,8 @@ def torch_rmsprop(t, theta, g, s, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0,
 
 
 @system("torch.Adagrad")
-def torch_adagrad(t, theta, g, s, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10, maximize=False):
+def torch_adagrad(t, theta, g, s, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10,
+                  maximize=False):
     g = torch_gradient(theta, g, maximize, weight_decay)
     s["sum"] = s.get("sum", initial_accumulator_value) + g * g
     return theta - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
@@ -212,7 +214,8 @@ def torch_adamw(t, theta, g, s, weight_decay=1e-2, **rest):
 
 
 @system("torch.NAdam")
-def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, maximize=False,
+def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
+                maximize=False,
                 decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
@@ -235,7 +238,8 @@ def rectification(t, beta2):
 
 
 @system("torch.RAdam")
-def torch_radam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False, decoupled_weight_decay=False):
+def torch_radam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False,
+                decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
     g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)

@@ -66,7 +66,8 @@ class Device:
 
 ones5 = np.ones(A)
 LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
-    "shape": (np.ones(4), ValueError, "grads[0]['b']: shape (4,), but params[0]['b'] has (5,). Give a gradient of that shape."),
+    "shape": (np.ones(4), ValueError, "grads[0]['b']: shape (4,), but params[0]['b'] has (5,). Give a gradient of that "
+                                      "shape."),
     "dimensions": (np.ones((5, 1)), ValueError, "grads[0]['b']: shape (5, 1), but params[0]['b'] has (5,)."),
     "0-d": (np.array(1.0), ValueError, "grads[0]['b']: shape (), but"),
     "int": (np.ones(A, int), TypeError,
@@ -82,12 +83,14 @@ LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
     "None": (None, TypeError, "grads[0]['b']: a NoneType, but an array is needed"),
     "number": (1.0, ValueError, "grads[0]['b']: shape (), but params[0]['b'] has (5,). Give a gradient of that shape."),
     "truth": (True, TypeError, "grads[0]['b']: a bool, but an array is needed"),
-    "NumPy number": (f64(1), ValueError, "grads[0]['b']: shape (), but params[0]['b'] has (5,). Give a gradient of that shape."),
+    "NumPy number": (f64(1), ValueError, "grads[0]['b']: shape (), but params[0]['b'] has (5,). Give a gradient of "
+                                         "that shape."),
     "list": ([1.0]*A, TypeError, "grads[0]['b']: a list, but an array is needed"),
     "string": ("ones5", TypeError, "grads[0]['b']: a str, but an array is needed"),
     "masked": (np.ma.array(ones5, mask=[1, 0, 0, 0, 0]), TypeError,
                "grads[0]['b']: a masked array, but kernels do not see masks. Give x.data,"),
-    "device": (Device(), TypeError, "grads[0]['b']: on a CUDA device, but params[0]['b'] is in this machine's memory. Copy the"),
+    "device": (Device(), TypeError, "grads[0]['b']: on a CUDA device, but params[0]['b'] is in this machine's memory. "
+                                    "Copy the"),
     "generator": (iter([ones5]), TypeError,
                   "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on"),
 }
@@ -112,17 +115,21 @@ def test_bad_gradient_changes_nothing(case, how):
 TREES = {
     "missing key": (lambda g: [{"W": g[0]["W"]}, g[1]], ValueError,
                     "grads[0]: no ['b']; params has the keys ['W', 'b'] there. Give exactly those."),
-    "extra key": (lambda g: [{**g[0], "c": ones5}, g[1]], ValueError, "grads[0]: unknown ['c']; params has the keys ['W', 'b'] there."),
-    "other key": (lambda g: [{"W": g[0]["W"], "c": ones5}, g[1]], ValueError, "grads[0]: no ['b'] and unknown ['c']; params has the keys"),
+    "extra key": (lambda g: [{**g[0], "c": ones5}, g[1]], ValueError, "grads[0]: unknown ['c']; params has the keys "
+                                                                      "['W', 'b'] there."),
+    "other key": (lambda g: [{"W": g[0]["W"], "c": ones5}, g[1]], ValueError, "grads[0]: no ['b'] and unknown ['c']; "
+                                                                              "params has the keys"),
     "short": (lambda g: g[:1], ValueError, "grads: 1 entries, but params has 2 there. Give one for each."),
-    "long": (lambda g: [g[0], [g[1][0]]*2], ValueError, "grads[1]: 2 entries, but params has 1 there. Give one for each."),
+    "long": (lambda g: [g[0], [g[1][0]]*2], ValueError, "grads[1]: 2 entries, but params has 1 there. Give one for "
+                                                        "each."),
     "array for list": (lambda g: [g[0], g[1][0]], TypeError,
                        "grads[1]: found ndarray, but params has a list of 1 there. Give the structure"),
     "list for dict": (lambda g: [list(g[0].values()), g[1]], TypeError,
                       "grads[0]: found list, but params has a dict with the keys 'W', 'b'"),
     "None for list": (lambda g: [g[0], None], TypeError, "grads[1]: found NoneType, but params has a list of 1 there."),
     "number": (lambda g: 1.0, TypeError, "grads: found float, but params has a list of 2 there."),
-    "nothing": (lambda g: None, ValueError, "step: no gradients were given. Pass them, or write them into opt.grads first."),
+    "nothing": (lambda g: None, ValueError, "step: no gradients were given. Pass them, or write them into opt.grads "
+                                            "first."),
 }
 
 
@@ -137,14 +144,16 @@ def test_bad_tree_changes_nothing(case):
 
 
 ARGUMENTS = {
-    "clip_norm zero": ({"clip_norm": 0}, ValueError, "step: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
+    "clip_norm zero": ({"clip_norm": 0}, ValueError, "step: clip_norm is 0, but a number above 0 is needed. Change "
+                                                     "clip_norm."),
     "clip_norm negative": ({"clip_norm": -1.0}, ValueError, "step: clip_norm is -1.0, but a number above 0"),
     "clip_norm nan": ({"clip_norm": np.nan}, ValueError, "step: clip_norm is nan, but"),
     "clip_norm true": ({"clip_norm": True}, ValueError, "step: clip_norm is True, but"),
     "clip_norm text": ({"clip_norm": "1"}, TypeError, "step: clip_norm is '1', but"),
     "clip_norm complex": ({"clip_norm": 1j}, TypeError, "step: clip_norm is 1j, but"),
     "clip_norm array": ({"clip_norm": np.ones(2)}, TypeError, "step: clip_norm is array([1., 1.]), but"),
-    "clip_value zero": ({"clip_value": 0.0}, ValueError, "step: clip_value is 0.0, but a number above 0 is needed. Change clip_value."),
+    "clip_value zero": ({"clip_value": 0.0}, ValueError, "step: clip_value is 0.0, but a number above 0 is needed. "
+                                                         "Change clip_value."),
     "clip_value nan": ({"clip_value": np.nan}, ValueError, "step: clip_value is nan, but"),
     "clip_value list": ({"clip_value": [1, 2]}, TypeError, "step: clip_value is [1, 2], but"),
     "grad_factor nan": ({"grad_factor": np.nan}, ValueError,
@@ -213,7 +222,8 @@ def test_gradients_over_written_memory_are_refused():
     memory = np.zeros(64)
     w, v = memory[:8], memory[16:24]
     cases = {
-        "own, one further": (memory[1:9], v.copy()), "own, reversed": (w[::-1], v.copy()), "another parameter": (v, np.ones(8)),
+        "own, one further": (memory[1:9], v.copy()), "own, reversed": (w[::-1], v.copy()),
+             "another parameter": (v, np.ones(8)),
         "strided across it": (memory[0:16:2], np.ones(8)), "backwards into it": (memory[30:14:-2], np.ones(8)),
         "as other bits": (memory.view(f32)[:8], np.ones(8))}
     opt = fastopt.Momentum([w, v], threads=1)
@@ -225,7 +235,8 @@ def test_gradients_over_written_memory_are_refused():
             if opt.t:
                 opt.step(elsewhere)
             before, t = memory.copy(), opt.t
-            with pytest.raises(ValueError, match=r"grads\[0\]: overlaps memory that the step writes .* Give a copy, numpy.array\(x\)."):
+            with pytest.raises(ValueError, match=r"grads\[0\]: overlaps memory that the step writes .* Give a copy, "
+                                                 r"numpy.array\(x\)."):
                 opt.step(list(g))
             assert_identical(memory, before, case)
             assert opt.t == t
@@ -238,15 +249,19 @@ def test_gradients_over_written_memory_are_refused():
 
 CONSTRUCTORS = {
     "number": (lambda: fastopt.Adam(1.0), TypeError,
-               "params: a float, which cannot be updated in place. Make it an array with numpy.array(x, numpy.float64)."),
+               "params: a float, which cannot be updated in place. Make it an array with numpy.array(x, "
+               "numpy.float64)."),
     "None": (lambda: fastopt.Adam(None), TypeError, "params: a NoneType, but an array is needed"),
     "string": (lambda: fastopt.Adam({"w": "w"}), TypeError, "params['w']: a str, but an array is needed"),
-    "NumPy number": (lambda: fastopt.Adam(f32(1)), TypeError, "params: a NumPy scalar, which cannot be updated in place. Make it an array"),
+    "NumPy number": (lambda: fastopt.Adam(f32(1)), TypeError, "params: a NumPy scalar, which cannot be updated in "
+                                                              "place. Make it an array"),
     "numbers": (lambda: fastopt.Adam([1.0, 2.0]), TypeError, "params[0]: a float, which cannot be updated in place."),
     "generator": (lambda: fastopt.Adam(x for x in [ones5]), TypeError,
                   "params: a generator, but an array is needed (NumPy, a tensor of"),
-    "no hook": (lambda: fastopt.Adam({"w": 3, "b": ones5}), TypeError, "params['w']: a int, which cannot be updated in place."),
-    "int": (lambda: fastopt.Adam(np.ones(3, int)), TypeError, "params: dtype int64, but one of float64, float32, float16, bfloat16"),
+    "no hook": (lambda: fastopt.Adam({"w": 3, "b": ones5}), TypeError, "params['w']: a int, which cannot be updated in "
+                                                                       "place."),
+    "int": (lambda: fastopt.Adam(np.ones(3, int)), TypeError, "params: dtype int64, but one of float64, float32, "
+                                                              "float16, bfloat16"),
     "complex": (lambda: fastopt.Adam([np.ones(3, complex)]), TypeError, "params[0]: dtype complex128, but one of"),
     "big-endian": (lambda: fastopt.Adam(np.ones(3, ">f4")), TypeError, "params: dtype >f4 in foreign byte order"),
     "object": (lambda: fastopt.Adam(np.ones(3, object)), TypeError, "params: dtype object, but one of"),
@@ -262,18 +277,21 @@ CONSTRUCTORS = {
     "read-only": (lambda: fastopt.Adam(read_only(ones5)), ValueError,
                   "params: read-only, but it is updated in place. Give a copy, numpy.array"),
     "twice": (lambda: fastopt.Adam({"a": ones5, "b": ones5}), ValueError,
-              "params['b']: its memory overlaps that of params['a'], but each needs its own. Give one of them as a copy."),
+              "params['b']: its memory overlaps that of params['a'], but each needs its own. Give one of them as a "
+              "copy."),
     "overlapping": (lambda: fastopt.Adam([ones5[:3], np.ones(2), ones5[2:]]), ValueError,
                     "params[2]: its memory overlaps that of params[0]"),
     "nothing": (lambda: fastopt.Adam([]), ValueError,
                 "params: no arrays, but at least one is needed. Remove the group or give it parameters."),
     "nested nothing": (lambda: fastopt.Adam({"a": [], "b": {}}), ValueError, "params: no arrays, but"),
-    "empty group": (lambda: fastopt.Adam([{"params": ones5}, {"params": []}]), ValueError, "params[1]: no arrays, but at least one"),
+    "empty group": (lambda: fastopt.Adam([{"params": ones5}, {"params": []}]), ValueError, "params[1]: no arrays, but "
+                                                                                           "at least one"),
     "group with a typo": (lambda: fastopt.Adam([{"params": ones5, "lrate": 1.0}]), TypeError,
                           "Adam group 0: 'lrate' is no hyperparameter of adam, which has lr, b1, b2,"),
     "group with threads": (lambda: fastopt.Adam([{"params": ones5, "threads": 1}]), TypeError,
                            "Adam group 0: 'threads' is no hyperparameter"),
-    "no rule": (lambda: fastopt.Optimizer(ones5), TypeError, "Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example,"),
+    "no rule": (lambda: fastopt.Optimizer(ones5), TypeError, "Optimizer: no rule. Take one of the optimizers, "
+                                                             "fastopt.Adam for example,"),
     "lr negative": (lambda: fastopt.Adam(ones5, -1), ValueError,
                     "Adam: lr is -1, but a finite number, 0 or more, or a function of the step is"),
     "lr nan": (lambda: fastopt.Adam(ones5, np.nan), ValueError, "Adam: lr is nan, but"),
@@ -286,11 +304,14 @@ CONSTRUCTORS = {
     "b1 one": (lambda: fastopt.Adam(ones5, b1=1.0), ValueError,
                "Adam: b1 is 1.0, but a number in [0, 1) or a function of the step is needed."),
     "b2 negative": (lambda: fastopt.Adam(ones5, b2=-0.1), ValueError, "Adam: b2 is -0.1, but a number in [0, 1)"),
-    "momentum": (lambda: fastopt.Nesterov(ones5, momentum=1.5), ValueError, "Nesterov: momentum is 1.5, but a number in [0, 1)"),
+    "momentum": (lambda: fastopt.Nesterov(ones5, momentum=1.5), ValueError, "Nesterov: momentum is 1.5, but a number "
+                                                                            "in [0, 1)"),
     "eps": (lambda: fastopt.Adam(ones5, eps=-1e-8), ValueError, "Adam: eps is -1e-08, but a finite number, 0 or more,"),
     "weight_decay": (lambda: fastopt.AdamW(ones5, weight_decay=-0.1), ValueError, "AdamW: weight_decay is -0.1, but"),
-    "dampening": (lambda: fastopt.Momentum(ones5, dampening=1.1), ValueError, "Momentum: dampening is 1.1, but a number in [0, 1]"),
-    "threshold": (lambda: fastopt.RAdam(ones5, threshold=3.0), ValueError, "RAdam: threshold is 3.0, but a finite number, 4 or more,"),
+    "dampening": (lambda: fastopt.Momentum(ones5, dampening=1.1), ValueError, "Momentum: dampening is 1.1, but a "
+                                                                              "number in [0, 1]"),
+    "threshold": (lambda: fastopt.RAdam(ones5, threshold=3.0), ValueError, "RAdam: threshold is 3.0, but a finite "
+                                                                           "number, 4 or more,"),
     "initial as a function": (lambda: fastopt.AdaGrad(ones5, initial_accumulator_value=lambda t: 1.0), TypeError,
                               "initial_accumulator_value"),
     "betas": (lambda: fastopt.Adam(ones5, betas=(0.9, 0.99)), TypeError,
@@ -299,19 +320,25 @@ CONSTRUCTORS = {
                       "SGD: 'learning_rate' is no hyperparameter of sgd, which has lr,"),
     "decay": (lambda: fastopt.Adam(ones5, decay="l2"), ValueError,
               "Adam: decay is 'l2', but one of 'coupled', 'decoupled', 'independent' is needed. Change decay."),
-    "maximize": (lambda: fastopt.Adam(ones5, maximize="yes"), ValueError, "Adam: maximize is 'yes', but one of False, True is needed."),
+    "maximize": (lambda: fastopt.Adam(ones5, maximize="yes"), ValueError, "Adam: maximize is 'yes', but one of False, "
+                                                                          "True is needed."),
     "form": (lambda: fastopt.Momentum(ones5, form=None), ValueError,
              "Momentum: form is None, but one of 'textbook', 'negative', 'outside'"),
     "like": (lambda: fastopt.Adam(ones5, like="pytorch"), ValueError,
              "like: 'pytorch' was found, one of torch, optax, keras, sklearn was needed."),
-    "like a list": (lambda: fastopt.Adam(ones5, like=["torch"]), ValueError, "like: ['torch'] was found, one of torch, optax"),
+    "like a list": (lambda: fastopt.Adam(ones5, like=["torch"]), ValueError, "like: ['torch'] was found, one of torch, "
+                                                                             "optax"),
     "like without it": (lambda: fastopt.Lion(ones5, like="torch"), ValueError,
                         "like='torch': the rule lion was found, one that torch has was"),
-    "state format": (lambda: fastopt.Adam(ones5, state="fp8"), ValueError, "Adam: state format 'fp8' for m, but one of float64, float32,"),
-    "state name": (lambda: fastopt.Adam(ones5, state={"u": "f32"}), ValueError, "Adam: state names 'u', but adam has m, v. Remove it."),
-    "state of sgd": (lambda: fastopt.SGD(ones5, state={"v": "f32"}), ValueError, "SGD: state names 'v', but sgd has none. Remove it."),
+    "state format": (lambda: fastopt.Adam(ones5, state="fp8"), ValueError, "Adam: state format 'fp8' for m, but one of "
+                                                                           "float64, float32,"),
+    "state name": (lambda: fastopt.Adam(ones5, state={"u": "f32"}), ValueError, "Adam: state names 'u', but adam has "
+                                                                                "m, v. Remove it."),
+    "state of sgd": (lambda: fastopt.SGD(ones5, state={"v": "f32"}), ValueError, "SGD: state names 'v', but sgd has "
+                                                                                 "none. Remove it."),
     "state number": (lambda: fastopt.Adam(ones5, state=16), TypeError,
-                     "Adam: state is 16, but the name of a format, a dict of them by state, or a function of path and array"),
+                     "Adam: state is 16, but the name of a format, a dict of them by state, or a function of path and "
+                     "array"),
     "state dtype": (lambda: fastopt.Adam(ones5, state={"m": f32}), ValueError,
                     "Adam: state format <class 'numpy.float32'> for m, but one of"),
     "threads 0": (lambda: fastopt.Adam(ones5, threads=0), ValueError,
@@ -320,8 +347,10 @@ CONSTRUCTORS = {
     "threads true": (lambda: fastopt.Adam(ones5, threads=True), ValueError, "Adam: threads is True, but"),
     "lookahead of Adam": (lambda: fastopt.Adam(ones5).lookahead(), TypeError,
                           "lookahead: Adam takes its gradient at the parameters themselves."),
-    "optimizer of no rule": (lambda: fastopt.optimizer(max), TypeError, "optimizer: <built-in function max> is no rule. Decorate it with"),
-    "t": (lambda: setattr(fastopt.Adam(ones5), "t", 2.5), ValueError, "t: found 2.5, but a whole number from 0 to 2**62 is needed."),
+    "optimizer of no rule": (lambda: fastopt.optimizer(max), TypeError, "optimizer: <built-in function max> is no "
+                                                                        "rule. Decorate it with"),
+    "t": (lambda: setattr(fastopt.Adam(ones5), "t", 2.5), ValueError, "t: found 2.5, but a whole number from 0 to "
+                                                                      "2**62 is needed."),
     "t negative": (lambda: setattr(fastopt.Adam(ones5), "t", -1), ValueError, "t: found -1, but a whole number"),
     "at": (lambda: rules.adam.at(1, betas=(0.9, 0.99)), TypeError, "adam.at: unknown betas, but it has lr, b1, b2,"),
 }
@@ -353,8 +382,10 @@ RULES = {
     "no state": (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
     "arguments": (lambda c, g, p, m: (p, m), {"state": "v"},
                   "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
-    "own clip": (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another name."),
-    "own decay": (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every rule."),
+    "own clip": (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another "
+                                                      "name."),
+    "own decay": (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every "
+                                                               "rule."),
     "own threads": (lambda c, g, p: (p,), {"threads": 1.0}, "the hyperparameter 'threads' is there for every rule."),
     "ahead": (lambda c, g, p, u: (p, u), {"state": "u", "ahead": "lr"},
               "ahead='lr', but the name of a coefficient and a state v are needed."),
@@ -387,10 +418,12 @@ def test_a_rule_that_numba_cannot_compile():
 def test_groups_keep_what_they_had():
     (opt, g), (twin, _) = make(), make()
     for name, value, kind in (("lr", -1, ValueError), ("b1", "x", TypeError), ("betas", (0.9, 0.99), TypeError),
-                              ("decay", "l2", ValueError), ("maximize", lambda t: True, ValueError), ("eps_mode", None, ValueError)):
+                              ("decay", "l2", ValueError), ("maximize", lambda t: True, ValueError),
+                              ("eps_mode", None, ValueError)):
         with pytest.raises(kind, match=f"Adam group 1: .*{name}"):
             opt.groups[1][name] = value
-    with pytest.raises(TypeError, match=r"Adam group 0: a group keeps all hyperparameters of its rule. Set lr to a number instead."):
+    with pytest.raises(TypeError, match=r"Adam group 0: a group keeps all hyperparameters of its rule. Set lr to a "
+                                        r"number instead."):
         del opt.groups[0]["lr"]
     with pytest.raises(TypeError):
         opt.groups[0] = {"lr": 1.0}
@@ -400,7 +433,8 @@ def test_groups_keep_what_they_had():
 @pytest.mark.parametrize("call", [copy.copy, copy.deepcopy, pickle.dumps, lambda opt: pickle.dumps([opt])])
 def test_no_copies_of_addresses(call):
     (opt, g), (twin, _) = make(), make()
-    with pytest.raises(TypeError, match=r"Adam: an optimizer holds the addresses of its arrays and cannot be copied or pickled\. Save"):
+    with pytest.raises(TypeError, match=r"Adam: an optimizer holds the addresses of its arrays and cannot be copied or "
+                                        r"pickled\. Save"):
         call(opt)
     assert_untouched(opt, twin, g)
 
@@ -430,14 +464,16 @@ def test_memory_that_cannot_be_had(monkeypatch):
     for _ in range(2):
         opt.step(lambda ahead: g)
         twin.step(lambda ahead: g)
-        for x, y in zip([*opt.params, *opt.state["v"], *opt.lookahead()], [*twin.params, *twin.state["v"], *twin.lookahead()], strict=True):
+        for x, y in zip([*opt.params, *opt.state["v"], *opt.lookahead()],
+                        [*twin.params, *twin.state["v"], *twin.lookahead()], strict=True):
             assert_identical(x, y)
     assert opt.t == twin.t == 2
     assert np.array_equal(opt.grads[1], np.zeros(7))
 
 
 def test_a_parameter_larger_than_memory():
-    huge = np.lib.stride_tricks.as_strided(np.zeros(1, f32), (2**48,), (4,))  # never touched: its state is refused first
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, f32), (2**48,),
+                                           (4,))  # never touched: its state is refused first
     with pytest.raises(MemoryError):
         fastopt.Adam(huge)
 
@@ -451,7 +487,8 @@ def test_jax_arrays_cannot_be_parameters():
 
 def test_torch_tensors_that_numpy_cannot_see():
     torch = pytest.importorskip("torch")
-    for bad, message in ((torch.ones(3, device="meta"), "a tensor on meta, but one on the CPU or on a CUDA device is needed."),
+    for bad, message in ((torch.ones(3, device="meta"), "a tensor on meta, but one on the CPU or on a CUDA device is "
+                                                        "needed."),
                          (torch.eye(3).to_sparse(), "a torch tensor without a NumPy view"),
                          (torch.ones(3).to(torch.float8_e4m3fn), "a torch tensor without a NumPy view"),
                          (torch.ones(3, dtype=torch.int32), "dtype int32, but one of"),

@@ -203,7 +203,8 @@ def test_a_warm_up_begun_in_torch(dtype):
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("history", [[], 7, [[1]], [["a", 0.0]], [[1, math.nan]], [[-1, 0.0]], [[9, 0.0]], [[0.5, 0.0]], [[1, "x"]]])
+@pytest.mark.parametrize("history", [[], 7, [[1]], [["a", 0.0]], [[1, math.nan]], [[-1, 0.0]], [[9, 0.0]], [[0.5, 0.0]],
+                                     [[1, "x"]]])
 def test_damaged_histories(history):
     opt = fastopt.NAdam(np.ones(3))
     saved = {**opt.state_dict(), "t": 3, "history": history}

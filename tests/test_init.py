@@ -7,12 +7,14 @@ from scipy import stats
 
 from fastopt import init, networks
 
-FUNCTIONS = {f"{kind}_{form}": getattr(init, f"{kind}_{form}") for kind in ("glorot", "he", "lecun") for form in ("uniform", "normal")}
+FUNCTIONS = {f"{kind}_{form}": getattr(init, f"{kind}_{form}") for kind in ("glorot", "he", "lecun")
+             for form in ("uniform", "normal")}
 SHAPE, FAN_IN, FAN_OUT = (3, 3, 40, 90), 360, 810
 VARIANCE = {"glorot": 2/1170, "he": 2/360, "lecun": 1/360}
 everyone = pytest.mark.parametrize("name", FUNCTIONS)
 
-# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three are weights of Conv1d and grouped Conv2d
+# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three are weights of Conv1d and
+# grouped Conv2d
 TORCH = [((3, 5), (5, 3)), ((64, 128), (128, 64)), ((1, 1), (1, 1)), ((8, 3, 5), (15, 40)), ((16, 3, 3, 3), (27, 144)),
          ((32, 16, 5, 7), (560, 1120)), ((4, 2, 3, 4, 5), (120, 240)), ((11, 7, 3), (21, 33)), ((6, 1, 3, 3), (9, 54)),
          ((16, 2, 3, 3), (18, 144))]
@@ -82,7 +84,8 @@ def test_seeds_and_generators(name):
 def test_numbers_are_the_same_on_every_platform():
     """From NumPy 2.4 on x86-64, where u are the first uniforms and z the first normals of PCG64(0)."""
     u, z = [0.6369616873214543, 0.2697867137638703, 0.04097352393619469], [0.12573022, -0.13210486, 0.64042265]
-    np.testing.assert_allclose(init.glorot_uniform((1, 3), 0, np.float64)[0], [(2*x - 1)*math.sqrt(6/4) for x in u], rtol=1e-14)
+    np.testing.assert_allclose(init.glorot_uniform((1, 3), 0, np.float64)[0], [(2*x - 1)*math.sqrt(6/4) for x in u],
+                               rtol=1e-14)
     np.testing.assert_allclose(init.he_normal((1, 3), 0, np.float64)[0], [x*math.sqrt(2) for x in z], rtol=1e-7)
 
 
@@ -96,7 +99,8 @@ def test_empty_layers(name, shape):
 
 def through(name, activation, gain, width=256, depth=10, seed=2):
     """The mean square of the input and behind every hidden layer."""
-    params = networks.initial([width]*(depth + 2), seed, lambda shape, rng, dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
+    params = networks.initial([width]*(depth + 2), seed, lambda shape, rng,
+                              dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
     x = np.random.default_rng(1).standard_normal((1000, width))
     return np.array([np.square(a).mean() for a in networks.forward(params, x, activation)[:-1]])
 
@@ -143,7 +147,8 @@ def test_gradients_keep_their_size_too():
     x = np.random.default_rng(1).standard_normal((500, 128))
     sizes = {}
     for gain in (1.0, 0.5):
-        params = networks.initial([128]*11 + [1], 3, lambda s, rng, dtype, gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
+        params = networks.initial([128]*11 + [1], 3, lambda s, rng, dtype,
+                                  gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
         _, grads = networks.value_and_grad(params, x, np.zeros(500), "squared")
         sizes[gain] = np.linalg.norm(grads["b1"])/np.linalg.norm(grads["b10"])
     assert 0.3 < sizes[1.0] < 3
@@ -153,7 +158,8 @@ def test_gradients_keep_their_size_too():
 # Errors
 
 @pytest.mark.parametrize(("change", "kind", "message"), [
-    ({"shape": (3,)}, ValueError, r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. .*biases start at 0"),
+    ({"shape": (3,)}, ValueError, r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. "
+                                  r".*biases start at 0"),
     ({"shape": (3, -1)}, ValueError, r"fans: shape is \(3, -1\)"),
     ({"shape": (3, 2.0)}, ValueError, r"fans: shape is \(3, 2.0\)"),
     ({"shape": (3, True)}, ValueError, r"fans: shape is \(3, True\)"),

@@ -1,8 +1,8 @@
 """Presets: each rule with ``like=`` walks with the system it is named after, in float64, at defaults and elsewhere.
 
-One table: a line is a system, a rule, what the user gives fastopt beside `like`, the system's own name for that optimizer,
-and what its user writes there. Each line is walked against the float64 twin in papers.py, always, and against the system
-itself where it is installed; with a constant lr, and with one that changes at every step.
+One table: a line is a system, a rule, what the user gives fastopt beside `like`, the system's own name for that
+optimizer, and what its user writes there. Each line is walked against the float64 twin in papers.py, always, and
+against the system itself where it is installed; with a constant lr, and with one that changes at every step.
 """
 import importlib
 import math
@@ -33,17 +33,20 @@ CASES = [
     ("torch", "nesterov", {"lr": 0.2, "momentum": 0.7, **L2, "maximize": True}, "SGD",
      {"lr": 0.2, "momentum": 0.7, **L2, "maximize": True, "nesterov": True}),
     ("torch", "rmsprop", {}, "RMSprop", {}),
-    ("torch", "rmsprop", {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}, "RMSprop", {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
+    ("torch", "rmsprop", {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}, "RMSprop",
+     {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
     ("torch", "adagrad", {}, "Adagrad", {}),
     ("torch", "adagrad", {"lr_decay": 0.2, "initial_accumulator_value": 0.5, "eps": 0.1, **L2}, "Adagrad",
      {"lr_decay": 0.2, "initial_accumulator_value": 0.5, "eps": 0.1, **L2}),
     ("torch", "adam", {}, "Adam", {}),
     ("torch", "adam", {**B, "eps": 0.1, **L2}, "Adam", {"betas": BETAS, "eps": 0.1, **L2}),
-    ("torch", "adam", {"lr": 0.1, **DECAY, "maximize": True}, "Adam", {"lr": 0.1, **L2, "decoupled_weight_decay": True, "maximize": True}),
+    ("torch", "adam", {"lr": 0.1, **DECAY, "maximize": True}, "Adam",
+     {"lr": 0.1, **L2, "decoupled_weight_decay": True, "maximize": True}),
     ("torch", "adamw", {}, "AdamW", {}),
     ("torch", "adamw", {"lr": 0.1, **B, "eps": 0.1, **L2}, "AdamW", {"lr": 0.1, "betas": BETAS, "eps": 0.1, **L2}),
     ("torch", "amsgrad", {}, "Adam", {"amsgrad": True}),
-    ("torch", "amsgrad", {"lr": 0.1, **B, "eps": 0.1, **L2}, "Adam", {"amsgrad": True, "lr": 0.1, "betas": BETAS, "eps": 0.1, **L2}),
+    ("torch", "amsgrad", {"lr": 0.1, **B, "eps": 0.1, **L2}, "Adam",
+     {"amsgrad": True, "lr": 0.1, "betas": BETAS, "eps": 0.1, **L2}),
     ("torch", "amsgrad", {**B, "weight_decay": 1e-2, "decay": "decoupled"}, "AdamW", {"amsgrad": True, "betas": BETAS}),
     ("torch", "nadam", {}, "NAdam", {}),
     ("torch", "nadam", {"lr": 0.1, **B, "eps": 0.1, "momentum_decay": 0.1, **L2}, "NAdam",
@@ -61,21 +64,24 @@ CASES = [
     ("optax", "nesterov", {"lr": 0.2, "momentum": 0.6}, "sgd", {"lr": 0.2, "momentum": 0.6, "nesterov": True}),
     ("optax", "rmsprop", {}, "rmsprop", {}),
     ("optax", "rmsprop", {"alpha": 0.7, "eps_root": 0.1}, "rmsprop", {"decay": 0.7, "eps": 0.1}),
-    ("optax", "rmsprop", {"alpha": 0.7, "eps": 0.1, "eps_root": 0.0}, "rmsprop", {"decay": 0.7, "eps": 0.1, "eps_in_sqrt": False}),
+    ("optax", "rmsprop", {"alpha": 0.7, "eps": 0.1, "eps_root": 0.0}, "rmsprop",
+     {"decay": 0.7, "eps": 0.1, "eps_in_sqrt": False}),
     ("optax", "adagrad", {}, "adagrad", {}),
     ("optax", "adagrad", {"lr": 0.2, "initial_accumulator_value": 0.4, "eps_root": 0.1}, "adagrad",
      {"lr": 0.2, "initial_accumulator_value": 0.4, "eps": 0.1}),
     ("optax", "adam", {}, "adam", {}),
     ("optax", "adam", {**B, "eps": 0.1, "eps_root": 0.2}, "adam", {**B, "eps": 0.1, "eps_root": 0.2}),
     ("optax", "adamw", {}, "adamw", {}),
-    ("optax", "adamw", {"lr": 0.1, **B, "eps": 0.1, "eps_root": 0.2, **L2}, "adamw", {"lr": 0.1, **B, "eps": 0.1, "eps_root": 0.2, **L2}),
+    ("optax", "adamw", {"lr": 0.1, **B, "eps": 0.1, "eps_root": 0.2, **L2}, "adamw",
+     {"lr": 0.1, **B, "eps": 0.1, "eps_root": 0.2, **L2}),
     ("optax", "amsgrad", {}, "amsgrad", {}),
     ("optax", "amsgrad", {**B, "eps": 0.1, "eps_root": 0.2}, "amsgrad", {**B, "eps": 0.1, "eps_root": 0.2}),
     ("optax", "nadam", {}, "nadam", {}),
     ("optax", "nadam", {"lr": 0.1, **B, "eps": 0.1}, "nadam", {"lr": 0.1, **B, "eps": 0.1}),
     ("optax", "nadam", {"weight_decay": 1e-4, "decay": "decoupled"}, "nadamw", {}),
     ("optax", "radam", {}, "radam", {}),
-    ("optax", "radam", {"lr": 0.1, **B, "eps": 0.1, "threshold": 6.5}, "radam", {"lr": 0.1, **B, "eps": 0.1, "threshold": 6.5}),
+    ("optax", "radam", {"lr": 0.1, **B, "eps": 0.1, "threshold": 6.5}, "radam",
+     {"lr": 0.1, **B, "eps": 0.1, "threshold": 6.5}),
     ("optax", "lion", {}, "lion", {}),
     ("optax", "lion", {"lr": 0.1, **B, **L2}, "lion", {"lr": 0.1, **B, **L2}),
 
@@ -84,7 +90,8 @@ CASES = [
     ("keras", "momentum", {}, "SGD", MOMENTUM),
     ("keras", "momentum", {"lr": 0.2, "momentum": 0.6, **L2}, "SGD", {"learning_rate": 0.2, "momentum": 0.6, **L2}),
     ("keras", "nesterov", {}, "SGD", {**MOMENTUM, "nesterov": True}),
-    ("keras", "nesterov", {"lr": 0.2, "momentum": 0.6, **L2}, "SGD", {"learning_rate": 0.2, "momentum": 0.6, **L2, "nesterov": True}),
+    ("keras", "nesterov", {"lr": 0.2, "momentum": 0.6, **L2}, "SGD",
+     {"learning_rate": 0.2, "momentum": 0.6, **L2, "nesterov": True}),
     ("keras", "rmsprop", {}, "RMSprop", {}),
     ("keras", "rmsprop", {"lr": 0.1, "alpha": 0.7, "eps_root": 0.1, **L2}, "RMSprop",
      {"learning_rate": 0.1, "rho": 0.7, "epsilon": 0.1, **L2}),
@@ -97,7 +104,8 @@ CASES = [
     ("keras", "adamw", {}, "AdamW", {}),
     ("keras", "adamw", {"lr": 0.1, **B, "eps": 0.1, **L2}, "AdamW", {"learning_rate": 0.1, **KB, "epsilon": 0.1, **L2}),
     ("keras", "amsgrad", {}, "Adam", {"amsgrad": True}),
-    ("keras", "amsgrad", {"lr": 0.1, **B, "eps": 0.1, **L2}, "Adam", {"amsgrad": True, "learning_rate": 0.1, **KB, "epsilon": 0.1, **L2}),
+    ("keras", "amsgrad", {"lr": 0.1, **B, "eps": 0.1, **L2}, "Adam",
+     {"amsgrad": True, "learning_rate": 0.1, **KB, "epsilon": 0.1, **L2}),
     ("keras", "nadam", {}, "Nadam", {}),
     ("keras", "nadam", {"lr": 0.1, **B, "eps": 0.1, **L2}, "Nadam", {"learning_rate": 0.1, **KB, "epsilon": 0.1, **L2}),
     ("keras", "lion", {}, "Lion", {}),
@@ -109,9 +117,11 @@ CASES = [
     ("sklearn", "momentum", {"lr": 0.02, "momentum": 0.6}, "SGDOptimizer",
      {"learning_rate_init": 0.02, "momentum": 0.6, "nesterov": False}),
     ("sklearn", "nesterov", {}, "SGDOptimizer", {}),
-    ("sklearn", "nesterov", {"lr": 0.02, "momentum": 0.6}, "SGDOptimizer", {"learning_rate_init": 0.02, "momentum": 0.6}),
+    ("sklearn", "nesterov", {"lr": 0.02, "momentum": 0.6}, "SGDOptimizer",
+     {"learning_rate_init": 0.02, "momentum": 0.6}),
     ("sklearn", "adam", {}, "AdamOptimizer", {}),
-    ("sklearn", "adam", {"lr": 0.1, **B, "eps": 0.1}, "AdamOptimizer", {"learning_rate_init": 0.1, **KB, "epsilon": 0.1}),
+    ("sklearn", "adam", {"lr": 0.1, **B, "eps": 0.1}, "AdamOptimizer",
+     {"learning_rate_init": 0.1, **KB, "epsilon": 0.1}),
 ]
 
 
@@ -210,7 +220,8 @@ def walk(case, drive, changing):
         theirs = {"lr": lr, **theirs}
     walked = zip(drive_fastopt(system, rule, ours, w, gs, lrs), drive(theirs_name, theirs, w, gs, lrs), strict=True)
     for t, (mine, its) in enumerate(walked, 1):
-        for slot, a, b in zip(("p", *rule.state), mine, its, strict=False):  # a twin shows its state too, NAdam's with the product
+        for slot, a, b in zip(("p", *rule.state), mine, its,
+                              strict=False):  # a twin shows its state too, NAdam's with the product
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14, err_msg=f"{slot} at step {t}")
 
 
@@ -232,7 +243,8 @@ def test_preset_is_the_system(case, changing):
 
 def test_rmsprop_with_bias_correction_is_adam_without_b1():
     """As the docstring of presets says."""
-    walk(("optax", "adam", {"b1": 0.0, "b2": 0.9, "eps": 0.0, "eps_root": 1e-8}, "rmsprop", {"bias_correction": True}), drive_optax, True)
+    walk(("optax", "adam", {"b1": 0.0, "b2": 0.9, "eps": 0.0, "eps_root": 1e-8}, "rmsprop", {"bias_correction": True}),
+         drive_optax, True)
 
 
 def test_the_table_covers_every_preset_twice():
@@ -254,7 +266,8 @@ def test_presets_are_hyperparameters_that_change_something(system, name):
     assert preset(system, name) != given  # the caller's dict is its own
 
 
-@pytest.mark.parametrize(("system", "name", "hyper"), [(s, n, k) for s, table in PRESETS.items() for n in table for k in table[n]])
+@pytest.mark.parametrize(("system", "name", "hyper"), [(s, n, k) for s, table in PRESETS.items() for n in table
+                                                       for k in table[n]])
 def test_no_override_is_idle(system, name, hyper, monkeypatch):
     """Without any one of its overrides a preset parts from its system in some line of the table."""
     monkeypatch.delitem(PRESETS[system][name], hyper)
@@ -264,10 +277,10 @@ def test_no_override_is_idle(system, name, hyper, monkeypatch):
 
 
 ERRORS = [
-    (("tensorflow", "adam"), "like: 'tensorflow' was found, one of torch, optax, keras, sklearn was needed. "
-                             "Take one of these, or leave `like` out."),
-    (("sklearn", "lion"), "like='sklearn': the rule lion was found, one that sklearn has was needed: sgd, momentum, nesterov, adam. "
-                          "Leave `like` out and give the hyperparameters."),
+    (("tensorflow", "adam"), "like: 'tensorflow' was found, one of torch, optax, keras, sklearn was needed. Take one "
+                             "of these, or leave `like` out."),
+    (("sklearn", "lion"), "like='sklearn': the rule lion was found, one that sklearn has was needed: sgd, momentum, "
+                          "nesterov, adam. Leave `like` out and give the hyperparameters."),
 ]
 
 

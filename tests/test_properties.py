@@ -104,7 +104,8 @@ def test_any_tile_size_and_number_of_threads(name, data):
         have = train(name, p, [g, g], tile=tile, threads=threads, weight_decay=0.1)
     finally:
         pool.SMALL = small
-    assert_all(assert_same_bits, have, train(name, p, [g, g], weight_decay=0.1), f"{n} elements, tiles of {tile}, {threads} threads")
+    assert_all(assert_same_bits, have, train(name, p, [g, g], weight_decay=0.1), f"{n} elements, tiles of {tile}, "
+                                                                                 f"{threads} threads")
 
 
 @each_rule
@@ -114,7 +115,8 @@ def test_threads_share_tiles_without_a_trace(name, format, parallel):
     p, steps = stored(normal(0, n), format), [stored(normal(t, n), format) for t in (1, 2, 3)]
     want = train(name, p, steps, how={"clip_norm": 3.0})
     for threads, tile in itertools.product((1, 2, 3, 4), (0, 17, 1_000, 8_192)):
-        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want, f"{threads} {tile}")
+        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want,
+                   f"{threads} {tile}")
 
 
 @each_rule
@@ -153,10 +155,12 @@ def test_permuted_elements(name, data):
 def test_flipped_signs(name, data):
     n = data.draw(st.integers(1, 70))
     p, g = data.draw(floats(n)), data.draw(floats(n))
-    hyper = {**OWN[name][0], "weight_decay": 0.1, "decay": data.draw(st.sampled_from(["coupled", "decoupled", "independent"]))}
+    hyper = {**OWN[name][0], "weight_decay": 0.1, "decay": data.draw(st.sampled_from(["coupled", "decoupled",
+                                                                                      "independent"]))}
     how = {"clip_value": data.draw(st.sampled_from([0.5, 1e38]))}
     odd = [True, *(s not in EVEN or name in ("momentum", "nesterov") for s in RULES[name].state)]
-    right, left = train(name, p, [g, g], how=how, **hyper), train(name, -p, [-g, -g], how=how, **hyper)  # -1*p warns of signalling NaN
+    right, left = train(name, p, [g, g], how=how, **hyper), train(name, -p, [-g, -g], how=how,
+                                                                  **hyper)  # -1*p warns of signalling NaN
     for a, b, is_odd in zip(right, left, odd, strict=True):
         np.testing.assert_array_equal(b, -a if is_odd else a)  # by value: 0 - 0 is +0 on both sides
 
@@ -169,7 +173,8 @@ def test_no_learning_rate_no_change(name, format):
     p = stored(normal(1, 300), format)
     have, *states = train(name, p, [stored(normal(t, 300), format) for t in range(4)], lr=0.0, weight_decay=0.0)
     assert_identical(have, p)
-    assert all(np.any(decoded(s, "f64" if s.dtype == np.float64 else "f32")) for s in states) or name in ("momentum", "nesterov")
+    assert all(np.any(decoded(s, "f64" if s.dtype == np.float64 else "f32")) for s in states) or name in ("momentum",
+                                                                                                          "nesterov")
 
 
 @each_rule
@@ -222,7 +227,8 @@ def test_the_second_step_compiles_nothing(name, format):
     with numba.core.event.install_recorder("numba:compile") as compiled:
         for k in range(3):
             opt.groups[0]["lr"] = 0.1/(k + 1)
-            opt.step({"w": stored(normal(k, 50), format)}, clip_norm=1.0 + k, clip_value=0.5, grad_factor=0.5, skip_nonfinite=True)
+            opt.step({"w": stored(normal(k, 50), format)}, clip_norm=1.0 + k, clip_value=0.5, grad_factor=0.5,
+                     skip_nonfinite=True)
         other = np.ones((3, 4), p.dtype)  # another optimizer, shape and hyperparameters: the same kernel
         OPTIMIZERS[name]([other], lr=0.3, weight_decay=0.1, maximize=True).step([other.copy()])
     assert [(a.dtype, a.shape, a.ctypes.data) for a in (p, *(opt.state[s]["w"] for s in opt.rule.state))] == before
@@ -251,8 +257,10 @@ def test_a_bad_element_stays_alone(name, bad, format):
 # 13: parabola and Rosenbrock are solved
 
 SOLVE = {  # learning rate at first on the parabola and on Rosenbrock's valley; it falls linearly to zero
-    "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01), "adagrad": (1.0, 0.5),
-    "adam": (0.1, 0.02), "adamw": (0.1, 0.02), "amsgrad": (0.1, 0.02), "nadam": (0.1, 0.02), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3)}
+    "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01),
+           "adagrad": (1.0, 0.5),
+    "adam": (0.1, 0.02), "adamw": (0.1, 0.02), "amsgrad": (0.1, 0.02), "nadam": (0.1, 0.02), "radam": (0.1, 1e-3),
+           "lion": (0.05, 3e-3)}
 
 
 def rosenbrock(w):
@@ -315,18 +323,21 @@ def test_global_norm_over_formats_together():
     p = [np.zeros(g.shape, np.float32) for g in gs]
     opt = fastopt.SGD(p)
     opt.step(gs, clip_norm=1e9)
-    assert opt.grad_norm == pytest.approx(exact_norm([decoded(g, f) for g, f in zip(gs, (*FORMATS, *FORMATS), strict=True)]), rel=1e-14)
+    assert opt.grad_norm == pytest.approx(exact_norm([decoded(g, f) for g,
+                                                      f in zip(gs, (*FORMATS, *FORMATS), strict=True)]), rel=1e-14)
 
 
 @pytest.mark.parametrize(("g", "norm"), [
-    ([3, 4], 5.0), ([0, 0], 0.0), ([3e38, -3e38], 3e38*math.sqrt(2)), ([1e-45], 1.401298464324817e-45), ([np.inf, 1], math.inf),
+    ([3, 4], 5.0), ([0, 0], 0.0), ([3e38, -3e38], 3e38*math.sqrt(2)), ([1e-45], 1.401298464324817e-45),
+                                         ([np.inf, 1], math.inf),
     ([-np.inf, 1], math.inf), ([np.nan, 1], math.nan), ([np.inf, np.nan], math.nan), ([], 0.0)])
 def test_norms_worth_knowing(g, norm):
     np.testing.assert_allclose(norm_of([np.array(g, np.float32)]), norm, rtol=1e-7)
 
 
 def test_a_norm_beyond_float64_is_infinite():
-    assert norm_of([np.array([1e154, 1e154])]) == norm_of([np.array([1e154]), np.array([1e154])]) == pytest.approx(math.sqrt(2)*1e154)
+    assert norm_of([np.array([1e154, 1e154])]) == norm_of([np.array([1e154]),
+                                                           np.array([1e154])]) == pytest.approx(math.sqrt(2)*1e154)
     assert norm_of([np.array([3e200, 0, 4e200])]) == pytest.approx(5e200, rel=1e-15)
     assert norm_of([np.array([1.5e308, 1.5e308])]) == math.inf
     assert norms.clip_factor(math.inf, 1.0) == norms.clip_factor(math.nan, 1.0) == 1.0
@@ -341,7 +352,8 @@ def test_clipping_by_the_norm_is_a_factor(name, format):
         norm = norm_of(gs, factor=factor)
         assert (norm > limit) == (limit < 1e6)
         have = train(name, p, [gs], how={"clip_norm": limit, "grad_factor": factor})
-        assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": factor*(limit/norm) if norm > limit else factor}))
+        assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": factor*(limit/norm) if norm > limit
+                                                                     else factor}))
 
 
 @each_rule
@@ -350,7 +362,8 @@ def test_huge_gradients_are_clipped_without_overflow(name):
     norm = exact_norm([g])
     clipped = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"clip_norm": 1.0})
     assert all(np.isfinite(a).all() for a in clipped)
-    assert_all(assert_identical, clipped, train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"grad_factor": norm_of([g])**-1}))
+    assert_all(assert_identical, clipped, train(name, np.zeros(4, np.float32), [g], lr=0.1,
+                                                how={"grad_factor": norm_of([g])**-1}))
     assert norm_of([g]) == pytest.approx(norm, rel=1e-15)
 
 
@@ -368,7 +381,8 @@ def two_groups(name, format):
 
 
 def good(opt, seed):
-    return [[stored(normal(seed + k, a.size), {2: "f16", 4: "f32", 8: "f64"}[a.itemsize]) for k, a in enumerate(g["params"])]
+    return [[stored(normal(seed + k, a.size), {2: "f16", 4: "f32", 8: "f64"}[a.itemsize]) for k,
+             a in enumerate(g["params"])]
             for g in opt.params]
 
 

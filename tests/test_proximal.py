@@ -22,7 +22,8 @@ def textbook(w, amount):
 def test_soft_threshold_is_the_formula_in_every_bit(dtype, amount):
     w = (3*normal(0, 4097)).astype(dtype)
     w[:8] = [0, amount, -amount, 2*amount, -2*amount, 1, INF, -INF]
-    want = textbook(w.copy(), np.asarray(amount, dtype)) + np.zeros((), dtype)  # -0 + 0 is 0: what becomes 0 has no sign
+    want = textbook(w.copy(), np.asarray(amount, dtype)) + np.zeros((),
+                                                                    dtype)  # -0 + 0 is 0: what becomes 0 has no sign
     assert soft_threshold(w, amount) is None
     w, want = (x[x != 0].view(np.uint16) if dtype == BFLOAT16 else x if amount else x[x != 0] for x in (w, want))
     assert_identical(w, want)
@@ -77,12 +78,15 @@ def test_project(dtype):
     assert (w == 1).all()
 
 
-@pytest.mark.parametrize("make", [lambda: normal(5, 7, 9)[::2, ::-1], lambda: np.asfortranarray(normal(5, 7, 9)), lambda: np.array(-2.0),
-                                  lambda: unaligned(normal(5, 63), 3), lambda: np.zeros((0, 3)), lambda: normal(5, 3, 2, 4).T],
+@pytest.mark.parametrize("make", [lambda: normal(5, 7, 9)[::2, ::-1], lambda: np.asfortranarray(normal(5, 7, 9)),
+                                  lambda: np.array(-2.0),
+                                  lambda: unaligned(normal(5, 63), 3), lambda: np.zeros((0, 3)),
+                                  lambda: normal(5, 3, 2, 4).T],
                          ids=["strided", "fortran", "0-d", "unaligned", "empty", "transposed"])
 def test_any_layout_in_place(make):
     base = make()
-    for f, want in ((lambda w: soft_threshold(w, 0.5), textbook(base, 0.5)), (lambda w: project(w, -0.3, 0.4), np.clip(base, -0.3, 0.4))):
+    for f, want in ((lambda w: soft_threshold(w, 0.5), textbook(base, 0.5)),
+                    (lambda w: project(w, -0.3, 0.4), np.clip(base, -0.3, 0.4))):
         w = make()
         f(w)
         assert np.array_equal(w, want)

@@ -35,7 +35,8 @@ POINTS = [
     (s.cosine(3e-4, 10_000, warmup=500), 1, 3e-4 / 500), (s.cosine(3e-4, 10_000, warmup=500), 250, 1.5e-4),
     (s.cosine(3e-4, 10_000, warmup=500), 500, 3e-4), (s.cosine(3e-4, 10_000, warmup=500), 501, 3e-4),
     (s.cosine(3e-4, 10_000, warmup=500), 5251, 1.5e-4), (s.cosine(3e-4, 10_000, warmup=500), 10_001, 0.0),
-    (s.cosine(1.0, 8, end=0.2), 1, 1.0), (s.cosine(1.0, 8, end=0.2), 3, 0.6 + 0.4 * math.sqrt(0.5)), (s.cosine(1.0, 8, end=0.2), 5, 0.6),
+    (s.cosine(1.0, 8, end=0.2), 1, 1.0), (s.cosine(1.0, 8, end=0.2), 3, 0.6 + 0.4 * math.sqrt(0.5)),
+          (s.cosine(1.0, 8, end=0.2), 5, 0.6),
     (s.cosine(1.0, 8, end=0.2), 9, 0.2), (s.cosine(1.0, 8, end=0.2), 10**12, 0.2),
     (s.cosine_restarts(1.0, 4), 1, 1.0), (s.cosine_restarts(1.0, 4), 3, 0.5), (s.cosine_restarts(1.0, 4), 5, 1.0),
     (s.cosine_restarts(1.0, 4, multiply=2), 5, 1.0), (s.cosine_restarts(1.0, 4, multiply=2), 9, 0.5),
@@ -46,10 +47,12 @@ POINTS = [
     (s.multi_step(0.7, []), 100, 0.7),
     (s.exponential(2.0, 0.5), 1, 2.0), (s.exponential(2.0, 0.5), 4, 0.25), (s.exponential(2.0, 0.25, every=10), 6, 1.0),
     (s.exponential(1e-7, 10.0, every=100), 701, 1.0),
-    (s.inverse_square_root(1.0, 4), 1, 0.25), (s.inverse_square_root(1.0, 4), 4, 1.0), (s.inverse_square_root(1.0, 4), 16, 0.5),
+    (s.inverse_square_root(1.0, 4), 1, 0.25), (s.inverse_square_root(1.0, 4), 4, 1.0),
+          (s.inverse_square_root(1.0, 4), 16, 0.5),
     (s.inverse_square_root((512 * 4000) ** -0.5, 4000), 100, 512**-0.5 * 100 * 4000**-1.5),
     (s.inverse_square_root((512 * 4000) ** -0.5, 4000), 9000, 512**-0.5 * 9000**-0.5),
-    (s.one_cycle(1.0, 10), 1, 0.04), (s.one_cycle(1.0, 10), 2, 0.52), (s.one_cycle(1.0, 10), 3, 1.0), (s.one_cycle(1.0, 10), 10, 4e-6),
+    (s.one_cycle(1.0, 10), 1, 0.04), (s.one_cycle(1.0, 10), 2, 0.52), (s.one_cycle(1.0, 10), 3, 1.0),
+          (s.one_cycle(1.0, 10), 10, 4e-6),
     (s.one_cycle(1.0, 10), 11, 4e-6), (s.one_cycle(2.0, 21, 0.0, 4.0, 8.0, "linear"), 1, 2.0),
     (s.one_cycle(2.0, 21, 0.0, 4.0, 8.0, "linear"), 11, (2.0 + 2.0 / 32) / 2), (s.one_cycle(1.0, 2), 2, 4e-6),
     (s.cyclical(1.0, 3.0, 4), 1, 1.0), (s.cyclical(1.0, 3.0, 4), 4, 2.5), (s.cyclical(1.0, 3.0, 4), 5, 3.0),
@@ -63,7 +66,8 @@ POINTS = [
     (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "cosine"), 15, 0.2 + 0.8 * half_cosine(1 / 4)),
     (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "sqrt"), 21, 0.2),
 ]
-ALL = list(dict.fromkeys(schedule for schedule, _, _ in POINTS if "lambda" not in repr(schedule) and "factor=10" not in repr(schedule)))
+ALL = list(dict.fromkeys(schedule for schedule, _, _ in POINTS if "lambda" not in repr(schedule)
+                         and "factor=10" not in repr(schedule)))
 
 
 @pytest.mark.parametrize(("schedule", "t", "value"), POINTS, ids=lambda x: None if isinstance(x, float) else label(x))
@@ -88,12 +92,15 @@ def one_cycle_formula(t, top, n, part, d, e):
 
 
 FORMULAS = [
-    (s.cosine, cosine_formula, [(0.1, 7, 0.0, 0), (3.0, 50, 0.5, 1), (0.02, 33, 0.0, 32), (1e-3, 100, 1e-5, 10), (0.1, 9, 0.7, 0)]),
+    (s.cosine, cosine_formula, [(0.1, 7, 0.0, 0), (3.0, 50, 0.5, 1), (0.02, 33, 0.0, 32), (1e-3, 100, 1e-5, 10),
+                                (0.1, 9, 0.7, 0)]),
     (s.cyclical, cyclical_formula, [(0.0, 1.0, 1), (0.1, 0.7, 5), (0.95, 0.85, 12)]),
     (s.one_cycle, one_cycle_formula, [(0.1, 40, 0.25, 10.0, 100.0), (2.0, 33, 0.4, 3.0, 1e3)]),
-    (s.exponential, lambda t, lr, f, k: lr * math.exp(math.log(f) * (t - 1) / k), [(0.1, 0.9, 1), (2.0, 1.1, 3), (1.0, 0.5, 7)]),
+    (s.exponential, lambda t, lr, f, k: lr * math.exp(math.log(f) * (t - 1) / k),
+     [(0.1, 0.9, 1), (2.0, 1.1, 3), (1.0, 0.5, 7)]),
     (s.step, lambda t, lr, k, f: lr * math.prod([f] * ((t - 1) // k)), [(0.1, 1, 0.9), (2.0, 7, 0.3)]),
-    (s.multi_step, lambda t, lr, ms, f: lr * math.prod(f for m in ms if m < t), [(0.3, (1, 2, 30), 0.1), (3.0, (7,), 0.5)]),
+    (s.multi_step, lambda t, lr, ms, f: lr * math.prod(f for m in ms if m < t),
+     [(0.3, (1, 2, 30), 0.1), (3.0, (7,), 0.5)]),
 ]
 FORMULAS = [(make(*arguments), formula, arguments) for make, formula, rows in FORMULAS for arguments in rows]
 
@@ -104,12 +111,14 @@ def test_formula_at_every_step(schedule, formula, arguments):
     assert [schedule(t) for t in steps] == pytest.approx([formula(t, *arguments) for t in steps], rel=1e-13, abs=1e-15)
 
 
-@given(steps=st.integers(1, 9), multiply=st.integers(1, 5), t=st.integers(1, 3000), decay=st.sampled_from([1.0, 0.5, 0.9]))
+@given(steps=st.integers(1, 9), multiply=st.integers(1, 5), t=st.integers(1, 3000),
+       decay=st.sampled_from([1.0, 0.5, 0.9]))
 def test_cosine_restarts_finds_the_cycle_that_a_loop_finds(steps, multiply, t, decay):
     e, length, height = t - 1, steps, 1.0
     while e >= length:
         e, length, height = e - length, length * multiply, height * decay
-    assert s.cosine_restarts(1.0, steps, multiply, decay=decay)(t) == pytest.approx(height * half_cosine(e / length), rel=1e-12, abs=1e-15)
+    assert s.cosine_restarts(1.0, steps, multiply, decay=decay)(t) == pytest.approx(height * half_cosine(e / length),
+                                                                                    rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("multiply", [2, 3, 7, 10])
@@ -130,7 +139,8 @@ TORCH = [
     (s.cosine(0.1, 13), 0.1, "CosineAnnealingLR", {"T_max": 13}, 14),
     (s.cosine(2.0, 40, end=0.3), 2.0, "CosineAnnealingLR", {"T_max": 40, "eta_min": 0.3}, 41),
     (s.cosine_restarts(0.1, 5), 0.1, "CosineAnnealingWarmRestarts", {"T_0": 5}, 33),
-    (s.cosine_restarts(2.0, 3, multiply=2, end=0.1), 2.0, "CosineAnnealingWarmRestarts", {"T_0": 3, "T_mult": 2, "eta_min": 0.1}, 100),
+    (s.cosine_restarts(2.0, 3, multiply=2, end=0.1), 2.0, "CosineAnnealingWarmRestarts",
+     {"T_0": 3, "T_mult": 2, "eta_min": 0.1}, 100),
     (s.cosine_restarts(1.0, 1, multiply=3), 1.0, "CosineAnnealingWarmRestarts", {"T_0": 1, "T_mult": 3}, 122),
     (s.step(0.1, 4), 0.1, "StepLR", {"step_size": 4}, 30),
     (s.step(3.0, 7, 0.6), 3.0, "StepLR", {"step_size": 7, "gamma": 0.6}, 60),
@@ -144,7 +154,8 @@ TORCH = [
     *[(s.cyclical(0.01, 0.2, 6, mode, gamma), 0.01, "CyclicLR",
        {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 6, "mode": mode, "gamma": gamma, "cycle_momentum": False}, 70)
       for mode, gamma in [("triangular", 1.0), ("triangular2", 1.0), ("exp_range", 0.97)]],
-    (s.inverse_square_root(0.7, 9), 0.7, "LambdaLR", {"lr_lambda": lambda e: min((e + 1) / 9, (9 / (e + 1)) ** 0.5)}, 40),
+    (s.inverse_square_root(0.7, 9), 0.7, "LambdaLR", {"lr_lambda": lambda e: min((e + 1) / 9, (9 / (e + 1)) ** 0.5)},
+     40),
 ]
 
 
@@ -167,12 +178,14 @@ def torch_rates(optimizer, scheduler, steps):
 def test_equals_torch_at_every_step(schedule, lr, name, arguments, steps):
     optimizer, schedulers = torch_optimizer(lr)
     scheduler = getattr(schedulers, name)(optimizer, **arguments)
-    assert [schedule(t) for t in range(1, steps + 1)] == pytest.approx(torch_rates(optimizer, scheduler, steps), rel=1e-12, abs=1e-14)
+    assert [schedule(t) for t in range(1, steps + 1)] == pytest.approx(torch_rates(optimizer, scheduler, steps),
+                                                                       rel=1e-12, abs=1e-14)
 
 
 SEQUENCES = [  # ours, what torch runs after the warm-up of 6 steps, at which steps it changes
     (s.warmup_stable_decay(0.4, 30, 6, 10, end=0.04),
-     [("ConstantLR", {"factor": 1.0}), ("LinearLR", {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 10})], [6, 20]),
+     [("ConstantLR", {"factor": 1.0}), ("LinearLR", {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 10})],
+     [6, 20]),
     (s.cosine(0.4, 30, warmup=6), [("CosineAnnealingLR", {"T_max": 24})], [6]),
     (s.warmup(6, s.cosine(0.4, 24)), [("CosineAnnealingLR", {"T_max": 24})], [6]),
     (s.warmup(6, s.step(0.4, 5)), [("StepLR", {"step_size": 5})], [6]),
@@ -209,7 +222,8 @@ def test_plateau_equals_torch(losses, options):
         assert ours(t) == optimizer.param_groups[0]["lr"]
         theirs.step(loss)
         ours.observe(loss)
-    assert ours.state_dict() == {"lr": optimizer.param_groups[0]["lr"], "best": theirs.best, "bad": theirs.num_bad_epochs,
+    assert ours.state_dict() == {"lr": optimizer.param_groups[0]["lr"], "best": theirs.best,
+                                 "bad": theirs.num_bad_epochs,
                                  "cooling": theirs.cooldown_counter}
 
 
@@ -269,11 +283,13 @@ def test_pure_printable_and_picklable(schedule):
     copy, printed = pickle.loads(pickle.dumps(schedule)), eval(repr(schedule), vars(s))
     assert copy == printed == schedule
     assert hash(copy) == hash(schedule)
-    assert {t: schedule(t) for t in steps} == {t: copy(t) for t in steps} == {t: printed(np.int64(t)) for t in steps} == values
+    assert {t: schedule(t) for t in steps} == {t: copy(t) for t in steps} == {t: printed(np.int64(t))
+                                                                              for t in steps} == values
 
 
 def test_repr_is_the_call():
-    assert repr(s.warmup(5, s.cosine(3e-4, steps=10))) == "warmup(steps=5, then=cosine(lr=0.0003, steps=10, end=0.0, warmup=0), start=0.0)"
+    assert repr(s.warmup(5, s.cosine(3e-4,
+                                     steps=10))) == "warmup(steps=5, then=cosine(lr=0.0003, steps=10, end=0.0, warmup=0), start=0.0)"
     assert repr(s.multi_step(np.float32(0.5), np.array([1, 2]))) == "multi_step(lr=0.5, milestones=(1, 2), factor=0.1)"
     assert repr(s.ReduceOnPlateau(1, patience=2)) == (
         "ReduceOnPlateau(lr=1.0, factor=0.1, patience=2, threshold=0.0001, mode='min', cooldown=0, min_lr=0.0, "
@@ -284,13 +300,16 @@ def test_repr_is_the_call():
 
 BIG = 2**40
 LARGE = [  # exact: rational arithmetic or a formula without rounding
-    (s.linear(0.0, 1.0, BIG), BIG, float(Fraction(BIG - 1, BIG))), (s.linear(1.0, 0.5, 10), BIG, 0.5), (s.warmup(BIG, 1.0), 1, 2.0**-40),
+    (s.linear(0.0, 1.0, BIG), BIG, float(Fraction(BIG - 1, BIG))), (s.linear(1.0, 0.5, 10), BIG, 0.5),
+           (s.warmup(BIG, 1.0), 1, 2.0**-40),
     (s.warmup(5, 0.1), BIG, 0.1), (s.cosine(1.0, BIG), BIG // 2 + 1, 0.5), (s.cosine(1.0, 100, 0.25, 5), BIG, 0.25),
     (s.cosine_restarts(1.0, 2**10), BIG + 1, 1.0), (s.cosine_restarts(1.0, 1, multiply=2), BIG, 1.0),
-    (s.cosine_restarts(1.0, 2**10), BIG + 2**9 + 1, 0.5), (s.step(1.0, 2**38, 0.5), BIG, 0.125), (s.step(1.0, 1), BIG, 0.0),
+    (s.cosine_restarts(1.0, 2**10), BIG + 2**9 + 1, 0.5), (s.step(1.0, 2**38, 0.5), BIG, 0.125),
+           (s.step(1.0, 1), BIG, 0.0),
     (s.multi_step(1.0, [BIG - 1, BIG], 0.5), BIG, 0.5), (s.exponential(1.0, 0.5, 2**37), BIG + 1, 2.0**-8),
     (s.exponential(1.0, 0.9), BIG, 0.0),
-    (s.inverse_square_root(1.0, 4), BIG, 2.0**-19), (s.one_cycle(1.0, 100), BIG, 4e-6), (s.cyclical(0.0, 1.0, 2**10), BIG + 2**9 + 1, 0.5),
+    (s.inverse_square_root(1.0, 4), BIG, 2.0**-19), (s.one_cycle(1.0, 100), BIG, 4e-6),
+           (s.cyclical(0.0, 1.0, 2**10), BIG + 2**9 + 1, 0.5),
     (s.cyclical(0.5, 1.0, 3, "triangular2"), BIG, 0.5), (s.cyclical(0.5, 1.0, 3, "exp_range", 0.99), BIG, 0.5),
     (s.warmup_stable_decay(1.0, BIG, 10, 2**20), BIG - 2**19 + 1, 0.5),
 ]
@@ -327,26 +346,31 @@ def test_own_schedule():
 
 
 ERRORS = [
-    (lambda: s.constant("0.1"), TypeError, "constant.value: found '0.1' of type str, needed a finite number. Pass a float."),
+    (lambda: s.constant("0.1"), TypeError, "constant.value: found '0.1' of type str, needed a finite number. Pass a "
+                                           "float."),
     (lambda: s.constant(True), TypeError, "constant.value: found True of type bool, needed a finite number"),
     (lambda: s.constant(NAN), ValueError, "constant.value: found nan, needed a finite number"),
     (lambda: s.constant(10**400), ValueError, "needed a finite number"),
     (lambda: s.linear(0.0, INF, 5), ValueError, "linear.end: found inf, needed a finite number"),
     (lambda: s.linear(0.0, 1.0), TypeError, "linear: missing a required argument: 'steps', needed (start:"),
     (lambda: s.linear(0.0, 1.0, 5, warm=1), TypeError, "linear: got an unexpected keyword argument 'warm'"),
-    (lambda: s.linear(0.0, 1.0, 0), ValueError, "linear.steps: found 0, needed a whole number, at least 1. Count steps, in an int."),
+    (lambda: s.linear(0.0, 1.0, 0), ValueError, "linear.steps: found 0, needed a whole number, at least 1. Count "
+                                                "steps, in an int."),
     (lambda: s.linear(0.0, 1.0, 1e4), TypeError, "linear.steps: found 10000.0 of type float, needed a whole number"),
-    (lambda: s.warmup(5, None), TypeError, "warmup.then: found None of type NoneType, needed a finite number or a function of the step"),
+    (lambda: s.warmup(5, None), TypeError, "warmup.then: found None of type NoneType, needed a finite number or a "
+                                           "function of the step"),
     (lambda: s.warmup(5, 0.1, start=1.5), ValueError, "warmup.start: found 1.5, needed a number from 0 to 1"),
     (lambda: s.cosine(0.1, 10, warmup=-1), ValueError, "cosine.warmup: found -1, needed a whole number, at least 0"),
-    (lambda: s.cosine(0.1, 10, warmup=10), ValueError, "found 10 steps for a warm-up of 10 and a decay of 0, needed at least their sum"),
+    (lambda: s.cosine(0.1, 10, warmup=10), ValueError, "found 10 steps for a warm-up of 10 and a decay of 0, needed at "
+                                                       "least their sum"),
     (lambda: s.warmup_stable_decay(0.1, 10, 6, 5), ValueError,
      "found 10 steps for a warm-up of 6 and a decay of 5, needed at least their sum"),
     (lambda: s.warmup_stable_decay(0.1, 10, 1, 5, shape="cos"), ValueError,
      "shape: found 'cos', needed one of ('linear', 'cosine', 'sqrt')"),
     (lambda: s.cosine_restarts(0.1, 10, multiply=1.5), TypeError,
      "cosine_restarts.multiply: found 1.5 of type float, needed a whole number"),
-    (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError, "cosine_restarts.decay: found 2.0, needed a number from 0 to 1"),
+    (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError, "cosine_restarts.decay: found 2.0, needed a number "
+                                                                "from 0 to 1"),
     (lambda: s.step(0.1, 0), ValueError, "step.every: found 0, needed a whole number, at least 1"),
     (lambda: s.step(0.1, 5, 0.0), ValueError, "step.factor: found 0.0, needed a finite number above 0"),
     (lambda: s.multi_step(0.1, [3, 3]), ValueError,
@@ -355,22 +379,28 @@ ERRORS = [
     (lambda: s.multi_step(0.1, 30), TypeError, "multi_step.milestones: found 30 of type int"),
     (lambda: s.multi_step(0.1, iter([1, 2])), TypeError, "needed a list of increasing whole numbers"),
     (lambda: s.exponential(0.1, -0.5), ValueError, "exponential.factor: found -0.5, needed a finite number above 0"),
-    (lambda: s.exponential(1.0, 2.0)(BIG), OverflowError, "found 1.0 * 2.0**1099511627775.0, needed a float64. Use a factor of at most 1"),
-    (lambda: s.inverse_square_root(0.1, 0), ValueError, "inverse_square_root.warmup: found 0, needed a whole number, at least 1"),
+    (lambda: s.exponential(1.0, 2.0)(BIG), OverflowError, "found 1.0 * 2.0**1099511627775.0, needed a float64. Use a "
+                                                          "factor of at most 1"),
+    (lambda: s.inverse_square_root(0.1, 0), ValueError, "inverse_square_root.warmup: found 0, needed a whole number, "
+                                                        "at least 1"),
     (lambda: s.one_cycle(0.1, 1), ValueError,
      "one_cycle: found the peak at step 1.0 of 1, needed it before the last. Lower warmup_fraction."),
     (lambda: s.one_cycle(0.1, 10, 1.0), ValueError, "one_cycle: found the peak at step 10.0 of 10"),
-    (lambda: s.one_cycle(0.1, 10, anneal="cosine"), ValueError, "one_cycle.anneal: found 'cosine', needed one of ('cos', 'linear')"),
+    (lambda: s.one_cycle(0.1, 10, anneal="cosine"), ValueError, "one_cycle.anneal: found 'cosine', needed one of "
+                                                                "('cos', 'linear')"),
     (lambda: s.cyclical(0.1, 1.0, 5, "zigzag"), ValueError,
      "cyclical.mode: found 'zigzag', needed one of ('triangular', 'triangular2', 'exp_range')"),
     (lambda: s.cyclical(0.1, 1.0, 5, gamma=0.9), ValueError,
      "cyclical.gamma: found 0.9 with mode 'triangular', needed 1. Use mode='exp_range'"),
     (lambda: s.cosine(0.1, 10)(0), ValueError, "cosine(t): found 0, needed a whole number, at least 1"),
     (lambda: s.cosine(0.1, 10)(2.0), TypeError, "cosine(t): found 2.0 of type float, needed a whole number"),
-    (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError, "ReduceOnPlateau.factor: found 1.0, needed above 0 and below 1"),
-    (lambda: s.ReduceOnPlateau(0.1, mode="low"), ValueError, "ReduceOnPlateau.mode: found 'low', needed one of ('min', 'max')"),
+    (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError, "ReduceOnPlateau.factor: found 1.0, needed above 0 and "
+                                                             "below 1"),
+    (lambda: s.ReduceOnPlateau(0.1, mode="low"), ValueError, "ReduceOnPlateau.mode: found 'low', needed one of ('min', "
+                                                             "'max')"),
     (lambda: s.ReduceOnPlateau(0.1, patience=1.5), TypeError, "ReduceOnPlateau.patience: found 1.5 of type float"),
-    (lambda: s.ReduceOnPlateau(0.1, min_lr=0.2), ValueError, "ReduceOnPlateau.min_lr: found 0.2, needed at most lr = 0.1. Lower min_lr."),
+    (lambda: s.ReduceOnPlateau(0.1, min_lr=0.2), ValueError, "ReduceOnPlateau.min_lr: found 0.2, needed at most lr = "
+                                                             "0.1. Lower min_lr."),
     (lambda: s.ReduceOnPlateau(0.1).observe([1, 2]), TypeError,
      "ReduceOnPlateau.observe: found [1, 2], needed one number. Pass float(loss)."),
     (lambda: s.ReduceOnPlateau(0.1).load_state_dict({"lr": 1}), ValueError,

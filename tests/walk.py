@@ -1,6 +1,8 @@
-"""Random walks: change an array or an attribute, step, save, load, fork, in any order, beside the rule on NumPy arrays (reference.Twin).
+"""Random walks: change an array or an attribute, step, save, load, fork, in any order, beside the rule on NumPy arrays
+(reference.Twin).
 
-A program of its own, which test_stateful.py runs: it forks, and a process of tests has threads of other libraries (JAX's).
+A program of its own, which test_stateful.py runs: it forks, and a process of tests has threads of other libraries
+(JAX's).
 """
 import copy
 import os
@@ -26,7 +28,8 @@ NAMES = ("sgd", "momentum", "adam", "adamw", "amsgrad", "radam", "lion", "adagra
 class Walk(RuleBasedStateMachine):
     """An optimizer of two arrays in two groups, with copies; its twin says what every bit must be after each step."""
 
-    @initialize(name=st.sampled_from(NAMES), mix=st.sampled_from([None, *MIXES]), sizes=st.tuples(*[st.sampled_from(SIZES)]*2),
+    @initialize(name=st.sampled_from(NAMES), mix=st.sampled_from([None, *MIXES]),
+                sizes=st.tuples(*[st.sampled_from(SIZES)]*2),
                 threads=st.integers(1, 2), seed=st.integers(0, 99))
     def begin(self, name, mix, sizes, threads, seed):
         self.seed, self.saved, self.changed = seed, [], None
@@ -48,7 +51,8 @@ class Walk(RuleBasedStateMachine):
         return gradients(self.opt, self.seed)
 
     @precondition(lambda self: self.changed is None)
-    @rule(factor=st.sampled_from([1.0, -0.5, 1/3]), limit=st.sampled_from([None, 0.3]), zero=st.booleans(), buffers=st.booleans())
+    @rule(factor=st.sampled_from([1.0, -0.5, 1/3]), limit=st.sampled_from([None, 0.3]), zero=st.booleans(),
+          buffers=st.booleans())
     def step(self, factor, limit, zero, buffers):
         g = self.new_gradients()
         how = {"grad_factor": factor, "clip_value": limit, "zero_grads": zero}
@@ -65,7 +69,8 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.changed is None)
     @rule(bad=st.sampled_from([np.nan, np.inf, -np.inf]))
     def skip(self, bad):
-        g = [x.astype(f32) if x.dtype != np.uint16 else x.astype(np.uint32).__lshift__(16).view(f32) for x in self.new_gradients()]
+        g = [x.astype(f32) if x.dtype != np.uint16 else x.astype(np.uint32).__lshift__(16).view(f32)
+             for x in self.new_gradients()]
         t = self.opt.t
         if any(x.size for x in g):
             next(x for x in g if x.size)[0] = bad
@@ -80,11 +85,13 @@ class Walk(RuleBasedStateMachine):
         a.__setstate__((1, a.shape, a.dtype, False, a.tobytes()))
 
     @precondition(lambda self: self.changed is None)
-    @rule(k=st.integers(0, 1), slot=st.sampled_from(["params", "copies"]), how=st.sampled_from(["dtype", "shape", "resize", "lock"]))
+    @rule(k=st.integers(0, 1), slot=st.sampled_from(["params", "copies"]),
+          how=st.sampled_from(["dtype", "shape", "resize", "lock"]))
     def change(self, k, slot, how):
         """Another array in its place: refused until it is changed back."""
         a = getattr(self, slot)[k]
-        how = "bytes" if how in ("resize", "lock") and not a.flags.owndata else how  # after `move` its memory is that of bytes
+        how = "bytes" if how in ("resize",
+                                 "lock") and not a.flags.owndata else how  # after `move` its memory is that of bytes
         self.changed = a, how, a.dtype, a.shape, a.tobytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -206,6 +213,7 @@ class Walk(RuleBasedStateMachine):
 
 
 if __name__ == "__main__":
-    run_state_machine_as_test(Walk, settings=settings(max_examples=30, stateful_step_count=25, deadline=None, derandomize=True,
+    run_state_machine_as_test(Walk, settings=settings(max_examples=30, stateful_step_count=25, deadline=None,
+                                                      derandomize=True,
                                                       database=None, suppress_health_check=list(HealthCheck)))
     print("walked")

@@ -50,47 +50,16 @@ class Batches:
         return self.epoch - bool(self.ahead)
 
 
-class Gradients:
-    """Value and gradient of the next step: of several batches, the mean of the values, the sum of the gradients."""
+class Sums:
+    def __init__(self, opt):
+        self.opt = opt
+        self.sums = [self.zeros(t, arithmetic(t.format).dtype) for t in opt._tensors]
 
-    def __init__(self, opt: Optimizer, function: Callable[[Any, Any], Any], batches: Batches, accumulate: int,
-                 nonfinite: bool):
-        self.opt, self.function, self.batches = opt, function, batches
-        self.accumulate, self.nonfinite = accumulate, nonfinite
-        self.taken = 0  # batches of the step in progress
-        if accumulate > 1:
-            self.sums = [self.zeros(t, arithmetic(t.format).dtype) for t in opt._tensors]
+    def tree(self):
+        return self.opt._structure.build(iter(self.sums))
 
-    def __call__(self) -> tuple[float, Any] | None:
-        """(value, gradients); None where the batches have ended, after `taken` of them."""
-        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
-        self.taken, total = 0, 0.0
-        while self.taken < self.accumulate:
-            batch = self.batches.next()
-            if batch is END:
-                return None
-            value, grads = self.evaluate(point, batch)
-            if self.accumulate > 1:
-                self.add(grads)
-            self.taken, total = self.taken + 1, total + value
-        return total/self.accumulate, grads if self.accumulate == 1 else self.opt._structure.build(iter(self.sums))
-
-    def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
-        found = self.function(point, batch)
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. "
-                            "Return both.")
-        value, grads = number(found[0], "fit: value_and_grad"), found[1]
-        if grads is None:
-            raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is "
-                            "needed. Return it.")
-        if not (self.nonfinite or math.isfinite(value)):
-            raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. "
-                                     "Lower the learning rate, clip the gradients, or give skip_nonfinite=True: steps "
-                                     "with such gradients are then left out.")
-        return value, grads
-
-    def add(self, grads: Any) -> None:
+    def add(self, grads, first) -> None:
+        self.taken = not first
         leaves: list[Any] = []
         self.opt._structure.collect(grads, "grads", leaves)
         found = [gradient(leaf, t, path)
@@ -117,6 +86,18 @@ class Gradients:
             self.sums[k] = self.zeros(t, dtype)
             self.sums[k][...] = old if self.taken else 0
         return self.sums[k]
+
+
+def evaluate(function: Callable[[Any, Any], Any], point: Any, batch: Any) -> tuple[float, Any]:
+    """Value and gradients of a batch, as the function returns them."""
+    found = function(point, batch)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. "
+                        "Return both.")
+    if found[1] is None:
+        raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. "
+                        "Return it.")
+    return number(found[0], "fit: value_and_grad"), found[1]
 
 
 def walkable(found: Any) -> bool:

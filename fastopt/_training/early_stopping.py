@@ -3,6 +3,7 @@ import math
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ from .batches import Batches, number, parameters
 class EarlyStopping:
     """What validations found, how many in a row were no better, and the parameters of the best."""
 
-    def __init__(self, opt: Optimizer, function: Any, every: int, patience: float, min_delta: float, keeps: bool):
-        self.opt, self.function, self.every, self.patience = opt, function, every, patience
-        self.min_delta, self.keeps = min_delta, keeps
+    def __init__(self, given: SimpleNamespace):
+        """From the arguments of `fit`."""
+        self.opt, self.function, self.every = given.opt, given.validate, given.validate_every
+        self.patience = math.inf if given.patience is None else max(given.patience, 1)
+        self.min_delta, self.keeps = given.min_delta, given.restore_best
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
         # step, value, parameters, and what bfloat16 lacks of them
         self.best: tuple[int | None, float, list[np.ndarray], list[np.ndarray]] = None, math.inf, [], []
-        self.plateaus = plateaus(opt)
+        self.plateaus = plateaus(self.opt)
 
     def due(self, before: int, batches: Batches) -> bool:
         """Whether a validation follows the step before which `opt.t` was `before`."""

@@ -3,15 +3,14 @@ import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import check_number, check_option, check_whole, interval
-from .._tensors import arrays
+from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole
 from ..optimizer import Optimizer
-from .batches import Batches, Gradients, walkable
+from .batches import END, Batches, Sums, evaluate, parameters, walkable
 from .early_stopping import EarlyStopping
 from .interrupts import Held
 from .progress import bar
@@ -19,7 +18,6 @@ from .progress import bar
 ROW = struct.Struct("=qdd")  # t, value and learning rate of a step, in the history: appended as a whole or not at all
 WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # the least
 NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}
-MIN_DELTA = {"min_delta": interval("[0, inf)")}
 
 
 class Now(NamedTuple):
@@ -149,52 +147,42 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     as its ``result``. After all exceptions but BatchesEnded the parameters are those of the last step (without what
     `after_step` still had to do, where it is the one that failed), and no checkpoint is written.
     """
-    steps, accumulate, validate_every, patience, checkpoint_every = _check(locals())  # type: ignore[assignment]
-    gradients = Gradients(opt, value_and_grad, Batches(batches, steps is not None), accumulate, skip_nonfinite)
-    stopping = EarlyStopping(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1),
-                             min_delta, restore_best)
-    options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite,
-               "grad_factor": 1/accumulate}
-    run = _Run(opt, gradients, stopping, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step,
-               callback)
-    with bar(progress, "fit: progress", "", steps) as show:
-        return run.all(show)
+    given = _checked(locals())
+    with bar(progress, "fit: progress", "", given.steps) as show:
+        return _Run(given).all(show)
 
 
-def _check(given: dict[str, Any]) -> list[int | None]:
-    """Check the arguments of `fit`, each and together; return those of WHOLE as ints."""
-    opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
-    if not isinstance(opt, Optimizer):
-        raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: "
+def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
+    """The arguments of `fit`, checked each and together; whole numbers as ints."""
+    given = SimpleNamespace(**arguments)
+    if not isinstance(given.opt, Optimizer):
+        raise TypeError(f"fit: opt is a {type(given.opt).__name__}, but an optimizer is needed. Make one: "
                         "fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
-        if not callable(given[name]) and (given[name] is not None or name == "value_and_grad"):
-            raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
-    wholes = [None if given[name] is None and name != "accumulate" else check_whole(name, given[name], "fit", least)
-              for name, least in WHOLE.items()]
+        if not callable(arguments[name]) and (arguments[name] is not None or name == "value_and_grad"):
+            raise TypeError(f"fit: {name} is {arguments[name]!r}, but a function is needed. Change {name}.")
+    for name, least in WHOLE.items():
+        if arguments[name] is not None or name == "accumulate":
+            setattr(given, name, check_whole(name, arguments[name], "fit", least, kind=TypeError))
     for name in ("restore_best", "progress", "skip_nonfinite"):
-        check_option(name, given[name], (False, True), "fit")
-    check_number("min_delta", given["min_delta"], "fit", "", MIN_DELTA)
-    for name in ("clip_norm", "clip_value"):
-        if given[name] is not None:
-            check_number(name, given[name], "fit", "")
-    if not (batches is None or callable(batches) or walkable(batches)):
-        raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a "
-                        "list of batches.")
-    if batches is None and given["steps"] is None:
+        check_option(name, arguments[name], (False, True), "fit")
+    for name, allowed in {"min_delta": NONNEGATIVE, "clip_norm": LIMIT, "clip_value": LIMIT}.items():
+        if arguments[name] is not None or name == "min_delta":
+            check_number(name, arguments[name], "fit", allowed=allowed)
+    if not (given.batches is None or callable(given.batches) or walkable(given.batches)):
+        raise TypeError(f"fit: batches is {given.batches!r}, but what can be iterated over, or a function, is needed. "
+                        "Give a list of batches.")
+    if given.batches is None and given.steps is None:
         raise ValueError("fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps.")
     for name, other in NEEDS.items():
-        if given[name] is not None and given[other] is None:
-            raise ValueError(f"fit: {name} is {given[name]}, but {other}, without which it means nothing, is missing. "
-                             f"Give {other}.")
-    if given["validate"] is not None and given["validate_every"] is None and (
-            batches is None or isinstance(batches, Iterator)):
-        raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called "
-                         "after each pass over the batches, and there are no passes. Give validate_every.")
-    if accumulate > 1 and isinstance(opt._tensors[0].array, arrays.DeviceArray):
-        raise ValueError(f"fit: accumulate is {accumulate}, but the parameters are on a CUDA device, where gradients "
-                         "are not summed here. Sum them in value_and_grad.")
-    return wholes
+        if arguments[name] is not None and arguments[other] is None:
+            raise ValueError(f"fit: {name} is {arguments[name]}, but {other}, without which it means nothing, is "
+                             f"missing. Give {other}.")
+    once = given.batches is None or isinstance(given.batches, Iterator)
+    if given.validate is not None and given.validate_every is None and once:
+        raise ValueError(f"fit: validate with {'no batches' if given.batches is None else 'an iterator'}, but it is "
+                         "called after each pass over the batches, and there are no passes. Give validate_every.")
+    return given
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
@@ -206,24 +194,20 @@ def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
     return lambda: files.save(path, opt)
 
 
-@dataclass
 class _Run:
     """The loop, and how it ends."""
 
-    opt: Optimizer
-    gradients: Gradients
-    stopping: EarlyStopping
-    steps: int | None
-    options: dict[str, Any]
-    write: Callable[[], Any] | None
-    write_every: int | None
-    after_step: Callable[[Optimizer], Any] | None
-    callback: Callable[[Now], Any] | None
-    held: Held = field(default_factory=Held)
-    rows: bytearray = field(default_factory=bytearray)
-    pending: tuple[int, int, float, float] = -1, 0, 0.0, 0.0  # of the step in progress: row, t before, value, lr
-    cut: bool = False            # within `after_step`: the parameters are between two steps
-    written: int | None = None   # `opt.t` in the last checkpoint
+    def __init__(self, given: SimpleNamespace):
+        self.given, self.opt = given, given.opt
+        self.batches, self.stopping = Batches(given.batches, given.steps is not None), EarlyStopping(given)
+        self.sums = Sums(self.opt) if given.accumulate > 1 else None
+        self.options = {"clip_norm": given.clip_norm, "clip_value": given.clip_value,
+                        "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/given.accumulate}
+        self.write, self.written = _writer(given.checkpoint, self.opt), -1  # and `opt.t` in the last checkpoint
+        self.held, self.rows = Held(), bytearray()
+        # The step in progress: where its row belongs, `opt.t` before it, value, learning rate; its batches; and whether
+        # `after_step` is at work, so that the parameters are between two steps.
+        self.pending, self.taken, self.cut = (-1, 0, 0.0, 0.0), 0, False
 
     @property
     def count(self) -> int:
@@ -232,7 +216,7 @@ class _Run:
     def all(self, show: Callable[[int, str], None]) -> Fit:
         try:
             try:
-                if self.after_step:
+                if self.given.after_step:
                     self.held.install()
                 stopped = self.loop(show)
                 self.finish()
@@ -241,7 +225,7 @@ class _Run:
                     raise
                 stopped = "interrupted"
                 self.finish()  # a second Ctrl-C is raised
-            if stopped == "batches" and (self.steps or self.gradients.taken or not self.count):
+            if stopped == "batches" and (self.given.steps or self.taken or not self.count):
                 raise BatchesEnded(self.short())
             return self.result(stopped)
         except (Exception, KeyboardInterrupt) as error:
@@ -254,7 +238,7 @@ class _Run:
             self.held.remove()
 
     def loop(self, show: Callable[[int, str], None]) -> str:
-        while self.steps is None or self.count < self.steps:
+        while self.given.steps is None or self.count < self.given.steps:
             now = self.step()
             if now is None:
                 return "batches"
@@ -268,23 +252,41 @@ class _Run:
 
     def step(self) -> Now | None:
         """Take a step, validate and save where it is time; None where there are no batches for it."""
-        opt, before = self.opt, self.opt.t
+        opt, before, after_step = self.opt, self.opt.t, self.given.after_step
         found = self.gradients()
         if found is None:
             return None
         value, lr = found[0], opt.groups[0].at(before + 1)["lr"]
         self.pending = len(self.rows), before, value, lr
         with self.held:
-            self.cut = self.after_step is not None
+            self.cut = after_step is not None
             opt.step(found[1], **self.options)
             self.record(skipped=True)
-            if self.after_step and opt.t > before:
-                self.after_step(opt)
+            if after_step and opt.t > before:
+                after_step(opt)
             self.cut = False
-        validation = self.stopping.validate() if self.stopping.due(before, self.gradients.batches) else None
-        if self.write_every and opt.t % self.write_every == 0:
+        validation = self.stopping.validate() if self.stopping.due(before, self.batches) else None
+        if self.given.checkpoint_every and opt.t % self.given.checkpoint_every == 0:
             self.save()
         return Now(opt.t, value, lr, validation)
+
+    def gradients(self) -> tuple[float, Any] | None:
+        """(value, gradients) of the next step: of several batches, mean and sum. None where there are too few."""
+        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
+        self.taken, total = 0, 0.0
+        while self.taken < self.given.accumulate:
+            batch = self.batches.next()
+            if batch is END:
+                return None
+            value, grads = evaluate(self.given.value_and_grad, point, batch)
+            if not (self.given.skip_nonfinite or math.isfinite(value)):
+                raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is "
+                                         "needed. Lower the learning rate, clip the gradients, or give "
+                                         "skip_nonfinite=True: steps with such gradients are then left out.")
+            if self.sums:
+                self.sums.add(grads, first=self.taken == 0)
+            self.taken, total = self.taken + 1, total + value
+        return total/self.taken, self.sums.tree() if self.sums else grads
 
     def record(self, skipped: bool) -> None:
         """Note the step in progress, once, where it was taken (or `skipped`)."""
@@ -295,7 +297,7 @@ class _Run:
     def told(self, now: Now) -> bool:
         """Tell the callback; whether it wants to stop."""
         try:
-            answer = self.callback(now) if self.callback else False
+            answer = self.given.callback(now) if self.given.callback else False
         except StopIteration:
             return True
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
@@ -318,9 +320,9 @@ class _Run:
 
     def short(self) -> str:
         """The message for batches that ended too early."""
-        of, taken = f" of {self.steps}" if self.steps else "", self.gradients.taken
-        plural = "s" if self.steps or self.count != 1 else ""
-        cut = f", and {taken} of the {self.gradients.accumulate} for the next" if taken else ""
+        steps, taken = self.given.steps, self.taken
+        of, plural = f" of {steps}" if steps else "", "s" if steps or self.count != 1 else ""
+        cut = f", and {taken} of the {self.given.accumulate} for the next" if taken else ""
         return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of "
                 "them and at least one. Give more batches; a list or a function, which begins anew when it ends; or "
                 "fewer steps.")

@@ -21,20 +21,7 @@ from .numpy_steps import IN_PLACE, WRITTEN
 Hyper = dict[str, Any]
 Arrays = list[np.ndarray]
 
-# Hyperparameters of each rule: thousands of steps with one gradient must stay finite and far from subnormal numbers.
-STEADY: dict[str, Hyper] = {
-    "sgd": {"lr": 1e-4},
-    "momentum": {"lr": 1e-4, "momentum": 0.9},
-    "nesterov": {"lr": 1e-4, "momentum": 0.9},
-    "rmsprop": {"lr": 1e-5},
-    "adagrad": {"lr": 1e-4},
-    "adam": {"lr": 1e-5},
-    "adamw": {"lr": 1e-5, "weight_decay": 0.01},
-    "amsgrad": {"lr": 1e-5},
-    "nadam": {"lr": 1e-5},
-    "radam": {"lr": 1e-5},
-    "lion": {"lr": 1e-6},
-}
+STEADY: dict[str, Hyper] = {name: cls.rule.steady for name, cls in ALL.items()}
 RULES = ["momentum", "nesterov", "adam", "adamw"]  # those that all rivals have
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.extras import missing
-from .._checks.numbers import check_number, whole
+from .._checks.numbers import NONNEGATIVE, check_number, whole
 from .derivatives import product
 from .flat import EPS, Flat
 
@@ -264,7 +264,7 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
     dimensions, with that factor taken out (the tests): log(rate) is within 0.1 % (gradient descent, in fewer steps: 1.2 %). Momentum's
     setting is for functions that are close to quadratic: on other convex ones it may cycle for ever (same paper).
     """
-    decay = check_number("weight_decay", weight_decay, "suggest", "")
+    decay = check_number("weight_decay", weight_decay, "suggest", allowed=NONNEGATIVE)
     _checked("suggest", tol, max_products)
     m, L = _convex(Hessian(grad, w, hvp, "suggest"), decay, tol, max_products, rng)
     k, extra = L/m, {"weight_decay": decay} if decay else {}

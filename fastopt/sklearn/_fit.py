@@ -1,4 +1,4 @@
-"""How the estimators of `fastopt.sklearn` are trained: their parameters checked, their solver made, their loss in batches."""
+"""How the estimators of `fastopt.sklearn` are trained: checks of parameters, the solver, the loss of batches."""
 import math
 import os
 import threading
@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import init, networks, proximal
 from .._checks.extras import missing
-from .._checks.numbers import check_number, check_option, check_whole, interval
+from .._checks.numbers import NONNEGATIVE, check_number, check_option, check_whole, interval
 from .._training.early_stopping import anew
 from .._training.fit import Fit, fit
 from ..optimizer import Optimizer
@@ -30,7 +30,7 @@ INITIALIZERS = {f"{kind}_{shape}": getattr(init, f"{kind}_{shape}")
 # What the parameters may be. `solver` checks the others.
 OPTIONS = {**dict.fromkeys(("fit_intercept", "shuffle", "early_stopping"), (False, True)),
            "activation": tuple(networks.ACTIVATIONS), "initializer": tuple(INITIALIZERS)}
-RANGES = {**dict.fromkeys(("alpha", "l1", "tol"), interval("[0, inf)")), "validation_fraction": interval("(0, 1)")}
+RANGES = {"alpha": NONNEGATIVE, "l1": NONNEGATIVE, "tol": NONNEGATIVE, "validation_fraction": interval("(0, 1)")}
 WHOLE = ("max_iter", "n_iter_no_change", "batch_size", "hidden_layer_sizes")
 WORDS: dict[str, tuple[str | None, ...]] = {"tol": (None,), "n_iter_no_change": ("auto",), "batch_size": ("auto", None)}
 
@@ -46,17 +46,17 @@ def check(model: Any) -> None:
         if name in OPTIONS:
             check_option(name, value, OPTIONS[name], where)
         elif name in RANGES:
-            check_number(name, value, where, otherwise, RANGES)
+            check_number(name, value, where, otherwise, RANGES[name])
         elif name in WHOLE:
             several = name == "hidden_layer_sizes" and isinstance(value, (list, tuple, np.ndarray))
             for n in value if several else [value]:
-                check_whole(name, n, where, 1, otherwise)
+                check_whole(name, n, where, cure=f"Change {name}{otherwise}.")
         elif name == "solver_options" and not isinstance(value, (dict, type(None))):
             raise ValueError(f"{where}: solver_options is {value!r}, but a dict or None is needed. Change it.")
 
 
 class OneThread:
-    """Matrix products use one thread while a fit runs: their last bits depend on how many (those of our steps do not)."""
+    """While a fit runs, matrix products use one thread: their last bits depend on how many (those of steps do not)."""
 
     def __init__(self) -> None:
         self.lock, self.fits = threading.RLock(), 0
@@ -157,13 +157,13 @@ def r2(y: np.ndarray, z: np.ndarray, s: np.ndarray | None) -> float:
 
 
 def joined(point: list[networks.Parameters]) -> networks.Parameters:
-    """The network of both groups. A pair for W counts from 0: Nesterov looks ahead beyond it, and a step may lead there."""
+    """The network of both groups. Pairs for W count from 0: Nesterov's look-ahead point, or a step, may lie beyond."""
     merged = {**point[0], **point[1]}
     return {k: np.maximum(w[0], 0) - np.maximum(w[1], 0) if w.ndim == 3 else w for k, w in merged.items()}
 
 
 def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
-    """The solver, with weights and intercepts as groups: weight decay, where solver_options ask for it, is for weights."""
+    """The solver. Weights and intercepts are groups of it: weight decay in solver_options is for weights alone."""
     where = type(model).__name__
     kind = chosen(model.solver, where, "solver")
     options = model.solver_options or {}
@@ -219,7 +219,7 @@ class Run:
     def value_and_grad(self, point: list[networks.Parameters], rows: Any) -> tuple[float, list[networks.Parameters]]:
         batch, params, model = self.data.rows(rows), joined(point), self.model
         total = len(batch.x) if batch.s is None else float(batch.s.sum())
-        share = total*self.epoch/len(self.data.x)  # of large and heavy batches above 1: the mean of an epoch is the objective
+        share = total*self.epoch/len(self.data.x)  # above 1 for heavy batches: the mean of an epoch is the objective
         value, grads = networks.value_and_grad(params, batch.x, batch.y, self.task.loss, model.activation, model.alpha,
                                                batch.s)
         if share != 1:

@@ -24,7 +24,7 @@ except ImportError as error:
 
 
 class _Estimator(BaseEstimator):
-    """What the four share. `_encode` and `_score` are of the kind of targets, `_store` and `_network` of the network."""
+    """What the four share. `_encode` and `_score` differ by the targets, `_store` and `_network` by the network."""
 
     hidden_layer_sizes: Any = ()  # this and what follows is for linear models: their minimum depends on no seed
     activation, fit_intercept, l1 = "identity", True, 0.0
@@ -32,7 +32,7 @@ class _Estimator(BaseEstimator):
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the arguments of __init__ as they are; scikit-learn wants them checked in fit."""
-        vars(self).update({name: value for name, value in given.items() if name not in ("self", "__class__")})
+        self.__dict__.update({name: value for name, value in given.items() if name not in ("self", "__class__")})
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle, and so for other processes: a rule or class of one's own goes by its name."""
@@ -45,12 +45,12 @@ class _Estimator(BaseEstimator):
 
     def __copy__(self) -> Any:  # this and __deepcopy__ need no name: they do without __getstate__
         new = type(self).__new__(type(self))
-        vars(new).update(vars(self))
+        new.__dict__.update(self.__dict__)
         return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         memo[id(self)] = new = copy.copy(self)
-        vars(new).update(copy.deepcopy(vars(self), memo))
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return new
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
