@@ -2,6 +2,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from .._checks.extras import missing
@@ -10,8 +11,7 @@ from .._checks.extras import missing
 def check(where: str) -> Any:
     """The module that draws bars; ImportError where it is missing."""
     try:
-        from rich import progress
-        return progress
+        return import_module("rich.progress")
     except ImportError as error:
         raise missing(where, error, "progress") from None
 
