@@ -43,9 +43,9 @@ PLANTS = [
           "        for i in range(lo, hi):\n            claim(row[1], 0)\n            store(", "track_lanes_lost"),
     Plant("an accidental float64", "registry.py", "p - (u + c.wd*p)", "p - (u + 1.0*c.wd*p)", "track_float64"),
     Plant("a new temporary", "optimizer.py", """        self._structure.collect(grads, "grads", leaves)
-        rows""", """        self._structure.collect(grads, "grads", leaves)
+        self._backend""", """        self._structure.collect(grads, "grads", leaves)
         leaves = [leaf.copy() for leaf in leaves]
-        rows""", "track_python"),
+        self._backend""", "track_python"),
     Plant("5 us of Python per step", "host.py", "            rows.append(group.coefficients(t, factor, limit))",
           """            for _ in range(460):  # planted
                 pass

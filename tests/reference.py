@@ -55,7 +55,7 @@ class Twin:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, whatever is stored as what."""
 
     def __init__(self, opt):
-        self.opt, self.tensors, self.machine = opt, opt._tensors, opt._machine
+        self.opt, self.tensors, self.machine = opt, opt._tensors, opt._backend
         self.want = [self.have(k) for k in range(len(self.tensors))]
 
     def formats(self, k):
@@ -131,6 +131,6 @@ def gradients(opt, seed, format=None, make=normal):
 @contextlib.contextmanager
 def tiles_of(opt, size):
     """Steps within are cut into tiles of so many elements (blocks: the next whole ones)."""
-    opt._machine.binding.tile = size
+    opt._backend.binding.tile = size
     yield opt
-    opt._machine.binding.tile = 0
+    opt._backend.binding.tile = 0

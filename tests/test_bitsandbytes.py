@@ -55,9 +55,11 @@ def test_the_signed_numbers_are_symmetric_but_for_one():
 
 
 KNOWN = [  # the middle of an interval, by hand: 0.1 + 0.9*(k + 1/2)/n times a power of ten
-    (True, 0, -0.99296875), (True, 127, 0.0), (True, 128, 5.5e-7), (True, 129, 3.25e-6), (True, 130, 7.75e-6), (True, 131, 2.125e-5),
+    (True, 0, -0.99296875), (True, 127, 0.0), (True, 128, 5.5e-7), (True, 129, 3.25e-6), (True, 130, 7.75e-6),
+           (True, 131, 2.125e-5),
     (True, 191, 0.10703125), (True, 190, 0.09859375), (True, 254, 0.99296875), (True, 255, 1.0),
-    (False, 0, 0.0), (False, 1, 3.25e-7), (False, 2, 7.75e-7), (False, 3, 2.125e-6), (False, 126, 0.099296875), (False, 127, 0.103515625),
+    (False, 0, 0.0), (False, 1, 3.25e-7), (False, 2, 7.75e-7), (False, 3, 2.125e-6), (False, 126, 0.099296875),
+           (False, 127, 0.103515625),
     (False, 254, 0.996484375), (False, 255, 1.0)]
 
 
@@ -140,18 +142,23 @@ def test_what_is_given_stays():
 BLOCK_MESSAGE = "is needed. Give the absmax that was saved with the codes."
 REFUSED = [
     (lambda: decode("x", scales(0, 1)), TypeError,
-     "decode: codes: a str, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA device). "
+     "decode: codes: a str, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA "
+     "device). "
      "Give an array of numbers."),
     (lambda: decode(codes(0, 9).astype(np.int8), scales(0, 1)), ValueError,
      "decode: codes of int8, but uint8 is needed. Give a state of 8 bits."),
     (lambda: decode(codes(0, 9), scales(0, 1), SIGNED[:16]), ValueError,
-     "decode: a qmap of float32 and shape (16,), but 256 float32 numbers are needed. Leave it out for bitsandbytes' own."),
+     "decode: a qmap of float32 and shape (16,), but 256 float32 numbers are needed. Leave it out for bitsandbytes' "
+     "own."),
     (lambda: decode(codes(0, 9), scales(0, 1), SIGNED.astype(float)), ValueError,
-     "decode: a qmap of float64 and shape (256,), but 256 float32 numbers are needed. Leave it out for bitsandbytes' own."),
+     "decode: a qmap of float64 and shape (256,), but 256 float32 numbers are needed. Leave it out for bitsandbytes' "
+     "own."),
     (lambda: decode(codes(0, 9), scales(0, 1).astype(float)), ValueError,
-     "decode: an absmax of float64 and shape (1,), but float32 numbers, one per block, are needed. Give what was saved with the codes."),
+     "decode: an absmax of float64 and shape (1,), but float32 numbers, one per block, are needed. Give what was saved "
+     "with the codes."),
     (lambda: decode(codes(0, 9), scales(0, 1, 1), where="here"), ValueError,
-     "here: an absmax of float32 and shape (1, 1), but float32 numbers, one per block, are needed. Give what was saved with the codes."),
+     "here: an absmax of float32 and shape (1, 1), but float32 numbers, one per block, are needed. Give what was saved "
+     "with the codes."),
     (lambda: decode(codes(0, 9), scales(0, 1), shape=(2, 4)), ValueError,
      "decode: 9 codes, but shape (2, 4) is asked for. Give the shape of the parameter."),
     (lambda: decode(codes(0, 9), scales(0, 1), shape=(-3, -3)), ValueError,
@@ -183,11 +190,14 @@ REFUSED = [
      "decoded: state1: max1 of shape (2,), but one number is needed. The checkpoint is damaged."),
     (lambda: decoded({"state1": np.asfortranarray(codes(0, 40, 30)), "absmax1": scales(0, 5)}, LION), ValueError,
      "decoded: state1: strides (1, 40) for shape (40, 30), but C order is needed. "
-     "Give numpy.ascontiguousarray(x) if the run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on CUDA."),
+     "Give numpy.ascontiguousarray(x) if the run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on "
+     "CUDA."),
     (lambda: decoded(adam(absmax1=scales(0, 3)), ADAM), ValueError,
-     f"decoded: state1: 3 scales for 1000 codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) {BLOCK_MESSAGE}"),
+     f"decoded: state1: 3 scales for 1000 codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) "
+     f"{BLOCK_MESSAGE}"),
     (lambda: decoded(adam(absmax1=[1.0]), ADAM), TypeError,
-     "decoded: state1: absmax1: a list, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a CUDA device). "
+     "decoded: state1: absmax1: a list, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on a "
+     "CUDA device). "
      "Make it one: numpy.asarray(x, numpy.float64)."),
 ]
 
@@ -218,7 +228,8 @@ def test_without_maps_they_are_those_of_bitsandbytes():
         assert_identical(without[name], with_maps[name])
 
 
-@pytest.mark.parametrize(("rule", "name"), [("momentum", "momentum_buffer"), ("rmsprop", "square_avg"), ("adagrad", "sum"),
+@pytest.mark.parametrize(("rule", "name"), [("momentum", "momentum_buffer"), ("rmsprop", "square_avg"), ("adagrad",
+                                                                                                         "sum"),
                                             ("lion", "exp_avg")])
 def test_an_entry_of_one_state(rule, name):
     entry = adam(state2=None, qmap2=None, absmax2=None)
@@ -229,7 +240,8 @@ def test_an_entry_of_one_state(rule, name):
 
 def test_one_scale_for_the_whole_tensor():
     """block_wise=False: new_max is that of the step to come."""
-    entry = adam(5000, absmax1=None, absmax2=None, max1=scales(5, 1), max2=scales(6, 1), new_max1=scales(7, 1), new_max2=scales(8, 1))
+    entry = adam(5000, absmax1=None, absmax2=None, max1=scales(5, 1), max2=scales(6, 1), new_max1=scales(7, 1),
+                 new_max2=scales(8, 1))
     have = decoded(entry, ADAM)
     assert_identical(have["exp_avg"], SIGNED[entry["state1"]]*entry["max1"])
     assert_identical(have["exp_avg_sq"], UNSIGNED[entry["state2"]]*entry["max2"])
@@ -237,7 +249,8 @@ def test_one_scale_for_the_whole_tensor():
 
 @pytest.mark.parametrize("form", [dict, wrapped])
 def test_states_of_small_parameters_are_float32_already(form):
-    entry = {"step": 3, "state1": normal(0, 5, 4).astype(f32), "state2": normal(1, 5, 4).astype(f32), "unorm_vec": np.zeros(1, f32)}
+    entry = {"step": 3, "state1": normal(0, 5, 4).astype(f32), "state2": normal(1, 5, 4).astype(f32),
+             "unorm_vec": np.zeros(1, f32)}
     have = decoded(form(entry), ADAM)
     assert list(have) == ["step", "exp_avg", "exp_avg_sq"]
     assert np.shares_memory(have["exp_avg"], entry["state1"])
@@ -283,7 +296,8 @@ def test_against_bitsandbytes():
         opt = cls(tensors, lr=0.01, **({"momentum": 0.9} if rule == "momentum" else {}))
         for t in range(5):
             for k, p in enumerate(tensors):
-                p.grad = torch.tensor(normal(10*t + k, *p.shape)*10**normal(10*t + k + 3, *p.shape), dtype=torch.float32)
+                p.grad = torch.tensor(normal(10*t + k, *p.shape)*10**normal(10*t + k + 3, *p.shape),
+                                      dtype=torch.float32)
             opt.step()
         for k, entry in opt.state_dict()["state"].items():
             flat = {**entry, **entry.get(WRAPPED, {})}

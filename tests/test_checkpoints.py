@@ -15,7 +15,8 @@ f16, f32, f64 = np.float16, np.float32, np.float64
 
 
 def parameters():
-    return {"W": normal(0, 3, 5).astype(f32), "b": [normal(1, 7), normal(2, 4).astype(f16)], "c": normal(3, 6).astype(f32).astype(BFLOAT16),
+    return {"W": normal(0, 3, 5).astype(f32), "b": [normal(1, 7), normal(2, 4).astype(f16)],
+            "c": normal(3, 6).astype(f32).astype(BFLOAT16),
             "F": np.asfortranarray(normal(4, 3, 4).astype(f32)), "s": np.array(0.5, f32)}
 
 
@@ -72,7 +73,8 @@ def through_json(saved):
     return json.loads(text, object_hook=lambda d: arrays[d["array"]] if list(d) == ["array"] else d)
 
 
-@pytest.mark.parametrize(("name", "state"), [*product(OPTIMIZERS, (None, "bfloat16")), ("adam", "float16"), ("momentum", "float64")])
+@pytest.mark.parametrize(("name", "state"), [*product(OPTIMIZERS, (None, "bfloat16")), ("adam", "float16"), ("momentum",
+                                                                                                             "float64")])
 def test_resumed_is_continued_bit_for_bit(name, state):
     opt = walked(name, state=state)
     saved = opt.state_dict()
@@ -94,7 +96,8 @@ def test_what_a_state_dict_holds():
     saved = opt.state_dict()
     assert list(saved) == ["version", "rule", "t", "groups", "paths", "state"]
     assert (saved["version"], saved["rule"], saved["t"], type(saved["t"])) == (1, "amsgrad", 3, int)
-    assert saved["paths"] == ["params['W']", "params['b'][0]", "params['b'][1]", "params['c']", "params['F']", "params['s']"]
+    assert saved["paths"] == ["params['W']", "params['b'][0]", "params['b'][1]", "params['c']", "params['F']",
+                              "params['s']"]
     assert saved["groups"] == [dict(opt.groups[0])]
     assert {type(x) for x in saved["groups"][0].values()} <= {float, str, bool}
     assert list(saved["state"]) == ["m", "v", "top"]
@@ -110,7 +113,8 @@ def test_copies_and_views():
     copies, views = opt.state_dict(), opt.state_dict(copy=False)
     before = [a.copy() for a in copies["state"]["m"]]
     opt.step(gradients(50))
-    for copy, view, now, old in zip(copies["state"]["m"], views["state"]["m"], leaves(opt.state["m"]), before, strict=True):
+    for copy, view, now, old in zip(copies["state"]["m"], views["state"]["m"], leaves(opt.state["m"]), before,
+                                    strict=True):
         assert_identical(plain_bits(copy), plain_bits(old))
         assert view is not now  # each has a header of its own
         assert np.shares_memory(view, now) or not now.size
@@ -172,12 +176,15 @@ SPOILT = {
     "number": (lambda s: 5, TypeError, "load_state_dict: a int, but a dict is needed. Give what state_dict() returned."),
     "None": (lambda s: None, TypeError, "load_state_dict: a NoneType, but a dict is needed."),
     "list": (lambda s: [s], TypeError, "load_state_dict: a list, but a dict is needed."),
-    "empty": (lambda s: {}, ValueError, "load_state_dict: no groups, rule, state, t, version in it. Give what state_dict() returned."),
+    "empty": (lambda s: {}, ValueError, "load_state_dict: no groups, rule, state, t, version in it. Give what "
+                                        "state_dict() returned."),
     "weights": (lambda s: {"W": np.ones(3)}, ValueError, "load_state_dict: no groups, rule,"),
-    "version": (lambda s: spoiled(s, version=2), ValueError, "load_state_dict: version 2, but this fastopt reads 1. Update fastopt."),
+    "version": (lambda s: spoiled(s, version=2), ValueError, "load_state_dict: version 2, but this fastopt reads 1. "
+                                                             "Update fastopt."),
     "rule": (lambda s: spoiled(s, rule="lion"), ValueError,
              "load_state_dict: the state of lion, but this optimizer is adam. Make that one"),
-    "t negative": (lambda s: spoiled(s, t=-1), ValueError, "load_state_dict: t is -1, but a whole number, 0 or more, is needed."),
+    "t negative": (lambda s: spoiled(s, t=-1), ValueError, "load_state_dict: t is -1, but a whole number, 0 or more, "
+                                                           "is needed."),
     "t fraction": (lambda s: spoiled(s, t=2.5), ValueError, "load_state_dict: t is 2.5, but"),
     "t true": (lambda s: spoiled(s, t=True), ValueError, "load_state_dict: t is True, but"),
     "t huge": (lambda s: spoiled(s, t=2**70), ValueError, "load_state_dict: t is 1180591620717411303424, but"),
@@ -188,22 +195,27 @@ SPOILT = {
               "load_state_dict: group 0 is a int, but a dict is needed. The checkpoint is damaged."),
     "lr": (lambda s: spoiled(s, groups=[{"lr": -1.0}]), ValueError,
            "load_state_dict: group 0: lr is -1.0, but a finite number, 0 or more,"),
-    "unknown": (lambda s: spoiled(s, groups=[{"rate": 1.0}]), TypeError, "load_state_dict: group 0: 'rate' is no hyperparameter of adam"),
+    "unknown": (lambda s: spoiled(s, groups=[{"rate": 1.0}]), TypeError, "load_state_dict: group 0: 'rate' is no "
+                                                                         "hyperparameter of adam"),
     "state": (lambda s: spoiled(s, state=[1]), TypeError, "load_state_dict: state is a list, but a dict is needed."),
-    "states": (lambda s: spoiled(s, state={"m": s["state"]["m"]}), ValueError, "load_state_dict: state ['m'], but adam has ['m', 'v']"),
+    "states": (lambda s: spoiled(s, state={"m": s["state"]["m"]}), ValueError, "load_state_dict: state ['m'], but adam "
+                                                                               "has ['m', 'v']"),
     "fewer": (lambda s: spoiled(s, state={k: v[:2] for k, v in s["state"].items()}), ValueError,
               "load_state_dict: 2 arrays of m, but there are 6 parameters"),
     "paths": (lambda s: spoiled(s, paths=s["paths"][:2]), ValueError,
               "load_state_dict: 2 parameters, but this optimizer has 6. It belongs to"),
     "path": (lambda s: spoiled(s, paths=["params['V']", *s["paths"][1:]]), ValueError,
-             "load_state_dict: the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
+             "load_state_dict: the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give "
+             "the "),
     "shape": (lambda s: with_array(s, "v", 0, np.zeros((5, 3), f32)), ValueError,
               "load_state_dict: v of params['W']: shape (5, 3), but (3, 5) is needed. It belongs to another model."),
     "dtype": (lambda s: with_array(s, "v", 0, np.zeros((3, 5))), ValueError,
-              "load_state_dict: v of params['W']: stored as float64, but this optimizer keeps float32. Make it with state="),
+              "load_state_dict: v of params['W']: stored as float64, but this optimizer keeps float32. Make it with "
+              "state="),
     "object": (lambda s: with_array(s, "v", 4, np.zeros((3, 4), object)), TypeError,
                "load_state_dict: v of params['F']: dtype object, but one of"),
-    "text": (lambda s: with_array(s, "v", 5, "x"), TypeError, "load_state_dict: v of params['s']: a str, but an array is needed"),
+    "text": (lambda s: with_array(s, "v", 5, "x"), TypeError, "load_state_dict: v of params['s']: a str, but an array "
+                                                              "is needed"),
 }
 
 
@@ -227,7 +239,8 @@ def torch_cases(torch):
     return {
         "sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
         "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}),
-        "dampened": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
+        "dampened": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01,
+                                             "maximize": True}),
         "nesterov": ("nesterov", optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
         "rmsprop": ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}),
         "adagrad": ("adagrad", optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1}),
@@ -236,11 +249,13 @@ def torch_cases(torch):
         "adamw as adam": ("adam", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
         "amsgrad": ("amsgrad", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True}),
         "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}),
-        "radam": ("radam", optim.RAdam, {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True, "weight_decay": 0.1}),
+        "radam": ("radam", optim.RAdam, {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True,
+                                         "weight_decay": 0.1}),
     }
 
 
-NAMES = ("sgd", "momentum", "dampened", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "adamw as adam", "amsgrad", "nadam", "radam")
+NAMES = ("sgd", "momentum", "dampened", "nesterov", "rmsprop", "adagrad", "adam", "adamw", "adamw as adam", "amsgrad",
+         "nadam", "radam")
 
 
 @pytest.fixture
@@ -301,8 +316,10 @@ def test_states_of_another_torch_optimizer_are_refused(torch):
         ("rmsprop", saved(optim.Adagrad), "rmsprop needs square_avg."),
         ("adam", saved(optim.RMSprop), "adam needs exp_avg."),
         ("amsgrad", saved(optim.Adam), "amsgrad needs max_exp_avg_sq."),
-        ("adam", saved(optim.Adam, amsgrad=True), "amsgrad=True, but this optimizer is adam. Make the one whose state it is."),
-        ("momentum", saved(optim.SGD, lr=0.1, momentum=0.9, nesterov=True), "nesterov=True, but this optimizer is momentum."),
+        ("adam", saved(optim.Adam, amsgrad=True), "amsgrad=True, but this optimizer is adam. Make the one whose state "
+                                                  "it is."),
+        ("momentum", saved(optim.SGD, lr=0.1, momentum=0.9, nesterov=True), "nesterov=True, but this optimizer is "
+                                                                            "momentum."),
         ("nesterov", saved(optim.SGD, lr=0.1, momentum=0.9), "nesterov=False, but this optimizer is nesterov."),
         ("sgd", saved(optim.SGD, lr=0.1, momentum=0.9), "momentum=0.9, but sgd has none."),
         ("rmsprop", saved(optim.RMSprop, momentum=0.9), "momentum=0.9, but rmsprop has none."),
@@ -328,7 +345,8 @@ def test_torch_dicts_of_another_model_are_refused(torch):
     opt.step()
     three, two = np.ones(3, f32), np.ones(2, f32)
     for params, message in (([three], "groups of [2] parameters, but this optimizer has [1]. Make the same groups."),
-                            ([{"params": [three]}, {"params": two}], "groups of [2] parameters, but this optimizer has [1, 1]."),
+                            ([{"params": [three]}, {"params": two}], "groups of [2] parameters, but this optimizer has "
+                                                                     "[1, 1]."),
                             ([three, two], "parameters at different steps [1, 2], but one step count is needed.")):
         with pytest.raises(ValueError) as error:
             fastopt.Adam(params).load_state_dict(opt.state_dict())
@@ -337,7 +355,8 @@ def test_torch_dicts_of_another_model_are_refused(torch):
     opt.step()
     with pytest.raises(ValueError, match=r"load_state_dict: m of params\[0\]: shape \(3,\), but \(2,\) is needed"):
         fastopt.Adam([np.ones(2, f32), np.ones(3, f32)]).load_state_dict(opt.state_dict())
-    with pytest.raises(ValueError, match=r"load_state_dict: m of params\[0\]: stored as .*float32, but this optimizer keeps float64"):
+    with pytest.raises(ValueError, match=r"load_state_dict: m of params\[0\]: stored as .*float32, but this optimizer "
+                                         r"keeps float64"):
         fastopt.Adam([np.ones(3), np.ones(2)]).load_state_dict(opt.state_dict())
 
 
@@ -356,14 +375,16 @@ def test_a_torch_state_in_bfloat16(torch):
 
 # States that are stored in fewer bytes
 
-LEAN = {"q8": {"state": "q8"}, "stochastic": {"state": {"m": "bf16s", "v": "f16s"}, "rounding": "stochastic"}, "average": {"average": 0.9},
+LEAN = {"q8": {"state": "q8"}, "stochastic": {"state": {"m": "bf16s", "v": "f16s"}, "rounding": "stochastic"},
+        "average": {"average": 0.9},
         "lean average": {"average": 0.9, "state": {"m": "q8", "average": "bf16s"}}}
 
 
 def lean_parameters():
     """Of several blocks, in both memory orders, and 16 bits."""
     return {"W": normal(0, 20, 33).astype(f32), "b": [normal(1, 7), normal(2, 300).astype(f32).astype(BFLOAT16)],
-            "c": normal(3, 6).astype(f32).astype(BFLOAT16), "F": np.asfortranarray(normal(4, 30, 14).astype(f32)), "s": np.array(0.5, f32)}
+            "c": normal(3, 6).astype(f32).astype(BFLOAT16), "F": np.asfortranarray(normal(4, 30, 14).astype(f32)),
+            "s": np.array(0.5, f32)}
 
 
 def lean_gradients(seed):
@@ -394,7 +415,7 @@ def test_coded_states_resume_bit_for_bit(kind):
     again.load_state_dict(through_json(opt.state_dict()))
     for t in range(3, 6):
         again.step(lean_gradients(10*t) if kind != "remainder" else lean_gradients(10*t)["c"])
-    for a, b in zip(again._machine.state.items(), straight._machine.state.items(), strict=True):
+    for a, b in zip(again._backend.state.items(), straight._backend.state.items(), strict=True):
         assert a[0] == b[0]
         for x, y in zip(a[1], b[1], strict=True):
             assert_identical(plain_bits(x), plain_bits(y))
@@ -467,24 +488,28 @@ def damaged(saved, **changes):
 def test_what_is_wrong_with_coded_states_is_said():
     opt, wide = lean({"state": "q8"}, steps=2), lean({}, steps=1)
     saved = opt.state_dict()
-    before = [a.copy() for state in opt._machine.state.values() for a in state]
+    before = [a.copy() for state in opt._backend.state.values() for a in state]
     turned = lean({"state": "q8"}, {**lean_parameters(), "W": np.asfortranarray(lean_parameters()["W"])})
     wrong = "load_state_dict: its storage does not fit the parameters. The checkpoint is damaged."
     for target, given, message in (
-            (opt, wide.state_dict(), "load_state_dict: m of params['W']: stored as float32, but this optimizer keeps q43. Make it with "
+            (opt, wide.state_dict(), "load_state_dict: m of params['W']: stored as float32, but this optimizer keeps "
+                                     "q43. Make it with "
              "state=..., or load with convert=True."),
-            (wide, saved, "load_state_dict: m of params['W']: stored as q43, but this optimizer keeps f32. Make it with state=..., or load "
+            (wide, saved, "load_state_dict: m of params['W']: stored as q43, but this optimizer keeps f32. Make it "
+                          "with state=..., or load "
              "with convert=True."),
-            (turned, saved, "load_state_dict: m of params['W']: its blocks run along axes (0, 1), but those of params['W'] along (1, 0). "
+            (turned, saved, "load_state_dict: m of params['W']: its blocks run along axes (0, 1), but those of "
+                            "params['W'] along (1, 0). "
              "Give a parameter in the memory order that the saved one had, or load with convert=True."),
             (opt, damaged(saved, seed=-1), wrong), (opt, damaged(saved, orders=[]), wrong),
             (opt, damaged(saved, formats={"m": ["q9"]*6}), wrong), (opt, {**saved, "storage": 7}, wrong),
             (opt, {**saved, "state": {**saved["state"], "m": [a[:-1] for a in saved["state"]["m"]]}},
-             "load_state_dict: m of params['W']: shape (773,) of uint8, but (774,) of uint8 is needed. It belongs to another model.")):
+             "load_state_dict: m of params['W']: shape (773,) of uint8, but (774,) of uint8 is needed. It belongs to "
+             "another model.")):
         with pytest.raises(ValueError, match="load_state_dict: ") as error:
             target.load_state_dict(given)
         assert str(error.value) == message
-    for a, b in zip(before, (a for state in opt._machine.state.values() for a in state), strict=True):
+    for a, b in zip(before, (a for state in opt._backend.state.values() for a in state), strict=True):
         assert_identical(plain_bits(a), plain_bits(b))
     assert opt.t == 2
 
@@ -505,7 +530,8 @@ def test_states_of_bitsandbytes():
         opt.load_state_dict({"state": {0: entry}, "param_groups": [group]}, convert=not exact)
         for name, right in zip("mv", want, strict=True):
             have = opt.decoded(name)
-            assert np.array_equal(have, right) if exact else (np.abs(have - right) <= np.abs(right)/16 + np.abs(right).max()*2.0**-14).all()
+            assert np.array_equal(have, right) if exact else (np.abs(have - right) <= np.abs(right)/16
+                                                              + np.abs(right).max()*2.0**-14).all()
         assert opt.t == 7
         assert {k: opt.groups[0][k] for k in ("lr", "b1", "b2", "eps", "weight_decay", "decay")} == {
             "lr": 0.25, "b1": 0.8, "b2": 0.95, "eps": 1e-6, "weight_decay": 0.125, "decay": "decoupled"}
@@ -513,6 +539,7 @@ def test_states_of_bitsandbytes():
         fastopt.NAdam(np.ones(n, f32)).load_state_dict({"state": {0: entry}, "param_groups": [group]})
     momentum = fastopt.Momentum(np.ones(n, f32), like="torch")
     one = {k: v for k, v in entry.items() if not k.endswith("2")}
-    momentum.load_state_dict({"state": {0: one}, "param_groups": [{"params": [0], "lr": 0.5, "betas": (0.7, 0.3), "weight_decay": 0.0}]})
+    momentum.load_state_dict({"state": {0: one}, "param_groups": [{"params": [0], "lr": 0.5, "betas": (0.7, 0.3),
+                                                                   "weight_decay": 0.0}]})
     assert np.array_equal(momentum.decoded("v"), want[0])
     assert (momentum.groups[0]["momentum"], momentum.groups[0]["dampening"], momentum.t) == (0.7, 0.0, 7)

@@ -14,7 +14,7 @@ from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
 from fastopt._tensors import arrays, tensors
-from fastopt._tensors import device_array as device_arrays
+from fastopt._cuda import libraries
 from fastopt._tensors.device_array import DeviceArray
 
 
@@ -316,7 +316,7 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
 def test_any_use_of_the_optimizer_lets_read_gradients_go(stand_in):
     p = to_device(np.ones(10, np.float32))
     opt = fastopt.SGD(p, lr=0.5)
-    for use in (lambda: opt.t, lambda: opt._machine.look()):
+    for use in (lambda: opt.t, lambda: opt._backend.look()):
         g = Jax(to_device(np.ones(10, np.float32)))
         held = weakref.ref(g)
         opt.step(g)
@@ -399,7 +399,7 @@ def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
         spoilt["float16"] = np.zeros((4, 6), np.float16), ValueError
     for found, (array, error) in spoilt.items():
         move(to_device(array))
-        for use in (lambda: opt.step({"w": g}), lambda: opt._machine.look()):
+        for use in (lambda: opt.step({"w": g}), lambda: opt._backend.look()):
             with stand_in.watch() as seen, pytest.raises(error) as raised:
                 use()
             assert str(raised.value).startswith("params['w']: it")
@@ -499,7 +499,7 @@ def test_device_arrays_of_ours(stand_in):
     assert_identical(DeviceArray(address + 19*4, (4, 5), np.float32, (-20, -4)).copy_to_host(), x[::-1, ::-1])
     empty = DeviceArray(0, (0, 3), np.float32)
     assert (empty.device, np.asarray(empty).shape, empty.__cuda_array_interface__["data"][0]) == (None, (0, 3), 0)
-    assert device_arrays.library(whole) is device_arrays.LIBRARIES["fastopt"]
+    assert libraries.library(whole) is libraries.LIBRARIES["fastopt"]
     fastopt.SGD(whole, lr=1.0).step(whole)
     assert not np.asarray(whole).any()
 

@@ -183,7 +183,7 @@ def test_a_refused_launch_while_the_count_is_uncertain(stand_in):
     opt = fastopt.SGD(p, lr=lambda t: 1/t)
     for _ in range(3):
         opt.step(g, skip_nonfinite=True)
-    plan = list(next(iter(opt._machine.tables.values())).plans.values())[-1]
+    plan = list(next(iter(opt._backend.tables.values())).plans.values())[-1]
     handle, plan.rows[-1, 0] = int(plan.rows[-1, 0]), 12345
     with pytest.raises(CudaError, match="cuLaunchKernel: "):
         opt.step(g, skip_nonfinite=True)

@@ -11,7 +11,7 @@ from test_cuda_streams import Graph, assert_look_ahead_is_captured, cupy, do, fo
 
 import fastopt
 from fastopt import schedules
-from fastopt._tensors import device_array as device_arrays
+from fastopt._cuda import libraries
 from fastopt._tensors.device_array import DeviceArray
 
 STOCHASTIC = {"state": "bf16s", "rounding": "stochastic"}
@@ -33,7 +33,7 @@ def both(name, mix, **more):
 
 
 def numbers_of(opt):
-    return [leaves(opt.decoded(name)) for name in (*opt._machine.states, "params")]
+    return [leaves(opt.decoded(name)) for name in (*opt._backend.states, "params")]
 
 
 def same_numbers(a, b):
@@ -266,7 +266,7 @@ def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
         as_tensor = staticmethod(lambda array, device: Tensor())
     monkeypatch.setitem(__import__("sys").modules, "torch", Torch)
     like = type("Like", (), {"device": "cuda:0"})()
-    wrap = device_arrays.LIBRARIES["torch"].wrap
+    wrap = libraries.LIBRARIES["torch"].wrap
     assert wrap(DeviceArray(256, (3,), np.uint16), like) == "bfloat16"
     assert type(wrap(DeviceArray(256, (3,), np.uint16, bits=True), like)) is Tensor
 

@@ -227,7 +227,7 @@ def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, stand_i
     for k in range(4):
         if k == 1 and interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr(opt._machine.streams, "finish", broken)
+                patch.setattr(opt._backend.streams, "finish", broken)
                 with pytest.raises(KeyboardInterrupt):
                     in_thread(lambda: opt.step(g))
         else:

@@ -32,8 +32,10 @@ class Layer:
 def parameters(seed=0):
     """One of each: formats, ranks, memory orders, nothing at all; deep in a tree."""
     w = [normal(seed + k, 6).astype(f32) for k in range(6)]
-    return {"layers": [Layer(w[0].reshape(2, 3), w[1]), Layer(np.asfortranarray(w[2].reshape(3, 2)), np.array(w[3][0]))],
-            "half": w[4][:5].astype(f16), "bits": stored(w[5], "bf16"), 7: w[5].astype(BFLOAT16), "double": normal(seed + 9, 2, 2),
+    return {"layers": [Layer(w[0].reshape(2, 3), w[1]), Layer(np.asfortranarray(w[2].reshape(3, 2)),
+                                                              np.array(w[3][0]))],
+            "half": w[4][:5].astype(f16), "bits": stored(w[5], "bf16"), 7: w[5].astype(BFLOAT16),
+            "double": normal(seed + 9, 2, 2),
             "none": np.zeros((0, 3), f32), "empty": np.zeros(0), "ä/\"'": (normal(seed + 11, 5),)}
 
 
@@ -50,7 +52,7 @@ def plain(a):
 
 
 def arrays_of(opt):
-    return [t.array for t in opt._tensors] + [a for state in opt._machine.state.values() for a in state]
+    return [t.array for t in opt._tensors] + [a for state in opt._backend.state.values() for a in state]
 
 
 def everything(opt):
@@ -90,7 +92,8 @@ def path(tmp_path):
 
 # What comes back
 
-@pytest.mark.parametrize(("name", "state"), [*product(OPTIMIZERS, (None, "bfloat16")), ("adam", "float16"), ("momentum", "float64")])
+@pytest.mark.parametrize(("name", "state"), [*product(OPTIMIZERS, (None, "bfloat16")), ("adam", "float16"), ("momentum",
+                                                                                                             "float64")])
 def test_restored_bit_for_bit(name, state, path):
     """In place, in every memory order."""
     opt = shaken(make(name, state=state))
@@ -108,7 +111,8 @@ def test_restored_bit_for_bit(name, state, path):
 @pytest.mark.parametrize("name", ["adam", "nesterov"])
 def test_resumed_is_continued_bit_for_bit(name, path):
     def made(seed):
-        return OPTIMIZERS[name]({"w": normal(seed, 3, 4).astype(f32), "b": [normal(seed + 1, 5)]}, lr=lambda t: 0.1/t, weight_decay=0.01)
+        return OPTIMIZERS[name]({"w": normal(seed, 3, 4).astype(f32), "b": [normal(seed + 1, 5)]}, lr=lambda t: 0.1/t,
+                                weight_decay=0.01)
     opt = walk(made(1), 3)
     files.save(path, opt)
     again = made(7)
@@ -196,7 +200,8 @@ def cause(monkeypatch, where, error):
         if where == "write":
             Path(arguments[1]).write_bytes(b"a part")
         raise error
-    module, name = {"write": (files, "save_file"), "fsync": (files.os, "fsync"), "replace": (files.os, "replace")}[where]
+    module, name = {"write": (files, "save_file"), "fsync": (files.os, "fsync"),
+                    "replace": (files.os, "replace")}[where]
     monkeypatch.setattr(module, name, fail)
     return calls
 
@@ -266,9 +271,9 @@ def test_no_step_comes_between(path, monkeypatch):
     opt, save, free = make("adam"), files.save_file, []
 
     def attempt():
-        free.append(opt._lock.acquire(blocking=False))
+        free.append(opt._turn.lock.acquire(blocking=False))
         if free[-1]:
-            opt._lock.release()
+            opt._turn.lock.release()
 
     def look(*arguments, **options):
         thread = threading.Thread(target=attempt)
@@ -306,16 +311,21 @@ class Key:
 
 
 @pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda p, opt: files.save(p.parent, opt), ValueError, "save: {dir} is no file, but one is to be written. Give the path of a file."),
+    (lambda p, opt: files.save(p.parent, opt), ValueError, "save: {dir} is no file, but one is to be written. Give the "
+                                                           "path of a file."),
     (lambda p, opt: files.save(os.devnull, opt), ValueError, "save: /dev/null is no file"),
-    (lambda p, opt: files.save(p/"x"/"y", opt), FileNotFoundError, "save: {path}/x/y: no such directory, but one is needed"),
+    (lambda p, opt: files.save(p/"x"/"y", opt), FileNotFoundError, "save: {path}/x/y: no such directory, but one is "
+                                                                   "needed"),
     (lambda p, opt: files.save(5, opt), TypeError, "save: 5, but the path of a file is needed."),
-    (lambda p, opt: files.save(p, opt.params), TypeError, "save: opt is a dict, but an optimizer is needed. Call save(path, opt)."),
-    (lambda p, opt: files.load(p, opt.state_dict()), TypeError, "load: opt is a dict, but an optimizer is needed. Call load(path, opt)."),
+    (lambda p, opt: files.save(p, opt.params), TypeError, "save: opt is a dict, but an optimizer is needed. Call "
+                                                          "save(path, opt)."),
+    (lambda p, opt: files.load(p, opt.state_dict()), TypeError, "load: opt is a dict, but an optimizer is needed. Call "
+                                                                "load(path, opt)."),
     (lambda p, opt: files.save(p, fastopt.SGD({Key(): np.ones(2), Key(): np.ones(2)})), ValueError,
      "save: {path}: two parameters are params[key], but each needs a name of its own. Give them other keys."),
     (lambda p, opt: files.load(5, opt), TypeError, "load: 5, but the path of a file is needed. Give one."),
-    *((lambda p, opt, f=f: f("a\0b", opt), ValueError, f"{f.__name__}: 'a\\x00b' can be no path of a file. Give another.")
+    *((lambda p, opt, f=f: f("a\0b", opt), ValueError, f"{f.__name__}: 'a\\x00b' can be no path of a file. Give "
+                                                       f"another.")
       for f in (files.save, files.load)),
     (lambda p, opt: files.save("\ud800", opt), ValueError, "save: '\\ud800' can be no path of a file."),
     (lambda p, opt: files.save(f"{p}/", opt), FileNotFoundError,
@@ -356,34 +366,47 @@ BROKEN = {
     "text": (lambda p: p.write_text("nothing of the kind"), "no whole checkpoint of fastopt (SafetensorError: "),
     "short": (lambda p: p.write_bytes(p.read_bytes()[:-1]), "no whole checkpoint of fastopt (SafetensorError: "),
     "long": (lambda p: p.write_bytes(p.read_bytes() + b"0"), "no whole checkpoint of fastopt (SafetensorError: "),
-    "another's": (lambda p: save_file({"w": np.ones(3)}, p), "no whole checkpoint of fastopt (KeyError: 'fastopt'), but a file that "
+    "another's": (lambda p: save_file({"w": np.ones(3)}, p), "no whole checkpoint of fastopt (KeyError: 'fastopt'), "
+                                                             "but a file that "
                   "fastopt.files.save wrote is needed. Give the path of one."),
-    "no account": (lambda p: save_file({"w": np.ones(3)}, p, {"format": "np"}), "no whole checkpoint of fastopt (KeyError: 'fastopt')"),
-    "integers": (lambda p: save_file({"w": np.ones(3, np.int64)}, p, {"fastopt": "{}"}), "checkpoint of fastopt (KeyError: 'paths')"),
-    "account": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "[1]"}), "no whole checkpoint of fastopt (TypeError: "),
-    "no JSON": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "{"}), "no whole checkpoint of fastopt (JSONDecodeError: "),
-    "array": (lambda p: changed(p, lambda h, a: a["paths"].append("params['c']")), "no whole checkpoint of fastopt (SafetensorError: "),
-    "deep": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "["*100_000}), "no whole checkpoint of fastopt (RecursionError: "),
+    "no account": (lambda p: save_file({"w": np.ones(3)}, p, {"format": "np"}), "no whole checkpoint of fastopt "
+                                                                                "(KeyError: 'fastopt')"),
+    "integers": (lambda p: save_file({"w": np.ones(3, np.int64)}, p, {"fastopt": "{}"}), "checkpoint of fastopt "
+                                                                                         "(KeyError: 'paths')"),
+    "account": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "[1]"}), "no whole checkpoint of fastopt "
+                                                                               "(TypeError: "),
+    "no JSON": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "{"}), "no whole checkpoint of fastopt "
+                                                                             "(JSONDecodeError: "),
+    "array": (lambda p: changed(p, lambda h, a: a["paths"].append("params['c']")), "no whole checkpoint of fastopt "
+                                                                                   "(SafetensorError: "),
+    "deep": (lambda p: save_file({"w": np.ones(3)}, p, {"fastopt": "["*100_000}), "no whole checkpoint of fastopt "
+                                                                                  "(RecursionError: "),
     "torch's": (lambda p: changed(p, lambda h, a: a.update(param_groups=[{"params": [0, 1]}], version=a.pop("groups"))),
                 "no groups in it."),
-    "version": (lambda p: changed(p, lambda h, a: a.update(version=2)), "version 2, but this fastopt reads 1. Update fastopt."),
+    "version": (lambda p: changed(p, lambda h, a: a.update(version=2)), "version 2, but this fastopt reads 1. Update "
+                                                                        "fastopt."),
     "t": (lambda p: changed(p, lambda h, a: a.update(t=-1)), "t is -1, but a whole number, 0 or more, is needed."),
-    "group": (lambda p: changed(p, lambda h, a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite number, 0 or more,"),
+    "group": (lambda p: changed(p, lambda h, a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite "
+                                                                                 "number, 0 or more,"),
 }
 OTHERS = {
-    "rule": (lambda: fastopt.AMSGrad(small().params), ValueError, "the state of adam, but this optimizer is amsgrad. Make that one first."),
-    "groups": (lambda: fastopt.Adam([{"params": small().params}, {"params": np.ones(2)}]), ValueError, "1 groups, but this optimizer has"),
+    "rule": (lambda: fastopt.AMSGrad(small().params), ValueError, "the state of adam, but this optimizer is amsgrad. "
+                                                                  "Make that one first."),
+    "groups": (lambda: fastopt.Adam([{"params": small().params}, {"params": np.ones(2)}]), ValueError,
+               "1 groups, but this optimizer has"),
     "fewer": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32)}), ValueError, "2 parameters, but this optimizer has 1."),
     "path": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "c": [np.ones(2, f16)]}), ValueError,
              "the checkpoint has no params['c'][0] and params['b'][0], which this optimizer has not."),
     "shape": (lambda: fastopt.Adam({"w": np.ones((3, 2), f32), "b": [np.ones(2, f16)]}), ValueError,
               "m of params['w']: shape (2, 3), but (3, 2) is needed. It belongs to another model."),
-    "state": (lambda: small(state="bfloat16"), ValueError, "m of params['w']: stored as float32, but this optimizer keeps uint16."),
+    "state": (lambda: small(state="bfloat16"), ValueError, "m of params['w']: stored as float32, but this optimizer "
+                                                           "keeps uint16."),
     "format": (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "b": [np.ones(2, f32)]}), ValueError,
                "params['b'][0]: stored as f16, but the parameter is f32. Load it into"),
 }
 STATELESS = {
-    "path": (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}), "no params['v'] and params['w'], which this optimizer has not. Give the"),
+    "path": (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}), "no params['v'] and params['w'], which this optimizer "
+                                                               "has not. Give the"),
     "shape": (lambda: fastopt.SGD({"w": np.ones((1, 3), f32)}), "params['w']: shape (2, 3), but (1, 3) is needed."),
 }
 
@@ -478,7 +501,8 @@ def test_the_extra_is_named():
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
                          env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert ran.returncode == 1
-    assert ran.stderr.splitlines()[-1].startswith(("ImportError: fastopt.files: ", "ModuleNotFoundError: fastopt.files: "))
+    assert ran.stderr.splitlines()[-1].startswith(("ImportError: fastopt.files: ", "ModuleNotFoundError: "
+                                                                                   "fastopt.files: "))
     assert 'pip install "fastopt[files]"' in ran.stderr
 
 
@@ -490,7 +514,8 @@ def test_from_a_device_and_back(stand_in, path):
     from devices import to_device, to_host
 
     def host(seed):
-        return {"w": normal(seed, 3, 5).astype(f32), "b": [normal(1, 7).astype(f32)], "F": np.asfortranarray(normal(seed, 2, 3), f32)}
+        return {"w": normal(seed, 3, 5).astype(f32), "b": [normal(1, 7).astype(f32)],
+                "F": np.asfortranarray(normal(seed, 2, 3), f32)}
     g = host(30)
     here, there = fastopt.Momentum(host(0), lr=0.1), fastopt.Momentum(to_device(host(0)), lr=0.1)
     for _ in range(2):

@@ -81,7 +81,7 @@ def test_bits_of_the_norm(fresh_pool, name, threads):
         w, g = np.zeros(N, dtype), gradient(1).astype(dtype)*dtype(scale)
         opt = OPTIMIZERS["sgd"](w, lr=0.5)
         opt.step(g)
-        bucket, = opt._machine.binding.buckets
+        bucket, = opt._backend.binding.buckets
         want = bucket.sums_of_squares(1)
         with in_mode(name):
             assert bucket.sums_of_squares(threads) == want

@@ -14,7 +14,8 @@ from fastopt.storage import coded_bytes
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_mix = pytest.mark.parametrize("mix", MIXES)
-NAMED = ("float64, float32, float16, bfloat16, float16_stochastic, bfloat16_stochastic, f64, f32, f16, bf16, f16s, bf16s, q43, q44, q8")
+NAMED = ("float64, float32, float16, bfloat16, float16_stochastic, bfloat16_stochastic, f64, f32, f16, bf16, f16s, "
+         "bf16s, q43, q44, q8")
 
 
 def formats(opt, k=0):
@@ -28,8 +29,10 @@ def zeros(*shape, dtype=np.float32):
 # Which formats
 
 @pytest.mark.parametrize(("state", "want"), [
-    (None, ["f32", "f32"]), ("q8", ["q43", "q44"]), ("bf16s", ["bf16s", "bf16s"]), ("bfloat16_stochastic", ["bf16s", "bf16s"]),
-    ("float16", ["f16", "f16"]), ({"v": "q8"}, ["f32", "q44"]), ({"m": "q8", "v": "f64"}, ["q43", "f64"]), ({}, ["f32", "f32"]),
+    (None, ["f32", "f32"]), ("q8", ["q43", "q44"]), ("bf16s", ["bf16s", "bf16s"]),
+                                             ("bfloat16_stochastic", ["bf16s", "bf16s"]),
+    ("float16", ["f16", "f16"]), ({"v": "q8"}, ["f32", "q44"]), ({"m": "q8", "v": "f64"}, ["q43", "f64"]),
+                                             ({}, ["f32", "f32"]),
     ({"m": "q43", "v": "q44"}, ["q43", "q44"]), ({"m": "bf16", "v": "q44"}, ["bf16", "q44"])])
 def test_states_are_stored_as_asked(state, want):
     opt = fastopt.Adam(zeros(300), state=state)
@@ -57,8 +60,10 @@ def test_an_initial_number_is_coded_too():
 
 
 @pytest.mark.parametrize(("dtype", "rounding", "want"), [
-    (np.float32, "nearest", "f32"), (np.float32, "stochastic", "f32"), (np.float32, "remainder", "f32"), (np.float64, "remainder", "f64"),
-    (np.float16, "nearest", "f16"), (np.float16, "stochastic", "f16s"), (np.uint16, "nearest", "bf16"), (BFLOAT16, "stochastic", "bf16s"),
+    (np.float32, "nearest", "f32"), (np.float32, "stochastic", "f32"), (np.float32, "remainder", "f32"),
+                                                         (np.float64, "remainder", "f64"),
+    (np.float16, "nearest", "f16"), (np.float16, "stochastic", "f16s"), (np.uint16, "nearest", "bf16"),
+                                                         (BFLOAT16, "stochastic", "bf16s"),
     (np.uint16, "remainder", "split"), (BFLOAT16, "remainder", "split")])
 def test_parameters_are_rounded_as_asked(dtype, rounding, want):
     opt = fastopt.Adam(zeros(5, dtype=dtype), rounding=rounding)
@@ -72,11 +77,13 @@ def test_groups_and_functions_choose_by_themselves():
     def state(path, array):
         asked.append((path, array.shape))
         return {"m": "q8"} if array.size > 5 else None
-    groups = [{"params": {"w": zeros(9, dtype=np.uint16), "b": zeros(2)}}, {"params": zeros(7, dtype=np.uint16), "rounding": "remainder"},
+    groups = [{"params": {"w": zeros(9, dtype=np.uint16), "b": zeros(2)}},
+              {"params": zeros(7, dtype=np.uint16), "rounding": "remainder"},
               {"params": [zeros(6)], "state": "bf16", "lr": 0.5}]
     opt = fastopt.Adam(groups, state=state, rounding="stochastic")
     assert asked == [("params[0]['w']", (9,)), ("params[0]['b']", (2,)), ("params[1]", (7,))]
-    assert [formats(opt, k) for k in range(4)] == [["bf16s", "q43", "f32"], ["f32", "f32", "f32"], ["split", "q43", "f32"],
+    assert [formats(opt, k) for k in range(4)] == [["bf16s", "q43", "f32"], ["f32", "f32", "f32"],
+                                                   ["split", "q43", "f32"],
                                                    ["f32", "bf16", "bf16"]]
     assert [g["lr"] for g in opt.groups] == [1e-3, 1e-3, 0.5]
     twin = Twin(opt)
@@ -89,7 +96,8 @@ def test_groups_and_functions_choose_by_themselves():
 
 # Average
 
-AVERAGED = {"f32": ("f32", "nearest", "f32"), "bf16s": ("bf16", "stochastic", "bf16s"), "bf16s in f32": ("bf16", "stochastic", "f32"),
+AVERAGED = {"f32": ("f32", "nearest", "f32"), "bf16s": ("bf16", "stochastic", "bf16s"),
+            "bf16s in f32": ("bf16", "stochastic", "f32"),
             "split": ("bf16", "remainder", "f32"), "f32 in q43": ("f32", "nearest", "q8")}
 
 
@@ -103,7 +111,8 @@ def averaged(name, how, average, n=517, state=None, **hyper):
 def exact_new(opt, twin, g, step, **hyper):
     """The new parameter before it is stored, by the rule without its average."""
     rule = RULES[opt.rule.name]
-    slots = [numbers(parts, f, g.size) for parts, f in zip(twin.want[0], twin.formats(0), strict=True)][:1 + len(rule.state)]
+    slots = [numbers(parts, f, g.size) for parts, f in zip(twin.want[0], twin.formats(0), strict=True)][:1
+                                                                                                        + len(rule.state)]
     return rule(rule.at(step, np.float32, **hyper), g.astype(np.float32), *slots)[0]
 
 
@@ -152,7 +161,8 @@ def test_the_average_may_differ_by_group_and_change():
     twin.step(g)
     assert [dict(group)["average"] for group in opt.groups] == [0.25, 0.5]
     have = opt.decoded("average")
-    assert np.allclose(have[0], params[0] + 0.0475, atol=1e-6)  # of -0.1 and -0.2: 0.1 of the first, then 0.75 of the rest
+    assert np.allclose(have[0], params[0] + 0.0475,
+                       atol=1e-6)  # of -0.1 and -0.2: 0.1 of the first, then 0.75 of the rest
     assert np.allclose(have[1], params[1] + 0.075, atol=1e-6)
 
 
@@ -178,7 +188,8 @@ def test_the_copy_is_the_new_parameter_before_it_is_rounded(mix, kind):
 
 @each_rule
 def test_every_rule_copies(name):
-    params = [np.array(normal(k, *shape), np.float32, order="F") for k, shape in enumerate([(5, 7), (130,), (), (0, 3)])]
+    params = [np.array(normal(k, *shape), np.float32, order="F") for k,
+              shape in enumerate([(5, 7), (130,), (), (0, 3)])]
     copies = [np.empty_like(p, BFLOAT16) for p in params]
     twin = Twin(OPTIMIZERS[name](params, copy=copies))
     for t in range(3):
@@ -263,7 +274,8 @@ def read_only():
     return array
 
 
-STRIDED = ("strided, but zero_grads=True needs gradients in the memory order of their parameters. Give such ones, or set them to zero "
+STRIDED = ("strided, but zero_grads=True needs gradients in the memory order of their parameters. Give such ones, or "
+           "set them to zero "
            "yourself.")
 READ_ONLY = "read-only, but zero_grads=True would set it to zero. Give a copy, or leave out zero_grads."
 OWN_PARAMETER = "the parameter itself, but zero_grads=True would set it to zero. Give a copy, numpy.array(x)."
@@ -276,7 +288,8 @@ WRITTEN = "overlaps memory that the step writes (parameters, state or copies). G
     (lambda p: [np.ones(4, np.float32), read_only()], READ_ONLY),
     (lambda p: [np.ones(4, np.float32), np.broadcast_to(np.float32(1), 4)], STRIDED),
     (lambda p: [np.ones(4, np.float32), p[1]], OWN_PARAMETER), (lambda p: [np.ones(4, np.float32), p[0]], WRITTEN),
-    (lambda p: [np.ones(4, np.float32)]*2, OVERLAP), (lambda p: [(wide := np.ones(8, np.float32))[:4], wide[3:7]], OVERLAP)])
+    (lambda p: [np.ones(4, np.float32)]*2, OVERLAP), (lambda p: [(wide := np.ones(8, np.float32))[:4], wide[3:7]],
+                                                      OVERLAP)])
 @pytest.mark.parametrize("before", [False, True])
 def test_gradients_that_cannot_be_zeroed(make, message, before):
     """Nothing is changed, and the optimizer goes on; `before`: after a good step with others."""
@@ -312,31 +325,41 @@ def test_the_same_gradients_that_became_read_only_or_shared():
 # Errors
 
 STATE = "but the name of a format, a dict of them by state, or a function of path and array that returns one is needed. Change state."
-HALF = ("float16 with rounding='remainder', but that is for bfloat16, the upper half of a float32. Take \"stochastic\", or bfloat16 "
+HALF = ("float16 with rounding='remainder', but that is for bfloat16, the upper half of a float32. Take "
+        "\"stochastic\", or bfloat16 "
         "parameters.")
-DENSE = ("memory without gaps is needed. Give the array that it is a part of, or a copy (which is then what is updated).")
+DENSE = ("memory without gaps is needed. Give the array that it is a part of, or a copy (which is then what is "
+         "updated).")
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 
 
 @pytest.mark.parametrize(("hyper", "kind", "message"), [
     ({"state": "q9"}, ValueError, f"Adam: state format 'q9' for m, but one of {NAMED} is needed. Change it."),
-    ({"state": {"v": "split"}}, ValueError, f"Adam: state format 'split' for v, but one of {NAMED} is needed. Change it."),
+    ({"state": {"v": "split"}}, ValueError, f"Adam: state format 'split' for v, but one of {NAMED} is needed. Change "
+                                            f"it."),
     ({"state": {"v": None}}, ValueError, f"Adam: state format None for v, but one of {NAMED} is needed. Change it."),
     *(({"state": state, "average": 0.9}, ValueError,
-       f"Adam: state format {f} for {name} of adam, but q44 is for states that are never negative, and q43 for others. Take q8.")
-      for state, f, name in (("q44", "q44", "m"), ({"m": "q44"}, "q44", "m"), ({"average": "q44"}, "q44", "average"), ("q43", "q43", "v"))),
+       f"Adam: state format {f} for {name} of adam, but q44 is for states that are never negative, and q43 for others. "
+       f"Take q8.")
+      for state, f, name in (("q44", "q44", "m"), ({"m": "q44"}, "q44", "m"), ({"average": "q44"}, "q44", "average"),
+                             ("q43", "q43", "v"))),
     ({"state": {"w": "q8"}}, ValueError, "Adam: state names 'w', but adam has m, v. Remove it."),
     ({"state": {"average": "f32"}}, ValueError, "Adam: state names 'average', but adam has m, v. Remove it."),
-    ({"state": {"copy": "f32"}, "average": 0.9}, ValueError, "Adam: state names 'copy', but adam has m, v, average. Remove it."),
-    ({"state": 3}, TypeError, f"Adam: state is 3, {STATE}"), ({"state": ["q8"]}, TypeError, f"Adam: state is ['q8'], {STATE}"),
+    ({"state": {"copy": "f32"}, "average": 0.9}, ValueError, "Adam: state names 'copy', but adam has m, v, average. "
+                                                             "Remove it."),
+    ({"state": 3}, TypeError, f"Adam: state is 3, {STATE}"), ({"state": ["q8"]}, TypeError, f"Adam: state is ['q8'], "
+                                                                                            f"{STATE}"),
     ({"state": lambda path, array: 8}, TypeError, f"Adam: state is 8, {STATE}"),
-    *(({"rounding": x}, ValueError, f"Adam: rounding is {x!r}, but one of nearest, stochastic, remainder is needed. Change it.")
+    *(({"rounding": x}, ValueError, f"Adam: rounding is {x!r}, but one of nearest, stochastic, remainder is needed. "
+                                    f"Change it.")
       for x in ("up", None, 1, "Nearest")),
     *(({"seed": x}, ValueError, f"Adam: seed is {x!r}, but a whole number from 0 to 2**63 - 1 is needed. Change it.")
       for x in (-1, 2**63, 1.5, True, None, "0")),
-    *(({"average": x}, ValueError, f"Adam: average is {x!r}, but a number in [0, 1) or a function of the step is needed. Change average.")
+    *(({"average": x}, ValueError, f"Adam: average is {x!r}, but a number in [0, 1) or a function of the step is "
+                                   f"needed. Change average.")
       for x in (1.0, -0.1, True, np.inf)),
-    ({"average": "x"}, TypeError, "Adam: average is 'x', but a number in [0, 1) or a function of the step is needed. Change average."),
+    ({"average": "x"}, TypeError, "Adam: average is 'x', but a number in [0, 1) or a function of the step is needed. "
+                                  "Change average."),
     ({"copy": zeros(3)}, ValueError, "copy: shape (3,), but params has (4,). Give an array of that shape."),
     ({"copy": zeros(4, dtype=np.int32)}, TypeError,
      f"copy: dtype int32, but one of {KNOWN} is needed. Convert it: numpy.asarray(x, numpy.float64)."),
@@ -349,7 +372,8 @@ def test_errors_of_what_is_asked(hyper, kind, message):
 
 @pytest.mark.parametrize(("make", "kind", "message"), [
     (lambda: fastopt.Adam(zeros(4, dtype=np.float16), rounding="remainder"), TypeError, f"params: {HALF}"),
-    (lambda: fastopt.SGD(zeros(4), state={"m": "q8"}), ValueError, "SGD: state names 'm', but sgd has none. Remove it."),
+    (lambda: fastopt.SGD(zeros(4), state={"m": "q8"}), ValueError,
+     "SGD: state names 'm', but sgd has none. Remove it."),
     (lambda: fastopt.Adam([zeros(4)], copy=zeros(4)), TypeError,
      "copy: found ndarray, but params has a list of 1 there. Give the structure of params."),
     (lambda: fastopt.Adam([zeros(4), zeros(4)], copy=[zeros(4)]), ValueError,
@@ -361,9 +385,11 @@ def test_errors_of_what_is_asked(hyper, kind, message):
     (lambda: fastopt.Adam([(wide := zeros(8))[:4]], copy=[wide[2:6]]), ValueError,
      "copy[0]: its memory overlaps that of params[0], but each needs its own. Give one of them as a copy."),
     (lambda: fastopt.Adam([{"params": zeros(4), "seed": 1}]), TypeError,
-     "Adam group 0: 'seed' is no hyperparameter of adam, which has lr, b1, b2, eps, eps_root, eps_mode, bias_correction, weight_decay, "
+     "Adam group 0: 'seed' is no hyperparameter of adam, which has lr, b1, b2, eps, eps_root, eps_mode, "
+     "bias_correction, weight_decay, "
      "decay, maximize. Remove it or take one of those."),
-    (lambda: fastopt.Adam(zeros(4)).decoded("w"), ValueError, "decoded: 'w', but this optimizer has m, v, params. Take one of those."),
+    (lambda: fastopt.Adam(zeros(4)).decoded("w"), ValueError, "decoded: 'w', but this optimizer has m, v, params. Take "
+                                                              "one of those."),
     (lambda: fastopt.Adam(zeros(4), average=0.5).decoded("copy"), ValueError,
      "decoded: 'copy', but this optimizer has m, v, average, params. Take one of those.")])
 def test_errors_of_arrays_and_names(make, kind, message):

@@ -39,8 +39,8 @@ def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
     p = [a.copy() for a in p] if several else p.copy()
     opt = OPTIMIZERS[name](p, threads=threads, **hyper)
     if tile:
-        opt._machine.binding = Binding(opt.rule, opt._tensors, opt._machine.slots, [], opt._machine.written,
-                                        opt._machine.watch, opt._machine.coefs, tile=tile)
+        opt._backend.binding = Binding(opt.rule, opt._tensors, opt._backend.slots, [], opt._backend.written,
+                                        opt._backend.watch, opt._backend.coefs, tile=tile)
     with np.errstate(all="ignore"):
         for g in steps:
             opt.step(g, **(how or {}))

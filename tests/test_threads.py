@@ -70,7 +70,8 @@ def python(code, timeout=600, **environment):
     """What a fresh interpreter prints; it must end with 0 and say nothing else."""
     root = str(Path(fastopt.__file__).parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + code], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", PRELUDE + code],
+                          capture_output=True, text=True,
                           timeout=timeout, check=False, env={**os.environ, "PYTHONPATH": path, **environment})
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -129,7 +130,8 @@ def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed
     monkeypatch.setattr(threading.Thread, "start", limited)
     assert_equal(walk(*make(2, threads=4), 5), serial(2, 5))
     assert (pool.POOL.workers, left[0]) == (allowed, -1)  # asked once, not at every step
-    assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new thread. "
+    assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new "
+                                                   f"thread. "
                                                    "Steps use fewer threads."]
 
 
@@ -217,7 +219,8 @@ print(set(codes), same(busy, walk(9, busy.t, threads=1)))
 
 
 @only_linux
-@pytest.mark.parametrize("lock", ["numba.core.compiler_lock.global_compiler_lock._lock", "llvmlite.binding.ffi.lib._lock._lock"])
+@pytest.mark.parametrize("lock", ["numba.core.compiler_lock.global_compiler_lock._lock",
+                                  "llvmlite.binding.ffi.lib._lock._lock"])
 def test_a_fork_while_another_thread_compiles(lock):
     """The child compiles its first step although the lock was taken by a thread that it does not have."""
     assert python(f"""
@@ -390,7 +393,8 @@ def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path, files, qu
 
 
 @pytest.mark.parametrize(("said", "want"), [
-    ("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8), ("", 8), ("two", 8), ("2.5", 8), (",3", 8)])
+    ("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8), ("", 8), ("two", 8),
+                                            ("2.5", 8), (",3", 8)])
 def test_threads_follow_omp_num_threads(monkeypatch, tmp_path, said, want):
     """Within what affinity and quota allow; what is no number is as good as nothing."""
     (tmp_path/"cpu.max").write_text("800000 100000\n")
@@ -413,7 +417,8 @@ def test_a_neighbour_that_never_sleeps():
     """Every core shared with a spinning process: slower, but right, and done."""
     cores = sorted(os.sched_getaffinity(0))
     spin = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
-    neighbours = [subprocess.Popen([sys.executable, "-c", spin, str(core)], stdout=subprocess.PIPE) for core in cores[-2:]]
+    neighbours = [subprocess.Popen([sys.executable, "-c", spin, str(core)], stdout=subprocess.PIPE)
+                  for core in cores[-2:]]
     try:
         for neighbour in neighbours:
             neighbour.stdout.readline()  # it spins
@@ -428,7 +433,8 @@ def test_a_neighbour_that_never_sleeps():
 
 @pytest.mark.parametrize("ending", [
     "pass", "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(opt.step, g)",
-    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt._cpu.pool.POOL = None; del opt; gc.collect()",
+    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt._cpu.pool.POOL = "
+                                                                             "None; del opt; gc.collect()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(50)]); keep.start()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])
 def test_the_interpreter_ends_cleanly(ending):

@@ -630,8 +630,8 @@ def test_interrupts_at_any_moment(after):
 def test_an_interrupt_while_the_best_is_copied(monkeypatch):
     """The copy is made when the training ends."""
     opt, strike, at = make(), struck(4), {}
-    read = opt._machine.read
-    monkeypatch.setattr(opt._machine, "read", lambda array, copy: strike() or read(array, copy))
+    read = opt._backend.read
+    monkeypatch.setattr(opt._backend, "read", lambda array, copy: strike() or read(array, copy))
     result = fit(opt, value_and_grad, None, 9, validate=lambda p: at.update({opt.t: copies(opt)}) or -opt.t,
                  validate_every=3)
     assert (result.stopped, result.best, opt.t) == ("interrupted", 6, 6)
@@ -653,14 +653,14 @@ def test_a_second_interrupt_is_raised():
 def test_interrupts_while_the_best_is_restored(strikes, monkeypatch):
     """The first, after the last step, ends the training as any; a second is raised. No array is left behind."""
     opt, at, saved = make(), {}, []
-    put, calls = opt._machine.put, []
+    put, calls = opt._backend.put, []
 
     def written(pairs):
         calls.append(0)
         put(pairs)
         if len(calls) <= strikes:
             raise KeyboardInterrupt
-    monkeypatch.setattr(opt._machine, "put", written)
+    monkeypatch.setattr(opt._backend, "put", written)
 
     def run():
         return fit(opt, value_and_grad, None, 5, validate=lambda p: at.update({opt.t: copies(opt)}) or abs(opt.t - 2),

@@ -207,7 +207,8 @@ def test_signals_are_heard_while_another_thread_compiles(fresh):
 # Processes of their own
 
 def python(code, **environment):
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True,
+                          text=True, timeout=120,
                           check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -300,7 +301,8 @@ print("fine", opt.t >= 1)
 
 
 def test_a_process_that_is_interrupted_while_it_compiles(tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED], env={**os.environ, "FASTOPT_CACHE": str(tmp_path / "cache")}, text=True,
+    process = subprocess.Popen([sys.executable, "-c", INTERRUPTED],
+                               env={**os.environ, "FASTOPT_CACHE": str(tmp_path / "cache")}, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout.readline() == "compiling\n"
     process.send_signal(signal.SIGINT)

@@ -42,7 +42,7 @@ copies = [[like[0].astype(np.float16), like[1].astype(f32)], [like[2].copy(), li
 opt = fastopt.Adam([{"params": like[:2]}, {"params": like[2:]}], copy=copies, average=0.9, state={"m": "q8"}, rounding="remainder", seed=1)
 path = tempfile.mkdtemp()
 def stamp():
-    arrays = [*like, *(a for s in opt._machine.state.values() for a in s), *copies[0], *copies[1]]
+    arrays = [*like, *(a for s in opt._backend.state.values() for a in s), *copies[0], *copies[1]]
     return b"".join(a.tobytes() for a in arrays), opt.t, opt.seed, repr([dict(g) for g in opt.groups])
 stamps, dicts = [], []
 for k in (0, 1):
@@ -52,7 +52,7 @@ for k in (0, 1):
 whole = torn = interrupts = heard = 0
 states = [b"".join(a.tobytes() for s in d["state"].values() for a in s) for d in dicts]
 def now():
-    return b"".join(a.tobytes() for s in opt._machine.state.values() for a in s), opt.t, repr([dict(g) for g in opt.groups])
+    return b"".join(a.tobytes() for s in opt._backend.state.values() for a in s), opt.t, repr([dict(g) for g in opt.groups])
 def strike(number, frame):
     global heard
     if busy:
@@ -187,7 +187,8 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.symlink("/dev/zero", tmp_path / "endless")
     os.mkfifo(tmp_path / "pipe")
     for name in ("endless", "pipe"):
-        with pytest.raises(ValueError, match=f"load: .*{name} is no file, but one that fastopt.files.save wrote is needed"):
+        with pytest.raises(ValueError, match=f"load: .*{name} is no file, but one that fastopt.files.save wrote is "
+                                             f"needed"):
             files.load(tmp_path / name, opt)
 
 
@@ -220,7 +221,8 @@ def shuffled(tree, order):
 def test_checkpoints_are_matched_by_path(tmp_path):
     """Whatever the order of keys, in groups too; with blocks, memory orders and files. Missing and further ones are named."""
     files = pytest.importorskip("fastopt.files")
-    tree = {"w": normal(0, 3, 5).astype(f32), "b": normal(1, 3, 5).astype(f32), "F": np.asfortranarray(normal(2, 30, 14).astype(f32))}
+    tree = {"w": normal(0, 3, 5).astype(f32), "b": normal(1, 3, 5).astype(f32),
+            "F": np.asfortranarray(normal(2, 30, 14).astype(f32))}
     for options in ({}, {"state": "q8"}, {"state": lambda path, a: "q8" if a.shape == (30, 14) else "f32"}):
         def make(tree, options=options):
             return fastopt.Adam([{"params": tree, "lr": 0.1}, {"params": {"w": tree["w"] + 1}}], **options)
@@ -229,20 +231,24 @@ def test_checkpoints_are_matched_by_path(tmp_path):
             old.step([{k: normal(7, *x.shape) for k, x in tree.items()}, {"w": np.ones((3, 5))}])
         files.save(tmp_path / "x", old)
         for order in permutations(tree):
-            again, read = make({k: tree[k].copy(order="K") for k in order}), make({k: np.zeros_like(tree[k]) for k in order})
+            again, read = make({k: tree[k].copy(order="K") for k in order}), make({k: np.zeros_like(tree[k])
+                                                                                   for k in order})
             again.load_state_dict(old.state_dict())
             files.load(tmp_path / "x", read)
             for name, k in product("mv", tree):
                 for new in (again, read):
-                    assert_identical(np.ascontiguousarray(new.decoded(name)[0][k]), np.ascontiguousarray(old.decoded(name)[0][k]))
+                    assert_identical(np.ascontiguousarray(new.decoded(name)[0][k]),
+                                     np.ascontiguousarray(old.decoded(name)[0][k]))
             for k in tree:
                 assert_identical(read.params[0]["params"][k], old.params[0]["params"][k])
     plain = fastopt.Adam(tree)
     saved = plain.state_dict()
     del saved["paths"]
     plain.load_state_dict(saved)  # by order, as before there were paths
-    for other, message in (({"w": tree["w"], "b": tree["b"], "G": tree["F"]}, r"has no params\['G'\] and params\['F'\], which this"),
-                           ({"w": tree["w"], "b": tree["b"]}, r"3 parameters, but this optimizer has 2.*has params\['F'\], which")):
+    for other, message in (({"w": tree["w"], "b": tree["b"], "G": tree["F"]}, r"has no params\['G'\] and "
+                                                                              r"params\['F'\], which this"),
+                           ({"w": tree["w"], "b": tree["b"]}, r"3 parameters, but this optimizer has 2.*has "
+                                                              r"params\['F'\], which")):
         with pytest.raises(ValueError, match=message):
             fastopt.Adam(shuffled(other, other)).load_state_dict(plain.state_dict())
 
@@ -252,7 +258,8 @@ def test_checkpoints_are_matched_by_path(tmp_path):
 def runs(torch):
     optim = torch.optim
     return {"sgd": (optim.SGD, {"lr": 0.1}), "momentum": (optim.SGD, {"lr": 0.1, "momentum": 0.8, "dampening": 0.3}),
-            "nesterov": (optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}), "rmsprop": (optim.RMSprop, {"lr": 0.01}),
+            "nesterov": (optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
+            "rmsprop": (optim.RMSprop, {"lr": 0.01}),
             "adagrad": (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1, "initial_accumulator_value": 0.1}),
             "adam": (optim.Adam, {"lr": 0.01, "weight_decay": 0.1}), "adamw": (optim.AdamW, {"lr": 0.01}),
             "amsgrad": (optim.Adam, {"lr": 0.01, "amsgrad": True}), "nadam": (optim.NAdam, {"lr": 0.01}),
@@ -284,7 +291,8 @@ def test_torchs_conventions_are_in_force_whatever_like_was(torch):
         if name == "lion":
             continue
         words = [{k: v} for k, options in cls.rule.options.items() for v in options]
-        more = [{"like": like} for like in PRESETS if name in PRESETS[like]] + words + [{"eps_root": 0.1}]*("eps_root" in cls.rule.defaults)
+        more = [{"like": like} for like in PRESETS
+                if name in PRESETS[like]] + words + [{"eps_root": 0.1}]*("eps_root" in cls.rule.defaults)
         for options in more + [{"threshold": 4.5}]*(name == "radam"):
             theirs, tensors, w = begun(torch, name)
             opt = cls(w, **options)
@@ -309,8 +317,10 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
         d["param_groups"][0].update(group)
         return d
 
-    good = {"text": keyed(str), "text everywhere": keyed(str, params=["0", "1"]), "NumPy": keyed(np.int64, params=np.array([0, 1])),
-            "names": keyed(names.__getitem__, param_names=names), "names as ids": keyed(names.__getitem__, params=names),
+    good = {"text": keyed(str), "text everywhere": keyed(str, params=["0", "1"]),
+            "NumPy": keyed(np.int64, params=np.array([0, 1])),
+            "names": keyed(names.__getitem__, param_names=names),
+            "names as ids": keyed(names.__getitem__, params=names),
             "names in order": keyed(names.__getitem__)}
     turned = keyed(names.__getitem__, param_names=names)
     turned["state"] = dict(reversed(turned["state"].items()))
@@ -321,14 +331,17 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
             opt = fastopt.Adam(copy.deepcopy(params))
             opt.load_state_dict(d)
             assert opt.t == 3, case
-            for path, m in zip([t.path for t in opt._tensors], opt._machine.states["m"].arrays, strict=True):
+            for path, m in zip([t.path for t in opt._tensors], opt._backend.states["m"].arrays, strict=True):
                 k = names.index(path[8:-2]) if isinstance(params, dict) else int(path[7])
                 assert_identical(m, saved["state"][k]["exp_avg"].numpy())
     first, second = saved["state"].values()
-    wrong = (({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but its"),
-             ({**saved, "state": {0: first, 7: second}}, "state has the keys 7, but its groups hold the parameters 0, 1"),
+    wrong = (({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but "
+                                                                 "its"),
+             ({**saved, "state": {0: first, 7: second}},
+              "state has the keys 7, but its groups hold the parameters 0, 1"),
              ({**saved, "state": {0: first, 1: second, "1": second}}, "1 stands for two parameters"),
-             ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}}, "parameter 0 has max_exp_avg_sq, for which adam has no place"))
+             ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}}, "parameter 0 has max_exp_avg_sq, for which "
+                                                                          "adam has no place"))
     for d, message in wrong:
         opt = fastopt.Adam(copy.deepcopy(w))
         with pytest.raises(ValueError) as error:
@@ -352,7 +365,8 @@ def test_parameters_that_never_had_a_gradient(torch):
         opt.load_state_dict(theirs.state_dict())
         assert opt.t == 4
         assert all(a[0].all() and not a[1].any() for a in opt.state.values())
-    half = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    half = torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16)), torch.nn.Parameter(torch.ones(3,
+                                                                                                  dtype=torch.bfloat16))
     theirs = torch.optim.Adam(half)
     half[0].grad = torch.ones(2, dtype=torch.bfloat16)
     theirs.step()
@@ -365,7 +379,8 @@ def test_the_missing_step_count_of_sgd_is_said(torch):
     for name in ("sgd", "momentum", "nesterov"):
         theirs, _, w = begun(torch, name)
         opt = OPTIMIZERS[name](w)
-        with pytest.warns(UserWarning, match=r"SGD's holds no step count, so t is [01] here. Set opt.t to the number of steps") as said:
+        with pytest.warns(UserWarning, match=r"SGD's holds no step count, so t is [01] here. Set opt.t to the number "
+                                             r"of steps") as said:
             opt.load_state_dict(theirs.state_dict())
         assert said[0].filename == __file__
         opt.t = 3
@@ -381,7 +396,8 @@ def test_counts_at_their_end():
     opt.step(np.ones(3))
     opt.load_state_dict(opt.state_dict())
     assert opt.t == 2**62
-    with pytest.raises(ValueError, match=r"step: 4611686018427387904 steps have been taken, but counts end there\. Set opt\.t"):
+    with pytest.raises(ValueError, match=r"step: 4611686018427387904 steps have been taken, but counts end there\. Set "
+                                         r"opt\.t"):
         opt.step(np.ones(3))
     with pytest.raises(ValueError, match="t: found 4611686018427387905"):
         opt.t = 2**62 + 1
@@ -391,8 +407,10 @@ def test_counts_at_their_end():
     assert opt.t == 6
 
 
-ODD = [None, 3, -1, 2.5, float("inf"), float("nan"), 2**80, "x", b"x", [], [None], {}, {"a": 1}, (), True, np.array(None), np.zeros(2),
-       np.zeros((0, 3)), object(), range(3), (x for x in ()), np.float64(2), lambda: 1, {1, 2}, [[1], 2], np.array(["a"]), 1j]
+ODD = [None, 3, -1, 2.5, float("inf"), float("nan"), 2**80, "x", b"x", [], [None], {}, {"a": 1}, (), True,
+       np.array(None), np.zeros(2),
+       np.zeros((0, 3)), object(), range(3), (x for x in ()), np.float64(2), lambda: 1, {1, 2}, [[1], 2],
+       np.array(["a"]), 1j]
 
 
 def spots(tree, path=()):
@@ -423,7 +441,8 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
     """Every part of a dict, ours and torch's, becomes something odd or is missing: it loads, or a worded error leaves all as it was."""
     entry = {"step": np.array(3.0, f32), "exp_avg": np.ones(3, f32), "exp_avg_sq": np.ones(3, f32)}
     torchs = {"state": {0: entry, "1": {**entry, "exp_avg": np.ones(2, f32), "exp_avg_sq": np.ones(2, f32)}},
-              "param_groups": [{"params": [0, 1], "lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False,
+              "param_groups": [{"params": [0, 1], "lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.0,
+                                "amsgrad": False,
                                 "maximize": False, "decoupled_weight_decay": False, "param_names": ["a", "b"]}]}
     made = {"plain": {}, "blocks": {"state": {"v": "q8"}}}
     said = []
@@ -436,7 +455,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
         for path, odd in product(list(spots(source)), [*ODD, put]):
             saved = copy.deepcopy(source)
             put(saved, path, odd)
-            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for s in opt._machine.state.values() for a in s]
+            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for s in opt._backend.state.values() for a in s]
             try:
                 opt.load_state_dict(saved)
             except (TypeError, ValueError) as error:
@@ -445,7 +464,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
                 opt = make()
                 continue
             assert (opt.t, [dict(g) for g in opt.groups]) == before[:2]
-            for a, b in zip(before[2], (a for s in opt._machine.state.values() for a in s), strict=True):
+            for a, b in zip(before[2], (a for s in opt._backend.state.values() for a in s), strict=True):
                 assert_identical(a, b)
     assert len(said) > 1500
     assert [text for text in said if not text.startswith("load_state_dict: ")] == []
@@ -466,9 +485,12 @@ class Short(list):
 
 def test_trees_that_say_what_they_do_not_have():
     w = np.ones(3)
-    for params, grads, message in (({"a": w, "b": w.copy()}, Lying(a=w), "grads: no 'b', though it says that it has this key."),
-                                   ({"a": w, "b": [w.copy()]}, Lying(a=w), "grads: no 'b', though it says that it has this key."),
-                                   ([w, w.copy()], Short([w, w]), "grads: 1 entries, but params has 2 there. Give one for each.")):
+    for params, grads, message in (({"a": w, "b": w.copy()}, Lying(a=w), "grads: no 'b', though it says that it has "
+                                                                         "this key."),
+                                   ({"a": w, "b": [w.copy()]}, Lying(a=w), "grads: no 'b', though it says that it has "
+                                                                           "this key."),
+                                   ([w, w.copy()], Short([w, w]), "grads: 1 entries, but params has 2 there. Give one "
+                                                                  "for each.")):
         opt = fastopt.SGD(params)
         with pytest.raises(ValueError) as error:
             opt.step(grads)

@@ -96,9 +96,12 @@ def test_what_is_not_finite_for_the_rule_is_skipped(format):
     """At the edge of float32, which 16-bit parameters are computed in."""
     edge = MOST + 2.0**103
     for g, factor, clip, skipped in (
-            (1e100, 1, None, True), (1e100, 1e-100, None, False), (1e100, 1, 1.0, False), (MOST, 1, None, False), (edge, 1, None, True),
-            (np.nextafter(edge, 0), -1, None, False), (edge, 0.5, None, False), (edge/2, -2, None, True), (1e-300, 1e300, None, False),
-            (1e200, 1e200, None, True), (np.inf, 1e-300, 1.0, True), (np.nan, 1, None, True), (1.7e308, 1e-300, None, False)):
+            (1e100, 1, None, True), (1e100, 1e-100, None, False), (1e100, 1, 1.0, False), (MOST, 1, None, False),
+                                     (edge, 1, None, True),
+            (np.nextafter(edge, 0), -1, None, False), (edge, 0.5, None, False), (edge/2, -2, None, True),
+                                     (1e-300, 1e300, None, False),
+            (1e200, 1e200, None, True), (np.inf, 1e-300, 1.0, True), (np.nan, 1, None, True),
+                                     (1.7e308, 1e-300, None, False)):
         w = stored(np.ones(5_000), format)
         before, opt = w.copy(), fastopt.SGD(w, lr=0.1)
         given = np.zeros(5_000)
@@ -151,10 +154,13 @@ def fitted(grads, accumulate, dtype=np.float32, **how):
 
 def test_sums_of_batches_keep_the_digits_of_their_gradients():
     assert fitted([np.array([1e100, 1.0]), np.array([-1e100, 1.0])], 2) == ([0.0, -1.0], 1)
-    assert fitted([np.array([1.0, 2.0]), np.array([2.0**-30, 0]), np.array([-1.0, 2.0])], 3) == ([-float(np.float32(2.0**-30/3)),
-                                                                                              -float(np.float32(4/3))], 1)
+    assert fitted([np.array([1.0, 2.0]), np.array([2.0**-30, 0]), np.array([-1.0, 2.0])],
+                  3) == ([-float(np.float32(2.0**-30/3)),
+                                                                                              -float(np.float32(4/3))],
+                                                                                                 1)
     assert fitted([np.array([1e100]), np.array([1.0])], 2, skip_nonfinite=True) == ([0.0], 0)
     assert fitted([np.array([3e38]), np.array([3e38])], 2) == ([-float(np.float32(3e38))], 1)
-    mixed = [np.array([1.0], np.float32), np.array([2.0**-30]), np.array([-1.0], np.float16), np.array([3.0], np.float32)]
+    mixed = [np.array([1.0], np.float32), np.array([2.0**-30]), np.array([-1.0], np.float16),
+             np.array([3.0], np.float32)]
     assert fitted(mixed[:2], 2) == ([-float(np.float32(0.5 + 2.0**-31))], 1)
     assert fitted([*mixed[1:3], *mixed[2:]], 2) == ([-float(np.float32(np.float32(2.0**-31 - 0.5) + 1))], 2)

@@ -205,7 +205,7 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def whole(self):
         if hasattr(self, "opt") and self.changed is None:
-            self.opt._machine.look()
+            self.opt._backend.look()
             assert len(repr(self.opt)) > 0
             for k, p in enumerate(self.params):
                 if not self.twin.tensors[k].format.split:

@@ -1,15 +1,18 @@
 """The headers of a step's arrays, read straight from NumPy's memory in compiled code.
 
-Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230: more than the step they precede.
-Here one compiled call looks at all arrays of a step:
+Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and dtype 230: more than the step they
+precede. Here one compiled call looks at all arrays of a step:
 
-- Those that the step writes (`Watch`): parameters, copies, states. Whatever a header says (type, dtype, shape, strides, address, whether it
-  may be written) must be as it was when the addresses were taken: a program may have moved, resized or retyped the array since.
-- The gradients (`Headers`): type, dtype, shape and strides must be those of the last step's. Their addresses may be others, and are stored
+- Those that the step writes (`Watch`): parameters, copies, states. Whatever a header says (type, dtype, shape, strides,
+  address, whether it
+  may be written) must be as it was when the addresses were taken: a program may have moved, resized or retyped the
+  array since.
+- The gradients (`Headers`): type, dtype, shape and strides must be those of the last step's. Their addresses may be
+  others, and are stored
   where the kernels read them, unless they lie in memory that the step writes.
 
-Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of NumPy's and Python's
-public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
+Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of
+NumPy's and Python's public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
 """
 from collections.abc import Sequence
 from functools import lru_cache
@@ -22,7 +25,8 @@ from numba.extending import register_jitable
 from .._kernels.atomics import write
 from .._kernels.compile import compiled
 from .._kernels.memory import WORD, word
-from .._tensors.arrays import address, extent, facts, owners
+from .._tensors.adapters import facts, owners
+from .._tensors.device_array import address, extent
 from .._tensors.tensors import spans
 
 HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow it
@@ -77,19 +81,21 @@ register_jitable(within)
 
 @lru_cache(maxsize=1)
 def _refresh():
-    """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array is not as expected.
+    """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array
+    is not as expected.
 
-    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first element, the
-    address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
-    TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step
-    writes; ROWS the WATCHED rows of `Watch`, of WIDTH words."""
+    The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first
+    element, the address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
+    TARGETS where to store its address; SPANS the TAKEN sorted (start, end) that the step writes; ROWS the WATCHED rows
+    of `Watch`, of WIDTH words."""
     def refresh(gradients, job):
         width = word(job, WIDTH)
         for k in range(word(job, WATCHED)):
             row = word(job, ROWS) + k*width*WORD
             header = word(row, ARRAY)
             locked = 0 if word(header, FLAGS) & WRITEABLE else 1
-            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED) or not alike(header, row + FACTS*WORD):
+            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED) or not alike(header,
+                                                                                                     row + FACTS*WORD):
                 return k
         if gradients == 0:
             return SAME
@@ -136,12 +142,14 @@ def usable() -> bool:
         shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
         if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
             return False
-        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False] or read(id(a), BASE) != id(a.base):
+        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False] or read(id(a),
+                                                                                                BASE) != id(a.base):
             return False
         pair = [a, shape]
         if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
             return False
-        return [read(shape, d) for d in range(3)] == list(a.shape) and [read(strides, d) for d in range(3)] == list(a.strides)
+        return [read(shape, d) for d in range(3)] == list(a.shape) and [read(strides, d)
+                                                                        for d in range(3)] == list(a.strides)
     except (ValueError, TypeError, AttributeError):
         return False
 
@@ -182,7 +190,8 @@ class Watch:
 
     def changed(self, array: np.ndarray) -> bool:
         """Whether an array, or the one that it is a view of, is not as it was."""
-        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True) if a is array or a is array.base)
+        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True) if a is array
+                   or a is array.base)
 
     def others_same(self) -> bool:
         """Whether the arrays that are not NumPy's are as they were."""
@@ -196,19 +205,23 @@ class Watch:
 class Headers:
     """The gradients that a step was last bound to, and where their addresses go."""
 
-    def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray], watch: Watch):
-        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in owners(a)) for a in gradients)
+    def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray],
+                 watch: Watch):
+        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in owners(a))
+                                      for a in gradients)
         if not self.known:
             return
         self.dtypes = [a.dtype for a in gradients]  # kept alive, too
         width = widest(gradients)
         self.kinds = [np.ndarray if a.base is None else type(a.base) for a in gradients]
-        rows = [[*row_words(a, width), *extent(a), p, id(kind)] for a, p, kind in zip(gradients, own, self.kinds, strict=True)]
+        rows = [[*row_words(a, width), *extent(a), p, id(kind)] for a, p,
+                kind in zip(gradients, own, self.kinds, strict=True)]
         taken = spans(written)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
         expected, to, taken_at = map(address, self.tables)
         self.watch, self.others, self.count = watch, watch.others, len(gradients)
-        self.job = np.array([self.count, expected, width + 4, to, taken_at, len(taken), id(np.ndarray), *watch.job[WATCHED:]], np.int64)
+        self.job = np.array([self.count, expected, width + 4, to, taken_at, len(taken), id(np.ndarray),
+                             *watch.job[WATCHED:]], np.int64)
         self.address = address(self.job)
         self.refresh = _refresh()
 

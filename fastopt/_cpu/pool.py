@@ -2,15 +2,15 @@
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
 and its table), works on it itself, closes it, and waits only for workers that are inside it: a worker that
-a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds
-the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is used:
-workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in
-advance, so that one held-up thread holds up the step.
+a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time
+finds the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is
+used: workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work
+in advance, so that one held-up thread holds up the step.
 
-A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts the
-step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels run in the
-default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited: bits are those of any
-thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
+A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts
+the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels
+run in the default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited:
+bits are those of any thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
 The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
 HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool, USLEEP where libc's
@@ -179,7 +179,8 @@ class Pool:
                 try:
                     threading.Thread(target=self._work, args=(worker,), name=f"fastopt-{worker}", daemon=True).start()
                 except RuntimeError as error:  # the limit of a container, or Python is shutting down
-                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker, helpers, error)
+                    log.warning("fastopt: %s worker threads instead of %s: %s. Steps use fewer threads.", worker,
+                                helpers, error)
                     self.limit = worker
                 else:
                     self.workers = worker + 1

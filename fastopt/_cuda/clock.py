@@ -1,9 +1,10 @@
 """The step count and the coefficients of an optimizer on a CUDA device, and what the host knows of them.
 
-Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host knows the step count
-it sends the next row. After a step that may have been skipped it knows bounds only (``low``, ``high``): the rows of all steps in between
-lie on the device, which takes the one that it has come to. With `capturable` the rows of many steps lie there from the start, since a
-replayed graph takes steps of which the host knows nothing.
+Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host
+knows the step count it sends the next row. After a step that may have been skipped it knows bounds only (``low``,
+``high``): the rows of all steps in between lie on the device, which takes the one that it has come to. With
+`capturable` the rows of many steps lie there from the start, since a replayed graph takes steps of which the host knows
+nothing.
 """
 import math
 import struct
@@ -22,7 +23,8 @@ from . import loops as cuda
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
 REPOSTED = 16    # rows that are sent again when a hyperparameter changes while the count is uncertain; the host asks if there are more
-(MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT, CLIP_NORM,
+(MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT,
+ CLIP_NORM,
  FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of cuda.advance
 WORDS = 20       # where those that are posted begin
 
@@ -49,7 +51,8 @@ class Advance:
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
         floats, doubles = (coefs[np.dtype(x)].address if np.dtype(x) in coefs else 0 for x in (np.float32, np.float64))
-        values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period, GROUPS: len(clock.groups),
+        values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period,
+                  GROUPS: len(clock.groups),
                   FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats, DOUBLES: doubles, SUM_COUNT: -1}
         self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + cuda.POSTED)])
         self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
@@ -131,7 +134,8 @@ class Clock:
         calls = []
         if self.capturable:
             words[cuda.LAST] = t + self.period
-            calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)), partial(setattr, self, "last", t + self.period)]
+            calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)),
+                     partial(setattr, self, "last", t + self.period)]
         for word, value in words.items():
             calls += self.gpu.uploading(self.memory.address + WORD*word, np.array([value], np.int64))
         return [*calls, partial(self.counts.__setitem__, 0, t), partial(self.counts.__setitem__, 1, t),
@@ -147,8 +151,10 @@ class Clock:
         self.lost = False
         if words[cuda.MISSED]:
             self.gpu.upload(self.memory.address + WORD*cuda.MISSED, np.zeros(1, np.int64))
-            warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with coefficients, and "
-                          "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a larger capturable=.",
+            warnings.warn(f"fastopt: {words[cuda.MISSED]} replays went beyond step {self.last}, the last one with "
+                          f"coefficients, and "
+                          "changed nothing. Call opt.tabulate() before they run out, or make the optimizer with a "
+                          "larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
@@ -193,7 +199,8 @@ class Clock:
 
     def _now(self) -> tuple[int, ...]:
         """Versions of the groups: other ones mean other coefficients."""
-        return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions else group.version
+        return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions
+                      else group.version
                       for group in self.groups])
 
     def refused(self) -> None:

@@ -20,7 +20,7 @@ from .._formats import scalars as formats
 from .._kernels import element as elements
 from .._kernels.cache import cached
 from .._signals import UNDISTURBED
-from .._tensors.device_array import EXTRA
+from .libraries import EXTRA
 from . import lanes as vectors
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them

@@ -1,19 +1,20 @@
-"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; and what is done about those that moved.
+"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; and what is done about
+those that moved.
 
-A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place. What is of the
-same kind elsewhere is followed; anything else is an error that comes before anything is enqueued.
+A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place.
+What is of the same kind elsewhere is followed; anything else is an error that comes before anything is enqueued.
 """
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._tensors import arrays
-from .._tensors.arrays import DeviceArray
-from .._tensors.device_array import library
+from .._tensors.device_array import DeviceArray
 from .._tensors.tensors import BACK, Slot, beside, moved
 from . import driver
+from .libraries import library
 
 if TYPE_CHECKING:
-    from .backend import Device
+    from .backend import CudaBackend
 
 
 class Sight:
@@ -26,7 +27,7 @@ class Sight:
         self.known = self.facts(original)
 
 
-def sights(device: "Device") -> list[Sight]:
+def sights(device: "CudaBackend") -> list[Sight]:
     """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
     columns: list[tuple[Slot | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
     columns += [(slot, slot.arrays, name) for name, slot in device.outputs.items()]
@@ -34,7 +35,7 @@ def sights(device: "Device") -> list[Sight]:
             for column, views, name in columns for k, array in enumerate(views) if array.foreign]
 
 
-def follow(device: "Device") -> None:
+def follow(device: "CudaBackend") -> None:
     """See parameters and copies where they are now; ValueError or TypeError where one is no longer what the optimizer was made for."""
     changed = [(sight, sight.facts(sight.original)) for sight in device.sights]
     others = []
@@ -57,10 +58,11 @@ def follow(device: "Device") -> None:
         sight.known = facts
 
 
-def check_still(device: "Device", leaves: list) -> None:
+def check_still(device: "CudaBackend", leaves: list) -> None:
     """RuntimeError where a schedule, which was asked after arrays were looked at, has moved one of them."""
     if any(sight.facts(sight.original) != sight.known for sight in device.sights):
-        raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute numbers only.")
+        raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute "
+                           "numbers only.")
     if device._bound().gradients.like(leaves) not in (None, device.addresses):
         raise RuntimeError("step: a gradient moved while a schedule was asked. Let schedules compute numbers only.")
 
@@ -78,14 +80,16 @@ def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     return new
 
 
-def _check(device: "Device", others: list[tuple[Sight, DeviceArray]]) -> None:
+def _check(device: "CudaBackend", others: list[tuple[Sight, DeviceArray]]) -> None:
     """What moved can be followed: no graph knows the old memory, and the new one is not that of another array."""
     path = others[0][0].path
     if device.streams.capturing() or device.captured:
-        raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new optimizer when all "
+        raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new "
+                           f"optimizer when all "
                            "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
     new = {(id(sight.column), sight.k): array for sight, array in others}
     named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
     for name, slot in device.slots.items():
         named += [(beside(t, name), new.get((id(slot), k), slot.arrays[k])) for k, t in enumerate(device.tensors)]
-    arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t, a in zip(device.tensors, device.remainders, strict=False))])
+    arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t,
+                                    a in zip(device.tensors, device.remainders, strict=False))])

@@ -1,14 +1,14 @@
 """On which stream a device's steps run, and in which order with the streams of those who make and use the arrays.
 
-Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on one stream needs
-no event.
+Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on
+one stream needs no event.
 """
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from .._tensors.device_array import LEGACY, Library, by_dlpack, library, own_stream
 from . import driver
+from .libraries import LEGACY, Library, by_dlpack, library, own_stream
 
 PER_THREAD = 2  # the handle of a thread's own default stream
 _THREAD = threading.local()
@@ -63,7 +63,8 @@ class Streams:
         self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone when it is asked for
         self.last, self.open = 0, False                     # where that was, and whether its end is still to be marked
         self.key = key_of(0)                                # of that stream
-        self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries must not take their memory back yet
+        self.pending: list[tuple[driver.Event,
+                                 list]] = []  # gradients whose libraries must not take their memory back yet
         self.spare: list[driver.Event] = []                 # that were waited for
 
     def look(self, parameters: Sequence[Any]) -> None:
@@ -83,16 +84,20 @@ class Streams:
             return self.gpu.capture(self.now()) != 0
 
     def others(self, stream: int, others: Sequence[Makers], capture: int) -> list[int]:
-        """The streams of those who make gradients and parameters; RuntimeError where a capture records one of all of them only.
+        """The streams of those who make gradients and parameters; RuntimeError where a capture records one of all of
+        them only.
 
         Waiting would pull a stream into the capture, or end it.
         """
-        streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal) if s != stream]
+        streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal)
+                   if s != stream]
         for other in streams:
             if self.gpu.capture(other) != capture:
                 found = "the step's stream is" if capture else "a stream of gradients, parameters or grad_factor is"
-                raise RuntimeError(f"step: {found} being captured, but of two streams that wait for each other the same graph must record "
-                                   "both. Make gradients, parameters and factor on the captured stream, or step outside of the capture.")
+                raise RuntimeError(f"step: {found} being captured, but of two streams that wait for each other the "
+                                   f"same graph must record "
+                                   "both. Make gradients, parameters and factor on the captured stream, or step "
+                                   "outside of the capture.")
         return streams
 
     def begin(self, stream: int, streams: Sequence[int], capture: int) -> None:

@@ -13,8 +13,7 @@ from numba.core.errors import NumbaError
 from .._kernels.memory import WORD, computed_in, norm_formats
 from .._rule.rule import RULES, Rule
 from .._tensors import arrays
-from .._tensors.arrays import DeviceArray
-from .._tensors.device_array import Library, by_dlpack, extent, library
+from .._tensors.device_array import DeviceArray, extent
 from .._tensors.tensors import (
     Slot,
     Tensor,
@@ -31,6 +30,7 @@ from .._tensors.tensors import (
 from . import driver
 from . import loops as cuda
 from .clock import Post, posts
+from .libraries import Library, by_dlpack, library
 from .streams import hand_over, makers
 
 MOST = 100_000  # addresses that are remembered
@@ -159,22 +159,18 @@ class Gradients:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
         self.found = []
 
-    def hand_over(self, leaves: list, factor: Any, stream: int) -> list:
-        """Tell libraries that wait by DLPack which stream will read their arrays.
+    def hand_over(self, leaves: list, lent: list, stream: int) -> list:
+        """Tell libraries that wait by DLPack which stream will read their arrays; `lent` are read beside the gradients.
 
         These arrays, which must live until that is done: their libraries take memory back in an order of their own.
         """
-        packed = [leaves[k] for k in self.packed]
-        if isinstance(factor, DeviceArray) and factor.foreign and by_dlpack(factor.owner):
-            packed.append(factor.owner)
+        packed = [leaves[k] for k in self.packed] + [x for x in lent if by_dlpack(x)]
         hand_over(packed, stream)
         return packed
 
-    def record(self, leaves: list, factor: Any, device: int, stream: int) -> None:
+    def record(self, leaves: list, lent: list, device: int, stream: int) -> None:
         """Tell libraries that take memory back in the order of the stream where they gave it that another one reads it."""
-        read = [(self.libraries[k], leaves[k]) for k in self.recorded]
-        if isinstance(factor, DeviceArray) and factor.foreign:
-            read.append((library(factor.owner), factor.owner))
+        read = [(self.libraries[k], leaves[k]) for k in self.recorded] + [(library(x), x) for x in lent]
         for of in {id(of): of for of, _ in read}.values():
             if of.record:
                 of.record([x for whose, x in read if whose is of], device, stream)

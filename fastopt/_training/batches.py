@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import BF16, arithmetic
-from .._tensors import arrays
-from .._tensors.tensors import Tensor, gradient
-from ..optimizer import Optimizer
+from ..optimizer import Optimizer, grouped
 
 END = object()  # stands for the batch behind the last one
 
@@ -50,44 +47,6 @@ class Batches:
         return self.epoch - bool(self.ahead)
 
 
-class Sums:
-    def __init__(self, opt):
-        self.opt = opt
-        self.sums = [self.zeros(t, arithmetic(t.format).dtype) for t in opt._tensors]
-
-    def tree(self):
-        return self.opt._structure.build(iter(self.sums))
-
-    def add(self, grads, first) -> None:
-        self.taken = not first
-        leaves: list[Any] = []
-        self.opt._structure.collect(grads, "grads", leaves)
-        found = [gradient(leaf, t, path)
-                 for leaf, t, path in zip(leaves, self.opt._tensors, self.opt._paths, strict=True)]
-        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
-            for k, (t, g) in enumerate(zip(self.opt._tensors, found, strict=True)):
-                bf16 = arrays.format_of(g.array, "grads") is BF16
-                plain = BF16.decode(g.array.view(np.uint16)) if bf16 else g.array
-                total = self.sum_in(k, t, np.promote_types(arithmetic(t.format).dtype, plain.dtype))
-                if self.taken:
-                    np.add(total, plain, out=total)
-                else:
-                    np.copyto(total, plain)
-
-    def zeros(self, t: Tensor, dtype: np.dtype) -> np.ndarray:
-        return arrays.zeros_like(t.array, dtype, t.order, 1 + len(self.opt.rule.state))
-
-    def sum_in(self, k: int, t: Tensor, dtype: np.dtype) -> np.ndarray:
-        """The sum of a tensor's gradients so far: in this float type, or in a wider one that an earlier batch had."""
-        old = self.sums[k]
-        if self.taken:
-            dtype = np.promote_types(dtype, old.dtype)
-        if old.dtype != dtype:
-            self.sums[k] = self.zeros(t, dtype)
-            self.sums[k][...] = old if self.taken else 0
-        return self.sums[k]
-
-
 def evaluate(function: Callable[[Any, Any], Any], point: Any, batch: Any) -> tuple[float, Any]:
     """Value and gradients of a batch, as the function returns them."""
     found = function(point, batch)
@@ -120,4 +79,4 @@ def number(found: Any, where: str, error: type[Exception] = TypeError) -> float:
 
 def parameters(opt: Optimizer) -> Any:
     """The parameters as their gradients are given: of groups, the list of their trees."""
-    return [group["params"] for group in opt.params] if opt._grouped else opt.params
+    return [group["params"] for group in opt.params] if grouped(opt.params) else opt.params

@@ -1,12 +1,11 @@
 """Early stopping: validations during a training, the parameters of the best, and `ReduceOnPlateau` schedules."""
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
-
-import numpy as np
 
 from ..optimizer import Optimizer
 from ..schedules import ReduceOnPlateau, Schedule
@@ -23,8 +22,7 @@ class EarlyStopping:
         self.min_delta, self.keeps = given.min_delta, given.restore_best
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
-        # step, value, parameters, and what bfloat16 lacks of them
-        self.best: tuple[int | None, float, list[np.ndarray], list[np.ndarray]] = None, math.inf, [], []
+        self.best: tuple[int | None, float, Any] = None, math.inf, None  # step, value, and a snapshot
         self.plateaus = plateaus(self.opt)
 
     def due(self, before: int, batches: Batches) -> bool:
@@ -46,22 +44,13 @@ class EarlyStopping:
     def keep(self) -> None:
         """Copy the parameters where the last validation was the best; unless that was done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
-            machine = self.opt._machine
-            machine.look()
-            arrays = [t.array for t in self.opt._tensors], machine.remainders
-            copies = [[machine.read(a, True) for a in part] if self.keeps else [] for part in arrays]
-            self.best = *self.seen[-1], *copies
+            with self.opt.snapshot(state=False, copy=True) if self.keeps else nullcontext() as found:
+                self.best = *self.seen[-1], found
 
     def restore(self) -> None:
         """Make the parameters the best ones: all of them, even where a Ctrl-C comes."""
-        _, _, parameters, remainders = self.best
-        if parameters:
-            machine, tensors = self.opt._machine, self.opt._tensors
-            with self.opt._lock:
-                machine.look()
-                machine.put([*zip([t.array for t in tensors], parameters, strict=True),
-                             *zip(machine.remainders, remainders, strict=True),
-                             *machine.followers(machine.outputs.values(), parameters, remainders)])
+        if (best := self.best[2]) is not None:
+            self.opt.restore(best, "fit")
 
 
 def anew(value: Any, copies: dict[int, Any] | None = None) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole
 from ..optimizer import Optimizer
-from .batches import END, Batches, Sums, evaluate, parameters, walkable
+from .batches import END, Batches, evaluate, parameters, walkable
 from .early_stopping import EarlyStopping
 from .interrupts import Held
 from .progress import bar
@@ -200,9 +200,10 @@ class _Run:
     def __init__(self, given: SimpleNamespace):
         self.given, self.opt = given, given.opt
         self.batches, self.stopping = Batches(given.batches, given.steps is not None), EarlyStopping(given)
-        self.sums = Sums(self.opt) if given.accumulate > 1 else None
+        accumulate = given.accumulate
+        self.sums = self.opt.accumulate(f"fit: accumulate is {accumulate}") if accumulate > 1 else None
         self.options = {"clip_norm": given.clip_norm, "clip_value": given.clip_value,
-                        "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/given.accumulate}
+                        "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/accumulate}
         self.write, self.written = _writer(given.checkpoint, self.opt), -1  # and `opt.t` in the last checkpoint
         self.held, self.rows = Held(), bytearray()
         # The step in progress: where its row belongs, `opt.t` before it, value, learning rate; its batches; and whether
