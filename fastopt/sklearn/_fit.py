@@ -42,15 +42,15 @@ def check(model: Any) -> None:
         words = WORDS.get(name, ())
         if (isinstance(value, (str, type(None))) and value in words) or (name == "initializer" and callable(value)):
             continue
-        otherwise = "".join(f" or {word!r}" for word in words)
         if name in OPTIONS:
             check_option(name, value, OPTIONS[name], where)
         elif name in RANGES:
-            check_number(name, value, where, otherwise, RANGES[name])
+            check_number(name, value, where, " or None" if words else "", RANGES[name])
         elif name in WHOLE:
             several = name == "hidden_layer_sizes" and isinstance(value, (list, tuple, np.ndarray))
+            cure = f", or give {' or '.join(map(repr, words))}" if words else ""
             for n in value if several else [value]:
-                check_whole(name, n, where, cure=f"Change {name}{otherwise}.")
+                check_whole(name, n, where, cure=f"Change {name}{cure}.")
         elif name == "solver_options" and not isinstance(value, (dict, type(None))):
             raise ValueError(f"{where}: solver_options is {value!r}, but a dict or None is needed. Change it.")
 

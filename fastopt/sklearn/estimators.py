@@ -184,7 +184,8 @@ class _Classifier(ClassifierMixin):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each sample."""
-        return self.classes_[self._codes(self._outputs(X))]
+        codes = self._codes(self._outputs(X))  # which says first that a model is not fitted
+        return self.classes_[codes]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Outputs before softmax, of shape (samples, classes); of two classes: before the logistic, (samples,)."""
