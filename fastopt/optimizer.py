@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _trees as trees
-from ._checks.numbers import LIMIT, check_number, check_option, plain, whole
+from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
 from ._formats.scalars import Format, arithmetic
 from ._rule.attributes import read_only
@@ -390,7 +390,4 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    found = whole(threads)
-    if found is None or found < 1:
-        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use all.")
-    return found
+    return check_whole("threads", threads, where, cure="Give None to use all.")

@@ -1,4 +1,4 @@
-"""The optimizers by name: each is made from its rule, none inherits from another. `optimizers.pyi` shows them to editors."""
+"""The optimizers: each is made from its rule, none inherits from another. `optimizers.pyi` shows them to editors."""
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -53,8 +53,8 @@ def chosen(kind: Any, where: str, name: str) -> Any:
     if callable(kind) and hasattr(kind, "digest"):
         return optimizer(kind)
     raise (ValueError if isinstance(kind, str) else TypeError)(
-        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are made "
-        "by fastopt.rule.")
+        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are "
+        "made by fastopt.rule.")
 
 
 def stub() -> str:

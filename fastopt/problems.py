@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import init, networks
-from ._checks.numbers import check_number, check_option, whole
+from ._checks.numbers import check_number, check_option, check_whole
 
 Array = NDArray[Any]
 
@@ -97,7 +97,7 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
     where = "quadratic"
     _at_least("condition", condition, 1, where)
     _at_least("noise", noise, 0, where)
-    n = _whole("n", n, 2, where)
+    n = check_whole("n", n, where, 2)
     check_option("spectrum", spectrum, ("geometric", "linear", "two"), where)
     check_option("rotated", rotated, (False, True), where)
     place, turn, disturb = init.generator(seed, where, "seed").spawn(3)  # w* is the same whatever the rest is
@@ -170,7 +170,7 @@ def rosenbrock(n: int = 2) -> Problem:
 
     Starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang & Qiu 2006).
     """
-    n = _whole("n", n, 2, "rosenbrock")
+    n = check_whole("n", n, "rosenbrock", 2)
 
     def grad(w: Array) -> Array:
         g, d = np.zeros_like(w), w[1:] - w[:-1]**2
@@ -218,7 +218,7 @@ def rastrigin(n: int = 2) -> Problem:
 
     Computed as sum_i(w_i^2 + 20*sin(pi*w_i)^2), which does not cancel near 0. Starts at (2.7, -3.3, 2.7, ...).
     """
-    n = _whole("n", n, 1, "rastrigin")
+    n = check_whole("n", n, "rastrigin", 1)
     pi = np.pi
     return _flat(f"rastrigin: n = {n}", np.resize([2.7, -3.3], n), lambda w: (w**2 + 20*np.sin(pi*w)**2).sum(),
                  lambda w: 2*w + 20*pi*np.sin(2*pi*w), lambda w: np.diag(2 + 40*pi**2*np.cos(2*pi*w)), (np.zeros(n), 0.0))
@@ -294,8 +294,8 @@ def _rotation(rng: np.random.Generator, n: int) -> Array:
 
 def _plan(where: str, samples: int, features: int, scales: float, l2: float, seed: int) -> tuple[np.random.Generator, Array]:
     """The generator, and the scales of the columns."""
-    samples = _whole("samples", samples, 1, where)
-    features = _whole("features", features, 1, where)
+    samples = check_whole("samples", samples, where, 1)
+    features = check_whole("features", features, where, 1)
     _at_least("l2", l2, 0, where)
     return init.generator(seed, where, "seed"), np.geomspace(1, _at_least("scales", scales, 1, where), features)
 
@@ -335,14 +335,7 @@ def _newton(value: Callable, grad: Callable, hess: Callable, w: Array, where: st
 
 
 def _at_least(name: str, value: Any, least: float, where: str) -> float:
-    number = check_number(name, value, where, "")
+    number = check_number(name, value, where)
     if number < least:
         raise ValueError(f"{where}: {name} is {value}, but a finite number, {least} or more, is needed. Change {name}.")
     return number
-
-
-def _whole(name: str, value: Any, least: int, where: str) -> int:
-    found = whole(value)
-    if found is None or found < least:
-        raise ValueError(f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. Change {name}.")
-    return found

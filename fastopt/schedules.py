@@ -15,7 +15,6 @@ and pickles. Wrong arguments raise TypeError (kind) or ValueError (range) when i
 number of at least 1, when called. Values are finite floats in their own unit, lengths are ints of at least 1 (`warmup =
 0`: none), factors and divisors are above 0.
 """
-
 from __future__ import annotations
 
 import functools
@@ -28,12 +27,11 @@ from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Concatenate, Literal, NamedTuple, ParamSpec, TypeAlias, get_args
 
-from ._checks.numbers import plain
+from ._checks.numbers import plain, whole
 
-__all__ = ["ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "cyclical", "evaluate",
-           "exponential",
-           "inverse_square_root", "linear", "multi_step", "one_cycle", "schedule", "step", "warmup",
-           "warmup_stable_decay"]
+__all__ = [
+    "ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "cyclical", "evaluate", "exponential",
+    "inverse_square_root", "linear", "multi_step", "one_cycle", "schedule", "step", "warmup", "warmup_stable_decay"]
 
 P = ParamSpec("P")
 Number: TypeAlias = float
@@ -64,10 +62,6 @@ def _finite(x: float) -> bool:
         return False
 
 
-def _whole(n: Any) -> bool:
-    return isinstance(n, Integral) and not isinstance(n, bool) and int(n) >= 1
-
-
 def _choice(literal: Any) -> _Domain:
     return _Domain(str, get_args(literal).__contains__, str, f"one of {get_args(literal)}", "Choose one of these.")
 
@@ -76,13 +70,14 @@ _DOMAINS = {  # by the annotation of an argument
     "Number": _Domain(Real, _finite, float, "a finite number", "Pass a float."),
     "Factor": _Domain(Real, lambda x: x > 0 and _finite(x), float, "a finite number above 0", "Pass a positive float."),
     "Fraction": _Domain(Real, lambda x: 0 <= x <= 1, float, "a number from 0 to 1", "Pass a fraction of 1."),
-    "Steps": _Domain(Integral, _whole, int, "a whole number, at least 1", "Count steps, in an int."),
-    "Count": _Domain(Integral, lambda n: n >= 0, int, "a whole number, at least 0", "Count steps, in an int."),
+    "Steps": _Domain(Integral, lambda n: n >= 1, int, "a whole number, 1 or more", "Count steps, in an int."),
+    "Count": _Domain(Integral, lambda n: n >= 0, int, "a whole number, 0 or more", "Count steps, in an int."),
     "Loss": _Domain(Real, lambda x: x == x, float, "a number, not NaN", "Pass what state_dict returned."),
     "Value": _Domain((Real, Callable), lambda x: callable(x) or _finite(x), lambda x: x if callable(x) else float(x),
                      "a finite number or a function of the step", "Pass a float or a schedule."),
-    "Milestones": _Domain(Collection, lambda ms: all(map(_whole, ms)) and all(a < b for a, b in pairwise(ms)),
-                          lambda ms: tuple(map(int, ms)), "a list of increasing whole numbers, at least 1",
+    "Milestones": _Domain(Collection, lambda ms: all(a is not None and b is not None and a < b
+                                                     for a, b in pairwise((0, *map(whole, ms)))),
+                          lambda ms: tuple(map(int, ms)), "a list of increasing whole numbers, 1 or more",
                           "Sort them and drop repeats."),
     "Shape": _choice(Shape), "Anneal": _choice(Anneal), "Cycle": _choice(Cycle), "Goal": _choice(Goal),
 }
@@ -124,10 +119,9 @@ class Schedule:
 
 
 def schedule(formula: Callable[Concatenate[int, P], float]) -> Callable[P, Schedule]:
-    """Make a formula ``f(t, ...) -> float`` (a function of a module, t first) into a factory of schedules, as every one
-    here is made.
+    """Make a formula ``f(t, ...) -> float`` (a function of a module, t first) into a factory of schedules.
 
-    The factory evaluates t = 1 once: arguments that do not fit together are refused when the schedule is made.
+    Every schedule here is made so. The factory evaluates t = 1 once, and refuses arguments that do not fit together.
     """
     full = inspect.signature(formula)
     signature = full.replace(parameters=list(full.parameters.values())[1:], return_annotation="Schedule")
@@ -139,8 +133,8 @@ def schedule(formula: Callable[Concatenate[int, P], float]) -> Callable[P, Sched
         except TypeError as error:
             raise TypeError(f"{formula.__name__}: {error}, needed {signature}. See its docstring.") from None
         given.apply_defaults()
-        values = [_checked(f"{formula.__name__}.{k}", v, str(signature.parameters[k].annotation)) for k,
-                  v in given.arguments.items()]
+        values = [_checked(f"{formula.__name__}.{k}", v, str(signature.parameters[k].annotation))
+                  for k, v in given.arguments.items()]
         made = Schedule(make, formula, tuple(values))
         made(1)
         return made
@@ -192,16 +186,14 @@ def constant(t: int, value: Number) -> float:
 def linear(t: int, start: Number, end: Number, steps: Steps) -> float:
     """A straight line: start + (end - start)*x,  x = (t - 1)/steps, at most 1. `end` from t = steps + 1 on.
 
-    torch: ``LinearLR(start/lr, end/lr, total_iters=steps)`` at t - 1. Keras: ``PolynomialDecay(start, steps, end)`` at
-    t - 1.
+    torch: ``LinearLR(start/lr, end/lr, total_iters=steps)``, Keras: ``PolynomialDecay(start, steps, end)``, at t - 1.
     """
     return _blend(start, end, (t - 1) / steps)
 
 
 @schedule
 def warmup(t: int, steps: Steps, then: Value, start: Fraction = 0.0) -> float:
-    """Linear warm-up into `then`, a number or any schedule (Goyal et al. 2017), from the fraction `start` (0 to 1) of
-    it.
+    """Linear warm-up into `then`, a number or any schedule, from its fraction `start` (Goyal et al. 2017).
 
     (start + (1 - start)*t/steps) * then(1) for t <= steps;  then(t - steps) after: `then` counts its steps from the end
     of the warm-up and waits at its first value until there. The value is then(1), in full, at t = steps and at t =
@@ -253,8 +245,7 @@ def inverse_square_root(t: int, lr: Number, warmup: Steps) -> float:
 @schedule
 def warmup_stable_decay(t: int, lr: Number, steps: Steps, warmup: Count, decay: Steps, end: Number = 0.0,
                         shape: Shape = "linear") -> float:
-    """Warm-up, then `lr`, then a decay to `end` in the last `decay` of all `steps` (Hu et al. 2024; "sqrt": Hägele et
-    al. 2024).
+    """Warm-up, `lr`, then a decay to `end` in the last `decay` steps (Hu et al. 2024; "sqrt": Hägele et al. 2024).
 
     warm(t) * (lr + (end - lr)*s(x)),  warm(t) = t/warmup, at most 1;  x = (t - 1 - (steps - decay))/decay in [0, 1];
     s(x) = x ("linear"), (1 - cos(pi*x))/2 ("cosine") or sqrt(x) ("sqrt"). warmup + decay are at most steps.
@@ -267,21 +258,19 @@ def warmup_stable_decay(t: int, lr: Number, steps: Steps, warmup: Count, decay: 
 def _trapezoid(t: int, lr: float, steps: int, warmup: int, decay: int, end: float, shape: str) -> float:
     if not 0 < decay <= steps - warmup:
         raise ValueError(f"schedule: found {steps} steps for a warm-up of {warmup} and a decay of {decay}, needed at "
-                         "least their sum and a decay of at least 1. Count both within steps, and shorten one of them "
-                         "or lengthen steps.")
+                         "least their sum, and a decay of 1 or more. Shorten one of them, or lengthen steps.")
     return _warm(t, warmup) * _blend(lr, end, (t - 1 - steps + decay) / decay, shape)
 
 
 @schedule
 def cosine(t: int, lr: Number, steps: Steps, end: Number = 0.0, warmup: Count = 0) -> float:
-    """Half a cosine from `lr` to `end` (Loshchilov & Hutter 2017, no restarts), after `warmup` (fewer than `steps`) of
-    its `steps`.
+    """Half a cosine from `lr` to `end` (Loshchilov & Hutter 2017), after `warmup` (fewer than `steps`) of its `steps`.
 
-    warm(t) * (end + (lr - end)*(1 + cos(pi*x))/2),  warm(t) = t/warmup, at most 1;  x = (t - 1 - warmup)/(steps -
-    warmup) in [0, 1] torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)`` at t - 1, warmup = 0, to t = steps + 1.
-    Beyond that torch's climbs back to `lr` in as many steps, and so on; this holds `end`, as optax's and Keras's do.
-    (`cosine_restarts` jumps back to `lr` instead.) Keras: ``CosineDecay(lr, steps, alpha=end/lr)`` at t - 1, warmup =
-    0.
+    warm(t) * (end + (lr - end)*(1 + cos(pi*x))/2),  warm(t) = min(t/warmup, 1),
+    x = (t - 1 - warmup)/(steps - warmup) in [0, 1]
+    torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)``, Keras: ``CosineDecay(lr, steps, alpha=end/lr)``, at t - 1
+    with warmup = 0. After steps + 1, torch's climbs back to `lr` and falls again; this one holds `end`, as optax's and
+    Keras's do.
     """
     return _trapezoid(t, lr, steps, warmup, steps - warmup, end, "cosine")
 
@@ -292,9 +281,9 @@ def cosine_restarts(t: int, lr: Number, steps: Steps, multiply: Steps = 1, end: 
     """SGDR: cosines from `lr` to `end` that begin anew, for ever (Loshchilov & Hutter 2017).
 
     end + (lr - end)*decay**n*(1 + cos(pi*x))/2;  cycle n = 0, 1, ... lasts steps*multiply**n, and x is the part of it
-    done, in [0, 1). `multiply` is a whole number of at least 1, `decay` (0 to 1) shrinks the height above `end`. torch:
-    ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=multiply, eta_min=end)`` at t - 1, decay = 1. Keras:
-    ``CosineDecayRestarts(lr, steps, t_mul=multiply, m_mul=decay, alpha=end/lr)`` at t - 1.
+    done, in [0, 1). `decay` (0 to 1) shrinks the height above `end`.
+    torch: ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=multiply, eta_min=end)`` at t - 1, decay = 1.
+    Keras: ``CosineDecayRestarts(lr, steps, t_mul=multiply, m_mul=decay, alpha=end/lr)`` at t - 1.
     """
     n, begin = _cycle((t - 1) // steps, multiply)
     x = (t - 1 - begin * steps) / (steps * multiply**n)
@@ -302,7 +291,7 @@ def cosine_restarts(t: int, lr: Number, steps: Steps, multiply: Steps = 1, end: 
 
 
 def _cycle(q: int, m: int) -> tuple[int, int]:
-    """The cycle that begins at or before q first lengths, and its begin (m**n - 1)/(m - 1) in first lengths; exact in integers."""
+    """The cycle at q, and its begin (m**n - 1)/(m - 1), both in lengths of the first cycle; exact in integers."""
     if m == 1:
         return q, q
     z = q * (m - 1) + 1  # in cycle n, m**n <= z < m**(n + 1)
@@ -314,10 +303,10 @@ def _cycle(q: int, m: int) -> tuple[int, int]:
 @schedule
 def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 0.3, start_divisor: Factor = 25.0,
               end_divisor: Factor = 1e4, anneal: Anneal = "cos") -> float:
-    """Up once, down once (Smith & Topin 2019, two phases): max_lr/start_divisor at t = 1, max_lr at t =
-    warmup_fraction*steps, max_lr/start_divisor/end_divisor at t = steps (not steps + 1); between them a cosine or a
-    line (`anneal` "cos" or "linear").
+    """Up once, down once (Smith & Topin 2019, two phases), along cosines or lines (`anneal` "cos" or "linear").
 
+    It is max_lr/start_divisor at t = 1, max_lr at t = warmup_fraction*steps, and max_lr/start_divisor/end_divisor at
+    t = steps (not steps + 1).
     torch: ``OneCycleLR(max_lr, steps, pct_start=warmup_fraction, anneal_strategy=anneal, div_factor=start_divisor,
     final_div_factor=end_divisor)`` at t - 1, without its momentum cycle (give the momentum a schedule of its own).
     Keras has none.
@@ -334,12 +323,11 @@ def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 
 @schedule
 def cyclical(t: int, low: Number, high: Number, half_cycle: Steps, mode: Cycle = "triangular",
              gamma: Fraction = 1.0) -> float:
-    """A triangle wave, for ever (Smith 2017): low + (high - low)*scale*(1 - abs(x - 1)),  x = ((t - 1) mod
-    2*half_cycle)/half_cycle.
+    """A triangle wave, for ever (Smith 2017).
 
-    scale is 1 ("triangular"), 2**-n in cycle n = 0, 1, ... ("triangular2") or gamma**(t - 1) ("exp_range", gamma from 0
-    to 1). torch: ``CyclicLR(low, high, half_cycle, mode=mode, gamma=gamma, cycle_momentum=False)`` at t - 1. Keras has
-    none.
+    low + (high - low)*scale*(1 - abs(x - 1)),  x = ((t - 1) mod 2*half_cycle)/half_cycle;  scale is 1 ("triangular"),
+    2**-n in cycle n = 0, 1, ... ("triangular2") or gamma**(t - 1) ("exp_range", gamma from 0 to 1).
+    torch: ``CyclicLR(low, high, half_cycle, mode=mode, gamma=gamma, cycle_momentum=False)`` at t - 1. Keras has none.
     """
     if gamma != 1 and mode != "exp_range":
         raise ValueError(f"cyclical.gamma: found {gamma} with mode {mode!r}, needed 1. Use mode='exp_range', or leave "
@@ -361,14 +349,12 @@ class ReduceOnPlateau:
     """
 
     def __init__(self, lr: Number, factor: Fraction = 0.1, patience: Count = 10, threshold: Fraction = 1e-4,
-                 mode: Goal = "min",
-                 cooldown: Count = 0, min_lr: Number = 0.0) -> None:
+                 mode: Goal = "min", cooldown: Count = 0, min_lr: Number = 0.0) -> None:
         given = locals()
         domains = {k: str(v) for k, v in ReduceOnPlateau.__init__.__annotations__.items() if k != "return"}
         self._options = {k: _checked(f"ReduceOnPlateau.{k}", given[k], domain) for k, domain in domains.items()}
         if not 0 < factor < 1:
-            raise ValueError(f"ReduceOnPlateau.factor: found {factor}, needed above 0 and below 1. Pass 0.1 to divide "
-                             "by ten.")
+            raise ValueError(f"ReduceOnPlateau.factor: found {factor}, needed above 0 and below 1. 0.1 divides by ten.")
         if min_lr > lr:
             raise ValueError(f"ReduceOnPlateau.min_lr: found {min_lr}, needed at most lr = {lr}. Lower min_lr.")
         self._sign = 1.0 if mode == "min" else -1.0
@@ -383,7 +369,7 @@ class ReduceOnPlateau:
 
     @property
     def version(self) -> int:
-        """Another number after the value has changed: optimizers may hold values of steps to come, and this is no function of the step."""
+        """A number that changes with the value: then optimizers compute anew what they hold of later steps."""
         return hash(self._state["lr"])
 
     def observe(self, loss: float) -> None:
@@ -402,7 +388,7 @@ class ReduceOnPlateau:
             s.update(lr=max(s["lr"] * o["factor"], o["min_lr"]), bad=0, cooling=o["cooldown"])
 
     def state_dict(self) -> dict[str, float]:
-        """The state as plain numbers: lr, best, bad (observations without a better one) and cooling (observations left)."""
+        """The state in numbers: lr, best, bad (observations without a better one) and cooling (observations left)."""
         return dict(self._state)
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:

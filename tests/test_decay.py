@@ -13,7 +13,7 @@ NOISE = 5*np.finfo(np.float32).eps/np.sqrt(12)*np.sqrt(2*STEPS/SIZE)/STEPS
 
 
 def done(cls, start, **how):
-    """The sum of the decay that 1,000 steps do, for each of SMALL: that of the optimizer without decay less theirs."""
+    """The sum of the decay that 1,000 steps do, for each of SMALL: how far they get from the optimizer without decay."""
     rng = np.random.default_rng(0)
     lr = schedules.linear(2*LR, 0.0, STEPS)  # changes, as updates of one size (Lion's) would round p alike at every step
     opts = [cls(start.copy(), lr=lr, weight_decay=x/LR, decay="decoupled", **how) for x in (0.0, *SMALL)]

@@ -18,7 +18,7 @@ ELSEWHERE = {  # what other systems call things
 
 
 class About(NamedTuple):
-    """What is known of hyperparameters, by name: the words that one may be, the range of a number, a line about each."""
+    """What is known of hyperparameters, by name: the words that one may be, the range of a number, a line on each."""
 
     options: dict[str, tuple[Any, ...]]
     ranges: dict[str, Range]

@@ -277,7 +277,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         said, title = annotated(own), name or body.__name__
         facts = {
             "name": title, "__name__": title, "__qualname__": _place(body, title), "__module__": body.__module__,
-            "__doc__": body.__doc__, "class_name": class_name or "".join(part.capitalize() for part in title.split("_")),
+            "__doc__": body.__doc__, "class_name": class_name or "".join(map(str.capitalize, title.split("_"))),
             "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
             "fields": fields, "defaults": everything, "options": {**EVERY.options, **said.options, **(options or {})},
             "ranges": {**EVERY.ranges, **said.ranges, **{k: interval(text) for k, text in (ranges or {}).items()}},
@@ -309,7 +309,7 @@ FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
 
 @lru_cache(maxsize=256)
 def followed(base: Any, names: tuple[str, ...]) -> Any:
-    """A rule whose step goes on, in the same pass, to what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
+    """A rule whose step also writes what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
     if not names:
         RULES.setdefault(base.digest, base)  # it may have come from another process by value
         return base

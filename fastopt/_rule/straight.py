@@ -41,7 +41,7 @@ def check(body: types.FunctionType) -> None:
 
 
 def _faults(function: types.FunctionType, coefficients: str | None, seen: set[int]) -> Iterator[Fault]:
-    """The faults of a function and of those that it calls. `coefficients` is its only argument with attributes (None: any is)."""
+    """The faults of a function and of those it calls. Only its argument `coefficients` has attributes (None: any)."""
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if _is_number(value):
             code = function.__code__

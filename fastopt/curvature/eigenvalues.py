@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.extras import missing
-from .._checks.numbers import NONNEGATIVE, check_number, whole
+from .._checks.numbers import NONNEGATIVE, check_number, check_whole
 from .derivatives import product
 from .flat import EPS, Flat
 
@@ -128,8 +128,7 @@ def _eigsh(h: Hessian, moved: LinearOperator, k: int, which: str, tol: float, st
 def _checked(where: str, tol: float, max_products: int) -> None:
     if not 0 < check_number("tol", tol, where, "") < 1:
         raise ValueError(f"{where}: tol is {tol!r}, but a number between 0 and 1 is needed. Change tol.")
-    if (whole(max_products) or 0) < 1:
-        raise ValueError(f"{where}: max_products is {max_products!r}, but a whole number, 1 or more, is needed. Change max_products.")
+    check_whole("max_products", max_products, where)
 
 
 def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, tol: float = 1e-3, max_products: int = 2000,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.extras import missing
-from .._checks.numbers import whole
+from .._checks.numbers import check_whole
 from .flat import Flat, coordinate, power_of_two, precision
 
 try:
@@ -121,9 +121,7 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
     leaf's root mean square is found; in float32 all are ok with tanh, but two of three are unsure with relu: steps that noise allows cross
     kinks. Within 1e-5 of a kink a derivative may be unsure.
     """
-    if (whole(samples) or 0) < 1:
-        raise ValueError(f"check_gradient: samples is {samples!r}, but a whole number, 1 or more, is needed. Change samples.")
-    samples = int(samples)
+    samples = check_whole("samples", samples, "check_gradient")
     if rtol is not None and not 0 < rtol < 1:
         raise ValueError(f"check_gradient: rtol is {rtol!r}, but a number between 0 and 1 is needed. Leave it out.")
     flat, rng = Flat(w, "check_gradient"), np.random.default_rng(rng)
