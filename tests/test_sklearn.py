@@ -14,10 +14,10 @@ import pytest
 from conftest import assert_identical
 from sklearn import linear_model, neural_network
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine, make_friedman1
+from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -101,7 +101,7 @@ def test_check_estimator(estimator, check):
     ("nesterov", {"learning_rate": 0.1}, {"alpha": 0.3}, linear_model.Ridge(alpha=0.3*442)),
     *((solver, options, {"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)) for solver, options in {
         "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8},
-        "lion": {"learning_rate": schedules.exponential(0.01, 0.99)}}.items()),  # whose steps do not shrink by themselves
+        "lion": {"learning_rate": schedules.exponential(0.01, 0.99)}}.items()),  # its steps shrink with it alone
     *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False}, linear_model.ElasticNet(
         alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
         "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
@@ -223,18 +223,6 @@ def test_weights(diabetes, weights, kind):
 
 # Batches
 
-def test_batches_with_weights_have_no_bias(diabetes):
-    """Rows sorted by weight, in batches of 17: means by the weights of a batch alone would be 0.75 off, not 0.007."""
-    x, y = diabetes
-    s = np.random.default_rng(0).pareto(1.0, len(y)) + 1e-3
-    order = np.argsort(s*(1 + (y > 150)))
-    x, y, s = x[order], scale(y[order]), s[order]
-    model = few(x, y, s, solver="sgd", learning_rate=schedules.exponential(0.05, 0.998), batch_size=17, shuffle=False,
-                max_iter=150, alpha=0.05)
-    want = linear_model.Ridge(alpha=0.05*s.sum()).fit(x, y, s).coef_
-    assert np.abs(model.coef_ - want).max() < 0.02*np.abs(want).max()
-
-
 @pytest.mark.parametrize(("y", "s"), [([40, 0, 0], None), ([40, 0, 0, 0], [1, 1, 1, 5]), ([40, 0, 0], [1, 3, 2])])
 def test_uneven_batches_have_no_bias(y, s):
     """Of two rows and of one (13.3 is the mean of all, 10 that of the batches), of the weights 2 and 6, 4 and 2."""
@@ -257,17 +245,6 @@ def test_batches_are_even(diabetes, monkeypatch, n, size, sizes):
         assert max(asked) == len(sizes)  # steps
         rows = np.concatenate(seen)
         assert (sorted(map(tuple, rows)) == sorted(map(tuple, x))) if shuffle else (rows == x).all()
-
-
-def test_two_steps_of_gradient_descent(diabetes):
-    """By hand; the rate is so high that the second loss is above the first, but there is nothing to go back to."""
-    x, y = diabetes[0], scale(diabetes[1])
-    w = np.zeros(7)
-    for _ in range(2):
-        w = w - 1.2*(x.T @ (x @ w - y)/len(y) + 0.1*w)
-    with pytest.warns(ConvergenceWarning, match="the loss rose"):
-        model = LinearRegression(solver="sgd", learning_rate=1.2, alpha=0.1, batch_size=None, max_iter=2).fit(x, y)
-    assert np.allclose(model.coef_, w, rtol=1e-12)
 
 
 def test_loss_curve(diabetes, weights):
@@ -296,16 +273,6 @@ def test_digits():
     assert [b.shape for b in model.intercepts_] == [b.shape for b in reference.intercepts_]
 
 
-def test_network_of_numbers():
-    """Friedman's first function, as it comes: a linear model explains 0.72 of it."""
-    x, y = make_friedman1(600, noise=1, random_state=0)
-    x = scale(x)
-    with pytest.warns(ConvergenceWarning, match="200 epochs"):
-        model = MLPRegressor(random_state=0).fit(x[:400], y[:400])
-    assert model.score(x[400:], y[400:]) > 0.87
-    assert model.predict(x).shape == (600,)
-
-
 def test_network_without_hidden_layers_is_the_linear_model(diabetes):
     x, y = diabetes[0], (diabetes[1] > 150).astype(int)
     network = MLPClassifier((), alpha=0.01, **EXACT, learning_rate=0.02, random_state=0).fit(x, y)
@@ -316,11 +283,10 @@ def test_network_without_hidden_layers_is_the_linear_model(diabetes):
 
 # Parameters
 
-@pytest.mark.parametrize(("load", "kind"), [(load_diabetes, "LinearRegression"), (load_wine, "LogisticRegression")])
-def test_defaults_serve_standardised_data(load, kind):
-    x, y = load(return_X_y=True)
-    have, want = (cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=3).mean()
-                  for model in (getattr(ours, kind)(random_state=0), getattr(linear_model, kind)()))
+def test_defaults_serve_standardised_data():
+    x, y = load_wine(return_X_y=True)
+    have, want = (cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=2).mean()
+                  for model in (LogisticRegression(random_state=0), linear_model.LogisticRegression()))
     assert have > want - 0.01
 
 
@@ -492,8 +458,8 @@ def test_a_late_divergence_keeps_the_best_weights(kind):
     whole, said = fitted(12, 12)
     assert not said
     late, said = fitted(12, 40)
-    assert said == [f"{kind.__name__}: the loss is not finite in epoch {late.n_iter_ + 1}. The weights are those of the "
-                    "best epoch before. Lower learning_rate, or standardise the features."]
+    assert said == [f"{kind.__name__}: the loss is not finite in epoch {late.n_iter_ + 1}. The weights are those of "
+                    "the best epoch before. Lower learning_rate, or standardise the features."]
     assert late.best_validation_score_ == whole.best_validation_score_ > 0.2
     assert_identical(learned(late), learned(whole))
     with pytest.raises(ValueError, match=r"the (loss is not finite in epoch 2|weights are not finite)"):
@@ -512,7 +478,7 @@ def test_interrupted(diabetes, monkeypatch):
     with pytest.warns(UserWarning, match="interrupted after 2 epochs"):
         model = LinearRegression(random_state=0).fit(*diabetes)
     assert model.n_iter_ == len(model.loss_curve_) == 2
-    assert np.isfinite(model.predict(diabetes[0])).all()
+    assert np.isfinite(learned(model)).all()
 
 
 # Numbers and threads
@@ -582,18 +548,6 @@ def test_blas_threads_come_back_after_the_last_fit():
 
 # scikit-learn's tools
 
-def test_grid_search_in_a_pipeline(diabetes):
-    model = make_pipeline(StandardScaler(), LinearRegression(random_state=0, max_iter=100, n_iter_no_change=10))
-    grid = {"linearregression__solver": ["adam", "nesterov"],
-            "linearregression__learning_rate": [1e-5, schedules.cosine(0.05, 300)]}
-    search = GridSearchCV(model, grid, cv=2)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # at 1e-5
-        search.fit(*diabetes)
-    assert search.best_params_["linearregression__learning_rate"] == schedules.cosine(0.05, 300)
-    assert search.best_score_ > 0.4
-
-
 OWN_RULES = """
 import fastopt
 @fastopt.rule(state="v", lr=0.1, mu=0.9)
@@ -662,7 +616,7 @@ def test_parameters_are_documented():
 # Errors
 
 WRONG = [  # of LinearRegression, or of MLPRegressor where it alone has the parameter
-    ({"solver": "lbfgs"}, r"solver is 'lbfgs', but one of sgd, .*lion, an optimizer class or a rule"),
+    ({"solver": "lbfgs"}, r"solver is 'lbfgs', but one of sgd, .*, an optimizer class or a rule"),
     ({"solver": fastopt.Optimizer}, "solver is <class"), ({"solver": np.mean}, "solver is <"),
     ({"momentum": 0.5}, "momentum is 0.5, but Adam has none. Leave it None; solver_options may hold b1, b2"),
     ({"solver": "momentum", "momentum": 0.5, "solver_options": {"momentum": 0.5}}, "solver_options has momentum"),
@@ -697,17 +651,10 @@ def test_parameter_errors(diabetes):
             (MLPRegressor if network else LinearRegression)(**options).fit(*diabetes)
 
 
-@pytest.mark.parametrize("kind", [LinearRegression, LogisticRegression])
-def test_data_errors(diabetes, kind):
+def test_data_errors(diabetes):
     x, y = diabetes[0], (diabetes[1] > 150).astype(int)
-    for s, message in ((np.zeros(len(y)), r"all sample weights are 0|at least one non-zero"),
-                       (-np.ones(len(y)), "Negative values")):
+    for labels, s, message in ((y, np.zeros(len(y)), r"all sample weights are 0|at least one non-zero"),
+                               (y, -np.ones(len(y)), "Negative values"),
+                               (0*y, None, r"only one class, .*0.*, but samples of two are needed")):
         with pytest.raises(ValueError, match=message):
-            kind().fit(x, y, s)
-    with pytest.raises(ValueError, match="expecting 7 features"):
-        few(x, y, kind=kind).predict(x[:, :6])
-    if kind is LogisticRegression:
-        for bad, message in ((0*y, r"only one class, .*0.*, but samples of two are needed"),
-                             (np.stack([y, 1 - y], axis=1), "1d array")):
-            with pytest.raises(ValueError, match=message):
-                kind().fit(x, bad)
+            LogisticRegression().fit(x, labels, s)

@@ -83,43 +83,40 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     Parameters
     ----------
     opt : Optimizer
-        Holds the parameters, which change in place, and the schedules. `t` goes on from where it is.
+        Its parameters change in place; its `t` goes on from where it is.
     value_and_grad : callable
         ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
         of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
     batches : iterable, callable or None
-        Batches of any kind, handed on as they are. `fit` walks through an iterable again and again. A callable,
-        ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass. An iterator (a generator) is used
-        once. None: every step gets None as its batch. Every call begins with epoch 0 and its first batch, whatever
-        `opt.t` is: to resume in the middle of a pass, give the batches from there on.
+        Batches of any kind. An iterable is walked again and again; an iterator (a generator) is used once; a callable,
+        ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass; None is the batch of every step.
+        Every call begins with epoch 0 and its first batch: to resume within a pass, give the batches from there on.
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
-        A step takes so many batches: the mean of their values and gradients. Gradients are summed in float32 (float64
-        where gradients or parameters are). A pass that ends within such a group goes on in the next pass. Not for
-        parameters on a CUDA device.
+        Batches of a step, which takes the mean of their values and gradients. Gradients are summed in float32 (float64
+        where gradients or parameters are). A group may end in the next pass. Not for parameters on a CUDA device.
     validate : callable, optional
         ``validate(params) -> value``, the lower the better. Each `ReduceOnPlateau` of the hyperparameters observes it.
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
-        Stop when so many validations in a row were not below the lowest before them by more than `min_delta` (NaN never
-        is). With 1 the first such validation stops; 0 means the same as 1.
+        Stop when so many validations in a row (0 means 1) were not below the lowest before them by more than
+        `min_delta` (NaN never is).
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
     checkpoint : path or callable, optional
         Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
-        of `checkpoint_every`, and at the end. It holds the parameters as the last step left them, not the best ones: a
-        run that goes on from it, with the batches that follow, takes the steps of one that never stopped; patience and
-        the best begin anew. To keep the best, save once more after `fit`.
+        of `checkpoint_every`, and at the end. It holds the parameters of the last step, not the best ones: a run that
+        goes on from it, with the batches that follow, takes the steps of one that never stopped; patience and the best
+        begin anew. To keep the best, save once more after `fit`.
     after_step : callable, optional
-        ``after_step(opt)``, directly after every step that was not skipped: projections and proximal steps
-        (`fastopt.proximal`), which change the parameters in place, or an average of the weights. It is a part of the
-        step: validation, the best copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
+        ``after_step(opt)``, directly after every step that was not skipped, may change the parameters in place:
+        projections and proximal steps (`fastopt.proximal`), for example. It is a part of the step: validation, the best
+        copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
         ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising
-        StopIteration stops. To change the parameters, use `after_step`: the callback comes too late for the
-        validation, best copy and checkpoint of its step.
+        StopIteration stops. To change parameters, use `after_step`: a callback comes after the step's checkpoint.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
@@ -135,8 +132,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     TypeError, ValueError, ImportError
         For arguments that do not fit, before the first step.
     BatchesEnded
-        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. What was
-        reached is restored and saved as at any other end.
+        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. The best is
+        restored, and the checkpoint written, as at any other end.
     FloatingPointError
         The value is NaN or infinite; the step is not taken.
 
@@ -144,8 +141,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     -----
     Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are
     restored, and `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far
-    as its ``result``. After all exceptions but BatchesEnded the parameters are those of the last step (without what
-    `after_step` still had to do, where it is the one that failed), and no checkpoint is written.
+    as its ``result``. After one other than BatchesEnded the parameters are those of the last step (without what a
+    failed `after_step` still had to do), and no checkpoint is written.
     """
     given = _checked(locals())
     with bar(progress, "fit: progress", "", given.steps) as show:
@@ -321,16 +318,15 @@ class _Run:
 
     def short(self) -> str:
         """The message for batches that ended too early."""
-        steps, taken = self.given.steps, self.taken
-        of, plural = f" of {steps}" if steps else "", "s" if steps or self.count != 1 else ""
+        steps, count, taken = self.given.steps, self.count, self.taken
+        done = f"{count} of {steps} steps" if steps else f"{count} step{'s'*(count != 1)}"
         cut = f", and {taken} of the {self.given.accumulate} for the next" if taken else ""
-        return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of "
-                "them and at least one. Give more batches; a list or a function, which begins anew when it ends; or "
-                "fewer steps.")
+        return (f"fit: the batches ended after {done}{cut}, but whole steps are needed, all of them and at least one. "
+                "Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
 
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))
-        seen, (best, lowest, *_) = self.stopping.seen, self.stopping.best
-        return Fit(rows["t"].copy(), rows["value"].copy(), rows["lr"].copy(), np.array([t for t, _ in seen], np.int64),
+        (best, lowest, _), seen = self.stopping.best, self.stopping.seen
+        return Fit(*(rows[name].copy() for name in ("t", "value", "lr")), np.array([t for t, _ in seen], np.int64),
                    np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped,
                    self.count)

@@ -52,7 +52,8 @@ def check(model: Any) -> None:
             for n in value if several else [value]:
                 check_whole(name, n, where, cure=f"Change {name}{cure}.")
         elif name == "solver_options" and not isinstance(value, (dict, type(None))):
-            raise ValueError(f"{where}: solver_options is {value!r}, but a dict or None is needed. Change it.")
+            raise ValueError(f"{where}: solver_options is {value!r}, but a dict or None is needed. Change it: "
+                             "solver_options={...}.")
 
 
 class OneThread:
