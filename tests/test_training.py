@@ -763,7 +763,8 @@ ARGUMENTS = [  # beside validate and checkpoint; the error and what is said
       for name, least in WHOLE.items() for x, error in ((least - 1, ValueError), ("9", TypeError))),
     ({"accumulate": None}, TypeError, "accumulate is None, but a whole number, 1 or more, is needed."),
     *(({name: 3, other: None}, ValueError, f"{name} is 3, but {other}, without which it means nothing, is missing")
-      for name, other in (("patience", "validate"), ("validate_every", "validate"), ("checkpoint_every", "checkpoint"))),
+      for other, names in (("validate", ("patience", "validate_every")), ("checkpoint", ("checkpoint_every",)))
+      for name in names),
     *(({name: 5}, TypeError, f"{name} is 5, but a function is needed. Change {name}.")
       for name in ("value_and_grad", "validate", "callback", "after_step")),
     *(({name: x}, ValueError, f"{name} is {x!r}, but one of False, True is needed.")
@@ -788,8 +789,8 @@ def test_arguments_are_checked_before_the_first_step():
         opt, calls = make(), Seen()
         before = state_of(opt)
         with pytest.raises(error) as raised:
-            fit(**{"opt": opt, "value_and_grad": calls, "batches": None, "steps": 3, "validate": len,
-                   "checkpoint": print, "validate_every": None if {"validate", "validate_every"} & changes.keys() else 1, **changes})
+            fit(**{"opt": opt, "value_and_grad": calls, "batches": None, "steps": 3, "checkpoint": print,
+                   "validate": len, "validate_every": None if "validate" in changes else 1, **changes})
         found = str(raised.value).removeprefix(f"[Errno {errno.ENAMETOOLONG}] ")
         assert found.startswith(f"fit: {message}"), found
         assert not hasattr(raised.value, "result")

@@ -54,8 +54,8 @@ def evaluate(function: Callable[[Any, Any], Any], point: Any, batch: Any) -> tup
         raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. "
                         "Return both.")
     if found[1] is None:
-        raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. "
-                        "Return it.")
+        raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is "
+                        "needed. Return it.")
     return number(found[0], "fit: value_and_grad"), found[1]
 
 
@@ -65,7 +65,7 @@ def walkable(found: Any) -> bool:
 
 
 def number(found: Any, where: str, error: type[Exception] = TypeError) -> float:
-    """What a function returned (a number, an array of one element), as a float; ints beyond all floats are infinite."""
+    """What a function returned (a number, an array of one element), as a float; inf for ints beyond all floats."""
     if type(found) is float:
         return found
     try:

@@ -74,7 +74,7 @@ class OneThread:
                 self.limits = self.controller.limit(limits=1, user_api="blas")
             self.fits += 1
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         with self.lock:
             if self.fits == 1:
                 self.limits.restore_original_limits()
@@ -143,15 +143,10 @@ def standard(y: np.ndarray, s: np.ndarray | None, centre: bool) -> tuple[np.ndar
         return d/np.where(constant, 1, deviation), mean*top, np.where(constant, 1, deviation*top)
 
 
-def accuracy(codes: np.ndarray, found: np.ndarray, s: np.ndarray | None) -> float:
-    """scikit-learn's accuracy_score, which checks its arguments for longer than a small epoch takes."""
-    return float(np.average(codes == found, weights=s))
-
-
 def r2(y: np.ndarray, z: np.ndarray, s: np.ndarray | None) -> float:
-    """scikit-learn's r2_score: 1 - sum((y - z)^2)/sum((y - mean)^2), the mean over the targets.
+    """scikit-learn's r2_score, which checks its arguments for longer than a small epoch takes.
 
-    Of a constant target it is 1 where the outputs are exact, else 0.
+    1 - sum((y - z)^2)/sum((y - mean)^2), the mean over the targets; of a constant one, 1 where z is exact, else 0.
     """
     error, total = (np.average((y - other)**2, axis=0, weights=s) for other in (z, np.average(y, axis=0, weights=s)))
     return float(np.where(total == 0, error == 0, 1 - error/np.where(total == 0, 1, total)).mean())
@@ -207,9 +202,6 @@ class Run:
         self.scores: list[float] = []
         self.top, self.best = -math.inf, list[np.ndarray]()  # the best score, and the parameters that had it
 
-    def arrays(self) -> list[np.ndarray]:
-        return [a for group in self.params for a in group.values()]
-
     def batches(self, epoch: int) -> Iterator[Any]:
         """The rows of each batch, as many in each, give or take one. Where one batch holds all, they stay in order."""
         n = len(self.data.x)
@@ -249,12 +241,11 @@ class Run:
         score = self.model._score(outputs, self.held) if np.isfinite(outputs).all() else math.nan
         self.scores.append(score)
         if score > self.top:
-            self.top, self.best = score, [a.copy() for a in self.arrays()]
+            self.top, self.best = score, [a.copy() for group in self.params for a in group.values()]
         return -score
 
     def train(self) -> Fit:
-        """Run the solver. A training that diverges after an epoch with a score has the weights of the best one, and
-        `stopped` is "error"."""
+        """Run the solver. What diverges late has the weights of the best epoch, and `stopped` is "error"."""
         model = self.model
         try:
             with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # infinity is an error in a moment
@@ -262,9 +253,10 @@ class Run:
                            validate=self.validate, validate_every=self.epoch, patience=self.patience,
                            min_delta=model.tol or 0.0, restore_best=model.early_stopping, callback=self.project)
         except FloatingPointError as error:
-            if self.best:  # as in scikit-learn, a training that diverges late keeps what it had
-                for a, copy in zip(self.arrays(), self.best, strict=True):
-                    a[...] = copy
+            if self.best:  # as in scikit-learn
+                for group in self.params:
+                    for a in group.values():
+                        a[...] = self.best.pop(0)
                 return error.result  # type: ignore[attr-defined]
             raise ValueError(f"{type(model).__name__}: the loss is not finite in epoch {len(self.curve) + 1}. "
                              f"{CURE}") from error

@@ -10,7 +10,7 @@ from .. import networks
 from .._checks.extras import missing
 from .._rule.rule import importable
 from .._training.fit import Fit
-from ._fit import CURE, INITIALIZERS, Data, Run, Task, accuracy, check, r2, standard
+from ._fit import CURE, INITIALIZERS, Data, Run, Task, check, r2, standard
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
@@ -177,7 +177,7 @@ class _Classifier(ClassifierMixin):
         return Task(codes, 1, "logistic") if len(self.classes_) == 2 else Task(codes, len(self.classes_), "softmax")
 
     def _score(self, outputs: np.ndarray, held: Data) -> float:
-        return accuracy(held.y, self._codes(outputs), held.s)
+        return float(np.average(held.y == self._codes(outputs), weights=held.s))  # accuracy
 
     def _codes(self, outputs: np.ndarray) -> np.ndarray:
         return (outputs[:, 0] > 0).astype(np.intp) if outputs.shape[1] == 1 else outputs.argmax(axis=1)
