@@ -327,6 +327,6 @@ class _Run:
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))
         (best, lowest, _), seen = self.stopping.best, self.stopping.seen
-        return Fit(*(rows[name].copy() for name in ("t", "value", "lr")), np.array([t for t, _ in seen], np.int64),
+        return Fit(rows["t"].copy(), rows["value"].copy(), rows["lr"].copy(), np.array([t for t, _ in seen], np.int64),
                    np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped,
                    self.count)
