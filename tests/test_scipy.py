@@ -341,8 +341,8 @@ def test_bounds(bounds):
     low, high = np.broadcast_to(new.lb, 4), np.broadcast_to(new.ub, 4)
     room = high - low
     chosen = method("nesterov", lr=0.15, momentum=0.4), method("sgd", lr=0.3)
-    for seed, (scheme, weight, gtol) in itertools.product(range(5, 11), ((None, 0, 1e-7), ("2-point", 4, 1e-5),
-                                                                         ("3-point", 16, 1e-6))):
+    for seed, (scheme, weight, gtol) in itertools.product(range(5, 9), ((None, 0, 1e-7), ("2-point", 4, 1e-5),
+                                                                        ("3-point", 16, 1e-6))):
         bowl, twin = Bowl(seed), Bowl(seed)
         theirs = minimize(twin.f, twin.start, jac=twin.g, method="L-BFGS-B", bounds=new,
                           options={"ftol": 0, "gtol": 1e-10})

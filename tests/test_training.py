@@ -117,8 +117,8 @@ def test_groups_are_given_as_their_trees():
     def gradient(p, batch):
         (first, second), = [p]
         return 1.0, [{"w": 2*first["w"]}, batch*second]
-    opt, twin = (fastopt.SGD([{"params": {"w": np.ones(3)}, "lr": lambda t: 1/t}, {"params": np.ones(2)}], lr=0.5)
-                 for _ in range(2))
+    opt, twin = (fastopt.SGD([{"params": {"w": np.ones(3, f32)}, "lr": lambda t: 1/t},
+                              {"params": np.ones(2, f32)}], lr=0.5) for _ in range(2))
     seen = []
     result = fit(opt, gradient, [1.0, 2.0], 3, validate=lambda p: seen.append(copies(p)) or 0.0, restore_best=False)
     for batch in (1.0, 2.0, 1.0):
@@ -294,7 +294,7 @@ def test_when_it_validates(batches, steps, t, options, want):
 
 
 def test_it_validates_the_stored_parameters():
-    p, seen = np.ones(3), []
+    p, seen = np.ones(3, f32), []
     fit(fastopt.Nesterov(p, lr=0.1), lambda w, b: (0.0, w), None, 3, validate=lambda w: seen.append(w is p) or 0.0,
         validate_every=1)
     assert seen == [True]*3
@@ -303,8 +303,9 @@ def test_it_validates_the_stored_parameters():
 def test_plateaus_are_fed():
     losses = [3.0, 3.0, NAN, 3.0, 1.0, 2.0]
     first, second, inner = (schedules.ReduceOnPlateau(lr, patience=1, factor=0.5) for lr in (0.5, 0.25, 1.0))
-    opt = fastopt.SGD([{"params": np.ones(2), "lr": first, "weight_decay": second}, {"params": np.ones(2), "lr": first},
-                       {"params": np.ones(2), "lr": schedules.warmup(2, inner)}])
+    opt = fastopt.SGD([{"params": np.ones(2, f32), "lr": first, "weight_decay": second},
+                       {"params": np.ones(2, f32), "lr": first},
+                       {"params": np.ones(2, f32), "lr": schedules.warmup(2, inner)}])
     script = iter(losses)
     result = fit(opt, lambda p, b: (1.0, p), None, 12, validate=lambda p: next(script), validate_every=2)
     alone, rates = schedules.ReduceOnPlateau(0.5, patience=1, factor=0.5), []
