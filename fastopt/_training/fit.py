@@ -144,9 +144,9 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     as its ``result``. After one other than BatchesEnded the parameters are those of the last step (without what a
     failed `after_step` still had to do), and no checkpoint is written.
     """
-    given = _checked(locals())
-    with bar(progress, "fit: progress", "", given.steps) as show:
-        return _Run(given).all(show)
+    run = _Run(_checked(locals()))
+    with bar(progress, "fit: progress", "", run.given.steps) as show:
+        return run.all(show)
 
 
 def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
