@@ -515,33 +515,30 @@ def test_any_number_of_threads_gives_the_same_bits():
     assert_identical(have[0], have[1])
 
 
-def blas_threads():
-    return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
-
-
 def test_blas_threads_come_back_after_the_last_fit():
     """Also in a child that a fork during a fit has made, which has none of the parent's other threads."""
+    def seen():
+        return f"{_fit.ONE_THREAD.fits} {[i['num_threads'] for i in threadpool_info() if i['user_api'] == 'blas'][:1]}"
     with threadpool_limits(2, user_api="blas"):
-        before, seen = blas_threads(), []
         with _fit.ONE_THREAD:
             with _fit.ONE_THREAD:  # a fit in another thread, meanwhile
-                seen.append(blas_threads())
-            seen.append(blas_threads())
+                assert seen() == "2 [1]"
+            assert seen() == "1 [1]"
             if hasattr(os, "fork"):
                 source, end = os.pipe()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # Python 3.12 and JAX warn of forks
                     child = os.fork()
                 if not child:
-                    found = [_fit.ONE_THREAD.fits, blas_threads()]
+                    os.write(end, seen().encode())
                     with _fit.ONE_THREAD:
-                        found.append(blas_threads())
-                    os.write(end, f"{found} {_fit.ONE_THREAD.fits} {blas_threads()}".encode())
+                        os.write(end, f", {seen()}, ".encode())
+                    os.write(end, seen().encode())
                     os._exit(0)
                 os.waitpid(child, 0)
-                assert os.read(source, 99) == f"{[0, before, {1}]} 0 {before}".encode()
-                assert (_fit.ONE_THREAD.fits, blas_threads()) == (1, {1})
-        assert (seen, blas_threads()) == ([{1}, {1}], before)
+                assert os.read(source, 99) == b"0 [2], 1 [1], 0 [2]"
+                assert seen() == "1 [1]"
+        assert seen() == "0 [2]"
 
 
 # scikit-learn's tools

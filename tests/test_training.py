@@ -109,6 +109,7 @@ def test_a_fit_is_a_loop_of_steps(name):
     assert (result.value.tolist(), result.value.dtype) == (values, f64)
     assert (result.lr.tolist(), result.lr.dtype) == ([rate(t) for t in range(3, 10)], f64)
     assert (result.stopped, result.steps, result.best, result.best_value) == ("steps", 7, None, None)
+    assert repr(result) == f"Fit(steps=7, stopped='steps', t=9, value={values[-1]:.6g})"
     assert (result.validated.tolist(), result.validation.tolist()) == ([], [])
     assert (result.validated.dtype, result.validation.dtype) == (np.int64, f64)
 
@@ -432,15 +433,13 @@ def test_ctrl_c_after_a_step():
         raise KeyboardInterrupt("mine")
     old = signal.signal(signal.SIGINT, handler)
     try:
-        times, done = 1, []
-        assert fit(make(), value_and_grad, None, 5, after_step=press).stopped == "interrupted"
-        assert done == ["before", "after"]
-        assert signal.getsignal(signal.SIGINT) is handler
-        times, done = 2, []
-        with pytest.raises(KeyboardInterrupt, match="mine"):
-            fit(make(), value_and_grad, None, 5, after_step=press)
-        assert done == ["before"]
-        assert signal.getsignal(signal.SIGINT) is handler
+        for n, want, ended in ((1, ["before", "after"], nullcontext()),
+                               (2, ["before"], pytest.raises(KeyboardInterrupt, match="mine"))):
+            times, done = n, []
+            with ended:
+                assert fit(make(), value_and_grad, None, 5, after_step=press).stopped == "interrupted"
+            assert done == want
+            assert signal.getsignal(signal.SIGINT) is handler
     finally:
         signal.signal(signal.SIGINT, old)
     opt, seen = make(), []
@@ -514,6 +513,7 @@ def test_a_checkpoint_holds_the_last_step_and_memory_the_best(end, tmp_path):
                      callback=lambda now: at.update({now.t: copies(opt)}))
     result = result if raised is None else raised.value.result
     assert (result.best, opt.t) == (2, 5)
+    assert repr(result).endswith(f"t=5, value={result.value[-1]:.6g}, best=2, best_value=0)")
     assert_arrays(copies(opt), at[2])
     files.load(path, opt)
     assert_arrays(copies(opt), at[5])
@@ -826,15 +826,6 @@ def test_an_extra_that_is_missing_is_named(module, where, extra, call, monkeypat
     assert str(raised.value).startswith(f"{where}: ")
     assert str(raised.value).endswith(f'Install it with: pip install "fastopt[{extra}]"')
     assert raised.value.__suppress_context__
-
-
-def test_how_a_fit_prints():
-    opt = make("sgd", lr=0.0)
-    result = fit(opt, lambda p, b: (1/3, GOOD), [1, 2], 4, validate=lambda p: 2/3)
-    assert repr(result) == "Fit(steps=4, stopped='steps', t=4, value=0.333333, best=2, best_value=0.666667)"
-    with pytest.raises(BatchesEnded) as raised:
-        fit(opt, value_and_grad, [], 4)
-    assert repr(raised.value.result) == "Fit(steps=0, stopped='batches')"
 
 
 # On a device
