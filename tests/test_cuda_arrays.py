@@ -13,8 +13,8 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import CuPy, Foreign, Interface, numba_cuda, to_device, to_host
 
 import fastopt
-from fastopt._tensors import arrays, tensors
 from fastopt._cuda.libraries import LIBRARIES, library
+from fastopt._tensors import arrays, tensors
 from fastopt._tensors.device_array import DeviceArray
 
 
