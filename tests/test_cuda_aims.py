@@ -37,7 +37,7 @@ def test_host_overhead(library, gpu, say):
     else:
         there = pytest.importorskip(library)
         put = there.asarray if library == "cupy" else lambda a: there.from_numpy(a).cuda()
-        opt, grads = optimizers.Adam(put(x), **ALL["adam"].rule.steady), put(g)
+        opt, grads = optimizers.Adam(put(x), **optimizers.ALL["adam"].rule.steady), put(g)
         with gpu.current():
             opt.step(grads)
             seconds = cuda.host_seconds(lambda: opt.step(grads))
