@@ -70,6 +70,22 @@ class Optimizer:
         self._params = params
         threads, seed = check_threads(threads, where), check_seed(seed, where)
         parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
+        formats = self._read_tensors(parts, state, rounding, where)
+        self._paths = [beside(t, "grads") for t in self._tensors]
+        check_one_place(self._tensors)
+        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
+        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
+            (beside(t, "copy"), a) for of in outputs.values() for t, a in zip(self._tensors, of.arrays, strict=True)])
+        place = arrays.place(self._tensors[0].array)
+        capturable = check_capturable(capturable, where, place)
+        make = places.at(place, "backend")
+        self._backend: Stored = make(self.rule, self._tensors, self.groups, formats, outputs, seed, threads, capturable)
+        self._grads: Any = None
+        self._turn = forks.Turn()
+
+    def _read_tensors(self, parts: list[tuple[Any, str, dict[str, Any]]], state: Asked, rounding: str,
+                      where: str) -> dict[str, list[Format]]:
+        """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
         self._tensors: list[Tensor] = []
         formats: list[dict[str, Format]] = []
         roots: list[trees.Node] = []
@@ -88,23 +104,10 @@ class Optimizer:
             if "mask" in own:
                 roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
             masks += [True]*(len(self._tensors) - len(masks))
-        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(params) else roots[0]
+        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
         masked = any("mask" in own for _, _, own in parts)
         self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
-        self._paths = [beside(t, "grads") for t in self._tensors]
-        check_one_place(self._tensors)
-        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
-        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
-            (beside(t, "copy"), a) for slot in outputs.values() for t, a in zip(self._tensors, slot.arrays,
-                                                                                strict=True)])
-        by_name = {name: [of[name] for of in formats] for name in self.rule.state}
-        place = arrays.place(self._tensors[0].array)
-        capturable = check_capturable(capturable, where, place)
-        self._backend: Stored = places.at(place, "backend")(self.rule, self._tensors, self.groups, by_name, outputs,
-                                                            seed,
-                                                             threads, capturable=capturable)
-        self._grads: Any = None
-        self._turn = forks.Turn()
+        return {name: [of[name] for of in formats] for name in self.rule.state}
 
     def _read_copy(self, tree: Any) -> PerTensor:
         """The arrays into which a step writes the new parameters."""
@@ -429,4 +432,4 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    return check_whole("threads", threads, where, cure="Give None to use all.")
+    return check_whole("threads", threads, where, cure="Give None to use all.", kind=ValueError)

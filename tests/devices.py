@@ -17,7 +17,7 @@ import numpy as np
 
 from fastopt._cuda import code as cuda_code
 from fastopt._cuda import driver
-from fastopt._cuda import libraries as adapters  # noqa: F401 (those of other libraries)
+from fastopt._cuda import libraries as adapters  # noqa: F401 (of device arrays)
 from fastopt._tensors.device_array import DeviceArray
 
 NON_BLOCKING = 1

@@ -14,7 +14,7 @@ GUARD = 64  # elements around every array that must keep their bytes
 
 
 def step_code(rule, formats, cc=(9, 0), form="ptx"):
-    """The code of a rule's step."""
+    """The code of a rule's step, with the pieces of every rule."""
     return cuda.step(pipeline(rule), layout(formats), cc, form)
 
 

@@ -25,7 +25,6 @@ from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
 
-
 PIECES = attrgetter("pieces")
 
 
@@ -35,8 +34,8 @@ class HostBackend(Stored):
     where = ""
     grad_norm: float | None = None
 
-    def __init__(self, *arguments: Any, capturable: int = 0):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments[:-1])  # there is nothing to capture here
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
         row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}

@@ -23,7 +23,7 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
 from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
-from . import driver, loops
+from . import driver
 from .advance import MODE, PARAMETERS
 from .clock import Advance, Clock, Post
 from .libraries import library
