@@ -138,17 +138,15 @@ def rows_of_masks(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[np.n
 
 
 def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
-    array = np.asarray(leaf) if isinstance(leaf, bool) else arrays.view(leaf, where)
-    array = array if isinstance(array, np.ndarray) else array.copy_to_host()
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{where}: dtype {array.dtype}, but true and false, or 0 and 1, are needed. Give a boolean array.")
+    array = np.asarray(leaf) if isinstance(leaf, bool) else arrays.on_host(leaf, where)
     try:
         whole = np.broadcast_to(array, of.array.shape)
     except ValueError as error:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that shape, or "
-                         "one that broadcasts to it.") from error
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that shape, "
+                         "or one that broadcasts to it.") from error
     if not np.isin(whole, (0, 1)).all():
-        raise ValueError(f"{where}: it holds other numbers than 0 and 1. Give a boolean array, mask != 0 for example.")
+        raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
+                         "array, mask != 0 for example.")
     order = [*(d for d in range(whole.ndim) if d not in of.order), *of.order]
     return whole.transpose(order).reshape(-1).astype(np.uint8)
 
