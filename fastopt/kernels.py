@@ -138,8 +138,7 @@ def array_step(rule: Rule):
             for count in counts:
                 if count != p.size:
                     raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give "
-                                     "such "
-                                     "arrays.")
+                                     "such arrays.")
             if as_row and len(c) != fields:
                 raise ValueError("kernels: c has another number of coefficients than the rule. Make it with "
                                  "kernels.table(rule, ...).")
