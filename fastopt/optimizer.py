@@ -128,7 +128,8 @@ class Optimizer:
                 g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None) -> None:
+             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False,
+             mask: Any = None) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -156,12 +157,12 @@ class Optimizer:
             memory order. A step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for
             together).
         mask : tree of arrays, optional
-            In the structure of the parameters, of any shape that broadcasts to theirs: where it is false, or 0, an element
-            of the parameter, its states and its weight average keep their bits. (In states of 8 bits they keep their
-            numbers, but those more than 15 binades below the largest of their block may be lost.) A copy gets the
+            In the structure of the parameters, of any shapes that broadcast to theirs. Where a mask is false, or 0, an
+            element of the parameter, of its states and of its weight average keeps its bits. (In states of 8 bits it
+            keeps its number, which may be lost more than 15 binades below the largest of its block.) A copy gets the
             parameter, gradients are zeroed all the same, and `clip_norm` takes the norm of all gradients. A group of
             parameters may have a mask of its own, ``{"params": ..., "mask": ...}``, read when the optimizer is made.
-            On a CUDA device, another mask than that of the last step waits for the device.
+            On a CUDA device, a step with another mask than that of the last one waits for the device.
 
         Raises
         ------
@@ -207,7 +208,8 @@ class Optimizer:
             zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         plain = type(grad_factor) is float and grad_factor == 1.0
         return Request(1.0 if plain else self._backend.factor(grad_factor),
-                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
+                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step",
+                                                                        allowed=LIMIT),
                        None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
                        skip_nonfinite, zero_grads, self._plain.masks if mask is None else self._masks(mask))
 

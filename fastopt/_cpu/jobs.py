@@ -152,10 +152,11 @@ class Binding:
 
     def bound(self, leaves: list, zeroed: bool, masks: Sequence[np.ndarray] = NO_MASKS) -> bool:
         """Whether these gradients, and all that the step writes, are as they were bound; then `buckets` are ready."""
-        return (self.headers is not None and zeroed == self.zeroed and masks is self.masks and self.headers.same(leaves)
-                and (not zeroed or self._the_same(leaves)))
+        return (self.headers is not None and zeroed == self.zeroed and masks is self.masks
+                and self.headers.same(leaves) and (not zeroed or self._the_same(leaves)))
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = NO_MASKS) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False,
+             masks: Sequence[np.ndarray] = NO_MASKS) -> list:
         """Make `buckets` those for these gradients, which a step sets to zero if `zeroed`.
 
         It returns what must live until they are done. What is wrong with a gradient is said before anything is written.

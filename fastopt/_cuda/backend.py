@@ -197,8 +197,8 @@ class CudaBackend(Stored):
         same = masks is self._masks or (self._masks and all(map(np.array_equal, masks, self._masks)))
         if not same:
             if self.streams.capturing():
-                raise RuntimeError("step: the stream is being captured, but the mask is another than that of the last step, "
-                                   "and it cannot be sent now. Take one step with this mask first.")
+                raise RuntimeError("step: the stream is being captured, but the mask is another than that of the last "
+                                   "step, and it cannot be sent now. Take one step with this mask first.")
             with self.gpu.current():
                 driver.do("cuCtxSynchronize")
                 self._copies = self._copies or [self.filled(t.array, np.uint8, np.uint8(0)) for t in self.tensors]
@@ -315,7 +315,7 @@ class CudaBackend(Stored):
         return capturing, self.streams.others(stream, others, capturing)
 
     def _asked(self, request: Request) -> tuple:
-        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all pieces."""
         if self.capturable:
             return (True, True, *[("coupled", "decoupled")]*len(self.groups))
         scaled = request.clip_norm is not None or request.factor != 1.0

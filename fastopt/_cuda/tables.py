@@ -114,8 +114,8 @@ class Tables:
         for layout, members in tensors.by_layout(layouts).items():
             columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
-            self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
-                                 seed))
+            own = coefs[layout.arithmetic.dtype]
+            self.jobs.append(Job(gpu, layout, columns, groups, strides, own, clock, members, seed))
             self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
@@ -222,8 +222,8 @@ class Gradients:
         """Whether these, which the step sets to zero, may all be written and lie apart."""
         if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
             return False
-        ends = sorted((address + low, address + high) for address,
-                      (low, high) in zip(addresses, self.extents, strict=True) if high)
+        ends = sorted((address + low, address + high)
+                      for address, (low, high) in zip(addresses, self.extents, strict=True) if high)
         return addresses == self.addresses or all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 

@@ -82,8 +82,8 @@ class Stored(Backend):
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads = threads
         self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
-                                  formats[name]) for name in rule.state}
+        self.states = {name: PerTensor([self.new_state(name, *one) for one in zip(formats[name], tensors, strict=True)],
+                                       formats[name]) for name in rule.state}
         self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
         if AVERAGE in self.states:

@@ -44,8 +44,7 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> T
 
 def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
     """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
-    format = arrays.format_of(array, where,
-                              leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
+    format = arrays.format_of(array, where, leaf)  # before the shape, which its cure may change (of complex numbers)
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
@@ -60,7 +59,7 @@ def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
                                                                                    "is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
-                         f"numpy.empty_like(parameter).")
+                         "numpy.empty_like(parameter).")
     return array, format
 
 
@@ -71,8 +70,7 @@ def beside(t: Tensor, name: str) -> str:
 
 BACK = "Move it back, or make a new optimizer and load opt.state_dict() into it."
 ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict() where the shape is the same, with "
-        "convert=True "
-        "where the dtype is not.")
+        "convert=True where the dtype is not.")
 
 
 def moved(original: Any, array: Array, where: str) -> Array:
@@ -125,7 +123,7 @@ def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
                            "Copy the gradient to where its parameter is.")
     if arrays.homeless(leaf):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new "
-                         f"view.")
+                         "view.")
     axes = [d for d in of.order if array.shape[d] > 1]
     strided = array.size > 1 and arrays.memory_order(array) != of.order
     strides = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)] if strided else []
@@ -142,8 +140,8 @@ def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
     try:
         whole = np.broadcast_to(array, of.array.shape)
     except ValueError as error:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that shape, "
-                         "or one that broadcasts to it.") from error
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that "
+                         "shape, or one that broadcasts to it.") from error
     if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
         raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
                          "array, mask != 0 for example.")
