@@ -29,7 +29,7 @@ from .clock import Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
 from .streams import Makers, Streams, hand_over, makers
-from .tables import MOST, Bound, Gradients, Job, Tables
+from .tables import MOST, Bound, Bucket, Gradients, Tables
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
@@ -124,7 +124,7 @@ class CudaBackend(Stored):
         """See `Backend.resuming`. Graphs that were captured before keep their seed."""
         tables = (*self.tables.values(), *([self.bound.tables] if self.bound else []))
         return [*self.clock.setting(t, groups), partial(setattr, self, "seed", seed),
-                *(call for of in tables for job in of.jobs for call in job.reseeding(seed))]
+                *(call for of in tables for bucket in of.buckets for call in bucket.reseeding(seed))]
 
     # Arrays that moved
 
@@ -380,7 +380,7 @@ class _AheadLaunches(Ahead):
     def __init__(self, backend: CudaBackend, buffers: list[DeviceArray]):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
         super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
-                         Job(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
+                         Bucket(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
         self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
         self.advance = Advance(clock, self.coefs, self.field, 1)
         self.plan: driver.Launches | None = None

@@ -29,7 +29,7 @@ MOST = 100_000  # addresses that are remembered
 Launch = tuple[int, int, driver.Arguments]
 
 
-class Job:
+class Bucket:
     """Tensors of one layout: their table on the device, and the launches of a step."""
 
     def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
@@ -79,19 +79,19 @@ class Job:
 
 
 class Norm:
-    """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per job."""
+    """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per bucket."""
 
-    def __init__(self, gpu: driver.Gpu, jobs: Sequence[Job]):
-        cuts = [job.cut(loops.NORM_TILE, job.sizes) for job in jobs]
+    def __init__(self, gpu: driver.Gpu, buckets: Sequence[Bucket]):
+        cuts = [bucket.cut(loops.NORM_TILE, bucket.sizes) for bucket in buckets]
         self.count = sum(count for _, count in cuts)
         self.sums = gpu.allocate(4*WORD*self.count)
         self.keep = [tiles for tiles, _ in cuts]
         self.launches: list[Launch] = []
         first = 0
-        for job, (tiles, count) in zip(jobs, cuts, strict=True):
+        for bucket, (tiles, count) in zip(buckets, cuts, strict=True):
             if count:
-                function, held = gpu.function(loops.squares(job.layout.norm, gpu.cc, gpu.form))
-                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address,
+                function, held = gpu.function(loops.squares(bucket.layout.norm, gpu.cc, gpu.form))
+                arguments = driver.Arguments([count, bucket.table.address, bucket.width, tiles.address,
                                               self.sums.address + WORD*first,
                                               self.count])
                 self.launches.append((function, min(-(-count//(THREADS//WARP)), held), arguments))
@@ -99,7 +99,7 @@ class Norm:
 
 
 class Tables:
-    """The jobs for gradients of one kind, and where their addresses are."""
+    """The buckets for gradients of one kind, and where their addresses are."""
 
     def __init__(self, gpu: driver.Gpu, rule: Rule, of: list[Tensor], slots: dict[str, PerTensor],
                  remainders: Sequence[DeviceArray], gradients: "Gradients", coefs: dict[np.dtype, driver.Memory],
@@ -107,7 +107,7 @@ class Tables:
         self.gpu = gpu
         self.rule = rule
         self.plans: dict[tuple, driver.Launches] = {}
-        self.jobs: list[Job] = []
+        self.buckets: list[Bucket] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
         layouts = tensors.layouts_of(found, of, slots, gradients.zeroed, gradients.masks)
@@ -115,7 +115,7 @@ class Tables:
             columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
             own = coefs[layout.arithmetic.dtype]
-            self.jobs.append(Job(gpu, layout, columns, groups, strides, own, clock, members, seed))
+            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, own, clock, members, seed))
             self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
@@ -124,24 +124,24 @@ class Tables:
     def norm(self) -> Norm:
         if self._norm is None:
             with self.gpu.current():
-                self._norm = Norm(self.gpu, self.jobs)
+                self._norm = Norm(self.gpu, self.buckets)
         return self._norm
 
     def launches(self, asked: tuple) -> list[Launch]:
         """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
         of_groups = pipelines(self.rule, *asked)
         with self.gpu.current():
-            return [launch for job in self.jobs for launch in job.launches(of_groups)]
+            return [launch for bucket in self.buckets for launch in bucket.launches(of_groups)]
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""
         if addresses == self.sent and not everything:
             return []
         found = []
-        for job, indices in zip(self.jobs, self.members, strict=True):
+        for bucket, indices in zip(self.buckets, self.members, strict=True):
             new = [addresses[k] for k in indices]
             if everything or new != [self.sent[k] for k in indices]:
-                found += posts(job.table.address, WORD*job.width, np.array(new, np.int64).tobytes())
+                found += posts(bucket.table.address, WORD*bucket.width, np.array(new, np.int64).tobytes())
         return found
 
 
