@@ -12,7 +12,8 @@ float32 and float64 arrays.
 ...         kernels.adam(coefs[t], gradient(w), w, m, v)
 """
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numba import types
@@ -154,3 +155,5 @@ def array_step(rule: Rule):
 
 
 globals().update({name: array_step(rule) for name, rule in rules.ALL.items()})
+if TYPE_CHECKING:
+    def __getattr__(name: str) -> Callable[..., None]: ...

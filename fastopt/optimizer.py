@@ -19,11 +19,11 @@ from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
 from ._tensors.backend import Request, Stored
 from ._tensors.sums import Sums
-from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, rows_of_masks, tensor
 from .presets import preset
 
 PLAIN = Request()
-STORED = ("state", "rounding")  # what a group of parameters may say beside its hyperparameters
+STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
 
 
 class Optimizer:
@@ -70,9 +70,26 @@ class Optimizer:
         self._params = params
         threads, seed = check_threads(threads, where), check_seed(seed, where)
         parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
+        formats = self._read_tensors(parts, state, rounding, where)
+        self._paths = [beside(t, "grads") for t in self._tensors]
+        check_one_place(self._tensors)
+        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
+        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
+            (beside(t, "copy"), a) for of in outputs.values() for t, a in zip(self._tensors, of.arrays, strict=True)])
+        place = arrays.place(self._tensors[0].array)
+        capturable = check_capturable(capturable, where, place)
+        make = places.at(place, "backend")
+        self._backend: Stored = make(self.rule, self._tensors, self.groups, formats, outputs, seed, threads, capturable)
+        self._grads: Any = None
+        self._turn = forks.Turn()
+
+    def _read_tensors(self, parts: list[tuple[Any, str, dict[str, Any]]], state: Asked, rounding: str,
+                      where: str) -> dict[str, list[Format]]:
+        """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
         self._tensors: list[Tensor] = []
         formats: list[dict[str, Format]] = []
-        roots = []
+        roots: list[trees.Node] = []
+        masks: list[Any] = []
         for k, (tree, path, own) in enumerate(parts):
             leaves: list[tuple[str, Any]] = []
             roots.append(trees.structure(tree, path, leaves))
@@ -84,21 +101,13 @@ class Optimizer:
             new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
             formats += [state_formats(asked, self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
             self._tensors += new
-        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(params) else roots[0]
-        self._paths = [beside(t, "grads") for t in self._tensors]
-        check_one_place(self._tensors)
-        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
-        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
-            (beside(t, "copy"), a) for slot in outputs.values() for t, a in zip(self._tensors, slot.arrays,
-                                                                                strict=True)])
-        by_name = {name: [of[name] for of in formats] for name in self.rule.state}
-        place = arrays.place(self._tensors[0].array)
-        capturable = check_capturable(capturable, where, place)
-        self._backend: Stored = places.at(place, "backend")(self.rule, self._tensors, self.groups, by_name, outputs,
-                                                            seed,
-                                                             threads, capturable=capturable)
-        self._grads: Any = None
-        self._turn = forks.Turn()
+            if "mask" in own:
+                roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
+            masks += [True]*(len(self._tensors) - len(masks))
+        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
+        masked = any("mask" in own for _, _, own in parts)
+        self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
+        return {name: [of[name] for of in formats] for name in self.rule.state}
 
     def _read_copy(self, tree: Any) -> PerTensor:
         """The arrays into which a step writes the new parameters."""
@@ -119,8 +128,7 @@ class Optimizer:
                 g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0,
-             skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
+             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -147,6 +155,13 @@ class Optimizer:
             Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's
             memory order. A step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for
             together).
+        mask : tree of arrays, optional
+            In the structure of the parameters, of any shape that broadcasts to theirs: where it is false, or 0, an element
+            of the parameter, its states and its weight average keep their bits. (In states of 8 bits they keep their
+            numbers, but those more than 15 binades below the largest of their block may be lost.) A copy gets the
+            parameter, gradients are zeroed all the same, and `clip_norm` takes the norm of all gradients. A group of
+            parameters may have a mask of its own, ``{"params": ..., "mask": ...}``, read when the optimizer is made.
+            On a CUDA device, another mask than that of the last step waits for the device.
 
         Raises
         ------
@@ -162,10 +177,10 @@ class Optimizer:
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
             if grads is None:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
-        request = PLAIN
+        request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
-                and type(grad_factor) is float and grad_factor == 1.0):
-            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads)
+                and type(grad_factor) is float and grad_factor == 1.0 and mask is None):
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -185,7 +200,7 @@ class Optimizer:
                                "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
-                 zero_grads: Any) -> Request:
+                 zero_grads: Any, mask: Any) -> Request:
         """What a step is asked for, checked."""
         if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
@@ -194,7 +209,14 @@ class Optimizer:
         return Request(1.0 if plain else self._backend.factor(grad_factor),
                        math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
                        None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
-                       skip_nonfinite, zero_grads)
+                       skip_nonfinite, zero_grads, self._plain.masks if mask is None else self._masks(mask))
+
+    def _masks(self, tree: Any) -> list:
+        """Which elements of each tensor change in a step: where its mask and that of its group are set."""
+        leaves: list = []
+        self._structure.collect(tree, "mask", leaves)
+        found = rows_of_masks(leaves, self._tensors)
+        return [a & b for a, b in zip(found, self._plain.masks, strict=True)] if self._plain.masks else found
 
     def _step(self, grads: Any, request: Request) -> None:
         if grads is None and (grads := self._grads) is None:
@@ -410,4 +432,4 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    return check_whole("threads", threads, where, cure="Give None to use all.")
+    return check_whole("threads", threads, where, cure="Give None to use all.", kind=ValueError)

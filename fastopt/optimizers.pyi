@@ -19,6 +19,7 @@ __all__ = [
     "NAdam",
     "RAdam",
     "Lion",
+    "Adan",
     "optimizer",
 ]
 
@@ -852,6 +853,85 @@ class Lion(Optimizer):
         *,
         b1: Hyper = 0.9,
         b2: Hyper = 0.99,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class Adan(Optimizer):
+    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead by way of the difference of two gradients, which it keeps.
+
+    k = g - old, 0 at the first step;  old <- g
+    m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
+    p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
+    The paper's betas are 1 - b1, 1 - b2, 1 - b3; these b, their defaults and the corrections ci are those of the authors'
+    code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd); here it is decoupled, as there with no_prox=True.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.98
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.92
+        Decay of the average difference of gradients, in [0, 1).
+    b3 : float or callable, default 0.99
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.98,
+        b2: Hyper = 0.92,
+        b3: Hyper = 0.99,
+        eps: Hyper = 1e-08,
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,

@@ -312,5 +312,33 @@ def lion(c, g, p, m):
     return u, m
 
 
+def adan_at(t, lr=1e-3, b1: B1 = 0.98,
+            b2: Annotated[float, "[0, 1)", "Decay of the average difference of gradients, in [0, 1)."] = 0.92,
+            b3: Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."] = 0.99, eps: EPS = 1e-8):
+    c1, c2, fix = unbias(b1, t), unbias(b2, t), root(unbias(b3, t))
+    return {"lr": lr*fix/c1, "ahead": lr*b2*fix/c2, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2,
+            "b3": b3, "a3": 1 - b3, "eps": eps*fix, "known": float(t > 1)}
+
+
+@rule(adan_at, state="m d v old", nonnegative="v", defaults={"decay": "decoupled"}, steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.7, "b3": 0.9, "eps": 1e-3}, {"b2": 0.0, "b3": 0.95}])
+def adan(c, g, p, m, d, v, old):
+    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead by way of the difference of two gradients, which it keeps.
+
+    k = g - old, 0 at the first step;  old <- g
+    m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
+    p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
+    The paper's betas are 1 - b1, 1 - b2, 1 - b3; these b, their defaults and the corrections ci are those of the authors'
+    code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd); here it is decoupled, as there with no_prox=True.
+    """
+    k = c.known*(g - old)
+    n = g + c.b2*k
+    m = c.b1*m + c.a1*g
+    d = c.b2*d + c.a2*k
+    v = c.b3*v + c.a3*n*n
+    u = (c.lr*m + c.ahead*d) / (sqrt(v) + c.eps)
+    return u, m, d, v, g
+
+
 # Every rule by its name, in the order of this file: classes, kernels, tests and benchmarks loop over it.
 ALL: dict[str, Any] = {thing.name: thing for thing in list(globals().values()) if hasattr(thing, "digest")}

@@ -94,7 +94,7 @@ def adam(t, theta, g, s, *, lr, b1, b2, eps, eps_root, eps_mode, bias_correction
     c1, c2 = (correction(b1, t), correction(b2, t)) if bias_correction else (1.0, 1.0)
     m_hat, v_hat = m / c1, v / c2
     root = np.sqrt(v_hat + eps_root)
-    if eps_mode == "hat":  # end of the paper's section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
+    if eps_mode == "hat":  # end of section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
         return theta - lr * np.sqrt(c2) * m_hat / (np.sqrt(c2) * root + eps)
     return theta - lr * m_hat / (root + eps)
 
@@ -153,6 +153,18 @@ def lion(t, theta, g, s, *, lr, b1, b2):
     update = np.sign(b1 * m + (1 - b1) * g)
     s["m"] = b2 * m + (1 - b2) * g
     return theta - lr * update
+
+
+@paper
+def adan(t, theta, g, s, *, lr, b1, b2, b3, eps):
+    beta1, beta2, beta3 = 1 - b1, 1 - b2, 1 - b3  # the paper's
+    old = s.get("old", g)  # algorithm 1 starts from v_0 = 0: the first gradient is its own predecessor
+    s["m"] = (1 - beta1) * s.get("m", 0.0) + beta1 * g
+    s["d"] = (1 - beta2) * s.get("d", 0.0) + beta2 * (g - old)
+    s["v"] = (1 - beta3) * s.get("v", 0.0) + beta3 * (g + (1 - beta2) * (g - old)) ** 2
+    s["old"] = g
+    m_hat, d_hat, v_hat = s["m"] / correction(b1, t), s["d"] / correction(b2, t), s["v"] / correction(b3, t)
+    return theta - lr * (m_hat + (1 - beta2) * d_hat) / (np.sqrt(v_hat) + eps)
 
 
 # The systems. SYSTEMS[system, class or function name of that system] -> step with that system's arguments and defaults.

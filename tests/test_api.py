@@ -318,12 +318,12 @@ def test_memory_of_other_kinds(tmp_path):
 
 def test_tensors_of_torch():
     torch = pytest.importorskip("torch")
-    for dtype, alike in ((torch.float32, f32), (torch.float64, f64), (torch.float16, f16), (torch.bfloat16, BFLOAT16)):
+    for dtype, alike in ((torch.float32, f32), (torch.bfloat16, BFLOAT16)):
         values = normal(0, 3, 4).astype(f32)
         p = torch.nn.Parameter(torch.tensor(values).to(dtype))
         bits = p.detach().view(torch.int16).numpy() if dtype == torch.bfloat16 else p.detach().numpy()
         twin = bits.copy().view(alike)
-        opt, other = fastopt.AdamW([p], 0.1), fastopt.AdamW([twin], 0.1)
+        opt, other = fastopt.Momentum([p], 0.1), fastopt.Momentum([twin], 0.1)
         for k in range(3):
             g = torch.tensor(normal(k, 3, 4)).to(dtype)
             opt.step([g if k else g.t().contiguous().t()])
@@ -616,13 +616,13 @@ def test_coefficients_are_matched_by_name():
 
 
 def test_a_step_within_a_step_is_refused():
-    w = np.zeros(2)
-    inner = []
+    w, inner = np.zeros(2), []
 
     def rate(t):
-        for change in (lambda: opt.step(np.ones(2)), lambda: opt.load_state_dict(saved),
-                       lambda: setattr(opt, "grads", np.ones(2))):
-            with pytest.raises(RuntimeError, match="within a step of the same optimizer"):
+        for name, change in {"step": lambda: opt.step(np.ones(2)), "t": lambda: setattr(opt, "t", 100),
+                             "load_state_dict": lambda: opt.load_state_dict(saved),
+                             "grads": lambda: setattr(opt, "grads", np.ones(2))}.items():
+            with pytest.raises(RuntimeError, match=rf"^{name}: called within a step of the same optimizer\. Call it when"):
                 change()
             inner.append(t)
         return 0.5
@@ -630,7 +630,7 @@ def test_a_step_within_a_step_is_refused():
     saved = opt.state_dict()
     opt.step(np.ones(2))
     assert np.array_equal(w, [-0.5, -0.5])
-    assert (opt.t, inner) == (1, [1, 1, 1])
+    assert (opt.t, inner) == (1, [1]*4)
 
 
 def test_a_function_that_forgets_to_return_is_an_error():

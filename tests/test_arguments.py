@@ -200,17 +200,6 @@ def test_threads_are_in_force_at_the_next_step():
     assert opt.threads == 3
 
 
-def test_the_step_count_stays_within_a_step():
-    w = np.ones(3)
-    opt = fastopt.SGD(w, lr=lambda t: setattr(opt, "t", 100) or 1.0)
-    with pytest.raises(RuntimeError, match=r"^t: called within a step of the same optimizer\. Call it when that one "
-                                           r"has returned\.$"):
-        opt.step(ones)
-    assert (opt.t, w.tolist()) == (0, [1, 1, 1])
-    opt.t = 5
-    assert opt.t == 5
-
-
 def test_a_subclass_has_attributes_of_its_own():
     class Mine(fastopt.Adam):
         def __init__(self, params):

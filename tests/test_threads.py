@@ -190,34 +190,6 @@ print(same(parent, walk(0, 6, threads=1)), pool.POOL.workers)
 
 
 @only_linux
-def test_forks_while_another_thread_steps():
-    """Children step optimizers of their own, and the one that the other thread was in the middle of."""
-    assert python("""
-stop = threading.Event()
-busy, g = make(9)
-def run():
-    while not stop.is_set():
-        busy.step(g)
-walk(1, 1, threads=1)
-other = threading.Thread(target=run)
-other.start()
-codes = []
-for k in range(12):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(300)  # ends a child that hangs
-        ok = same(walk(k, 3), walk(k, 3, threads=1))
-        t = busy.t
-        busy.step(g)
-        os._exit(0 if ok and busy.t == t + 1 else 1)
-    codes.append(os.waitpid(pid, 0)[1])
-stop.set()
-other.join()
-print(set(codes), same(busy, walk(9, busy.t, threads=1)))
-""") == "{0} True\n"
-
-
-@only_linux
 @pytest.mark.parametrize("lock", [
     "numba.core.compiler_lock.global_compiler_lock._lock", "llvmlite.binding.ffi.lib._lock._lock"])
 def test_a_fork_while_another_thread_compiles(lock):

@@ -20,11 +20,10 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
 from .headers import Watch
-from .jobs import Binding, Chance, Job
+from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
-
 
 PIECES = attrgetter("pieces")
 
@@ -35,8 +34,8 @@ class HostBackend(Stored):
     where = ""
     grad_norm: float | None = None
 
-    def __init__(self, *arguments: Any, capturable: int = 0):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments[:-1])  # there is nothing to capture here
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
         row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}
@@ -45,6 +44,8 @@ class HostBackend(Stored):
                          for dtype, a in self.coefs.items()]
         self._ahead: tuple[Ahead, Plan] | None = None
         self._buffers: list[np.ndarray] = []
+        self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
+        self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
@@ -153,24 +154,31 @@ class HostBackend(Stored):
     def factor(self, given: Any) -> float:
         return check_number("grad_factor", given, "step")
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        if self.binding.bound(leaves, zeroed):
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
+        if masks and masks is not self._masks:  # kernels read copies, whose addresses stay
+            self._copies = self._copies or [row.copy() for row in masks]
+            for copy, row in zip(self._copies, masks, strict=True):
+                copy[...] = row
+            self._masks = masks
+        copies = self._copies if masks else NO_MASKS
+        if self.binding.bound(leaves, zeroed, copies):
             return leaves
         while True:
             self.look()
-            held = self.binding.bind(leaves, paths, zeroed)
+            held = self.binding.bind(leaves, paths, zeroed, copies)
             if self.watch.same():  # views of gradients are their libraries' code, or the program's own
                 return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        factor, limit, clip_norm, skip_nonfinite, zeroed = request
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
         t, rows = self._t.value + 1, []
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
-        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
+        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         scaled = clip_norm is not None or factor != 1.0
-        plan, wide = binding.plan((scaled, limit != math.inf, *map(PIECES, self.groups)))
+        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+            binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)
             clip = clip_factor(norm, clip_norm)
@@ -186,12 +194,12 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for job in wide:
+        for job in binding.wide:
             job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
-        plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
+        binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
 
     def _skip(self, norm: float) -> None:
         """Take no step, since gradients are not finite; set to zero what is to be zero after it."""

@@ -23,7 +23,7 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
 from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
-from . import driver, loops
+from . import driver
 from .advance import MODE, PARAMETERS
 from .clock import Advance, Clock, Post
 from .libraries import library
@@ -56,6 +56,8 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.normed = False
+        self._masks: Sequence[np.ndarray] = []   # the last that were asked for
+        self._copies: list[DeviceArray] = []
         self.ahead_buffers: list[DeviceArray] | None = None
         self._ahead: _AheadLaunches | None = None
         if capturable:
@@ -176,18 +178,34 @@ class CudaBackend(Stored):
                              "needed. Change grad_factor.")
         return array
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         self.look()
-        bound = self.bound
-        addresses = bound.gradients.like(leaves) if bound and bound.gradients.zeroed == zeroed else None
+        copies = self._copied(masks) if masks else []
+        bound, asked = self.bound, (zeroed, bool(masks))
+        addresses = bound.gradients.like(leaves) if bound and bound.gradients.kind[:2] == asked else None
         if addresses is None:
-            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library, zeroed)
+            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library, zeroed, copies)
             addresses = gradients.addresses
             tables = self._tables(gradients)
             gradients.release()
             self.bound = Bound(gradients, tables)  # together: an interrupt must not part them
         self.addresses = addresses
         return leaves
+
+    def _copied(self, masks: Sequence[np.ndarray]) -> list[DeviceArray]:
+        """Masks in memory of the device, whose addresses stay. To change them the host waits for the device."""
+        same = masks is self._masks or (self._masks and all(map(np.array_equal, masks, self._masks)))
+        if not same:
+            if self.streams.capturing():
+                raise RuntimeError("step: the stream is being captured, but the mask is another than that of the last step, "
+                                   "and it cannot be sent now. Take one step with this mask first.")
+            with self.gpu.current():
+                driver.do("cuCtxSynchronize")
+                self._copies = self._copies or [self.filled(t.array, np.uint8, np.uint8(0)) for t in self.tensors]
+                for copy, row in zip(self._copies, masks, strict=True):
+                    self.gpu.upload(copy.address, row)
+            self._masks = [row.copy() for row in masks]
+        return self._copies
 
     def _tables(self, gradients: Gradients) -> Tables:
         """The tables of gradients of this kind: those that are there, or new ones."""
@@ -233,7 +251,7 @@ class CudaBackend(Stored):
     # Steps
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        self.bind(leaves, paths, request.zero_grads)
+        self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
                              "would leave the gradients. Set them to zero yourself, or leave out one of the two.")

@@ -7,7 +7,7 @@ next step.
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -45,7 +45,7 @@ class Job:
 
     def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
         """The launches of a step, for the pipelines of all groups."""
-        of = tuple(of_tensors(self.groups, of_groups, self.layout.wide))
+        of = tuple(of_tensors(self.groups, of_groups, self.layout))
         if of not in self.made:
             self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
         return self.made[of]
@@ -110,8 +110,9 @@ class Tables:
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
-        for layout, members in tensors.by_layout(tensors.layouts_of(found, of, slots, gradients.zeroed)).items():
-            columns = tensors.columns_of(members, views, of, slots, remainders)
+        layouts = tensors.layouts_of(found, of, slots, gradients.zeroed, gradients.masks)
+        for layout, members in tensors.by_layout(layouts).items():
+            columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
             self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
                                  seed))
@@ -148,19 +149,19 @@ class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
     def __init__(self, leaves: list, paths: list[str], of: list[Tensor], written: list[DeviceArray], own: Library,
-                 zeroed: bool = False):
+                 zeroed: bool = False, masks: Sequence[DeviceArray] = ()):
         """Raises what is wrong with one, with its path. `zeroed` says that the step sets them to zero."""
         self.found = [tensors.gradient(leaf, t, where) for leaf, t, where in zip(leaves, of, paths, strict=True)]
         tensors.check_apart(self.found, of, written, paths)
         if zeroed:
             tensors.check_zeroed(self.found, of, leaves, paths)
-        self.zeroed = zeroed
+        self.zeroed, self.masks = zeroed, masks
         self.taken = tensors.spans(written)
         self.device = next((t.array.device for t in of if t.array.device is not None), None)
         self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
         self.facts = [list(its.facts(leaf)[1:]) for its, leaf in zip(self.libraries, leaves, strict=True)]
-        self.kind = zeroed, tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
+        self.kind = zeroed, bool(masks), tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
         self.own = [t.array.address if g.like(t) and not zeroed else -1 for g, t in zip(self.found, of, strict=True)]
         self.extents = [extent(g.array) for g in self.found]

@@ -29,6 +29,7 @@ class Request(NamedTuple):
     clip_norm: float | None = None
     skip_nonfinite: bool = False
     zero_grads: bool = False
+    masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
 
 
 class Backend(Protocol):
@@ -54,7 +55,7 @@ class Backend(Protocol):
         """From now on the program sees states and buffers: `look` has more to look at."""
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked."""
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""

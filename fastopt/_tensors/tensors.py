@@ -132,6 +132,25 @@ def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     return Gradient(array, Slot(format, strided), strides)
 
 
+def rows_of_masks(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Which elements of each tensor change in a step, as rows of bytes in their memory order, from masks, checked."""
+    return [_row_of_mask(leaf, t, beside(t, "mask")) for leaf, t in zip(leaves, tensors, strict=True)]
+
+
+def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
+    array = np.asarray(leaf) if isinstance(leaf, bool) else arrays.on_host(leaf, where)
+    try:
+        whole = np.broadcast_to(array, of.array.shape)
+    except ValueError as error:
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that shape, "
+                         "or one that broadcasts to it.") from error
+    if not np.isin(whole, (0, 1)).all():
+        raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
+                         "array, mask != 0 for example.")
+    order = [*(d for d in range(whole.ndim) if d not in of.order), *of.order]
+    return whole.transpose(order).reshape(-1).astype(np.uint8)
+
+
 def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
     """Where the memory that a step writes begins and ends, sorted."""
     return sorted((arrays.address(a), arrays.address(a) + a.nbytes) for a in written if a.size)
@@ -174,10 +193,10 @@ def by_layout(layouts: Iterable[Layout]) -> dict[Layout, list[int]]:
 
 
 def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor],
-               zeroed: bool = False, masks: Sequence[Array | None] = ()) -> list[Layout]:
-    """The layout of every tensor: gradient, parameter, states, outputs, and a mask where it has one."""
+               zeroed: bool = False, masks: Sequence[Array] = ()) -> list[Layout]:
+    """The layout of every tensor: gradient, parameter, states, outputs, and a mask where the step has one."""
     return [Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
-                    *([Slot(MASK)] if masks and masks[k] is not None else [])))
+                    *([Slot(MASK)] if masks else [])))
             for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
 
 
@@ -198,11 +217,11 @@ def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Arra
 
 def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor],
                others: dict[str, PerTensor], remainders: Sequence[Array],
-               masks: Sequence[Array | None] = ()) -> list[list[Array]]:
+               masks: Sequence[Array] = ()) -> list[list[Array]]:
     """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row."""
     return by_columns([[gradients[k], *parameter_parts(tensors[k], remainders, k),
                         *(a for of in others.values() for a in parts(of.formats[k], of.arrays[k])),
-                        *([masks[k]] if masks and masks[k] is not None else [])] for k in indices])
+                        *masks[k:k + 1]] for k in indices])
 
 
 def by_columns(rows: list[list[Array]]) -> list[list[Array]]:
