@@ -28,6 +28,7 @@ from fastopt._cpu import jobs
 from fastopt._formats.blocks import SIZE
 from fastopt._formats.catalogue import FORMATS, STORED
 from fastopt._tensors import arrays
+from fastopt._tensors.tensors import make_tiles
 from fastopt.storage import coded_bytes
 
 LARGE = (100_003, 131_073)
@@ -344,7 +345,7 @@ def test_elements_past_2_to_the_31(name, format):
 
 def test_tiles_of_tensors_past_2_to_the_31():
     sizes, groups = [2**33 + 7, 0, 5, 2**31 + 1], [0, 0, 1, 2]
-    tiles = jobs.make_tiles(sizes, groups, 131_072)
+    tiles = make_tiles(sizes, groups, 131_072)
     for tensor, n in enumerate(sizes):
         own = tiles[tiles[:, 0] == tensor]
         assert (own[:, 3] - own[:, 2]).sum() == n
@@ -360,7 +361,7 @@ def test_tiles_behind_the_first_start_at_a_cache_line():
         p = p[-p.ctypes.data % 64 + shift:][:4*n].view(np.float32)
         skip = jobs.head(p)
         assert skip == (64 - shift)//4 % 16
-        tiles = jobs.make_tiles([n], [0], 8_192, [skip])
+        tiles = make_tiles([n], [0], 8_192, [skip])
         assert np.array_equal(tiles[1:, 2], tiles[:-1, 3])
         assert (tiles[0, 2], tiles[-1, 3]) == (0, n)
         assert ((arrays.address(p) + 4*tiles[1:, 2]) % 64 == (62 if shift == 2 else 0)).all()
