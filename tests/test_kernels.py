@@ -75,9 +75,9 @@ def test_every_size(name, mixes):
 
 @each_rule
 def test_hyperparameters(name, mixes):
-    """Every set of its own and of those that all rules share; with all pieces around the rule, and without any."""
-    own = [(mix, hyper, how) for mix in mixes for hyper in OWN[name] for how in ({}, ALL_PIECES)]
-    for mix, hyper, how in (*own, *(("f32", hyper, ALL_PIECES) for hyper in SHARED)):
+    """Every set of its own, without pieces around the rule; in float32 with all pieces, and all sets that rules share."""
+    bare = [(mix, hyper, {}) for mix in mixes for hyper in OWN[name]]
+    for mix, hyper, how in (*bare, *(("f32", hyper, ALL_PIECES) for hyper in (*OWN[name], *SHARED))):
         twin = start(name, mix, (259,), **{**(SHARED[1] if how else {}), **hyper})
         for t in range(4):
             twin.step(gradients(twin.opt, t), **how)
@@ -106,7 +106,7 @@ def anything(format, n, index):
 @each_rule
 def test_nasty_numbers(name, mixes):
     """Any bits in gradient, parameter and state: NaN and infinities at the right places, all other bits equal."""
-    for mix, how in itertools.product(mixes, ({}, {"clip_value": 1e30, "grad_factor": 0.5})):
+    for mix, how in (*((mix, {}) for mix in mixes), ("f32", {"clip_value": 1e30, "grad_factor": 0.5})):
         twin, format = start(name, mix, (4_099,), **(SHARED[1] if how else {})).fill(anything), ALL[mix][0]
         for t in range(3):
             with np.errstate(all="ignore"):
@@ -295,7 +295,7 @@ def test_the_norm_of_strided_gradients_is_that_of_their_copies():
         for view in (*views(g), *(broadcast(g) if g.size else ())):
             for given in (view, np.ascontiguousarray(view)):
                 found.append(stored(normal(1, *shape), format))
-                OPTIMIZERS["adam"](found[-1], threads=1).step(given, clip_norm=0.5)
+                OPTIMIZERS["sgd"](found[-1], threads=1).step(given, clip_norm=0.5)
             assert_identical(found[-2], found[-1], f"{format} {shape}")
 
 
