@@ -75,7 +75,7 @@ def test_every_size(name, mixes):
 
 @each_rule
 def test_hyperparameters(name, mixes):
-    """Every set of its own, without pieces around the rule; in float32 with all pieces, and all sets that rules share."""
+    """Every set of its own, without pieces around the rule; in float32 with all, and the sets that rules share."""
     bare = [(mix, hyper, {}) for mix in mixes for hyper in OWN[name]]
     for mix, hyper, how in (*bare, *(("f32", hyper, ALL_PIECES) for hyper in (*OWN[name], *SHARED))):
         twin = start(name, mix, (259,), **{**(SHARED[1] if how else {}), **hyper})
