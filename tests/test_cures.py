@@ -362,7 +362,7 @@ CALLS = [  # what raises; and what the message says to do instead
      lambda: (sgd().step(FIXED.copy(), zero_grads=True), sgd().step(FIXED))),
     (lambda: sgd().step(Device()), lambda: sgd().step(np.ones(3))),
     (lambda: SGD(Pair(w64)).step([w64]), lambda: SGD(Pair(w64)).step(Pair(np.ones(6)))),
-    (lambda: sgd().step(np.ones(3), mask=[True, False]), lambda: sgd().step(np.ones(3), mask=[True])),
+    (lambda: sgd().step(np.ones(3), mask=np.ones(2)), lambda: sgd().step(np.ones(3), mask=np.ones(1))),
     (lambda: sgd().step(np.ones(3), mask=np.arange(3)), lambda: sgd().step(np.ones(3), mask=np.arange(3) != 0)),
     (lambda: SGD(w64).step(w64, zero_grads=True), lambda: SGD(w64).step(np.array(w64), zero_grads=True)),
     (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),
