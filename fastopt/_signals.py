@@ -1,14 +1,15 @@
 """What a signal must not cut in two: `at_once` for a few writes, `UNDISTURBED` for compilations.
 
-- `at_once`: writes of arrays and attributes, one after the other (loads, new hyperparameters). Nothing is installed and nothing waits.
+- `at_once`: writes of arrays and attributes, one after the other (loads, new hyperparameters). Nothing is installed and
+  nothing waits.
 - `UNDISTURBED`: compilations, which run much code of Python. All signals wait, and all handlers are replaced meanwhile.
 
 (A step of `fit` has `_training.interrupts.Held`. A step of an optimizer needs none: it is one call of compiled code.)
 
-Python runs signal handlers in the main thread, between any two bytecodes. One that raises (Ctrl-C does) would leave Numba's registries
-half filled, and this process could compile no kernel any more. (A helper thread would keep handlers out, too. But it waits for ever
-for a lock that the main thread holds, such as that of a module that is being imported, and it is still inside LLVM when a Ctrl-C ends
-the process.)
+Python runs signal handlers in the main thread, between any two bytecodes. One that raises (Ctrl-C does) would leave
+Numba's registries half filled, and this process could compile no kernel any more. (A helper thread would keep handlers
+out, too. But it waits for ever for a lock that the main thread holds, such as that of a module that is being imported,
+and it is still inside LLVM when a Ctrl-C ends the process.)
 """
 import _thread
 import os
@@ -24,9 +25,9 @@ from typing import Any
 def at_once(calls: Iterable["partial[Any]"]) -> list[Any]:
     """What these return, called in turn within one instruction of the interpreter.
 
-    Handlers of signals run between two instructions: what they raise comes before all calls or after all. So the calls must run none of
-    Python's code and must not fail: functions written in C, of arguments that have been checked. Other threads see a part of it only while
-    one of them lets go of the GIL.
+    Handlers of signals run between two instructions: what they raise comes before all calls or after all. So the calls
+    must run none of Python's code and must not fail: functions written in C, of arguments that have been checked. Other
+    threads see a part of it only while one of them lets go of the GIL.
     """
     return list(map(partial.__call__, calls))
 
@@ -104,7 +105,7 @@ class Undisturbed(ContextDecorator):
             raise
 
     def end_of_fork(self) -> None:
-        """`__exit__` in a hook of fork. Python ignores what a hook raises: a thread sends the signals anew, and they come after it."""
+        """`__exit__` in a hook of fork, of which Python ignores errors: a thread sends the signals anew, for later."""
         came: list = []
         if self.depth == 1 and self.thread == threading.get_ident():
             came, self.came = self.came, came
@@ -113,7 +114,7 @@ class Undisturbed(ContextDecorator):
             _thread.start_new_thread(_thread.interrupt_main, (number,))
 
     def forked(self) -> None:
-        """In the child: signals that came are its parent's. If another thread forked, the one that would have left is not there."""
+        """In the child. Signals that came are its parent's; the thread that would have left may not be there."""
         self.came.clear()
         if self.depth and self.thread != threading.get_ident():
             self._leave()

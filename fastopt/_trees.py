@@ -1,7 +1,7 @@
 """Trees of arrays: lists, tuples, named tuples, dicts and dataclasses, nested in any way, with a path for every leaf.
 
-A node knows how to collect the leaves of another tree of its structure and how to build such a tree from leaves (`fixed`: with
-tuples and read-only dicts, where putting another array in would go unseen).
+A node knows how to collect the leaves of another tree of its structure and how to build such a tree from leaves
+(`fixed`: with tuples and read-only dicts, where putting another array in would go unseen).
 """
 import dataclasses
 from collections.abc import Iterator, Mapping, MappingView
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Leaf:
-    """An array, or whatever stands in its place. (`holds` tells a tree that is callable from a function that makes one.)"""
+    """An array, or whatever stands in its place. (`holds` tells callable trees from functions that make one.)"""
 
     def holds(self, tree: Any) -> bool:
         return False
@@ -24,7 +24,8 @@ class Leaf:
 
 def _mismatch(where: str, found: Any, needed: str, ordered: bool = False) -> TypeError:
     cure = " here: list(x)" if ordered and isinstance(found, (Iterator, MappingView)) else ""
-    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of params{cure}.")
+    return TypeError(f"{where}: found {type(found).__name__}, but params has {needed} there. Give the structure of "
+                     f"params{cure}.")
 
 
 class Sequence:
@@ -41,12 +42,14 @@ class Sequence:
         if not isinstance(tree, (list, tuple)):
             raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}", True)
         if len(tree) != len(self.children):
-            raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for each.")
+            raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for "
+                             "each.")
         if self.flat:
             before = len(out)
             out.extend(tree)
             if len(out) - before != len(self.children):  # a class of its own may say another length than it has
-                raise ValueError(f"{where}: {len(out) - before} entries, but params has {len(self.children)} there. Give one for each.")
+                raise ValueError(f"{where}: {len(out) - before} entries, but params has {len(self.children)} there. "
+                                 "Give one for each.")
             return
         for k, (child, value) in enumerate(zip(self.children, tree, strict=True)):
             child.collect(value, f"{where}[{k}]", out)
@@ -74,11 +77,13 @@ class Dict:
         if len(tree) != len(self.keys) or any(k not in tree for k in self.keys):
             missing, extra = [k for k in self.keys if k not in tree], [k for k in tree if k not in self.keys]
             raise ValueError(f"{where}: {f'no {missing}' if missing else ''}{' and ' if missing and extra else ''}"
-                             f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give exactly those.")
+                             f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give "
+                             f"exactly those.")
         try:
             values = [tree[k] for k in self.keys]
         except KeyError as error:
-            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: dict(x).") from error
+            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: "
+                             "dict(x).") from error
         if self.flat:
             out.extend(values)
             return
@@ -125,6 +130,7 @@ def structure(tree: Any, where: str, leaves: list[tuple[str, Any]]) -> Node:
     if isinstance(tree, Mapping):
         return Dict(tree, [structure(x, f"{where}[{k!r}]", leaves) for k, x in tree.items()])
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return Record(tree, [structure(getattr(tree, f.name), f"{where}.{f.name}", leaves) for f in dataclasses.fields(tree)])
+        return Record(tree, [structure(getattr(tree, f.name), f"{where}.{f.name}", leaves)
+                             for f in dataclasses.fields(tree)])
     leaves.append((where, tree))
     return Leaf()

@@ -1,30 +1,35 @@
-"""States of bitsandbytes' 8-bit optimizers as float32: a code of 8 bits selects one of 256 numbers, a scale per block multiplies it.
+"""States of bitsandbytes' 8-bit optimizers as float32: a code of 8 bits selects one of 256 numbers, a scale per block
+multiplies it.
 
-An entry of one parameter holds "step"; "state1" and, of Adam, "state2" as codes; "qmap1" and "qmap2", the 256 numbers; "absmax1" and
-"absmax2", the scales of blocks of 256 codes (of 2048 before version 0.44). With block_wise=False, which 0.50 removed, "max1" and "max2"
-are one scale for all. Parameters of fewer than min_8bit_size=4096 elements keep float32 states without maps and scales. Since 0.49.2,
-state_dict() puts all but "step" into a dict of its own under "__bnb_optimizer_quant_state__", so that FSDP does not gather it.
-Read in bitsandbytes 0.50.2, and in the history of its repository.
+An entry of one parameter holds "step"; "state1" and, of Adam, "state2" as codes; "qmap1" and "qmap2", the 256 numbers;
+"absmax1" and "absmax2", the scales of blocks of 256 codes (of 2048 before version 0.44). With block_wise=False, which
+0.50 removed, "max1" and "max2" are one scale for all. Parameters of fewer than min_8bit_size=4096 elements keep float32
+states without maps and scales. Since 0.49.2, state_dict() puts all but "step" into a dict of its own under
+"__bnb_optimizer_quant_state__", so that FSDP does not gather it. Read in bitsandbytes 0.50.2, and in the history of its
+repository.
 
 Its states are the quantities of torch. What surrounds them differs:
 
-============== =============== ===============================================================================================
-bitsandbytes   states          what differs from torch
-============== =============== ===============================================================================================
-SGD            momentum_buffer betas=(momentum, dampening), but dampening and nesterov are ignored
-RMSprop        square_avg      betas=(alpha, momentum), but momentum is ignored; centered is refused
-Adagrad        sum             starts at 0; lr_decay is refused; betas=(0, 0) mean nothing
-Adam, AdamW    exp_avg,        the same in all but the default weight_decay: decay is decoupled in both. On CUDA it also shrinks
+============== ===============
+=============================================================================================== bitsandbytes   states
+what differs from torch ============== ===============
+=============================================================================================== SGD
+momentum_buffer betas=(momentum, dampening), but dampening and nesterov are ignored RMSprop        square_avg
+betas=(alpha, momentum), but momentum is ignored; centered is refused Adagrad        sum             starts at 0;
+lr_decay is refused; betas=(0, 0) mean nothing Adam, AdamW    exp_avg,        the same in all but the default
+weight_decay: decay is decoupled in both. On CUDA it also shrinks
                exp_avg_sq      the step just made: p = (p - step)*(1 - lr*weight_decay). No amsgrad
 Lion           exp_avg         torch has no Lion; its m, by the name that its first moment would have there
-============== =============== ===============================================================================================
+============== ===============
+===============================================================================================
 
-The decay of SGD, RMSprop and Adagrad is coupled, as in torch; that of Lion is decoupled. LAMB keeps what Adam keeps, and LARS what SGD
-does. AdEMAMix, whose state1 is two moments, is refused. Squares of RMSprop and Adagrad are coded with the signed numbers.
+The decay of SGD, RMSprop and Adagrad is coupled, as in torch; that of Lion is decoupled. LAMB keeps what Adam keeps,
+and LARS what SGD does. AdEMAMix, whose state1 is two moments, is refused. Squares of RMSprop and Adagrad are coded with
+the signed numbers.
 
-What rounding to the nearest code took is gone: up to 6.2 % of a number in the uppermost decade below a block's largest (3.3 % without
-signs), less than twice as much in each decade below, and all below 2.8e-7 of the largest (1.7e-7). A run goes on from the numbers that
-bitsandbytes would go on from, and keeps them in float32.
+What rounding to the nearest code took is gone: up to 6.2 % of a number in the uppermost decade below a block's largest
+(3.3 % without signs), less than twice as much in each decade below, and all below 2.8e-7 of the largest (1.7e-7). A run
+goes on from the numbers that bitsandbytes would go on from, and keeps them in float32.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,8 +50,9 @@ NAMES = {  # torch's names for the states of a rule
 def dynamic_map(signed: bool) -> np.ndarray:
     """The numbers of the 256 codes (Dettmers 2015, "dynamic tree"), in rising order.
 
-    Decade d = 0, ..., 6 reaches from 10**(d-7) to 10**(d-6). It is cut into 2**d intervals of one length, or 2**(d+1) without signs,
-    and their middles are the numbers; with signs the negative ones too. 0 and 1 complete them, but not -1.
+    Decade d = 0, ..., 6 reaches from 10**(d-7) to 10**(d-6). It is cut into 2**d intervals of one length, or 2**(d+1)
+    without signs, and their middles are the numbers; with signs the negative ones too. 0 and 1 complete them, but not
+    -1.
 
     Parameters
     ----------
@@ -66,7 +72,7 @@ def dynamic_map(signed: bool) -> np.ndarray:
 
 
 def _middles(n: int) -> np.ndarray:
-    """The middles of n intervals from 0.1 to 1, rounded where torch.linspace rounds: once per bound, counted from the nearer end."""
+    """The middles of n intervals from 0.1 to 1, rounded as torch.linspace does: once per bound, from the nearer end."""
     low, high = np.float32(0.1), np.float32(1)
     width, k = float((high - low) / np.float32(n)), np.arange(n + 1)
     bounds = np.where(k < (n + 1)//2, float(low) + width*k, float(high) - width*(n - k)).astype(np.float32)
@@ -82,11 +88,11 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
     codes : array of uint8
         Of any shape and library, as all arrays here.
     absmax : array of float32
-        One scale per block, of as many codes as the lengths of both allow: a power of two from 64 to 4096. The last block may
-        have fewer. An array of shape () is one scale for all.
+        One scale per block, of as many codes as the lengths of both allow: a power of two from 64 to 4096. The last
+        block may have fewer. An array of shape () is one scale for all.
     qmap : array of float32, optional
-        The numbers of the codes, `dynamic_map(signed)` by default. Of more than 256 the first 256 count: versions 0.36 to 0.41 stored 524
-        unsigned ones.
+        The numbers of the codes, `dynamic_map(signed)` by default. Of more than 256 the first 256 count: versions 0.36
+        to 0.41 stored 524 unsigned ones.
     signed : bool
         Which numbers, where qmap is not given.
     shape : sequence of int, optional
@@ -112,13 +118,14 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
     if codes.dtype != np.uint8:
         raise ValueError(f"{where}: codes of {codes.dtype}, but uint8 is needed. Give a state of 8 bits.")
     if numbers.dtype != np.float32 or numbers.ndim != 1 or numbers.size < 256:
-        raise ValueError(f"{where}: a qmap of {numbers.dtype} and shape {numbers.shape}, but 256 float32 numbers are needed. "
-                         "Leave it out for bitsandbytes' own.")
+        raise ValueError(f"{where}: a qmap of {numbers.dtype} and shape {numbers.shape}, but 256 float32 numbers are "
+                         "needed. Leave it out for bitsandbytes' own.")
     if scales.dtype != np.float32 or scales.ndim > 1:
-        raise ValueError(f"{where}: an absmax of {scales.dtype} and shape {scales.shape}, but float32 numbers, one per block, are needed. "
-                         "Give what was saved with the codes.")
+        raise ValueError(f"{where}: an absmax of {scales.dtype} and shape {scales.shape}, but float32 numbers, one per "
+                         "block, are needed. Give what was saved with the codes.")
     if int(np.prod(shape, dtype=np.int64)) != codes.size or min(shape, default=0) < 0:
-        raise ValueError(f"{where}: {codes.size} codes, but shape {shape} is asked for. Give the shape of the parameter.")
+        raise ValueError(f"{where}: {codes.size} codes, but shape {shape} is asked for. Give the shape of the "
+                         "parameter.")
     x = numbers[codes.reshape(-1)]
     block = _block(x.size, scales.size, where) if scales.ndim else max(x.size, 1)
     scales, full = scales.reshape(-1), x.size // block
@@ -128,16 +135,16 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
 
 
 def _block(n: int, count: int, where: str) -> int:
-    """The length of blocks of which n codes fill `count`. Two or more are of one power of two only; with fewer, any that fits will do."""
+    """The length of blocks of which n codes fill `count`: of two or more only one fits, else any will do."""
     for block in BLOCKS:
         if -(-n // block) == count:
             return block
-    raise ValueError(f"{where}: {count} scales for {n} codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, 4096) is needed. "
-                     "Give the absmax that was saved with the codes.")
+    raise ValueError(f"{where}: {count} scales for {n} codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, "
+                     "4096) is needed. Give the absmax that was saved with the codes.")
 
 
 def is_coded(entry: Mapping[str, Any]) -> bool:
-    """Whether a parameter's entry, ``saved["state"][index]``, is of an optimizer of bitsandbytes: of 8 or 32 bits, wrapped or not."""
+    """Whether a parameter's entry, ``saved["state"][index]``, is of bitsandbytes: of 8 or 32 bits, wrapped or not."""
     return "state1" in entry or WRAPPED in entry
 
 
@@ -156,21 +163,22 @@ def decoded(entry: Mapping[str, Any], names: Mapping[str, str], where: str = "de
     Returns
     -------
     dict
-        "step" as it is, if there, then float32 arrays of the parameter's shape by torch's names: new ones where decoded, views (or
-        copies from a device) where they were float32.
+        "step" as it is, if there, then float32 arrays of the parameter's shape by torch's names: new ones where
+        decoded, views (or copies from a device) where they were float32.
 
     Raises
     ------
     TypeError
         If something is no array.
     ValueError
-        If the states are not those of `names`, are neither float32 nor codes with their scales, are not in C order or differ in shape.
+        If the states are not those of `names`, are neither float32 nor codes with their scales, are not in C order or
+        differ in shape.
     """
     flat = {**entry, **entry.get(WRAPPED, {})}
     slots = [slot for slot in ("state1", "state2") if slot in flat]
     if slots != sorted(names):
-        raise ValueError(f"{where}: {', '.join(slots) or 'no state'}, but this optimizer has {', '.join(sorted(names)) or 'none'}. "
-                         "Make the one whose state it is.")
+        raise ValueError(f"{where}: {', '.join(slots) or 'no state'}, but this optimizer has "
+                         f"{', '.join(sorted(names)) or 'none'}. Make the one whose state it is.")
     stored = {slot: arrays.on_host(flat[slot], f"{where}: {slot}") for slot in slots}
     shapes = [x.shape for x in stored.values()]
     if len(set(shapes)) > 1:
@@ -181,24 +189,28 @@ def decoded(entry: Mapping[str, Any], names: Mapping[str, str], where: str = "de
 
 
 def numbers(rule: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a group that bitsandbytes calls otherwise than torch, or does not write down, by torch's names."""
+    """By torch's names, the hyperparameters that bitsandbytes calls otherwise or does not write down."""
     first = group.get("betas", (0.0,))[0]
-    return {"momentum": {"momentum": first, "dampening": 0.0, "nesterov": False}, "rmsprop": {"alpha": first, "momentum": 0.0}}.get(
+    return {"momentum": {"momentum": first, "dampening": 0.0, "nesterov": False},
+            "rmsprop": {"alpha": first, "momentum": 0.0}}.get(
         rule, {} if rule == "adagrad" else {"decoupled_weight_decay": True})
 
 
 def _state(flat: Mapping[str, Any], x: np.ndarray, slot: str, where: str) -> np.ndarray:
     """One state of an entry, whose qmap and scale have the same number."""
-    if not x.flags.c_contiguous:  # strides that the parameter had at first, where CPU kernels heed them and CUDA's do not
-        raise ValueError(f"{where}: strides {x.strides} for shape {x.shape}, but C order is needed. Give numpy.ascontiguousarray(x) if the "
-                         "run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on CUDA.")
+    if not x.flags.c_contiguous:  # CPU kernels heed strides, CUDA's do not
+        raise ValueError(f"{where}: strides {x.strides} for shape {x.shape}, but C order is needed. Give "
+                         "numpy.ascontiguousarray(x) if the run was on the CPU, x.ravel(order='K').reshape(x.shape) if "
+                         "it was on CUDA.")
     if x.dtype == np.float32:
         return x
     qmap, absmax, largest = (name + slot[-1] for name in ("qmap", "absmax", "max"))
     key = absmax if absmax in flat else largest
     if key not in flat:
-        raise ValueError(f"{where}: {x.dtype} without {absmax}, but codes with it, or float32, are needed. The checkpoint is damaged.")
+        raise ValueError(f"{where}: {x.dtype} without {absmax}, but codes with it, or float32, are needed. The "
+                         "checkpoint is damaged.")
     scale = arrays.on_host(flat[key], f"{where}: {key}")
     if key == largest and scale.size != 1:
         raise ValueError(f"{where}: {key} of shape {scale.shape}, but one number is needed. The checkpoint is damaged.")
-    return decode(x, scale.reshape(()) if key == largest else scale, flat.get(qmap), signed=slot == "state1", where=where)
+    return decode(x, scale.reshape(()) if key == largest else scale, flat.get(qmap), signed=slot == "state1",
+                  where=where)

@@ -1,7 +1,8 @@
 """Checkpoints on disk: parameters, state, step count and hyperparameters of an optimizer in one safetensors file.
 
-Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``; bfloat16 is the
-file's U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`, as JSON.
+Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``;
+bfloat16 is the file's U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`,
+as JSON.
 """
 import errno
 import json
@@ -16,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from ._checks.extras import missing
-from ._state import state_dict as checkpoints
-from ._tensors.arrays import format_of
+from ._state.state_dict import Snapshot
 from .optimizer import Optimizer
 
 try:
@@ -35,32 +35,34 @@ def save(path: Path, opt: Optimizer) -> None:
     Parameters
     ----------
     path : str or path
-        The file. A symbolic link is followed. What was there is replaced at once, when all is on the disk: a program that fails, is
-        interrupted or is killed meanwhile leaves the old file as it was (and, where it was killed, a ``path.*.tmp`` beside it).
+        The file. A symbolic link is followed. What was there is replaced at once, when all is on the disk: a program
+        that fails, is interrupted or is killed meanwhile leaves the old file as it was (and, where it was killed, a
+        ``path.*.tmp`` beside it).
     opt : Optimizer
-        With parameters of any kind and structure; those on a CUDA device are copied to this machine first. Hyperparameters that are
-        functions of the step (schedules; `ReduceOnPlateau` with its state) are not saved: the program that resumes makes them again.
+        With parameters of any kind and structure; those on a CUDA device are copied to this machine first.
+        Hyperparameters that are functions of the step (schedules; `ReduceOnPlateau` with its state) are not saved: the
+        program that resumes makes them again.
 
     Raises
     ------
     OSError
-        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist, or the path ends as one.
+        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist, or the path
+        ends as one.
     TypeError, ValueError
         Where `path` is no path, or something else than a file, or two parameters have paths that print alike.
     """
     _check_optimizer("save", opt)
     path = target("save", path)
-    with opt._lock:  # arrays are written as they lie in memory: no step may come between
-        opt._machine.look()
-        about = opt.state_dict(copy=False)
-        arrays = dict(zip(about["paths"], (opt._machine.read(t.array, False) for t in opt._tensors), strict=True))
-        if len(arrays) < len(opt._tensors):
-            twice = next(p for k, p in enumerate(about["paths"]) if p in about["paths"][:k])
-            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them other keys.")
-        states = about.pop("state")
+    with opt.snapshot() as (parameters, _, about):
+        paths, states = about["paths"], about["state"]
+        arrays = dict(zip(paths, parameters, strict=True))
+        if len(arrays) < len(paths):
+            twice = next(p for k, p in enumerate(paths) if p in paths[:k])
+            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them "
+                             "other keys.")
         for name, state in states.items():
-            arrays |= zip(_names(name, about["paths"]), state, strict=True)
-        _write(path, {**about, "states": list(states)}, arrays)
+            arrays |= zip(_names(name, paths), state, strict=True)
+        _write(path, {**{k: v for k, v in about.items() if k != "state"}, "states": list(states)}, arrays)
 
 
 def load(path: Path, opt: Optimizer) -> None:
@@ -71,16 +73,17 @@ def load(path: Path, opt: Optimizer) -> None:
     path : str or path
         The file.
     opt : Optimizer
-        Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Arrays are found by their
-        paths, whatever the order of a dict's keys. Hyperparameters that are numbers come from the file, those that are functions here
-        stay, as in `Optimizer.load_state_dict`.
+        Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Arrays
+        are found by their paths, whatever the order of a dict's keys. Hyperparameters that are numbers come from the
+        file, those that are functions here stay, as in `Optimizer.load_state_dict`.
 
     Raises
     ------
     OSError
         Where the file cannot be read.
     ValueError, TypeError
-        With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before anything is written.
+        With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before
+        anything is written.
 
     Notes
     -----
@@ -89,17 +92,12 @@ def load(path: Path, opt: Optimizer) -> None:
     _check_optimizer("load", opt)
     path = _text("load", path)
     saved, parameters = _read(path)
-    with opt._lock:
-        opt._check_idle("load")
-        opt._machine.look()
-        try:
-            places = checkpoints.check(opt, saved)
-            parameters = [parameters[k] for k in places]
-            _check_parameters(opt, parameters)
-        except (TypeError, ValueError) as error:
-            text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")  # which is not offered here
-            raise type(error)(f"load: {path}: {text}") from None
-        checkpoints.write(opt, checkpoints.arranged(saved, places), parameters)
+    try:
+        opt.restore(Snapshot(parameters, [], saved), "load")
+    except (TypeError, ValueError) as error:
+        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True",
+                                                                    "")
+        raise type(error)(f"load: {path}: {text}") from None
 
 
 def target(where: str, path: Path) -> str:
@@ -116,14 +114,15 @@ def target(where: str, path: Path) -> str:
 
 
 def tried(where: str, path: Path) -> str:
-    """As `target`, when a file has been made beside it, and removed: permissions alone tell less (root, read-only disks, long names)."""
+    """As `target`, having made and removed a file beside it: permissions alone tell less."""
     path = target(where, path)
     beside = _beside(path)
     try:
         open(beside, "xb").close()
         os.remove(beside)
     except OSError as error:
-        raise OSError(error.errno, f"{where}: {path}: {error.strerror}. Give a path where a file can be written") from None
+        said = f"{where}: {path}: {error.strerror}. Give a path where a file can be written"
+        raise OSError(error.errno, said) from None
     return path
 
 
@@ -198,26 +197,18 @@ def _sync(path: str, flags: int) -> None:
 
 
 def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """(the state dict, the parameters) of a file: all in memory, so that no error of the disk can come when half is loaded."""
-    if not stat.S_ISREG((found := os.stat(path)).st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe, or a device without an end
-        raise ValueError(f"load: {path} is no file, but one that fastopt.files.save wrote is needed. Give the path of one.")
+    """The state dict and the parameters of a file, all in memory: no error of the disk comes when half is loaded."""
+    if not stat.S_ISREG((found := os.stat(path)).st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe
+        raise ValueError(f"load: {path} is no file, but one that fastopt.files.save wrote is needed. Give the path of "
+                         "one.")
     open(path, "rb").close()  # an OSError of Python's, with its number; safetensors' have none
     try:
         with safe_open(path, "np") as file:
             saved = json.loads((file.metadata() or {})["fastopt"])
             paths = saved["paths"]
-            saved["state"] = {name: [file.get_tensor(key) for key in _names(name, paths)] for name in saved.pop("states")}
+            saved["state"] = {name: [file.get_tensor(key) for key in _names(name, paths)]
+                              for name in saved.pop("states")}
             return saved, [file.get_tensor(p) for p in paths]
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file that "
-                         "fastopt.files.save wrote is needed. Give the path of one.") from None
-
-
-def _check_parameters(opt: Optimizer, found: list[np.ndarray]) -> None:
-    for t, source in zip(opt._tensors, found, strict=True):
-        path = t.path
-        if source.shape != t.array.shape:
-            raise ValueError(f"{path}: shape {source.shape}, but {t.array.shape} is needed. It belongs to another model.")
-        if format_of(source, path).name != t.plain:
-            raise ValueError(f"{path}: stored as {format_of(source, path).name}, but the parameter is {t.plain}. "
-                             "Load it into an optimizer of parameters of that format, and convert those.")
+        raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file "
+                         "that fastopt.files.save wrote is needed. Give the path of one.") from None

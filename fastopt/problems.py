@@ -276,7 +276,7 @@ def _flat(name: str, start: Array, value: Callable, grad: Callable, minimum: tup
 
 
 def _number(name: str, value: Any, where: str) -> float:
-    return check_number(name, value, where, "", RANGES)
+    return check_number(name, value, where, allowed=RANGES[name])
 
 
 def _plan(where: str, samples: int, features: int, scales: float, l2: float,

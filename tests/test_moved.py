@@ -1,4 +1,4 @@
-"""Arrays that move or change under the optimizer: followed, or refused before anything is written; memory of others is never touched."""
+"""Arrays that move or change under the optimizer are followed, or refused before anything is written."""
 import array
 import contextlib
 import ctypes
@@ -40,7 +40,7 @@ def changed(a, how):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # NumPy deprecates such changes, and allows them
         if how == "dtype":
-            a.dtype = np.uint16 if a.itemsize == 2 and a.dtype != np.uint16 else {2: np.int16, 4: np.int32, 8: np.float32}[a.itemsize]
+            a.dtype = np.float16 if a.dtype == np.uint16 else {2: np.uint16, 4: np.int32, 8: np.float32}[a.itemsize]
         elif how == "shape":
             a.shape = (1, *a.shape)
         elif how == "strides":
@@ -70,12 +70,13 @@ def all_bits(opt):
 @pytest.mark.parametrize("how", CHANGES)
 @pytest.mark.parametrize("slot", ["parameter", "copy"])
 def test_what_a_step_writes_has_changed(how, slot):
-    """An error that names the array; nothing is written, not even a step counted; changed back, the step is that of the rule."""
+    """An error names the array, nothing is written, no step counted; changed back, the step is the rule's."""
     owning = how.startswith(("resize", "setstate"))
-    cases = (("sgd", "f32 bf16s", 9), ("adam", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))
+    cases = (("sgd", "f32 bf16s", 9), ("momentum", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))
     for k, (name, mix, n) in enumerate(cases):
         values = [normal(k + j, n).astype(f32) for j in range(2)]
-        values = [storage.encode(x, "bf16") if mix in ("split", "bf16s") else x for x in values] + [np.zeros(n, f32), np.zeros(n, f32)]
+        values = [storage.encode(x, "bf16") if mix in ("split", "bf16s") else x for x in values]
+        values += [np.zeros(n, f32), np.zeros(n, f32)]
         pairs = [(np.array(x), np.full(8192 + x.nbytes, GUARD, np.uint8)) if owning else guarded(x) for x in values]
         first, second, *copies = [x for x, _ in pairs]
         opt = made(name, [first, second], mix, lr=0.1, copy=copies, threads=1 + k % 2)
@@ -85,7 +86,8 @@ def test_what_a_step_writes_has_changed(how, slot):
         g, before = gradients(opt, k + 10), (first.copy(), copies[0].copy())
         with changed(victim, how):
             for act in (lambda opt=opt, g=g: opt.step(g), lambda opt=opt: opt.decoded("params"),
-                        lambda opt=opt: opt.load_state_dict(opt.state_dict()), lambda opt=opt: files.save("never", opt)):
+                        lambda opt=opt: opt.load_state_dict(opt.state_dict()),
+                        lambda opt=opt: files.save("never", opt)):
                 with pytest.raises(ValueError, match=path):
                     act()
             assert opt.t == 1
@@ -96,9 +98,9 @@ def test_what_a_step_writes_has_changed(how, slot):
 
 
 def test_memory_that_moved_is_followed():
-    """__setstate__ puts an array of the same kind elsewhere: the step goes on there, and no byte is written where it was."""
-    for name in ("sgd", "adam", "nesterov", "amsgrad"):
-        for n in (1, 8, 257, 70_001):
+    """__setstate__ puts an array elsewhere: the step goes on there, and no byte is written where it was."""
+    for name in ("sgd", "nesterov"):
+        for n in (1, 257, 70_001):
             w, copy = normal(1, n).astype(f32), np.zeros(n, f32)
             opt = OPTIMIZERS[name](w, lr=0.1, copy=copy, average=0.9)
             twin = Twin(opt)
@@ -142,7 +144,8 @@ def test_an_owner_behind_other_views_was_resized():
 
     numbers = ctypes.c_float*1000
     for slot in ("params", "copy"):
-        for w, resize in (of_a_class(), of_ctypes(numbers, np.ctypeslib.as_array), of_ctypes(numbers, lambda x: np.frombuffer(x, f32)),
+        for w, resize in (of_a_class(), of_ctypes(numbers, np.ctypeslib.as_array),
+                          of_ctypes(numbers, lambda x: np.frombuffer(x, f32)),
                           of_ctypes(Record, lambda x: np.ctypeslib.as_array(x.values))):
             other = np.zeros(1000, f32)
             opt = fastopt.Adam(w, lr=0.1, copy=other) if slot == "params" else fastopt.Adam(other, lr=0.1, copy=w)
@@ -172,7 +175,7 @@ def test_a_gradient_whose_owner_was_resized(how):
             opt.grads = g
         for _ in range(2):
             opt.step(*([g] if how == "given" else []))
-        assert opt._machine.binding.headers.known == (type(base) is np.ndarray)
+        assert opt._backend.binding.headers.known == (type(base) is np.ndarray)
         while isinstance(base.base, np.ndarray):
             base = base.base
         base.resize(5, refcheck=False)
@@ -185,12 +188,12 @@ def test_a_gradient_whose_owner_was_resized(how):
     for g in (whole[0], np.ones(1, f32), np.frombuffer(bytes(4), f32), whole[:, 0]):
         opt.step(g)
         opt.step(g)
-        assert opt._machine.binding.headers.same([g])  # views are no slower
+        assert opt._backend.binding.headers.same([g])  # views are no slower
     assert opt.t == 8
 
 
 def test_states_that_a_program_sees_are_views():
-    """Their headers may change as they like; where their memory itself is taken away, it is said, and nothing is written."""
+    """Their headers may change; where memory itself is taken away, that is said, and nothing is written."""
     for name, asked in (("adam", None), ("adam", "q8"), ("adagrad", "bf16s"), ("momentum", "bf16")):
         n = 20_001
         opt = OPTIMIZERS[name](normal(1, n).astype(f32), lr=0.1, state=asked, average=0.99)
@@ -205,7 +208,8 @@ def test_states_that_a_program_sees_are_views():
                 state.flags.writeable = False
         twin.step([normal(3, n).astype(f32)])
         opt.state[first].base.resize(3, refcheck=False)
-        for act in (lambda opt=opt, n=n: opt.step(np.ones(n, f32)), opt.state_dict, lambda opt=opt: opt.decoded("average")):
+        for act in (lambda opt=opt, n=n: opt.step(np.ones(n, f32)), opt.state_dict,
+                    lambda opt=opt: opt.decoded("average")):
             with pytest.raises(ValueError, match=r"state\['.*'\]: array 0 of it was resized"):
                 act()
         assert opt.t == 2
@@ -213,7 +217,8 @@ def test_states_that_a_program_sees_are_views():
 
 def test_looking_at_states_or_buffers_hides_no_change():
     """What the optimizer shows of its own is watched from then on; what had changed before stays refused."""
-    shows = (lambda opt: opt.state, lambda opt: opt.grads, lambda opt: opt.state_dict(copy=False), lambda opt: repr(opt))
+    shows = (lambda opt: opt.state, lambda opt: opt.grads, lambda opt: opt.state_dict(copy=False),
+             lambda opt: repr(opt))
     for show in shows:
         for how in ("resize down", "resize up", "shape"):
             w = normal(1, 3000).astype(f32)
@@ -251,7 +256,8 @@ def test_gradient_buffers_are_looked_at_in_every_step(how):
                 opt.step()
                 assert (w == -2).all()
                 continue
-            with pytest.raises((TypeError, ValueError), match=r"grads: ") if how != "strides" else contextlib.nullcontext():
+            with pytest.raises((TypeError, ValueError),
+                               match=r"grads: ") if how != "strides" else contextlib.nullcontext():
                 opt.step()
         assert opt.t == 1 + (how == "strides")
 
@@ -374,7 +380,8 @@ def test_tensors_of_torch_that_move():
         with torch.no_grad():
             p.set_(p.data.clone())
 
-    for act in (lambda p: p.share_memory_(), put, swap, lambda p: torch.nn.utils.vector_to_parameters(-torch.ones(24), [p])):
+    for act in (lambda p: p.share_memory_(), put, swap,
+                lambda p: torch.nn.utils.vector_to_parameters(-torch.ones(24), [p])):
         assert (moved(act).detach() == -2).all()
     module = torch.nn.Linear(3, 2)
     torch.nn.init.zeros_(module.weight)
@@ -383,7 +390,8 @@ def test_tensors_of_torch_that_move():
     opt.step(g)
     kept = module.weight.detach().clone()
     module.double()
-    with pytest.raises(ValueError, match=r"params\[0\]: it has become float64 of shape \(2, 3\), but the optimizer was made for float32"):
+    with pytest.raises(ValueError, match=r"params\[0\]: it has become float64 of shape \(2, 3\), but the optimizer was "
+                                         r"made for float32"):
         opt.step(g)
     module.float()
     opt.step(g)
@@ -397,7 +405,8 @@ def test_tensors_of_torch_that_have_become_others():
     def sliced(p):
         p.data = p.data[:2]
 
-    for act, said in ((lambda p: p.data.resize_(2, 2), None), (lambda p: p.detach().t_(), None), (sliced, r"shape \(2, 4\)"),
+    for act, said in ((lambda p: p.data.resize_(2, 2), None), (lambda p: p.detach().t_(), None),
+                      (sliced, r"shape \(2, 4\)"),
                       (lambda p: p.requires_grad_(False), "frozen")):
         p = torch.nn.Parameter(torch.zeros(4, 4))
         opt = fastopt.SGD(p, lr=1.0)
@@ -448,7 +457,7 @@ def test_autograd_is_told_of_what_a_load_writes():
     saved, versions = opt.state_dict(), (x._version, copy._version)
     opt.load_state_dict(saved)
     assert (x._version == versions[0], copy._version > versions[1]) == (True, True)
-    opt._machine.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
+    opt._backend.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
     assert x._version > versions[0]
 
 
@@ -464,7 +473,8 @@ def test_parameters_that_went_to_a_device_are_refused():
     before = opt.state_dict()
     w.__cuda_array_interface__ = {"shape": (3,), "typestr": "<f8", "data": (4096, False), "version": 2}
     for use in (lambda: opt.step([np.ones(3)]*2), lambda: opt.load_state_dict(before)):
-        with pytest.raises(TypeError, match=r"params\[0\]: it is now on a CUDA device, but the optimizer was made for an array in this"):
+        with pytest.raises(TypeError, match=r"params\[0\]: it is now on a CUDA device, but the optimizer was made for "
+                                            r"an array in this"):
             use()
     del w.__cuda_array_interface__
     assert opt.t == 1

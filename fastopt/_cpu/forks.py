@@ -1,8 +1,8 @@
 """Forks wait for steps, saves and loads of other threads: a child gets whole ones, and locks that are free.
 
-Before a fork all locks of living optimizers are taken, those of nested steps in whatever order: all at once or none. Meanwhile threads
-begin no step (`pause`), so that all come free at one time. A fork from within a step (a schedule, a signal handler) has its thread go on
-with the step, in the child too.
+Before a fork all locks of living optimizers are taken, those of nested steps in whatever order: all at once or none.
+Meanwhile threads begin no step (`pause`), so that all locks come free at one time. After a fork from within a step (a
+schedule, a signal handler) its thread goes on with the step, in the child too.
 """
 import os
 import threading
@@ -12,12 +12,26 @@ from time import monotonic, sleep
 from typing import Any
 
 from .._signals import at_once
-from . import pool  # noqa: F401 (their hooks are run behind these before a fork: a step may need the compiler to come to its end)
+from . import pool  # noqa: F401 (its hooks run behind these: a step may need the compiler to end)
 
 NAP = 1e-4       # seconds between two looks
-PATIENCE = 10.0  # seconds: one step is long over, but two threads may wait for each other (a fork within a step whose optimizer the other's
-                 # schedule steps, too), or a save may write for long. Then the child gets new locks for what could not be had
-_LIVING: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
+# Seconds: one step is long over. But two threads may wait for each other (a fork within a step whose optimizer the
+# other's schedule steps, too), or a save may write for long. Then the child gets new locks for what could not be had.
+PATIENCE = 10.0
+_LIVING: "weakref.WeakValueDictionary[int, Turn]" = weakref.WeakValueDictionary()
+
+
+class Turn:
+    """Who has an optimizer: the lock that its steps, saves and loads take, and whether a step is under way."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
+        self.stepping = False
+        _LIVING[id(self)] = self       # from now on forks wait
+
+
+def living() -> list[Turn]:
+    return [turn for ref in _LIVING.valuerefs() if (turn := ref()) is not None]
 
 
 class Fork:
@@ -30,30 +44,25 @@ class Fork:
 
     def take(self) -> bool:
         """Try to take all locks; those of optimizers that were made meanwhile count."""
-        self.locks = [opt._lock for opt in living()]
-        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False) for lock in self.locks]))  # one instruction, as in `at_once`
+        self.locks = [turn.lock for turn in living()]
+        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False)
+                                                 for lock in self.locks]))  # as in `at_once`
         return all(self.taken)
 
     def release(self) -> None:
-        at_once([*(partial(lock.release) for lock, taken in zip(self.locks, self.taken, strict=False) if taken), partial(self.taken.clear)])
+        own = [partial(lock.release) for lock, taken in zip(self.locks, self.taken, strict=False) if taken]
+        at_once([*own, partial(self.taken.clear)])
 
 
 WAITING: list[Fork] = []
 
 
-def watch(opt: Any) -> None:
-    """From now on forks wait for this optimizer."""
-    _LIVING[id(opt)] = opt
-
-
-def living() -> list[Any]:
-    return [opt for ref in _LIVING.valuerefs() if (opt := ref()) is not None]
-
-
 def pause() -> None:
-    """Let forks of other threads go first: unless this thread is within a step of another optimizer, for which they wait."""
+    """Let forks of other threads go first, unless they wait for a step of another optimizer in this one."""
     end, me = monotonic() + PATIENCE, threading.get_ident()
-    while any(fork.thread != me for fork in list(WAITING)) and monotonic() < end and not any(opt._lock._is_owned() for opt in living()):
+    while any(fork.thread != me for fork in list(WAITING)) and monotonic() < end:
+        if any(turn.lock._is_owned() for turn in living()):  # type: ignore[attr-defined]
+            return
         sleep(NAP)
 
 
@@ -93,9 +102,10 @@ def _after_in_parent() -> None:
 def _after_in_child() -> None:
     fork = _mine()
     WAITING.clear()
-    for opt in living():
-        if fork is None or not any(taken and lock is opt._lock for lock, taken in zip(fork.locks, fork.taken, strict=False)):
-            opt._lock, opt._stepping = threading.RLock(), False  # of a thread that is not here
+    held = [lock for lock, taken in zip(fork.locks, fork.taken, strict=False) if taken] if fork else []
+    for turn in living():
+        if not any(turn.lock is lock for lock in held):
+            turn.lock, turn.stepping = threading.RLock(), False  # of a thread that is not here
     if fork:
         fork.release()
 

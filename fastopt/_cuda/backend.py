@@ -1,8 +1,9 @@
 """Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
 
-A step is, on the stream of the parameters' library: the sums of squares, where a norm is wanted; `cuda.advance`, which counts the step,
-or refuses to, and makes its coefficients current; one launch per mix of formats. What changed on the host (a row of coefficients,
-addresses of gradients) goes along in the parameters of `advance`. The host waits for nothing, reads nothing back and allocates nothing.
+A step enqueues these launches on the stream of the parameters' library: the sums of squares, where a norm is wanted;
+`loops.advance`, which counts the step, or refuses to, and makes its coefficients current; and one per mix of formats.
+What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The
+host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
 import warnings
@@ -13,41 +14,40 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
-from .._kernels.memory import computed_in
+from .._formats.catalogue import Format, arithmetic
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD, Rule
-from .._tensors import arrays
-from .._tensors.arrays import DeviceArray, view
-from .._tensors.backend import Machine, Pair, ahead_columns, ahead_formats, state_dtype
-from .._tensors.device_array import dense_strides, library, on_cuda
-from .._tensors.tensors import Slot, Tensor, by_formats
+from .._rule.pipeline import LOOK_AHEAD
+from .._rule.rule import Rule
+from .._tensors.adapters import on_cuda, tell_autograd, view
+from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
+from .._tensors.device_array import DeviceArray, dense_strides, place
+from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
 from . import driver
-from . import loops as cuda
-from .clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .advance import MODE, PARAMETERS
+from .clock import Advance, Clock, Post
+from .libraries import library
 from .look import check_still, follow, sights
-from .streams import Streams, hand_over, makers
+from .streams import Makers, Streams, hand_over, makers
 from .tables import MOST, Bound, Gradients, Job, Tables
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
-class Device(Machine):
+class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, capturable: int):
+                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int = 0):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
-        super().__init__(rule, tensors, groups, formats, outputs, seed)
+        super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
         self.sights = sights(self)
         self.capturable = capturable
-        self.place = f", on CUDA device {ordinal}"
+        self.where = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.clock = Clock(self.gpu, rule, groups, capturable)
-        self.dtypes = {arithmetic(t.format).dtype for t in tensors}
         self.coefs = self._coefs(len(rule.fields))
         self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
         self.bound: Bound | None = None
@@ -56,60 +56,59 @@ class Device(Machine):
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.normed = False
-        self._ahead: _Ahead | None = None
         self.ahead_buffers: list[DeviceArray] | None = None
+        self._ahead: _AheadLaunches | None = None
         if capturable:
-            self.bind([t.original for t in tensors], [t.path for t in tensors])  # gradients like the parameters are ready to be captured
-            self._plan(self._bound().tables, True, [], [])
+            # gradients like the parameters are ready to be captured
+            self.bind([t.original for t in tensors], [t.path for t in tensors])
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()))
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
-        return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in self.dtypes}
+        dtypes = {arithmetic(t.format).dtype for t in self.tensors}
+        return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in dtypes}
 
     # Memory
 
     def filled(self, like: DeviceArray, dtype: Any, value: np.generic, bits: bool = False) -> DeviceArray:
         """New memory in the shape and the memory order of a parameter."""
-        dtype = np.dtype(dtype)
+        size, dtype = like.itemsize, np.dtype(dtype)
         memory = self.gpu.allocate((like.size + ALIGNED)*dtype.itemsize)
-        place = like.address//like.itemsize % ALIGNED
-        strides = tuple(s//like.itemsize*dtype.itemsize for s in like.strides) if like.size else dense_strides(like.shape, dtype.itemsize)
-        new = DeviceArray(memory.address + place*dtype.itemsize, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory,
-                          bits=bits)
+        start = memory.address + like.address//size % ALIGNED*dtype.itemsize
+        strides = (tuple(s//size*dtype.itemsize for s in like.strides) if like.size
+                   else dense_strides(like.shape, dtype.itemsize))
+        new = DeviceArray(start, like.shape, dtype, strides, device=self.gpu.ordinal, owner=memory, bits=bits)
         self.gpu.fill(new.address, new.size, value)
         return new
 
-    def _new_state(self, name: str, format: Format, t: Tensor) -> DeviceArray:
-        initial = self._initial(name, t)
-        if format.block:  # alone in its memory, which begins at a multiple of 256 bytes: a thread loads four codes as one word
-            memory = self.gpu.allocate(coded_bytes(t.array.size))
-            new = DeviceArray(memory.address, (memory.size,), np.uint8, device=self.gpu.ordinal, owner=memory)
-            self.gpu.fill(new.address, new.size, np.uint8(0))
-            if initial:
-                self.gpu.upload(new.address, encode(np.full(t.array.size, initial), format))
-            return new
-        dtype = state_dtype(format, t)
-        return self.filled(t.array, dtype, encode(np.array([initial]), format).view(dtype)[0])
+    def new_state(self, name: str, format: Format, t: Tensor) -> DeviceArray:
+        initial = self.initial(name, t)
+        if not format.block:
+            dtype = state_dtype(format, t)
+            return self.filled(t.array, dtype, encode(np.array([initial]), format).view(dtype)[0])
+        # alone in its memory, which begins at a multiple of 256 bytes: a thread loads four codes as one word
+        memory = self.gpu.allocate(coded_bytes(t.array.size))
+        new = DeviceArray(memory.address, (memory.size,), np.uint8, device=self.gpu.ordinal, owner=memory)
+        self.gpu.fill(new.address, new.size, np.uint8(0))
+        if initial:
+            self.gpu.upload(new.address, encode(np.full(t.array.size, initial), format))
+        return new
 
-    def _new_remainder(self, t: Tensor) -> DeviceArray:
+    def new_remainder(self, t: Tensor) -> DeviceArray:
         if t.format.split:
             return self.filled(t.array, np.uint16, np.uint16(0), bits=True)
         return DeviceArray(0, (0,), np.uint16, device=self.gpu.ordinal, bits=True)
 
     def buffers(self) -> list[DeviceArray]:
-        """Zeros like the parameters, for gradients."""
         return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
 
     def visible(self, array: DeviceArray, t: Tensor) -> Any:
-        """A state or buffer as an array of its parameter's library."""
         return library(t.original).wrap(array, t.original)
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
-        """A state as a NumPy array; a copy always."""
-        return array.copy_to_host()
+        return array.copy_to_host()  # a copy always
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        """Write arrays to their targets, as bits of the same shape and format, and make the calls: all of it or nothing."""
         uploads = []
         pairs = list(pairs)
         for target, source in pairs:
@@ -119,10 +118,15 @@ class Device(Machine):
         self.tell(pairs)
         self.gpu.put([*uploads, *calls])
 
-    # Steps
+    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """See `Backend.resuming`. Graphs that were captured before keep their seed."""
+        tables = (*self.tables.values(), *([self.bound.tables] if self.bound else []))
+        return [*self.clock.setting(t, groups), partial(setattr, self, "seed", seed),
+                *(call for of in tables for job in of.jobs for call in job.reseeding(seed))]
+
+    # Arrays that moved
 
     def look(self) -> None:
-        """Look at every array that a step writes: follow what moved, or raise before anything is written."""
         if self.streams.pending:
             self.streams.release()
         for sight in self.sights:
@@ -131,7 +135,12 @@ class Device(Machine):
                 return
 
     def check_own(self) -> None:
-        """Nothing to look at: the program sees our memory through arrays of its own, and a `DeviceArray` does not change."""
+        """Nothing to look at: the program has arrays of its own of our memory, and a `DeviceArray` is fixed."""
+
+    def shown(self) -> None:
+        """Nothing more to look at."""
+
+    # What is known of steps
 
     @property
     def t(self) -> int:
@@ -146,29 +155,28 @@ class Device(Machine):
     def grad_norm(self) -> float | None:
         return self.clock.norm() if self.normed or self.clock.replayed else None
 
+    def tabulate(self) -> None:
+        if not self.capturable:
+            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
+                               "with capturable=N.")
+        self.clock.tabulate()
+
+    # Gradients
+
     def factor(self, given: Any) -> Any:
-        """The gradient factor of a step, checked: a number, or an array of one element on the device, read when the step runs."""
-        if isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
-            return check_number("grad_factor", given, "step", "")
-        array = view(given, "grad_factor")
-        if not isinstance(array, DeviceArray):
-            return check_number("grad_factor", given, "step", "")
+        """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
+        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
+                                                        or on_cuda(given))
+        array = given if known else view(given, "grad_factor")
+        if place(array) == "cpu":
+            return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
-            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a number, or one "
-                             f"float32 or float64 element on device {self.gpu.ordinal}, is needed. Change grad_factor.")
+            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, "
+                             f"but a number, or one float32 or float64 element on device {self.gpu.ordinal}, is "
+                             "needed. Change grad_factor.")
         return array
 
-    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
-        """What to call so that t steps have been taken, with this seed; graphs that were captured before keep theirs."""
-        tables = (*self.tables.values(), *([self.bound.tables] if self.bound else []))
-        return [*self.clock.setting(t, groups), partial(setattr, self, "seed", seed),
-                *(call for of in tables for job in of.jobs for call in job.reseeding(seed))]
-
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make the next step that of these gradients, which it then sets to zero if `zeroed`.
-
-        Whatever is wrong with one is said before anything is enqueued.
-        """
         self.look()
         bound = self.bound
         addresses = bound.gradients.like(leaves) if bound and bound.gradients.zeroed == zeroed else None
@@ -186,11 +194,12 @@ class Device(Machine):
         if gradients.kind not in self.tables:
             if self.streams.capturing():
                 self._check_capturable()
-                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were not stepped "
-                                   "with before, and memory cannot be allocated now. Take one step with such gradients first.")
+                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory "
+                                   "orders were not stepped with before, and memory cannot be allocated now. Take one "
+                                   "step with such gradients first.")
             with self.gpu.current():
-                new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs, self.clock.memory,
-                             self.seed)
+                new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs,
+                             self.clock.memory, self.seed)
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
             kept = list(self.tables.items())[-(KINDS - 1):]
@@ -202,71 +211,66 @@ class Device(Machine):
         """Say it once when tables are made again that were there: each time the host waits for the device."""
         if self.dropped is None or len(self.dropped) > MOST:
             return
-        if kind in self.dropped:
-            self.dropped = None
-            warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The tables of "
-                          f"{KINDS} are kept; to make others the host waits for the device. Give gradients of fewer kinds.", RuntimeWarning,
-                          stacklevel=2)
-        else:
+        if kind not in self.dropped:
             self.dropped |= set(gone)
+            return
+        self.dropped = None
+        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
+                      f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
+                      "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
 
     def _check_capturable(self) -> None:
         if not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the optimizer "
-                               "with capturable=N, N being the number of steps that the graph will be replayed.")
+            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
+                               "Make the optimizer with capturable=N, N being the number of steps that the graph will "
+                               "be replayed.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
             raise RuntimeError("step: no gradients are bound. Pass them.")
         return self.bound
 
-    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
-        """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients)
-        if key not in tables.plans:
-            front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
-        return tables.plans[key]
+    # Steps
 
-    def coefficients(self, factor: Any, limit: float) -> float:
-        """The limit alone: the rest is sent, or lies on the device already, when the step is enqueued."""
-        return limit
-
-    def step(self, leaves: list, limit: float, factor: Any, clip_norm: float | None, skip_nonfinite: bool) -> None:
-        """Enqueue a step with the bound gradients; all numbers are checked."""
-        if skip_nonfinite and self._bound().gradients.zeroed:
-            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would leave the "
-                             "gradients. Set them to zero yourself, or leave out one of the two.")
+    def step(self, leaves: list, paths: list[str], request: Request) -> None:
+        self.bind(leaves, paths, request.zero_grads)
+        if request.skip_nonfinite and request.zero_grads:
+            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
+                             "would leave the gradients. Set them to zero yourself, or leave out one of the two.")
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
-            self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
+            self._enqueue(leaves, request)
             return
         try:  # as `Gpu.current`, which takes longer
             driver.do("cuCtxSetCurrent", self.gpu.context)
-            self._enqueue(leaves, factor, limit, clip_norm, skip_nonfinite)
+            self._enqueue(leaves, request)
         finally:
             driver.do("cuCtxSetCurrent", before)
 
-    def _enqueue(self, leaves: list, factor: Any, limit: float, clip_norm: float | None, skip_nonfinite: bool) -> None:
+    def _enqueue(self, leaves: list, request: Request) -> None:
         stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()
-        capturing, normed = self.gpu.capture(stream), clip_norm is not None or skip_nonfinite
-        on_device = isinstance(factor, DeviceArray)
-        others = [gradients.makers, makers([factor.owner], self.streams.library)] if on_device else [gradients.makers]
-        streams = self.streams.others(stream, others, capturing)
+        factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
+        on_device = place(factor) == "cuda"
+        lent = [factor.owner] if on_device else []
+        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
+                                                                      else [])])
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
-        main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        main.words[FACTOR_AT] = factor.address if on_device else 0
-        main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, limit
-        main.floats[CLIP_NORM] = math.inf if clip_norm is None else clip_norm
-        mode = cuda.COUNT + (cuda.CHECK if skip_nonfinite else 0) + (cuda.SINGLE if on_device and factor.itemsize == 4 else 0)
+        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        main, at = self.advance.main, PARAMETERS
+        main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        main.words[at.factor_at] = factor.address if on_device else 0
+        main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
+        main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
+        mode = MODE.count + (MODE.check if request.skip_nonfinite else 0)
+        mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
-        arrays.tell_autograd(self.told)
+        tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
-        packed = gradients.hand_over(leaves, factor, stream)
+        lent = lent if on_device and factor.foreign else []
+        packed = gradients.hand_over(leaves, lent, stream)
         self.streams.begin(stream, streams, capturing)
         if capturing:
             self._capture([tables, factor, leaves])
@@ -275,10 +279,10 @@ class Device(Machine):
         if addresses:
             tables.sent = [-1]*len(self.addresses)  # until it is certain that they have been
         if stream:
-            gradients.record(leaves, factor, self.gpu.ordinal, stream)
+            gradients.record(leaves, lent, self.gpu.ordinal, stream)
         self.normed = normed
         try:
-            plan.run(stream, skip, clock.done, 0 if skip_nonfinite else 1)
+            plan.run(stream, skip, clock.done, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:
             clock.refused()
             raise
@@ -287,8 +291,32 @@ class Device(Machine):
             clock.sent()
         self.streams.finish(stream, streams, packed)
 
+    def _order(self, stream: int, others: Sequence[Makers]) -> tuple[int, list[int]]:
+        """The capture that records the stream, if any, and the other streams for which it must wait."""
+        capturing = self.gpu.capture(stream)
+        return capturing, self.streams.others(stream, others, capturing)
+
+    def _asked(self, request: Request) -> tuple:
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        if self.capturable:
+            return (True, True, *[("coupled", "decoupled")]*len(self.groups))
+        scaled = request.clip_norm is not None or request.factor != 1.0
+        return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
+
+    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
+              asked: tuple) -> driver.Launches:
+        """The launches of a step, with room for these posts."""
+        key = norm, self.advance.room(addresses, coefficients), asked
+        if key not in tables.plans:
+            front, squares = self.advance.launches(), tables.norm.launches if norm else []
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches(asked)])
+        return tables.plans[key]
+
     def _capture(self, used: list) -> None:
-        """Note, before a graph refers to them, what must live as long as it may be replayed; and that steps may go uncounted here."""
+        """Note what a graph is about to refer to, which must live as long as the graph may be replayed.
+
+        From now on steps may go uncounted here.
+        """
         self.captured += [x for x in used if not any(x is y for y in self.captured)]
         self.clock.replayed = True
 
@@ -302,58 +330,47 @@ class Device(Machine):
             self.clock.tabulated()
         return []
 
-    def tabulate(self) -> None:
-        """Coefficients for the next `capturable` steps, with the hyperparameters of now."""
-        if not self.capturable:
-            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made with capturable=N.")
-        self.clock.tabulate()
-
     def look_ahead(self) -> list[DeviceArray]:
-        """The look-ahead point of the next step, in buffers that are allocated once."""
         self.look()
         if self._ahead is None:
             if self.streams.capturing():
-                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it once before.")
+                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. "
+                                   "Call it once before.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
-                self._ahead = _Ahead(self, self.ahead_buffers)
+                self._ahead = _AheadLaunches(self, self.ahead_buffers)
         with self.gpu.current():
-            self._ahead.point(self)
+            stream = self.streams.now()
+            capturing, streams = self._order(stream, [])
+            coefficients = self._coefficients(capturing)
+            plan, skip = self._ahead.prepared(coefficients)
+            hand_over(self.streams.packed, stream)
+            self.streams.begin(stream, streams, capturing)
+            if capturing:
+                self._capture([self._ahead])
+            plan.run(stream, skip)
+            if not capturing:
+                if coefficients:
+                    self.clock.sent()
+                self.streams.finish(stream, streams, [])
         return self._ahead.buffers
 
 
-class _Ahead:
-    """The look-ahead point's buffers and launches."""
+class _AheadLaunches(Ahead):
+    """The look-ahead point's launches, and that of `advance`, which makes its coefficients."""
 
-    def __init__(self, device: Device, buffers: list[DeviceArray]):
-        tensors, velocity = device.tensors, device.states["v"]
-        self.buffers = buffers
-        self.coefs = device._coefs(1)
-        self.advance = Advance(device.clock, self.coefs, device.rule.fields.index(str(device.rule.ahead)), 1)
-        self.jobs = []
-        for formats, indices in by_formats(ahead_formats(tensors, velocity)).items():
-            columns = ahead_columns(indices, tensors, self.buffers, velocity, device.remainders)
-            self.jobs.append(Job(device.gpu, LOOK_AHEAD.digest, formats, columns, [tensors[k].group for k in indices], [],
-                                 self.coefs[computed_in(formats).dtype], device.clock.memory, indices, device.seed))
+    def __init__(self, backend: CudaBackend, buffers: list[DeviceArray]):
+        clock, gpu, seed = backend.clock, backend.gpu, backend.seed
+        super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
+                         Job(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
+        self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
+        self.advance = Advance(clock, self.coefs, self.field, 1)
         self.plan: driver.Launches | None = None
         self.room = 0
 
-    def point(self, device: Device) -> None:
-        stream = device.streams.now()
-        capturing = device.gpu.capture(stream)
-        streams = device.streams.others(stream, [], capturing)
-        coefficients = device._coefficients(capturing)
+    def prepared(self, coefficients: list[Post]) -> tuple[driver.Launches, int]:
+        """The launches, with room for these coefficients, and how many in front have nothing to do."""
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
-            self.plan = driver.Launches([*self.advance.launches(), *(launch for job in self.jobs for launch in job.launches)])
-        skip = self.advance.fill(cuda.PEEK, [], coefficients)
-        hand_over(device.streams.packed, stream)
-        device.streams.begin(stream, streams, capturing)
-        if capturing:
-            device._capture([self])
-            self.plan.run(stream, skip)
-            return
-        self.plan.run(stream, skip)
-        if coefficients:
-            device.clock.sent()
-        device.streams.finish(stream, streams, [])
+            self.plan = driver.Launches([*self.advance.launches(), *self.launches])
+        return self.plan, self.advance.fill(MODE.peek, [], coefficients)

@@ -1,7 +1,9 @@
-"""The CUDA driver, through cuda-bindings: devices and their primary contexts, memory, code, streams, and launches in one call.
+"""The CUDA driver, through cuda-bindings: devices and their primary contexts, memory, code, streams, and launches in
+one call.
 
-All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes before all of
-them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a device array is met.
+All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes
+before all of them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a
+device array is met.
 """
 import ctypes
 import weakref
@@ -17,21 +19,25 @@ from .._kernels.atomics import add, call_driver
 from .._kernels.compile import compiled
 from .._kernels.memory import WORD, word
 from .._signals import at_once
-from .._tensors.device_array import EXTRA
 from .code import Code
+from .libraries import EXTRA
 from .loops import THREADS
 
 NEWER = "Update NVIDIA's driver (nvidia-smi shows it): CUDA 13 needs 580 or newer."
 HINTS = {
     1: "An argument does not fit. Report this.",
     2: "Free memory on the device, or make the optimizer with fewer or smaller states.",
-    3: "CUDA does not survive a fork: start the process with multiprocessing's \"spawn\", or use CUDA in the child only.",
+    3: "CUDA does not survive a fork: start the process with multiprocessing's \"spawn\", or use CUDA in the child "
+       "only.",
     100: "No device is visible. Look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
-    200: NEWER, 209: "The kernel was compiled for another architecture. Report this.", 222: NEWER, 803: NEWER, 804: NEWER,
+    200: NEWER, 209: "The kernel was compiled for another architecture. Report this.", 222: NEWER, 803: NEWER,
+         804: NEWER,
     700: "A kernel touched memory that is gone: keep parameters alive as long as their optimizer.",
-    900: "Within a capture nothing can be allocated, copied to the host or waited for: do it before the capture begins.",
+    900: "Within a capture nothing can be allocated, copied to the host or waited for: do it before the capture "
+         "begins.",
     901: "Something that a capture does not allow came before this.",
-    905: "Within a capture no array of another stream can be waited for: make gradients, parameters and factor on the captured one.",
+    905: "Within a capture no array of another stream can be waited for: make gradients, parameters and factor on the "
+         "captured one.",
     906: "The default stream cannot take part in a capture: neither as the captured one nor as that of an array.",
 }
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
@@ -52,12 +58,14 @@ def _bindings() -> Any:
     try:
         error, = driver.cuInit(0)
     except RuntimeError as reason:  # the library itself is not there
-        raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy arrays.") from None
+        raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy "
+                        "arrays.") from None
     if int(error):
         raise CudaError(f"CUDA arrays: the driver does not start: {_text(driver, error)}")
     major, minor = divmod(int(driver.cuDriverGetVersion()[1])//10, 100)
     if major < (wanted := driver.CUDA_VERSION//1000):  # it would load no kernel that these tools make
-        raise CudaError(f"CUDA arrays: the driver is of CUDA {major}.{minor}, but cuda-bindings is of CUDA {wanted}. {NEWER}")
+        raise CudaError(f"CUDA arrays: the driver is of CUDA {major}.{minor}, but cuda-bindings is of CUDA {wanted}. "
+                        f"{NEWER}")
     return driver
 
 
@@ -94,12 +102,12 @@ def device_of(pointer: int) -> int:
     try:
         ordinal = int(attribute("POINTER_ATTRIBUTE_DEVICE_ORDINAL", pointer))
     except CudaError:
-        raise ValueError(f"CUDA arrays: the address {pointer:#x} is none of a CUDA device. The array was freed, or comes from before a "
-                         "fork. Make it anew.") from None
+        raise ValueError(f"CUDA arrays: the address {pointer:#x} is none of a CUDA device. The array was freed, or "
+                         "comes from before a fork. Make it anew.") from None
     error, context = driver.cuPointerGetAttribute(driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, pointer)
     if not int(error) and int(context) not in (0, gpu(ordinal).handle):  # memory pools have none
-        raise ValueError(f"CUDA arrays: the address {pointer:#x} belongs to a context of its own, but that of CuPy, Numba and PyTorch is "
-                         "needed, the device's primary one. Make the array there.")
+        raise ValueError(f"CUDA arrays: the address {pointer:#x} belongs to a context of its own, but that of CuPy, "
+                         "Numba and PyTorch is needed, the device's primary one. Make the array there.")
     return ordinal
 
 
@@ -107,7 +115,8 @@ def about(ordinal: int) -> dict[str, Any]:
     """What a device is; no context is made on it."""
     device = do("cuDeviceGet", ordinal)
     major, minor = capability(device)
-    return {"name": name(device), "compute capability": f"{major}.{minor}", "memory": int(do("cuDeviceTotalMem", device))}
+    return {"name": name(device), "compute capability": f"{major}.{minor}",
+            "memory": int(do("cuDeviceTotalMem", device))}
 
 
 def name(device: Any) -> str:
@@ -163,7 +172,7 @@ class Gpu:
 
     def function(self, code: Code) -> tuple[int, int]:
         """A kernel's handle, and how many of its blocks the device holds at a time; loaded once."""
-        if code not in self._functions:  # not its name: that is Numba's, and kernels that two processes compiled may share one
+        if code not in self._functions:  # not its name: kernels of two processes may share one
             with self.current():
                 library = do("cuLibraryLoadData", code.image, None, None, 0, None, None, 0)
                 function = do("cuKernelGetFunction", do("cuLibraryGetKernel", library, code.name.encode()))
@@ -181,7 +190,8 @@ class Gpu:
         if data.nbytes:
             with self.current():
                 do("cuMemcpyHtoD", address, data.ctypes.data, data.nbytes)
-                do("cuStreamSynchronize", 0)  # a copy from pageable memory may still be on its way from a buffer of the driver
+                do("cuStreamSynchronize",
+                   0)  # a copy from pageable memory may still be on its way from a buffer of the driver
 
     def uploading(self, address: int, array: np.ndarray) -> list["partial[Any]"]:
         """What to hand to `put` so that memory of the device becomes this array."""
@@ -225,7 +235,7 @@ class Gpu:
             do("cuCtxSynchronize")
 
     def capture(self, stream: int) -> int:
-        """The number of the capture that records the stream's work into a graph; 0: none does, and -1: one that is broken."""
+        """The number of the capture that records the stream's work; 0: none does, -1: one that is broken."""
         if stream == 0 or not int(do("cuStreamIsCapturing", stream)):
             return 0
         return int(do("cuStreamGetCaptureInfo", stream)[1]) or -1
@@ -291,7 +301,7 @@ def _discard(owner: Gpu, function: str, what: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _upload() -> Any:
-    """The driver's cuMemcpyHtoD itself, whose result is a number: the bindings run Python's code to make one of theirs."""
+    """The driver's cuMemcpyHtoD itself: the bindings run Python's code after it."""
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
     return kind(int(do("cuGetProcAddress", b"cuMemcpyHtoD", 4000, 0)[0]))
 

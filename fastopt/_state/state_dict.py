@@ -1,182 +1,207 @@
-"""State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names. Also torch's and bitsandbytes' layouts.
+"""State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names.
 
-States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks, stochastic rounding,
-remainders) an entry ``storage`` says it: the seed, the format of each state of each parameter, and the memory orders of the parameters,
-along which blocks run.
+States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks,
+stochastic rounding, remainders), an entry ``storage`` holds the seed, the format of each state of each parameter, and
+the memory orders of the parameters, along which blocks run. Dicts in the layouts of torch and bitsandbytes are read,
+too.
 """
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._formats.blocks import STORED
-from .._formats.scalars import Format
+from .._checks.numbers import whole
+from .._formats.catalogue import STORED, Format
+from .._formats.choice import AVERAGE, REMAINDER
 from .._rule import history
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
-from .._tensors.backend import coded, numbers
+from .._tensors.backend import Stored, coded, numbers
 from .._tensors.tensors import Tensor, spans
-from ..storage import AVERAGE, REMAINDER, coded_bytes
-from . import torch_layout as torch_dicts
+from ..storage import coded_bytes
+from . import torch_layout
 from .torch_layout import count, few
 
-if TYPE_CHECKING:
-    from ..optimizer import Optimizer
-
 VERSION = 1
+OURS = "Give what state_dict() returned."
+DAMAGED = "The checkpoint is damaged."
+FOREIGN = "It belongs to another model"
 
 
-def save(opt: "Optimizer", copy: bool) -> dict[str, Any]:
-    given = [{k: v for k, v in group.items() if not callable(v)} for group in opt.groups]
-    machine = opt._machine
-    state = {name: [machine.read(a, copy) for a in new] for name, new in machine.state.items()}
-    paths = [t.path for t in opt._tensors]
-    found = {"version": VERSION, "rule": opt.rule.name, "t": opt.t, "groups": given, "paths": paths, "state": state}
-    found |= history.saved(opt.groups, opt.t)
-    formats = [f for slot in machine.states.values() for f in slot.formats] + [t.format for t in opt._tensors]
+class Snapshot(NamedTuple):
+    """What a checkpoint holds: arrays in the order of the parameters, and a state dict, which may be left out."""
+
+    parameters: list[np.ndarray]
+    remainders: list[np.ndarray]  # what bfloat16 parameters lack; of a state dict, it has its own
+    saved: Any = None
+
+
+def save(backend: Stored, copy: bool) -> dict[str, Any]:
+    groups, tensors, states = backend.groups, backend.tensors, backend.states
+    found: dict[str, Any] = {"version": VERSION, "rule": backend.rule.name, "t": backend.t,
+                             "groups": [{k: v for k, v in group.items() if not callable(v)} for group in groups],
+                             "paths": [t.path for t in tensors],
+                             "state": {name: [backend.read(a, copy) for a in of] for name, of in backend.state.items()}}
+    found |= history.saved(groups, found["t"])
+    formats = [f for slot in states.values() for f in slot.formats] + [t.format for t in tensors]
     if any(f.block or f.random or f.split for f in formats):
-        found["storage"] = {"seed": machine.seed, "orders": [list(t.order) for t in opt._tensors],
-                            "formats": {name: [f.name for f in slot.formats] for name, slot in machine.states.items()}}
+        found["storage"] = {"seed": backend.seed, "orders": [list(t.order) for t in tensors],
+                            "formats": {name: [f.name for f in slot.formats] for name, slot in states.items()}}
     return found
 
 
-def load(opt: "Optimizer", saved: dict[str, Any], convert: bool = False) -> None:
+def load(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> None:
     if not isinstance(saved, Mapping):
-        raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. Give what state_dict() returned.")
-    saved = torch_dicts.read(opt, saved) if "param_groups" in saved else saved
-    if convert and isinstance(saved.get("groups"), (list, tuple)) and AVERAGE not in opt.rule.defaults:
-        groups = saved["groups"]
-        saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g for g in groups]}
-    saved = arranged(saved, check(opt, saved, convert))
-    write(opt, _converted(opt, saved) if convert else saved)
+        raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. {OURS}")
+    saved = torch_layout.read(backend, saved) if "param_groups" in saved else saved
+    if convert and isinstance(saved.get("groups"), (list, tuple)) and AVERAGE not in backend.rule.defaults:
+        saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g
+                                     for g in saved["groups"]]}
+    saved = arranged(saved, check(backend, saved, convert))
+    _write(backend, _converted(backend, saved) if convert else saved)
 
 
-def write(opt: "Optimizer", saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
-    """Take over what `check` has found to fit, and has been arranged; and parameters. All of it or nothing, whatever signals come."""
-    machine = opt._machine
-    found = {name: [arrays.on_host(source, name) for source in saved["state"][name]] for name in machine.state}
-    pairs = [pair for name, targets in machine.state.items() for pair in zip(targets, found[name], strict=True)]
+def restore(backend: Stored, snapshot: Snapshot) -> None:
+    """Take over a snapshot; TypeError or ValueError, before anything is written, where it does not fit."""
+    parameters, remainders, saved = snapshot
+    if saved is None:
+        backend.put([*zip([t.array for t in backend.tensors], parameters, strict=True),
+                     *zip(backend.remainders, remainders, strict=True),
+                     *backend.followers(backend.outputs.values(), parameters, remainders)])
+        return
+    places = check(backend, saved)
+    parameters = [parameters[k] for k in places]
+    for t, source in zip(backend.tensors, parameters, strict=True):
+        if source.shape != t.array.shape:
+            raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
+        if (found := arrays.format_of(source, t.path).name) != t.plain:
+            raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
+                             "of parameters of that format, and convert those.")
+    _write(backend, arranged(saved, places), parameters)
+
+
+def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
+    """Take over what has been checked and arranged. All of it or nothing, whatever signals come."""
+    found = {name: [arrays.on_host(source, name) for source in saved["state"][name]] for name in backend.state}
+    pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]
     if parameters is not None:
-        pairs += zip([t.array for t in opt._tensors], parameters, strict=True)
-    pairs += machine.followers(machine.outputs.values(), parameters, found.get(REMAINDER))
-    taken = spans(machine.written)
+        pairs += zip([t.array for t in backend.tensors], parameters, strict=True)
+    pairs += backend.followers(backend.outputs.values(), parameters, found.get(REMAINDER))
+    taken = spans(backend.written)
     pairs = [(target, source.copy() if _of_another(source, target, taken) else source) for target, source in pairs]
+    groups = backend.groups
     changes = [{name: value for name, value in given.items() if not callable(group[name])}
-               for group, given in zip(opt.groups, saved["groups"], strict=True)]
-    then = [Group(opt.rule, {**group, **change}, group.where) for group, change in zip(opt.groups, changes, strict=True)]
-    at_once(history.resuming(then, saved))  # of these groups, which make the table of coefficients on a device; ours come with the rest
-    seed = int(saved.get("storage", {}).get("seed", machine.seed))
-    machine.put(pairs, [*machine.resuming(int(count(saved["t"]) or 0), seed, then),
-                        *(group.change(change, group.where) for group, change in zip(opt.groups, changes, strict=True)),
-                        *history.resuming(opt.groups, saved)])
+               for group, given in zip(groups, saved["groups"], strict=True)]
+    # copies of the groups make the table of coefficients on a device; our own change with all the rest
+    then = [Group(backend.rule, {**group, **change}, group.where) for group,
+            change in zip(groups, changes, strict=True)]
+    at_once(history.resuming(then, saved))
+    seed = int(saved.get("storage", {}).get("seed", backend.seed))
+    backend.put(pairs, [*backend.resuming(count(saved["t"]) or 0, seed, then),
+                        *(group.change(change, group.where) for group, change in zip(groups, changes, strict=True)),
+                        *history.resuming(groups, saved)])
 
 
 def _of_another(source: np.ndarray, target: Any, taken: list[tuple[int, int]]) -> bool:
     """Whether an array lies where another one is written."""
-    return source.size > 0 and arrays.address(source) != arrays.address(target) and arrays.touches(taken, *arrays.bounds(source))
+    return (source.size > 0 and arrays.address(source) != arrays.address(target)
+            and arrays.touches(taken, *arrays.bounds(source)))
 
 
 def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
     """A state dict in the order of the optimizer's parameters, each of which it holds at its place of `places`."""
-    def turned(values: Any) -> list:
-        return [values[k] for k in places]
-    new = {**saved, "state": {name: turned(new) for name, new in saved["state"].items()}}
+    def turned(of: Mapping[str, Any]) -> dict[str, list]:
+        return {name: [values[k] for k in places] for name, values in of.items()}
+    new = {**saved, "state": turned(saved["state"])}
     if "storage" in saved:
         storage = _storage(saved, len(places))
-        new["storage"] = {**storage, "orders": turned(storage["orders"]),
-                          "formats": {name: turned(names) for name, names in storage["formats"].items()}}
+        new["storage"] = {**storage, **turned({"orders": storage["orders"]}), "formats": turned(storage["formats"])}
     return new
 
 
-def check(opt: "Optimizer", saved: Mapping[str, Any], convert: bool = False) -> list[int]:
-    """Where a state dict of ours holds each parameter, or what is wrong with it; with `convert`, states may be stored otherwise."""
-    missing = {"version", "rule", "t", "groups", "state"} - set(saved)
-    if missing:
-        raise ValueError(f"load_state_dict: no {', '.join(sorted(missing))} in it. Give what state_dict() returned.")
-    for name, kind in (("groups", (list, tuple)), ("state", Mapping)):
-        if not isinstance(saved[name], kind):
-            raise TypeError(f"load_state_dict: {name} is a {type(saved[name]).__name__}, but a "
-                            f"{'dict' if kind is Mapping else 'list'} is needed. Give what state_dict() returned.")
+def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> list[int]:
+    """Where a state dict holds each parameter, or what is wrong; with `convert`, states may be stored otherwise."""
+    where, rule = "load_state_dict", backend.rule.name
+    if missing := {"version", "rule", "t", "groups", "state"} - set(saved):
+        raise ValueError(f"{where}: no {', '.join(sorted(missing))} in it. {OURS}")
+    for name, kind, word in (("groups", (list, tuple), "list"), ("state", Mapping, "dict")):
+        if not isinstance(saved[name], kind):  # type: ignore[arg-type]
+            raise TypeError(f"{where}: {name} is a {type(saved[name]).__name__}, but a {word} is needed. {OURS}")
     if not isinstance(saved["version"], (int, np.integer)) or saved["version"] != VERSION:
-        raise ValueError(f"load_state_dict: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
-    if not isinstance(saved["rule"], str) or saved["rule"] != opt.rule.name:
-        raise ValueError(f"load_state_dict: the state of {saved['rule']}, but this optimizer is {opt.rule.name}. Make that one first.")
-    t = saved["t"]
-    if count(t) is None:
-        raise ValueError(f"load_state_dict: t is {t!r}, but a whole number, 0 or more, is needed. The checkpoint is damaged.")
-    if len(saved["groups"]) != len(opt.groups):
-        raise ValueError(f"load_state_dict: {len(saved['groups'])} groups, but this optimizer has {len(opt.groups)}. Make the same groups.")
-    for k, (group, given) in enumerate(zip(opt.groups, saved["groups"], strict=True)):
-        if not isinstance(given, Mapping):
-            raise TypeError(f"load_state_dict: group {k} is a {type(given).__name__}, but a dict is needed. The checkpoint is damaged.")
-        Group(opt.rule, dict(given), f"load_state_dict: group {k}")  # raises as the constructor would
-        group.change({name: v for name, v in given.items() if not callable(group[name])}, f"load_state_dict: group {k}")
-    history.check(opt.groups, saved)
-    states = opt._machine.state
-    if _kept(saved["state"], convert) != _kept(states, convert):
-        raise ValueError(f"load_state_dict: state {sorted(map(str, saved['state']))}, but {opt.rule.name} has {list(states)}. "
+        raise ValueError(f"{where}: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
+    if not isinstance(saved["rule"], str) or saved["rule"] != rule:
+        raise ValueError(f"{where}: the state of {saved['rule']}, but this optimizer is {rule}. Make that one first.")
+    if count(saved["t"]) is None:
+        raise ValueError(f"{where}: t is {saved['t']!r}, but a whole number, 0 or more, is needed. {DAMAGED}")
+    _check_groups(backend, saved["groups"], where)
+    history.check(backend.groups, saved)
+    if _kept(saved["state"], convert) != _kept(backend.state, convert):
+        raise ValueError(f"{where}: state {sorted(map(str, saved['state']))}, but {rule} has {list(backend.state)}. "
                          "Make it with the rounding and average that the saved one had, or load with convert=True.")
-    places = _places(saved.get("paths"), [t.path for t in opt._tensors])
+    places = _places(saved.get("paths"), [t.path for t in backend.tensors])
     for name, new in saved["state"].items():
         if not isinstance(new, (list, tuple)):
-            raise TypeError(f"load_state_dict: {name} is a {type(new).__name__}, but a list is needed. The checkpoint is damaged.")
-        if len(new) != len(opt._tensors):
-            raise ValueError(f"load_state_dict: {len(new)} arrays of {name}, but there are {len(opt._tensors)} parameters. "
-                             "It belongs to another model, or is damaged.")
-    saved = arranged(saved, places)
-    storage = _storage(saved, len(places))
-    for name, new in states.items():
-        if name not in saved["state"]:
-            continue
-        for k, (target, source, t_) in enumerate(zip(new, saved["state"][name], opt._tensors, strict=True)):
-            where = f"load_state_dict: {name} of {t_.path}"
-            source = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
-            have, need = _stored(storage, name, k), opt._machine.states[name].formats[k] if name != REMAINDER else None
-            _check_state(source, target, t_, have, need, storage["orders"][k], convert and need is not None, where)
+            raise TypeError(f"{where}: {name} is a {type(new).__name__}, but a list is needed. {DAMAGED}")
+        if len(new) != len(places):
+            raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. "
+                             f"{FOREIGN}, or is damaged.")
+    _check_states(backend, arranged(saved, places), convert)
     return places
 
 
+def _check_groups(backend: Stored, given: Sequence[Any], where: str) -> None:
+    if len(given) != len(backend.groups):
+        raise ValueError(f"{where}: {len(given)} groups, but this optimizer has {len(backend.groups)}. Make the same "
+                         "groups.")
+    for k, (group, values) in enumerate(zip(backend.groups, given, strict=True)):
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{where}: group {k} is a {type(values).__name__}, but a dict is needed. {DAMAGED}")
+        Group(backend.rule, dict(values), f"{where}: group {k}")  # raises as the constructor would
+        group.change({name: v for name, v in values.items() if not callable(group[name])}, f"{where}: group {k}")
+
+
 def _places(paths: Any, own: list[str]) -> list[int]:
-    """Where each of our parameters is among these paths. Without paths, which old checkpoints do not have, the order decides."""
+    """Where each of our parameters is among these paths; without paths (old checkpoints), the order decides."""
     if paths is None or (isinstance(paths, (list, tuple)) and not paths):
         return list(range(len(own)))
     if not isinstance(paths, (list, tuple)) or not all(isinstance(p, str) for p in paths):
-        raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. The checkpoint is damaged.")
-    lacking, extra = [p for p in own if p not in set(paths)], [p for p in paths if p not in set(own)]
-    differ = " and ".join([f"no {few(lacking)}"]*bool(lacking) + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
+        raise TypeError(f"load_state_dict: paths is a {type(paths).__name__}, but a list of names is needed. {DAMAGED}")
+    known, at = set(own), {p: k for k, p in enumerate(paths)}
+    lacking, extra = [p for p in own if p not in at], [p for p in paths if p not in known]
+    differ = " and ".join([f"no {few(lacking)}"]*bool(lacking)
+                          + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
     if len(paths) != len(own):
-        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. It belongs to another model: it "
+        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. {FOREIGN}: it "
                          f"has {differ or 'two of one path'}.")
     if differ:
         raise ValueError(f"load_state_dict: the checkpoint has {differ}. Give the parameters in the same structure.")
     if list(paths) == own:
         return list(range(len(own)))
-    if len(set(own)) < len(own) or len(set(paths)) < len(own):
-        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. Give the parameters in "
-                         "its order.")
-    at = {p: k for k, p in enumerate(paths)}
+    if len(known) < len(own) or len(at) < len(own):
+        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. "
+                         "Give the parameters in its order.")
     return [at[p] for p in own]
 
 
 def _kept(names: Any, convert: bool) -> set[str]:
-    """The states that a checkpoint must have; a conversion drops remainders and averages, or leaves ours as they are."""
+    """The states that a checkpoint must have; conversions drop remainders and averages, or leave ours."""
     return set(names) - ({REMAINDER, AVERAGE} if convert else set())
 
 
 def _storage(saved: Mapping[str, Any], count: int) -> Mapping[str, Any]:
     """The entry that says how states are stored, complete; an error where it is no such entry."""
-    storage = saved.get("storage", {})
     try:
-        seed, orders, formats = storage.get("seed", 0), storage.get("orders", [[]]*count), storage.get("formats", {})
-        whole = (isinstance(seed, (int, np.integer)) and 0 <= seed < 2**63 and len(orders) == count
-                 and all(isinstance(order, (list, tuple)) and all(isinstance(d, (int, np.integer)) for d in order) for order in orders)
-                 and all(len(names) == count and all(n in STORED for n in names) for names in formats.values()))
+        given = {"seed": 0, "orders": [[]]*count, "formats": {}, **saved.get("storage", {})}
+        seed, orders, formats = whole(given["seed"]), given["orders"], given["formats"]
+        fits = (seed is not None and 0 <= seed < 2**63 and len(orders) == count
+                and all(isinstance(order, (list, tuple)) and None not in map(whole, order) for order in orders)
+                and all(len(names) == count and all(n in STORED for n in names) for names in formats.values()))
     except (AttributeError, TypeError):
-        whole = False
-    if not whole:
-        raise ValueError("load_state_dict: its storage does not fit the parameters. The checkpoint is damaged.")
-    return {"seed": seed, "orders": orders, "formats": formats}
+        fits = False
+    if not fits:
+        raise ValueError(f"load_state_dict: its storage does not fit the parameters. {DAMAGED}")
+    return {name: given[name] for name in ("seed", "orders", "formats")}
 
 
 def _stored(storage: Mapping[str, Any], name: str, k: int) -> Format | None:
@@ -184,47 +209,58 @@ def _stored(storage: Mapping[str, Any], name: str, k: int) -> Format | None:
     return STORED[storage["formats"][name][k]] if name in storage["formats"] else None
 
 
-def _check_state(source: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any, convert: bool,
-                 where: str) -> None:
-    """What is wrong with one array of a checkpoint; its format is `have`, or that of its dtype, and `need` is the optimizer's."""
-    blocks = have is not None and have.block is not None
-    if blocks or (need is not None and need.block is not None and not convert):
-        if have is not need and not convert:
-            raise ValueError(f"{where}: stored as {have.name if have else source.dtype}, but this optimizer keeps "
-                             f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")
-        if blocks and tuple(order) != t.order and not (convert and sorted(order, key=repr) == sorted(t.order)):
-            raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. Give a parameter "
-                             "in the memory order that the saved one had, or load with convert=True.")
-        wanted = (coded_bytes(t.array.size),)
-        if source.dtype != np.uint8 or source.shape != wanted:
-            raise ValueError(f"{where}: shape {source.shape} of {source.dtype}, but {wanted} of uint8 is needed. It belongs to another "
-                             "model.")
-        return
-    shape = t.array.shape if need is not None else target.shape
-    if source.shape != shape:
-        raise ValueError(f"{where}: shape {source.shape}, but {shape} is needed. It belongs to another model.")
-    plain = arrays.format_of(source, where)
-    if not convert and plain is not arrays.format_of(target, where):
-        raise ValueError(f"{where}: stored as {source.dtype}, but this optimizer keeps {target.dtype}. Make it with state=..., or load "
-                         "with convert=True.")
+def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> None:
+    """What is wrong with an array of a checkpoint, whose arrays are in our order."""
+    storage = _storage(saved, len(backend.tensors))
+    for name, targets in backend.state.items():
+        for k, (target, source, t) in enumerate(zip(targets, saved["state"].get(name, ()), backend.tensors,
+                                                    strict=False)):
+            where = f"load_state_dict: {name} of {t.path}"
+            array = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
+            have, need = _stored(storage, name, k), backend.states[name].formats[k] if name != REMAINDER else None
+            if (have and have.block) or (need and need.block and not convert):
+                _check_blocks(array, target, t, have, need, storage["orders"][k], bool(convert and need), where)
+                continue
+            shape = t.array.shape if need else target.shape
+            if array.shape != shape:
+                raise ValueError(f"{where}: shape {array.shape}, but {shape} is needed. {FOREIGN}.")
+            format = arrays.format_of(array, where)
+            if not (convert and need) and format is not arrays.format_of(target, where):
+                raise ValueError(f"{where}: stored as {array.dtype}, but this optimizer keeps {target.dtype}. Make it "
+                                 "with state=..., or load with convert=True.")
 
 
-def _converted(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
+def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
+                  convert: bool,
+                  where: str) -> None:
+    """What is wrong with an array where it is of blocks, or where blocks (`need`) are kept here."""
+    if have is not need and not convert:
+        raise ValueError(f"{where}: stored as {have.name if have else array.dtype}, but this optimizer keeps "
+                         f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")
+    if have and have.block and tuple(order) != t.order and not (convert and sorted(order, key=repr) == sorted(t.order)):
+        raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. "
+                         "Give a parameter in the memory order that the saved one had, or load with convert=True.")
+    wanted = (coded_bytes(t.array.size),)
+    if array.dtype != np.uint8 or array.shape != wanted:
+        raise ValueError(f"{where}: shape {array.shape} of {array.dtype}, but {wanted} of uint8 is needed. {FOREIGN}.")
+
+
+def _converted(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
     """A checked state dict whose states are stored as the optimizer stores them, numbers to the nearest."""
-    machine, storage = opt._machine, _storage(saved, len(opt._tensors))
+    tensors, storage = backend.tensors, _storage(saved, len(backend.tensors))
     state: dict[str, list] = {}
-    for name, slot in machine.states.items():
+    for name, slot in backend.states.items():
         if name not in saved["state"]:
-            state[name] = [machine.read(a, True) for a in slot.arrays]
+            state[name] = [backend.read(a, True) for a in slot.arrays]
             continue
         state[name] = []
-        for k, (source, format, t) in enumerate(zip(saved["state"][name], slot.formats, opt._tensors, strict=True)):
+        for k, (source, format, t) in enumerate(zip(saved["state"][name], slot.formats, tensors, strict=True)):
             array = arrays.on_host(source, name)
             have = _stored(storage, name, k)
             have = have if have and have.block else arrays.format_of(array, name)
             then = t._replace(order=tuple(storage["orders"][k])) if have.block else t
             same = have.name == format.name.rstrip("s") and then.order == t.order  # stochastic rounding stores alike
             state[name].append(array if same else coded(numbers(array, have, then), format, t))
-    if machine.remainders:
-        state[REMAINDER] = saved["state"].get(REMAINDER) or [np.zeros(a.shape, np.uint16) for a in machine.remainders]
+    if backend.remainders:
+        state[REMAINDER] = saved["state"].get(REMAINDER) or [np.zeros(a.shape, np.uint16) for a in backend.remainders]
     return {**saved, "state": state}

@@ -2,50 +2,58 @@
 
     {"state": {key: {name: array}}, "param_groups": [{"params": [key, ...], "lr": 0.1, ...}]}
 
-Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state is zero here, and
-its step count is that of the others. Afterwards torch's conventions are in force (where eps stands, what a maximum is over, ...), which
-its dict does not spell out, whatever this optimizer was made with.
+Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state
+is zero here, and its step count is that of the others. After loading, torch's conventions are in force (where eps
+stands, what a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
 """
 import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import arithmetic
+from .._checks.numbers import whole
+from .._formats.catalogue import arithmetic
+from .._formats.choice import AVERAGE
 from .._rule import history
 from .._rule.groups import MOST_STEPS
+from .._tensors.backend import Stored
 from ..presets import preset
-from ..storage import AVERAGE
-
-if TYPE_CHECKING:
-    from ..optimizer import Optimizer
 
 WHERE = "load_state_dict: torch's dict"
+OURS = "Give what torch's state_dict() returned."
+ANOTHER = "Make the optimizer whose state it is."
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
-    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
-    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
+    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"},
+           "rmsprop": {"v": "square_avg"},
+    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM,
+    "radam": ADAM}
 LION = {"m": "exp_avg"}  # bitsandbytes has one
-UNCOUNTED = ("sgd", "momentum", "nesterov")  # whose step count torch does not keep
-PRODUCT = "mu_product"  # that of NAdam's mu, whose log is the history of a group
+UNCOUNTED = ("sgd", "momentum", "nesterov")  # torch keeps no step count of these
+PRODUCT = "mu_product"  # of NAdam's mu; its logarithm is the history of a group
 BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule that has it set}
-OURS = "Give what torch's state_dict() returned."
+FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov",
+                                "centered": None}
+Entries = list[Mapping[str, Any]]
+
+
+def _item(value: Any) -> Any:
+    """The number in a value of any library, if it holds one alone; else None."""
+    with suppress(TypeError, ValueError, RuntimeError):  # several elements; RuntimeError is torch's
+        found = value.item() if hasattr(value, "item") else value
+        return found if isinstance(found, (int, float)) else None
+    return None
 
 
 def count(value: Any) -> int | None:
-    """A step count as an int: a whole number of any kind, arrays of one element too. None where it is none."""
-    try:
-        number = value.item() if hasattr(value, "item") else value
-    except (TypeError, ValueError, RuntimeError):  # several elements; RuntimeError is torch's
-        return None
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 <= number <= MOST_STEPS or number != int(number):
-        return None
-    return int(number)
+    """A step count as an int, be it a float, as in torch, or an array of one element. None where it is none."""
+    found = _item(value)
+    steps = whole(int(found) if isinstance(found, float) and found.is_integer() else found)
+    return steps if steps is not None and 0 <= steps <= MOST_STEPS else None
 
 
 def few(names: Iterable[Any]) -> str:
@@ -54,40 +62,41 @@ def few(names: Iterable[Any]) -> str:
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
-def read(opt: "Optimizer", saved: Mapping[str, Any]) -> dict[str, Any]:
+def read(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
     """A state dict in torch's layout as one of ours."""
     from .. import bitsandbytes  # here: importing the package is timed
-    rule, (state, given) = opt.rule.name, _whole(saved)
+    rule, tensors, (state, given) = backend.rule, backend.tensors, _parts(saved)
     bits = any(bitsandbytes.is_coded(e) for e in state.values())
-    names = LION if bits and rule == "lion" else TORCH.get(rule)
-    if names is None or (bits and rule not in bitsandbytes.NAMES):
-        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule}. Give what state_dict() returned.")
+    names = LION if bits and rule.name == "lion" else TORCH.get(rule.name)
+    if names is None or (bits and rule.name not in bitsandbytes.NAMES):
+        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule.name}. Give what state_dict() "
+                         "returned.")
     counts = [len(group["params"]) for group in given]
-    own = [sum(t.group == k for t in opt._tensors) for k in range(len(opt.groups))]
+    own = [sum(t.group == k for t in tensors) for k in range(len(backend.groups))]
     if counts != own:
         raise ValueError(f"{WHERE}: groups of {counts} parameters, but this optimizer has {own}. Make the same groups.")
-    entries = _by_name(opt, given, _entries(opt, state, given))
+    entries = _by_name(backend, given, _entries(backend, state, given))
     if bits:
-        entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule], f"{WHERE}: parameter {k}") if e else e for k, e in enumerate(entries)]
-    arrays = {name: _state(opt, name, names, entries) for name in opt.rule.state}
-    groups = [_numbers(opt.rule, {**group, **bitsandbytes.numbers(rule, group)} if bits else group, f"{WHERE}: group {k}")
-              for k, group in enumerate(given)]
-    strange = [(k, key) for k, e in enumerate(entries) for key, v in e.items() if v is not None and key not in (*BESIDE, *names.values())]
-    if strange:
-        k, key = strange[0]
-        raise ValueError(f"{WHERE}: parameter {k} has {key}, for which {rule} has no place. Make the optimizer whose state it is.")
-    t = _steps(opt, entries)
-    return {"version": 1, "rule": rule, "t": t, "groups": groups, "state": arrays, **_history(opt, entries, groups, own, t)}
+        entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule.name], f"{WHERE}: parameter {k}") if e else e
+                   for k, e in enumerate(entries)]
+    arrays = {name: _state(backend, name, names, entries) for name in rule.state}
+    groups = [_hyperparameters(rule, {**group, **bitsandbytes.numbers(rule.name, group)} if bits else group,
+                               f"{WHERE}: group {k}") for k, group in enumerate(given)]
+    for k, entry in enumerate(entries):
+        for key, value in entry.items():
+            if value is not None and key not in (*BESIDE, *names.values()):
+                raise ValueError(f"{WHERE}: parameter {k} has {key}, for which {rule.name} has no place. {ANOTHER}")
+    t = _steps(backend, entries)
+    found = {"version": 1, "rule": rule.name, "t": t, "groups": groups, "state": arrays}
+    # NAdam's product of mu, which torch keeps for each parameter, is one for a group here
+    firsts = [next((e[PRODUCT] for e, of in zip(entries, tensors, strict=True) if of.group == k and PRODUCT in e), None)
+              for k in range(len(own))]
+    past = [None if product is None else history.of_product(rule, {**backend.groups[k], **groups[k]}, t, product)
+            for k, product in enumerate(firsts)]
+    return {**found, **({"history": past} if any(past) else {})}
 
 
-def _history(opt: "Optimizer", entries: list[Mapping[str, Any]], groups: list[dict[str, Any]], own: list[int], t: int) -> dict[str, Any]:
-    """The entry `history` of our state dict: NAdam's product of mu, which torch keeps for each parameter, is one for a group here."""
-    firsts = [next((e for e in entries[sum(own[:k]):sum(own[:k + 1])] if PRODUCT in e), None) for k in range(len(own))]
-    given = [first and history.of_product(opt.rule, {**opt.groups[k], **groups[k]}, t, first[PRODUCT]) for k, first in enumerate(firsts)]
-    return {"history": given} if any(given) else {}
-
-
-def _whole(saved: Mapping[str, Any]) -> tuple[Mapping[Any, Any], list[Mapping[str, Any]]]:
+def _parts(saved: Mapping[str, Any]) -> tuple[Mapping[Any, Any], Entries]:
     """The two parts of a dict, once they are what torch makes."""
     if "state" not in saved:
         raise ValueError(f"{WHERE}: no state in it. {OURS}")
@@ -115,6 +124,8 @@ def _check_dict(value: Any, what: str) -> None:
         raise TypeError(f"{WHERE}: {what} is a {type(value).__name__}, but a dict is needed. {OURS}")
 
 
+# Whose entry is whose
+
 def _key(key: Any) -> Any:
     """A key of a parameter: numbers may have become text (JSON, HDF5) or numbers of NumPy (npz) on their way."""
     if isinstance(key, str):
@@ -122,7 +133,7 @@ def _key(key: Any) -> Any:
     return key if (number := count(key)) is None else number
 
 
-def _entries(opt: "Optimizer", state: Mapping[Any, Any], groups: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _entries(backend: Stored, state: Mapping[Any, Any], groups: Entries) -> Entries:
     """The entries in the order of the groups' parameters; an empty one where there is none."""
     ids = [_key(key) for group in groups for key in group["params"]]
     found = [(_key(key), entry) for key, entry in state.items()]
@@ -133,84 +144,91 @@ def _entries(opt: "Optimizer", state: Mapping[Any, Any], groups: list[Mapping[st
         names = _names(groups)
         if names and all(key in names for key, _ in found):
             ids = names
-        elif len(unknown) == len(ids) == len(found) and _in_order(opt, [entry for _, entry in found]):
+        elif len(unknown) == len(ids) == len(found) and _in_order(backend, [entry for _, entry in found]):
             ids = unknown
         else:
-            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the parameters "
-                             f"{few(map(repr, ids))}. Rename the keys of state to those, in the order of torch's parameters.")
+            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the "
+                             f"parameters {few(map(repr, ids))}. Rename the keys of state to those, in the order of "
+                             "torch's parameters.")
     return [dict(found).get(key, {}) for key in ids]
 
 
-def _in_order(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> bool:
-    """Whether entries under names that nobody knows can only be those of the parameters in this order: no two are shaped alike."""
-    shapes = [t.array.shape for t in opt._tensors]
-    found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None) for e in entries]
+def _in_order(backend: Stored, entries: Entries) -> bool:
+    """Whether entries under unknown names must be those of the parameters in this order: all shapes differ."""
+    shapes = [t.array.shape for t in backend.tensors]
+    found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None)
+             for e in entries]
     return len(set(shapes)) == len(shapes) and found == shapes
 
 
-def _names(groups: list[Mapping[str, Any]]) -> list[Any]:
+def _names(groups: Entries) -> list[Any]:
     """The names of the parameters, where torch's dict holds them all; else nothing."""
-    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else [] for group in groups]
-    whole = all(len(of) == len(group["params"]) and all(isinstance(name, str) for name in of)
-                for of, group in zip(names, groups, strict=True))
+    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else []
+             for group in groups]
+    complete = all(len(of) == len(group["params"]) and all(isinstance(name, str) for name in of)
+                   for of, group in zip(names, groups, strict=True))
     flat = [name for of in names for name in of]
-    return flat if whole and len(set(flat)) == len(flat) else []
+    return flat if complete and len(set(flat)) == len(flat) else []
 
 
-def _by_name(opt: "Optimizer", groups: list[Mapping[str, Any]], entries: list[Any]) -> list[Any]:
+def _by_name(backend: Stored, groups: Entries, entries: Entries) -> Entries:
     """Entries in the order of this optimizer's parameters: by name where both have the same names, else as they are."""
-    names, places = _names(groups) or [key for group in groups for key in group["params"] if isinstance(key, str)], {}
+    names = _names(groups) or [key for group in groups for key in group["params"] if isinstance(key, str)]
+    places: dict[str, int] = {}
     if len(names) == len(entries):
         owners = [k for k, group in enumerate(groups) for _ in group["params"]]
-        places = {(f"params[{k}]" if opt._grouped else "params") + f"[{name!r}]": n
-                  for n, (k, name) in enumerate(zip(owners, names, strict=True))}
-    if any(t.path not in places for t in opt._tensors):
+        places = {f"params{root}[{name!r}]": n for n, (k, name) in enumerate(zip(owners, names, strict=True))
+                  for root in ("", f"[{k}]")}
+    if any(t.path not in places for t in backend.tensors):
         return entries
-    return [entries[places[t.path]] for t in opt._tensors]
+    return [entries[places[t.path]] for t in backend.tensors]
 
 
-def _state(opt: "Optimizer", name: str, names: Mapping[str, str], entries: list[Mapping[str, Any]]) -> list[Any]:
+# What entries hold
+
+def _state(backend: Stored, name: str, names: Mapping[str, str], entries: Entries) -> list[Any]:
     """The arrays of one state."""
     if name == AVERAGE:  # which no other system keeps: it goes on from where it is
-        return opt._machine.numbers(name)
-    theirs, slot, found = names[name], opt._machine.states[name], []
-    for k, (e, t) in enumerate(zip(entries, opt._tensors, strict=True)):
+        return backend.numbers(name)
+    theirs, slot, found = names[name], backend.states[name], []
+    for k, (e, t) in enumerate(zip(entries, backend.tensors, strict=True)):
         none = not e or (theirs == "momentum_buffer" and theirs in e and e[theirs] is None)
         if not none and e.get(theirs) is None:
-            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {opt.rule.name} needs {theirs}. "
-                             "Make the optimizer whose state it is.")
+            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {backend.rule.name} needs "
+                             f"{theirs}. {ANOTHER}")
         dtype = arithmetic(t.format).dtype if slot.formats[k].block else slot.arrays[k].dtype
         found.append(np.zeros(t.array.shape, dtype) if none else e[theirs])
     return found
 
 
-def _steps(opt: "Optimizer", entries: list[Mapping[str, Any]]) -> int:
+def _steps(backend: Stored, entries: Entries) -> int:
     """The step count. Parameters whose count is 0 (Adagrad's without a gradient) take that of the others."""
     lacking = [k for k, e in enumerate(entries) if e and e.get("step") is None]
-    if opt.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
-        t = opt.t or int(any(v is not None for e in entries for v in e.values()))
-        if not opt.t:
-            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps taken if a "
-                          "hyperparameter depends on it: after loading, or before, and this is not said.", UserWarning, stacklevel=5)
+    if backend.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
+        t = backend.t or int(any(v is not None for e in entries for v in e.values()))
+        if not backend.t:
+            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
+                          "taken if a hyperparameter depends on it: after loading, or before, and this is not "
+                          "said.", UserWarning,
+                          stacklevel=5)
         return t
     if lacking:
         raise ValueError(f"{WHERE}: parameter {lacking[0]} has no step, but its count of steps is needed. {OURS}")
     found = {k: count(e["step"]) for k, e in enumerate(entries) if e}
     for k, steps in found.items():
         if steps is None:
-            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, is needed. {OURS}")
+            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, "
+                             f"is needed. {OURS}")
     counts = sorted({steps for steps in found.values() if steps})
     if len(counts) > 1:
-        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an optimizer "
-                         "for each count, of its parameters, and load into each its part of the dict.")
+        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an "
+                         "optimizer for each count, of its parameters, and load into each its part of the dict.")
     return counts[0] if counts else 0
 
 
 def _number(name: str, value: Any, where: str) -> float:
-    """A number of any library."""
-    with suppress(TypeError, ValueError, RuntimeError, OverflowError):
-        found = value.item() if hasattr(value, "item") else value
-        if isinstance(found, (int, float)):
+    with suppress(OverflowError):
+        if (found := _item(value)) is not None:
             return float(found)
     raise ValueError(f"{where}: {name} is {value!r}, but a number is needed. {OURS}")
 
@@ -222,7 +240,7 @@ def _flag(group: Mapping[str, Any], name: str, where: str) -> bool:
         raise ValueError(f"{where}: {name} is {group[name]!r}, but True or False is needed. {OURS}") from None
 
 
-def _numbers(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
     for flag, name in FLAGS.items():
         if flag in group and _flag(group, flag, where) != (rule.name == name):

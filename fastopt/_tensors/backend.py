@@ -1,76 +1,99 @@
-"""What an optimizer keeps for each tensor, wherever that lies: states, remainders, copies; as kernels see it and as numbers.
+"""The contract of backends, which carry out an optimizer's steps where its arrays lie, and what all backends share.
 
-`host.Host` and `device.Device` are machines: they own the memory, and carry out the steps. Both offer `look`, `check_own`, `read`, `put`,
-`resuming`, `visible`, `buffers`, `coefficients`, `bind`, `factor`, `step`, `look_ahead`, `tabulate`, `t` and `grad_norm`.
+`_cpu.backend.HostBackend` and `_cuda.backend.CudaBackend` are chosen by `places.PLACES`.
 """
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._formats.scalars import Format
+from .._formats.catalogue import FORMATS, Format
+from .._formats.choice import AVERAGE, REMAINDER
+from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ..storage import AVERAGE, REMAINDER, decode, encode, join
-from . import arrays
-from .tensors import Slot, Tensor, by_columns, parameter_parts, parts
+from ..storage import decode, encode, join
+from . import adapters
+from .tensors import PerTensor, Tensor, by_columns, by_layout, parameter_parts, parts
 
 Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
 
-class Machine:
-    """The states of an optimizer, what bfloat16 parameters lack of a float32, and what follows the parameters."""
+class Request(NamedTuple):
+    """What a step is asked for beside the gradients. All of it has been checked."""
+
+    factor: Any = 1.0                # gradients are multiplied by it: a float, or an array of one element on the device
+    limit: float = math.inf          # elements are then limited to this size
+    clip_norm: float | None = None
+    skip_nonfinite: bool = False
+    zero_grads: bool = False
+
+
+class Backend(Protocol):
+    """What carries out the steps of an optimizer. It owns the memory of the states."""
+
+    t: int      # steps taken
+    where: str  # the place, as `repr` says it
+
+    @property
+    def grad_norm(self) -> float | None:
+        """The norm of the last step's gradients, or None where it had none."""
+    def new_state(self, name: str, format: Format, t: Tensor) -> Any:
+        """A state of a tensor, filled with its first value."""
+    def new_remainder(self, t: Tensor) -> Any:
+        """Room for what a bfloat16 parameter lacks of a float32; of no elements for other parameters."""
+    def buffers(self) -> list:
+        """Zeros like the parameters, for gradients."""
+    def look(self) -> None:
+        """Look at every array that a step writes: follow what moved, or raise before anything is written."""
+    def check_own(self) -> None:
+        """Look at the states and buffers, which the program sees but must not move."""
+    def shown(self) -> None:
+        """From now on the program sees states and buffers: `look` has more to look at."""
+    def factor(self, given: Any) -> Any:
+        """A gradient factor, checked."""
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+        """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
+    def step(self, leaves: list, paths: list[str], request: Request) -> None:
+        """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
+    def look_ahead(self) -> list:
+        """The look-ahead point of the next step, in buffers that are allocated once."""
+    def tabulate(self) -> None:
+        """Make the coefficients of the steps to come, where graphs replay them."""
+    def visible(self, array: Any, t: Tensor) -> Any:
+        """A state or buffer as its user sees it."""
+    def read(self, array: Any, copy: bool) -> np.ndarray:
+        """A state or parameter as a NumPy array."""
+    def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
+        """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
+    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
+        """What to call so that t steps have been taken, with this seed, and these hyperparameters will be in force."""
+
+
+class Stored(Backend):
+    """What all backends share: the arrays that a step writes, as kernels see them and as numbers."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int):
-        """`formats` says how each state of each tensor is stored; `outputs` are what a step writes and nothing reads."""
+                 outputs: dict[str, PerTensor], seed: int, threads: int):
+        """`formats` says how each state of each tensor is stored."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
-        self.told = arrays.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: Slot([self._new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)], formats[name])
-                       for name in rule.state}
-        self.remainders = [self._new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
+        self.threads = threads
+        self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
+        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
+                                  formats[name]) for name in rule.state}
+        self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
         if AVERAGE in self.states:
             self.put(self.followers([self.states[AVERAGE]]))
 
-    def _new_state(self, name: str, format: Format, t: Tensor) -> Any:
-        raise NotImplementedError
-
-    def _new_remainder(self, t: Tensor) -> Any:
-        raise NotImplementedError
-
-    def look(self) -> None:
-        """Look at every array that a step writes: follow what moved, or say what has become another array, before anything is written."""
-        raise NotImplementedError
-
-    def check_own(self) -> None:
-        """The same for the arrays that are ours: states and buffers, which the program sees but must not move."""
-        raise NotImplementedError
-
-    def shown(self) -> None:
-        """From now on the program sees arrays that are ours: `look` has more to look at."""
-
-    def read(self, array: Any, copy: bool) -> np.ndarray:
-        raise NotImplementedError
-
-    def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        """Write arrays of this machine's memory to their targets and make the calls, all of it or nothing, whatever signals come.
-
-        Each pair is (target, source) of one shape and format. Calls are such as `interrupts.at_once` takes.
-        """
-        raise NotImplementedError
-
-    def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
-        """What to call so that t steps have been taken, with this seed; `groups` hold the hyperparameters that will then be in force."""
-        raise NotImplementedError
-
-    def _initial(self, name: str, t: Tensor) -> float:
+    def initial(self, name: str, t: Tensor) -> float:
         """What each element of a new state is."""
         return float(self.groups[t.group][self.rule.initial[name]]) if name in self.rule.initial else 0.0
 
     @property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, PerTensor]:
         """Everything that kernels see of a tensor behind its parameter."""
         return {**self.states, **self.outputs}
 
@@ -85,24 +108,28 @@ class Machine:
         """The arrays that the program gave us to write, as it knows them."""
         return [t.original for t in self.tensors] + [x for slot in self.outputs.values() for x in slot.originals]
 
+    @property
+    def written(self) -> list:
+        """All that a step writes, but for gradients that it sets to zero."""
+        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values()
+                                                                    for a in slot.arrays]
+
     def tell(self, pairs: Iterable[Pair]) -> None:
         """Tell torch which of its tensors `put` is about to write."""
         targets = {id(target) for target, _ in pairs}
         own = [t.array for t in self.tensors] + [a for slot in self.outputs.values() for a in slot.arrays]
-        arrays.tell_autograd(arrays.torch_tensors([x for x, a in zip(self.given, own, strict=True) if id(a) in targets]))
-
-    @property
-    def written(self) -> list:
-        """All that a step writes, but for gradients that it sets to zero."""
-        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
+        written = [x for x, a in zip(self.given, own, strict=True) if id(a) in targets]
+        adapters.tell_autograd(adapters.torch_tensors(written))
 
     def numbers(self, name: str) -> list[np.ndarray]:
         """A state in float32, or float64, in the shapes of the parameters."""
         slot = self.states[name]
-        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
+        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors,
+                                                                     strict=True)]
 
-    def masters(self, parameters: Sequence[np.ndarray] | None = None, remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
-        """The parameters, those of now or these, in float32, or float64, with what their arrays lack."""
+    def masters(self, parameters: Sequence[np.ndarray] | None = None,
+                remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
+        """The parameters (these, or those of now) in float32, or float64, with what their arrays lack."""
         found = []
         for k, t in enumerate(self.tensors):
             array = self.read(t.array, False) if parameters is None else parameters[k]
@@ -112,9 +139,9 @@ class Machine:
                 found.append(decode(array, t.plain))
         return found
 
-    def followers(self, slots: Iterable[Slot], parameters: Sequence[np.ndarray] | None = None,
+    def followers(self, slots: Iterable[PerTensor], parameters: Sequence[np.ndarray] | None = None,
                   remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
-        """What slots that follow the parameters (those of now, or these) must be: pairs for `put`."""
+        """What slots that follow the parameters (these, or those of now) must hold: pairs for `put`."""
         slots = list(slots)
         values = self.masters(parameters, remainders) if slots else []
         return [(array, coded(x, format, t)) for slot in slots
@@ -149,15 +176,18 @@ def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
     return encode(in_memory_order(values, t.order), format) if format.block else encode(values, format)
 
 
-# The look-ahead point, p - mu*v
+class Ahead:
+    """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
 
-def ahead_formats(tensors: Sequence[Tensor], velocity: Slot) -> list[list[str]]:
-    """The formats of parameter, look-ahead point and velocity of every tensor."""
-    return [[t.format.name, t.plain, f.name] for t, f in zip(tensors, velocity.formats, strict=True)]
-
-
-def ahead_columns(indices: Sequence[int], tensors: Sequence[Tensor], buffers: Sequence[Any], velocity: Slot,
-                  remainders: Sequence[Any]) -> list[list[Any]]:
-    """The arrays of parameter, look-ahead point and velocity of these tensors, column by column."""
-    return by_columns([[*parameter_parts(tensors[k], remainders, k), buffers[k], *parts(velocity.formats[k], velocity.arrays[k])]
-                       for k in indices])
+    def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
+        """`job` gets a layout, columns of arrays, groups, coefficients and the numbers of the tensors."""
+        self.buffers, self.coefs = buffers, coefs
+        self.field = backend.rule.fields.index(str(backend.rule.ahead))
+        tensors, velocity = backend.tensors, backend.states["v"]
+        layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
+        self.jobs = []
+        for layout, indices in by_layout(layouts).items():
+            rows = [[*parameter_parts(tensors[k], backend.remainders, k), buffers[k],
+                     *parts(velocity.formats[k], velocity.arrays[k])] for k in indices]
+            groups = [tensors[k].group for k in indices]
+            self.jobs.append((layout, job(layout, by_columns(rows), groups, coefs[layout.arithmetic.dtype], indices)))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import norm  # it neither overflows nor underflows
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from .._checks.numbers import check_number, check_whole
+from .._checks.numbers import NONNEGATIVE, check_number, check_whole
 from .derivatives import product
 from .flat import EPS, UNIT, Flat
 
@@ -26,7 +26,7 @@ class Hessian(LinearOperator):
 
     def __init__(self, where: str, grad: Gradient | None, w: Any, hvp: HVP | None, tol: float = 1e-3,
                  most: int | None = None):
-        self.tol = check_number("tol", tol, where, "", {"tol": UNIT})
+        self.tol = check_number("tol", tol, where, allowed=UNIT)
         self.most = math.inf if most is None else check_whole("max_products", most, where)
         if not callable(grad if hvp is None else hvp):
             raise TypeError(f"{where}: grad is {grad!r} and hvp is {hvp!r}, but one function is needed. Give grad(w) "
@@ -264,7 +264,7 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
     within 0.1 % (gradient descent, in fewer steps: 1.2 %). The setting of momentum is for functions that are close to
     quadratic: on other convex ones it may cycle for ever (same paper).
     """
-    decay = check_number("weight_decay", weight_decay, "suggest", "")
+    decay = check_number("weight_decay", weight_decay, "suggest", allowed=NONNEGATIVE)
     m, L = _convex(Hessian("suggest", grad, w, hvp, tol, max_products), rng, decay)
     k, extra = L/m, {"weight_decay": decay} if decay else {}
     r, a = sqrt(k), sqrt(3*k + 1)

@@ -119,7 +119,7 @@ def check_gradient(value: Callable[[Any], float], grad: Callable[[Any], Any], w:
     with relu: steps that noise allows cross kinks. Within 1e-5 of a kink a derivative may be unsure.
     """
     samples = check_whole("samples", samples, "check_gradient")
-    rtol = None if rtol is None else check_number("rtol", rtol, "check_gradient", "", {"rtol": UNIT})
+    rtol = None if rtol is None else check_number("rtol", rtol, "check_gradient", allowed=UNIT)
     flat, rng = Flat(w, "check_gradient"), np.random.default_rng(rng)
     start = _number(value(flat.tree(flat.vector)))
     if not np.isfinite(start):
