@@ -32,7 +32,7 @@ def test_figures_add_up(capsys):
 
 
 def test_every_rule_has_steady_settings():
-    for rule, cls in ALL.items():
+    for cls in ALL.values():
         opt = cls(np.ones(3, np.float32), **cls.rule.steady)
         assert opt.groups[0]["lr"] == cls.rule.steady["lr"]
 
