@@ -530,11 +530,13 @@ def test_blas_threads_come_back_after_the_last_fit():
                     warnings.simplefilter("ignore")  # Python 3.12 and JAX warn of forks
                     child = os.fork()
                 if not child:
-                    os.write(end, seen().encode())
-                    with _fit.ONE_THREAD:
-                        os.write(end, f", {seen()}, ".encode())
-                    os.write(end, seen().encode())
-                    os._exit(0)
+                    try:
+                        os.write(end, seen().encode())
+                        with _fit.ONE_THREAD:
+                            os.write(end, f", {seen()}, ".encode())
+                        os.write(end, seen().encode())
+                    finally:
+                        os._exit(0)
                 os.waitpid(child, 0)
                 assert os.read(source, 99) == b"0 [2], 1 [1], 0 [2]"
                 assert seen() == "1 [1]"
