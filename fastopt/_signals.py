@@ -105,7 +105,7 @@ class Undisturbed(ContextDecorator):
             raise
 
     def end_of_fork(self) -> None:
-        """`__exit__` in a hook of fork. Python ignores what a hook raises: a thread sends the signals anew, and they come after it."""
+        """`__exit__` in a hook of fork, of which Python ignores errors: a thread sends the signals anew, for later."""
         came: list = []
         if self.depth == 1 and self.thread == threading.get_ident():
             came, self.came = self.came, came
@@ -114,7 +114,7 @@ class Undisturbed(ContextDecorator):
             _thread.start_new_thread(_thread.interrupt_main, (number,))
 
     def forked(self) -> None:
-        """In the child: signals that came are its parent's. If another thread forked, the one that would have left is not there."""
+        """In the child. Signals that came are its parent's; the thread that would have left may not be there."""
         self.came.clear()
         if self.depth and self.thread != threading.get_ident():
             self._leave()

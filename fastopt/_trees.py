@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Leaf:
-    """An array, or whatever stands in its place. (`holds` tells a tree that is callable from a function that makes one.)"""
+    """An array, or whatever stands in its place. (`holds` tells callable trees from functions that make one.)"""
 
     def holds(self, tree: Any) -> bool:
         return False
@@ -43,13 +43,13 @@ class Sequence:
             raise _mismatch(where, tree, f"a {self.kind.__name__} of {len(self.children)}", True)
         if len(tree) != len(self.children):
             raise ValueError(f"{where}: {len(tree)} entries, but params has {len(self.children)} there. Give one for "
-                             f"each.")
+                             "each.")
         if self.flat:
             before = len(out)
             out.extend(tree)
             if len(out) - before != len(self.children):  # a class of its own may say another length than it has
                 raise ValueError(f"{where}: {len(out) - before} entries, but params has {len(self.children)} there. "
-                                 f"Give one for each.")
+                                 "Give one for each.")
             return
         for k, (child, value) in enumerate(zip(self.children, tree, strict=True)):
             child.collect(value, f"{where}[{k}]", out)
@@ -82,7 +82,8 @@ class Dict:
         try:
             values = [tree[k] for k in self.keys]
         except KeyError as error:
-            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: dict(x).") from error
+            raise ValueError(f"{where}: no {error}, though it says that it has this key. Give a plain dict: "
+                             "dict(x).") from error
         if self.flat:
             out.extend(values)
             return

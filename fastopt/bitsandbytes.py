@@ -72,7 +72,7 @@ def dynamic_map(signed: bool) -> np.ndarray:
 
 
 def _middles(n: int) -> np.ndarray:
-    """The middles of n intervals from 0.1 to 1, rounded where torch.linspace rounds: once per bound, counted from the nearer end."""
+    """The middles of n intervals from 0.1 to 1, rounded as torch.linspace does: once per bound, from the nearer end."""
     low, high = np.float32(0.1), np.float32(1)
     width, k = float((high - low) / np.float32(n)), np.arange(n + 1)
     bounds = np.where(k < (n + 1)//2, float(low) + width*k, float(high) - width*(n - k)).astype(np.float32)
@@ -119,15 +119,13 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
         raise ValueError(f"{where}: codes of {codes.dtype}, but uint8 is needed. Give a state of 8 bits.")
     if numbers.dtype != np.float32 or numbers.ndim != 1 or numbers.size < 256:
         raise ValueError(f"{where}: a qmap of {numbers.dtype} and shape {numbers.shape}, but 256 float32 numbers are "
-                         f"needed. "
-                         "Leave it out for bitsandbytes' own.")
+                         "needed. Leave it out for bitsandbytes' own.")
     if scales.dtype != np.float32 or scales.ndim > 1:
         raise ValueError(f"{where}: an absmax of {scales.dtype} and shape {scales.shape}, but float32 numbers, one per "
-                         f"block, are needed. "
-                         "Give what was saved with the codes.")
+                         "block, are needed. Give what was saved with the codes.")
     if int(np.prod(shape, dtype=np.int64)) != codes.size or min(shape, default=0) < 0:
         raise ValueError(f"{where}: {codes.size} codes, but shape {shape} is asked for. Give the shape of the "
-                         f"parameter.")
+                         "parameter.")
     x = numbers[codes.reshape(-1)]
     block = _block(x.size, scales.size, where) if scales.ndim else max(x.size, 1)
     scales, full = scales.reshape(-1), x.size // block
@@ -137,17 +135,16 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
 
 
 def _block(n: int, count: int, where: str) -> int:
-    """The length of blocks of which n codes fill `count`. Two or more are of one power of two only; with fewer, any that fits will do."""
+    """The length of blocks of which n codes fill `count`: of two or more only one fits, else any will do."""
     for block in BLOCKS:
         if -(-n // block) == count:
             return block
     raise ValueError(f"{where}: {count} scales for {n} codes, but one per 256 codes (or 64, 128, 512, 1024, 2048, "
-                     f"4096) is needed. "
-                     "Give the absmax that was saved with the codes.")
+                     "4096) is needed. Give the absmax that was saved with the codes.")
 
 
 def is_coded(entry: Mapping[str, Any]) -> bool:
-    """Whether a parameter's entry, ``saved["state"][index]``, is of an optimizer of bitsandbytes: of 8 or 32 bits, wrapped or not."""
+    """Whether a parameter's entry, ``saved["state"][index]``, is of bitsandbytes: of 8 or 32 bits, wrapped or not."""
     return "state1" in entry or WRAPPED in entry
 
 
@@ -181,8 +178,7 @@ def decoded(entry: Mapping[str, Any], names: Mapping[str, str], where: str = "de
     slots = [slot for slot in ("state1", "state2") if slot in flat]
     if slots != sorted(names):
         raise ValueError(f"{where}: {', '.join(slots) or 'no state'}, but this optimizer has "
-                         f"{', '.join(sorted(names)) or 'none'}. "
-                         "Make the one whose state it is.")
+                         f"{', '.join(sorted(names)) or 'none'}. Make the one whose state it is.")
     stored = {slot: arrays.on_host(flat[slot], f"{where}: {slot}") for slot in slots}
     shapes = [x.shape for x in stored.values()]
     if len(set(shapes)) > 1:
@@ -193,7 +189,7 @@ def decoded(entry: Mapping[str, Any], names: Mapping[str, str], where: str = "de
 
 
 def numbers(rule: str, group: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters of a group that bitsandbytes calls otherwise than torch, or does not write down, by torch's names."""
+    """By torch's names, the hyperparameters that bitsandbytes calls otherwise or does not write down."""
     first = group.get("betas", (0.0,))[0]
     return {"momentum": {"momentum": first, "dampening": 0.0, "nesterov": False},
             "rmsprop": {"alpha": first, "momentum": 0.0}}.get(
@@ -202,17 +198,17 @@ def numbers(rule: str, group: Mapping[str, Any]) -> dict[str, Any]:
 
 def _state(flat: Mapping[str, Any], x: np.ndarray, slot: str, where: str) -> np.ndarray:
     """One state of an entry, whose qmap and scale have the same number."""
-    if not x.flags.c_contiguous:  # strides that the parameter had at first, where CPU kernels heed them and CUDA's do not
+    if not x.flags.c_contiguous:  # CPU kernels heed strides, CUDA's do not
         raise ValueError(f"{where}: strides {x.strides} for shape {x.shape}, but C order is needed. Give "
-                         f"numpy.ascontiguousarray(x) if the "
-                         "run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on CUDA.")
+                         "numpy.ascontiguousarray(x) if the run was on the CPU, x.ravel(order='K').reshape(x.shape) if "
+                         "it was on CUDA.")
     if x.dtype == np.float32:
         return x
     qmap, absmax, largest = (name + slot[-1] for name in ("qmap", "absmax", "max"))
     key = absmax if absmax in flat else largest
     if key not in flat:
         raise ValueError(f"{where}: {x.dtype} without {absmax}, but codes with it, or float32, are needed. The "
-                         f"checkpoint is damaged.")
+                         "checkpoint is damaged.")
     scale = arrays.on_host(flat[key], f"{where}: {key}")
     if key == largest and scale.size != 1:
         raise ValueError(f"{where}: {key} of shape {scale.shape}, but one number is needed. The checkpoint is damaged.")

@@ -58,8 +58,8 @@ def save(path: Path, opt: Optimizer) -> None:
         arrays = dict(zip(paths, parameters, strict=True))
         if len(arrays) < len(paths):
             twice = next(p for k, p in enumerate(paths) if p in paths[:k])
-            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them other "
-                             "keys.")
+            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them "
+                             "other keys.")
         for name, state in states.items():
             arrays |= zip(_names(name, paths), state, strict=True)
         _write(path, {**{k: v for k, v in about.items() if k != "state"}, "states": list(states)}, arrays)
@@ -95,7 +95,8 @@ def load(path: Path, opt: Optimizer) -> None:
     try:
         opt.restore(Snapshot(parameters, [], saved), "load")
     except (TypeError, ValueError) as error:
-        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")  # not offered here
+        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True",
+                                                                    "")
         raise type(error)(f"load: {path}: {text}") from None
 
 
@@ -113,14 +114,15 @@ def target(where: str, path: Path) -> str:
 
 
 def tried(where: str, path: Path) -> str:
-    """As `target`, when a file has been made beside it, and removed: permissions alone tell less (root, read-only disks, long names)."""
+    """As `target`, having made and removed a file beside it: permissions alone tell less."""
     path = target(where, path)
     beside = _beside(path)
     try:
         open(beside, "xb").close()
         os.remove(beside)
     except OSError as error:
-        raise OSError(error.errno, f"{where}: {path}: {error.strerror}. Give a path where a file can be written") from None
+        said = f"{where}: {path}: {error.strerror}. Give a path where a file can be written"
+        raise OSError(error.errno, said) from None
     return path
 
 
@@ -195,10 +197,10 @@ def _sync(path: str, flags: int) -> None:
 
 
 def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """(the state dict, the parameters) of a file: all in memory, so that no error of the disk can come when half is loaded."""
-    if not stat.S_ISREG((found := os.stat(path)).st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe, or a device without an end
+    """The state dict and the parameters of a file, all in memory: no error of the disk comes when half is loaded."""
+    if not stat.S_ISREG((found := os.stat(path)).st_mode) and not stat.S_ISDIR(found.st_mode):  # a pipe
         raise ValueError(f"load: {path} is no file, but one that fastopt.files.save wrote is needed. Give the path of "
-                         f"one.")
+                         "one.")
     open(path, "rb").close()  # an OSError of Python's, with its number; safetensors' have none
     try:
         with safe_open(path, "np") as file:
@@ -209,5 +211,4 @@ def _read(path: str) -> tuple[dict[str, Any], list[np.ndarray]]:
             return saved, [file.get_tensor(p) for p in paths]
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"load: {path}: no whole checkpoint of fastopt ({type(error).__name__}: {error}), but a file "
-                         f"that "
-                         "fastopt.files.save wrote is needed. Give the path of one.") from None
+                         "that fastopt.files.save wrote is needed. Give the path of one.") from None

@@ -1,26 +1,26 @@
-"""The Optimizer: parameters and their groups, the step, the look-ahead point, the state. Every rule gets its own class."""
+"""The Optimizer: parameters and their groups, the step, the look-ahead point, the state."""
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 from . import _trees as trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.scalars import Format, arithmetic
+from ._formats.catalogue import Format, arithmetic
+from ._formats.choice import Asked, check_rounding, check_seed, state_formats
+from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
-from ._rule.rule import Rule, followed
-from ._state import state_dict as checkpoints
+from ._rule.pipeline import pipeline
+from ._rule.rule import Rule
+from ._state import state_dict
 from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
 from ._tensors.backend import Request, Stored
 from ._tensors.sums import Sums
-from ._tensors.tensors import Slot, Tensor, beside, check_one_place, output, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, tensor
 from .presets import preset
-from .storage import Asked, check_rounding, check_seed, state_formats
 
 PLAIN = Request()
 STORED = ("state", "rounding")  # what a group of parameters may say beside its hyperparameters
@@ -48,25 +48,44 @@ class Optimizer:
 
     Notes
     -----
-    On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns without waiting.
-    Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
+    On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns without
+    waiting. Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
     """
 
     rule: Rule
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0, threads: int | None = None,
+                 rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0,
+                 threads: int | None = None,
                  capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
-        given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper, **({} if lr is None else {"lr": lr})}
+        given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
+                 **({} if lr is None else {"lr": lr})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
-        vars(self)["rule"] = followed(self.rule, followers)  # type: ignore[arg-type]
+        if followers:
+            vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *followers))
         self._params = params
         threads, seed = check_threads(threads, where), check_seed(seed, where)
         parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
+        formats = self._read_tensors(parts, state, rounding, where)
+        self._paths = [beside(t, "grads") for t in self._tensors]
+        check_one_place(self._tensors)
+        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
+        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
+            (beside(t, "copy"), a) for of in outputs.values() for t, a in zip(self._tensors, of.arrays, strict=True)])
+        place = arrays.place(self._tensors[0].array)
+        capturable = check_capturable(capturable, where, place)
+        make = places.at(place, "backend")
+        self._backend: Stored = make(self.rule, self._tensors, self.groups, formats, outputs, seed, threads, capturable)
+        self._grads: Any = None
+        self._turn = forks.Turn()
+
+    def _read_tensors(self, parts: list[tuple[Any, str, dict[str, Any]]], state: Asked, rounding: str,
+                      where: str) -> dict[str, list[Format]]:
+        """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
         self._tensors: list[Tensor] = []
         formats: list[dict[str, Format]] = []
         roots = []
@@ -74,32 +93,22 @@ class Optimizer:
             leaves: list[tuple[str, Any]] = []
             roots.append(trees.structure(tree, path, leaves))
             if not leaves:
-                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it parameters.")
+                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it "
+                                 "parameters.")
             group = f"{where} group {k}" if own else where
             kind, asked = check_rounding(own.get("rounding", rounding), group), own.get("state", state)
             new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
             formats += [state_formats(asked, self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
             self._tensors += new
-        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(params) else roots[0]
-        self._paths = [beside(t, "grads") for t in self._tensors]
-        check_one_place(self._tensors)
-        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
-        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
-            (beside(t, "copy"), a) for slot in outputs.values() for t, a in zip(self._tensors, slot.arrays, strict=True)])
-        by_name = {name: [of[name] for of in formats] for name in self.rule.state}
-        place = arrays.place(self._tensors[0].array)
-        capturable = check_capturable(capturable, where, place)
-        self._backend: Stored = places.at(place, "backend")(self.rule, self._tensors, self.groups, by_name, outputs, seed,
-                                                             threads, capturable=capturable)
-        self._grads: Any = None
-        self._turn = forks.Turn()
+        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
+        return {name: [of[name] for of in formats] for name in self.rule.state}
 
-    def _read_copy(self, tree: Any) -> Slot:
+    def _read_copy(self, tree: Any) -> PerTensor:
         """The arrays into which a step writes the new parameters."""
         leaves: list = []
         self._structure.collect(tree, "copy", leaves)
         found = [output(leaf, t, beside(t, "copy")) for leaf, t in zip(leaves, self._tensors, strict=True)]
-        return Slot([array for array, _ in found], [format for _, format in found], leaves)
+        return PerTensor([array for array, _ in found], [format for _, format in found], leaves)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
         """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""
@@ -107,8 +116,10 @@ class Optimizer:
             self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params", {})]
         own = [{k: v for k, v in g.items() if k not in ("params", *STORED)} for g in params]
-        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k, values in enumerate(own))
-        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g}) for k, g in enumerate(params)]
+        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k,
+                             values in enumerate(own))
+        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g}) for k,
+                g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
              grad_factor: float = 1.0,
@@ -157,11 +168,7 @@ class Optimizer:
         request = PLAIN
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
                 and type(grad_factor) is float and grad_factor == 1.0):
-            request = Request(self._backend.factor(grad_factor),
-                              math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
-                              None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
-                              check_option("skip_nonfinite", skip_nonfinite, (False, True), "step"),
-                              check_option("zero_grads", zero_grads, (False, True), "step"))
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -177,7 +184,20 @@ class Optimizer:
     def _check_idle(self, where: str) -> None:
         """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
         if self._turn.stepping:
-            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has returned.")
+            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has "
+                               "returned.")
+
+    def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
+                 zero_grads: Any) -> Request:
+        """What a step is asked for, checked."""
+        if skip_nonfinite is not False or zero_grads is not False:
+            skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
+            zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
+        plain = type(grad_factor) is float and grad_factor == 1.0
+        return Request(1.0 if plain else self._backend.factor(grad_factor),
+                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
+                       None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
+                       skip_nonfinite, zero_grads)
 
     def _step(self, grads: Any, request: Request) -> None:
         if grads is None and (grads := self._grads) is None:
@@ -189,8 +209,8 @@ class Optimizer:
     def lookahead(self) -> Any:
         """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), like the parameters.
 
-        The point lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
-        In the shifted form (torch, Keras) the stored parameters are that point already, and the copy equals them.
+        The point lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they
+        are. In the shifted form (torch, Keras) the stored parameters are that point already, and the copy equals them.
         """
         if self.rule.ahead is None:
             raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use "
@@ -238,7 +258,8 @@ class Optimizer:
     def t(self, steps: int) -> None:
         found = whole(steps)
         if found is None or not 0 <= found <= MOST_STEPS:
-            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of steps taken.")
+            raise ValueError(f"t: found {steps!r}, but a whole number from 0 to 2**62 is needed. Give the number of "
+                             "steps taken.")
         with self._turn.lock:
             self._check_idle("t")
             self._backend.t = found
@@ -264,7 +285,8 @@ class Optimizer:
         return {name: self._build(new) for name, new in self._backend.state.items()}
 
     def decoded(self, name: str) -> Any:
-        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the parameters.
+        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the
+        parameters.
 
         Parameters
         ----------
@@ -276,17 +298,17 @@ class Optimizer:
         with self._turn.lock:
             backend.look()
             if name != "params" and name not in backend.states:
-                raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*backend.states, 'params'))}. Take one "
-                                 "of those.")
+                raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*backend.states, 'params'))}. "
+                                 "Take one of those.")
             found = backend.masters() if name == "params" else backend.numbers(name)
             return self._structure.build(iter(found), False)
 
     def tabulate(self) -> None:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
 
-        Replayed graphs read the coefficients there, in float64 as on the CPU. Call it after changing a hyperparameter, and
-        before the replays run beyond the last step (they then do nothing: `t` stays, and reading it warns). Waits for the
-        device.
+        Replayed graphs read the coefficients there, in float64 as on the CPU. Call it after changing a hyperparameter,
+        and before the replays run beyond the last step (they then do nothing: `t` stays, and reading it warns). Waits
+        for the device.
         """
         with self._turn.lock:
             self._check_idle("tabulate")
@@ -301,20 +323,20 @@ class Optimizer:
             self._backend.check_own()
             if not copy:
                 self._backend.shown()
-            return checkpoints.save(self._backend, copy)
+            return state_dict.save(self._backend, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
         """Continue from a `state_dict`, bit for bit; torch's layout is understood too.
 
-        All is checked before anything is written. Hyperparameters that are functions here stay; those that are numbers are
-        taken from the checkpoint. `threads` is not part of it. With ``convert=True`` states that are stored otherwise there
-        become what this optimizer stores, numbers to the nearest: from float32 to blocks of eight bits, back, or from
-        bitsandbytes' 8-bit optimizers (their dict is in torch's layout).
+        All is checked before anything is written. Hyperparameters that are functions here stay; those that are numbers
+        are taken from the checkpoint. `threads` is not part of it. With ``convert=True`` states that are stored
+        otherwise there become what this optimizer stores, numbers to the nearest: from float32 to blocks of eight bits,
+        back, or from bitsandbytes' 8-bit optimizers (their dict is in torch's layout).
         """
         with self._turn.lock:
             self._check_idle("load_state_dict")
             self._backend.look()
-            checkpoints.load(self._backend, saved, bool(convert))
+            state_dict.load(self._backend, saved, bool(convert))
 
     # What checkpoints on disk and training need
 
@@ -337,13 +359,13 @@ class Optimizer:
         with self._turn.lock:
             self._check_idle(where)
             self._backend.look()
-            checkpoints.restore(self._backend, snapshot)
+            state_dict.restore(self._backend, snapshot)
 
     def accumulate(self, where: str = "accumulate") -> Sums:
         """Room for the sums of the gradients of several batches, which are then the gradients of one step."""
         if arrays.place(self._tensors[0].array) != "cpu":
-            raise ValueError(f"{where}, but the parameters are on a CUDA device, where gradients are not summed here. Sum them in "
-                             "value_and_grad.")
+            raise ValueError(f"{where}, but the parameters are on a CUDA device, where gradients are not summed here. "
+                             "Sum them in value_and_grad.")
         return Sums(self._tensors, self._paths, self._structure, 1 + len(self.rule.state))
 
     def __repr__(self) -> str:
@@ -359,8 +381,8 @@ class Optimizer:
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self):
-        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied or "
-                        "pickled. Save opt.state_dict(), make a new optimizer, and load it there.")
+        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied "
+                        "or pickled. Save opt.state_dict(), make a new optimizer, and load it there.")
 
 
 read_only(Optimizer)
@@ -368,7 +390,8 @@ read_only(Optimizer)
 
 def grouped(params: Any) -> bool:
     """Whether parameters come in groups: a list of dicts with the entry "params"."""
-    return isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g for g in params)
+    return isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g
+                                                                         for g in params)
 
 
 def check_capturable(capturable: Any, where: str, place: str) -> int:
@@ -376,18 +399,18 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
         return 0
     steps = whole(capturable)
     if steps is None or steps < 1:
-        raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed is "
-                         "needed. Give one, capturable=10_000 for example.")
+        raise ValueError(f"{where}: capturable is {capturable!r}, but the number of steps that a graph may be replayed "
+                         "is needed. Give one, capturable=10_000 for example.")
     if steps >= 2**31:
-        raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many steps. "
-                         "Take fewer, and call tabulate() in time.")
+        raise ValueError(f"{where}: capturable is {capturable}, but there must be room for the coefficients of so many "
+                         "steps. Take fewer, and call tabulate() in time.")
     if place == "cpu":
-        raise ValueError(f"{where}: capturable={steps}, but the parameters are in this machine's memory, where there are no "
-                         "graphs to capture. Leave it out.")
+        raise ValueError(f"{where}: capturable={steps}, but the parameters are in this machine's memory, where there "
+                         "are no graphs to capture. Leave it out.")
     return steps
 
 
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    return check_whole("threads", threads, where, cure="Give None to use all.")
+    return check_whole("threads", threads, where, cure="Give None to use all.", kind=ValueError)

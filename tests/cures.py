@@ -1,4 +1,4 @@
-"""What the tests of cures share: each message is provoked, its cure is executed, and no `raise` of a module is left out."""
+"""What the tests of cures share: each message is provoked, its cure is executed, and no `raise` is left out."""
 import ast
 import importlib
 import inspect
@@ -8,20 +8,24 @@ import traceback
 from conftest import assert_identical
 
 MODULES = {  # by the test file in which no `raise` of theirs is left out
-    "arguments": ("_checks.numbers", "_rule.attributes", "_rule.groups", "_tensors.arrays", "_tensors.tensors", "_trees",
+    "arguments": ("_checks.numbers", "_formats.choice", "_rule.attributes", "_rule.groups", "_tensors.arrays",
+                  "_tensors.tensors", "_trees",
                   "init", "networks", "optimizer", "optimizers", "presets", "schedules", "storage"),
     "states": ("_rule.history", "_state.state_dict", "_state.torch_layout", "files"),
     "rules": ("_cpu.backend", "_cpu.jobs", "_rule.rule", "_rule.straight"),
-    "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues", "curvature.flat",
+    "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",
+                "curvature.flat",
                 "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit", "sklearn.estimators"),
     "device": ("_cuda.backend", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
-    "_kernels.compile": "tests/test_cures_rules.py, in a process of its own", "_training.progress": "an extra that is missing",
+    "_kernels.compile": "tests/test_cures_rules.py, in a process of its own",
+            "_training.progress": "an extra that is missing",
     "kernels": "tests/test_cures_rules.py, in compiled code", "bitsandbytes": "tests/test_bitsandbytes.py",
     "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",
     "_cuda.driver": "what is not installed, or fails: tests/test_cuda_errors.py",
-    "_cuda.streams": "captures: tests/test_cuda_streams.py", "_cuda.tables": "as `_cpu.jobs`, with the compiler for devices",
+    "_cuda.streams": "captures: tests/test_cuda_streams.py", "_cuda.tables": "as `_cpu.jobs`, with the compiler for "
+                                                                             "devices",
     **dict.fromkeys(("bench.cpu", "bench.compare", "bench.cuda", "bench.cli", "bench.rivals"),
                     "the command's: tests/test_cli.py and the tests of the benchmark")}
 
@@ -64,7 +68,8 @@ def check(cases, of="", elsewhere=(), seen=()):
 
 def raises(source, elsewhere=()):
     """The lines of each statement that raises a new error, in functions that are not tested elsewhere."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name not in elsewhere]
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+                 and node.name not in elsewhere]
     found = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Raise)]
     return [range(node.lineno, node.end_lineno + 1) for node in found if isinstance(node.exc, ast.Call)]
 

@@ -1,4 +1,4 @@
-"""A real CUDA device, for tests marked `cuda`: whether there is one, memory on it, and the launches that other tests emulate."""
+"""A real CUDA device, for tests marked `cuda`: is there one, memory on it, and launches that other tests emulate."""
 import ctypes
 import sys
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ GUARD = 64  # elements around every array that must keep their bytes
 def missing():
     """Why there is no real device here, or None."""
     stand_in = sys.modules.get("ptx.driver")
-    if stand_in is not None and stand_in._loaded is not None:
+    if stand_in is not None and stand_in.current() is not None:
         return "the stand-in for the CUDA driver is loaded in this process: run these tests alone, pytest -m cuda"
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -28,7 +28,7 @@ def missing():
 
 
 class Memory:
-    """What `ptx.Memory` is to the interpreter: arrays that are added lie on the device too, and `fetch` brings that copy back."""
+    """In place of `ptx.Memory`: arrays that are added lie on the device too, and `fetch` brings that copy back."""
 
     def __init__(self):
         self.gpu, self.copies = driver.gpu(0), []

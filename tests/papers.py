@@ -94,7 +94,7 @@ def adam(t, theta, g, s, *, lr, b1, b2, eps, eps_root, eps_mode, bias_correction
     c1, c2 = (correction(b1, t), correction(b2, t)) if bias_correction else (1.0, 1.0)
     m_hat, v_hat = m / c1, v / c2
     root = np.sqrt(v_hat + eps_root)
-    if eps_mode == "hat":  # end of the paper's section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
+    if eps_mode == "hat":  # end of section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
         return theta - lr * np.sqrt(c2) * m_hat / (np.sqrt(c2) * root + eps)
     return theta - lr * m_hat / (root + eps)
 

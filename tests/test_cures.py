@@ -1,4 +1,4 @@
-"""The cure that an error message names works and loses nothing: each is executed, and no message of these modules is left out."""
+"""The cure that an error message names works and loses nothing: each is executed, and no message is left out."""
 import array
 import copy
 import ctypes
@@ -23,7 +23,8 @@ from fastopt import schedules as s
 f32, f64 = np.float32, np.float64
 NUMBERS = np.array([1.5, -2.0, 3.25])
 COMPLEX = np.array([[1 + 2j, 3 - 1j, 0.5j], [4 + 0.25j, -5 - 2j, 6]])
-EXPRESSION = re.compile(r"(list\(x\.parameters\(\)\)|(?:numpy|torch)\.\S.*\)|x\.\S+\(.*\)|x\.T\.view\(.*\)|x\.data|list\(x\)|dict\(x\))")
+EXPRESSION = re.compile(r"(list\(x\.parameters\(\)\)|(?:numpy|torch)\.\S.*\)|x\.\S+\(.*\)|x\.T\.view\(.*\)|x\.data|"
+                        r"list\(x\)|dict\(x\))")
 
 
 BETA = pytest.mark.filterwarnings("ignore:Sparse:UserWarning", "ignore:torch.quantize:UserWarning",
@@ -251,7 +252,7 @@ def adagrad(**more):
 
 
 def spoiled(spoil, cure, shape=(6,)):
-    """A step after which a parameter was made another array; what the message says to do, and whether the next step is a twin's."""
+    """A parameter is made another array after a step; with the cure of the message the next step is a twin's."""
     base, other = np.zeros(60), fastopt.Momentum(np.zeros(shape), lr=1.0)
     w = base[:6].reshape(shape)
     opt = fastopt.Momentum(w, lr=1.0)
@@ -418,7 +419,7 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: networks.initial([2], 0), lambda: networks.initial((2, 3, 1), 0)), (lambda: loss(x=np.ones((4, 3))), loss),
     (lambda: loss(y=np.ones((3, 1))), loss), (lambda: loss(weights=np.zeros(4)), lambda: loss(weights=np.ones(4))),
     (lambda: loss(p={"W": np.ones((2, 1))}), loss), (lambda: loss(p=params(W1=np.ones((2, 3), int))), loss),
-    (lambda: loss(p=params(b1=np.ones(2))), loss),
+    (lambda: loss(p=params(b1=np.ones(2, f32))), loss),
     (lambda: loss(p=params(b1=np.zeros(3))),
      lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})),
     on_device(), (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
@@ -429,7 +430,8 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: spoiled(AXES, lambda *_: None, (3, 2)),
      lambda: (spoiled(AXES, change("strides", (16, 8)), (3, 2)), spoiled(AXES, lambda w, opt: anew(w, opt), (3, 2)))),
     (lambda: spoiled(lambda w, base: base.resize(5, refcheck=False), lambda *_: None),
-     lambda: spoiled(lambda w, base: base.resize(5, refcheck=False), lambda w, opt: anew(np.full(60, -1.0)[20:26], opt))),
+     lambda: spoiled(lambda w, base: base.resize(5, refcheck=False),
+                     lambda w, opt: anew(np.full(60, -1.0)[20:26], opt))),
     (lambda: frozen(False), frozen), (lambda: counted(2**62), lambda: counted(5)),
     (lambda: ranged("0 to 1"), lambda: [ranged(text) for text in ("[0, 1)", "(0, inf)")]),
     (lambda: SGD([w64]).step(Long([w64])), lambda: SGD([w64]).step([np.ones(6)])),

@@ -1,4 +1,4 @@
-"""The cures that messages about arrays on a CUDA device name: each is executed on the stand-in driver, and loses nothing."""
+"""Cures of messages about arrays on a CUDA device: each is executed on the stand-in driver, and loses nothing."""
 import copy
 import pickle
 

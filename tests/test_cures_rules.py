@@ -1,4 +1,4 @@
-"""The cures that messages about rules of one's own and about compiled code name: each is executed, and no message is left out."""
+"""Cures of messages about rules of one's own and compiled code: each is executed, and no message is left out."""
 import functools
 import importlib.metadata
 import itertools

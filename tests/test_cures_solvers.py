@@ -1,4 +1,4 @@
-"""The cures that messages of fit, minimize, the estimators, and what looks at functions name: each is executed, and none is left out."""
+"""Cures of messages of fit, minimize, estimators and what looks at functions: each is executed, none is left out."""
 import pickle
 
 import numpy as np
@@ -66,7 +66,8 @@ FIT = [  # what raises; and what the message says to do instead
     (lambda: fitted(steps=0), lambda: fitted(steps=3)), (lambda: fitted(accumulate="2"), lambda: fitted(accumulate=1)),
     (lambda: fitted(batches=[], steps=1), fitted),
     (lambda: fitted(batches=iter([0.0]), steps=3),
-     lambda: (fitted(batches=iter([0.0]*3), steps=3), fitted(batches=[0.0], steps=3), fitted(batches=lambda epoch: [0.0], steps=3), fitted(batches=iter([0.0]), steps=1, want=0.5))),
+     lambda: (fitted(batches=iter([0.0]*3), steps=3), fitted(batches=[0.0], steps=3),
+              fitted(batches=lambda epoch: [0.0], steps=3), fitted(batches=iter([0.0]), steps=1, want=0.5))),
     (lambda: fitted(batches=lambda epoch: 5),
      lambda: (fitted(batches=lambda epoch: [0.0]*3), fitted(batches=lambda epoch: iter([0.0]*3)))),
     (lambda: fitted(lambda p, batch: p), fitted), (lambda: fitted(lambda p, batch: (1.0, None)), fitted),
@@ -180,11 +181,13 @@ LOOK = [
     (lambda: hessian(gradient=lambda w: grad(w)[:2]), hessian),
     (lambda: hessian(gradient=None), lambda: (hessian(), hessian(gradient=None, hvp=lambda w, v: (3*w**2 + 1)*v))),
     (lambda: spectrum(max_products=2),
-     lambda: (spectrum(max_products=200), spectrum(tol=0.1), suggested(lambda w: w*np.arange(40), np.ones(40), weight_decay=1.0))),
+     lambda: (spectrum(max_products=200), spectrum(tol=0.1),
+              suggested(lambda w: w*np.arange(40), np.ones(40), weight_decay=1.0))),
     (lambda: hessian(tol=2), lambda: hessian(tol=1e-6)),
     (lambda: hessian(max_products=0), lambda: hessian(max_products=100)),
     (lambda: suggested(saddle, np.ones(2)),
-     lambda: (suggested(saddle, np.ones(2), weight_decay=2.0), curvature.extreme_eigenvalues(saddle, np.ones(2)), suggested(grad, np.ones(2)))),
+     lambda: (suggested(saddle, np.ones(2), weight_decay=2.0), suggested(grad, np.ones(2)),
+              curvature.extreme_eigenvalues(saddle, np.ones(2)))),
     (lambda: suggested(flat, np.ones(2)), lambda: suggested(flat, np.ones(2), weight_decay=0.1)),
     (lambda: jacobian(method="4-point"),
      lambda: [jacobian(method=m) for m in ("2-point", "3-point", "cs", "adaptive")]),
@@ -215,7 +218,8 @@ ABOVE = LinearConstraint([[1.0, 0.0]], -1)
 MINIMIZE = [
     (lambda: found(method=scipy.method("sgd", maximize=True)), lambda: found(lambda x: -bump(x), jac=lambda x: 2*x)),
     (lambda: found(constraints=ABOVE),
-     lambda: (found(constraints=ABOVE, method="SLSQP"), found(constraints=ABOVE, method="trust-constr", hess=lambda x: np.diag(3*x**2 + 1)))),
+     lambda: (found(constraints=ABOVE, method="SLSQP"),
+              found(constraints=ABOVE, method="trust-constr", hess=lambda x: np.diag(3*x**2 + 1)))),
     (lambda: found(jac=lambda x: None), found), (lambda: found(jac=lambda x: np.ones(3)), found),
     (lambda: found(jac=None, options={"finite_diff": "4-point"}),
      lambda: found(jac=None, options={"finite_diff": "3-point"})),
@@ -275,8 +279,7 @@ FITTED = [
     (lambda: regression(solver="sgd", learning_rate=1e9), lambda: regression(solver="sgd", learning_rate=1e-2)),
     (lambda: regression(LINE*1e31, TINY, learning_rate=1e9, max_iter=1), lambda: regression(LINE*1e31, TINY/f32(1e-3))),
     (lambda: regression(x=X*1e200, solver="sgd"), lambda: regression(x=X*1e200/1e200, solver="sgd"))]
-# all weights 0, which a scikit-learn of today refuses itself; eigenvalues that Lanczos does not find, of which `Hessian` says
-# the same
+# weights that are all 0, which scikit-learn refuses itself; eigenvalues that Lanczos does not find, as `Hessian` says
 ELSEWHERE = ("fit", "_eigsh")
 
 

@@ -1,4 +1,4 @@
-"""The cures that messages about state dicts and files name: each is executed, loses nothing, and no message is left out."""
+"""Cures of messages about state dicts and files: each is executed, loses nothing, and no message is left out."""
 import os
 import tempfile
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Bad input: the error says where, what was found and what to do, and nothing has changed, as a twin that never saw it shows."""
+"""Bad input: the error says where, what was found and what to do, and nothing has changed (a twin never saw it)."""
 import copy
 import pickle
 import re
@@ -83,7 +83,7 @@ LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
         ([1.0]*A, B_IS + "a list, but an array is needed"), ("ones5", B_IS + "a str, but an array is needed"),
         (np.ma.array(ones5, mask=[1, 0, 0, 0, 0]), B_IS + "a masked array, but kernels do not see masks. Give x.data,"),
         (Device(), B_IS + "on a CUDA device, but params[0]['b'] is in this machine's memory. Copy the"),
-        (iter([ones5]), "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an array on")]}
+        (iter([ones5]), "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an")]}
 TREES = {
     ValueError: [
         (lambda g: [{"W": g[0]["W"]}, g[1]], "grads[0]: no ['b']; params has the keys ['W', 'b'] there. Give exactly "

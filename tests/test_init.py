@@ -87,7 +87,7 @@ def through(name, activation, gain, width=256, depth=10, seed=2):
 
 
 def mean_field(gain, depth=10):
-    """What tanh does to the mean square in infinitely wide layers: q <- E[tanh(gain*sqrt(q)*z)^2], z normal, by Gauss and Hermite."""
+    """The mean square behind infinitely wide layers of tanh: q <- E[tanh(gain*sqrt(q)*z)^2], by Gauss and Hermite."""
     z, weight = np.polynomial.hermite_e.hermegauss(201)
     q = [1.0]
     for _ in range(depth):
@@ -97,7 +97,7 @@ def mean_field(gain, depth=10):
 
 @pytest.mark.parametrize("name", ["he_normal", "he_uniform"])
 def test_he_keeps_the_mean_square_through_relus(name):
-    """In layers of n units its logarithm wanders by sqrt(5/n) a layer, 0.44 in 10 layers of 256; the bound is 3 times that."""
+    """Its logarithm wanders by sqrt(5/n) in a layer of n units, 0.44 in 10 layers of 256; the bound is 3 times that."""
     for seed in (2, 3, 4):
         kept = through(name, "relu", 1.0, seed=seed)
         assert kept.min() > 1/3.75
@@ -124,7 +124,7 @@ def test_glorot_and_lecun_through_identities(name):
 
 
 def test_gradients_keep_their_size_too():
-    """He's weights: the gradients of the first and the last hidden layer are of one size; with half of the gain 0.5^9 = 2e-3 of it."""
+    """He's weights: those of the first and the last hidden layer are of one size; with half the gain, 0.5^9 of it."""
     x = np.random.default_rng(1).standard_normal((500, 128))
     sizes = {}
     for gain in (1.0, 0.5):

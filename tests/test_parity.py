@@ -85,7 +85,7 @@ CASES = [(system, rule, *(given if isinstance(given, tuple) else (given, theirs(
 
 def drive_torch(name, given, w, gs, lrs):
     torch = importlib.import_module("torch")
-    with ExitStack() as stack:  # torch keeps NAdam's product and every step count in its default dtype, whatever the parameters have
+    with ExitStack() as stack:  # torch keeps NAdam's product and every step count in its default dtype
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float64)
         p = torch.tensor(w)
@@ -197,7 +197,7 @@ def test_rmsprop_with_bias_correction_is_adam_without_b1():
 
 
 def test_presets_are_covered_and_none_is_idle(monkeypatch):
-    """Each is walked at its defaults and elsewhere; without any of its overrides it parts from its system in some case."""
+    """Each is walked at its defaults and elsewhere; without one of its overrides it parts from its system."""
     for elsewhere in (False, True):
         assert {case[:2] for case in CASES if bool(case[2]) == elsewhere} == {(s, name) for s in PRESETS
                                                                               for name in PRESETS[s]}

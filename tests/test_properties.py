@@ -15,7 +15,7 @@ from fastopt._cpu import loops as cpu
 from fastopt._cpu import norm as norms
 from fastopt._cpu import pool
 from fastopt._cpu.jobs import Binding
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)
@@ -35,7 +35,7 @@ def f32(*shape, seed=0):
 
 
 def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
-    """Step a copy of p (an array or a list of them) through gradients of its structure: the parameters, then the states."""
+    """Step a copy of p (an array or a list) through gradients of its structure: the parameters, then the states."""
     several = isinstance(p, list)
     p = [a.copy() for a in p] if several else p.copy()
     opt = OPTIMIZERS[name](p, threads=threads, **hyper)
@@ -382,7 +382,7 @@ def good(opt, seed):
 @pytest.mark.parametrize("format", ["f64", "f16"])
 @sampled
 def test_bad_gradients_leave_everything_alone(name, format):
-    """On the first step and later: parameters, states and the step count keep every bit, wherever the bad element is."""
+    """On the first step and later, wherever the bad element is: parameters, states and the count keep every bit."""
     opt, control = two_groups(name, format), two_groups(name, format)
     places = itertools.product([(0, 0, 0), (0, 0, 69), (0, 1, 2_500), (0, 1, 4_999), (1, 0, 0)],
                                [np.nan, np.inf, -np.inf])

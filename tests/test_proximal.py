@@ -1,4 +1,4 @@
-"""Proximal steps and projections against their definitions: the argmin, the formula in every bit, lasso's conditions."""
+"""Proximal steps and projections against their definitions: argmin, the formula in every bit, lasso's conditions."""
 import re
 
 import numpy as np
@@ -22,8 +22,8 @@ def test_soft_threshold_is_the_formula_in_every_bit(dtype):
     for amount in (0, 0.1, 0.7, 3, 1e-9):
         w = (3*normal(0, 4097)).astype(dtype)
         w[:8] = [0, amount, -amount, 2*amount, -2*amount, 1, INF, -INF]
-        want = textbook(w.copy(), np.asarray(amount, dtype)) + np.zeros((),
-                                                                        dtype)  # -0 + 0 is 0: what becomes 0 has no sign
+        zero = np.zeros((), dtype)  # -0 + 0 is 0: what becomes 0 has no sign
+        want = textbook(w.copy(), np.asarray(amount, dtype)) + zero
         assert soft_threshold(w, amount) is None
         w, want = (x[x != 0].view(np.uint16) if dtype == BFLOAT16 else x if amount else x[x != 0] for x in (w, want))
         assert_identical(w, want)
@@ -136,7 +136,7 @@ def test_bad_input_writes_nothing():
 
 
 def test_lasso_by_proximal_gradient():
-    """The optimality conditions: the gradient of the smooth part is -strength*sign(w) where w is not 0, and within strength where it is."""
+    """At the optimum the smooth part's gradient is -strength*sign(w) where w is not 0, within strength elsewhere."""
     X = normal(6, 60, 12)
     y = X[:, :3] @ [2.0, -1.5, 0.7] + 0.1*normal(7, 60)
     w, strength = np.zeros(12), 0.2

@@ -12,7 +12,8 @@ from papers import PAPERS
 
 import fastopt
 from fastopt import kernels, notation, optimizers, rules
-from fastopt._rule import rule as registry
+from fastopt._rule import pieces
+from fastopt._rule.rule import RULES
 
 ALL = rules.ALL
 STEPS = 30
@@ -332,9 +333,12 @@ def test_signs_and_places_of_elements(name):
 # A rule of one's own.
 
 @pytest.fixture
-def apart(monkeypatch):
-    """A registry that forgets what this test adds."""
-    monkeypatch.setattr(registry, "RULES", dict(registry.RULES))
+def apart():
+    """The table of rules forgets what this test adds."""
+    before = dict(RULES)
+    yield
+    RULES.clear()
+    RULES.update(before)
 
 
 def heavy_ball(c, g, p, v):
@@ -349,7 +353,7 @@ def test_own_rule(apart):
     assert (own.name, own.state, own.initial, own.__doc__) == ("heavy_ball", ("v",), {}, heavy_ball.__doc__)
     assert own.defaults == {"lr": 0.01, "mu": 0.9, "weight_decay": 0.0, "decay": "coupled", "maximize": False}
     assert own.fields == ("scale", "clip", "l2", "wd", "lr", "mu")
-    assert registry.RULES[own.digest] is own
+    assert RULES[own.digest] is own
     assert own.at(1, np.float32, lr=0.5) == (1, np.inf, 0, 0, np.float32(0.5), np.float32(0.9))
     assert {type(value) for value in own.at(1, np.float32)} == {np.float32}
     p, v = W, np.zeros_like(W)
@@ -387,7 +391,10 @@ def test_errors(apart):
 # The alphabet of rules.
 
 def bodies():
-    for function in ({rule.body for rule in ALL.values()} | {registry.prepare, registry.apply}):
+    around = {f for f in vars(pieces).values() if inspect.isfunction(f) and next(iter(inspect.signature(f).parameters),
+                                                                                 "") == "c"}
+    assert len(around) > 5
+    for function in {rule.body for rule in ALL.values()} | around:
         yield ast.parse(inspect.getsource(function)).body[0]
 
 

@@ -251,8 +251,8 @@ def test_pure_printable_and_picklable():
 
 
 def test_repr_is_the_call():
-    assert repr(s.warmup(5, s.cosine(3e-4,
-                                     steps=10))) == "warmup(steps=5, then=cosine(lr=0.0003, steps=10, end=0.0, warmup=0), start=0.0)"
+    assert repr(s.warmup(5, s.cosine(3e-4, steps=10))) == (
+        "warmup(steps=5, then=cosine(lr=0.0003, steps=10, end=0.0, warmup=0), start=0.0)")
     assert repr(s.multi_step(np.float32(0.5), np.array([1, 2]))) == "multi_step(lr=0.5, milestones=(1, 2), factor=0.1)"
     assert repr(s.ReduceOnPlateau(1, patience=2)) == (
         "ReduceOnPlateau(lr=1.0, factor=0.1, patience=2, threshold=0.0001, mode='min', cooldown=0, min_lr=0.0, "

@@ -79,10 +79,9 @@ def python(code, timeout=600, **environment):
 
 # Threads
 
-@pytest.mark.parametrize("count", [2, 8])
-def test_threads_that_step_their_own_optimizers(count):
-    made = [make(seed) for seed in range(count)]
-    with ThreadPoolExecutor(count) as executor:
+def test_threads_that_step_their_own_optimizers():
+    made = [make(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as executor:
         list(executor.map(lambda pair: walk(*pair, 10), made))
     for seed, (opt, _) in enumerate(made):
         assert_equal(opt, serial(seed, 10))
@@ -99,9 +98,10 @@ def test_threads_that_step_one_optimizer_take_turns():
     assert_equal(opt, twin)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 7, 10_000])
-def test_the_number_of_threads_changes_no_bit(threads):
-    assert_equal(walk(*make(1, threads), 3), serial(1, 3))
+def test_the_number_of_threads_changes_no_bit():
+    want = serial(1, 3)
+    for threads in (2, 3, 7, 10_000):
+        assert_equal(walk(*make(1, threads), 3), want)
     assert pool.POOL.workers < 100  # no more than there are tiles
 
 
@@ -131,8 +131,7 @@ def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed
     assert_equal(walk(*make(2, threads=4), 5), serial(2, 5))
     assert (pool.POOL.workers, left[0]) == (allowed, -1)  # asked once, not at every step
     assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new "
-                                                   f"thread. "
-                                                   "Steps use fewer threads."]
+                                                   "thread. Steps use fewer threads."]
 
 
 def test_workers_are_daemons_by_name():
@@ -145,7 +144,7 @@ def test_workers_are_daemons_by_name():
 
 
 def test_the_gil_is_released():
-    """A step of 2e7 elements holds its thread for milliseconds; another Python thread runs meanwhile, if a core is free."""
+    """A step of 2e7 elements takes milliseconds; another Python thread runs meanwhile, if a core is free."""
     n = 20_000_000
     w, g = np.zeros(n, f32), np.ones(n, f32)
     opt = fastopt.SGD(w, threads=1)
@@ -191,36 +190,8 @@ print(same(parent, walk(0, 6, threads=1)), pool.POOL.workers)
 
 
 @only_linux
-def test_forks_while_another_thread_steps():
-    """Children step optimizers of their own, and the one that the other thread was in the middle of (whatever it holds)."""
-    assert python("""
-stop = threading.Event()
-busy, g = make(9)
-def run():
-    while not stop.is_set():
-        busy.step(g)
-walk(1, 1, threads=1)
-other = threading.Thread(target=run)
-other.start()
-codes = []
-for k in range(12):
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(300)  # ends a child that hangs
-        ok = same(walk(k, 3), walk(k, 3, threads=1))
-        t = busy.t
-        busy.step(g)
-        os._exit(0 if ok and busy.t == t + 1 else 1)
-    codes.append(os.waitpid(pid, 0)[1])
-stop.set()
-other.join()
-print(set(codes), same(busy, walk(9, busy.t, threads=1)))
-""") == "{0} True\n"
-
-
-@only_linux
-@pytest.mark.parametrize("lock", ["numba.core.compiler_lock.global_compiler_lock._lock",
-                                  "llvmlite.binding.ffi.lib._lock._lock"])
+@pytest.mark.parametrize("lock", [
+    "numba.core.compiler_lock.global_compiler_lock._lock", "llvmlite.binding.ffi.lib._lock._lock"])
 def test_a_fork_while_another_thread_compiles(lock):
     """The child compiles its first step although the lock was taken by a thread that it does not have."""
     assert python(f"""
@@ -284,12 +255,11 @@ print(os.waitpid(pid, 0)[1])
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 def test_interrupts_leave_whole_steps():
-    """A storm of SIGINTs, through several kernels per step (mixed formats), norms and parallel work: after each, the arrays hold exactly
-    opt.t steps. Interrupts come while one is handled, too."""
+    """A storm of SIGINTs through steps of several kernels and threads: arrays hold exactly opt.t steps."""
     out = python("""
 def start(threads):
     rng = np.random.default_rng(0)
-    p = [rng.normal(size=100_003).astype(f32), rng.normal(size=5), rng.normal(size=70_001).astype(np.float16), rng.normal(size=90_001)]
+    p = [rng.normal(size=n).astype(kind) for n, kind in ((100_003, f32), (5, float), (70_001, "f2"), (90_001, float))]
     return fastopt.Adam(p, lr=lambda t: 0.1/t, threads=threads), [x.astype(f32) for x in p]
 def stamp(opt):
     return b"".join(x.tobytes() for x in (*opt.params, *opt.state["m"], *opt.state["v"]))
@@ -304,7 +274,7 @@ def strike(*_):
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*300e-6)
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
-while interrupts < 300 or opt.t <= 50:
+while interrupts < 150 or opt.t <= 50:
     try:
         busy[0] = True
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*6e-3)
@@ -323,7 +293,7 @@ print(wrong)
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 def test_a_signal_handler_saves_a_checkpoint():
-    """As before a preemption: whatever the main thread was doing, what is saved are whole steps, and nothing waits for itself."""
+    """As before a preemption: what is saved are whole steps, and nothing waits for itself."""
     assert python("""
 import random
 random.seed(2)
@@ -361,53 +331,49 @@ print(same(walk(0, 5), walk(0, 5, threads=1)))  # two threads on one core
 """) == "True\n1 3\nTrue\n"
 
 
-@pytest.mark.parametrize(("files", "quota"), [
-    ({}, np.inf),
-    ({"cpu.max": "max 100000\n"}, np.inf),
-    ({"cpu.max": "150000 100000\n"}, 1.5),
-    ({"cpu.max": "50000 100000"}, 0.5),
-    ({"cpu.max": "400000 100000\n", "cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4.0),
-    ({"cpu/cpu.cfs_quota_us": "250000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.5),
-    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, np.inf),
-    ({"cpu/cpu.cfs_quota_us": "250000\n"}, np.inf),
-    ({"cpu.max": ""}, np.inf),
-    ({"cpu.max": "many of them"}, np.inf),
-    ({"cpu.max": "100000 0"}, np.inf),
-    ({"cpu.max": "0 100000"}, np.inf),
-    ({"cpu.max": "nan 100000"}, np.inf),
-    ({"cpu.max": b"\xff\xfe\x00"}, np.inf),
-])
-def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path, files, quota):
-    for name, content in files.items():
-        path = tmp_path/name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    monkeypatch.setattr(pool, "CGROUP", tmp_path)
+V1 = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
+QUOTAS = [
+    ({}, np.inf), ({"cpu.max": "max 100000\n"}, np.inf), ({"cpu.max": "150000 100000\n"}, 1.5),
+          ({"cpu.max": "50000 100000"}, 0.5),
+    ({"cpu.max": "400000 100000\n", V1[0]: "100000\n", V1[1]: "100000\n"}, 4.0),
+    ({V1[0]: "250000\n", V1[1]: "100000\n"}, 2.5), ({V1[0]: "-1\n", V1[1]: "100000\n"}, np.inf),
+          ({V1[0]: "250000\n"}, np.inf),
+    *(({"cpu.max": text}, np.inf) for text in ("", "many of them", "100000 0", "0 100000", "nan 100000",
+                                               b"\xff\xfe\x00"))]
+
+
+def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert pool._cgroup_quota() == quota
-    want = 64 if quota == np.inf else int(np.ceil(quota))
-    assert pool.available_threads() == want
-    assert fastopt.SGD(np.zeros(1)).threads == want
-    assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
+    for k, (files, quota) in enumerate(QUOTAS):
+        for name, content in files.items():
+            path = tmp_path/str(k)/name
+            path.parent.mkdir(exist_ok=True, parents=True)
+            path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        monkeypatch.setattr(pool, "CGROUP", tmp_path/str(k))
+        assert pool._cgroup_quota() == quota
+        want = 64 if quota == np.inf else int(np.ceil(quota))
+        assert pool.available_threads() == want
+        assert fastopt.SGD(np.zeros(1)).threads == want
+        assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
 
 
-@pytest.mark.parametrize(("said", "want"), [
-    ("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8), ("", 8), ("two", 8),
-                                            ("2.5", 8), (",3", 8)])
-def test_threads_follow_omp_num_threads(monkeypatch, tmp_path, said, want):
+def test_threads_follow_omp_num_threads(monkeypatch, tmp_path):
     """Within what affinity and quota allow; what is no number is as good as nothing."""
     (tmp_path/"cpu.max").write_text("800000 100000\n")
     monkeypatch.setattr(pool, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", said)
-    opt = fastopt.SGD(np.zeros(1))
-    assert pool.available_threads() == opt.threads == want
-    assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
-    opt.threads = 7
-    assert opt.threads == 7
-    opt.threads = None
-    assert opt.threads == want
+    for said, want in (("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8),
+                       ("", 8),
+                       ("two", 8), ("2.5", 8), (",3", 8)):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        opt = fastopt.SGD(np.zeros(1))
+        assert pool.available_threads() == opt.threads == want
+        assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
+        opt.threads = 7
+        assert opt.threads == 7
+        opt.threads = None
+        assert opt.threads == want
 
 
 # Neighbours and ends
@@ -432,12 +398,12 @@ def test_a_neighbour_that_never_sleeps():
 
 
 @pytest.mark.parametrize("ending", [
-    "pass", "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(opt.step, g)",
-    "import atexit; atexit.register(lambda: make(1)[0].step(g))", "del opt", "import gc; fastopt._cpu.pool.POOL = "
-                                                                             "None; del opt; gc.collect()",
+    "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(lambda: "
+                                                            "make(1)[0].step(g))",
+    "import gc; fastopt._cpu.pool.POOL = None; del opt; gc.collect()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(50)]); keep.start()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])
 def test_the_interpreter_ends_cleanly(ending):
-    """With workers awake (right after a step) and asleep, with steps at exit, and with a thread that is still stepping."""
-    code = "opt, g = make(0)\nfor _ in range(20): opt.step(g)\nassert pool.POOL.workers == 1\nfaulthandler.cancel_dump_traceback_later()\n"
-    assert python(code + ending) == ""
+    """With workers awake and asleep, with steps at exit, and with a thread that is still stepping."""
+    code = "opt, g = make(0)\nfor _ in range(20): opt.step(g)\nassert pool.POOL.workers == 1\n"
+    assert python(f"{code}faulthandler.cancel_dump_traceback_later()\n{ending}") == ""

@@ -62,13 +62,13 @@ def check_number(name: str, value: Any, where: str, otherwise: str = "", allowed
 
 
 def check_whole(name: str, value: Any, where: str, least: int = 1, cure: str = "",
-                kind: type[Exception] = ValueError) -> int:
+                kind: type[Exception] = TypeError) -> int:
     """The value as an int, `least` or more; ValueError if it is another number, an error of this kind if it is none."""
     found = whole(value)
     if found is None or found < least:
         raise (ValueError if isinstance(plain(value), numbers.Real) else kind)(
             f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. "
-            f"{cure or f'Change {name}.'}")
+            f"{cure or instead(name, value)}")
     return found
 
 

@@ -1,28 +1,31 @@
-"""Steps on arrays in this machine's memory: coefficients, the jobs of a step and of the look-ahead point, the step count."""
+"""Steps on arrays in this machine's memory: coefficients, jobs, the look-ahead point, the step count."""
 import ctypes
 import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
-from .._kernels.memory import FACTOR
+from .._formats.catalogue import Format, arithmetic
+from .._kernels.memory import JOB
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD
+from .._rule.pipeline import LOOK_AHEAD
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
-from . import norm as norms
 from .headers import Watch
 from .jobs import Binding, Chance, Job
 from .loops import step_kernel
+from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
+
+PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -31,8 +34,8 @@ class HostBackend(Stored):
     where = ""
     grad_norm: float | None = None
 
-    def __init__(self, *arguments: Any, capturable: int = 0):
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments[:-1])  # there is nothing to capture here
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
         row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}
@@ -59,13 +62,14 @@ class HostBackend(Stored):
 
     # Memory
 
-    def _zeros(self, t: Tensor, dtype: np.dtype, place: int) -> np.ndarray:
-        return arrays.zeros_like(t.array, dtype, t.order, place)
+    def _zeros(self, t: Tensor, dtype: np.dtype, slot: int) -> np.ndarray:
+        return arrays.zeros_like(t.array, dtype, t.order, slot)
 
     def new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
         initial = self.initial(name, t)
         if format.block:
-            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size), np.uint8)
+            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size),
+                                                                                           np.uint8)
         new = self._zeros(t, state_dtype(format, t), 1 + self.rule.state.index(name))
         if initial:
             new[...] = encode(np.array([initial]), format).view(new.dtype)
@@ -107,7 +111,8 @@ class HostBackend(Stored):
 
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
-        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch, self.coefs,
+        self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
+                               self.coefs,
                                self._chance)
 
     def shown(self) -> None:
@@ -120,18 +125,21 @@ class HostBackend(Stored):
         for name, found in self._own:
             for k, array in enumerate(found):
                 if self.watch.changed(array):
-                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is gone, or the "
-                                     "base has another dtype, shape or flags. Change those back; where the memory is gone, make "
-                                     "a new optimizer, load a checkpoint into it, and change values only.")
+                    raise ValueError(f"{name}: array {k} of it was resized through its base, so that its memory is "
+                                     "gone, or the base has another dtype, shape or flags. Change those back; where "
+                                     "the memory is gone, make a new optimizer, load a checkpoint into it, and change "
+                                     "values only.")
 
     def look(self) -> None:
         if self.watch.same():
             return
         self.check_own()
-        outputs = {name: [moved(x, a, beside(t, name)) for x, a, t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
+        outputs = {name: [moved(x, a, beside(t, name)) for x, a,
+                          t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
                    for name, slot in self.outputs.items()}
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
-        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name, found in self._own for a in found] + [
+        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name,
+                                                                     found in self._own for a in found] + [
             (beside(t, name), a) for name, found in outputs.items() for t, a in zip(tensors, found, strict=True)])
         self.tensors[:] = tensors
         self.outputs = {name: slot._replace(arrays=outputs[name]) for name, slot in self.outputs.items()}
@@ -142,7 +150,7 @@ class HostBackend(Stored):
     # Steps
 
     def factor(self, given: Any) -> float:
-        return check_number("grad_factor", given, "step", "")
+        return check_number("grad_factor", given, "step")
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         if self.binding.bound(leaves, zeroed):
@@ -156,15 +164,18 @@ class HostBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         factor, limit, clip_norm, skip_nonfinite, zeroed = request
         t, rows = self._t.value + 1, []
-        for group in self.groups:  # first: schedules may run any code. A comprehension is a call of its own in Python 3.11
+        for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
-        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays that a mapping makes live until the kernels are done)
+        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
+        scaled = clip_norm is not None or factor != 1.0
+        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+            binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
-            norm = norms.global_norm(binding.buckets, self.threads, factor)
-            clip = norms.clip_factor(norm, clip_norm)
+            norm = global_norm(binding.buckets, self.threads, factor)
+            clip = clip_factor(norm, clip_norm)
             factor *= clip
-            if skip_nonfinite and not norms.all_finite(binding.buckets, self.threads, norm, factor):
+            if skip_nonfinite and not all_finite(binding.buckets, self.threads, norm, factor):
                 self._skip(norm)
                 return
         for k, row in enumerate(rows):
@@ -173,10 +184,10 @@ class HostBackend(Stored):
             for packer, buffer, size in self._packers:
                 try:
                     packer.pack_into(buffer, k*size, *row)
-                except OverflowError:  # noqa: PERF203 (a factor beyond float32: infinite for gradients that are not wider)
+                except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for bucket in binding.wide:
-            bucket.numbers[FACTOR] = factor
+        for job in binding.wide:
+            job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
@@ -199,9 +210,9 @@ class HostBackend(Stored):
             buffers = [self._zeros(t, t.array.dtype, 2 + len(self.rule.state)) for t in self.tensors]
             coefs = {dtype: np.zeros((len(self.groups), 1), dtype) for dtype in self.coefs}
             chance = self._chance
-            ahead = Ahead(self, buffers, coefs, lambda formats, columns, groups, coefs, numbers:
-                          Job(formats, columns, groups, coefs, chance=chance))
-            plan = Plan([(step_kernel(LOOK_AHEAD.digest, formats), job) for formats, job in ahead.jobs])
+            ahead = Ahead(self, buffers, coefs, lambda layout, columns, groups, coefs, numbers:
+                          Job(layout, columns, groups, coefs, chance=chance))
+            plan = Plan([(step_kernel(LOOK_AHEAD, layout), job) for layout, job in ahead.jobs])
             self._ahead, self._unseen = (ahead, plan), True
         ahead, plan = self._ahead
         for coefs in ahead.coefs.values():

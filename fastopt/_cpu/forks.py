@@ -12,11 +12,11 @@ from time import monotonic, sleep
 from typing import Any
 
 from .._signals import at_once
-from . import pool  # noqa: F401 (its hooks run behind these before a fork: a step may need the compiler to come to its end)
+from . import pool  # noqa: F401 (its hooks run behind these: a step may need the compiler to end)
 
 NAP = 1e-4       # seconds between two looks
-# Seconds: one step is long over. But two threads may wait for each other (a fork within a step whose optimizer the other's
-# schedule steps, too), or a save may write for long. Then the child gets new locks for what could not be had.
+# Seconds: one step is long over. But two threads may wait for each other (a fork within a step whose optimizer the
+# other's schedule steps, too), or a save may write for long. Then the child gets new locks for what could not be had.
 PATIENCE = 10.0
 _LIVING: "weakref.WeakValueDictionary[int, Turn]" = weakref.WeakValueDictionary()
 
@@ -45,7 +45,8 @@ class Fork:
     def take(self) -> bool:
         """Try to take all locks; those of optimizers that were made meanwhile count."""
         self.locks = [turn.lock for turn in living()]
-        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False) for lock in self.locks]))  # as in `at_once`
+        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False)
+                                                 for lock in self.locks]))  # as in `at_once`
         return all(self.taken)
 
     def release(self) -> None:
@@ -57,7 +58,7 @@ WAITING: list[Fork] = []
 
 
 def pause() -> None:
-    """Let forks of other threads go first: unless this thread is within a step of another optimizer, for which they wait."""
+    """Let forks of other threads go first, unless they wait for a step of another optimizer in this one."""
     end, me = monotonic() + PATIENCE, threading.get_ident()
     while any(fork.thread != me for fork in list(WAITING)) and monotonic() < end:
         if any(turn.lock._is_owned() for turn in living()):  # type: ignore[attr-defined]

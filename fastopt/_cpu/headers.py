@@ -14,6 +14,7 @@ precede. Here one compiled call looks at all arrays of a step:
 Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of
 NumPy's and Python's public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
 """
+import ctypes
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -33,7 +34,7 @@ HEADER = object.__basicsize__          # PyObject_HEAD; the words below follow i
 TYPE, DATA, NDIM, SHAPE, STRIDES, BASE, DTYPE, FLAGS = HEADER//WORD - 1, *(HEADER//WORD + k for k in range(7))
 ITEMS = HEADER//WORD + 1               # of a list: behind its length
 INT, WRITEABLE = 0xFFFFFFFF, 0x0400    # the bits of a C int; NPY_ARRAY_WRITEABLE
-ARRAY, LOCATION, LOCKED, FACTS = range(4)  # a row of `Watch`: the array, its address, whether it is read-only, then `row_words`
+ARRAY, LOCATION, LOCKED, FACTS = range(4)  # a row of `Watch`; FACTS: where `row_words` begin
 COUNT, EXPECTED, COLUMNS, TARGETS, SPANS, TAKEN, NDARRAY, WATCHED, ROWS, WIDTH = range(10)  # what `refresh` reads
 SAME = -1
 
@@ -67,7 +68,7 @@ register_jitable(alike)
 
 
 def within(start, end, owner):
-    """Whether memory from start to end lies in that of an array without gaps, as its header says it: it may have been resized."""
+    """Whether memory from start to end lies in that of an array without gaps, which may have been resized."""
     size, longest, shape, strides = WORD, 0, word(owner, SHAPE), word(owner, STRIDES)  # one element has up to 8 bytes
     for d in range(word(owner, NDIM) & INT):
         if word(shape, d) != 1:  # the longest of the axes spans the array
@@ -134,24 +135,17 @@ def usable() -> bool:
     a = np.zeros((3, 5, 7), np.float32)[1:, ::2, ::-1]
     locked = a.view()
     locked.flags.writeable = False
+    pair = [a, locked]
 
-    def read(base, k):
-        return int(np.ctypeslib.as_array((np.ctypeslib.ctypes.c_int64*(k + 1)).from_address(base))[k])
-    try:
-        found = [read(id(a), TYPE), read(id(a), DTYPE), read(id(a), NDIM) & INT]
-        shape, strides = read(id(a), SHAPE), read(id(a), STRIDES)
-        if found != [id(np.ndarray), id(a.dtype), 3] or read(id(a), DATA) != address(a):
-            return False
-        if [bool(read(id(x), FLAGS) & WRITEABLE) for x in (a, locked)] != [True, False] or read(id(a),
-                                                                                                BASE) != id(a.base):
-            return False
-        pair = [a, shape]
-        if [read(read(id(pair), ITEMS), k) for k in (0, 1)] != [id(a), id(shape)]:
-            return False
-        return [read(shape, d) for d in range(3)] == list(a.shape) and [read(strides, d)
-                                                                        for d in range(3)] == list(a.strides)
-    except (ValueError, TypeError, AttributeError):
+    def read(base: int, k: int) -> int:
+        return ctypes.c_int64.from_address(base + WORD*k).value
+    header = [*(read(id(a), k) for k in (TYPE, DTYPE, DATA, BASE)), read(id(a), NDIM) & INT]
+    if header != [id(np.ndarray), id(a.dtype), address(a), id(a.base), 3]:
         return False
+    axes = [[read(read(id(a), of), d) for d in range(3)] for of in (SHAPE, STRIDES)]
+    items = [read(read(id(pair), ITEMS), k) for k in range(2)]
+    locks = [bool(read(id(x), FLAGS) & WRITEABLE) for x in pair]
+    return axes == [list(a.shape), list(a.strides)] and items == [id(a), id(locked)] and locks == [True, False]
 
 
 class Watch:
@@ -159,22 +153,22 @@ class Watch:
 
     def __init__(self, given: Sequence[Any]):
         """`given` holds arrays of any library, as the program knows them."""
-        self.width = FACTS
         self.arrays: list[np.ndarray] = []
         self.dtypes: list[np.dtype] = []  # kept alive, as the arrays: an identity means nothing without its object
-        self.others: list[Any] = []
+        self.others: list[Any] = []       # not NumPy's
         self.facts: list[Any] = []
-        self.rows = np.zeros((0, self.width), np.int64)
+        self.width = FACTS
+        self.rows = np.zeros((0, FACTS), np.int64)
         self._add([x for a in given for x in (a, *owners(a))])
 
     def show(self, own: Sequence[np.ndarray]) -> None:
-        """Watch arrays of ours, too, from now on: the program gets views of them, through which it can reach their bases."""
+        """Watch arrays of ours, too: the program gets views of them, through which it can reach their bases."""
         self._add([x for a in own for x in owners(a) or [a]])
 
     def _add(self, new: Sequence[Any]) -> None:
         known = {id(x) for x in (*self.arrays, *self.others)}
         new = [x for x in new if id(x) not in known]
-        plain = [a for a in new if isinstance(a, np.ndarray) and usable()]
+        plain = [x for x in new if isinstance(x, np.ndarray) and usable()]
         others = [x for x in new if not (isinstance(x, np.ndarray) and usable())]
         self.arrays, self.dtypes = [*self.arrays, *plain], [*self.dtypes, *(a.dtype for a in plain)]
         self.others, self.facts = [*self.others, *others], [*self.facts, *facts(others)]
@@ -182,7 +176,7 @@ class Watch:
         self.rows = np.zeros((len(self.arrays), self.width), np.int64)
         self.rows[:len(before), :before.shape[1]] = before  # as they were when their addresses were taken
         self.rows[len(before):] = np.array(list(map(self._row, plain)), np.int64).reshape(-1, self.width)
-        self.job = np.array([0, 0, 0, 0, 0, 0, 0, len(self.rows), address(self.rows), self.width], np.int64)
+        self.job = np.array([*[0]*WATCHED, len(self.rows), address(self.rows), self.width], np.int64)
         self.address = address(self.job)
 
     def _row(self, array: np.ndarray) -> list[int]:
@@ -190,15 +184,14 @@ class Watch:
 
     def changed(self, array: np.ndarray) -> bool:
         """Whether an array, or the one that it is a view of, is not as it was."""
-        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True) if a is array
-                   or a is array.base)
+        return any(self._row(a) != row for a, row in zip(self.arrays, self.rows.tolist(), strict=True)
+                   if a is array or a is array.base)
 
     def others_same(self) -> bool:
-        """Whether the arrays that are not NumPy's are as they were."""
         return facts(self.others) == self.facts
 
     def same(self) -> bool:
-        """Whether all are."""
+        """Whether all arrays are as they were."""
         return _refresh()(0, self.address) == SAME and self.others_same()
 
 
@@ -207,15 +200,15 @@ class Headers:
 
     def __init__(self, gradients: list[np.ndarray], own: list[int], targets: list[int], written: list[np.ndarray],
                  watch: Watch):
-        self.known = usable() and all(type(a) is np.ndarray and all(type(x) is np.ndarray for x in owners(a))
-                                      for a in gradients)
+        """`own` holds the addresses of the parameters that may be their own gradients, `targets` where addresses go."""
+        self.known = usable() and all(type(x) is np.ndarray for a in gradients for x in (a, *owners(a)))
         if not self.known:
             return
         self.dtypes = [a.dtype for a in gradients]  # kept alive, too
-        width = widest(gradients)
         self.kinds = [np.ndarray if a.base is None else type(a.base) for a in gradients]
-        rows = [[*row_words(a, width), *extent(a), p, id(kind)] for a, p,
-                kind in zip(gradients, own, self.kinds, strict=True)]
+        width = widest(gradients)
+        rows = [[*row_words(a, width), *extent(a), parameter, id(kind)]
+                for a, parameter, kind in zip(gradients, own, self.kinds, strict=True)]
         taken = spans(written)
         self.tables = [np.array(x, np.int64) for x in (rows, targets, taken)]
         expected, to, taken_at = map(address, self.tables)
@@ -226,6 +219,6 @@ class Headers:
         self.refresh = _refresh()
 
     def same(self, gradients: list) -> bool:
-        """Whether these arrays, and all that the step writes, are like the bound ones; then the addresses are in place."""
+        """Whether these, and all that the step writes, are like the bound ones; then the addresses are in place."""
         return (self.known and len(gradients) == self.count and self.refresh(id(gradients), self.address) == SAME
                 and (not self.others or self.watch.others_same()))

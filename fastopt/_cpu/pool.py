@@ -1,19 +1,20 @@
 """Threads for kernels: claimed work, no fork or reentrancy to fear, and never slower than one thread for long.
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
-and its table), works on it itself, closes it, and waits only for workers that are inside it: a worker that
-a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time
-finds the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading layers is
-used: workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work
-in advance, so that one held-up thread holds up the step.
+and its table), works on it, closes it, and waits only for workers that are inside it. A worker that a busy neighbour
+keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds the pool taken
+and works alone; a forked child starts workers of its own. None of Numba's threading layers is used: workqueue aborts
+the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in advance, so that one
+held-up thread holds up the step.
 
-A plan is the list of the jobs of a step: (kernel, job, elements) each. It is one call of compiled code, which counts
-the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it. Kernels
-run in the default floating-point mode, whatever mode the caller's thread is in, and whatever a worker's has inherited:
-bits are those of any thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
+A plan is the list of the jobs of a step: (kernel, job, elements) each. Running it is one call of compiled code, which
+counts the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
+Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
+(On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
-The mailbox, int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
-HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool, USLEEP where libc's
+The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
+closed),
+`helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep` where libc's
 usleep is (0: there is none).
 """
 import ctypes
@@ -30,17 +31,16 @@ from numba import types
 
 from .._kernels.atomics import DEFAULT_MODE, add, call, exchange, mode, pause, read, set_mode, write
 from .._kernels.compile import compiled
-from .._kernels.memory import NEXT, word
+from .._kernels.memory import JOB, record, word
 
 log = logging.getLogger("fastopt")
 
-GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN, USLEEP = range(0, 56, 8)
+MAILBOX = record("generation", "function", "job", "helpers", "inside", "taken", "usleep")
 MAILBOX_WORDS = 56
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
-PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps: then an idle core can run a worker that lost its own
+PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps and leaves it the core
 NAP = 50           # microseconds of that sleep
-SMALL = 65_536     # elements under which the caller works alone: waking a worker costs 3 us, and 65,536 elements of Adam take 9 us
-
+SMALL = 65_536     # elements under which the caller works alone: waking takes 3 us, Adam on 65,536 elements 9
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -61,7 +61,7 @@ def _cgroup_quota() -> float:
 
 
 def omp_threads() -> float:
-    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it is not set, or is no whole number of 1 or more."""
+    """What OMP_NUM_THREADS allows, of a list its first number; infinity where it says no such number."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     try:
         return int(first) if first.isdecimal() and int(first) >= 1 else float("inf")
@@ -70,7 +70,7 @@ def omp_threads() -> float:
 
 
 def available_threads() -> int:
-    """The processors this process may use: its affinity, no more than the cgroup's quota, rounded up, and than OMP_NUM_THREADS."""
+    """The processors of the process: by its affinity, the cgroup's quota, rounded up, and OMP_NUM_THREADS."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(affinity, -(-_cgroup_quota() // 1), omp_threads())))
 
@@ -95,24 +95,24 @@ def _run():
         set_mode(DEFAULT_MODE)
         for k in range(count):
             function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
-            write(job, NEXT, 0)  # every tile can be claimed
-            posted = helpers > 0 and elements >= small and exchange(mailbox, TAKEN, 0, 1)
+            write(job, JOB.next, 0)  # every tile can be claimed
+            posted = helpers > 0 and elements >= small and exchange(mailbox, MAILBOX.taken, 0, 1)
             if posted:
-                write(mailbox, FUNCTION, function)
-                write(mailbox, HELPERS, helpers)
-                write(mailbox, JOB, job)
-                add(mailbox, GENERATION, 1)
+                write(mailbox, MAILBOX.function, function)
+                write(mailbox, MAILBOX.helpers, helpers)
+                write(mailbox, MAILBOX.job, job)
+                add(mailbox, MAILBOX.generation, 1)
             call(function, job)
             if posted:
-                write(mailbox, JOB, 0)
-                patience, usleep = PATIENCE, word(mailbox, USLEEP)
-                while read(mailbox, INSIDE) > 0:
+                write(mailbox, MAILBOX.job, 0)
+                patience, usleep = PATIENCE, word(mailbox, MAILBOX.usleep)
+                while read(mailbox, MAILBOX.inside) > 0:
                     if patience > 0 or usleep == 0:
                         patience -= 1
                         pause()
                     else:
                         call(usleep, NAP)
-                write(mailbox, TAKEN, 0)
+                write(mailbox, MAILBOX.taken, 0)
         set_mode(before)
         if done != 0:
             add(done, 0, 1)
@@ -127,17 +127,17 @@ def _serve():
         idle, before = 0, mode()
         set_mode(DEFAULT_MODE)
         while idle < SPINS:
-            generation = read(mailbox, GENERATION)
+            generation = read(mailbox, MAILBOX.generation)
             if generation == seen:
                 idle += 1
                 pause()
                 continue
             seen, idle = generation, 0
-            add(mailbox, INSIDE, 1)  # before JOB is read: the caller closes JOB, then waits for INSIDE
-            job = read(mailbox, JOB)
-            if job != 0 and worker < read(mailbox, HELPERS):
-                call(read(mailbox, FUNCTION), job)
-            add(mailbox, INSIDE, -1)
+            add(mailbox, MAILBOX.inside, 1)  # before the job is read: the caller closes it, then waits until nobody is inside
+            job = read(mailbox, MAILBOX.job)
+            if job != 0 and worker < read(mailbox, MAILBOX.helpers):
+                call(read(mailbox, MAILBOX.function), job)
+            add(mailbox, MAILBOX.inside, -1)
         set_mode(before)
         return seen
 
@@ -150,8 +150,8 @@ class Pool:
     def __init__(self) -> None:
         self.mailbox = np.zeros(MAILBOX_WORDS + 8, np.int64)
         self.address = (self.mailbox.ctypes.data + 63)//64*64
-        self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
-        ctypes.c_int64.from_address(self.address + 8*USLEEP).value = _usleep()
+        self.generation = ctypes.c_int64.from_address(self.address + 8*MAILBOX.generation)
+        ctypes.c_int64.from_address(self.address + 8*MAILBOX.usleep).value = _usleep()
         self.workers = 0
         self.limit = sys.maxsize
         self.asleep: list[bool] = []
@@ -199,7 +199,7 @@ POOL = Pool()
 
 
 def _forked() -> None:
-    """A child has none of its parent's threads: give it a pool that knows. A step that goes on here with the old one waits for nobody."""
+    """Give a child, which lacks its parent's threads, a pool of its own. A step on the old one waits for nobody."""
     global POOL
     POOL.mailbox[:] = 0
     POOL = Pool()
@@ -221,5 +221,5 @@ class Plan:
         self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
 
     def run(self, threads: int, done: int = 0) -> None:
-        """Run them on up to this many threads, alone where that is faster. Then add 1 to the word at the address `done`."""
+        """Run them on up to this many threads, alone where that is faster, and add 1 to the word at `done`."""
         POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)

@@ -1,9 +1,9 @@
 """Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
 
 A step enqueues these launches on the stream of the parameters' library: the sums of squares, where a norm is wanted;
-`cuda.advance`, which counts the step, or refuses to, and makes its coefficients current; one launch per mix of formats.
-What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The host
-waits for nothing, reads nothing back and allocates nothing.
+`loops.advance`, which counts the step, or refuses to, and makes its coefficients current; and one per mix of formats.
+What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The
+host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
 import warnings
@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
+from .._formats.catalogue import Format, arithmetic
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD, Rule
+from .._rule.pipeline import LOOK_AHEAD
+from .._rule.rule import Rule
 from .._tensors.adapters import on_cuda, tell_autograd, view
 from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
-from .._tensors.tensors import Slot, Tensor
+from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
 from . import driver
-from . import loops as cuda
-from .clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .advance import MODE, PARAMETERS
+from .clock import Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
 from .streams import Makers, Streams, hand_over, makers
@@ -38,7 +39,7 @@ class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, threads: int, capturable: int = 0):
+                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int = 0):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
@@ -60,7 +61,7 @@ class CudaBackend(Stored):
         if capturable:
             # gradients like the parameters are ready to be captured
             self.bind([t.original for t in tensors], [t.path for t in tensors])
-            self._plan(self._bound().tables, True, [], [])
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()))
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
@@ -134,7 +135,7 @@ class CudaBackend(Stored):
                 return
 
     def check_own(self) -> None:
-        """Nothing to look at: the program sees our memory through arrays of its own, and a `DeviceArray` does not change."""
+        """Nothing to look at: the program has arrays of its own of our memory, and a `DeviceArray` is fixed."""
 
     def shown(self) -> None:
         """Nothing more to look at."""
@@ -156,22 +157,23 @@ class CudaBackend(Stored):
 
     def tabulate(self) -> None:
         if not self.capturable:
-            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made with "
-                               "capturable=N.")
+            raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
+                               "with capturable=N.")
         self.clock.tabulate()
 
     # Gradients
 
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
-        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given))
+        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
+                                                        or on_cuda(given))
         array = given if known else view(given, "grad_factor")
         if place(array) == "cpu":
-            return check_number("grad_factor", given, "step", "")
+            return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
-            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, but a "
-                             f"number, or one float32 or float64 element on device {self.gpu.ordinal}, is needed. Change "
-                             "grad_factor.")
+            raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, "
+                             f"but a number, or one float32 or float64 element on device {self.gpu.ordinal}, is "
+                             "needed. Change grad_factor.")
         return array
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
@@ -192,9 +194,9 @@ class CudaBackend(Stored):
         if gradients.kind not in self.tables:
             if self.streams.capturing():
                 self._check_capturable()
-                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory orders were "
-                                   "not stepped with before, and memory cannot be allocated now. Take one step with such "
-                                   "gradients first.")
+                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory "
+                                   "orders were not stepped with before, and memory cannot be allocated now. Take one "
+                                   "step with such gradients first.")
             with self.gpu.current():
                 new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs,
                              self.clock.memory, self.seed)
@@ -213,14 +215,15 @@ class CudaBackend(Stored):
             self.dropped |= set(gone)
             return
         self.dropped = None
-        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The "
-                      f"tables of {KINDS} are kept; to make others the host waits for the device. Give gradients of fewer "
-                      "kinds.", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
+                      f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
+                      "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
 
     def _check_capturable(self) -> None:
         if not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. Make the "
-                               "optimizer with capturable=N, N being the number of steps that the graph will be replayed.")
+            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
+                               "Make the optimizer with capturable=N, N being the number of steps that the graph will "
+                               "be replayed.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
@@ -232,8 +235,8 @@ class CudaBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         self.bind(leaves, paths, request.zero_grads)
         if request.skip_nonfinite and request.zero_grads:
-            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device would "
-                             "leave the gradients. Set them to zero yourself, or leave out one of the two.")
+            raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
+                             "would leave the gradients. Set them to zero yourself, or leave out one of the two.")
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, request)
@@ -249,18 +252,20 @@ class CudaBackend(Stored):
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
-        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent else [])])
+        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
+                                                                      else [])])
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
-        main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        main.words[FACTOR_AT] = factor.address if on_device else 0
-        main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, request.limit
-        main.floats[CLIP_NORM] = math.inf if request.clip_norm is None else request.clip_norm
-        mode = cuda.COUNT + (cuda.CHECK if request.skip_nonfinite else 0)
-        mode += cuda.SINGLE if on_device and factor.itemsize == 4 else 0
+        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        main, at = self.advance.main, PARAMETERS
+        main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        main.words[at.factor_at] = factor.address if on_device else 0
+        main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
+        main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
+        mode = MODE.count + (MODE.check if request.skip_nonfinite else 0)
+        mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
         tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
@@ -291,12 +296,20 @@ class CudaBackend(Stored):
         capturing = self.gpu.capture(stream)
         return capturing, self.streams.others(stream, others, capturing)
 
-    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
+    def _asked(self, request: Request) -> tuple:
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        if self.capturable:
+            return (True, True, *[("coupled", "decoupled")]*len(self.groups))
+        scaled = request.clip_norm is not None or request.factor != 1.0
+        return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
+
+    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
+              asked: tuple) -> driver.Launches:
         """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients)
+        key = norm, self.advance.room(addresses, coefficients), asked
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches(asked)])
         return tables.plans[key]
 
     def _capture(self, used: list) -> None:
@@ -321,8 +334,8 @@ class CudaBackend(Stored):
         self.look()
         if self._ahead is None:
             if self.streams.capturing():
-                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. Call it "
-                                   "once before.")
+                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. "
+                                   "Call it once before.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)
@@ -348,8 +361,9 @@ class _AheadLaunches(Ahead):
 
     def __init__(self, backend: CudaBackend, buffers: list[DeviceArray]):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
-        super().__init__(backend, buffers, backend._coefs(1), lambda formats, columns, groups, coefs, numbers:
-                         Job(gpu, LOOK_AHEAD.digest, formats, columns, groups, [], coefs, clock.memory, numbers, seed))
+        super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
+                         Job(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
+        self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
         self.advance = Advance(clock, self.coefs, self.field, 1)
         self.plan: driver.Launches | None = None
         self.room = 0
@@ -358,6 +372,5 @@ class _AheadLaunches(Ahead):
         """The launches, with room for these coefficients, and how many in front have nothing to do."""
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
-            launches = [launch for _, job in self.jobs for launch in job.launches]
-            self.plan = driver.Launches([*self.advance.launches(), *launches])
-        return self.plan, self.advance.fill(cuda.PEEK, [], coefficients)
+            self.plan = driver.Launches([*self.advance.launches(), *self.launches])
+        return self.plan, self.advance.fill(MODE.peek, [], coefficients)

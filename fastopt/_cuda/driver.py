@@ -58,7 +58,8 @@ def _bindings() -> Any:
     try:
         error, = driver.cuInit(0)
     except RuntimeError as reason:  # the library itself is not there
-        raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy arrays.") from None
+        raise CudaError(f"CUDA arrays: no driver was found ({reason}). Install NVIDIA's driver, or give NumPy "
+                        "arrays.") from None
     if int(error):
         raise CudaError(f"CUDA arrays: the driver does not start: {_text(driver, error)}")
     major, minor = divmod(int(driver.cuDriverGetVersion()[1])//10, 100)
@@ -102,13 +103,11 @@ def device_of(pointer: int) -> int:
         ordinal = int(attribute("POINTER_ATTRIBUTE_DEVICE_ORDINAL", pointer))
     except CudaError:
         raise ValueError(f"CUDA arrays: the address {pointer:#x} is none of a CUDA device. The array was freed, or "
-                         f"comes from before a "
-                         "fork. Make it anew.") from None
+                         "comes from before a fork. Make it anew.") from None
     error, context = driver.cuPointerGetAttribute(driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_CONTEXT, pointer)
     if not int(error) and int(context) not in (0, gpu(ordinal).handle):  # memory pools have none
         raise ValueError(f"CUDA arrays: the address {pointer:#x} belongs to a context of its own, but that of CuPy, "
-                         f"Numba and PyTorch is "
-                         "needed, the device's primary one. Make the array there.")
+                         "Numba and PyTorch is needed, the device's primary one. Make the array there.")
     return ordinal
 
 
@@ -173,7 +172,7 @@ class Gpu:
 
     def function(self, code: Code) -> tuple[int, int]:
         """A kernel's handle, and how many of its blocks the device holds at a time; loaded once."""
-        if code not in self._functions:  # not its name: that is Numba's, and kernels that two processes compiled may share one
+        if code not in self._functions:  # not its name: kernels of two processes may share one
             with self.current():
                 library = do("cuLibraryLoadData", code.image, None, None, 0, None, None, 0)
                 function = do("cuKernelGetFunction", do("cuLibraryGetKernel", library, code.name.encode()))
@@ -236,7 +235,7 @@ class Gpu:
             do("cuCtxSynchronize")
 
     def capture(self, stream: int) -> int:
-        """The number of the capture that records the stream's work into a graph; 0: none does, and -1: one that is broken."""
+        """The number of the capture that records the stream's work; 0: none does, -1: one that is broken."""
         if stream == 0 or not int(do("cuStreamIsCapturing", stream)):
             return 0
         return int(do("cuStreamGetCaptureInfo", stream)[1]) or -1
@@ -302,7 +301,7 @@ def _discard(owner: Gpu, function: str, what: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _upload() -> Any:
-    """The driver's cuMemcpyHtoD itself, whose result is a number: the bindings run Python's code to make one of theirs."""
+    """The driver's cuMemcpyHtoD itself: the bindings run Python's code after it."""
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_size_t)
     return kind(int(do("cuGetProcAddress", b"cuMemcpyHtoD", 4000, 0)[0]))
 

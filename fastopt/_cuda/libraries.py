@@ -1,4 +1,5 @@
-"""Arrays of other libraries on a CUDA device: their views, the stream on which their library works, arrays of ours as theirs.
+"""Arrays of other libraries on a CUDA device: their views, the stream on which their library works, arrays of ours as
+theirs.
 
 Libraries are known by the name of their package, and asked for what they know faster than the protocols tell it.
 `__cuda_array_interface__` (version 3, with its streams) and DLPack serve all others.
@@ -26,8 +27,8 @@ def checked(array: DeviceArray, where: str) -> DeviceArray:
     """The array; ValueError where its elements do not lie as CUDA needs them."""
     uneven = [s for n, s in zip(array.shape, array.strides, strict=True) if n > 1 and s % array.itemsize]
     if uneven and array.size:
-        raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte elements. "
-                         "Give a copy.")
+        raise ValueError(f"{where}: strides {array.strides}, but CUDA needs multiples of its {array.itemsize}-byte "
+                         "elements. Give a copy.")
     if array.address % array.itemsize:
         raise ValueError(f"{where}: its memory starts at {array.address:#x}, but CUDA needs a multiple of its "
                          f"{array.itemsize}-byte elements. Give a copy.")
@@ -47,9 +48,10 @@ def from_interface(x: Any, where: str) -> DeviceArray:
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole or (strides is not None and len(strides) != len(shape)):
-        raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that go "
-                        "together are needed. Report it to the array's library.")
-    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, foreign=True, writeable=not read_only), where)
+        raise TypeError(f"{where}: its __cuda_array_interface__ is {about}, but shape, typestr, data and strides that "
+                        "go together are needed. Report it to the array's library.")
+    return checked(DeviceArray(pointer or 0, shape, dtype, strides, owner=x, foreign=True, writeable=not read_only),
+                   where)
 
 
 def from_torch(x: Any, where: str) -> DeviceArray:
@@ -62,7 +64,8 @@ def from_torch(x: Any, where: str) -> DeviceArray:
         raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {cure}")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
-    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x, foreign=True),
+    return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x,
+                               foreign=True),
                    where)
 
 
@@ -71,11 +74,13 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
     try:
         from cuda.core.utils import StridedMemoryView
     except ImportError:
-        raise ImportError(f'{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: {EXTRA}') from None
+        raise ImportError(f"{where}: an array on a CUDA device. cuda-core is not installed. Install the extra: "
+                          f"{EXTRA}") from None
     view = StridedMemoryView.from_dlpack(x, stream_ptr=LEGACY)  # JAX takes no -1; `hand_over` names the step's stream
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
-    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x, foreign=True,
+    return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x,
+                               foreign=True,
                                writeable=not view.readonly), where)
 
 
@@ -142,9 +147,11 @@ def _interface_writable(x: Any) -> bool:
 
 
 LIBRARIES = {
-    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream, _torch_wrap,
+    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream,
+                     _torch_wrap,
                      record=_torch_record),
-    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream, _cupy_wrap),
+    "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream,
+                    _cupy_wrap),
     "numba": Library(lambda x: (x.device_ctypes_pointer.value or 0, x.shape, x.strides, x.dtype, x.stream), False, None,
                      _numba_wrap),
     "fastopt": Library(lambda x: (x.address, x.shape, x.strides, x.dtype), False, None, lambda array, like: array,

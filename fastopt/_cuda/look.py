@@ -1,15 +1,15 @@
-"""The arrays on a CUDA device that a step writes, as they were when tables were made of them; and what is done about
-those that moved.
+"""The arrays on a CUDA device that a step writes, as they were when tables were made; what is done when they move.
 
 A library may give an array other memory (torch's ``data =``, ``set_``, ``share_memory_``) or change its shape in place.
-What is of the same kind elsewhere is followed; anything else is an error that comes before anything is enqueued.
+An array of the same kind elsewhere is followed. Anything else is an error that comes before anything is enqueued.
 """
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._tensors import arrays
 from .._tensors.device_array import DeviceArray
-from .._tensors.tensors import BACK, Slot, beside, moved
+from .._tensors.tensors import BACK, Tensor, beside, moved
 from . import driver
 from .libraries import library
 
@@ -18,59 +18,55 @@ if TYPE_CHECKING:
 
 
 class Sight:
-    """An array of another library that a step writes, and what that library said of it."""
+    """An array of another library that a step writes: our view of it, and what its library said of it."""
 
-    def __init__(self, original: Any, column: "Slot | None", k: int, path: str):
-        """`column` is the slot that it is array `k` of; None: it is parameter `k`."""
-        self.original, self.column, self.k, self.path = original, column, k, path
-        self.facts: Callable[[Any], tuple] = library(original).facts
-        self.known = self.facts(original)
+    def __init__(self, view: DeviceArray, path: str, put: Callable[[DeviceArray], None]):
+        """`put` makes another view that of the step."""
+        self.original, self.view, self.path, self.put = view.owner, view, path, put
+        self.facts: Callable[[Any], tuple] = library(view.owner).facts
+        self.known = self.facts(view.owner)
 
 
-def sights(device: "CudaBackend") -> list[Sight]:
+def sights(backend: "CudaBackend") -> list[Sight]:
     """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
-    columns: list[tuple[Slot | None, list, str]] = [(None, [t.array for t in device.tensors], "params")]
-    columns += [(slot, slot.arrays, name) for name, slot in device.outputs.items()]
-    return [Sight(array.owner, column, k, beside(device.tensors[k], name))
-            for column, views, name in columns for k, array in enumerate(views) if array.foreign]
+    found = [(t.array, t.path, partial(_put_parameter, backend.tensors, k)) for k, t in enumerate(backend.tensors)]
+    found += [(view, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.outputs.items()
+              for k, (t, view) in enumerate(zip(backend.tensors, slot.arrays, strict=True))]
+    return [Sight(*of) for of in found if of[0].foreign]
 
 
-def follow(device: "CudaBackend") -> None:
-    """See parameters and copies where they are now; ValueError or TypeError where one is no longer what the optimizer was made for."""
-    changed = [(sight, sight.facts(sight.original)) for sight in device.sights]
-    others = []
-    for sight, facts in changed:
-        if facts != sight.known:
-            old = sight.column.arrays[sight.k] if sight.column else device.tensors[sight.k].array
-            new = _seen(sight, old, device.gpu.ordinal)
-            if new.address != old.address:
-                others.append((sight, new))
-    if others:
-        _check(device, others)
-        device.bound, device.tables, device._ahead = None, {}, None  # first: what an interrupt leaves is looked at again
-        for sight, new in others:
-            if sight.column:
-                sight.column.arrays[sight.k] = new
-            else:
-                device.tensors[sight.k] = device.tensors[sight.k]._replace(array=new)
-    device.streams.look([t.original for t in device.tensors])
+def _put_parameter(tensors: list[Tensor], k: int, view: DeviceArray) -> None:
+    tensors[k] = tensors[k]._replace(array=view)
+
+
+def follow(backend: "CudaBackend") -> None:
+    """See parameters and copies where they are now; an error where one is no longer what it was."""
+    changed = [(sight, facts) for sight in backend.sights if (facts := sight.facts(sight.original)) != sight.known]
+    views = [(sight, _seen(sight, backend.gpu.ordinal)) for sight, _ in changed]
+    if others := [(sight, view) for sight, view in views if view.address != sight.view.address]:
+        _check(backend, others)
+        backend.bound, backend.tables, backend._ahead = None, {}, None  # first: an interrupt may follow
+        for sight, view in others:
+            sight.put(view)
+            sight.view = view
+    backend.streams.look([t.original for t in backend.tensors])
     for sight, facts in changed:
         sight.known = facts
 
 
-def check_still(device: "CudaBackend", leaves: list) -> None:
+def check_still(backend: "CudaBackend", leaves: list) -> None:
     """RuntimeError where a schedule, which was asked after arrays were looked at, has moved one of them."""
-    if any(sight.facts(sight.original) != sight.known for sight in device.sights):
+    if any(sight.facts(sight.original) != sight.known for sight in backend.sights):
         raise RuntimeError("step: a parameter or a copy moved while a schedule was asked. Let schedules compute "
                            "numbers only.")
-    if device._bound().gradients.like(leaves) not in (None, device.addresses):
+    if backend._bound().gradients.like(leaves) not in (None, backend.addresses):
         raise RuntimeError("step: a gradient moved while a schedule was asked. Let schedules compute numbers only.")
 
 
-def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
+def _seen(sight: Sight, ordinal: int) -> DeviceArray:
     """The view of an array now; an error where it is not of the old one's kind."""
     try:
-        new = moved(sight.original, old, sight.path)
+        new = moved(sight.original, sight.view, sight.path)
         if new.size and driver.device_of(new.address) != ordinal:
             raise TypeError(f"{sight.path}: it is now on another CUDA device than when the optimizer was made. {BACK}")
     except ValueError as error:
@@ -80,16 +76,15 @@ def _seen(sight: Sight, old: DeviceArray, ordinal: int) -> DeviceArray:
     return new
 
 
-def _check(device: "CudaBackend", others: list[tuple[Sight, DeviceArray]]) -> None:
+def _check(backend: "CudaBackend", others: list[tuple[Sight, DeviceArray]]) -> None:
     """What moved can be followed: no graph knows the old memory, and the new one is not that of another array."""
-    path = others[0][0].path
-    if device.streams.capturing() or device.captured:
-        raise RuntimeError(f"{path}: its memory moved, but a graph that is captured writes to the old one. Make a new "
-                           f"optimizer when all "
-                           "arrays are where they stay, load opt.state_dict() into it, and capture its steps.")
-    new = {(id(sight.column), sight.k): array for sight, array in others}
-    named = [(t.path, new.get((id(None), k), t.array)) for k, t in enumerate(device.tensors)]
-    for name, slot in device.slots.items():
-        named += [(beside(t, name), new.get((id(slot), k), slot.arrays[k])) for k, t in enumerate(device.tensors)]
-    arrays.check_overlap([*named, *((f"remainder of {t.path}", a) for t,
-                                    a in zip(device.tensors, device.remainders, strict=False))])
+    if backend.streams.capturing() or backend.captured:
+        raise RuntimeError(f"{others[0][0].path}: its memory moved, but a graph that is captured writes to the old "
+                           "one. Make a new optimizer when all arrays are where they stay, load opt.state_dict() into "
+                           "it, and capture its steps.")
+    new = {id(sight.view): view for sight, view in others}
+    named = [(t.path, t.array) for t in backend.tensors]
+    named += [(beside(t, name), a) for name, slot in backend.slots.items()
+              for t, a in zip(backend.tensors, slot.arrays, strict=True)]
+    named += [(f"remainder of {t.path}", a) for t, a in zip(backend.tensors, backend.remainders, strict=False)]
+    arrays.check_overlap([(path, new.get(id(array), array)) for path, array in named])

@@ -48,7 +48,7 @@ def makers(arrays: Sequence[Any], own: Library) -> Makers:
 
 
 def hand_over(arrays: Sequence[Any], stream: int) -> None:
-    """Tell those who speak DLPack which stream will read their arrays: they make it wait for what they have under way."""
+    """Tell those who speak DLPack which stream reads their arrays: they let it wait for their own work."""
     for x in arrays:
         x.__dlpack__(stream=stream or LEGACY)
 
@@ -59,12 +59,11 @@ class Streams:
     def __init__(self, gpu: driver.Gpu, parameters: Sequence[Any]):
         self.gpu = gpu
         self.look(parameters)
-        self.fence = driver.Event(gpu)                      # between two streams; an event may be set anew once it is waited for
-        self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone when it is asked for
+        self.fence = driver.Event(gpu)                      # between two streams; may be set anew once it is waited for
+        self.end = driver.Event(gpu)                        # of the last work, whose stream may be gone
         self.last, self.open = 0, False                     # where that was, and whether its end is still to be marked
         self.key = key_of(0)                                # of that stream
-        self.pending: list[tuple[driver.Event,
-                                 list]] = []  # gradients whose libraries must not take their memory back yet
+        self.pending: list[tuple[driver.Event, list]] = []  # gradients whose libraries may not take memory back yet
         self.spare: list[driver.Event] = []                 # that were waited for
 
     def look(self, parameters: Sequence[Any]) -> None:
@@ -84,8 +83,7 @@ class Streams:
             return self.gpu.capture(self.now()) != 0
 
     def others(self, stream: int, others: Sequence[Makers], capture: int) -> list[int]:
-        """The streams of those who make gradients and parameters; RuntimeError where a capture records one of all of
-        them only.
+        """The streams of those who make gradients and parameters; RuntimeError where a capture has some only.
 
         Waiting would pull a stream into the capture, or end it.
         """
@@ -95,9 +93,8 @@ class Streams:
             if self.gpu.capture(other) != capture:
                 found = "the step's stream is" if capture else "a stream of gradients, parameters or grad_factor is"
                 raise RuntimeError(f"step: {found} being captured, but of two streams that wait for each other the "
-                                   f"same graph must record "
-                                   "both. Make gradients, parameters and factor on the captured stream, or step "
-                                   "outside of the capture.")
+                                   "same graph must record both. Make gradients, parameters and factor on the captured "
+                                   "stream, or step outside of the capture.")
         return streams
 
     def begin(self, stream: int, streams: Sequence[int], capture: int) -> None:
@@ -113,7 +110,7 @@ class Streams:
             self.fence.hold(stream)
 
     def _mark_end(self) -> None:
-        """Where that was not done after the last work: on the default stream, which is never gone; and after an interrupt."""
+        """Mark the end of the last work where that was not done: on the default stream, and after an interrupt."""
         if self.last == 0:
             self.end.record(0)
         elif self.open:

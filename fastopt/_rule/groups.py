@@ -17,6 +17,7 @@ class Group(MutableMapping):
     def __init__(self, rule: Rule, values: dict[str, Any], where: str):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
+        self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -42,8 +43,10 @@ class Group(MutableMapping):
                 functions.pop(name, None)
             values[name] = value
         own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
+        decay = "coupled" if values["decay"] == "coupled" else "decoupled"
+        pieces = (*(["scale"] if values["maximize"] else []), *([decay] if values["weight_decay"] != 0 else []))
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
-                       version=self.version + 1)
+                       pieces=pieces, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:

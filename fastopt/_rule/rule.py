@@ -1,30 +1,25 @@
 """What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
 
 A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its
-``at`` computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient
-factor, the clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled
-decay, after it (`apply`).
+``at`` computes once per step, on the host, in float64. What stands around every rule is in pieces.py.
 """
 import inspect
 import math
 import sys
-import types
 from collections import namedtuple
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numba.extending import register_jitable
 
 from .._checks.numbers import Range, interval
-from ..notation import clip
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
+from .pieces import COMMON, coupled_decay, decoupled_decay, limited, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
-COMMON = ("scale", "clip", "l2", "wd")
 RESERVED = ("params", *ARGUMENTS)
 RESERVED_STATES = ("average", "copy", "remainder")
 
@@ -35,6 +30,7 @@ class Rule(Protocol):
     name: str
     state: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
     nonnegative: tuple[str, ...]
     initial: dict[str, str]
     fields: tuple[str, ...]
@@ -55,22 +51,10 @@ class Rule(Protocol):
 
     def __call__(self, c, g, p, *state): ...
 
+    def __hash__(self) -> int: ...
+
 
 RULES: dict[str, Any] = {}  # by the digest of their code: rules that differ in defaults only share a kernel
-
-
-def prepare(c, g, p):
-    """The gradient that every rule sees: g times the gradient factor, clipped, plus coupled decay."""
-    return clip(c.scale*g, c.clip) + c.l2*p
-
-
-def apply(c, p, u):
-    """The new parameter, p - (u + wd*p): rounded once, as the decay alone may be less than half a unit of p."""
-    return p - (u + c.wd*p)
-
-
-register_jitable(prepare)
-register_jitable(apply)
 
 
 def shared(hyper, factor=1.0, clip_value=math.inf):
@@ -86,10 +70,20 @@ def _identity(t, **hyper):
 
 
 def _try_out(body, Coefficients, slots):
-    """ValueError where the update of an element does not return as many values as a step writes."""
+    """The coefficients of pieces that a rule reads; ValueError where it does not return what a step writes."""
+    read: set[str] = set()
+
+    def attribute(self, name):
+        read.add(name)
+        return Coefficients.__getattribute__(self, name)
+
+    def item(self, k):
+        read.update(COMMON)  # by its place: then all stay where they are
+        return Coefficients.__getitem__(self, k)
+    watched = type("Coefficients", (Coefficients,), {"__getattribute__": attribute, "__getitem__": item})
     try:
         with np.errstate(all="ignore"):
-            found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
+            found = body(watched(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
     except AttributeError as error:
         raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of "
                          "those.") from error
@@ -102,6 +96,7 @@ def _try_out(body, Coefficients, slots):
         raise ValueError(f"rule {body.__name__}: it returns {count}, but "
                          f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update "
                          "and the new states.")
+    return tuple(field for field in COMMON if field in read)
 
 
 def _place(body, name):
@@ -118,7 +113,7 @@ def importable(thing: Any) -> bool:
     return found is thing
 
 
-def _at(rule):
+def coefficients_at(rule):
     """The function that gives a rule's coefficients."""
     def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
         unknown = set(given) - set(rule.defaults)
@@ -243,8 +238,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
-            new = body(c, prepare(c, g, p), p, *state)
-            return (apply(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
+            new = body(c, coupled_decay(c, limited(c, scaled(c, g, p), p), p), p, *state)
+            return (decoupled_decay(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in COMMON]
@@ -255,7 +250,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are "
                              "needed. Rename them.")
         Coefficients = namedtuple("Coefficients", fields)
-        _try_out(body, Coefficients, slots)
+        reads = _try_out(body, Coefficients, slots)
         names = fields[len(COMMON):]
 
         def ordered(t, **full):
@@ -278,13 +273,14 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         facts = {
             "name": title, "__name__": title, "__qualname__": _place(body, title), "__module__": body.__module__,
             "__doc__": body.__doc__, "class_name": class_name or "".join(map(str.capitalize, title.split("_"))),
-            "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
-            "fields": fields, "defaults": everything, "options": {**EVERY.options, **said.options, **(options or {})},
+            "state": slots, "outputs": (), "inputs": (), "nonnegative": tuple(nonnegative.split()),
+            "initial": initial or {}, "fields": fields, "defaults": everything,
+            "options": {**EVERY.options, **said.options, **(options or {})},
             "ranges": {**EVERY.ranges, **said.ranges, **{k: interval(text) for k, text in (ranges or {}).items()}},
             "docs": {**EVERY.docs, **said.docs, **(docs or {})}, "examples": tuple(examples), "steady": steady or {},
-            "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients,
-            "ahead": ahead, "history": history, "body": body, "writes": 1 + len(slots), "prepared": True,
-            "follows": (), "digest": digest(body, *fields)}
+            "own": ordered, "own_names": tuple(own_defaults), "at": coefficients_at(update),
+            "Coefficients": Coefficients, "ahead": ahead, "history": history, "body": body, "reads": reads,
+            "returns": "u", "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)
@@ -292,60 +288,3 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         return update
 
     return decorate
-
-
-def weight_average(c, p, average):
-    """The running average of the parameters: average <- average + (1 - d)*(p - average)."""
-    return average + c.average_share*(p - average)
-
-
-def parameter_copy(c, p, copy):
-    """The new parameter again, for a slot with a format of its own; what was there is not read."""
-    return p
-
-
-FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
-
-
-@lru_cache(maxsize=256)
-def followed(base: Any, names: tuple[str, ...]) -> Any:
-    """A rule whose step also writes what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
-    if not names:
-        RULES.setdefault(base.digest, base)  # it may have come from another process by value
-        return base
-    averaged = "average" in names
-    fields = (*base.fields, *(("average_share",) if averaged else ()))
-    functions = tuple(FOLLOWERS[name] for name in names)
-
-    def update(c, g, p, *slots):
-        new = base(c, g, p, *slots[:len(base.state)])
-        old = slots[len(base.state):]
-        return (*new, *(f(c, new[0], x) for f, x in zip(functions, old, strict=True)))
-
-    def own(t, **given):
-        values = base.own(t, **{k: v for k, v in given.items() if k != "average"})
-        return {**values, "average_share": 1 - given["average"]} if averaged else values
-
-    facts = {**vars(base), "state": (*base.state, *(("average",) if averaged else ())),
-             "outputs": tuple(n for n in names if n == "copy"),
-             "fields": fields, "own": own, "Coefficients": namedtuple("Coefficients", fields), "follows": functions,
-             "writes": base.writes + len(names), "at": _at(update),
-             "digest": digest(base.body, *fields, *(f"followed by {name}" for name in names))}
-    if averaged:
-        facts |= {"defaults": {**base.defaults, "average": 0.999}, "own_names": (*base.own_names, "average")}
-    for fact, value in facts.items():
-        setattr(update, fact, value)
-    RULES[facts["digest"]] = update
-    return update
-
-
-def _look_ahead(c, p, out, v):
-    """The point at which Nesterov's gradient is taken: p - mu*v."""
-    return (p - c.ahead*v,)
-
-
-register_jitable(_look_ahead)
-LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1,
-                                   prepared=False, follows=(),
-                                   digest=digest(_look_ahead, "ahead"))
-RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)

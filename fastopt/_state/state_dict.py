@@ -1,8 +1,9 @@
 """State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names.
 
 States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks,
-stochastic rounding, remainders), an entry ``storage`` holds the seed, the format of each state of each parameter, and the
-memory orders of the parameters, along which blocks run. Dicts in the layouts of torch and bitsandbytes are read, too.
+stochastic rounding, remainders), an entry ``storage`` holds the seed, the format of each state of each parameter, and
+the memory orders of the parameters, along which blocks run. Dicts in the layouts of torch and bitsandbytes are read,
+too.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.numbers import whole
-from .._formats.blocks import STORED
-from .._formats.scalars import Format
+from .._formats.catalogue import STORED, Format
+from .._formats.choice import AVERAGE, REMAINDER
 from .._rule import history
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import Stored, coded, numbers
 from .._tensors.tensors import Tensor, spans
-from ..storage import AVERAGE, REMAINDER, coded_bytes
+from ..storage import coded_bytes
 from . import torch_layout
 from .torch_layout import count, few
 
@@ -75,8 +76,8 @@ def restore(backend: Stored, snapshot: Snapshot) -> None:
         if source.shape != t.array.shape:
             raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
         if (found := arrays.format_of(source, t.path).name) != t.plain:
-            raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer of "
-                             "parameters of that format, and convert those.")
+            raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
+                             "of parameters of that format, and convert those.")
     _write(backend, arranged(saved, places), parameters)
 
 
@@ -93,7 +94,8 @@ def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarra
     changes = [{name: value for name, value in given.items() if not callable(group[name])}
                for group, given in zip(groups, saved["groups"], strict=True)]
     # copies of the groups make the table of coefficients on a device; our own change with all the rest
-    then = [Group(backend.rule, {**group, **change}, group.where) for group, change in zip(groups, changes, strict=True)]
+    then = [Group(backend.rule, {**group, **change}, group.where) for group,
+            change in zip(groups, changes, strict=True)]
     at_once(history.resuming(then, saved))
     seed = int(saved.get("storage", {}).get("seed", backend.seed))
     backend.put(pairs, [*backend.resuming(count(saved["t"]) or 0, seed, then),
@@ -119,7 +121,7 @@ def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
 
 
 def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> list[int]:
-    """Where a state dict of ours holds each parameter, or what is wrong with it; with `convert`, states may be stored otherwise."""
+    """Where a state dict holds each parameter, or what is wrong; with `convert`, states may be stored otherwise."""
     where, rule = "load_state_dict", backend.rule.name
     if missing := {"version", "rule", "t", "groups", "state"} - set(saved):
         raise ValueError(f"{where}: no {', '.join(sorted(missing))} in it. {OURS}")
@@ -135,22 +137,23 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
     _check_groups(backend, saved["groups"], where)
     history.check(backend.groups, saved)
     if _kept(saved["state"], convert) != _kept(backend.state, convert):
-        raise ValueError(f"{where}: state {sorted(map(str, saved['state']))}, but {rule} has {list(backend.state)}. Make it with "
-                         "the rounding and average that the saved one had, or load with convert=True.")
+        raise ValueError(f"{where}: state {sorted(map(str, saved['state']))}, but {rule} has {list(backend.state)}. "
+                         "Make it with the rounding and average that the saved one had, or load with convert=True.")
     places = _places(saved.get("paths"), [t.path for t in backend.tensors])
     for name, new in saved["state"].items():
         if not isinstance(new, (list, tuple)):
             raise TypeError(f"{where}: {name} is a {type(new).__name__}, but a list is needed. {DAMAGED}")
         if len(new) != len(places):
-            raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. {FOREIGN}, or is "
-                             "damaged.")
+            raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. "
+                             f"{FOREIGN}, or is damaged.")
     _check_states(backend, arranged(saved, places), convert)
     return places
 
 
 def _check_groups(backend: Stored, given: Sequence[Any], where: str) -> None:
     if len(given) != len(backend.groups):
-        raise ValueError(f"{where}: {len(given)} groups, but this optimizer has {len(backend.groups)}. Make the same groups.")
+        raise ValueError(f"{where}: {len(given)} groups, but this optimizer has {len(backend.groups)}. Make the same "
+                         "groups.")
     for k, (group, values) in enumerate(zip(backend.groups, given, strict=True)):
         if not isinstance(values, Mapping):
             raise TypeError(f"{where}: group {k} is a {type(values).__name__}, but a dict is needed. {DAMAGED}")
@@ -159,7 +162,7 @@ def _check_groups(backend: Stored, given: Sequence[Any], where: str) -> None:
 
 
 def _places(paths: Any, own: list[str]) -> list[int]:
-    """Where each of our parameters is among these paths. Without paths, which old checkpoints lack, the order decides."""
+    """Where each of our parameters is among these paths; without paths (old checkpoints), the order decides."""
     if paths is None or (isinstance(paths, (list, tuple)) and not paths):
         return list(range(len(own)))
     if not isinstance(paths, (list, tuple)) or not all(isinstance(p, str) for p in paths):
@@ -169,20 +172,20 @@ def _places(paths: Any, own: list[str]) -> list[int]:
     differ = " and ".join([f"no {few(lacking)}"]*bool(lacking)
                           + [f"{few(extra)}, which this optimizer has not"]*bool(extra))
     if len(paths) != len(own):
-        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. {FOREIGN}: it has "
-                         f"{differ or 'two of one path'}.")
+        raise ValueError(f"load_state_dict: {len(paths)} parameters, but this optimizer has {len(own)}. {FOREIGN}: it "
+                         f"has {differ or 'two of one path'}.")
     if differ:
         raise ValueError(f"load_state_dict: the checkpoint has {differ}. Give the parameters in the same structure.")
     if list(paths) == own:
         return list(range(len(own)))
     if len(known) < len(own) or len(at) < len(own):
-        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. Give the "
-                         "parameters in its order.")
+        raise ValueError("load_state_dict: two parameters have the same path, and the checkpoint has another order. "
+                         "Give the parameters in its order.")
     return [at[p] for p in own]
 
 
 def _kept(names: Any, convert: bool) -> set[str]:
-    """The states that a checkpoint must have; a conversion drops remainders and averages, or leaves ours as they are."""
+    """The states that a checkpoint must have; conversions drop remainders and averages, or leave ours."""
     return set(names) - ({REMAINDER, AVERAGE} if convert else set())
 
 
@@ -210,7 +213,8 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
     """What is wrong with an array of a checkpoint, whose arrays are in our order."""
     storage = _storage(saved, len(backend.tensors))
     for name, targets in backend.state.items():
-        for k, (target, source, t) in enumerate(zip(targets, saved["state"].get(name, ()), backend.tensors, strict=False)):
+        for k, (target, source, t) in enumerate(zip(targets, saved["state"].get(name, ()), backend.tensors,
+                                                    strict=False)):
             where = f"load_state_dict: {name} of {t.path}"
             array = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
             have, need = _stored(storage, name, k), backend.states[name].formats[k] if name != REMAINDER else None
@@ -222,19 +226,20 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
                 raise ValueError(f"{where}: shape {array.shape}, but {shape} is needed. {FOREIGN}.")
             format = arrays.format_of(array, where)
             if not (convert and need) and format is not arrays.format_of(target, where):
-                raise ValueError(f"{where}: stored as {array.dtype}, but this optimizer keeps {target.dtype}. Make it with "
-                                 "state=..., or load with convert=True.")
+                raise ValueError(f"{where}: stored as {array.dtype}, but this optimizer keeps {target.dtype}. Make it "
+                                 "with state=..., or load with convert=True.")
 
 
-def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any, convert: bool,
+def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
+                  convert: bool,
                   where: str) -> None:
     """What is wrong with an array where it is of blocks, or where blocks (`need`) are kept here."""
     if have is not need and not convert:
         raise ValueError(f"{where}: stored as {have.name if have else array.dtype}, but this optimizer keeps "
                          f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")
     if have and have.block and tuple(order) != t.order and not (convert and sorted(order, key=repr) == sorted(t.order)):
-        raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. Give a "
-                         "parameter in the memory order that the saved one had, or load with convert=True.")
+        raise ValueError(f"{where}: its blocks run along axes {tuple(order)}, but those of {t.path} along {t.order}. "
+                         "Give a parameter in the memory order that the saved one had, or load with convert=True.")
     wanted = (coded_bytes(t.array.size),)
     if array.dtype != np.uint8 or array.shape != wanted:
         raise ValueError(f"{where}: shape {array.shape} of {array.dtype}, but {wanted} of uint8 is needed. {FOREIGN}.")

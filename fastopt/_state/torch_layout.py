@@ -2,9 +2,9 @@
 
     {"state": {key: {name: array}}, "param_groups": [{"params": [key, ...], "lr": 0.1, ...}]}
 
-Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state is
-zero here, and its step count is that of the others. After loading, torch's conventions are in force (where eps stands, what
-a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
+Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state
+is zero here, and its step count is that of the others. After loading, torch's conventions are in force (where eps
+stands, what a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
 """
 import warnings
 from collections import Counter
@@ -15,19 +15,20 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import whole
-from .._formats.scalars import arithmetic
+from .._formats.catalogue import arithmetic
+from .._formats.choice import AVERAGE
 from .._rule import history
 from .._rule.groups import MOST_STEPS
 from .._tensors.backend import Stored
 from ..presets import preset
-from ..storage import AVERAGE
 
 WHERE = "load_state_dict: torch's dict"
 OURS = "Give what torch's state_dict() returned."
 ANOTHER = "Make the optimizer whose state it is."
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
-    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"}, "rmsprop": {"v": "square_avg"},
+    "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"},
+           "rmsprop": {"v": "square_avg"},
     "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM,
     "radam": ADAM}
 LION = {"m": "exp_avg"}  # bitsandbytes has one
@@ -35,7 +36,8 @@ UNCOUNTED = ("sgd", "momentum", "nesterov")  # torch keeps no step count of thes
 PRODUCT = "mu_product"  # of NAdam's mu; its logarithm is the history of a group
 BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}  # {flag: the rule with it}
+FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov",
+                                "centered": None}
 Entries = list[Mapping[str, Any]]
 
 
@@ -67,7 +69,8 @@ def read(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
     bits = any(bitsandbytes.is_coded(e) for e in state.values())
     names = LION if bits and rule.name == "lion" else TORCH.get(rule.name)
     if names is None or (bits and rule.name not in bitsandbytes.NAMES):
-        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule.name}. Give what state_dict() returned.")
+        raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule.name}. Give what state_dict() "
+                         "returned.")
     counts = [len(group["params"]) for group in given]
     own = [sum(t.group == k for t in tensors) for k in range(len(backend.groups))]
     if counts != own:
@@ -144,13 +147,14 @@ def _entries(backend: Stored, state: Mapping[Any, Any], groups: Entries) -> Entr
         elif len(unknown) == len(ids) == len(found) and _in_order(backend, [entry for _, entry in found]):
             ids = unknown
         else:
-            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the parameters "
-                             f"{few(map(repr, ids))}. Rename the keys of state to those, in the order of torch's parameters.")
+            raise ValueError(f"{WHERE}: state has the keys {few(map(repr, unknown))}, but its groups hold the "
+                             f"parameters {few(map(repr, ids))}. Rename the keys of state to those, in the order of "
+                             "torch's parameters.")
     return [dict(found).get(key, {}) for key in ids]
 
 
 def _in_order(backend: Stored, entries: Entries) -> bool:
-    """Whether entries under unknown names can only be those of the parameters in this order: no two are shaped alike."""
+    """Whether entries under unknown names must be those of the parameters in this order: all shapes differ."""
     shapes = [t.array.shape for t in backend.tensors]
     found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None)
              for e in entries]
@@ -159,7 +163,8 @@ def _in_order(backend: Stored, entries: Entries) -> bool:
 
 def _names(groups: Entries) -> list[Any]:
     """The names of the parameters, where torch's dict holds them all; else nothing."""
-    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else [] for group in groups]
+    names = [list(group["param_names"]) if isinstance(group.get("param_names"), (list, tuple)) else []
+             for group in groups]
     complete = all(len(of) == len(group["params"]) and all(isinstance(name, str) for name in of)
                    for of, group in zip(names, groups, strict=True))
     flat = [name for of in names for name in of]
@@ -189,8 +194,8 @@ def _state(backend: Stored, name: str, names: Mapping[str, str], entries: Entrie
     for k, (e, t) in enumerate(zip(entries, backend.tensors, strict=True)):
         none = not e or (theirs == "momentum_buffer" and theirs in e and e[theirs] is None)
         if not none and e.get(theirs) is None:
-            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {backend.rule.name} needs {theirs}. "
-                             f"{ANOTHER}")
+            raise ValueError(f"{WHERE}: parameter {k} has {', '.join(map(str, e))}, but {backend.rule.name} needs "
+                             f"{theirs}. {ANOTHER}")
         dtype = arithmetic(t.format).dtype if slot.formats[k].block else slot.arrays[k].dtype
         found.append(np.zeros(t.array.shape, dtype) if none else e[theirs])
     return found
@@ -202,8 +207,9 @@ def _steps(backend: Stored, entries: Entries) -> int:
     if backend.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
         t = backend.t or int(any(v is not None for e in entries for v in e.values()))
         if not backend.t:
-            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps taken if a "
-                          "hyperparameter depends on it: after loading, or before, and this is not said.", UserWarning,
+            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
+                          "taken if a hyperparameter depends on it: after loading, or before, and this is not "
+                          "said.", UserWarning,
                           stacklevel=5)
         return t
     if lacking:
@@ -211,12 +217,12 @@ def _steps(backend: Stored, entries: Entries) -> int:
     found = {k: count(e["step"]) for k, e in enumerate(entries) if e}
     for k, steps in found.items():
         if steps is None:
-            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, is "
-                             f"needed. {OURS}")
+            raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, "
+                             f"is needed. {OURS}")
     counts = sorted({steps for steps in found.values() if steps})
     if len(counts) > 1:
-        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an optimizer "
-                         "for each count, of its parameters, and load into each its part of the dict.")
+        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an "
+                         "optimizer for each count, of its parameters, and load into each its part of the dict.")
     return counts[0] if counts else 0
 
 

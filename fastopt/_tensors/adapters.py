@@ -24,12 +24,12 @@ def view(x: Any, where: str) -> Array:
     if isinstance(x, np.ndarray):
         return _numpy(x, where)
     if isinstance(x, np.generic):
-        return _read_only(np.asarray(x))  # as what NumPy makes of 0-d arrays: fine for a gradient, refused as a parameter
+        return _read_only(np.asarray(x))  # fine for a gradient, refused as a parameter
     return ADAPTERS.get(_library(type(x)), _buffer)(x, where)  # type: ignore[arg-type]
 
 
 def own_view(x: Any, where: str) -> Array:
-    """As `view`, with a header of its own: what a program does to the array's dtype or shape later does not change it."""
+    """As `view`, with a header of its own, which no change of the array's dtype or shape reaches."""
     array = view(x, where)
     return array.view(np.ndarray) if isinstance(array, np.ndarray) else array
 
@@ -44,14 +44,15 @@ def on_cuda(x: Any) -> bool:
     """Whether an array says, by DLPack, that it lies on a CUDA device."""
     try:
         return x.__dlpack_device__()[0] in (DLPACK_CUDA, DLPACK_MANAGED)
-    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, BufferError):  # no such method, no plain array
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError,
+            BufferError):  # no such array
         return False
 
 
 def _numpy(x: np.ndarray, where: str) -> np.ndarray:
     if isinstance(x, np.ma.MaskedArray):
-        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give x.data, or x.filled(0), which is 0 where "
-                        "masked.")
+        raise TypeError(f"{where}: a masked array, but kernels do not see masks. Give x.data, or x.filled(0), which is "
+                        "0 where masked.")
     return x
 
 
@@ -80,8 +81,8 @@ def _jax(x: Any, where: str) -> Array:
     try:
         return np.asarray(x)  # a read-only view: fine for a gradient, refused as a parameter
     except TypeError as error:  # a tracer
-        raise TypeError(f"{where}: a {type(x).__name__} of JAX, which has no numbers, but an array is needed. Call step "
-                        "outside of jax.jit and jax.grad.") from error
+        raise TypeError(f"{where}: a {type(x).__name__} of JAX, which has no numbers, but an array is needed. Call "
+                        "step outside of jax.jit and jax.grad.") from error
 
 
 def _buffer(x: Any, where: str) -> Array:
@@ -98,8 +99,8 @@ def _buffer(x: Any, where: str) -> Array:
     if by_array(x):
         with suppress(Exception):  # what is sparse, symbolic, or on another device, refuses in its own words
             return _read_only(_numpy(np.asarray(x), where))
-    raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or an array "
-                    f"on a CUDA device). {cures.of_object(x, where)}")
+    raise TypeError(f"{where}: a {type(x).__name__}, but an array is needed (NumPy, a tensor of torch, any buffer, or "
+                    f"an array on a CUDA device). {cures.of_object(x, where)}")
 
 
 ADAPTERS = {"torch": _torch, "jax": _jax, "jaxlib": _jax}
@@ -139,7 +140,8 @@ def torch_tensors(of: Iterable[Any]) -> list[Any]:
 
 def frozen(original: Any) -> bool:
     """Whether it is a parameter of a torch module that is not to be trained."""
-    return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad for x in torch_tensors([original]))
+    return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad
+               for x in torch_tensors([original]))
 
 
 def tell_autograd(tensors: Sequence[Any]) -> None:
@@ -149,7 +151,7 @@ def tell_autograd(tensors: Sequence[Any]) -> None:
 
 
 def facts(of: Sequence[Any]) -> list[Any]:
-    """What must not change of arrays that a step writes: address, dtype, shape, strides, whether they may be written."""
+    """What must not change of arrays that a step writes: address, dtype, shape, strides, flags."""
     return [_facts(x) for x in of]
 
 
@@ -166,7 +168,7 @@ def _facts(x: Any) -> Any:
 
 
 def owners(array: Any) -> list[Any]:
-    """What an array is a view of, link by link, as far as the memory may be resized: arrays, and what ctypes has made."""
+    """What an array is a view of, link by link: arrays and ctypes' objects, whose memory may be resized."""
     found: list[Any] = []
     base = getattr(array, "base", None)
     while base is not None:

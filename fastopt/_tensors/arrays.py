@@ -1,7 +1,8 @@
 """What parameters and gradients must be, by their views: dtype, memory order, room of their own.
 
-Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in place.
-Gradients are only read, and may be strided. This module also offers what `adapters` and `device_array` tell of arrays.
+Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in
+place. Gradients are only read, and may be strided. This module also offers what `adapters` and `device_array` tell of
+arrays.
 """
 import bisect
 import ctypes
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import cures
-from .._formats.scalars import BF16, F16, F32, F64, Format
+from .._formats.catalogue import BY_DTYPE, Format
 from .adapters import (  # noqa: F401
     by_array,
     frozen,
@@ -25,21 +26,18 @@ from .adapters import (  # noqa: F401
 )
 from .device_array import Array, address, bounds, piece, place, writable  # noqa: F401
 
-BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
 LARGE = 65_536           # bytes, from which on the start matters
-PLACES = {"cpu": "in this machine's memory", "cuda": "on a CUDA device"}
+MEMORIES = {"cpu": "in this machine's memory", "cuda": "on a CUDA device"}
 
 
 def format_of(array: Array, where: str, original: Any = None) -> Format:
     """The storage format of the dtype of an array, which is a view of the original."""
     dtype = array.dtype
-    if dtype.name == "bfloat16":
-        return BF16
-    if dtype in BY_DTYPE and dtype.isnative:
-        return BY_DTYPE[dtype]
+    if dtype.name in BY_DTYPE and (dtype.isnative or dtype.name == "bfloat16"):
+        return BY_DTYPE[dtype.name]
     needed = f"one of {KNOWN} is needed" if dtype.isnative else "this machine's is needed"
     found = f"dtype {dtype!s}" if dtype.isnative else f"dtype {dtype!s} in foreign byte order"
     raise TypeError(f"{where}: {found}, but {needed}. {cures.of_dtype(array, original)}")
@@ -68,7 +66,7 @@ def apart(array: Array, other: Array) -> tuple[str, str] | None:
     """In which memory each of two arrays lies, or None where both lie in one."""
     here, there = place(array), place(other)
     if here != there:
-        return PLACES[here], PLACES[there]
+        return MEMORIES[here], MEMORIES[there]
     devices = (array.device, other.device) if here == "cuda" else (None, None)
     return None if None in devices or devices[0] == devices[1] else (f"on CUDA device {devices[0]}",
                                                                      f"on CUDA device {devices[1]}")
@@ -81,27 +79,27 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
                 "in NumPy: numpy.array(x).")
         raise TypeError(f"{where}: a JAX array, which is immutable. Keep the parameters {cure}")
     if frozen(original):
-        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give it as "
-                         f"{where}.data if it is to be updated all the same.")
+        raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give "
+                         f"it as {where}.data if it is to be updated all the same.")
     if isinstance(original, (np.generic, float, int)):
         numpys = isinstance(original, np.generic)
-        raise TypeError(f"{where}: a {'NumPy scalar' if numpys else type(original).__name__}, which cannot be updated in place. "
-                        f"Make it an array with numpy.array(x{'' if numpys else ', numpy.float64'}).")
+        raise TypeError(f"{where}: a {'NumPy scalar' if numpys else type(original).__name__}, which cannot be updated "
+                        f"in place. Make it an array with numpy.array(x{'' if numpys else ', numpy.float64'}).")
     if not writable(array):
         if by_array(original) and not isinstance(original, np.ndarray):
-            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is lost. "
-                            "Keep the parameters in NumPy: numpy.array(x).")
+            raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is "
+                            "lost. Keep the parameters in NumPy: numpy.array(x).")
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
     order = memory_order(array)
     if order is None:
-        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte elements, but "
-                         "memory without gaps is needed. Give the array that it is a part of, or a copy (which is then what is "
-                         "updated).")
+        raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte "
+                         "elements, but memory without gaps is needed. Give the array that it is a part of, or a copy "
+                         "(which is then what is updated).")
     return order
 
 
 def homeless(original: Any) -> bool:
-    """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old one."""
+    """Whether an array is a view of another whose memory was resized or replaced: the view still points to the old."""
     if not isinstance(original, np.ndarray) or not original.size:
         return False
     low, high = bounds(original)
@@ -113,12 +111,12 @@ def homeless(original: Any) -> bool:
     return False
 
 
-def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place: int) -> np.ndarray:
+def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], slot: int) -> np.ndarray:
     """Zeros of this shape and memory order. They are from calloc: pages are touched by the first step, not twice.
 
-    Large ones start `place` steps of 17 cache lines further into a page than `array`: streams that start equally meet in
-    the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05 and
-    1.04 with it.
+    Large ones start `slot` steps of 17 cache lines further into a page than `array`: streams that start equally meet
+    in the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05
+    and 1.04 with it.
     """
     dtype = np.dtype(dtype)
     size = array.size*dtype.itemsize
@@ -126,7 +124,7 @@ def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], place
         flat = np.zeros(array.size, dtype)
     else:
         block = np.zeros(size + 2*PAGE, np.uint8)
-        start = -address(block) % PAGE + (address(array) + place*STAGGER) % PAGE
+        start = -address(block) % PAGE + (address(array) + slot*STAGGER) % PAGE
         flat = block[start:start + size].view(dtype)
     if array.size <= 1:
         return flat.reshape(array.shape)
@@ -139,5 +137,5 @@ def check_overlap(named: list[tuple[str, Array]]) -> None:
     ranges = sorted((address(a), address(a) + a.nbytes, name) for name, a in named if a.size)
     for (_, end, first), (start, _, second) in itertools.pairwise(ranges):
         if start < end:
-            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them as a "
-                             "copy.")
+            raise ValueError(f"{second}: its memory overlaps that of {first}, but each needs its own. Give one of them "
+                             "as a copy.")

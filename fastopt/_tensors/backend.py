@@ -3,20 +3,20 @@
 `_cpu.backend.HostBackend` and `_cuda.backend.CudaBackend` are chosen by `places.PLACES`.
 """
 import math
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._formats.scalars import Format
-from .._kernels.memory import computed_in
+from .._formats.catalogue import FORMATS, Format
+from .._formats.choice import AVERAGE, REMAINDER
+from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ..storage import AVERAGE, REMAINDER, decode, encode, join
+from ..storage import decode, encode, join
 from . import adapters
-from .tensors import Slot, Tensor, by_columns, by_formats, parameter_parts, parts
+from .tensors import PerTensor, Tensor, by_columns, by_layout, parameter_parts, parts
 
 Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
@@ -34,82 +34,40 @@ class Request(NamedTuple):
 class Backend(Protocol):
     """What carries out the steps of an optimizer. It owns the memory of the states."""
 
-    rule: Rule
-    tensors: list[Tensor]
-    groups: Sequence[Group]
-    states: dict[str, Slot]
-    outputs: dict[str, Slot]  # what a step writes and nothing reads
-    remainders: list[Any]     # what bfloat16 parameters lack of a float32
-    seed: int
-    threads: int
-    t: int                    # steps taken
-    where: str                # the place, as `repr` says it
+    t: int      # steps taken
+    where: str  # the place, as `repr` says it
 
     @property
-    @abstractmethod
     def grad_norm(self) -> float | None:
         """The norm of the last step's gradients, or None where it had none."""
-
-    @abstractmethod
     def new_state(self, name: str, format: Format, t: Tensor) -> Any:
         """A state of a tensor, filled with its first value."""
-
-    @abstractmethod
     def new_remainder(self, t: Tensor) -> Any:
         """Room for what a bfloat16 parameter lacks of a float32; of no elements for other parameters."""
-
-    @abstractmethod
     def buffers(self) -> list:
         """Zeros like the parameters, for gradients."""
-
-    @abstractmethod
     def look(self) -> None:
         """Look at every array that a step writes: follow what moved, or raise before anything is written."""
-
-    @abstractmethod
     def check_own(self) -> None:
         """Look at the states and buffers, which the program sees but must not move."""
-
-    @abstractmethod
     def shown(self) -> None:
         """From now on the program sees states and buffers: `look` has more to look at."""
-
-    @abstractmethod
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked."""
-
-    @abstractmethod
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        """Make the next step that of these gradients, which it sets to zero if `zeroed`; what must live until it is done."""
-
-    @abstractmethod
+        """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
-
-    @abstractmethod
     def look_ahead(self) -> list:
         """The look-ahead point of the next step, in buffers that are allocated once."""
-
-    @abstractmethod
     def tabulate(self) -> None:
         """Make the coefficients of the steps to come, where graphs replay them."""
-
-    @abstractmethod
     def visible(self, array: Any, t: Tensor) -> Any:
         """A state or buffer as its user sees it."""
-
-    @abstractmethod
     def read(self, array: Any, copy: bool) -> np.ndarray:
         """A state or parameter as a NumPy array."""
-
-    @abstractmethod
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        """Write arrays to their targets, as bits, and make the calls, all of it or nothing, whatever signals come.
-
-        Each pair is (target, source) of one shape and format. Calls are such as `_signals.at_once` takes.
-        """
-
-    @abstractmethod
+        """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         """What to call so that t steps have been taken, with this seed, and these hyperparameters will be in force."""
 
@@ -118,12 +76,12 @@ class Stored(Backend):
     """What all backends share: the arrays that a step writes, as kernels see them and as numbers."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, threads: int):
+                 outputs: dict[str, PerTensor], seed: int, threads: int):
         """`formats` says how each state of each tensor is stored."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads = threads
         self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: Slot([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
+        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
                                   formats[name]) for name in rule.state}
         self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
@@ -135,7 +93,7 @@ class Stored(Backend):
         return float(self.groups[t.group][self.rule.initial[name]]) if name in self.rule.initial else 0.0
 
     @property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, PerTensor]:
         """Everything that kernels see of a tensor behind its parameter."""
         return {**self.states, **self.outputs}
 
@@ -153,7 +111,8 @@ class Stored(Backend):
     @property
     def written(self) -> list:
         """All that a step writes, but for gradients that it sets to zero."""
-        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values() for a in slot.arrays]
+        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values()
+                                                                    for a in slot.arrays]
 
     def tell(self, pairs: Iterable[Pair]) -> None:
         """Tell torch which of its tensors `put` is about to write."""
@@ -165,7 +124,8 @@ class Stored(Backend):
     def numbers(self, name: str) -> list[np.ndarray]:
         """A state in float32, or float64, in the shapes of the parameters."""
         slot = self.states[name]
-        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
+        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors,
+                                                                     strict=True)]
 
     def masters(self, parameters: Sequence[np.ndarray] | None = None,
                 remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:
@@ -179,7 +139,7 @@ class Stored(Backend):
                 found.append(decode(array, t.plain))
         return found
 
-    def followers(self, slots: Iterable[Slot], parameters: Sequence[np.ndarray] | None = None,
+    def followers(self, slots: Iterable[PerTensor], parameters: Sequence[np.ndarray] | None = None,
                   remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
         """What slots that follow the parameters (these, or those of now) must hold: pairs for `put`."""
         slots = list(slots)
@@ -220,14 +180,14 @@ class Ahead:
     """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
-        """`job` gets formats, columns of arrays, groups, coefficients and the numbers of the tensors."""
+        """`job` gets a layout, columns of arrays, groups, coefficients and the numbers of the tensors."""
         self.buffers, self.coefs = buffers, coefs
         self.field = backend.rule.fields.index(str(backend.rule.ahead))
         tensors, velocity = backend.tensors, backend.states["v"]
-        names = [[t.format.name, t.plain, f.name] for t, f in zip(tensors, velocity.formats, strict=True)]
+        layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
         self.jobs = []
-        for formats, indices in by_formats(names).items():
+        for layout, indices in by_layout(layouts).items():
             rows = [[*parameter_parts(tensors[k], backend.remainders, k), buffers[k],
                      *parts(velocity.formats[k], velocity.arrays[k])] for k in indices]
             groups = [tensors[k].group for k in indices]
-            self.jobs.append((formats, job(formats, by_columns(rows), groups, coefs[computed_in(formats).dtype], indices)))
+            self.jobs.append((layout, job(layout, by_columns(rows), groups, coefs[layout.arithmetic.dtype], indices)))

@@ -29,8 +29,8 @@ class DeviceArray:
     Notes
     -----
     No attribute changes: a step writes where an array was when the optimizer was made.
-    ``cupy.asarray(x)``, ``torch.as_tensor(x, device="cuda")`` and ``numba.cuda.as_cuda_array(x)`` give arrays of the same
-    memory; ``numpy.asarray(x)`` gives a copy in this machine's memory, and waits for the device.
+    ``cupy.asarray(x)``, ``torch.as_tensor(x, device="cuda")`` and ``numba.cuda.as_cuda_array(x)`` give arrays of the
+    same memory; ``numpy.asarray(x)`` gives a copy in this machine's memory, and waits for the device.
     """
 
     address: int
@@ -57,7 +57,8 @@ class DeviceArray:
                           writeable=writeable, bits=bits, foreign=foreign)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new one.")
+        raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new "
+                             "one.")
 
     @property
     def device(self) -> int | None:
@@ -73,7 +74,8 @@ class DeviceArray:
 
     def piece(self, start: int, stop: int) -> "DeviceArray":
         """The elements from `start` to `stop` of an array of one dimension."""
-        return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device, owner=self)
+        return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device,
+                           owner=self)
 
     def copy_to_host(self) -> np.ndarray:
         """A NumPy array with the same elements and memory order. Waits for the device."""
@@ -91,8 +93,8 @@ class DeviceArray:
         return found if dtype is None else found.astype(dtype)
 
     def __reduce__(self):
-        raise TypeError("DeviceArray: it is a view of a device's memory and cannot be copied or pickled. Copy the numbers: "
-                        "copy_to_host().")
+        raise TypeError("DeviceArray: it is a view of a device's memory and cannot be copied or pickled. Copy the "
+                        "numbers: copy_to_host().")
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device={self.device})"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import BF16, arithmetic
+from .._formats.catalogue import BF16, arithmetic
 from . import arrays
 from .tensors import Tensor, gradient
 
@@ -12,9 +12,9 @@ from .tensors import Tensor, gradient
 class Sums:
     """An array per parameter, in the float type of its arithmetic, or in a wider one that a gradient has."""
 
-    def __init__(self, tensors: Sequence[Tensor], paths: Sequence[str], structure: Any, place: int):
-        """`place` staggers the arrays: see `arrays.zeros_like`."""
-        self.tensors, self.paths, self.structure, self.place = tensors, paths, structure, place
+    def __init__(self, tensors: Sequence[Tensor], paths: Sequence[str], structure: Any, slot: int):
+        """`slot` staggers the arrays: see `arrays.zeros_like`."""
+        self.tensors, self.paths, self.structure, self.slot = tensors, paths, structure, slot
         self.arrays = [self._zeros(t, arithmetic(t.format).dtype) for t in tensors]
 
     def add(self, grads: Any, first: bool) -> None:
@@ -40,4 +40,4 @@ class Sums:
         return self.structure.build(iter(self.arrays))
 
     def _zeros(self, t: Tensor, dtype: np.dtype) -> np.ndarray:
-        return arrays.zeros_like(t.array, dtype, t.order, self.place)
+        return arrays.zeros_like(t.array, dtype, t.order, self.slot)

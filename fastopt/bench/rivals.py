@@ -1,9 +1,10 @@
 """Other ways to take the same step: the formulas as other people write them, or as other systems ship them.
 
-One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads, threads)`` makes one:
-it works on copies of the parameters, in their float type (no float64 sneaks into a float32 comparison), and is used as its manual says.
-Hyperparameters are those of fastopt's rule, in the rival's conventions (`fastopt.presets`). ImportError where it is not installed,
-LookupError where it has no such optimizer or cannot have so many threads.
+One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads,
+threads)`` makes one: it works on copies of the parameters, in their float type (no float64 sneaks into a float32
+comparison), and is used as its manual says. Hyperparameters are those of fastopt's rule, in the rival's conventions
+(`fastopt.presets`). ImportError where it is not installed, LookupError where it has no such optimizer or cannot have so
+many threads.
 """
 import importlib
 import inspect
@@ -21,9 +22,6 @@ from .numpy_steps import IN_PLACE, WRITTEN
 Hyper = dict[str, Any]
 Arrays = list[np.ndarray]
 
-STEADY: dict[str, Hyper] = {name: cls.rule.steady for name, cls in ALL.items()}
-RULES = ["momentum", "nesterov", "adam", "adamw"]  # those that all rivals have
-
 
 class Rival(NamedTuple):
     """A step, where the parameters are now, and how to give other gradients."""
@@ -34,7 +32,7 @@ class Rival(NamedTuple):
 
 
 class System(NamedTuple):
-    """How to make a rival: ``make(rules[rule], rule, hyper, params, grads, threads)``, with a full set of hyperparameters."""
+    """How to make a rival: ``make(rules[rule], rule, hyper, params, grads, threads)``, with all hyperparameters."""
 
     like: str | None
     formats: tuple[str, ...]
@@ -45,15 +43,17 @@ class System(NamedTuple):
         """All hyperparameters: the rule's defaults, in this system's conventions, and what is given."""
         return {**ALL[rule].rule.defaults, **(preset(self.like, rule) if self.like else {}), **given}
 
-    def __call__(self, rule: str, hyper: Hyper, params: Sequence[np.ndarray], grads: Sequence[np.ndarray], threads: int) -> Rival:
+    def __call__(self, rule: str, hyper: Hyper, params: Sequence[np.ndarray], grads: Sequence[np.ndarray],
+                 threads: int) -> Rival:
         if rule not in self.rules:
             raise LookupError(f"no {rule} there")
-        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), [p.copy() for p in params], list(grads), threads)
+        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), [p.copy() for p in params], list(grads),
+                         threads)
 
 
-def wanted(function: Callable[..., Any], hyper: Hyper) -> Hyper:
-    """The hyperparameters that a function names."""
-    return {k: hyper[k] for k in inspect.signature(function).parameters if k in hyper}
+def named(function: Callable[..., Any], values: Hyper) -> Hyper:
+    """The values that a function names."""
+    return {k: values[k] for k in inspect.signature(function).parameters if k in values}
 
 
 def states(rule: str, params: Arrays) -> list[Arrays]:
@@ -78,10 +78,10 @@ def counted(step: Callable[[int, Arrays], object], params: Arrays, grads: Arrays
     return Rival(next_step, lambda: params, lambda new: setattr(now, "grads", new))
 
 
-# NumPy (handwritten.py); one thread
+# NumPy (numpy_steps.py); one thread
 
 def written(formula, rule, hyper, params, grads, threads):
-    own, state = wanted(formula, hyper), states(rule, params)
+    own, state = named(formula, hyper), states(rule, params)
 
     def step(t, grads):
         for k, (g, p) in enumerate(zip(grads, params, strict=True)):
@@ -93,7 +93,7 @@ def in_place(formula, rule, hyper, params, grads, threads):
     state, at = states(rule, params), folded(rule, hyper)
     block = np.empty(max(p.size for p in params), params[0].dtype)
     scratch = [block[:p.size].reshape(p.shape) for p in params]
-    names = [k for k in inspect.signature(formula).parameters if k in at(1)]
+    names = list(named(formula, at(1)))
 
     def step(t, grads):
         c = at(t)
@@ -170,7 +170,8 @@ def torch(device="cpu", **how):
         opt = getattr(library.optim, name)(leaves, lr=hyper["lr"], **arguments(hyper), **how)
 
         def load(grads):
-            for leaf, g in zip(leaves, grads, strict=True):  # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
+            # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
+            for leaf, g in zip(leaves, grads, strict=True):
                 leaf.grad = library.tensor(g, device=device)
         load(grads)
         return Rival(opt.step, lambda: [leaf.detach().cpu().numpy() for leaf in leaves], load)
@@ -188,7 +189,8 @@ OPTAX: dict[str, tuple[str, Callable[[Hyper], Hyper]]] = {
     "momentum": ("sgd", lambda h: {"momentum": h["momentum"]}),
     "nesterov": ("sgd", lambda h: {"momentum": h["momentum"], "nesterov": True}),
     "rmsprop": ("rmsprop", lambda h: {"decay": h["alpha"], "eps": h["eps_root"]}),
-    "adagrad": ("adagrad", lambda h: {"initial_accumulator_value": h["initial_accumulator_value"], "eps": h["eps_root"]}),
+    "adagrad": ("adagrad", lambda h: {"initial_accumulator_value": h["initial_accumulator_value"],
+                                      "eps": h["eps_root"]}),
     "adam": ("adam", moments_of),
     "adamw": ("adamw", lambda h: {**moments_of(h), "weight_decay": h["weight_decay"]}),
     "amsgrad": ("amsgrad", moments_of),
@@ -236,4 +238,3 @@ RIVALS: dict[str, System] = {
     "torch_for_loop": System("torch", FLOATS, TORCH, torch(foreach=False)),
     "optax": System("optax", ("f32",), OPTAX, optax),
 }
-LIKE = {name: system.like for name, system in RIVALS.items() if system.like}  # whose conventions they follow
