@@ -103,7 +103,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
 
 @dataclass(frozen=True)
 class Method:
-    """What `method` returns. `scipy.optimize.minimize` calls it as a user's own method."""
+    """What `method` returns. `scipy.optimize.minimize` calls it like any method of a user's own."""
 
     rule: Any
     progress: bool
@@ -167,7 +167,7 @@ class _Run:
     path: list[np.ndarray] = field(default_factory=list)  # all points, for `return_all`
 
     def walk(self, opt: Optimizer, x: np.ndarray, tell: Callable, show: Callable) -> tuple[int, _Point]:
-        """Evaluate, tell, decide, step: the status, and the result's point."""
+        """Evaluate, call back, decide, step; return the status and the point of the result."""
         observers = plateaus(opt)
         start = self.at(self.inside(x))
         if math.isnan(start.slope):
@@ -198,7 +198,7 @@ class _Run:
             self.inside(x)
 
     def inside(self, x: np.ndarray) -> np.ndarray:
-        """x itself, projected."""
+        """x itself, projected to the bounds."""
         if self.box:
             project(x, *self.box)
         return x
@@ -294,7 +294,7 @@ def _options(given: dict[str, Any], jac: Any) -> SimpleNamespace:
 
 
 def _teller(callback: Callable | None) -> Callable[[_Point], Any]:
-    """What calls back in that of SciPy's two ways which the callback takes."""
+    """A function of a point that calls the callback in the one of SciPy's two ways that it takes."""
     if callback is None:
         return lambda point: None
     if not callable(callback):
