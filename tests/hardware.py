@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from fastopt._cuda import advance, driver
 from fastopt._cuda import code as cuda_code
-from fastopt._cuda import driver
 from fastopt._cuda import loops as cuda
 from fastopt._tensors.device_array import DeviceArray
 
@@ -74,19 +74,16 @@ def run(code, blocks, threads, arguments, memory, stats=False):
 
 
 class Cubins:
-    """The module `fastopt.cuda`, whose code is for the driver, whatever form is asked for."""
+    """A module of kernels whose code is for the driver, whatever form is asked for."""
+
+    def __init__(self, module):
+        self.module = module
 
     def __getattr__(self, name):
-        return getattr(cuda, name)
-
-    def step(self, rule, formats, cc, form):
-        return cuda.step(rule, formats, cc, driver.gpu(0).form)
-
-    def squares(self, formats, cc, form):
-        return cuda.squares(formats, cc, driver.gpu(0).form)
-
-    def advance(self, cc, form):
-        return cuda.advance(cc, driver.gpu(0).form)
+        found = getattr(self.module, name)
+        if name not in ("step", "squares", "advance"):
+            return found
+        return lambda *asked: found(*asked[:-1], driver.gpu(0).form)
 
 
-INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins()}  # of names in those modules
+INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}  # of names in those modules
