@@ -19,8 +19,9 @@ def counts(rule, faster=1.0, **hyper):
     return {name: problems.steps(rule, name, rates[name]*faster, **hyper) for name in ("quadratic", "logistic")}
 
 
-def test_every_rule_has_its_rates():
-    assert list(problems.RATES) == list(ALL)
+def test_rates_are_those_of_rules():
+    """Not of all: a rule whose rates nobody has searched has no counts."""
+    assert problems.RATES.keys() <= ALL.keys()
 
 
 @pytest.mark.parametrize("change", [{"faster": 1.01}, {"b2": 0.99}, {"b2": 0.998}, {"b1": 0.89}, {"eps": 1e-4},
