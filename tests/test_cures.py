@@ -438,8 +438,8 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: ranged("0 to 1"), lambda: [ranged(text) for text in ("[0, 1)", "(0, inf)")]),
     (lambda: SGD([w64]).step(Long([w64])), lambda: SGD([w64]).step([np.ones(6)])),
     (lambda: SGD(Pair(w64)).step(without_field()), lambda: SGD(Pair(w64)).step(Pair(np.ones(6))))]
-# Tested with CUDA arrays, and above
-ELSEWHERE = ("check_one_place", "_jax")
+# Tested with CUDA arrays, above, and by `fit`
+ELSEWHERE = ("check_one_place", "_jax", "accumulate")
 
 
 @BETA
