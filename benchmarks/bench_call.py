@@ -1,15 +1,16 @@
 """What a step costs beside its arithmetic: small arrays, new gradient arrays, coefficients, schedules, construction."""
 import itertools
-import math
 from functools import lru_cache
 
 import numpy as np
 
+import fastopt
 from fastopt import schedules
 from fastopt.optimizers import ALL
 
 from . import common
 from .common import Step as Timed
+from .gate import inside
 from .shapes import GPT2
 
 SCHEDULES = {
@@ -22,19 +23,20 @@ SCHEDULES = {
 class Small:
     """A step on so few elements that only the way to the kernel counts, on one thread."""
 
-    params, param_names, version = (common.RULES, [1, 8, 1_000]), ["rule", "n"], "1"
+    params, param_names, version = (common.RULES, [1, 8, 1_000][:1 if common.QUICK else None]), ["rule", "n"], "1"
 
     def time_step(self, rule, n):
         """One tensor through ``opt.step(g)``."""
         common.vector(rule, n, 1).step()
 
 
-OVERHEADS = [*(Timed(rule, n) for rule in (common.RULES[:1] if common.SCALE == "quick" else common.RULES) for n in (1, 8)),
-             *(Timed("adam", "148 x 8", way=way) for way in ("new gradients", "construct"))]
+OVERHEADS = [Timed(rule, n) for rule in common.RULES for n in (1, 8)][:1 if common.QUICK else None]
+if not common.QUICK:
+    OVERHEADS += [Timed("adam", "148 x 8", way=way) for way in ("new gradients", "construct")]
 
 
 class Overhead:
-    """What a step costs beside its arithmetic: 1 and 8 elements, new arrays for 148 gradients, a new optimizer for 148 tensors."""
+    """Steps on 1 and 8 elements, new arrays for 148 gradients, a new optimizer for 148 tensors."""
 
     params, param_names, version, timeout = (list(map(str, OVERHEADS)),), ["step"], "1", 600
 
@@ -76,7 +78,7 @@ def rotating(n: int):
 class Addresses:
     """148 gradients, as many as GPT-2 small has, of 1 and 1,000 elements each."""
 
-    params, param_names, version = ([1, 1_000],), ["n"], "1"
+    params, param_names, version = ([1] if common.QUICK else [1, 1_000],), ["n"], "1"
 
     def time_step(self, n):
         """A step that is handed new gradient arrays."""
@@ -95,20 +97,20 @@ class Addresses:
 
 
 @lru_cache(maxsize=1)
-def group(rule: str):
+def coefficients(rule: str):
     steps = itertools.count(1)
-    found = common.make(rule, [(1,)], 1).opt.groups[0]
-    return lambda: found.coefficients(next(steps), 1.0, math.inf)
+    at, hyper = ALL[rule].rule.at, inside.steady(fastopt, rule)
+    return lambda: at(next(steps), np.float32, **hyper)
 
 
 class Coefficients:
     """The host's part of a step."""
 
-    params, param_names, version = (common.RULES,), ["rule"], "1"
+    params, param_names, version = (common.RULES,), ["rule"], "2"
 
     def time_coefficients(self, rule):
-        """One row of coefficients, from hyperparameters that are numbers."""
-        group(rule)()
+        """The coefficients of a step, from hyperparameters that are numbers."""
+        coefficients(rule)()
 
 
 @lru_cache(maxsize=1)

@@ -1,16 +1,17 @@
-"""Steps to a tolerance on standard problems: exact numbers, the same on every machine, that change when the numerics of a rule do.
+"""Steps to a tolerance on standard problems: exact numbers, the same on every machine, that change when the numerics of
+a rule do.
 
-Fewer is not better: the learning rates are those of a coarse grid, and a rule is not judged by four problems. Look at what changed.
+Fewer is not better: the learning rates are those of a coarse grid, and a rule is not judged by four problems. Look at
+what changed.
 """
-from . import common, problems
-
-QUICK = common.SCALE == "quick"
+from . import common
+from .studies import problems
 
 
 class Tolerance:
     """A rule on a problem, one thread, with the learning rate that `problems` found for the two."""
 
-    params = (["nesterov", "adam"] if QUICK else common.RULES, list(problems.PROBLEMS))
+    params = (common.RULES, list(problems.PROBLEMS)[:1 if common.QUICK else None])
     param_names, version = ["rule", "problem"], "1"
 
     def track_steps(self, rule, problem):

@@ -1,6 +1,8 @@
-"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for processors that this one need not be.
+"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for processors that this one
+need not be.
 
-Nothing is run: see cpu_code.py for what is counted. Lower is better in all. NaN: this machine is not x86-64, and cannot compile for one.
+Nothing is run: see cpu_code.py for what is counted. Lower is better in all. NaN: this machine is not x86-64, and cannot
+compile for one.
 """
 import math
 import os
@@ -8,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
-from . import common, cpu_code
+from . import common
+from .machine_code import cpu_code
 
-QUICK = common.SCALE == "quick"
-RULES = ["adam"] if QUICK else common.RULES
-TARGETS = ["x86-64-v3", "znver4"] if QUICK else ["x86-64-v2", "x86-64-v3", "znver4", "skylake-avx512"]
-NORMS = ["f32"] if QUICK else ["f32", "f64", "f16", "bf16"]
+TARGETS = ["x86-64-v2", "x86-64-v3", "znver4", "skylake-avx512"][2 if common.QUICK else 0:][:1 if common.QUICK else 4]
+NORMS = ["f32"] if common.QUICK else ["f32", "f64", "f16", "bf16"]
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +22,8 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     """{target: {kernel: figures}}; empty on other machines."""
     if not cpu_code.X86:
         return {}
-    only = [f"{rule}, f32" for rule in RULES] + [f"{rule}, {format}" for rule in Formats.params[0] for format in Formats.params[2]]
+    only = [f"{rule}, f32" for rule in common.RULES] + [f"{rule}, {format}" for rule in Formats.params[0]
+                                                 for format in Formats.params[2]]
     only += [f"squares, {format}" for format in NORMS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(TARGETS, pool.map(partial(cpu_code.table, common.SOURCE, only=only), TARGETS), strict=True))
@@ -30,7 +32,7 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
 class Rules:
     """Every rule in float32."""
 
-    params, param_names, version, timeout = (RULES, TARGETS), ["rule", "target"], "1", 600
+    params, param_names, version, timeout = (common.RULES, TARGETS), ["rule", "target"], "1", 600
 
     def setup_cache(self):
         """25 kernels for each processor, in a process each: 9 seconds of a core."""
@@ -50,7 +52,7 @@ class Rules:
         return self.look_up(found, "accesses", *case)
 
     def track_lanes_lost(self, found, *case):
-        """Width of the vectors that suit the processor over that of the loop's: 1, and more where the loop lost its vectors."""
+        """Width of the vectors that suit the processor over the loop's: more than 1 where the loop lost its vectors."""
         return self.look_up(found, "lanes_lost", *case)
 
     def track_float64(self, found, *case):
@@ -65,14 +67,15 @@ class Rules:
         """Accesses in a trip of that loop to what found no register: spilled values and constants."""
         return self.look_up(found, "spills", *case)
 
-    track_instructions.unit, track_accesses.unit, track_lanes_lost.unit = "instructions/element", "accesses/element", "want/have"
-    track_float64.unit, track_calls.unit, track_spills.unit = "instructions", "calls", "accesses"
+    track_instructions.unit, track_accesses.unit = "instructions/element", "accesses/element"
+    track_lanes_lost.unit, track_float64.unit, track_calls.unit = "want/have", "instructions", "calls"
+    track_spills.unit = "accesses"
 
 
 class Formats(Rules):
     """One rule with one state and one with two, in every other format."""
 
-    params = (RULES if QUICK else ["momentum", "adam"], TARGETS, ["f32"] if QUICK else [s for s in common.FORMATS if s != "f32"])
+    params = (common.two_or("momentum", "adam"), TARGETS, common.OTHER_FORMATS)
     param_names = (*Rules.param_names, "format")
 
 

@@ -1,6 +1,8 @@
-"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing. NaN where it cannot be.
+"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing. NaN
+where it cannot be.
 
-Real drivers need 2 to 3 us more for a launch (cuLaunchKernel itself, not part of these figures). Each figure is a process of its own.
+Real drivers need 2 to 3 us more for a launch (cuLaunchKernel itself, not part of these figures). Each figure is a
+process of its own.
 """
 import sys
 from functools import lru_cache
@@ -11,6 +13,8 @@ from .shapes import GPT2
 
 TESTS = Path(__file__).parents[1] / "tests"
 CASES = {"step": {}, "step, clip_norm": {"clip_norm": 1.0}, "step, skip_nonfinite": {"skip_nonfinite": True}}
+MEASURED = list(CASES)[:1 if common.QUICK else None]
+BATCHES, CALLS = (2, 5) if common.QUICK else (20, 100)
 PROGRAM = '''
 import itertools, sys, time
 sys.path.insert(0, {tests!r})
@@ -29,11 +33,11 @@ opt, sets = fastopt.Adam(arrays()), itertools.cycle([arrays() for _ in range({se
 stand_in.skip_kernels()
 driver.do("cuCtxSetCurrent", driver.gpu(0).context)  # as libraries do
 how, best = {how!r}, float("inf")
-for _ in range(20):
+for _ in range({batches}):
     start = time.perf_counter()
-    for _ in range(100):
+    for _ in range({calls}):
         opt.step(next(sets), **how)
-    best = min(best, (time.perf_counter() - start)/100)
+    best = min(best, (time.perf_counter() - start)/{calls})
     opt.t
     stand_in.drain()
 print(best)
@@ -57,13 +61,14 @@ def microseconds(tensors: int, sets: int, how: dict) -> float:
     """The fastest of 20 batches of 100 steps."""
     if reason():
         return float("nan")
-    return round(1e6*float(common.fresh(PROGRAM.format(tests=str(TESTS), n=8, tensors=tensors, sets=sets, how=how))), 2)
+    return round(1e6*float(common.fresh(PROGRAM.format(tests=str(TESTS), n=8, tensors=tensors, sets=sets, how=how,
+                                                                batches=BATCHES, calls=CALLS))), 2)
 
 
 class Launch:
     """One tensor of 8 elements."""
 
-    params, param_names, version, unit = (list(CASES),), ["case"], "1", "us"
+    params, param_names, version, unit = (MEASURED,), ["case"], "1", "us"
 
     def track_host(self, case):
         """``opt.step(g)``: from the call until it returns, nothing of it on a device."""
@@ -75,7 +80,7 @@ class Launch:
 class Addresses:
     """148 tensors, as many as GPT-2 small has, of 8 elements."""
 
-    params, param_names, version = ([1, 2],), ["sets of gradients"], "1"
+    params, param_names, version = ([2] if common.QUICK else [1, 2],), ["sets of gradients"], "1"
 
     def track_host(self, sets):
         """The same gradients at every step, or two sets in turn, whose addresses go along."""

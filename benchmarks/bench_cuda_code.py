@@ -1,22 +1,26 @@
-"""Figures of the CUDA step kernels as compiled code: exact, read without a GPU, the same on every machine. Lower is better in all.
+"""Figures of the CUDA step kernels as compiled code: exact, read without a GPU, the same on every machine. Lower is
+better in all.
 
-They follow the toolkit as much as the source. So its version is a parameter: asv stores each figure under it, shows it, and compares only
-cases whose parameters are equal. (Under a new unit the old points would stay in the series, and a new `version` would drop them.) asv
-takes the values of a parameter from one environment, so no matrix may hold two toolkits. NaN: what is needed is not installed.
+They follow the toolkit as much as the source. So its version is a parameter: asv stores each figure under it, shows it,
+and compares only cases whose parameters are equal. (Under a new unit the old points would stay in the series, and a new
+`version` would drop them.) asv takes the values of a parameter from one environment, so no matrix may hold two
+toolkits. NaN: what is needed is not installed.
 """
 import importlib.metadata
 import math
 from functools import lru_cache
 
-from fastopt._formats.scalars import FORMATS
+import numpy as np
+
+import fastopt
 from fastopt.optimizers import ALL
 
-from . import chips, common, cuda_c, sass
+from . import common
+from .gate import inside
+from .machine_code import chips, cuda_c, sass
 
-QUICK = common.SCALE == "quick"
-RULES = ["adam"] if QUICK else common.RULES
-STORAGE = ["f32"] if QUICK else list(common.FORMATS)
-ARCHITECTURES = {"sm_90": (9, 0)} if QUICK else {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0)}
+STORAGE = ["f32"] if common.QUICK else list(common.FORMATS)
+ARCHITECTURES = {"sm_90": (9, 0)} if common.QUICK else {"sm_80": (8, 0), "sm_90": (9, 0), "sm_100": (10, 0)}
 COMPILERS = ("nvidia-nvvm", "nvidia-nvjitlink", "nvidia-cuda-nvrtc")
 
 
@@ -39,26 +43,28 @@ def measured(image: bytes, written: int, moved: int) -> dict[str, float]:
     if found.toolkit and found.toolkit not in TOOLKIT:
         raise ValueError(f"bench_cuda_code: a kernel made by toolkit {found.toolkit}, but {TOOLKIT} is what pip lists.")
     core = chips.core_over_memory(found.hot, found.elements, moved, chips.CHIPS[chips.fastest(found.cc)])
-    return {"registers": found.usage.registers, "spilled": found.spilled, "float64": found.float64, "narrow": found.narrow,
+    return {"registers": found.usage.registers, "spilled": found.spilled, "float64": found.float64,
+            "narrow": found.narrow,
             "instructions": round(found.per_element, 3), "core_over_memory": round(core.ratio, 3)}
 
 
 def ours(rule: str, storage: str, cc: tuple[int, int]) -> dict[str, float]:
-    from fastopt._cuda import loops as cuda
     stored, state = common.FORMATS[storage]
     slots = [stored]*2 + [state or ("f64" if stored == "f64" else "f32")]*len(ALL[rule].rule.state)
-    sizes = [FORMATS[name].itemsize for name in slots]
-    return measured(cuda.step(ALL[rule].rule.digest, " ".join(slots), cc).image, sum(sizes[1:]), sum(sizes) + sum(sizes[1:]))
+    sizes = [np.dtype(common.DTYPES[name]).itemsize for name in slots]
+    return measured(inside.cuda_image(fastopt, rule, " ".join(slots), cc), sum(sizes[1:]),
+                    sum(sizes) + sum(sizes[1:]))
 
 
 @lru_cache(maxsize=1)
 def tables() -> dict[tuple[str, ...], dict[str, float]]:
-    """{(rule, format, architecture), (hand-written kernel, architecture), ("worst", architecture): figures}; empty without the tools."""
+    """{(rule, format, architecture), (hand-written kernel, architecture), ("worst", architecture): figures}; empty
+    where tools are missing."""
     if TOOLKIT == "none":
         return {}
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for architecture, cc in ARCHITECTURES.items():
-        steps = {(rule, storage, architecture): ours(rule, storage, cc) for rule in RULES for storage in STORAGE}
+        steps = {(rule, storage, architecture): ours(rule, storage, cc) for rule in common.RULES for storage in STORAGE}
         single = [figures for (_, storage, _), figures in steps.items() if storage != "f64"]
         worst = {name: max(figures[name] for figures in steps.values()) for name in single[0]}
         found |= steps
@@ -71,7 +77,7 @@ def tables() -> dict[tuple[str, ...], dict[str, float]]:
 class Rules:
     """Every rule in float32."""
 
-    params, param_names = (RULES, list(ARCHITECTURES), [TOOLKIT]), ["rule", "architecture", "toolkit"]
+    params, param_names = (common.RULES, list(ARCHITECTURES), [TOOLKIT]), ["rule", "architecture", "toolkit"]
     version, timeout = "1", 600
 
     def setup_cache(self):
@@ -96,7 +102,8 @@ class Rules:
         return self.look_up(found, "float64", *case)
 
     def track_instructions(self, found, *case):
-        """What a thread issues for an element in the loop of wide accesses, slow paths of divisions and roots left out."""
+        """What a thread issues for an element in the loop of wide accesses, without slow paths of divisions and
+        roots."""
         return self.look_up(found, "instructions", *case)
 
     def track_narrow(self, found, *case):
@@ -104,17 +111,18 @@ class Rules:
         return self.look_up(found, "narrow", *case)
 
     def track_core_over_memory(self, found, *case):
-        """Estimated time of the cores over that of the memory, on the chip with the fastest memory; see chips.py for what is assumed."""
+        """Estimated time of the cores over the memory's, on the chip with the fastest memory; chips.py says how."""
         return self.look_up(found, "core_over_memory", *case)
 
     track_registers.unit, track_spilled.unit, track_float64.unit = "registers", "bytes + accesses", "instructions"
-    track_instructions.unit, track_narrow.unit, track_core_over_memory.unit = "instructions/element", "accesses", "core/memory time"
+    track_instructions.unit, track_narrow.unit = "instructions/element", "accesses"
+    track_core_over_memory.unit = "core/memory time"
 
 
 class Formats(Rules):
     """One rule with one state and one with two, in every other format."""
 
-    params = (RULES[:1] if QUICK else ["momentum", "adam"], list(ARCHITECTURES), [TOOLKIT], [s for s in STORAGE if QUICK or s != "f32"])
+    params = (common.two_or("momentum", "adam"), list(ARCHITECTURES), [TOOLKIT], STORAGE[1:] or STORAGE)
     param_names = (*Rules.param_names, "format")
 
 
@@ -143,7 +151,7 @@ class HandWritten:
         return self.over(found, "same work", architecture)
 
     def track_over_bare(self, found, architecture, toolkit):
-        """The same over the paper's lines alone: the price of gradient factor, clipping, both weight decays and eps_root."""
+        """The instructions over those of the paper's lines alone."""
         return self.over(found, "bare", architecture)
 
     track_over_same_work.unit = track_over_bare.unit = "x"

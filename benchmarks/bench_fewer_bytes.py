@@ -1,17 +1,20 @@
-"""Adam with parameters or state in fewer bits, against its float32 step in turn: out of cache the bytes decide, in cache the codes."""
+"""Adam with parameters or state in fewer bits, in turn with its float32 step.
+
+Out of cache the bytes decide; in cache encoding and decoding do.
+"""
 import statistics
 
-from . import common, fewer_bytes
+from . import common
+from .studies import fewer_bytes
 
-QUICK = common.SCALE == "quick"
-SIZES = [1_000] if QUICK else [100_000, 10_000_000]
-SECONDS = 0.02 if QUICK else 1.0
+CONFIGURATIONS = list(fewer_bytes.CONFIGURATIONS)[1:2 if common.QUICK else None]
+SIZES, SECONDS = ([1_000], 0.01) if common.QUICK else ([100_000, 10_000_000], 1.0)
 
 
 class Storage:
     """One long vector, one thread."""
 
-    params, param_names, version = (list(fewer_bytes.CONFIGURATIONS)[1:], SIZES), ["configuration", "n"], "1"
+    params, param_names, version = (CONFIGURATIONS, SIZES), ["configuration", "n"], "1"
 
     def track_time_over_float32(self, configuration, n):
         """Time of a step over that of float32: the median of quartets."""

@@ -1,5 +1,5 @@
-"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small. The ceiling moves the bytes of one vector as
-large as all of them: what the list costs is part of that ratio.
+"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small. The ceiling moves the
+bytes of one vector as large as all of them: what the list costs is part of that ratio.
 """
 from itertools import product
 
@@ -10,7 +10,7 @@ from .common import Step as Timed
 class Time:
     """Float32."""
 
-    params = (["momentum", "nesterov", "adam", "adamw"], common.LISTS, common.THREADS)
+    params = (common.two_or("momentum", "nesterov", "adam", "adamw"), common.LISTS, common.THREADS)
     param_names, version, timeout = ["rule", "tensors", "threads"], "1", 600
 
     def time_step(self, *case):
@@ -33,7 +33,7 @@ class Many(bench_step.Step):
 class Loop:
     """One optimizer for all tensors against one for each, in a Python loop."""
 
-    params, param_names, version = (["momentum", "adam"], [1]), ["rule", "threads"], "1"
+    params, param_names, version = (common.two_or("momentum", "adam"), [1]), ["rule", "threads"], "1"
 
     def track_times_faster_than_loop(self, rule, threads):
         """200 tensors of 1,000 elements. Higher is better."""

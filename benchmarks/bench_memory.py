@@ -1,13 +1,12 @@
 """Memory: what a step needs beyond its arrays, and the bytes that each format keeps and moves."""
 import fastopt
-from fastopt._kernels.cache import directory
 
-from . import common, facts
+from . import common
+from .gate import facts
 
 PEAK = """
 import re
 import numpy as np
-from fastopt._kernels.cache import directory
 from fastopt.optimizers import ALL
 
 def kilobytes(name):
@@ -30,6 +29,7 @@ for _ in range(3):
 print((kilobytes("VmHWM") - before)*1024/1e6)
 """
 STEPS = {"step": {}, "clip_norm": {"clip_norm": 1.0}}
+FORMATS = list(common.FORMATS)[:1 if common.QUICK else None]
 
 
 class Peak:
@@ -43,11 +43,11 @@ class Peak:
             open("/proc/self/clear_refs", "w").close()
         except OSError:
             return float("nan")
-        program = PEAK % (rule, STEPS[way], 1_000_000 if common.SCALE == "quick" else 10_000_000)
-        return round(float(common.fresh(program, str(directory()))), 3)
+        program = PEAK % (rule, STEPS[way], 1_000_000 if common.QUICK else 10_000_000)
+        return round(float(common.fresh(program, str(common.cache()))), 3)
 
     def track_python(self, rule, way):
-        """Peak of what Python and NumPy allocate during a step on 100,000 elements: a temporary array would be 400,000 bytes."""
+        """Peak of what Python and NumPy allocate in a step on 100,000 elements: 400,000 would be a temporary array."""
         return facts.python_bytes(fastopt, rule, way)
 
     track_beyond_arrays.unit, track_python.unit = "MB", "bytes"
@@ -56,7 +56,7 @@ class Peak:
 class Bytes:
     """Exact numbers, from arrays of 1,000 elements."""
 
-    params, param_names, version = (common.RULES, list(common.FORMATS)), ["rule", "format"], "1"
+    params, param_names, version = (common.RULES, FORMATS), ["rule", "format"], "1"
 
     def track_state(self, rule, format):
         """Bytes of state per element."""

@@ -1,16 +1,16 @@
-"""Instructions that a step retires: exact, whoever else uses the machine. Lower is better in all; NaN where they cannot be counted."""
+"""Instructions that a step retires: exact, whoever else uses the machine. Lower is better; NaN: they cannot be
+counted."""
 import math
 
-from fastopt._kernels.cache import directory
+from . import common
+from .gate import figures, retired
 
-from . import common, figures, retired
-
-STEPS = figures.counted_steps(["adam"] if common.SCALE == "quick" else common.RULES)
+STEPS = figures.counted_steps(common.RULES)[:2 if common.QUICK else None]
 
 
 def table():
     """All steps in one process; 8 s each where instructions are single steps on a virtual machine."""
-    return retired.table(common.SOURCE, STEPS, directory()/"benchmarks")
+    return retired.table(common.SOURCE, STEPS, common.cache()/"benchmarks")
 
 
 class Retired:

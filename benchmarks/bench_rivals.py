@@ -1,23 +1,24 @@
-"""How many times faster than others, in the same process, with the same threads, interleaved. Higher is better; NaN: not installed.
+"""How many times faster than others, in the same process, with the same threads, interleaved. Higher is better; NaN:
+not installed.
 
-On one thread time is that of the thread itself, which stands still while a neighbour has its core: by the wall's clock, beside three busy
-processes, torch had seemed 3.6 times as fast as the memory. On more than one thread only a quiet machine gives figures worth quoting:
-OpenMP's threads (torch) wait milliseconds for one whose core a neighbour holds.
+On one thread time is that of the thread itself, which stands still while a neighbour has its core: by the wall's clock,
+beside three busy processes, torch had seemed 3.6 times as fast as the memory. On more than one thread only a quiet
+machine gives figures worth quoting: OpenMP's threads (torch) wait milliseconds for one whose core a neighbour holds.
 """
 from time import perf_counter, thread_time
 
-from fastopt.bench.rivals import RIVALS, RULES
+import fastopt
+from fastopt.bench.rivals import RIVALS
 
 from . import common
-
-MEASURED = RULES[-1:] if common.SCALE == "quick" else RULES
-TENSORS = [*common.SIZES, *common.LISTS]
+from .gate import inside
 
 
 def times_faster(name: str, rule: str, tensors: int | str, threads: int) -> float:
     case = common.tensors(rule, tensors, threads) if isinstance(tensors, str) else common.vector(rule, tensors, threads)
     try:
-        rival = RIVALS[name](rule, common.CASES[rule], [p.copy() for p in case.opt.params], case.grads, threads)
+        hyper = inside.steady(fastopt, rule)
+        rival = RIVALS[name](rule, hyper, [p.copy() for p in case.opt.params], case.grads, threads)
     except (ImportError, LookupError):
         return float("nan")
     for _ in range(3):
@@ -29,7 +30,9 @@ def times_faster(name: str, rule: str, tensors: int | str, threads: int) -> floa
 class Rivals:
     """``opt.step(grads)`` on one vector or on a list of tensors, float32."""
 
-    params, param_names, version, timeout = (MEASURED, TENSORS, common.THREADS), ["rule", "tensors", "threads"], "2", 600
+    params = (common.two_or("momentum", "nesterov", "adam", "adamw"),
+              common.SIZES if common.QUICK else [*common.SIZES, *common.LISTS], common.THREADS)
+    param_names, version, timeout = ["rule", "tensors", "threads"], "2", 600
 
     def track_times_faster_than_numpy(self, *case):
         """NumPy as people write it; one thread, whatever ours are."""

@@ -1,7 +1,10 @@
-"""One vector: the time of a step, its bytes per second, its time over the first release's and over that of a loop that moves its bytes.
+"""One vector: the time of a step, its bytes per second, its time over the first release's and over the ceiling's.
 
-The figures of `track_` come from processes of their own, each with one sample. A fresh process finds its memory and code at other places,
-which moves a step in cache by some percent; hundreds of samples from one process would look like a change.
+The ceiling is a loop that moves the bytes of the step and computes next to nothing.
+
+The figures of `track_` come from processes of their own, each with one sample. A fresh process finds its memory and
+code at other places, which moves a step in cache by some percent; hundreds of samples from one process would look like
+a change.
 """
 from itertools import product
 
@@ -22,7 +25,8 @@ class Time:
 class Step:
     """Every rule in float32."""
 
-    params, param_names, version, timeout = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"], "2", 600
+    params, param_names = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"]
+    version, timeout = "2", 600
 
     def setup_cache(self):
         """Every case once in each process."""
@@ -48,7 +52,7 @@ class Step:
 class Formats(Step):
     """One rule with one state and one with two, in every other format."""
 
-    params = (["momentum", "adam"], common.SIZES, common.THREADS, [f for f in common.FORMATS if f != "f32"])
+    params = (common.two_or("momentum", "adam"), common.SIZES, common.THREADS, common.OTHER_FORMATS)
     param_names = (*Step.param_names, "format")
 
     def setup_cache(self):
@@ -61,11 +65,12 @@ class Formats(Step):
 class Clipped:
     """Adam with ``clip_norm``: one more pass over the gradients."""
 
-    params, param_names, version, timeout = (common.SIZES, common.THREADS, ["f32", "bf16"]), ["n", "threads", "format"], "1", 600
+    params, param_names = (common.SIZES, common.THREADS, ["f32", "bf16"]), ["n", "threads", "format"]
+    version, timeout = "1", 600
 
     def setup_cache(self):
         """Every case once in each process."""
-        return common.beside([Timed("adam", *case, "clip_norm") for case in product(*Clipped.params)])
+        return common.beside([Timed("adam", *case, "clip_norm") for case in product(*Clipped.params)], ceiling=False)
 
     setup_cache.timeout = 3600
 

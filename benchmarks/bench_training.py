@@ -1,19 +1,21 @@
 """The final loss of a network whose parameters or optimizer's state are stored in fewer bits, over that of float32.
 
-The losses follow BLAS and processor, whose sums round in other ways: a change is one where it exceeds the spread that `training` prints.
+The losses follow BLAS and processor, whose sums round in other ways: a change is one where it exceeds the spread that
+`training` prints.
 """
 import math
 
-from . import common, training
+from . import common
+from .studies import training
 
-QUICK = common.SCALE == "quick"
-SEEDS, STEPS = (1, training.SHORT) if QUICK else (5, None)
+SEEDS, STEPS = (1, 3) if common.QUICK else (5, None)
+TASKS, CONFIGURATIONS = (list(of)[:1 if common.QUICK else None] for of in (training.TASKS, training.CONFIGURATIONS))
 
 
 class Loss:
     """Adam on a task of `training`, one thread: the same first weights and batches for both."""
 
-    params, param_names, version, timeout = (list(training.TASKS), list(training.CONFIGURATIONS)), ["task", "configuration"], "1", 600
+    params, param_names, version, timeout = (TASKS, CONFIGURATIONS), ["task", "configuration"], "1", 600
 
     def track_loss_ratio(self, task, configuration):
         """Mean over the seeds of the final loss over float32's; NaN without scikit-learn, which has the digits."""

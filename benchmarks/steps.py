@@ -1,6 +1,7 @@
 """A step to be timed, of any version of the package: which rule, on what, how; and arrays filled for it."""
 import itertools
 import math
+import os
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .gate import inside
 from .shapes import GPT2, RESNET50, SMALL
-from .versions import part
 
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)
     "f32": ("f32", None),
@@ -22,6 +23,7 @@ FORMATS = {  # storage of gradient and parameter, and of the state (None: the de
 }
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
 SHAPES = {"200 x 1,000": SMALL, "ResNet-50": RESNET50, "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
+QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
 BLOCK = 1 << 20  # random numbers that a longer array repeats: drawing 1e7 takes longer than timing a step on them
 
 
@@ -65,10 +67,11 @@ def arrays(shapes: Sequence[Sequence[int]], format: str) -> tuple[list[np.ndarra
             [filled(shape, stored, 0.01, 1000 + k) for k, shape in enumerate(shapes)])
 
 
-def optimizer(package: ModuleType, rule: str, params: list[np.ndarray], threads: int | None = None, format: str = "f32") -> Any:
+def optimizer(package: ModuleType, rule: str, params: list[np.ndarray], threads: int | None = None,
+              format: str = "f32") -> Any:
     """A version's optimizer, with hyperparameters that let it take thousands of steps with one gradient."""
-    hyper = part(package, "rivals").STEADY[rule]
-    return part(package, "optimizers").ALL[rule](params, threads=threads, state=FORMATS[format][1], **hyper)
+    return inside.optimizers(package)[rule](params, threads=threads, state=FORMATS[format][1],
+                                            **inside.steady(package, rule))
 
 
 def _other_gradients(opt: Any, grads: list[np.ndarray]) -> Callable[[], object]:
@@ -85,7 +88,8 @@ WAYS: dict[str, Callable[[Any, list[np.ndarray]], Callable[[], object]]] = {
 
 
 class Step(NamedTuple):
-    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, and one of `WAYS`."""
+    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, and one of
+    `WAYS`."""
 
     rule: str
     tensors: int | str
@@ -95,7 +99,8 @@ class Step(NamedTuple):
 
     def __str__(self) -> str:
         on = f"{self.tensors:,} elements" if isinstance(self.tensors, int) else self.tensors
-        return ", ".join([self.rule, on, f"{self.threads} thread{'s'*(self.threads > 1)}", self.format, *[self.way]*(self.way != "step")])
+        return ", ".join([self.rule, on, f"{self.threads} thread{'s'*(self.threads > 1)}", self.format,
+                          *[self.way]*(self.way != "step")])
 
     @property
     def benchmark(self) -> str:
@@ -104,8 +109,9 @@ class Step(NamedTuple):
             return "bench_step.Clipped.track_vs_golden"
         if self.tensors in (1, 8, "148 x 8"):
             return "bench_call.Overhead.track_vs_golden"
-        where = "bench_many.Many" if isinstance(self.tensors, str) else f"bench_step.{'Step' if self.format == 'f32' else 'Formats'}"
-        return f"{where}.track_vs_golden"
+        if isinstance(self.tensors, str):
+            return "bench_many.Many.track_vs_golden"
+        return f"bench_step.{'Step' if self.format == 'f32' else 'Formats'}.track_vs_golden"
 
     @property
     def shapes(self) -> Sequence[Sequence[int]]:
@@ -126,7 +132,7 @@ class Step(NamedTuple):
         """A loop that moves the bytes of this step, in one vector however many tensors there are."""
         case = Case(optimizer(package, self.rule, params, self.threads, self.format), grads)
         state = [tree[0].dtype for tree in case.opt.state.values()]
-        traffic = part(package, "ceiling").Traffic(case.elements, [grads[0].dtype, params[0].dtype, *state], self.threads)
+        traffic = inside.traffic(package)(case.elements, [grads[0].dtype, params[0].dtype, *state], self.threads)
         if traffic.moved_bytes != case.moved_bytes:
             raise ValueError(f"ceiling: it moves {traffic.moved_bytes} bytes, the step {case.moved_bytes}.")
         return traffic

@@ -1,40 +1,45 @@
-"""How far Adam moves a parameter in its first 200 steps, measured: bias correction, tiny gradients, warm-up, RAdam, AMSGrad.
+"""How far Adam moves a parameter in its first 200 steps: bias correction, tiny gradients, warm-up, RAdam, AMSGrad.
 
     python examples/adam_first_steps.py --plot adam_first_steps.png
 
-The effective step is |change of a parameter|/lr, taken for each of 10,000 parameters at each step; every parameter gets gradients of its
-own, drawn anew at each step: always 0.5, normal, or heavy-tailed. Prints its median and 99 % quantile over the parameters, draws them, and
-exits with 1 where a measured figure is not the one that the text below derives. What there is to see:
+The effective step is |change of a parameter|/lr. It is measured for 10,000 parameters at each step. Every parameter
+gets gradients of its own, drawn anew at each step: always 0.5, normal, or heavy-tailed. The program prints the median
+and the 99 % quantile over the parameters and draws them. It exits with 1 where a measured figure is not the one that
+the text below derives.
 
-The bias. Adam's averages start from zero: m <- b1*m + (1-b1)*g gives, for equal gradients, m = (1 - b1^t)*g, and v = (1 - b2^t)*g^2. At
-small t these factors c1 = 1 - b1^t and c2 = 1 - b2^t are close to zero, because b1^t and b2^t are close to ONE: at t = 1 they are 0.1 and
-0.001. Later b^t fades, the factors grow to one, and nothing is left to correct. Without correction both averages are too small, and their
-ratio m/sqrt(v) is off by c1/sqrt(c2): 3.16 at t = 1, 6.57 at t = 12, then falling as slowly as b2^t does (2.35 at t = 200). The steps are
-too LONG, since v, in the denominator, is the one that lags more. Dividing by c1 and c2 takes that away exactly.
+The bias. Adam's averages start from zero. For equal gradients, m <- b1*m + (1-b1)*g gives m = (1 - b1^t)*g, and
+v = (1 - b2^t)*g^2. The factors are c1 = 1 - b1^t and c2 = 1 - b2^t. At small t they are close to zero, because b1^t and
+b2^t are close to ONE: at t = 1 they are 0.1 and 0.001. Later b^t fades, the factors grow to one, and nothing is left to
+correct. Without correction both averages are too small, and their ratio m/sqrt(v) is off by c1/sqrt(c2): 3.16 at t = 1,
+6.57 at t = 12, and then it falls as slowly as b2^t does (2.35 at t = 200). The steps are too LONG, since v, in the
+denominator, is the one that lags more. Dividing by c1 and c2 takes that away exactly.
 
-The first step. Corrected, it is (m/c1)/(sqrt(v/c2) + eps) = g/(|g| + eps): the sign of the gradient, and lr far, whether |g| is 1e-5 or
-1e5, signal or noise. As t grows m averages the noise away, and what is left of the step tells how much of the gradient was signal.
+The first step. Corrected, it is (m/c1)/(sqrt(v/c2) + eps) = g/(|g| + eps): the sign of the gradient, times lr, whether
+|g| is 1e-5 or 1e5, signal or noise. As t grows, m averages the noise away. What is left of the step tells how much of
+the gradient was signal.
 
-eps. Where |g| nears eps = 1e-8 the step shrinks to |g|/(|g| + eps). The paper's shortcut (eps_mode="hat": Keras, scikit-learn, and RAdam
-here) adds eps to the uncorrected root sqrt(v), which is small: eps counts 1/sqrt(c2) times there, 31.6 times at t = 1, 2.35 times at t =
-200.
+eps. Where |g| nears eps = 1e-8, the step shrinks to |g|/(|g| + eps). The paper's shortcut (eps_mode="hat": Keras,
+scikit-learn, and RAdam here) adds eps to the uncorrected root sqrt(v), which is small. There eps counts 1/sqrt(c2)
+times: 31.6 times at t = 1, 2.35 times at t = 200.
 
-The variance. The correction makes the mean of v/c2 right and does nothing about its spread: at t = 1 v/c2 is one squared gradient, with a
-relative standard deviation of 1.41 for normal gradients, and of 0.1 still at t = 200. The factor 1/sqrt(v/c2), by which a parameter's step
-is multiplied, has no finite variance for t = 1 and 2 at all. That is RAdam's argument (Liu et al. 2020, "On the variance of the adaptive
-learning rate and beyond"): v/c2 at step t is like a mean of rho squares, rho = 2/(1-b2) - 1 - 2*t*b2^t/c2, which is nearly t at small t,
-and for rho > 2 the variance of 1/sqrt(v/c2) is rho/(rho-2) - rho/2*(Gamma((rho-1)/2)/Gamma(rho/2))^2, near rho/(2(rho-2)(rho-4)). RAdam
-multiplies the step by r, the root of what that last term tends to over what it is now; while rho <= 5 (t <= 5) it moves by momentum alone,
-lr*m/c1, in proportion to the gradient: gradients 100 times as large make these five steps 100 times as long.
+The variance. The correction makes the mean of v/c2 right and does nothing about its spread. At t = 1, v/c2 is one
+squared gradient, with a relative standard deviation of 1.41 for normal gradients; at t = 200 it is still 0.1. A step is
+multiplied by 1/sqrt(v/c2), which for t = 1 and 2 has no finite variance at all. That is RAdam's argument (Liu et al.
+2020, "On the variance of the adaptive learning rate and beyond"). At step t, v/c2 is like a mean of rho squares, rho =
+2/(1-b2) - 1 - 2*t*b2^t/c2, which is nearly t at small t. For rho > 2 the variance of 1/sqrt(v/c2) is rho/(rho-2) -
+rho/2*(Gamma((rho-1)/2)/Gamma(rho/2))^2, near rho/(2(rho-2)(rho-4)). RAdam multiplies the step by r, the root of what
+that last term tends to over what it is now. While rho <= 5 (t <= 5) it moves by momentum alone, lr*m/c1, in proportion
+to the gradient: gradients 100 times as large make these five steps 100 times as long.
 
-Warm-up makes no estimate better either: it keeps the steps short while the estimate is bad. Ma and Yarats (2021, "On the adequacy of
-untuned warmup for adaptive optimization") doubt that the variance is the point: the first steps of Adam are its longest (1 lr each, where
-noise later leaves 0.17), and a linear warm-up over 2/(1-b2) = 2000 steps did as well as RAdam in their experiments.
+Warm-up makes no estimate better either: it keeps the steps short while the estimate is bad. Ma and Yarats (2021, "On
+the adequacy of untuned warmup for adaptive optimization") doubt that the variance is the point. The first steps of Adam
+are its longest (1 lr each, where noise later leaves 0.17), and in their experiments a linear warm-up over 2/(1-b2) =
+2000 steps did as well as RAdam.
 
-AMSGrad divides by the largest v so far. In the first steps v grows from zero almost all the time, so that the largest is the last one:
-hardly anything changes (no step can be shorter by 1 - b2^(199/2) = 9 %, since v falls by 1 - b2 per step at most). With
-maximum_of="corrected" (optax) the maximum is over v/c2, whose spread is largest at the start: it remembers the worst early estimate, and
-the steps are shorter from then on.
+AMSGrad divides by the largest v so far. In the first steps v grows from zero almost all the time, so that the largest
+is the last one, and hardly anything changes. (No step can be shorter by more than 1 - b2^(199/2) = 9 %, since v falls
+by 1 - b2 per step at most.) With maximum_of="corrected" (optax) the maximum is over v/c2, whose spread is largest at
+the start. It remembers the worst early estimate, and the steps are shorter from then on.
 """
 import argparse
 import math
@@ -64,7 +69,8 @@ RUNS = {  # optimizer, hyperparameters
     "AMSGrad": (fastopt.AMSGrad, {}),
     "AMSGrad corrected": (fastopt.AMSGrad, {"maximum_of": "corrected"}),
 }
-SHORTER = {"always 0.5": ("Adam", "no correction", "RAdam"), "normal": tuple(RUNS), "heavy tails": [k for k in RUNS if k != "warm-up"],
+SHORTER = {"always 0.5": ("Adam", "no correction", "RAdam"), "normal": tuple(RUNS),
+           "heavy tails": [k for k in RUNS if k != "warm-up"],
            "normal x 100": ("RAdam",)}  # which optimizers run on which gradients
 
 
@@ -81,10 +87,11 @@ def steps(name, gradients, **hyper):
 
 
 def measure(n, seed):
-    """What is drawn and printed: quantiles of the effective steps, tiny gradients, the second moment's spread, and what was promised."""
+    """All that is drawn and printed: quantiles of effective steps, tiny gradients, spread of v, and the promises."""
     rng = np.random.default_rng(seed)
     noise, tails = rng.standard_normal((STEPS, n)), rng.standard_t(3, (STEPS, n))/math.sqrt(3)  # both of variance 1
-    gradients = {"always 0.5": np.full((STEPS, n), 0.5), "normal": 0.1 + noise, "heavy tails": 0.1 + tails, "normal x 100": 10 + 100*noise}
+    gradients = {"always 0.5": np.full((STEPS, n), 0.5), "normal": 0.1 + noise, "heavy tails": 0.1 + tails,
+                 "normal x 100": 10 + 100*noise}
     far = {(kind, name): steps(name, gradients[kind])[0] for kind, names in SHORTER.items() for name in names}
     found = {key: np.quantile(each, (0.5, 0.99), axis=1) for key, each in far.items()}
     second = spread(noise, tails, far)
@@ -99,48 +106,56 @@ def tiny(rng, n):
 
 
 def spread(noise, tails, far):
-    """v/c2 for gradients of mean 0 and variance 1: mean, 5 % and 95 % quantiles, standard deviation, that of its root's inverse; theory.
+    """v/c2 for gradients of mean 0 and variance 1: mean, 5 % and 95 % quantiles, standard deviation, and theory.
 
+    "root" is the standard deviation of 1/sqrt(v/c2).
     r is measured: how much shorter RAdam's steps are than Adam's, once both adapt.
     """
     normal, heavy = (steps("Adam", g)[1] for g in (noise, tails))
     r = np.median(far["normal", "RAdam"]/far["normal", "Adam"], axis=1)
     return {"mean": normal.mean(axis=1), "range": np.quantile(normal, (0.05, 0.95), axis=1), "sd": normal.std(axis=1),
-            "theory": np.sqrt(2*(1 - B2)/(1 + B2)*(2 - C2)/C2), "root": (normal**-0.5).std(axis=1), "root theory": root_theory(),
-            "root heavy": (heavy**-0.5).std(axis=1), "r": np.where(T > 5, r, np.nan)}
+            "theory": np.sqrt(2*(1 - B2)/(1 + B2)*(2 - C2)/C2), "root": (normal**-0.5).std(axis=1),
+            "root theory": root_theory(), "root heavy": (heavy**-0.5).std(axis=1), "r": np.where(T > 5, r, np.nan)}
 
 
 def root_theory():
     """Standard deviation of 1/sqrt(mean of rho squares of normal numbers): infinite up to rho = 2."""
     rho = 2/(1 - B2) - 1 - 2*T*(1 - C2)/C2
-    return np.array([math.sqrt(k/(k - 2) - k/2*math.exp(2*(math.lgamma((k - 1)/2) - math.lgamma(k/2)))) if k > 2 else math.inf
-                     for k in rho])
+    return np.array([math.sqrt(k/(k - 2) - k/2*math.exp(2*(math.lgamma((k - 1)/2) - math.lgamma(k/2))))
+                     if k > 2 else math.inf for k in rho])
 
 
 def promises(gradients, far):
     """{what the text says: whether it was measured}."""
-    g, always, normal = np.abs(gradients["normal"]), far["always 0.5", "no correction"], {name: far["normal", name] for name in RUNS}
+    g, always = np.abs(gradients["normal"]), far["always 0.5", "no correction"]
+    normal = {name: far["normal", name] for name in RUNS}
     adam, radam, times100 = normal["Adam"], normal["RAdam"], far["normal x 100", "RAdam"]
     shorter = 1 - far["heavy tails", "AMSGrad"]/far["heavy tails", "Adam"]
     return {
         "Adam's first step is lr*|g|/(|g| + eps)": np.allclose(adam[0], g[0]/(g[0] + EPS), rtol=1e-9),
         "without correction steps are c1/sqrt(c2) times as long": np.allclose(always.T, C1/np.sqrt(C2), rtol=1e-5),
         "the longest of them is the 12th": always[:, 0].argmax() == 11,
-        "warm-up multiplies the step by t/100": np.allclose(normal["warm-up"].T, adam.T*np.minimum(T/WARMUP, 1), rtol=1e-6),
+        "warm-up multiplies the step by t/100": np.allclose(normal["warm-up"].T, adam.T*np.minimum(T/WARMUP, 1),
+                                                            rtol=1e-6),
         "RAdam's first step is lr*|g|": np.allclose(radam[0], g[0], rtol=1e-9),
         "RAdam's first five steps grow with the gradient": np.allclose(times100[:5], 100*radam[:5], rtol=1e-6),
         "RAdam's later steps do not": np.allclose(times100[5:], radam[5:], rtol=1e-2, atol=1e-6),
         "99 % of AMSGrad's steps are within 1 % of Adam's": np.quantile(shorter, 0.99) < 0.01,
         "none is shorter by 1 - b2^(199/2)": shorter.min() > -1e-9 and shorter.max() < 1 - B2**((STEPS - 1)/2),
-        "its maximum over v/c2 shortens the last step": np.median(normal["AMSGrad corrected"][-1]) < 0.9*np.median(adam[-1]),
+        "its maximum over v/c2 shortens the last step":
+            np.median(normal["AMSGrad corrected"][-1]) < 0.9*np.median(adam[-1]),
     }
 
 
 def promised_spread(second):
-    """10 %: three standard errors at t = 1 with 4,000 parameters. The sample variance of 1/sqrt(v) needs a mean of 1/v^2, from t = 5 on."""
+    """Within 10 %: three standard errors at t = 1 with 4,000 parameters.
+
+    The sample variance of 1/sqrt(v) needs a mean of 1/v^2, which there is from t = 5 on.
+    """
     return {"v/c2 is right on average": np.allclose(second["mean"], 1, atol=0.1),
             "the spread of v/c2 is the theory's": np.allclose(second["sd"], second["theory"], rtol=0.1),
-            "from t = 8 on that of 1/sqrt(v/c2) is, too": np.allclose(second["root"][7:], second["root theory"][7:], rtol=0.1)}
+            "from t = 8 on that of 1/sqrt(v/c2) is, too": np.allclose(second["root"][7:], second["root theory"][7:],
+                                                                      rtol=0.1)}
 
 
 def report(found, small, second, n):
@@ -166,17 +181,20 @@ def report(found, small, second, n):
 def conclusions(found):
     (adam, _), (bare, _), (radam, high) = (found["normal", name] for name in ("Adam", "no correction", "RAdam"))
     always = found["always 0.5", "no correction"][0]
-    print(f"\nWithout correction the first step is {always[0]:.2f} lr, and for steady gradients step {always.argmax() + 1} is the longest, "
-          f"{always.max():.2f} lr;\nunder noise the median is {bare[0]:.2f} at t = 1 and {bare[-1]:.2f} at t = {STEPS}. "
+    print(f"\nWithout correction the first step is {always[0]:.2f} lr, and for steady gradients step "
+          f"{always.argmax() + 1} is the longest, {always.max():.2f} lr;\n"
+          f"under noise the median is {bare[0]:.2f} at t = 1 and {bare[-1]:.2f} at t = {STEPS}. "
           f"Corrected, it falls from {adam[0]:.2f} to {adam[-1]:.2f}: the first steps are the longest.\n"
-          f"RAdam's are {radam[0]:.2f} (1 % above {high[0]:.2f}; all grow with the gradient) to {radam[4]:.2f} at t = 5, then "
+          f"RAdam's are {radam[0]:.2f} (1 % above {high[0]:.2f}; all grow with the gradient) to {radam[4]:.2f} at "
+          f"t = 5, then "
           f"{radam[5]:.3f}, and {radam[-1]:.3f} at t = {STEPS}.")
 
 
 def draw(path, found, small, second, n):
     """Six panels: the bias, the second moment, its root; remedies, tiny gradients, heavy tails."""
     figure = Figure(figsize=(13.5, 8), layout="constrained")
-    figure.suptitle("Adam's first 200 steps: the correction removes a bias; warm-up and RAdam answer to the variance that stays",
+    figure.suptitle("Adam's first 200 steps: the correction removes a bias; warm-up and RAdam answer to the variance "
+                    "that stays",
                     fontsize=14, fontweight="bold", x=0.01, ha="left")
     axes = figure.subplots(2, 3)
     for ax in axes.flat:
@@ -280,7 +298,8 @@ def draw_tails(ax, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="adam_first_steps.png", metavar="FILE", help="where to draw (default: %(default)s)")
+    parser.add_argument("--plot", default="adam_first_steps.png", metavar="FILE",
+                        help="where to draw (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="4,000 parameters instead of 10,000")
     parser.add_argument("--seed", type=int, default=0, help="of the gradients (default: %(default)s)")
     options = parser.parse_args()

@@ -1,10 +1,11 @@
-"""A rule inside your own CUDA kernel: the gradient is computed where it is applied, and never stored. Needs a GPU and the extra `cuda`.
+"""A rule inside your own CUDA kernel: the gradient is computed where it is applied, and never stored.
 
     python examples/cuda_kernel.py
 
-The problem of own_kernel.py: denoise a signal y, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by Adam. Two ways: a kernel
-for the gradient and `opt.step`; and one kernel that does both. An element's gradient needs its neighbours as they were, so the fused kernel
-reads one buffer and writes another. Numba contracts products and sums in your kernels (fused multiply-add): they agree to rounding.
+It needs a GPU and the extra `cuda`. The problem is that of own_kernel.py: denoise a signal y, by Adam on |w - y|^2/2 +
+strength*|w[1:] - w[:-1]|^2/2. There are two ways: a kernel for the gradient and `opt.step`, and one kernel that does
+both. The gradient of an element needs its neighbours as they were, so the fused kernel reads one buffer and writes
+another. Numba contracts products and sums in your kernels (fused multiply-add): both ways agree to rounding.
 """
 import argparse
 
@@ -12,16 +13,15 @@ import numpy as np
 from numba import cuda
 
 import fastopt
-from fastopt._cuda.code import import_registries
 from fastopt.rules import adam
 
-import_registries()  # numba-cuda needs it beside NumPy 2.5
+fastopt.cuda_code.import_registries()  # numba-cuda needs it beside NumPy 2.5
 LR, STRENGTH, THREADS = 0.05, np.float32(20), 256
 
 
 @cuda.jit(device=True)
 def gradient_at(w, y, i):
-    """Of one element; the ends have themselves as their outer neighbours."""
+    """The gradient of one element. At an end, the missing neighbour is the element itself."""
     left, right = w[max(i - 1, 0)], w[min(i + 1, w.size - 1)]
     return w[i] - y[i] + STRENGTH*(w[i] - left + w[i] - right)
 
@@ -52,8 +52,8 @@ def with_step(y, steps):
 
 
 def with_rule(y, steps):
-    old, new, m, v = cuda.to_device(y), cuda.device_array_like(y), cuda.to_device(np.zeros_like(y)), cuda.to_device(np.zeros_like(y))
-    y = cuda.to_device(y)
+    old, new, y = cuda.to_device(y), cuda.device_array_like(y), cuda.to_device(y)
+    m, v = (cuda.to_device(np.zeros(y.shape, y.dtype)) for _ in range(2))
     for t in range(1, steps + 1):
         fused[-(-y.size//THREADS), THREADS](adam.at(t, np.float32, lr=LR), old, new, y, m, v)
         old, new = new, old
@@ -61,7 +61,7 @@ def with_rule(y, steps):
 
 
 def milliseconds(solve, *arguments):
-    """What it returns, and the time between two events around it."""
+    """What `solve` returns, and the time between two events around it."""
     begin, end = cuda.event(), cuda.event()
     begin.record()
     found = solve(*arguments)

@@ -1,17 +1,20 @@
-"""Learning rate and momentum from the curvature: how fast gradient descent, momentum and Nesterov are, and where theory says so.
+"""Learning rate and momentum from the curvature: gradient descent, momentum and Nesterov are as fast as theory says.
 
     python examples/curvature.py --plot curvature.png
 
-1. Quadratics of 50 dimensions and condition numbers k from 10 to 10,000: fastopt.curvature finds the ends of the spectrum from gradients
-   alone (Lanczos) and suggests settings; the measured rates are held against theory, (k - 1)/(k + 1), (sqrt(k) - 1)/(sqrt(k) + 1) and
-   1 - 2/sqrt(3k + 1).
+1. Quadratics of 50 dimensions and condition numbers k from 10 to 10,000. fastopt.curvature finds the ends of the
+   spectrum from gradients alone (Lanczos) and suggests settings. The measured rates are compared with theory,
+   (k - 1)/(k + 1), (sqrt(k) - 1)/(sqrt(k) + 1) and 1 - 2/sqrt(3k + 1).
 2. Gradient descent 2 % below and 2 % above the largest stable learning rate 2/L.
-3. Logistic regression, whose curvature changes on the way: settings from the start, and settings asked for once more after 30 steps.
+3. Logistic regression, whose curvature changes on the way: settings from the start, and settings asked for once more
+   after 30 steps.
 4. A gradient check of a small network, with an error of 1 % planted in one of its weights.
 
-Prints the tables and exits with 1 unless the rates are within 5 % of theory (of their logarithm: so much is the number of steps off), the
-step above 2/L diverges and the one below does not, settings asked for once more save at least a third of the gradients, those for asking
-included, and the error is found in the leaf where it is, and nowhere else.
+The program prints the tables. It exits with 1 unless
+- the rates are within 5 % of theory (of their logarithm: so much is the number of steps off);
+- the step above 2/L diverges, and the one below does not;
+- settings asked for once more save at least a third of the gradients, those for asking included;
+- the error is found in the leaf where it is, and nowhere else.
 """
 import argparse
 import sys
@@ -31,12 +34,12 @@ except ImportError as error:
     sys.exit(f'curvature: {error}; SciPy, scikit-learn and matplotlib are needed. Run: pip install "fastopt[examples]"')
 
 CONDITIONS, SHORT_CONDITIONS, SHOWN, EDGE = (10, 100, 1000, 10_000), (10, 100, 1000), 100, 0.02
-METHODS = {  # optimizer, its name, colour, power of t in the theory: the best momentum is a double eigenvalue, distance t*rate^t
+METHODS = {  # optimizer, its name, colour, power of t in theory (at the best momentum, the distance is t*rate^t)
     "gradient_descent": (fastopt.SGD, "gradient descent", "#cc79a7", 0),
     "momentum": (fastopt.Momentum, "momentum", "#0072b2", 1),
     "nesterov": (fastopt.Nesterov, "Nesterov", "#d55e00", 1),
 }
-AGAIN, GOAL = 30, 1e-6  # of the logistic regression: the step after which settings are asked for once more; the distance to come to
+AGAIN, GOAL = 30, 1e-6  # logistic regression: settings are asked for once more after this step; the distance wanted
 
 
 class Rate(NamedTuple):
@@ -47,12 +50,12 @@ class Rate(NamedTuple):
 
     @property
     def off(self):
-        """How many more steps are needed than theory says, as a fraction."""
+        """How many more steps it takes than theory says, as a fraction."""
         return np.log(self.theory)/np.log(self.measured) - 1
 
 
 def counted(grad):
-    """The gradient, and a list of as many entries as it has been called."""
+    """The gradient, and a list that gets an entry for each call."""
     calls = []
 
     def called(w):
@@ -63,7 +66,7 @@ def counted(grad):
 
 
 def distances(problem, kind, settings, steps, w=None):
-    """To the minimum, before and after each step, over that of the problem's start."""
+    """Distances to the minimum, before and after each step, over that of the problem's start."""
     w = problem.initial() if w is None else w
     opt, far = kind(w, **settings), np.linalg.norm(problem.start - problem.minimum[0])
     found = [np.linalg.norm(w - problem.minimum[0])/far]
@@ -74,8 +77,11 @@ def distances(problem, kind, settings, steps, w=None):
 
 
 def measure(condition):
-    """The suggestion for a quadratic, the gradients that it took, and the rate of each method with it: the slope of the second half of
-    log(distance) - power*log(t), over as many steps as theory needs for nine digits."""
+    """The suggestion for a quadratic, the gradients that it took, and the rate of each method with it.
+
+    The rate is the slope of the second half of log(distance) - power*log(t), over as many steps as theory needs for
+    nine digits.
+    """
     problem = problems.quadratic(condition=condition, n=50)
     grad, calls = counted(problem.grad)
     suggestion, rates = curvature.suggest(grad, problem.initial()), {}
@@ -138,24 +144,29 @@ def saved(runs):
 
 
 def report(quadratics, edges, regressions, checks):
-    print(f"{'condition':>9}{'found':>11}{'gradients':>11}  {'method':18}{'lr':>10}{'momentum':>10}{'theory':>9}{'measured':>10}"
+    print(f"{'condition':>9}{'found':>11}{'gradients':>11}  {'method':18}"
+          f"{'lr':>10}{'momentum':>10}{'theory':>9}{'measured':>10}"
           f"{'steps off':>11}")
     for condition, (suggestion, calls, rates) in quadratics.items():
         for k, (name, r) in enumerate(rates.items()):
             first = f"{condition:9}{suggestion.condition:11.3f}{calls:11}" if k == 0 else " "*31
-            print(f"{first}  {METHODS[name][1]:18}{r.settings['lr']:10.3g}{r.settings.get('momentum', 0):10.4f}{r.theory:9.5f}"
-                  f"{r.measured:10.5f}{100*r.off:+9.1f} %")
+            print(f"{first}  {METHODS[name][1]:18}{r.settings['lr']:10.3g}{r.settings.get('momentum', 0):10.4f}"
+                  f"{r.theory:9.5f}{r.measured:10.5f}{100*r.off:+9.1f} %")
     below, above = edges
-    print(f"\nGradient descent, condition {SHOWN}, {len(below) - 1} steps: the distance becomes {below[-1]:.1e} of the first with an lr "
+    print(f"\nGradient descent, condition {SHOWN}, {len(below) - 1} steps: the distance becomes {below[-1]:.1e} of the "
+          f"first with an lr "
           f"{100*EDGE:g} % below 2/L, {above[-1]:.1e} with one {100*EDGE:g} % above.")
     heads = "".join(f"{head:>14}" for head in ("condition", "steps", "asking"))
-    print(f"\nLogistic regression, until the distance is {GOAL:g} of the first (asking: gradients for the suggestions):\n"
-          f"{'':18}{'settings from the start':>42}{f'once more after {AGAIN} steps':>42}\n{'':18}{heads}{heads}{'gradients saved':>19}")
+    print(f"\nLogistic regression, until the distance is {GOAL:g} of the first (asking: gradients for the "
+          "suggestions):\n"
+          f"{'':18}{'settings from the start':>42}{f'once more after {AGAIN} steps':>42}\n"
+          f"{'':18}{heads}{heads}{'gradients saved':>19}")
     for name, runs in regressions.items():
         columns = "".join(f"{r.condition:14.1f}{r.steps:14,}{r.asking:14}" for r in runs)
         print(f"{METHODS[name][1]:18}{columns}{100*saved(runs):17.0f} %")
     right, wrong = checks
-    print(f"\nGradient check of a network: all {sum(k.ok for k in right.leaves)} of {len(right.leaves)} leaves ok, largest error "
+    print(f"\nGradient check of a network: all {sum(k.ok for k in right.leaves)} of {len(right.leaves)} leaves ok, "
+          "largest error "
           f"{max(k.error for k in right.leaves):.0e}. With 1 % error in W2[3, 5]:\n{wrong}")
 
 
@@ -193,17 +204,21 @@ def draw(path, quadratics, edges, regressions):
     (curves, scaling), (stability, regression) = figure.subplots(2, 2)
     draw_curves(curves, quadratics[SHOWN][2])
     draw_scaling(scaling, quadratics)
-    for d, side, colour, shift, align in zip(edges, ("below", "above"), ("#56b4e9", "#e69f00"), (8, -8), ("left", "right"), strict=True):
+    for d, side, colour, shift, align in zip(edges, ("below", "above"), ("#56b4e9", "#e69f00"), (8, -8),
+                                             ("left", "right"), strict=True):
         stability.plot(d, color=colour, lw=2)
-        stability.annotate(f"lr {100*EDGE:g} % {side} 2/L", (170, d[170]), (shift, 10), textcoords="offset points", ha=align, fontsize=11)
-    panel(stability, f"Gradient descent at the edge, condition {SHOWN}", "step", "distance to the minimum / first", yscale="log")
+        stability.annotate(f"lr {100*EDGE:g} % {side} 2/L", (170, d[170]), (shift, 10), textcoords="offset points",
+                           ha=align, fontsize=11)
+    panel(stability, f"Gradient descent at the edge, condition {SHOWN}", "step", "distance to the minimum / first",
+          yscale="log")
     for name, (first, again) in regressions.items():
         _, label, colour, _ = METHODS[name]
         regression.plot(first.distances, color=colour, lw=1.5, ls=":")
         regression.plot(again.distances, color=colour, lw=2, label=label)
     regression.plot([], [], color="black", ls=":", label="settings from\nthe start only")
     regression.legend(frameon=False, fontsize=10, loc="lower left")
-    panel(regression, f"Logistic regression, settings asked for once more after {AGAIN} steps", "step", "distance to the minimum / first",
+    panel(regression, f"Logistic regression, settings asked for once more after {AGAIN} steps", "step",
+          "distance to the minimum / first",
           xscale="log", yscale="log", xlim=(1, 3000), ylim=(GOAL, 2))
     figure.savefig(path, dpi=110)
 
@@ -217,13 +232,15 @@ def draw_curves(ax, rates):
         ax.plot(t, theory*r.distances[-1]/theory[-1], color="black", lw=1, ls="--")
     ax.plot([], [], color="black", lw=1, ls="--", label="theory, through the end")
     ax.legend(frameon=False, fontsize=10)
-    panel(ax, f"Quadratic, condition {SHOWN}", "step", "distance to the minimum / first", yscale="log", ylim=(1e-10, 30))
+    panel(ax, f"Quadratic, condition {SHOWN}", "step", "distance to the minimum / first", yscale="log",
+          ylim=(1e-10, 30))
 
 
 def draw_scaling(ax, quadratics):
     """Steps for a digit: 1/log10(1/rate), by the condition number."""
     k = np.geomspace(min(quadratics), max(quadratics), 100)
-    theory = {"gradient_descent": ((k - 1)/(k + 1), "(k - 1)/(k + 1)"), "nesterov": (1 - 2/np.sqrt(3*k + 1), "1 - 2/sqrt(3k + 1)"),
+    theory = {"gradient_descent": ((k - 1)/(k + 1), "(k - 1)/(k + 1)"),
+              "nesterov": (1 - 2/np.sqrt(3*k + 1), "1 - 2/sqrt(3k + 1)"),
               "momentum": ((np.sqrt(k) - 1)/(np.sqrt(k) + 1), "(sqrt(k) - 1)/(sqrt(k) + 1)")}
     for name, (rate, formula) in theory.items():
         _, label, colour, _ = METHODS[name]
@@ -237,14 +254,17 @@ def draw_scaling(ax, quadratics):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="curvature.png", metavar="FILE", help="where to draw the rates (default: %(default)s)")
+    parser.add_argument("--plot", default="curvature.png", metavar="FILE",
+                        help="where to draw the rates (default: %(default)s)")
     parser.add_argument("--short", action="store_true", help="condition numbers to 1,000 instead of 10,000")
     options = parser.parse_args()
     problem = problems.logistic_regression(scales=10)
     with threadpool_limits(1):  # matrices this small gain nothing from two BLAS threads
-        quadratics = {condition: measure(condition) for condition in (SHORT_CONDITIONS if options.short else CONDITIONS)}
+        quadratics = {condition: measure(condition)
+                      for condition in (SHORT_CONDITIONS if options.short else CONDITIONS)}
         edges, checks = edge(), check()
-        regressions = {name: [regress(problem, name, pieces) for pieces in ((2500,), (AGAIN, 2500 - AGAIN))] for name in METHODS}
+        regressions = {name: [regress(problem, name, pieces) for pieces in ((2500,), (AGAIN, 2500 - AGAIN))]
+                       for name in METHODS}
     report(quadratics, edges, regressions, checks)
     draw(options.plot, quadratics, edges, regressions)
     print(f"picture: {options.plot}")

@@ -1,9 +1,10 @@
-"""Train a multilayer perceptron, written in NumPy, on scikit-learn's handwritten digits: Momentum, Nesterov and Adam in turn.
+"""Train a multilayer perceptron, written in NumPy, on scikit-learn's handwritten digits.
 
     python examples/digits.py --plot digits.png
 
-1,797 scans of 8 x 8 pixels: 60 % to train on, 20 % to choose the epoch by (the lowest validation loss), 20 % to test with, once.
-Prints the test accuracy of each optimizer and draws the loss curves; exits with 1 unless all are above 97 %.
+Momentum, Nesterov and Adam in turn. There are 1,797 scans of 8 x 8 pixels: 60 % to train on, 20 % to choose the epoch
+by (the lowest validation loss), 20 % to test with, once. The program prints the test accuracy of each optimizer and
+draws the loss curves. It exits with 1 unless all are above 97 %.
 """
 import argparse
 import sys
@@ -110,10 +111,12 @@ def train(name, sets, epochs, seed, progress):
 def draw(path, results, test):
     """Both loss curves of each optimizer, the chosen epochs, and test images that were misread."""
     figure = Figure(figsize=(11, 7.2), layout="constrained")
-    figure.suptitle("Handwritten digits: one network, three optimizers", fontsize=14, fontweight="bold", x=0.01, ha="left")
+    figure.suptitle("Handwritten digits: one network, three optimizers", fontsize=14, fontweight="bold", x=0.01,
+                    ha="left")
     curves, mistakes = figure.subfigures(2, 1, height_ratios=(3, 1))
     axes = curves.subplots(1, 2, sharey=True)
-    for ax, column, title in zip(axes, (0, 1), ("Training loss", "Validation loss (dot: the epoch chosen)"), strict=True):
+    for ax, column, title in zip(axes, (0, 1), ("Training loss", "Validation loss (dot: the epoch chosen)"),
+                                 strict=True):
         ax.set_title(title, fontsize=11, loc="left")
         ax.set(xlabel="epoch", yscale="log")
         ax.grid(axis="y", color="0.9")
@@ -129,7 +132,8 @@ def draw(path, results, test):
     wrong = [(name, k, read) for name, (params, *_) in results.items()
              for k, read in enumerate(forward(params, test[0])[-1].argmax(axis=1)) if read != test[1][k]]
     images = sorted({k for _, k, _ in wrong})
-    mistakes.suptitle(f"Misread by at least one: {len(images)} of {len(test[1])} test images", fontsize=11, x=0.01, ha="left")
+    mistakes.suptitle(f"Misread by at least one: {len(images)} of {len(test[1])} test images", fontsize=11, x=0.01,
+                      ha="left")
     images = images[:10]
     for ax, k in zip(mistakes.subplots(1, 10), images + [None]*(10 - len(images)), strict=True):
         ax.axis("off")
@@ -142,21 +146,26 @@ def draw(path, results, test):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="digits.png", metavar="FILE", help="where to draw the loss curves (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the training images (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the start and the batches (default: %(default)s)")
+    parser.add_argument("--plot", default="digits.png", metavar="FILE",
+                        help="where to draw the loss curves (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=100,
+                        help="passes over the training images (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="of the split, the start and the batches (default: %(default)s)")
     options = parser.parse_args()
     if options.epochs < 1:
         parser.error(f"--epochs is {options.epochs}, but at least 1 is needed.")
     sets, results = data(options.seed), {}
-    columns = TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[info]}")
-    # matrices this small gain nothing from two BLAS threads, which beside a busy neighbour took ten times as long as one
+    columns = (TextColumn("{task.description:9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[info]}"))
+    # matrices this small gain nothing from two BLAS threads; beside a busy neighbour two took ten times as long as one
     with threadpool_limits(1), Progress(*columns) as progress:
         for name in RUNS:
             params, epoch, losses = train(name, sets, options.epochs, options.seed, progress)
             results[name] = params, epoch, losses, evaluate(params, *sets[2])[1]
     for name, (_, epoch, losses, accuracy) in results.items():
-        print(f"{name:9} test accuracy {accuracy:.2%} (epoch {epoch} of {options.epochs}, validation loss {losses[epoch - 1, 1]:.4f})")
+        print(f"{name:9} test accuracy {accuracy:.2%} (epoch {epoch} of {options.epochs}, validation loss "
+              f"{losses[epoch - 1, 1]:.4f})")
     draw(options.plot, results, sets[2])
     print(f"loss curves: {options.plot}")
     low = [name for name, (*_, accuracy) in results.items() if not accuracy > GOAL]

@@ -1,13 +1,16 @@
-"""Does SGD with momentum generalise better than Adam? Both tuned alike on scikit-learn's real data, with one look at the test rows.
+"""Does SGD with momentum generalise better than Adam? Both are tuned alike on scikit-learn's real data.
 
     python examples/generalisation.py --plot generalisation.png
 
-For each data set and each of six splits: a quarter of the rows put aside to test with; on the others a random search by 3-fold cross-
-validation over learning rate, momentum (Adam: b1), batch size, initialisation and schedule, the same draws for both; the best trained once
-more, stopped early by a fifth of its rows. Prints test scores, gaps (training score - test score) and what should explain them: the largest
-eigenvalue of the Hessian of the training loss (sharpness: Keskar et al. 2017; for Adam: Wilson et al. 2017), the length of the weights, and
-what the noise of small batches does to both. Then the errors of either when each wine in turn is left out. Differences have 95 % intervals,
-and the sentences say what these bear out. Exits with 1 unless both are far above guessing everywhere: else there is nothing to compare.
+Each data set is split six times. A quarter of the rows is put aside to test with, and looked at once. On the others a
+random search by 3-fold cross-validation draws learning rate, momentum (Adam: b1), batch size, initialisation and
+schedule, the same draws for both. The best is trained once more, stopped early by a fifth of its rows.
+
+The program prints test scores, gaps (training score - test score), and what should explain them: the largest eigenvalue
+of the Hessian of the training loss (sharpness: Keskar et al. 2017; for Adam: Wilson et al. 2017), the length of the
+weights, and what the noise of small batches does to both. Then it prints the errors of either when each wine in turn is
+left out. Differences have 95 % intervals, and the sentences say what these bear out. It exits with 1 unless both are
+far above guessing everywhere: else there is nothing to compare.
 """
 import argparse
 import sys
@@ -32,7 +35,8 @@ try:
     from fastopt.curvature import largest_eigenvalue
     from fastopt.sklearn import MLPClassifier, MLPRegressor
 except ImportError as error:
-    sys.exit(f'generalisation: {error}, but SciPy, scikit-learn and matplotlib are needed. Run: pip install "fastopt[examples]"')
+    sys.exit(f'generalisation: {error}, but SciPy, scikit-learn and matplotlib are needed. Run: pip install '
+             '"fastopt[examples]"')
 
 
 class Data(NamedTuple):
@@ -77,7 +81,8 @@ SETS = {
 }
 CONTENDERS = {
     "Momentum": Contender((1e-2, 1.0), {"momentum": [0.8, 0.9, 0.95]}, {"wine": 0.1, "diabetes": 0.01}, "#0072b2"),
-    "Adam": Contender((1e-3, 0.1), {"solver_options": [{"b1": b} for b in (0.8, 0.9, 0.95)]}, {"wine": 0.01, "diabetes": 0.003},
+    "Adam": Contender((1e-3, 0.1), {"solver_options": [{"b1": b} for b in (0.8, 0.9, 0.95)]},
+                      {"wine": 0.01, "diabetes": 0.003},
                       "#d55e00"),
 }
 FULL, SHORT = Size(tuple(SETS), 6, 6, 600, 1), Size(("wine", "diabetes"), 3, 2, 200, 4)
@@ -87,19 +92,26 @@ NOTED = "largest eigenvalue", "train - test", "test score"
 
 
 class Rates:
-    """What the search draws learning rates from: constant, or schedules that need not know when early stopping ends the training."""
+    """What the search draws learning rates from: a constant, or schedules that need not know how long training takes.
+
+    Early stopping ends it, so nobody knows.
+    """
 
     def __init__(self, low: float, high: float):
         self.low, self.high = low, high
 
     def rvs(self, random_state):
         rate = float(self.low*(self.high/self.low)**random_state.uniform())
-        kinds = rate, schedules.inverse_square_root(rate, warmup=20), schedules.cosine_restarts(rate, steps=60, multiply=2)
+        kinds = (rate, schedules.inverse_square_root(rate, warmup=20),
+                 schedules.cosine_restarts(rate, steps=60, multiply=2))
         return kinds[random_state.randint(len(kinds))]
 
 
 def split(name, seed):
-    """(rows, targets) to train with and to test with; diabetes' targets in the training part's deviations, which leaves R^2 as it is."""
+    """(rows, targets) to train with, and to test with.
+
+    The targets of diabetes are in standard deviations of the training part, which leaves R^2 as it is.
+    """
     x, y = SETS[name].load(return_X_y=True)
     labels = y if y.dtype.kind == "i" else None
     x, x_test, y, y_test = train_test_split(x.astype(np.float32), y, test_size=TEST, random_state=seed, stratify=labels)
@@ -110,23 +122,29 @@ def split(name, seed):
 
 def network(name, contender, seed, **options):
     kind = MLPRegressor if name == "diabetes" else MLPClassifier
-    net = kind(SETS[name].hidden, "tanh", solver=contender.lower(), random_state=seed, **options)  # tanh: the Hessian exists everywhere
+    # tanh: the Hessian exists everywhere
+    net = kind(SETS[name].hidden, "tanh", solver=contender.lower(), random_state=seed, **options)
     return Pipeline([("scale", StandardScaler()), ("net", net)])
 
 
 def tuned(name, contender, train, candidates, seed):
-    """The search, done. No leak: the pipeline learns its scaling within each fold, and no test row is here to scale, tune or stop by."""
+    """The search, done.
+
+    Nothing leaks: the pipeline learns its scaling within each fold, and no test row is here to scale, tune or stop by.
+    """
     data, of = SETS[name], CONTENDERS[contender]
-    model = network(name, contender, seed, max_iter=data.epochs, tol=0.0, n_iter_no_change=8, early_stopping=True, validation_fraction=0.2)
-    space = {"learning_rate": Rates(*of.rates), "batch_size": data.batches, "initializer": ["glorot_uniform", "he_uniform", "lecun_normal"]}
+    model = network(name, contender, seed, max_iter=data.epochs, tol=0.0, n_iter_no_change=8, early_stopping=True,
+                    validation_fraction=0.2)
+    space = {"learning_rate": Rates(*of.rates), "batch_size": data.batches,
+             "initializer": ["glorot_uniform", "he_uniform", "lecun_normal"]}
     space = {f"net__{k}": v for k, v in (space | of.momentum).items()}
-    search = RandomizedSearchCV(model, space, n_iter=candidates, cv=KFold(3, shuffle=True, random_state=seed), random_state=seed,
-                                error_score=-1e9)  # a candidate that diverges is not chosen
+    search = RandomizedSearchCV(model, space, n_iter=candidates, cv=KFold(3, shuffle=True, random_state=seed),
+                                random_state=seed, error_score=-1e9)  # a candidate that diverges is not chosen
     return search.fit(*train)
 
 
 def minimum(model, x, y):
-    """Where training ended: the largest eigenvalue of the Hessian of the training loss, the length of the weights, and that loss."""
+    """Where training ended: the largest eigenvalue of the Hessian, the length of the weights, and the training loss."""
     net, loss = model["net"], "squared" if y.dtype.kind == "f" else "logistic" if y.max() == 1 else "softmax"
     params = {f"{kind}{k}": a.astype(np.float64) for kind, parts in (("W", net.coefs_), ("b", net.intercepts_))
               for k, a in enumerate(parts, start=1)}
@@ -141,37 +159,48 @@ def trial(name, contender, candidates, seed):
     search = tuned(name, contender, train, candidates, seed)
     score, rate = search.score(*test), search.best_params_["net__learning_rate"]  # the one look at the test rows
     return Trial(score, search.score(*train) - score, *minimum(search.best_estimator_, *train), search.best_score_,
-                 rate if isinstance(rate, float) else rate.arguments[0], search.best_estimator_["net"].validation_scores_)
+                 rate if isinstance(rate, float) else rate.arguments[0],
+                 search.best_estimator_["net"].validation_scores_)
 
 
 def noise(contender, size, seeds):
-    """Diabetes, as many steps at the same rate with batches of any size: (sharpness, gap, test score) of each size and seed.
+    """Diabetes, with batches of any size, as many steps at one rate: (sharpness, gap, test score) by size and seed.
 
-    Nothing is chosen by these test scores. Data and rates were, by a pilot on other splits of all four: Momentum ended flatter with batches
-    of 4 than of 128 on diabetes, wine and breast cancer, not on digits, where Adam ended sharper (0.47, 0.18) with 6 times the loss."""
+    Nothing is chosen by these test scores. Data and rates were, by a pilot on other splits of all four sets. There
+    Momentum ended flatter with batches of 4 than of 128 on diabetes, wine and breast cancer, but not on digits, where
+    Adam ended sharper (0.47, 0.18) with 6 times the loss.
+    """
     found = np.empty((len(NOTED), len(NOISE), len(seeds)))
     for k, batch in enumerate(NOISE):
         for j, seed in enumerate(seeds):
             train, test = split("diabetes", seed)
             epochs = round(size.steps/-(-len(train[1])//(batch or len(train[1]))))
             rate = CONTENDERS[contender].fixed["diabetes"]
-            model = network("diabetes", contender, seed, max_iter=epochs, tol=None, batch_size=batch, learning_rate=rate)
+            model = network("diabetes", contender, seed, max_iter=epochs, tol=None, batch_size=batch,
+                            learning_rate=rate)
             score = model.fit(*train).score(*test)
             found[:, k, j] = minimum(model, *train)[0], model.score(*train) - score, score
     return found
 
 
 def left_out(contender, apart):
-    """Which wines are misread by a network trained on all the others. 178 searches would take minutes, so the rates are round numbers, the
-    second pair tried: with those of diabetes 15 epochs were too few for Adam (8 misread; Momentum 4). Not a fair contest, then."""
+    """Which wines are misread by a network trained on all the others.
+
+    178 searches would take minutes, so the rates are round numbers, the second pair tried: with those of diabetes, 15
+    epochs were too few for Adam (8 misread; Momentum 4). So it is not a fair contest.
+    """
     x, y = load_wine(return_X_y=True)
-    model = network("wine", contender, 0, max_iter=15, tol=None, batch_size=32, learning_rate=CONTENDERS[contender].fixed["wine"])
+    model = network("wine", contender, 0, max_iter=15, tol=None, batch_size=32,
+                    learning_rate=CONTENDERS[contender].fixed["wine"])
     return cross_val_score(model, x[::apart].astype(np.float32), y[::apart], cv=LeaveOneOut()) == 0
 
 
 def interval(values, plain=False):
-    """Mean and the two ends of its 95 % t interval. Splits of one data set share rows: the variance of the mean is not s^2/n but
-    s^2*(1/n + test/training rows) (Nadeau & Bengio 2003); for six splits that makes it 1.7 times as long."""
+    """Mean and the two ends of its 95 % t interval.
+
+    Splits of one data set share rows. So the variance of the mean is not s^2/n but s^2*(1/n + test/training rows)
+    (Nadeau & Bengio 2003); for six splits that makes the interval 1.7 times as long.
+    """
     n, mean = len(values), np.mean(values)
     half = stats.t.ppf(0.975, n - 1)*np.std(values, ddof=1)*np.sqrt(1/n + (0 if plain else TEST/(1 - TEST)))
     return float(mean), float(mean - half), float(mean + half)
@@ -202,16 +231,19 @@ def score_table(results):
         print(f"{name:14}", end="")
         for field, label in SCORES.items():
             means = (np.mean([getattr(t, field) for t in of[c]]) for c in CONTENDERS)
-            print("{:9.3f}{:7.3f}".format(*means) + f"   {between(found[label][name])}", end="\n" if field == "gap" else "   ")
+            print("{:9.3f}{:7.3f}".format(*means) + f"   {between(found[label][name])}",
+                  end="\n" if field == "gap" else "   ")
     verdict("test score, Momentum - Adam", found["test score"])
     verdict("  were the splits independent, but they share rows", compare(results, "test", plain=True))
     unseen = ", ".join(f"{(high - low)/2:.3f} on {name}" for name, (_, low, high) in found["test score"].items())
     print(f"  differences as small as these would go unseen: {unseen}")
     if all(low <= 0 <= high for _, low, high in found["test score"].values()):
-        print("  Wilson et al. 2017 saw SGD ahead of Adam on deep networks: data as small as these neither confirm nor refute it")
+        print("  Wilson et al. 2017 saw SGD ahead of Adam on deep networks: data as small as these neither confirm nor "
+              "refute it")
     verdict("train - test, Momentum - Adam", found["train - test"])
     better = np.mean([t.validated - t.test for of in results.values() for ts in of.values() for t in ts])
-    print(f"cross-validation - test score of the candidates chosen: {better:+.3f} (the best of several draws, from a third fewer rows)")
+    print(f"cross-validation - test score of the candidates chosen: {better:+.3f} (the best of several draws, from a "
+          "third fewer rows)")
 
 
 def ratio_table(results):
@@ -225,18 +257,20 @@ def ratio_table(results):
 
 
 def noise_table(noises):
-    print(f"\n{'diabetes, fixed steps and rate; rows in a batch':48}" + "".join(f"{batch or 'all':>7}" for batch in NOISE)
+    print(f"\n{'diabetes, fixed steps and rate; rows in a batch':48}"
+          + "".join(f"{batch or 'all':>7}" for batch in NOISE)
           + f"   all - {NOISE[0]} [95 %]")
     changes = {label: {c: interval(of[k][-1] - of[k][0]) for c, of in noises.items()} for k, label in enumerate(NOTED)}
     for c, values in noises.items():
         for label, of in zip(NOTED, values, strict=True):
-            print(f"{c:9}  {label:37}" + "".join(f"{x:7.3f}" for x in of.mean(axis=1)) + f"   {between(changes[label][c])}")
+            print(f"{c:9}  {label:37}"
+                  + "".join(f"{x:7.3f}" for x in of.mean(axis=1)) + f"   {between(changes[label][c])}")
     for label, found in changes.items():
         verdict(f"{label}, all rows - batches of {NOISE[0]}", found, "higher with", "lower with")
 
 
 def leave_one_out(apart):
-    """Errors with exact intervals (Clopper & Pearson 1934), and how probable so unequal ones are by chance (McNemar 1947, exact)."""
+    """Errors with exact intervals (Clopper & Pearson 1934); how probable is the difference by chance (McNemar 1947)?"""
     wrong = {c: left_out(c, apart) for c in CONTENDERS}
     print(f"\n{'leave-one-out on wine':24}misread [95 %], rates set by hand: no fair contest")
     for c, of in wrong.items():
@@ -245,7 +279,8 @@ def leave_one_out(apart):
     first, second = wrong.values()
     only = int((first & ~second).sum()), int((second & ~first).sum())
     p = stats.binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
-    print(f"misread by Momentum alone {only[0]}, by Adam alone {only[1]}: p = {p:.2f}, {'a' if p < 0.05 else 'no'} difference is shown.")
+    print(f"misread by Momentum alone {only[0]}, by Adam alone {only[1]}: p = {p:.2f}, {'a' if p < 0.05 else 'no'} "
+          "difference is shown.")
 
 
 def style(ax, title, **labels):
@@ -271,7 +306,8 @@ def draw(path, results, noises):
     figure, found = Figure(figsize=(12, 7.6), layout="constrained"), compare(results, "test")
     upper, lower = figure.subfigures(2, 1)
     zero = sum(low <= 0 <= high for _, low, high in found.values())
-    figure.suptitle(f"Momentum or Adam, tuned alike? The 95 % interval of the difference contains zero on {zero} of {len(found)} data sets",
+    figure.suptitle(f"Momentum or Adam, tuned alike? The 95 % interval of the difference contains zero on {zero} of "
+                    f"{len(found)} data sets",
                     fontsize=13, fontweight="bold", x=0.01, ha="left")
     draw_scores(upper.subplots(1, len(results)), results, found)
     upper.supxlabel("bar: 95 % interval of the mean; grey line: one split of the data", fontsize=9.5)
@@ -283,16 +319,19 @@ def draw(path, results, noises):
             curves.plot(epochs, t.curve, color=of.colour, lw=1.2, alpha=0.8, label=None if n else c)
             curves.plot(epochs[best], t.curve[best], "o", ms=6, mec="white", color=of.colour, zorder=3)
         for row, trials in enumerate(results.values()):
-            rates.plot([t.rate for t in trials[c]], [row + (k - 0.5)*0.25]*len(trials[c]), "o", ms=7, mec="white", color=of.colour)
+            rates.plot([t.rate for t in trials[c]], [row + (k - 0.5)*0.25]*len(trials[c]), "o", ms=7, mec="white",
+                       color=of.colour)
         ends = np.array([interval(s - noises[c][0][-1]) for s in noises[c][0][:-1]])
-        batches.errorbar(np.arange(len(ends)) + (k - 0.5)*0.12, ends[:, 0], ends[:, 0] - ends[:, 1], fmt="o", ms=8, lw=2, capsize=5,
-                         color=of.colour)
+        batches.errorbar(np.arange(len(ends)) + (k - 0.5)*0.12, ends[:, 0], ends[:, 0] - ends[:, 1], fmt="o", ms=8,
+                         lw=2, capsize=5, color=of.colour)
     curves.xaxis.get_major_locator().set_params(integer=True)
     batches.axhline(0, color="0.3", lw=1)
     style(curves, f"Validation on {name} (dot: the epoch kept)", xlabel="epoch", ylabel="validation accuracy")
-    style(rates, "Learning rates chosen", xscale="log", xlabel="learning rate (of a schedule: its highest)", xlim=(7e-4, 1.5),
+    style(rates, "Learning rates chosen", xscale="log", xlabel="learning rate (of a schedule: its highest)",
+          xlim=(7e-4, 1.5),
           yticks=range(len(results)), yticklabels=list(results), ylim=(len(results) - 0.5, -0.5))
-    style(batches, "Do small batches end flatter? (diabetes)", xlabel="rows in a batch", ylabel="largest eigenvalue - that of all rows",
+    style(batches, "Do small batches end flatter? (diabetes)", xlabel="rows in a batch",
+          ylabel="largest eigenvalue - that of all rows",
           xlim=(-0.5, len(NOISE) - 1.5), xticks=range(len(NOISE) - 1), xticklabels=[str(batch) for batch in NOISE[:-1]])
     lower.legend(*curves.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
@@ -300,9 +339,12 @@ def draw(path, results, noises):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="generalisation.png", metavar="FILE", help="where to draw (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="two data sets, three splits, two candidates: a few seconds")
-    parser.add_argument("--seed", type=int, default=0, help="of the splits, the search and the networks (default: %(default)s)")
+    parser.add_argument("--plot", default="generalisation.png", metavar="FILE",
+                        help="where to draw (default: %(default)s)")
+    parser.add_argument("--short", action="store_true",
+                        help="two data sets, three splits, two candidates: a few seconds")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="of the splits, the search and the networks (default: %(default)s)")
     options = parser.parse_args()
     if options.seed < 0:
         parser.error(f"--seed is {options.seed}, but 0 or more is needed.")
@@ -311,17 +353,20 @@ def main():
     with threadpool_limits(1), warnings.catch_warnings():  # matrices this small gain nothing from a second BLAS thread
         warnings.simplefilter("ignore", ConvergenceWarning)  # a network that max_iter cuts off is judged as it is
         warnings.simplefilter("ignore", FitFailedWarning)
-        results = {name: {c: [trial(name, c, size.candidates, seed) for seed in seeds] for c in CONTENDERS} for name in size.sets}
+        results = {name: {c: [trial(name, c, size.candidates, seed) for seed in seeds] for c in CONTENDERS}
+                   for name in size.sets}
         score_table(results)
         ratio_table(results)
         noises = {c: noise(c, size, seeds) for c in CONTENDERS}
         noise_table(noises)
         count = 5*len(results) + len(NOTED)*len(CONTENDERS)
-        print(f"of these {count} intervals, one in twenty would exclude equality by chance; the noise's data set came from a pilot")
+        print(f"of these {count} intervals, one in twenty would exclude equality by chance; the noise's data set came "
+              "from a pilot")
         leave_one_out(size.apart)
     draw(options.plot, results, noises)
     print(f"picture: {options.plot}")
-    low = [f"{c} on {name}" for name, of in results.items() for c in of if not np.mean([t.test for t in of[c]]) > SETS[name].goal]
+    low = [f"{c} on {name}" for name, of in results.items() for c in of
+           if not np.mean([t.test for t in of[c]]) > SETS[name].goal]
     if low:
         sys.exit(f"generalisation: too low to compare: {', '.join(low)}. Draw more candidates.")
 

@@ -2,14 +2,16 @@
 
     python examples/minimize.py --plot minimize.png
 
-Four small smooth problems with exact gradients (Rosenbrock in 10 dimensions, a quadratic of condition 1,000, logistic regression, and
-non-negative least squares, which has bounds), a quadratic whose gradients are noisy, and the time of one iteration on a large vector.
-All end where no element of the (projected) gradient exceeds 1e-5. Momentum, Nesterov and Adam get the best learning rate of a grid,
-momentum and Nesterov the better of mu = 0.9 and 0.99 too; the column "tuning" says how many gradients all runs of that search took.
-Under noise the rate falls to 0 along a cosine, and nobody stops before the last step who can go on.
-Prints status, nit, nfev, njev and what is left above the minimum. Exits with 1 unless the optimizers reach the four minima, L-BFGS-B with
-the fewest gradients, and end below half of what L-BFGS-B and CG leave under noise. Times depend on the machine, and counts a little on its
-BLAS.
+There are four small smooth problems with exact gradients (Rosenbrock in 10 dimensions, a quadratic of condition 1,000,
+logistic regression, and non-negative least squares, which has bounds), a quadratic whose gradients are noisy, and the
+time of one iteration on a large vector. All runs end where no element of the (projected) gradient exceeds 1e-5.
+Momentum, Nesterov and Adam get the best learning rate of a grid, momentum and Nesterov also the better of mu = 0.9 and
+0.99; the column "tuning" says how many gradients all runs of that search took. Under noise the rate falls to 0 along a
+cosine, and nobody who can go on stops before the last step.
+
+The program prints status, nit, nfev, njev and what is left above the minimum. It exits with 1 unless the optimizers
+reach the four minima, L-BFGS-B with the fewest gradients, and end below half of what L-BFGS-B and CG leave under noise.
+Times depend on the machine, and counts a little on its BLAS.
 """
 import argparse
 import sys
@@ -55,7 +57,7 @@ class Run(NamedTuple):
 
 
 def tasks():
-    """The problems, with independent minima: analytic, by Newton's method, or by an active-set method for the one with bounds."""
+    """The problems, with independent minima: analytic, by Newton's method, or (with bounds) by an active-set method."""
     positive = problems.linear_regression(features=20, collinearity=0.9, seed=3)
     exact = lsq_linear(*positive.data, bounds=(0, np.inf), method="bvls", tol=1e-14)
     logistic = problems.logistic_regression(samples=200, features=20, scales=10)
@@ -78,12 +80,16 @@ def run(task, how, settings="", **options):
         values.append(value - task.lowest)
         return value, gradient
 
-    found = minimize(fun, problem.initial(), jac=True, method=how, bounds=task.bounds, options={"gtol": GTOL, **options})
+    found = minimize(fun, problem.initial(), jac=True, method=how, bounds=task.bounds,
+                     options={"gtol": GTOL, **options})
     return Run(settings, found, found.fun - task.lowest, np.array(values))
 
 
 def tuned(task, rule, rates, noisy):
-    """The best run of the grid: at the minimum after the fewest steps, or under noise (`noisy` is not 0) the lowest after so many."""
+    """The best run of the grid: the one that takes the fewest steps to the minimum.
+
+    Under noise (`noisy` is not 0, but the number of steps) it is the one that ends lowest.
+    """
     best, spent = None, 0
     for mu, rate in product(RULES[rule], rates):
         hyper = {} if mu is None else {"momentum": mu}
@@ -113,16 +119,21 @@ def report(results):
         print(f"{problem:44}{'status':>7}{'nit':>6}{'nfev':>6}{'njev':>6}{'fun - minimum':>15}{'tuning':>9}")
         for name, r in runs.items():
             f = r.found
-            print(f"  {name:9}{r.settings:33}{f.status:7}{f.nit:6}{f.nfev:6}{f.njev:6}{r.left:15.1e}{r.tuning or '-':>9}")
+            print(f"  {name:9}{r.settings:33}{f.status:7}{f.nit:6}{f.nfev:6}{f.njev:6}{r.left:15.1e}"
+                  f"{r.tuning or '-':>9}")
 
 
 def advantage(results):
     """How many gradients the best tuned optimizer takes for one of L-BFGS-B's, on each of the exact problems."""
-    return [min(runs[rule].found.njev for rule in RULES)/runs["L-BFGS-B"].found.njev for name, runs in results.items() if name != NOISY]
+    return [min(runs[rule].found.njev for rule in RULES)/runs["L-BFGS-B"].found.njev
+            for name, runs in results.items() if name != NOISY]
 
 
 def iterations(n, steps=16):
-    """Milliseconds that an iteration on n numbers takes beside `fun`: the median of the last six, when L-BFGS-B's memory is full."""
+    """Milliseconds that an iteration on n numbers takes beside `fun`.
+
+    They are the median of the last six, when L-BFGS-B's memory is full.
+    """
     e, start, times = np.geomspace(1, 1000, n), np.ones(n), {}
     for name in COLOURS:
         inside, marks = [0.0], []
@@ -150,12 +161,13 @@ def conclude(results, times, n):
     gain, noisy = advantage(results), results[NOISY]
     gave_up, times_worse = noisy["L-BFGS-B"].found.njev, noisy["L-BFGS-B"].left/noisy["momentum"].left
     spent = ", ".join(f"{name} {ms:.3g}" for name, ms in times.items())
-    print(f"""L-BFGS-B takes {min(gain):.1f} to {max(gain):.1f} times fewer gradients than the best tuned optimizer, and no learning rate:
-take it for small, smooth problems with exact gradients. With noisy gradients its line search fails: it stops after {gave_up},
-{times_worse:.0f} times as far above the minimum as momentum ends.
-Milliseconds of an iteration on {n:,} numbers, without fun: {spent}.
-The method is for the rule that training uses, for noisy gradients, and for long vectors; it copies and checks each point, which a loop of
-opt.step without SciPy need not.""")
+    print(f"L-BFGS-B takes {min(gain):.1f} to {max(gain):.1f} times fewer gradients than the best tuned optimizer, "
+          "and no learning rate:\n"
+          "take it for small, smooth problems with exact gradients. With noisy gradients its line search fails: "
+          f"it stops after {gave_up},\n{times_worse:.0f} times as far above the minimum as momentum ends.\n"
+          f"Milliseconds of an iteration on {n:,} numbers, without fun: {spent}.\n"
+          "The method is for the rule that training uses, for noisy gradients, and for long vectors; it copies and "
+          "checks each point, which a loop of\nopt.step without SciPy need not.")
 
 
 def broken(results):
@@ -164,7 +176,8 @@ def broken(results):
         if problem == NOISY:
             others = min(r.left for name, r in runs.items() if name not in RULES)
             if runs["L-BFGS-B"].found.success or not 2*max(runs[rule].left for rule in RULES) < others:
-                yield "under noise L-BFGS-B did not stop, or the optimizers did not end below half of what it and CG leave"
+                yield ("under noise L-BFGS-B did not stop, or the optimizers did not end below half of what it and CG "
+                       "leave")
             continue
         for name in RULES:
             if not (runs[name].found.success and runs[name].left < 1e-6):
@@ -188,8 +201,9 @@ def draw_runs(ax, title, runs):
 def draw(path, results, times, n):
     figure = Figure(figsize=(13, 8.2), layout="constrained")
     gain = advantage(results)
-    figure.suptitle(f"With exact gradients L-BFGS-B needs {min(gain):.1f} to {max(gain):.0f} times fewer of them than the best tuned "
-                    "optimizer;\nwith noisy ones it gives up, and on long vectors its iterations are slow",
+    figure.suptitle(f"With exact gradients L-BFGS-B needs {min(gain):.1f} to {max(gain):.0f} times fewer of them than "
+                    "the best tuned optimizer;\nwith noisy ones it gives up, and on long vectors its iterations are "
+                    "slow",
                     fontsize=14, fontweight="bold", x=0.01, ha="left")
     axes = figure.subplots(2, 3)
     for ax, (title, runs) in zip(axes.flat, results.items(), strict=False):
@@ -202,9 +216,11 @@ def draw(path, results, times, n):
     for k, (name, ms) in enumerate(shown.items()):
         bars.text(ms*1.15, k, f"{name}: {ms:.3g} ms", va="center", fontsize=10)
     bars.set_title(f"Time without fun, {n:,} numbers", fontsize=11, loc="left")
-    bars.set(xscale="log", xlabel="milliseconds an iteration, one thread", xlim=(min(times.values())/3, max(times.values())*30), yticks=[])
+    bars.set(xscale="log", xlabel="milliseconds an iteration, one thread",
+             xlim=(min(times.values())/3, max(times.values())*30), yticks=[])
     bars.spines[["top", "right"]].set_visible(False)
-    labels = {"L-BFGS-B": "L-BFGS-B (SciPy)", "CG": "CG (SciPy; no bounds)", "momentum": "momentum", "nesterov": "Nesterov", "adam": "Adam"}
+    labels = {"L-BFGS-B": "L-BFGS-B (SciPy)", "CG": "CG (SciPy; no bounds)", "momentum": "momentum",
+              "nesterov": "Nesterov", "adam": "Adam"}
     handles = [bars.plot([], [], "o-", color=COLOURS[name], label=label)[0] for name, label in labels.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False, fontsize=11)
     figure.savefig(path, dpi=110)
@@ -212,8 +228,10 @@ def draw(path, results, times, n):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plot", default="minimize.png", metavar="FILE", help="where to draw the runs (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="a grid of four rates, fewer noisy steps, and vectors of 100,000 numbers")
+    parser.add_argument("--plot", default="minimize.png", metavar="FILE",
+                        help="where to draw the runs (default: %(default)s)")
+    parser.add_argument("--short", action="store_true",
+                        help="a grid of four rates, fewer noisy steps, and vectors of 100,000 numbers")
     options = parser.parse_args()
     n, rates, noisy = (100_000, SHORT_RATES, SHORT_STEPS) if options.short else (1_000_000, RATES, NOISY_STEPS)
     with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):  # rates that are too high lead to infinity

@@ -2,8 +2,9 @@
 
     python examples/own_kernel.py
 
-The problem: denoise a signal y of a million samples, min over w of |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2, by Adam. Three ways that
-give the same bits: NumPy's gradient and `opt.step`; a whole training loop in nopython code; gradient and update fused in one loop.
+The problem: denoise a signal y of a million samples, by Adam on |w - y|^2/2 + strength*|w[1:] - w[:-1]|^2/2. Three ways
+give equal bits: NumPy's gradient and `opt.step`; a whole training loop in nopython code; gradient and update fused in
+one loop.
 """
 import time
 
@@ -18,7 +19,7 @@ STEPS, LR, STRENGTH = 30, 0.05, np.float32(20)
 
 
 def gradient(w, y):
-    """The gradient in NumPy; the ends have themselves as their outer neighbours."""
+    """The gradient in NumPy. At an end, the missing neighbour is the element itself."""
     left, right = np.concatenate([w[:1], w[:-1]]), np.concatenate([w[1:], w[-1:]])
     return w - y + STRENGTH*(w - left + w - right)
 
@@ -33,7 +34,7 @@ def with_step(y):
 
 @njit(error_model="numpy")
 def fused(c, w, y, m, v):
-    """One step of Adam. Like the rule itself, it is the formula of one element: g, then what the rule returns."""
+    """One step of Adam. The loop has the formula of one element: its gradient, and then what the rule returns."""
     left = w[0]
     for i in range(w.size):
         here = w[i]
@@ -73,7 +74,8 @@ def main():
     y = (clean + np.random.default_rng(0).normal(0, 0.3, x.size)).astype(np.float32)
     print(f"error of the signal  {np.sqrt(np.mean((y - clean)**2)):.4f}")
     results = []
-    for name, solve in (("opt.step", with_step), ("kernels.adam, all in nopython", with_kernels), ("fused with the gradient", with_rule)):
+    for name, solve in (("opt.step", with_step), ("kernels.adam, all in nopython", with_kernels),
+                        ("fused with the gradient", with_rule)):
         solve(y[:10])  # compiles
         begin = time.perf_counter()
         results.append(solve(y))

@@ -2,8 +2,9 @@
 
     python examples/own_rule.py
 
-The problem: find a point in 50 dimensions by gradients with heavy-tailed noise (Student's t, 1.5 degrees of freedom). Momentum follows
-every outlier; Signum (Bernstein et al. 2018), which is not in the package, takes the sign of the velocity.
+The problem: find a point in 50 dimensions by gradients with heavy-tailed noise (Student's t, 1.5 degrees of freedom).
+Momentum follows every outlier. Signum (Bernstein et al. 2018), which is not in the package, takes the sign of the
+velocity.
 """
 import numpy as np
 
@@ -29,7 +30,7 @@ def problem():
 
 
 def fit(kind, lr):
-    """What an optimizer makes of it."""
+    """The point that an optimizer finds."""
     target, noise = problem()
     w = np.zeros(50, np.float32)
     opt = kind(w, lr=fastopt.schedules.cosine(lr, steps=STEPS))
@@ -39,7 +40,7 @@ def fit(kind, lr):
 
 
 def by_hand(lr):
-    """The same without a compiled kernel: a rule is a function of NumPy arrays too, and `at` gives its coefficients."""
+    """As `fit`, without a compiled kernel: a rule is a function of NumPy arrays too. `at` gives its coefficients."""
     target, noise = problem()
     w, v = np.zeros((2, 50), np.float32)
     rate = fastopt.schedules.cosine(lr, steps=STEPS)
@@ -53,9 +54,11 @@ def main():
     for kind in (Signum, fastopt.Momentum):
         errors = {lr: np.linalg.norm(fit(kind, lr) - target)/np.linalg.norm(target) for lr in RATES}
         best = min(errors, key=errors.get)
-        print(f"{kind.__name__:8}: relative error {errors[best]:.3f} at the best of {len(RATES)} learning rates, {best}")
+        print(f"{kind.__name__:8}: relative error {errors[best]:.3f} at the best of "
+              f"{len(RATES)} learning rates, {best}")
     if not np.array_equal(fit(Signum, 0.005), by_hand(0.005)):
-        raise SystemExit("own_rule: the kernel and the rule on NumPy arrays differ, but equal bits were needed. Please report it.")
+        raise SystemExit("own_rule: the kernel and the rule on NumPy arrays differ, but equal bits were needed. "
+                         "Please report it.")
     print("the kernel and the rule on NumPy arrays: equal bits")
     half = Signum(np.zeros(1000, np.float32), state="bfloat16")
     half.step(np.ones(1000, np.float32), clip_norm=1.0)

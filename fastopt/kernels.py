@@ -1,8 +1,9 @@
 """Whole-array steps for nopython code: a training loop can run inside one ``@njit``.
 
-``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for every
-rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16 (uint16) too.
-``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on float32 and float64 arrays.
+``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for
+every rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16
+(uint16) too. ``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on
+float32 and float64 arrays.
 
 >>> coefs = kernels.table(rules.adam, 1000, lr=schedules.cosine(1e-2, steps=1000))
 >>> @njit
@@ -11,72 +12,85 @@ rule, with its states in the order of its arguments. Arrays are C-contiguous, of
 ...         kernels.adam(coefs[t], gradient(w), w, m, v)
 """
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, overload
+from numba.np.numpy_support import from_dtype
 
 from . import rules
-from ._kernels.element import load, store, update
-from ._kernels.memory import I64, coefficients_type, literals
+from ._formats.catalogue import FORMATS
+from ._kernels import element
+from ._kernels.layout import Layout
+from ._kernels.llvm import i64, unpacked
+from ._kernels.memory import coefficients_kind
 from ._rule.groups import Group
+from ._rule.pipeline import Pipeline, pipeline
 from ._rule.rule import Rule
 
-NONE = np.uint32(0)  # random bits: these formats round to nearest
-FORMAT_OF = {types.float64: "f64", types.float32: "f32", types.float16: "f16", types.uint16: "bf16"}
+FORMAT_OF = {from_dtype(f.dtype): f for f in FORMATS.values()}  # by Numba's type of an array's elements
+STEPS: dict[str, tuple[Pipeline, Layout]] = {}                  # by the literal that stands for them in compiled code
 
 
-# Arrays of nopython code, for memory.py's loads and stores
+def known(step):
+    """The pipeline and the layout that a literal stands for; None where Numba must first ask again, with literals.
+
+    Users' own Numba caches keep what calls these intrinsics, and they cannot keep a closure.
+    """
+    return STEPS[step.literal_value] if isinstance(step, types.StringLiteral) else None
+
 
 @intrinsic
-def data_addresses(typing, arrays):
-    """The addresses of the first elements of a tuple of arrays."""
+def rows_of(typing, arrays):
+    """The addresses of the first elements of a tuple of arrays, and their numbers of elements."""
     result = types.UniTuple(types.int64, len(arrays))
 
     def emit(context, builder, signature, args):
-        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
-        data = [context.make_array(kind)(context, builder, part).data for kind, part in zip(kinds, parts, strict=True)]
-        return context.make_tuple(builder, result, [builder.ptrtoint(d, I64) for d in data])
-    return result(arrays), emit
+        made = [context.make_array(kind)(context, builder, part)
+                for kind, part in zip(signature.args[0], unpacked(builder, args[0]), strict=True)]
+        row = context.make_tuple(builder, result, [builder.ptrtoint(array.data, i64(0).type) for array in made])
+        return context.make_tuple(builder, signature.return_type,
+                                  [row, context.make_tuple(builder, result, [x.nitems for x in made])])
+    return types.Tuple((result, result))(arrays), emit
 
 
 @intrinsic
-def element_counts(typing, arrays):
-    """The numbers of elements of a tuple of arrays."""
-    result = types.UniTuple(types.int64, len(arrays))
-
-    def emit(context, builder, signature, args):
-        kinds, parts = signature.args[0], cgutils.unpack_tuple(builder, args[0])
-        return context.make_tuple(builder, result, [context.make_array(kind)(context, builder, part).nitems
-                                                    for kind, part in zip(kinds, parts, strict=True)])
-    return result(arrays), emit
-
-
-@intrinsic
-def coefficients_of(typing, rule, formats, c):
+def coefficients_of(typing, step, c):
     """Coefficients, given as a row of a table or as a named tuple, in the float type of the arithmetic."""
-    literal = literals(rule, formats)
-    if literal is None:
+    if (of := known(step)) is None:
         return None
-    result = coefficients_type(*literal)
+    result = coefficients_kind(of[1], of[0])
 
     def emit(context, builder, signature, args):
-        kind = signature.args[2]
+        kind = signature.args[1]
         if isinstance(kind, types.Array):
-            data = context.make_array(kind)(context, builder, args[2]).data
-            given = [builder.load(builder.gep(data, [ir.Constant(I64, k)])) for k in range(len(result))]
+            data = context.make_array(kind)(context, builder, args[1]).data
+            given = [builder.load(builder.gep(data, [i64(k)])) for k in range(len(result))]
         else:
-            given = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)])
-    return result(rule, formats, c), emit
+            given = unpacked(builder, args[1])
+        cast = [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)]
+        return context.make_tuple(builder, result, cast)
+    return result(step, c), emit
+
+
+@intrinsic
+def advance(typing, step, c, row, i):
+    """A step of element i of every array."""
+    if (of := known(step)) is None:
+        return None
+
+    def emit(context, builder, signature, args):
+        element.emit_advance(element.Element(context, builder, of[1], of[0]), *args[1:])
+        return context.get_dummy_value()
+    return types.void(step, c, row, types.int64), emit
 
 
 def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
-    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the step.
+    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the
+    step.
 
     Raises
     ------
@@ -90,7 +104,7 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
 
 def array_step(rule: Rule):
     """The whole-array step of a rule: ``step(c, g, p, *state)``, in place, in Python and in nopython code."""
-    digest, needed = rule.digest, 2 + len(rule.state)
+    of, needed = pipeline(rule), 2 + len(rule.state)
 
     def step(c, g, p, *state):
         if g.dtype.itemsize > p.dtype.itemsize:  # scaled in its own type, as in compiled code
@@ -102,28 +116,36 @@ def array_step(rule: Rule):
     def compiled(c, g, p, *state):
         arrays = (g, p, *(state[0] if len(state) == 1 and isinstance(state[0], types.BaseTuple) else state))
         if len(arrays) != needed or not all(isinstance(a, types.Array) for a in arrays):
-            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are needed. Give those.")
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are "
+                              f"needed. Give those.")
         if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
             raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed. "
                               "Give those, or copies (which are then what is updated).")
         if not all(a.mutable for a in arrays[1:]):
-            raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. Give copies.")
+            raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. "
+                              f"Give copies.")
         as_row, fields = isinstance(c, types.Array), len(rule.fields)
         if not (c.ndim == 1 and c.layout == "C" if as_row else isinstance(c, types.NamedUniTuple) and len(c) == fields):
-            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is needed. Give that.")
-        formats = " ".join(FORMAT_OF[a.dtype] for a in arrays)
+            raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is "
+                              f"needed. Give that.")
+        layout = Layout.of(*(FORMAT_OF[a.dtype] for a in arrays))
+        name = f"{of.digest} {layout}"
+        STEPS[name] = of, layout
 
         def implementation(c, g, p, *state):
             arrays = (g, p) + state  # noqa: RUF005 (Numba has no starred tuples)
-            for count in element_counts(arrays):
+            row, counts = rows_of(arrays)
+            for count in counts:
                 if count != p.size:
-                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give such arrays.")
+                    raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give "
+                                     "such "
+                                     "arrays.")
             if as_row and len(c) != fields:
-                raise ValueError("kernels: c has another number of coefficients than the rule. Make it with kernels.table(rule, ...).")
-            row = data_addresses(arrays)
-            k = coefficients_of(digest, formats, c)
+                raise ValueError("kernels: c has another number of coefficients than the rule. Make it with "
+                                 "kernels.table(rule, ...).")
+            k = coefficients_of(name, c)
             for i in range(p.size):
-                store(formats, row, i, update(digest, k, load(formats, row, i)), NONE)
+                advance(name, k, row, i)
         return implementation
 
     step.__name__ = step.__qualname__ = rule.name
@@ -132,7 +154,6 @@ def array_step(rule: Rule):
     return step
 
 
-sgd, momentum, nesterov = array_step(rules.sgd), array_step(rules.momentum), array_step(rules.nesterov)
-rmsprop, adagrad = array_step(rules.rmsprop), array_step(rules.adagrad)
-adam, adamw, amsgrad = array_step(rules.adam), array_step(rules.adamw), array_step(rules.amsgrad)
-nadam, radam, lion = array_step(rules.nadam), array_step(rules.radam), array_step(rules.lion)
+globals().update({name: array_step(rule) for name, rule in rules.ALL.items()})
+if TYPE_CHECKING:
+    def __getattr__(name: str) -> Callable[..., None]: ...

@@ -5,20 +5,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import _trees as trees
-from ._checks.numbers import check_number, check_option, plain, whole
+from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.scalars import Format, arithmetic
+from ._formats.catalogue import Format, arithmetic
+from ._formats.choice import Asked, check_rounding, check_seed, state_formats
+from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
-from ._rule.rule import Rule, followed
+from ._rule.pipeline import pipeline
+from ._rule.rule import Rule
 from ._state import state_dict
 from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
 from ._tensors.backend import Request, Stored
 from ._tensors.sums import Sums
-from ._tensors.tensors import Slot, Tensor, beside, check_one_place, output, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, tensor
 from .presets import preset
-from .storage import Asked, check_rounding, check_seed, state_formats
 
 PLAIN = Request()
 STORED = ("state", "rounding")  # what a group of parameters may say beside its hyperparameters
@@ -63,7 +65,8 @@ class Optimizer:
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
                  **({} if lr is None else {"lr": lr})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
-        vars(self)["rule"] = followed(self.rule, followers)  # type: ignore[arg-type]
+        if followers:
+            vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *followers))
         self._params = params
         threads, seed = check_threads(threads, where), check_seed(seed, where)
         parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
@@ -100,12 +103,12 @@ class Optimizer:
         self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
         return {name: [of[name] for of in formats] for name in self.rule.state}
 
-    def _read_copy(self, tree: Any) -> Slot:
+    def _read_copy(self, tree: Any) -> PerTensor:
         """The arrays into which a step writes the new parameters."""
         leaves: list = []
         self._structure.collect(tree, "copy", leaves)
         found = [output(leaf, t, beside(t, "copy")) for leaf, t in zip(leaves, self._tensors, strict=True)]
-        return Slot([array for array, _ in found], [format for _, format in found], leaves)
+        return PerTensor([array for array, _ in found], [format for _, format in found], leaves)
 
     def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
         """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""
@@ -192,8 +195,8 @@ class Optimizer:
             zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         plain = type(grad_factor) is float and grad_factor == 1.0
         return Request(1.0 if plain else self._backend.factor(grad_factor),
-                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step", ""),
-                       None if clip_norm is None else check_number("clip_norm", clip_norm, "step", ""),
+                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
+                       None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
                        skip_nonfinite, zero_grads)
 
     def _step(self, grads: Any, request: Request) -> None:
@@ -410,8 +413,4 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
 def check_threads(threads: Any, where: str) -> int:
     if threads is None:
         return pool.available_threads()
-    found = whole(threads)
-    if found is None or found < 1:
-        raise ValueError(f"{where}: threads is {threads!r}, but a whole number, 1 or more, is needed. Give None to use "
-                         "all.")
-    return found
+    return check_whole("threads", threads, where, cure="Give None to use all.", kind=ValueError)

@@ -2,10 +2,26 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from ._rule.rule import Rule
 from .optimizer import Optimizer
-from .registry import Rule
 
 Hyper = float | Callable[[int], float]
+
+__all__ = [
+    "SGD",
+    "Momentum",
+    "Nesterov",
+    "RMSProp",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "AMSGrad",
+    "NAdam",
+    "RAdam",
+    "Lion",
+    "Adan",
+    "optimizer",
+]
 
 class SGD(Optimizer):
     """Gradient descent: the step is the gradient times the learning rate.
@@ -15,8 +31,9 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     weight_decay : float or callable, default 0.0
@@ -29,23 +46,27 @@ class SGD(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -75,8 +96,9 @@ class Momentum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -97,23 +119,27 @@ class Momentum(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -141,15 +167,17 @@ class Nesterov(Optimizer):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
     v <- mu*v + lr*g(p - mu*v);  p <- p - v
-    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
-    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
-    form="outside", and with any weight decay, which pulls at the stored weights of each.
+    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point,
+    v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g)
+    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does
+    under form="outside", and with any weight decay, which pulls at the stored weights of each.
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -172,23 +200,27 @@ class Nesterov(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -221,8 +253,9 @@ class RMSProp(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
@@ -241,23 +274,27 @@ class RMSProp(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -288,8 +325,9 @@ class AdaGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.01
         Learning rate.
     lr_decay : float or callable, default 0.0
@@ -310,23 +348,27 @@ class AdaGrad(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -359,14 +401,15 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -385,23 +428,27 @@ class Adam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -428,21 +475,22 @@ class Adam(Optimizer):
     ) -> None: ...
 
 class AdamW(Optimizer):
-    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
+    """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside u.
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -461,23 +509,27 @@ class AdamW(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -512,14 +564,15 @@ class AMSGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_root : float or callable, default 0.0
@@ -538,23 +591,27 @@ class AMSGrad(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -584,20 +641,21 @@ class NAdam(Optimizer):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
-    schedule="optax": mu = b1 throughout.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever
+    b1 was. schedule="optax": mu = b1 throughout.
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.002
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     momentum_decay : float or callable, default 0.004
@@ -614,23 +672,27 @@ class NAdam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -659,20 +721,21 @@ class RAdam(Optimizer):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
-    else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
+    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
 
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     b2 : float or callable, default 0.999
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
         Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
     eps_mode : {'outside', 'hat'}, default 'hat'
@@ -689,23 +752,27 @@ class RAdam(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -738,14 +805,15 @@ class Lion(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, nested in any
-        way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` of their own.
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
     lr : float or callable, default 0.0001
         Learning rate.
     b1 : float or callable, default 0.9
-        Decay of the first moment, in [0, 1).
+        Weight of the momentum in the update, in [0, 1).
     b2 : float or callable, default 0.99
-        Decay of the second moment (Lion: of the momentum), in [0, 1).
+        Decay of the momentum, in [0, 1).
     weight_decay : float or callable, default 0.0
         Strength of the pull towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
@@ -756,23 +824,27 @@ class Lion(Optimizer):
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16" (to nearest; also
-        "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small changes add up) or "q8" (eight bits, 128
-        numbers share an exponent). A function of a parameter's path and array returns one of these. By default float32, and float64 for
-        float64 parameters, whatever the parameters are stored as.
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a float32 in 16 more bits.
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0, 1): the state
-        "average", which starts at the parameters, float32 unless `state` names it.
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 parameters, for example).
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     threads : int, optional
-        The most threads that a step uses; by default all that the process may use, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see `tabulate`).
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
     """
     def __init__(
         self,
@@ -794,10 +866,87 @@ class Lion(Optimizer):
         capturable: int | None = None,
     ) -> None: ...
 
-HYPERPARAMETERS: dict[str, str]
-KINDS: dict[str, str]
+class Adan(Optimizer):
+    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead by way of the difference of two gradients, which it keeps.
+
+    k = g - old, 0 at the first step;  old <- g
+    m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
+    p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
+    The paper's betas are 1 - b1, 1 - b2, 1 - b3; these b, their defaults and the corrections ci are those of the authors'
+    code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd); here it is decoupled, as there with no_prox=True.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.98
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.92
+        Decay of the average difference of gradients, in [0, 1).
+    b3 : float or callable, default 0.99
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.98,
+        b2: Hyper = 0.92,
+        b3: Hyper = 0.99,
+        eps: Hyper = 1e-08,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
 ALL: dict[str, type[Optimizer]]
 
+def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...
-def document(rule: Rule) -> str: ...
 def stub() -> str: ...

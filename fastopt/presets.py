@@ -15,7 +15,7 @@ radam     RAdam                        nothing: its eps stands beside sqrt(v), n
 others    the class of that name       nothing; betas=(b1, b2), decoupled_weight_decay=True is decay="decoupled"
 ========= ============================ ===============================================================================
 
-Coming from optax (optax._src.alias, optax._src.transform, optax.transforms._accumulation). It has no default lr: ours stays.
+Coming from optax (optax._src.alias, optax._src.transform, optax.transforms._accumulation), which has no default lr.
 
 ========= ============================ ===============================================================================
 momentum  sgd(lr, 0.9)                 lr multiplies the velocity on its way out
@@ -57,18 +57,18 @@ nesterov  SGDOptimizer                 the same, and the stored p is the look-ah
 adam      AdamOptimizer                eps beside sqrt(v) ("eps-hat")
 ========= ============================ ===============================================================================
 
-The penalty alpha of an MLP is coupled decay of the weights but not of the intercepts: weight_decay = alpha / batch size.
+The penalty alpha of an MLP is coupled decay of the weights, not of the intercepts: weight_decay = alpha / batch size.
 
 What no coefficient expresses, and what to do:
 
-- torch and Keras have momentum 0 by default: with ``like=`` the rules momentum and nesterov keep 0.9; use ``SGD`` for 0.
+- torch and Keras have momentum 0 by default: with ``like=``, momentum and nesterov keep 0.9; use ``SGD`` for 0.
 - RMSProp with momentum or centered (all three), initial_scale (optax): not here. bias_correction=True of optax.rmsprop
   is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
 - optax.radam rectifies from length == threshold on, torch and we from length > threshold on; and its eps_root, like the
   eps_root of optax.nadam, is not here. Nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
 - optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
-- torch keeps step counts, and NAdam's running product, in its default dtype: float32 even beside float64 parameters (1e-8
-  off in NAdam, and a count that stops at 2**24). Set ``torch.set_default_dtype(torch.float64)`` to see it agree with ours.
+- torch keeps step counts, and NAdam's running product, in its default dtype: float32 even beside float64 parameters
+  (1e-8 off in NAdam, and a count that stops at 2**24). ``torch.set_default_dtype(torch.float64)`` makes it agree.
 - torch refuses dampening with nesterov; here it is taken, and dampens the velocity but not the g beside it.
 - In float32 these systems round 1 - b and b**t in their own ways, and optax's counter stops at 2**31 - 1. Our
   coefficients are float64 and right at any step, so the systems agree with us to their rounding, not bit by bit.
@@ -84,48 +84,24 @@ DECOUPLED: dict[str, Any] = {"decay": "decoupled"}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "torch": {
-        "sgd": {},
-        "momentum": {"form": "outside", "first_step": "copy"},
-        "nesterov": {"form": "outside", "shifted": True},
-        "rmsprop": {},
-        "adagrad": {},
-        "adam": {},
-        "adamw": {},
-        "amsgrad": {},
-        "nadam": {},
-        "radam": {},
-    },
+        **{name: {} for name in ("sgd", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam")},
+        "momentum": {"form": "outside", "first_step": "copy"}, "nesterov": {"form": "outside", "shifted": True}},
     "optax": {
-        "sgd": {},
-        "momentum": {"form": "outside"},
-        "nesterov": {"form": "outside", "shifted": True},
+        "sgd": {}, "momentum": {"form": "outside"}, "nesterov": {"form": "outside", "shifted": True},
         "rmsprop": {"alpha": 0.9, "eps": 0.0, "eps_root": 1e-8},
-        "adagrad": {"initial_accumulator_value": 0.1, **INSIDE},
-        "adam": {},
-        "adamw": {"weight_decay": 1e-4},
-        "amsgrad": {"maximum_of": "corrected"},
-        "nadam": {"schedule": "optax"},
-        "radam": {"eps_mode": "outside"},
-        "lion": {"weight_decay": 1e-3},
-    },
+        "adagrad": {"initial_accumulator_value": 0.1, **INSIDE}, "adam": {}, "adamw": {"weight_decay": 1e-4},
+        "amsgrad": {"maximum_of": "corrected"}, "nadam": {"schedule": "optax"}, "radam": {"eps_mode": "outside"},
+        "lion": {"weight_decay": 1e-3}},
     "keras": {
-        "sgd": {"lr": 1e-2},
-        "momentum": {"lr": 1e-2, **VELOCITY, **DECOUPLED},
+        "sgd": {"lr": 1e-2}, "momentum": {"lr": 1e-2, **VELOCITY, **DECOUPLED},
         "nesterov": {"lr": 1e-2, **VELOCITY, "shifted": True, **DECOUPLED},
         "rmsprop": {"lr": 1e-3, "alpha": 0.9, **INSIDE, **DECOUPLED},
         "adagrad": {"lr": 1e-3, "initial_accumulator_value": 0.1, **INSIDE, **DECOUPLED},
-        "adam": {**HAT, **DECOUPLED},
-        "adamw": {**HAT, "weight_decay": 4e-3},
-        "amsgrad": {**HAT, **DECOUPLED},
-        "nadam": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **DECOUPLED},
-        "lion": {"lr": 1e-3},
-    },
+        "adam": {**HAT, **DECOUPLED}, "adamw": {**HAT, "weight_decay": 4e-3}, "amsgrad": {**HAT, **DECOUPLED},
+        "nadam": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **DECOUPLED}, "lion": {"lr": 1e-3}},
     "sklearn": {
-        "sgd": {"lr": 0.1},
-        "momentum": {"lr": 0.1, **VELOCITY},
-        "nesterov": {"lr": 0.1, **VELOCITY, "shifted": True},
-        "adam": {"eps_mode": "hat"},
-    },
+        "sgd": {"lr": 0.1}, "momentum": {"lr": 0.1, **VELOCITY}, "nesterov": {"lr": 0.1, **VELOCITY, "shifted": True},
+        "adam": {"eps_mode": "hat"}},
 }
 
 
@@ -155,8 +131,9 @@ def preset(like: str, rule_name: str) -> dict[str, Any]:
     {'eps': 1e-07, 'eps_mode': 'hat', 'decay': 'decoupled'}
     """
     if not isinstance(like, str) or like not in PRESETS:
-        raise ValueError(f"like: {like!r} was found, one of {', '.join(PRESETS)} was needed. Take one of these, or leave `like` out.")
+        raise ValueError(f"like: {like!r} was found, one of {', '.join(PRESETS)} was needed. Take one of these, or "
+                         "leave `like` out.")
     if rule_name not in PRESETS[like]:
-        raise ValueError(f"like={like!r}: the rule {rule_name} was found, one that {like} has was needed: {', '.join(PRESETS[like])}. "
-                         "Leave `like` out and give the hyperparameters.")
+        raise ValueError(f"like={like!r}: the rule {rule_name} was found, one that {like} has was needed: "
+                         f"{', '.join(PRESETS[like])}. Leave `like` out and give the hyperparameters.")
     return dict(PRESETS[like][rule_name])

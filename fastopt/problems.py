@@ -1,4 +1,4 @@
-"""Test problems for optimizers: quadratics, regressions, Rosenbrock, Beale, Rastrigin, and a small network with good and bad starts.
+"""Test problems for optimizers: quadratics, regressions, Rosenbrock, Beale, Rastrigin, and a network with many starts.
 
     problem = rosenbrock()
     w = problem.initial()
@@ -6,8 +6,9 @@
     for _ in range(2000):
         opt.step(problem.grad(w))
 
-Value, gradient and Hessian take any w of the structure of `problem.start`, of any float type, and never modify it. They compute in float64
-(the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take complex w too, for the complex step.
+Value, gradient and Hessian take any w in the structure of `problem.start`, of any float type, and never modify it. They
+compute in float64 (the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take
+complex w too, for the complex step.
 """
 import copy
 from collections.abc import Callable
@@ -18,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import init, networks
-from ._checks.numbers import check_number, check_option, whole
+from ._checks.numbers import check_number, check_option, check_whole, interval
 
 Array = NDArray[Any]
+RANGES = {"condition": interval("[1, inf)"), "scales": interval("[1, inf)"), "collinearity": interval("[0, 1]"),
+          "noise": interval("[0, inf)"), "l2": interval("[0, inf)")}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,15 +32,10 @@ class Problem:
 
     Attributes
     ----------
-    name : str
     start : array or dict of arrays
         Where to begin, float64, read-only: `initial` gives a copy to work on.
-    value : callable
-        w -> float.
-    grad : callable
-        w -> the gradient, in the structure and dtype of w.
-    hess : callable or None
-        w -> the Hessian, a float64 array of shape (n, n).
+    value, grad, hess : callable
+        w -> float; the gradient, in the structure and dtype of w; the Hessian (or None), float64 of shape (n, n).
     minimum : (w, value) or None
         Where the global minimum is, read-only, and its value, if known.
     data : (X, y) or None
@@ -73,6 +71,8 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
               noise: float = 0.0) -> Problem:
     """(w - w*)' A (w - w*)/2, where A has eigenvalues from 1 to `condition`.
 
+    It starts at distance 1 from w* in the direction of each eigenvector.
+
     Parameters
     ----------
     condition : float
@@ -86,25 +86,21 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
     spectrum : "geometric", "linear" or "two"
         Eigenvalues at equal ratios, at equal distances, or one half of them 1 and the other `condition`.
     noise : float
-        Standard deviation of a normal number added to each element of the gradient: the k-th call of `grad` gets the k-th draw of a
-        generator, so that an equal sequence of calls on a new problem gives equal gradients. Value and Hessian are exact.
-
-    Returns
-    -------
-    Problem
-        Starts at w* + the sum of the eigenvectors: at distance 1 in each of their directions.
+        Standard deviation of a normal number added to each element of the gradient. The k-th call of `grad` gets the
+        k-th draw of a generator: the same calls on a new problem give the same gradients. Value and Hessian are exact.
     """
     where = "quadratic"
-    _at_least("condition", condition, 1, where)
-    _at_least("noise", noise, 0, where)
-    n = _whole("n", n, 2, where)
+    condition, noise = _number("condition", condition, where), _number("noise", noise, where)
+    n = check_whole("n", n, where, 2)
     check_option("spectrum", spectrum, ("geometric", "linear", "two"), where)
     check_option("rotated", rotated, (False, True), where)
-    place, turn, disturb = init.generator(seed, where, "seed").spawn(3)  # w* is the same whatever the rest is
-    low = -(-n//2)
-    e = {"geometric": lambda: np.geomspace(1, condition, n), "linear": lambda: np.linspace(1, condition, n),
-         "two": lambda: np.repeat([1.0, condition], [low, n - low])}[spectrum]()
-    q, best = _rotation(turn, n) if rotated else np.eye(n), place.standard_normal(n)
+    place, turn, disturb = init.generator(seed, where, "seed").spawn(3)  # w* does not depend on the other arguments
+    e = {"geometric": np.geomspace(1, condition, n), "linear": np.linspace(1, condition, n),
+         "two": np.where(np.arange(n) < (n + 1)//2, 1.0, condition)}[spectrum]
+    q, best = np.eye(n), place.standard_normal(n)
+    if rotated:  # uniformly among all (Stewart 1980); the signs make q unique, whichever LAPACK factors
+        q, r = np.linalg.qr(turn.standard_normal((n, n)))
+        q *= np.sign(np.diag(r))
 
     def grad(w: Array) -> Array:
         exact = q @ (e*((w - best) @ q))
@@ -114,49 +110,45 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
         a = (q*e) @ q.T
         return (a + a.T)/2
 
-    return _flat(f"{where}: condition {condition:g}, n = {n}", best + q.sum(axis=1), lambda w: (e*((w - best) @ q)**2).sum()/2,
-                 grad, hess, (best, 0.0))
+    return _flat(f"{where}: condition {condition:g}, n = {n}", best + q.sum(axis=1),
+                 lambda w: (e*((w - best) @ q)**2).sum()/2, grad, hess, (best, 0.0))
 
 
-def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0, noise: float = 0.1,
-                      l2: float = 0.0, seed: int = 0) -> Problem:
+def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0,
+                      noise: float = 0.1, l2: float = 0.0, seed: int = 0) -> Problem:
     """abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2, with collinear columns of different scales.
+
+    It starts at 0. The minimum is by least squares (the one nearest to 0 where there are many). `data` is (X, y).
 
     Parameters
     ----------
     samples, features : int
         The shape of X.
     collinearity : float
-        c in [0, 1]: columns are sqrt(c)*common + sqrt(1 - c)*own, all standard normal, so that any two have correlation c. The
-        condition number of their correlation matrix is 1 + features*c/(1 - c), but for the sampling.
+        c in [0, 1]: columns are sqrt(c)*common + sqrt(1 - c)*own, all standard normal, so that any two have correlation
+        c. The condition number of their correlation matrix is 1 + features*c/(1 - c), but for the sampling.
     scales : float
         1 or more: the largest over the smallest scale of the columns, which grow at equal ratios from 1.
     noise, l2 : float
         Standard deviation of what is added to X @ truth; the strength of the penalty. 0 or more.
-
-    Returns
-    -------
-    Problem
-        Starts at 0; the minimum is by least squares (the one nearest to 0 where there are many); `data` is (X, y).
     """
     where = "linear_regression"
     rng, size = _plan(where, samples, features, scales, l2, seed)
-    _at_least("noise", noise, 0, where)
-    if _at_least("collinearity", collinearity, 0, where) > 1:
-        raise ValueError(f"{where}: collinearity is {collinearity}, but a number from 0 to 1 is needed. Give 0.99 for example.")
+    noise, c = _number("noise", noise, where), _number("collinearity", collinearity, where)
     common, own = rng.standard_normal((samples, 1)), rng.standard_normal((samples, features))
-    x = (np.sqrt(collinearity)*common + np.sqrt(1 - collinearity)*own)*size
+    x = (np.sqrt(c)*common + np.sqrt(1 - c)*own)*size
     y = x @ (rng.standard_normal(features)/size) + noise*rng.standard_normal(samples)
     tall, right = np.vstack([x, np.sqrt(samples*l2)*np.eye(features)]), np.concatenate([y, np.zeros(features)])
     return _regression(where, x, y, "squared", np.ones_like, l2, lambda *_: np.linalg.lstsq(tall, right)[0])
 
 
-def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0, seed: int = 0) -> Problem:
+def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0,
+                        seed: int = 0) -> Problem:
     """mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2, s_i = 1 for y_i = 1 and -1 for y_i = 0; no intercept.
 
-    Arguments as of `linear_regression`; the columns of X are independent, and y is drawn from a logistic model. Starts at 0; the minimum
-    is by Newton's method, to rounding; `data` is (X, y), y of 0 and 1. ValueError where l2 is 0 and a plane parts the classes: then there
-    is no minimum.
+    Arguments are those of `linear_regression`. The columns of X are independent, and y is drawn from a logistic model.
+    It starts at 0. The minimum is by Newton's method, to rounding. `data` is (X, y), y of 0 and 1. ValueError where l2
+    is 0 and a plane parts the classes: then there is no minimum.
     """
     where = "logistic_regression"
     rng, size = _plan(where, samples, features, scales, l2, seed)
@@ -168,9 +160,10 @@ def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3
 def rosenbrock(n: int = 2) -> Problem:
     """Rosenbrock 1960: sum_i(100*(w_(i+1) - w_i^2)^2 + (1 - w_i)^2), i = 1 ... n - 1; the minimum is 0 at (1, ..., 1).
 
-    Starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang & Qiu 2006).
+    It starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang &
+    Qiu 2006).
     """
-    n = _whole("n", n, 2, "rosenbrock")
+    n = check_whole("n", n, "rosenbrock", 2)
 
     def grad(w: Array) -> Array:
         g, d = np.zeros_like(w), w[1:] - w[:-1]**2
@@ -184,15 +177,15 @@ def rosenbrock(n: int = 2) -> Problem:
         own[:-1] += 1200*w[:-1]**2 - 400*w[1:] + 2
         return beside + beside.T + np.diag(own)
 
-    return _flat(f"rosenbrock: n = {n}", np.resize([-1.2, 1.0], n), lambda w: (100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2).sum(),
-                 grad, hess, (np.ones(n), 0.0))
+    return _flat(f"rosenbrock: n = {n}", np.resize([-1.2, 1.0], n),
+                 lambda w: (100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2).sum(), grad, hess, (np.ones(n), 0.0))
 
 
 def beale() -> Problem:
-    """Beale 1958: sum_k(c_k - x*(1 - y^k))^2, k = 1, 2, 3, c = (1.5, 2.25, 2.625), w = (x, y); the minimum is 0 at (3, 0.5).
+    """Beale 1958: sum_k(c_k - x*(1 - y^k))^2, k = 1, 2, 3, c = (1.5, 2.25, 2.625), w = (x, y).
 
-    Starts at (1, 1) (Moré, Garbow & Hillstrom 1981, problem 5), where the value is 14.203125. A narrow
-    curved valley in a plain, with steep sides far out.
+    The minimum is 0 at (3, 0.5). It starts at (1, 1), where the value is 14.203125 (Moré, Garbow & Hillstrom 1981,
+    problem 5). A narrow curved valley in a plain, with steep sides far out.
     """
     c, k = np.array([1.5, 2.25, 2.625]), np.arange(1, 4)
 
@@ -214,14 +207,15 @@ def beale() -> Problem:
 
 
 def rastrigin(n: int = 2) -> Problem:
-    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0, among local ones near whole numbers (to 31).
+    """Rastrigin 1974: 10*n + sum_i(w_i^2 - 10*cos(2*pi*w_i)); the minimum is 0 at 0.
 
-    Computed as sum_i(w_i^2 + 20*sin(pi*w_i)^2), which does not cancel near 0. Starts at (2.7, -3.3, 2.7, ...).
+    There are local minima near whole numbers, up to 31. It is computed as sum_i(w_i^2 + 20*sin(pi*w_i)^2), which does
+    not cancel near 0. It starts at (2.7, -3.3, 2.7, ...).
     """
-    n = _whole("n", n, 1, "rastrigin")
-    pi = np.pi
+    n, pi = check_whole("n", n, "rastrigin"), np.pi
     return _flat(f"rastrigin: n = {n}", np.resize([2.7, -3.3], n), lambda w: (w**2 + 20*np.sin(pi*w)**2).sum(),
-                 lambda w: 2*w + 20*pi*np.sin(2*pi*w), lambda w: np.diag(2 + 40*pi**2*np.cos(2*pi*w)), (np.zeros(n), 0.0))
+                 lambda w: 2*w + 20*pi*np.sin(2*pi*w), lambda w: np.diag(2 + 40*pi**2*np.cos(2*pi*w)),
+                 (np.zeros(n), 0.0))
 
 
 SIZES = (2, 16, 16, 1)
@@ -231,25 +225,23 @@ STARTS = {  # the initializer and the activation it is for
 
 
 def network(start: str = "glorot", seed: int = 0) -> Problem:
-    """The mean logistic loss of a network with 2 inputs, two hidden layers of 16 units, and one output, on 256 points of a chessboard.
+    """The mean logistic loss of a network with two hidden layers of 16 units, on 256 points of a chessboard.
 
-    The points are uniform on the square [-1, 1]^2, always the same; y is 1 where both coordinates have the same sign, else 0: one unit
-    alone cannot tell. w is a dict {"W1": (2, 16), "b1": (16,), ..., "b3": (1,)}, whose arithmetic is `fastopt.networks`'.
+    The points are uniform on the square [-1, 1]^2, always the same; y is 1 where both coordinates have the same sign,
+    else 0: one unit alone cannot tell. w is a dict {"W1": (2, 16), "b1": (16,), ..., "b3": (1,)}, whose arithmetic is
+    that of `fastopt.networks`. `data` is (X, y). There is no Hessian, and the minimum is unknown.
 
     Parameters
     ----------
     start : "glorot", "he", "lecun", "saturated" or "equal"
-        glorot, lecun: uniform and normal weights as in `fastopt.init`, tanh units. he: normal weights, relu units.
-        saturated: Glorot's weights, 10 times as large in the hidden layers, and biases that keep the input of every hidden tanh 8 or
-        more away from 0 at every sample. Its slope there is at most 4.5e-7, so that hidden layers hardly get a gradient.
-        equal: all weights 0.1, so that the hidden units of a layer are equal, get equal gradients, and stay equal for ever.
+        glorot, lecun: uniform and normal weights as in `fastopt.init`, tanh units.
+        he: normal weights, relu units.
+        saturated: Glorot's weights, 10 times as large in the hidden layers, and biases that keep the input of every
+        hidden tanh 8 or more away from 0 at every sample. Its slope there is at most 4.5e-7, so that hidden layers
+        hardly get a gradient.
+        equal: all weights 0.1, so that the hidden units of a layer are equal, get equal gradients, and stay equal.
     seed : int
         Of the weights (not of the points).
-
-    Returns
-    -------
-    Problem
-        No Hessian; the minimum is unknown; `data` is (X, y).
     """
     initializer, activation = STARTS[check_option("start", start, tuple(STARTS), "network")]
     x = np.random.default_rng(0).uniform(-1, 1, (256, 2))
@@ -257,64 +249,62 @@ def network(start: str = "glorot", seed: int = 0) -> Problem:
     w = networks.initial(SIZES, init.generator(seed, "network", "seed"), initializer, np.float64)
     if start == "equal":
         w.update({name: np.full_like(a, 0.1) for name, a in w.items() if name[0] == "W"})
-    if start == "saturated":
-        _saturate(w, x)
+    if start == "saturated":  # every hidden unit is driven to one side; 8 is the least input of its tanh
+        for k in range(1, len(SIZES) - 1):
+            w[f"W{k}"] *= 10
+            z = networks.forward({name: w[name] for j in range(1, k + 1) for name in (f"W{j}", f"b{j}")}, x, "tanh")[-1]
+            w[f"b{k}"][...] = np.where(np.arange(z.shape[1]) % 2, 8 - z.min(axis=0), -8 - z.max(axis=0))
     return Problem(f"network: {start}", w, lambda w: networks.value(w, x, y, "logistic", activation),
                    lambda w: networks.value_and_grad(w, x, y, "logistic", activation)[1], data=(x, y))
 
 
-def _saturate(w: networks.Parameters, x: Array) -> None:
-    """Every hidden unit is driven to one side, and 8 is the least input of its tanh over the samples."""
-    for k in range(1, len(SIZES) - 1):
-        w[f"W{k}"] *= 10
-        z = networks.forward({name: w[name] for j in range(1, k + 1) for name in (f"W{j}", f"b{j}")}, x, "tanh")[-1]
-        w[f"b{k}"][...] = np.where(np.arange(z.shape[1]) % 2, 8 - z.min(axis=0), -8 - z.max(axis=0))
-
-
 def _flat(name: str, start: Array, value: Callable, grad: Callable, hess: Callable, minimum: tuple[Array, float],
           data: tuple[Array, Array] | None = None) -> Problem:
-    """A problem of one array: computed in float64 (complex128 for complex w, and longer types as they are), gradients in w's dtype."""
+    """A problem of one array. It is computed in float64, complex128 or a longer type; gradients have w's dtype."""
     def read(w: Any) -> tuple[Array, np.dtype]:
         given = np.asarray(w)
         if given.shape != start.shape or given.dtype.kind not in "fcui":
-            raise ValueError(f"{name.split(':')[0]}: w is {given.dtype} of shape {given.shape}, but numbers of shape {start.shape} are "
-                             "needed. Give an array like problem.start.")
+            raise ValueError(f"{name.split(':')[0]}: w is {given.dtype} of shape {given.shape}, but numbers of shape "
+                             f"{start.shape} are needed. Give an array like problem.start.")
         dtype = given.dtype if given.dtype.kind in "fc" else np.dtype(float)
         return given.astype(np.result_type(dtype, float), copy=False), dtype
 
-    return Problem(name, start, lambda w: value(read(w)[0]).item(), lambda w: grad(read(w)[0]).astype(read(w)[1], copy=False),
-                   lambda w: hess(read(w)[0]), minimum, data)
+    def gradient(w: Any) -> Array:
+        wide, dtype = read(w)
+        return grad(wide).astype(dtype, copy=False)
+
+    return Problem(name, start, lambda w: value(read(w)[0]).item(), gradient, lambda w: hess(read(w)[0]), minimum, data)
 
 
-def _rotation(rng: np.random.Generator, n: int) -> Array:
-    """An orthogonal matrix, uniform among all (Stewart 1980; the signs make it unique, whichever LAPACK factors)."""
-    q, r = np.linalg.qr(rng.standard_normal((n, n)))
-    return q*np.sign(np.diag(r))
+def _number(name: str, value: Any, where: str) -> float:
+    return check_number(name, value, where, allowed=RANGES[name])
 
 
-def _plan(where: str, samples: int, features: int, scales: float, l2: float, seed: int) -> tuple[np.random.Generator, Array]:
+def _plan(where: str, samples: int, features: int, scales: float, l2: float,
+          seed: int) -> tuple[np.random.Generator, Array]:
     """The generator, and the scales of the columns."""
-    samples = _whole("samples", samples, 1, where)
-    features = _whole("features", features, 1, where)
-    _at_least("l2", l2, 0, where)
-    return init.generator(seed, where, "seed"), np.geomspace(1, _at_least("scales", scales, 1, where), features)
+    check_whole("samples", samples, where)
+    features = check_whole("features", features, where)
+    _number("l2", l2, where)
+    return init.generator(seed, where, "seed"), np.geomspace(1, _number("scales", scales, where), features)
 
 
 def _regression(where: str, x: Array, y: Array, loss: str, curvature: Callable, l2: float, solve: Callable) -> Problem:
     """One linear unit without bias; `curvature` is the loss's second derivative by the output."""
-    rows, (n, features) = networks.LOSSES[loss][0], x.shape
+    rows, (n, features) = networks.LOSSES[loss], x.shape
 
     def value(w: Array) -> Any:
-        return rows((x @ w)[:, None], y[:, None])[0].mean() + l2/2*(w @ w)
+        return rows((x @ w)[:, None], y)[0].mean() + l2/2*(w @ w)
 
     def grad(w: Array) -> Array:
-        return rows((x @ w)[:, None], y[:, None])[1][:, 0] @ x/n + l2*w
+        return rows((x @ w)[:, None], y)[1][:, 0] @ x/n + l2*w
 
     def hess(w: Array) -> Array:
         return (x.T*curvature(x @ w)) @ x/n + l2*np.eye(features)
 
     best = solve(value, grad, hess, np.zeros(features), where)
-    return _flat(f"{where}: {n} x {features}", np.zeros(features), value, grad, hess, (best, value(best).item()), (x, y))
+    return _flat(f"{where}: {n} x {features}", np.zeros(features), value, grad, hess, (best, value(best).item()),
+                 (x, y))
 
 
 def _newton(value: Callable, grad: Callable, hess: Callable, w: Array, where: str) -> Array:
@@ -328,21 +318,7 @@ def _newton(value: Callable, grad: Callable, hess: Callable, w: Array, where: st
         slope = g @ d
         if -slope <= 1e-24 and np.linalg.norm(grad(w + d)) >= np.linalg.norm(g):
             return w
-        whole = -slope < 1e-10  # there, differences of values drown in rounding, and whole steps converge quadratically
+        whole = -slope < 1e-10  # there, rounding drowns differences of values, and whole steps converge quadratically
         w = w + next((h*d for h in 0.5**np.arange(40) if whole or value(w + h*d) <= value(w) + 1e-4*h*slope), d)
-    raise ValueError(f"{where}: no minimum was found, but one is needed. A plane parts the classes, or the columns depend on each other: "
-                     "give l2=1e-3 or so, or more samples.")
-
-
-def _at_least(name: str, value: Any, least: float, where: str) -> float:
-    number = check_number(name, value, where, "")
-    if number < least:
-        raise ValueError(f"{where}: {name} is {value}, but a finite number, {least} or more, is needed. Change {name}.")
-    return number
-
-
-def _whole(name: str, value: Any, least: int, where: str) -> int:
-    found = whole(value)
-    if found is None or found < least:
-        raise ValueError(f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. Change {name}.")
-    return found
+    raise ValueError(f"{where}: no minimum was found, but one is needed. A plane parts the classes, or the columns "
+                     "depend on each other: give l2=1e-3 or so, or more samples.")

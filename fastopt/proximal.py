@@ -1,8 +1,8 @@
-"""Proximal steps and projections, in place: what follows a step where the parameters should be sparse, or stay within bounds.
+"""Proximal steps and projections, in place: after a step they make parameters sparse, or keep them within bounds.
 
 >>> opt.step(gradient)
->>> proximal.soft_threshold(w, lr*strength)          # lasso: minimises f(w) + strength*|w|_1 (proximal gradient, with SGD)
->>> proximal.project(w, low=0)                       # or: no weight below 0
+>>> proximal.soft_threshold(w, lr*strength)    # lasso: minimizes f(w) + strength*|w|_1 (proximal gradient, with SGD)
+>>> proximal.project(w, low=0)                 # or: no weight below 0
 """
 from typing import Any
 
@@ -21,8 +21,8 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     w : ndarray
         float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN.
     amount : float or array_like
-        Finite, 0 or more; a number or an array that broadcasts to w's shape, rounded to w's dtype. After a step of `fastopt.SGD` with
-        rate lr on f, lr*strength gives a step of proximal gradient descent on f + strength*|w|_1.
+        Finite, 0 or more; a number or an array that broadcasts to w's shape, rounded to w's dtype. After a step of
+        `fastopt.SGD` with rate lr on f, lr*strength gives a step of proximal gradient descent on f + strength*|w|_1.
 
     Raises
     ------
@@ -37,14 +37,15 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
     _check(w, "soft_threshold")
     amount = _like(w, amount, "soft_threshold", "amount")
     if not ((amount >= 0) & np.isfinite(amount)).all():
-        raise ValueError(f"soft_threshold: amount is {_short(amount)}, but finite numbers, 0 or more, are needed. Change amount.")
+        raise ValueError(f"soft_threshold: amount is {_short(amount)}, but finite numbers, 0 or more, are needed. "
+                         "Change it.")
     amount = _rounded(amount, w.dtype)
     inside = np.maximum(w, -amount, out=np.empty_like(w))
     np.minimum(inside, amount, out=inside)
     if np.isinf(amount).any():  # beyond what w's dtype holds; infinities stay
         inside = np.where(np.isinf(w), np.zeros((), w.dtype), inside)
     with np.errstate(invalid="ignore"):  # of a signalling NaN
-        np.subtract(w, inside, out=w)  # w - clip(w, -amount, amount) has the bits of the formula, and needs one temporary instead of three
+        np.subtract(w, inside, out=w)  # has the bits of the formula, and needs one temporary array instead of three
 
 
 def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
@@ -57,7 +58,7 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     w : ndarray
         float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN.
     low, high : float or array_like
-        Numbers or arrays that broadcast to w's shape, rounded to w's dtype; -inf and inf: no bound. low <= high everywhere.
+        Numbers or arrays that broadcast to w's shape, rounded to w's dtype, low <= high; -inf and inf are no bound.
 
     Raises
     ------
@@ -67,18 +68,18 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     _check(w, "project")
     low, high = _like(w, low, "project", "low"), _like(w, high, "project", "high")
     if not (low <= high).all():  # nor if one is NaN
-        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)}, but low <= high is needed. Change them.")
+        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)}, but low <= high is needed. Swap.")
     low, high = _rounded(low, w.dtype), _rounded(high, w.dtype)
     if (low == np.inf).any() or (high == -np.inf).any():
-        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)} as {w.dtype}, but a finite number must lie between. "
-                         "Use -inf for no lower bound, inf for no upper one.")
+        raise ValueError(f"project: low is {_short(low)} and high is {_short(high)} as {w.dtype}, but a finite number "
+                         "must lie between. Use -inf for no lower bound, inf for no upper one.")
     np.minimum(np.maximum(w, low, out=w), high, out=w)
 
 
 def _check(w: Any, where: str) -> None:
     if not isinstance(w, np.ndarray) or (w.dtype.kind != "f" and w.dtype.name != "bfloat16"):
         kind = f"an array of {w.dtype}" if isinstance(w, np.ndarray) else f"a {type(w).__name__}"
-        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. It is changed in place: give the array itself.")
+        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. Give the array itself.")
     if not w.flags.writeable:
         raise ValueError(f"{where}: w is read-only, but it is changed in place. Give a copy.")
 
@@ -93,7 +94,7 @@ def _like(w: np.ndarray, value: Any, where: str, name: str) -> np.ndarray:
     try:
         np.broadcast_to(array, w.shape)
     except ValueError:
-        raise ValueError(f"{where}: {name} has shape {array.shape}, but w has {w.shape}. Give an array of w's shape.") from None
+        raise ValueError(f"{where}: {name} has shape {array.shape}, but w has {w.shape}. Give w's shape.") from None
     return array
 
 

@@ -1,22 +1,35 @@
-"""Every optimizer, once: the coefficients of a step and the update of one element, sorted by complexity.
+"""Every optimizer, once: the coefficients of a step, the update of one element, and its facts, sorted by complexity.
 
-``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ...; the rule below it runs
-on every element and returns its update and the new states. Rules see the gradient after ``registry.prepare`` (gradient factor,
-clipping, coupled decay); ``registry.apply`` takes the update from the parameter, and decoupled decay. One alphabet: g gradient,
-p parameter, u update, m first moment, v second moment or velocity, c coefficients.
+``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ... Its arguments are the
+hyperparameters: their annotations say what each may be, and what it is. The rule below it runs on every element and
+returns its update and the new states. A rule sees the gradient after gradient factor, clipping and coupled decay; the
+update, and decoupled decay with it, is then taken from the parameter. One alphabet: g gradient, p parameter, u update,
+m first moment, v second moment or velocity, c coefficients.
 """
 from functools import lru_cache
 from math import exp, expm1, inf, log
 from math import sqrt as root
+from typing import Annotated, Any, Literal
 
 from ._rule.rule import rule
 from .notation import maximum, minimum, sign, sqrt
 
-FORMS = {"form": ("textbook", "negative", "outside"), "first_step": ("zero", "copy")}
-EPS = {"eps_mode": ("outside", "hat")}
-SHARE, POSITIVE = "[0, 1)", "[0, inf)"
-VELOCITY = {"momentum": SHARE, "dampening": "[0, 1]"}
-MOMENTS = {"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "eps_root": POSITIVE}
+# Hyperparameters that several rules have
+MU = Annotated[float, "[0, 1)", "mu: the share of the velocity that a step keeps, in [0, 1)."]
+DAMPENING = Annotated[float, "[0, 1]", "d: the gradient enters the velocity times 1 - d, in [0, 1]."]
+FORM = Annotated[Literal["textbook", "negative", "outside"],
+                 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" '
+                 "(p - lr*v)."]
+FIRST_STEP = Annotated[Literal["zero", "copy"],
+                       '"copy": the first step copies the gradient into the velocity, dampening or not (torch); '
+                       '"zero": it does not.']
+B1 = Annotated[float, "[0, 1)", "Decay of the first moment, in [0, 1)."]
+B2 = Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."]
+EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where "
+                                   "its gradient was 0 so far."]
+EPS_ROOT = Annotated[float, "[0, inf)", "Added inside the root."]
+EPS_MODE = Annotated[Literal["outside", "hat"],
+                     '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.']
 
 
 def unbias(b, t):
@@ -28,7 +41,7 @@ def sgd_at(t, lr=1e-3):
     return {"lr": lr}
 
 
-@rule(sgd_at)
+@rule(sgd_at, class_name="SGD", examples=[{"lr": 0.07}], steady={"lr": 1e-4})
 def sgd(c, g, p):
     """Gradient descent: the step is the gradient times the learning rate.
 
@@ -44,12 +57,15 @@ def velocity_at(t, lr, momentum, dampening, form, first_step):
     return {"textbook": (a*lr, 1.0), "negative": (-a*lr, -1.0), "outside": (a, lr)}[form]
 
 
-def momentum_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_step="zero"):
+def momentum_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form: FORM = "textbook",
+                first_step: FIRST_STEP = "zero"):
     a, out = velocity_at(t, lr, momentum, dampening, form, first_step)
     return {"mu": momentum, "a": a, "lr": out}
 
 
-@rule(momentum_at, state="v", options=FORMS, ranges=VELOCITY)
+@rule(momentum_at, state="v", steady={"lr": 1e-4, "momentum": 0.9}, examples=[
+    {"momentum": 0.8, "form": "negative", "dampening": 0.1},
+    {"form": "outside", "first_step": "copy", "dampening": 0.3}])
 def momentum(c, g, p, v):
     """Momentum (Polyak 1964): a velocity that holds the learning rate.
 
@@ -62,32 +78,42 @@ def momentum(c, g, p, v):
     return u, v
 
 
-def nesterov_at(t, lr=1e-3, momentum=0.9, dampening=0.0, form="textbook", first_step="zero", shifted=False):
+def nesterov_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form: FORM = "textbook",
+                first_step: FIRST_STEP = "zero",
+                shifted: Annotated[bool, "True: the stored parameters are the look-ahead point (torch, Keras); "
+                                         "gradients are then taken at them."] = False):
     a, out = velocity_at(t, lr, momentum, dampening, form, first_step)
     if shifted:
         return {"mu": momentum, "a": a, "lr": out*momentum, "now": a*out, "ahead": 0.0}
     return {"mu": momentum, "a": a, "lr": out, "now": 0.0, "ahead": out*momentum}
 
 
-@rule(nesterov_at, state="v", options={**FORMS, "shifted": (False, True)}, ranges=VELOCITY, ahead="ahead")
+@rule(nesterov_at, state="v", ahead="ahead", steady={"lr": 1e-4, "momentum": 0.9}, examples=[
+    {"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"},
+    {"form": "negative"}])
 def nesterov(c, g, p, v):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
     v <- mu*v + lr*g(p - mu*v);  p <- p - v
-    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point, v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g).
-    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does under
-    form="outside", and with any weight decay, which pulls at the stored weights of each.
+    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point,
+    v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g)
+    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does
+    under form="outside", and with any weight decay, which pulls at the stored weights of each.
     """
     v = c.mu*v + c.a*g
     u = c.lr*v + c.now*g
     return u, v
 
 
-def rmsprop_at(t, lr=1e-2, alpha=0.99, eps=1e-8, eps_root=0.0):
+def rmsprop_at(t, lr=1e-2,
+               alpha: Annotated[float, "[0, 1)",
+                                "The share of the squared average that a step keeps, in [0, 1)."] = 0.99,
+               eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0):
     return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
-@rule(rmsprop_at, state="v", nonnegative="v", ranges={"alpha": SHARE, "eps": POSITIVE, "eps_root": POSITIVE})
+@rule(rmsprop_at, state="v", nonnegative="v", class_name="RMSProp", steady={"lr": 1e-5}, examples=[
+    {"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}])
 def rmsprop(c, g, p, v):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
 
@@ -98,12 +124,16 @@ def rmsprop(c, g, p, v):
     return u, v
 
 
-def adagrad_at(t, lr=1e-2, lr_decay=0.0, eps=1e-10, eps_root=0.0):
+def adagrad_at(t, lr=1e-2,
+               lr_decay: Annotated[float, "[0, inf)", "The learning rate of step t is lr/(1 + (t-1)*lr_decay)."] = 0.0,
+               eps: EPS = 1e-10, eps_root: EPS_ROOT = 0.0):
     return {"lr": lr / (1 + (t - 1)*lr_decay), "eps": eps, "root": eps_root}
 
 
-@rule(adagrad_at, state="v", nonnegative="v", initial={"v": "initial_accumulator_value"},
-      ranges=dict.fromkeys(("lr_decay", "eps", "eps_root", "initial_accumulator_value"), POSITIVE))
+@rule(adagrad_at, state="v", nonnegative="v", class_name="AdaGrad", steady={"lr": 1e-4},
+      initial={"v": "initial_accumulator_value"}, ranges={"initial_accumulator_value": "[0, inf)"},
+      docs={"initial_accumulator_value": "What the sum of squares starts from."},
+      examples=[{"lr_decay": 0.2, "eps": 1e-3}, {"initial_accumulator_value": 0.3, "eps_root": 0.01}])
 def adagrad(c, g, p, v):
     """AdaGrad (Duchi, Hazan and Singer 2011): the gradient over the root of the sum of its squares.
 
@@ -114,14 +144,17 @@ def adagrad(c, g, p, v):
     return u, v
 
 
-def adam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="outside", bias_correction=True):
+def adam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0,
+            eps_mode: EPS_MODE = "outside",
+            bias_correction: Annotated[bool, "False: the moments are used as they are."] = True):
     c1, c2 = (unbias(b1, t), unbias(b2, t)) if bias_correction else (1.0, 1.0)
     fix = root(c2)  # lr*(m/c1)/(sqrt(v/c2) + eps) = lr*fix/c1 * m/(sqrt(v) + eps*fix)
     return {"lr": lr*fix/c1, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2,
             "eps": eps*fix if eps_mode == "outside" else eps, "root": eps_root*c2}
 
 
-@rule(adam_at, state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)}, ranges=MOMENTS)
+@rule(adam_at, state="m v", nonnegative="v", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}])
 def adam(c, g, p, m, v):
     """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
 
@@ -134,15 +167,20 @@ def adam(c, g, p, m, v):
     return u, m, v
 
 
-adamw = rule(adam_at, name="adamw", state="m v", nonnegative="v", options={**EPS, "bias_correction": (False, True)}, ranges=MOMENTS,
-             defaults={"weight_decay": 1e-2, "decay": "decoupled"})(adam.body)
-adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside the step.
+adamw = rule(
+    adam_at, name="adamw", class_name="AdamW", state="m v", nonnegative="v", steady={"lr": 1e-5, "weight_decay": 0.01},
+    defaults={"weight_decay": 1e-2, "decay": "decoupled"},
+    examples=[{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}])(adam.body)
+adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside u.
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
     """
 
 
-def amsgrad_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="outside", maximum_of="raw"):
+def amsgrad_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0,
+               eps_mode: EPS_MODE = "outside",
+               maximum_of: Annotated[Literal["raw", "corrected"],
+                                     '"raw": the maximum is over v (torch); "corrected": over v/c2 (optax).'] = "raw"):
     c = adam_at(t, lr, b1, b2, eps, eps_root, eps_mode)
     if maximum_of == "raw":
         return {**c, "hat": 1.0}
@@ -150,7 +188,8 @@ def amsgrad_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, eps_mode="o
     return {**c, "lr": lr/unbias(b1, t), "eps": eps, "root": eps_root, "hat": 1/c2}
 
 
-@rule(amsgrad_at, state="m v top", nonnegative="v top", options={**EPS, "maximum_of": ("raw", "corrected")}, ranges=MOMENTS)
+@rule(amsgrad_at, state="m v top", nonnegative="v top", class_name="AMSGrad", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}])
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
@@ -172,7 +211,8 @@ def _nadam_weights(psi):
 
 
 def nadam_log_product(t, psi):
-    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no history).
+    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no
+    history).
 
     With q = 0.96**psi:  sum over i of log(1 - q**i/2) = -sum over k of (1/2)**k/k * q**k*(1 - q**(k*t))/(1 - q**k).
     55 terms: the next is below 2**-56.
@@ -194,7 +234,12 @@ def nadam_past(first, last, b1, momentum_decay, schedule):
     return until - before
 
 
-def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedule="torch", past=None):
+def nadam_at(t, lr=2e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8,
+             momentum_decay: Annotated[float, "[0, inf)",
+                                       "psi in the momentum schedule b1*(1 - 0.5*0.96^(t*psi))."] = 4e-3,
+             schedule: Annotated[Literal["torch", "optax"],
+                                 '"torch": the decaying momentum schedule; "optax": b1 at every step.'] = "torch",
+             past=None):
     c = adam_at(t, lr, b1, b2, eps)
     fix = root(unbias(b2, t))
     if schedule == "torch":
@@ -207,14 +252,14 @@ def nadam_at(t, lr=2e-3, b1=0.9, b2=0.999, eps=1e-8, momentum_decay=4e-3, schedu
     return {**c, "lr": moment*fix, "now": now*fix}
 
 
-@rule(nadam_at, state="m v", nonnegative="v", options={"schedule": ("torch", "optax")}, history=nadam_past,
-      ranges={"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "momentum_decay": POSITIVE})
+@rule(nadam_at, state="m v", nonnegative="v", history=nadam_past, class_name="NAdam", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.9, "momentum_decay": 0.1}, {"schedule": "optax", "eps": 1e-3}])
 def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
     m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever b1 was.
-    schedule="optax": mu = b1 throughout.
+    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever
+    b1 was. schedule="optax": mu = b1 throughout.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -222,7 +267,10 @@ def nadam(c, g, p, m, v):
     return u, m, v
 
 
-def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5.0):
+def radam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_mode: EPS_MODE = "hat",
+             threshold: Annotated[float, "[4, inf)",  # the root is real above 4
+                                  "The average length above which the second moment is trusted (the paper: 4; torch "
+                                  "and optax: 5)."] = 5.0):
     c = adam_at(t, lr, b1, b2, eps, 0.0, eps_mode)
     c2, longest = unbias(b2, t), 2/(1 - b2) - 1
     length = longest - 2*t*(1 - c2)/c2
@@ -232,14 +280,14 @@ def radam_at(t, lr=1e-3, b1=0.9, b2=0.999, eps=1e-8, eps_mode="hat", threshold=5
     return {**c, "lr": r*c["lr"], "cap": inf}
 
 
-@rule(radam_at, state="m v", nonnegative="v", options=EPS,
-      ranges={"b1": SHARE, "b2": SHARE, "eps": POSITIVE, "threshold": "[4, inf)"})  # its root is real above 4
+@rule(radam_at, state="m v", nonnegative="v", class_name="RAdam", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}])
 def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
-    else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
+    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -247,11 +295,13 @@ def radam(c, g, p, m, v):
     return u, m, v
 
 
-def lion_at(t, lr=1e-4, b1=0.9, b2=0.99):
+def lion_at(t, lr=1e-4, b1: Annotated[float, "[0, 1)", "Weight of the momentum in the update, in [0, 1)."] = 0.9,
+            b2: Annotated[float, "[0, 1)", "Decay of the momentum, in [0, 1)."] = 0.99):
     return {"lr": lr, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2}
 
 
-@rule(lion_at, state="m", ranges={"b1": SHARE, "b2": SHARE}, defaults={"decay": "decoupled"})
+@rule(lion_at, state="m", defaults={"decay": "decoupled"}, steady={"lr": 1e-6}, examples=[
+    {"lr": 0.01, "b1": 0.6, "b2": 0.8}])
 def lion(c, g, p, m):
     """Lion (Chen et al. 2023): the sign of an interpolated momentum. Typical lr is 3-10 times smaller than AdamW's.
 
@@ -260,3 +310,35 @@ def lion(c, g, p, m):
     u = c.lr*sign(c.b1*m + c.a1*g)
     m = c.b2*m + c.a2*g
     return u, m
+
+
+def adan_at(t, lr=1e-3, b1: B1 = 0.98,
+            b2: Annotated[float, "[0, 1)", "Decay of the average difference of gradients, in [0, 1)."] = 0.92,
+            b3: Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."] = 0.99, eps: EPS = 1e-8):
+    c1, c2, fix = unbias(b1, t), unbias(b2, t), root(unbias(b3, t))
+    return {"lr": lr*fix/c1, "ahead": lr*b2*fix/c2, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2,
+            "b3": b3, "a3": 1 - b3, "eps": eps*fix, "known": float(t > 1)}
+
+
+@rule(adan_at, state="m d v old", nonnegative="v", defaults={"decay": "decoupled"}, steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.7, "b3": 0.9, "eps": 1e-3}, {"b2": 0.0, "b3": 0.95}])
+def adan(c, g, p, m, d, v, old):
+    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead by way of the difference of two gradients, which it keeps.
+
+    k = g - old, 0 at the first step;  old <- g
+    m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
+    p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
+    The paper's betas are 1 - b1, 1 - b2, 1 - b3; these b, their defaults and the corrections ci are those of the authors'
+    code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd); here it is decoupled, as there with no_prox=True.
+    """
+    k = c.known*(g - old)
+    n = g + c.b2*k
+    m = c.b1*m + c.a1*g
+    d = c.b2*d + c.a2*k
+    v = c.b3*v + c.a3*n*n
+    u = (c.lr*m + c.ahead*d) / (sqrt(v) + c.eps)
+    return u, m, d, v, g
+
+
+# Every rule by its name, in the order of this file: classes, kernels, tests and benchmarks loop over it.
+ALL: dict[str, Any] = {thing.name: thing for thing in list(globals().values()) if hasattr(thing, "digest")}

@@ -1,78 +1,16 @@
-"""What parameters and states are stored as: the formats that a user asks for, and arrays of numbers in every format.
-
-`encode`, `decode`, `split` and `join` are for arrays of any size outside of a step: checkpoints, conversions, tests.
-"""
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+"""Arrays of numbers in every storage format, outside of a step: for checkpoints, conversions, tests."""
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ._checks.numbers import whole
-from ._formats.blocks import NAMES, Q43, Q44, SHARING, SIZE, STORED
-from ._formats.scalars import FORMATS, ROUNDED, U32, Format, arithmetic, decode_split, encode_split
+from ._formats.blocks import SIZE
+from ._formats.catalogue import FORMATS, NAMES, STORED, Block, Format, arithmetic
+from ._formats.choice import state_formats
+from ._formats.scalars import U32, decode_split, encode_split
 from ._rule.rule import Rule
 
-ROUNDINGS = ("nearest", "stochastic", "remainder")
-HALF = U32(0x80000000)  # the random bits with which what is drawn goes to the nearest number
-REMAINDER, AVERAGE = "remainder", "average"
+HALF = U32(0x80000000)  # the random bits with which a number goes to the nearest code
 
-
-def check_rounding(rounding: Any, where: str) -> str:
-    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
-        raise ValueError(f"{where}: rounding is {rounding!r}, but one of {', '.join(ROUNDINGS)} is needed. Change it.")
-    return rounding
-
-
-def check_seed(seed: Any, where: str) -> int:
-    found = whole(seed)
-    if found is None or not 0 <= found < 2**63:
-        raise ValueError(f"{where}: seed is {seed!r}, but a whole number from 0 to 2**63 - 1 is needed. Change it.")
-    return found
-
-
-def parameter_format(format: Format, rounding: str, where: str) -> Format:
-    """How a parameter is stored whose array has this format; what is wider than 16 bits is as exact as its arithmetic."""
-    if rounding == "nearest" or format.itemsize > 2:
-        return format
-    if (format.name, rounding) not in ROUNDED:
-        raise TypeError(f"{where}: float16 with rounding={rounding!r}, but that is for bfloat16, the upper half of a float32. Take "
-                        '"stochastic", or bfloat16 parameters.')
-    return ROUNDED[format.name, rounding]
-
-
-def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, computed: Format) -> dict[str, Format]:
-    """The formats of a tensor's states: those asked for, else that of the arithmetic. `asked` may be a function of path and array."""
-    if callable(asked):
-        asked = asked(path, array)
-    if isinstance(asked, str):
-        _check_name(asked, "".join([f"{where}: state format {asked!r}", *(f" for {name}" for name in rule.state[:1])]))
-        asked = dict.fromkeys([name for name in rule.state if name != AVERAGE], asked)
-    named = {} if asked is None else asked
-    if not isinstance(named, Mapping):
-        raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a function of path and array "
-                        "that returns one is needed. Change state.")
-    for name, format in named.items():
-        if name not in rule.state:
-            raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. Remove it.")
-        _check_name(format, f"{where}: state format {format!r} for {name}")
-    return {name: _named(named[name], name, rule, where) if name in named else computed for name in rule.state}
-
-
-def _check_name(format: Any, found: str) -> None:
-    if not isinstance(format, str) or format not in (*NAMES, SHARING):
-        raise ValueError(f"{found}, but one of {', '.join((*NAMES, SHARING))} is needed. Change it.")
-
-
-def _named(format: str, name: str, rule: Rule, where: str) -> Format:
-    if format == SHARING:
-        return Q44 if name in rule.nonnegative else Q43
-    if NAMES[format] is (Q43 if name in rule.nonnegative else Q44):
-        raise ValueError(f"{where}: state format {format} for {name} of {rule.name}, but q44 is for states that are never negative, and "
-                         "q43 for others. Take q8.")
-    return NAMES[format]
-
-
-# Arrays
 
 def coded_bytes(n: int) -> int:
     """The bytes of n numbers in blocks: a code for each place, an exponent for each block."""
@@ -95,15 +33,16 @@ def encode(x: np.ndarray, format: str | Format, bits: np.ndarray | np.generic = 
     x : array
         Any shape.
     format : str
-        "float64", "float32", "float16", "bfloat16" or "f64", "f32", "f16", "bf16"; "bf16s", "f16s" (stochastic); "q43", "q44" (blocks).
+        "float64", "float32", "float16", "bfloat16" or "f64", "f32", "f16", "bf16"; "bf16s", "f16s" (stochastic); "q43",
+        "q44" (blocks).
     bits : array of uint32, optional
         For stochastic formats, the random bits of each element; without them numbers go to the nearest code.
 
     Returns
     -------
     array
-        Of the format's dtype (bfloat16: its bits as uint16) and the shape of `x`; blocks: one row of bytes, the 128 codes of each block
-        then the exponents. Blocks run through `x` in C order.
+        Of the format's dtype (bfloat16: its bits as uint16) and the shape of `x`; blocks: one row of bytes, the 128
+        codes of each block then the exponents. Blocks run through `x` in C order.
     """
     of = _chosen(format, "encode")
     values = np.asarray(x)
@@ -111,14 +50,14 @@ def encode(x: np.ndarray, format: str | Format, bits: np.ndarray | np.generic = 
         if of.value.name == of.stored.name:
             return values.astype(of.dtype)
         values = values.astype(np.float32)
-        if not of.block:
-            found = of.encode(values, bits) if of.random else of.encode(values)
-            return np.asarray(found).view(of.dtype).reshape(values.shape)
-        return _encode_blocks(values, of, bits)
+        if of.block:
+            return _encode_blocks(values, of.block, bits)
+        found = of.encode(values, bits) if of.random else of.encode(values)
+        return np.asarray(found).view(of.dtype).reshape(values.shape)
 
 
-def _encode_blocks(values: np.ndarray, of: Format, bits: np.ndarray | np.generic) -> np.ndarray:
-    block, n = of.block, values.size
+def _encode_blocks(values: np.ndarray, block: Block, bits: np.ndarray | np.generic) -> np.ndarray:
+    n = values.size
     count = -(-n//SIZE)
 
     def rows(x):
@@ -152,7 +91,8 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
     of, array = _chosen(format, "decode"), np.asarray(array)
     plain = [of.dtype] if of.block or of.value.name == of.stored.name else [of.dtype, np.dtype(np.uint16)]
     if array.dtype not in plain and array.dtype.name != of.long:
-        raise ValueError(f"decode: {of.name} of dtype {array.dtype}, but {plain[-1]} is needed. Give the array that encode returned.")
+        raise ValueError(f"decode: {of.name} of dtype {array.dtype}, but {plain[-1]} is needed. Give the array that "
+                         f"encode returned.")
     if not of.block:
         stored = array if of.value.name == of.stored.name else of.decode(np.ascontiguousarray(array).view(np.uint16))
         return np.array(stored, of.value.name).reshape(array.shape if shape is None else tuple(shape))
@@ -160,7 +100,8 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
         raise ValueError(f"decode: {of.name} without a shape, but its bytes do not tell it. Give shape=.")
     n = int(np.prod(shape))
     if array.dtype != np.uint8 or array.shape != (coded_bytes(n),):
-        raise ValueError(f"decode: {of.name} of shape {array.shape} and dtype {array.dtype}, but {coded_bytes(n)} bytes of uint8 are "
+        raise ValueError(f"decode: {of.name} of shape {array.shape} and dtype {array.dtype}, but {coded_bytes(n)} "
+                         f"bytes of uint8 are "
                          f"needed for {n} numbers. Give the array that encode returned.")
     count = -(-n//SIZE)
     codes = array[:count*SIZE].view(of.block.codes).reshape(count, SIZE)
@@ -179,13 +120,10 @@ def join(high: np.ndarray, low: np.ndarray) -> np.ndarray:
 
 
 def table(rule: Rule, mixes: Mapping[str, tuple[str, str, str | None]]) -> dict[str, tuple[float, float]]:
-    """{name: (bytes of parameter and state, bytes that a step moves)} per element, for (gradient, parameter, state) formats of a rule."""
+    """{name: (bytes of parameter and state, bytes that a step moves)} per element, for formats of a rule's slots."""
     found = {}
     for name, (g, p, asked) in mixes.items():
         of = state_formats(asked, rule, "table", "", None, arithmetic(STORED[p])).values()
         kept = STORED[p].bytes + sum(f.bytes for f in of)
         found[name] = kept, FORMATS[g].bytes + 2*kept
     return found
-
-
-Asked = str | Mapping[str, str] | Callable[[str, Any], Any] | None

@@ -21,8 +21,10 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 from fastopt import optimizers  # noqa: E402
-from fastopt._formats.scalars import FORMATS  # noqa: E402
+from fastopt._formats.catalogue import FORMATS, MASK, STORED  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
+from fastopt._kernels.layout import Layout, Slot  # noqa: E402
+from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
@@ -31,19 +33,7 @@ DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.ui
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
 
-OWN = {  # non-default hyperparameters of each rule; every number is new and every word taken at least once
-    "sgd": [{"lr": 0.07}],
-    "momentum": [{"momentum": 0.8, "form": "negative", "dampening": 0.1}, {"form": "outside", "first_step": "copy", "dampening": 0.3}],
-    "nesterov": [{"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"}, {"form": "negative"}],
-    "rmsprop": [{"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}],
-    "adagrad": [{"lr_decay": 0.2, "eps": 1e-3}, {"initial_accumulator_value": 0.3, "eps_root": 0.01}],
-    "adam": [{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}],
-    "adamw": [{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}],
-    "amsgrad": [{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}],
-    "nadam": [{"b1": 0.8, "b2": 0.9, "momentum_decay": 0.1}, {"schedule": "optax", "eps": 1e-3}],
-    "radam": [{"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}],
-    "lion": [{"lr": 0.01, "b1": 0.6, "b2": 0.8}],
-}
+OWN = {name: rule.examples for name, rule in RULES.items()}  # hyperparameters that are not the defaults, in several sets
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
 
@@ -125,6 +115,12 @@ def nasty(n, seed=0, dtype=np.float32):
     word = {4: np.uint32, 8: np.uint64}[np.dtype(dtype).itemsize]
     values = rng.integers(0, np.iinfo(word).max, n, word, endpoint=True).view(dtype)
     return np.where(rng.random(n) < 0.5, values, np.copysign(rng.choice(special, n), rng.normal(size=n).astype(dtype)))
+
+
+def layout(text):
+    """A layout in short: the formats of its slots; a gradient with ``*`` is strided, one with ``!`` zeroed by the step."""
+    known = {**STORED, "mask": MASK}
+    return Layout(tuple(Slot(known[name.rstrip("*!")], "*" in name, "!" in name) for name in text.split()))
 
 
 def stored(x, format):
@@ -228,6 +224,18 @@ def coefficients_and_gradient(rule, t, g, kind, **how):
     return c._replace(scale=kind(1)), (rule.at(t, np.float64, **how).scale*g).astype(kind)
 
 
+def in_use(opt, group, factor=1.0, clip_value=np.inf):
+    """The rule with the pieces around it for which a step and this group ask: what a kernel should compute."""
+    asked, names = opt.groups[group], []
+    if factor != 1 or asked["maximize"]:
+        names.append("scale")
+    if clip_value != np.inf:
+        names.append("limit")
+    if asked["weight_decay"] != 0:
+        names.append("coupled" if asked["decay"] == "coupled" else "decoupled")
+    return pipeline(opt.rule, tuple(names))
+
+
 class Walk:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits."""
 
@@ -247,7 +255,7 @@ class Walk:
     def reference(self, g, format, **at):
         with np.errstate(all="ignore"):
             c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
-            new = self.rule(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
+            new = in_use(self.opt, 0, **at)(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):

@@ -1,4 +1,4 @@
-"""What the tests of cures have in common: where an error came from, and which `raise` of a module no test has provoked."""
+"""What the tests of cures share: each message is provoked, its cure is executed, and no `raise` is left out."""
 import ast
 import importlib
 import inspect
@@ -8,20 +8,26 @@ import traceback
 from conftest import assert_identical
 
 MODULES = {  # by the test file in which no `raise` of theirs is left out
-    "arguments": ("arrays", "attributes", "classes", "groups", "hyper", "init", "networks", "optimizer", "optimizers",
-                  "presets", "schedules", "storage", "tensors", "trees"),
-    "states": ("checkpoints", "files", "history", "torch_dicts"),
-    "rules": ("binding", "host", "registry", "straight"),
-    "solvers": ("batches", "curvature", "derivatives", "estimators", "flat", "gradient_check", "problems", "proximal", "scipy", "sklearn",
-                "training"),
-    "device": ("device", "device_arrays", "device_look")}
-OTHERS = {  # and why those of the others are not looked for
-    "__init__": "Python's words for an attribute that is not there",
-    "cpu": "tests/test_cures_rules.py, in a process of its own", "kernels": "tests/test_cures_rules.py, in compiled code",
-    "bitsandbytes": "tests/test_bitsandbytes.py", "progress": "an extra that is missing", "rivals": "caught by the benchmark",
-    **dict.fromkeys(("bench", "bench_compare", "bench_cuda", "cli"), "the command's: tests/test_cli.py and the tests of the benchmark"),
-    **dict.fromkeys(("cuda_code", "driver"), "what is not installed, or fails: tests/test_cuda_errors.py, tests/test_cuda_code.py"),
-    "device_streams": "captures: tests/test_cuda_streams.py", "device_tables": "as `binding`, with the compiler for devices"}
+    "arguments": ("_checks.numbers", "_formats.choice", "_rule.attributes", "_rule.groups", "_tensors.arrays",
+                  "_tensors.tensors", "_trees",
+                  "init", "networks", "optimizer", "optimizers", "presets", "schedules", "storage"),
+    "states": ("_rule.history", "_state.state_dict", "_state.torch_layout", "files"),
+    "rules": ("_cpu.backend", "_cpu.jobs", "_rule.rule", "_rule.straight"),
+    "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",
+                "curvature.flat",
+                "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit", "sklearn.estimators"),
+    "device": ("_cuda.backend", "_cuda.look", "_tensors.device_array")}
+OTHERS = {  # why those of the others are not looked for
+    "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
+    "_kernels.compile": "tests/test_cures_rules.py, in a process of its own",
+            "_training.progress": "an extra that is missing",
+    "kernels": "tests/test_cures_rules.py, in compiled code", "bitsandbytes": "tests/test_bitsandbytes.py",
+    "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",
+    "_cuda.driver": "what is not installed, or fails: tests/test_cuda_errors.py",
+    "_cuda.streams": "captures: tests/test_cuda_streams.py", "_cuda.tables": "as `_cpu.jobs`, with the compiler for "
+                                                                             "devices",
+    **dict.fromkeys(("bench.cpu", "bench.compare", "bench.cuda", "bench.cli", "bench.rivals"),
+                    "the command's: tests/test_cli.py and the tests of the benchmark")}
 
 
 def lines(call):
@@ -41,26 +47,29 @@ def where(error):
     return here | where(error.__context__) if error else here
 
 
-def check(cases):
-    """Each case is what raises, and what the message says to do instead, which checks what comes of it."""
+def check(cases, of="", elsewhere=(), seen=()):
+    """Each case is (what raises, what the message says to do instead, which checks what comes of it).
+
+    Every `raise` of the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere.
+    """
+    seen = set(seen)
     for bad, cure in cases:
-        assert lines(bad), inspect.getsource(bad)
+        found = lines(bad)
+        assert found, inspect.getsource(bad)
+        seen |= found
         cure()
-
-
-def left_out(modules, seen, elsewhere=()):
-    """Where these modules raise an error of their own that is not among the lines seen, functions that are tested elsewhere aside."""
     left = []
-    for name in modules:
+    for name in MODULES.get(of, ()):
         module = importlib.import_module(f"fastopt.{name}")  # fastopt.optimizer is a function
-        there = raises(inspect.getsource(module), elsewhere)
-        left += [f"{name}: line {at[0]}" for at in there if not any((module.__file__, line) in seen for line in at)]
-    return left
+        for at in raises(inspect.getsource(module), elsewhere):
+            left += [] if any((module.__file__, line) in seen for line in at) else [f"{name}: line {at[0]}"]
+    assert not left, "no case provokes the error raised in " + ", ".join(left)
 
 
 def raises(source, elsewhere=()):
     """The lines of each statement that raises a new error, in functions that are not tested elsewhere."""
-    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name not in elsewhere]
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)
+                 and node.name not in elsewhere]
     found = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Raise)]
     return [range(node.lineno, node.end_lineno + 1) for node in found if isinstance(node.exc, ast.Call)]
 

@@ -1,17 +1,25 @@
 """Run the package's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory: no GPU, no driver."""
+from functools import lru_cache
+
 import numpy as np
+from conftest import layout
 from ptx import Kernel, Memory, Run
 
 from fastopt._cuda import loops as cuda
 from fastopt._formats.blocks import SIZE
-from fastopt._kernels.memory import columns, computed_in, slots
+from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.tensors import make_tiles
 
 GUARD = 64  # elements around every array that must keep their bytes
 
 
+@lru_cache(maxsize=32)
+def parsed(image):
+    return Kernel(image.decode().rstrip("\0"))
+
+
 def kernel(code):
-    return Kernel(code.image.decode().rstrip("\0"))
+    return parsed(code.image)
 
 
 class Placed:
@@ -31,7 +39,7 @@ class Placed:
 
 def itemsizes(formats):
     """128 times the bytes that an element takes in each array of its slots."""
-    return [1 if f.block and part else SIZE*f.itemsize for f in slots(formats) for part in range(f.columns)]
+    return [1 if f.block and part else SIZE*f.itemsize for f in layout(formats).formats for part in range(f.columns)]
 
 
 class Launch:
@@ -50,18 +58,18 @@ class Launch:
         table = np.array(rows, np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
         if begin:  # what is given are the elements from there on
-            table[:, :columns(formats)[1]] -= begin*np.array(itemsizes(formats))//SIZE
-        size = tile or cuda.tile_size(formats, cc)
+            table[:, :layout(formats).columns] -= begin*np.array(itemsizes(formats))//SIZE
+        size = tile or cuda.tile_size(layout(formats), cc)
         self.tiles = make_tiles([slots[1].size for slots in tensors], groups, size)
         self.tiles[:, 2:] += begin
-        coefs = np.array([tuple(c) for c in coefficients], computed_in(formats).dtype)
+        coefs = np.array([tuple(c) for c in coefficients], layout(formats).arithmetic.dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
-        clock[[cuda.SKIP, cuda.T]] = skip, step
-        clock.view(np.float64)[cuda.FACTOR] = abs(coefficients[0][0])
+        clock[[cuda.CLOCK.skip, cuda.CLOCK.t]] = skip, step
+        clock.view(np.float64)[cuda.CLOCK.factor] = abs(coefficients[0][0])
         add = self.memory.add
         arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
                      add(clock, "clock"), seed]
-        code = code or kernel(cuda.step(rule.digest, formats, cc, "ptx"))
+        code = code or kernel(cuda.step(pipeline(rule), layout(formats), cc, "ptx"))
         self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats, **options)
 
     def slots(self, k=0):
@@ -75,10 +83,10 @@ class Squares:
         memory = Memory()
         placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
         rows = [[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
-        table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.TILE)
+        table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.NORM_TILE)
         self.rows = np.full((4, len(tiles)), -1.0)
         self.sums = self.rows[0]
         add = memory.add
         arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.rows, "sums"),
                      len(tiles)]
-        Run(kernel(cuda.squares(formats, cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)
+        Run(kernel(cuda.squares(layout(formats), cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)

@@ -14,7 +14,8 @@ PAPERS = {}
 
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays."""
-    def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf, **hyper):
+    def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
+             **hyper):
         g = factor * g
         if maximize:
             g = -g
@@ -93,7 +94,7 @@ def adam(t, theta, g, s, *, lr, b1, b2, eps, eps_root, eps_mode, bias_correction
     c1, c2 = (correction(b1, t), correction(b2, t)) if bias_correction else (1.0, 1.0)
     m_hat, v_hat = m / c1, v / c2
     root = np.sqrt(v_hat + eps_root)
-    if eps_mode == "hat":  # end of the paper's section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
+    if eps_mode == "hat":  # end of section 2: alpha_t = alpha*sqrt(1 - beta2^t)/(1 - beta1^t), eps beside sqrt(v)
         return theta - lr * np.sqrt(c2) * m_hat / (np.sqrt(c2) * root + eps)
     return theta - lr * m_hat / (root + eps)
 
@@ -154,6 +155,18 @@ def lion(t, theta, g, s, *, lr, b1, b2):
     return theta - lr * update
 
 
+@paper
+def adan(t, theta, g, s, *, lr, b1, b2, b3, eps):
+    beta1, beta2, beta3 = 1 - b1, 1 - b2, 1 - b3  # the paper's
+    old = s.get("old", g)  # algorithm 1 starts from v_0 = 0: the first gradient is its own predecessor
+    s["m"] = (1 - beta1) * s.get("m", 0.0) + beta1 * g
+    s["d"] = (1 - beta2) * s.get("d", 0.0) + beta2 * (g - old)
+    s["v"] = (1 - beta3) * s.get("v", 0.0) + beta3 * (g + (1 - beta2) * (g - old)) ** 2
+    s["old"] = g
+    m_hat, d_hat, v_hat = s["m"] / correction(b1, t), s["d"] / correction(b2, t), s["v"] / correction(b3, t)
+    return theta - lr * (m_hat + (1 - beta2) * d_hat) / (np.sqrt(v_hat) + eps)
+
+
 # The systems. SYSTEMS[system, class or function name of that system] -> step with that system's arguments and defaults.
 SYSTEMS = {}
 
@@ -187,7 +200,8 @@ def torch_rmsprop(t, theta, g, s, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0,
 
 
 @system("torch.Adagrad")
-def torch_adagrad(t, theta, g, s, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10, maximize=False):
+def torch_adagrad(t, theta, g, s, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10,
+                  maximize=False):
     g = torch_gradient(theta, g, maximize, weight_decay)
     s["sum"] = s.get("sum", initial_accumulator_value) + g * g
     return theta - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
@@ -212,7 +226,8 @@ def torch_adamw(t, theta, g, s, weight_decay=1e-2, **rest):
 
 
 @system("torch.NAdam")
-def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3, maximize=False,
+def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
+                maximize=False,
                 decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
@@ -235,7 +250,8 @@ def rectification(t, beta2):
 
 
 @system("torch.RAdam")
-def torch_radam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False, decoupled_weight_decay=False):
+def torch_radam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False,
+                decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
     g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)

@@ -1,19 +1,21 @@
-"""A step of any optimizer in any formats on NumPy arrays: the rule on decoded numbers, encoded with the random bits of `noise`."""
+"""A step of any optimizer, in any formats, on NumPy arrays: the rule on decoded numbers, encoded with random bits."""
 import contextlib
 import math
 
 import numpy as np
-from conftest import OPTIMIZERS, coefficients_and_gradient, normal, stored
+from conftest import OPTIMIZERS, coefficients_and_gradient, in_use, normal, stored
 
 from fastopt import storage
 from fastopt._formats import random_bits as noise
-from fastopt._formats.scalars import arithmetic
+from fastopt._formats.catalogue import arithmetic
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.backend import in_memory_order
 
 MIXES = {  # format of gradient and parameter, its rounding, those of states
-    "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")), "q8": ("f32", "nearest", "q8"),
-    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"), "f32 bf16s": ("f32", "nearest", "bf16s")}
+    "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")),
+           "q8": ("f32", "nearest", "q8"),
+    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"),
+           "f32 bf16s": ("f32", "nearest", "bf16s")}
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 4097, 8193)
 
 
@@ -50,7 +52,7 @@ def next_slots(rule, c, g, parts, formats, words):
 
 
 class Twin:
-    """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, whatever is stored as what."""
+    """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, in any formats."""
 
     def __init__(self, opt):
         self.opt, self.tensors, self.machine = opt, opt._tensors, opt._backend
@@ -71,7 +73,7 @@ class Twin:
         return [p, *([rows(slot.arrays[k], bool(slot.formats[k].block))] for slot in machine.slots.values())]
 
     def fill(self, make):
-        """Set all parameters and states of blocks or numbers to what ``make(format, n, index)`` gives: a row of numbers, or of bytes."""
+        """Set all parameters and states to what ``make(format, n, index)`` gives: a row of numbers, or of bytes."""
         for k, t in enumerate(self.tensors):
             slots = [(t.array, t.format), *((s.arrays[k], s.formats[k]) for s in self.machine.states.values())]
             for index, (array, f) in enumerate(slots):
@@ -90,13 +92,14 @@ class Twin:
                 c, row = coefficients_and_gradient(opt.rule, step, row, arithmetic(t.format).dtype.type, factor=factor,
                                                    clip_value=clip_value, **opt.groups[t.group].at(step))
             words = random_words(opt.seed, step, k, row.size)
-            self.want[k] = next_slots(opt.rule, c, row, self.want[k], self.formats(k), words)
+            self.want[k] = next_slots(in_use(opt, t.group, factor, clip_value), c, row, self.want[k], self.formats(k), words)
 
     def step(self, grads, given=None, *, grad_factor=1.0, clip_value=None, **how):
         """A step with a list of gradients (or other arrays of the same numbers, `given`), compared."""
         self.reference(grads, grad_factor, math.inf if clip_value is None else clip_value)
         tree = grads if given is None else given
-        self.opt.step(tree if isinstance(self.opt.params, list) else tree[0], grad_factor=grad_factor, clip_value=clip_value, **how)
+        self.opt.step(tree if isinstance(self.opt.params, list) else tree[0], grad_factor=grad_factor,
+                      clip_value=clip_value, **how)
         self.check()
         return self
 
@@ -109,7 +112,7 @@ class Twin:
 
 
 def assert_same_parts(have, want, format, n, what=""):
-    """Equal bits, and NaN at the same places (whose payload IEEE leaves open); exponents of blocks and what lies behind them, too."""
+    """Equal bits, those of blocks' exponents too, and NaN at the same places (whose payload IEEE leaves open)."""
     with np.errstate(all="ignore"):
         nan = np.isnan(numbers(have, format, n)) & np.isnan(numbers(want, format, n))
     for one, other in zip(have, want, strict=True):
@@ -117,7 +120,8 @@ def assert_same_parts(have, want, format, n, what=""):
         different = one.view(f"u{one.itemsize}") != other.view(f"u{one.itemsize}")
         different[:n] &= ~nan
         at = np.flatnonzero(different)
-        assert not at.size, f"{what}: {at.size} of {n} differ, first at {at[0]}: {one[at[0]]!r}, but {other[at[0]]!r} is right"
+        assert not at.size, (f"{what}: {at.size} of {n} differ, first at {at[0]}: {one[at[0]]!r}, but "
+                             f"{other[at[0]]!r} is right")
 
 
 def gradients(opt, seed, format=None, make=normal):

@@ -10,7 +10,7 @@ import numpy as np
 from hardware import Placed, missing
 
 import fastopt
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt._tensors.device_array import DeviceArray
 from fastopt.optimizers import ALL
 

@@ -1,27 +1,34 @@
 """What is kept on disk is used for one kernel only, made by the modules that run, and by nobody else than this user."""
 import ast
 import compileall
+import cProfile
+import errno
+import hashlib
 import importlib
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import zipfile
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from conftest import RULES
-from test_numba import BAD_PLACE, EDITED, PACKAGE, compile_step, copy_of_the_package
+from internals import compile_step, cpu_kernel, norm_kernel, of_the_disk, steps_right
+from numba.core.bytecode import FunctionIdentity
 
+import fastopt
 from fastopt._cpu import headers, pool
-from fastopt._cpu import loops as cpu
 from fastopt._kernels import cache
-from fastopt._signals import Undisturbed
 from fastopt.bench import info
 
+PACKAGE = Path(fastopt.__file__).parent
+BAD_PLACE = "not kept on disk"
 posix = pytest.mark.skipif(os.name != "posix", reason="owners and modes")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
 
 
 def kept(name, code=b"code"):
@@ -30,37 +37,61 @@ def kept(name, code=b"code"):
     return cache.cached(name, lambda: made.append(name) or code), not made
 
 
-# One kernel's code under another's name
+@pytest.fixture
+def warnings(caplog):
+    """Gives a function that returns the warnings since the last call."""
+    caplog.set_level(logging.WARNING, "fastopt")
 
-def test_a_renamed_file_is_compiled_again(fresh):
-    kernels = [("sgd", "f32"), ("sgd", "f64"), ("momentum", "f32"), ("adam", "f32")]
+    def said():
+        messages = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return messages
+    return said
+
+
+# Kernels under other names, and damaged ones
+
+def test_what_was_renamed_is_made_again(fresh):
+    kernels = [("sgd", "f32"), ("sgd", "f64"), ("momentum", "f32")]
     paths = [compile_step(*kernel).run._cache.path for kernel in kernels]
     code = [path.read_bytes() for path in paths]
     for path, other in zip(paths, [*code[1:], code[0]], strict=True):
         path.write_bytes(other)
-    for name, format in kernels:
-        assert [compile_step(name, format).run._cache.hit for _ in range(2)] == [False, True], (name, format)
-
-
-def test_a_renamed_image_is_made_again(fresh):
+    for kernel in kernels:
+        assert [of_the_disk(compile_step(*kernel)) for _ in range(2)] == [False, True], kernel
     assert [kept("step a", b"a"), kept("step a"), kept("step b", b"b")] == [(b"a", False), (b"a", True), (b"b", False)]
     os.replace(cache._path("step a"), cache._path("step b"))
     assert [kept("step b", b"new"), kept("step b")] == [(b"new", False), (b"new", True)]
 
 
+def damages(data):
+    """Contents that are not `data`."""
+    flipped = bytearray(data)
+    flipped[len(data)//2] ^= 1
+    return [b"", data[:10], data[:32], data[:len(data)//2], data[:-1], data + b"x", bytes(flipped),
+            os.urandom(len(data)),
+            bytes(len(data)), b"not a kernel at all, but longer than a checksum"]
+
+
+def test_damaged_files_are_made_again(fresh):
+    kept("step a", b"x"*100)
+    path = cache._path("step a")
+    for data in damages(path.read_bytes()):
+        path.write_bytes(data)
+        assert [kept("step a", b"new"), kept("step a")] == [(b"new", False), (b"new", True)]
+    kernel = compile_step("adam").run._cache
+    whole = kernel.path.read_bytes()
+    for data in (b"", b"junk", b"\x80\x04N."):  # under a right checksum: nothing, garbage, another pickle
+        kernel.path.write_bytes(cache._checksum(kernel.name, data) + data)
+        again = [compile_step("adam") for _ in range(2)]
+        assert [of_the_disk(one) for one in again] == [False, True]
+        assert all(map(steps_right, again))
+    kernel.path.write_bytes(whole[:len(whole)//2])
+    assert [of_the_disk(compile_step("adam")) for _ in range(2)] == [False, True]
+    assert {file.suffix for file in fresh.iterdir()} == {".kernel"}
+
+
 # Files and directories that others may have made
-
-def a_pipe(path, good):
-    os.mkfifo(path)
-
-
-def a_link(path, good):
-    path.symlink_to(good)
-
-
-def a_link_to_a_device(path, good):
-    path.symlink_to("/dev/zero")
-
 
 def of_mode(mode):
     def make(path, good):
@@ -69,92 +100,214 @@ def of_mode(mode):
     return make
 
 
+FOREIGN = [  # how to make a file that is not used, and whether that is said
+    (lambda path, good: os.mkfifo(path), True), (lambda path, good: path.symlink_to(good), False),
+    (lambda path, good: path.symlink_to("/dev/zero"), False), (of_mode(0o620), True), (of_mode(0o602), True),
+             (of_mode(0o666), True)]
+
+
 @posix
-@pytest.mark.parametrize("make", [a_pipe, a_link, a_link_to_a_device, of_mode(0o620), of_mode(0o602), of_mode(0o666)])
-def test_files_that_others_may_have_written_are_made_again(make, fresh, caplog):
+@pytest.mark.parametrize(("make", "said"), FOREIGN)
+def test_files_that_others_may_have_written_are_made_again(make, said, fresh, warnings):
     kept("step a")
     path = cache._path("step a")
-    good = path.rename(fresh.parent / "good")
-    make(path, good)
-    with caplog.at_level(logging.WARNING, "fastopt"):
-        assert [kept("step a", b"new"), kept("step a")] == [(b"new", False), (b"new", True)]
+    make(path, path.rename(fresh.parent / "good"))
+    assert [kept("step a", b"new"), kept("step a")] == [(b"new", False), (b"new", True)]
     assert path.stat().st_mode & 0o077 == 0
-    assert [str(fresh) in r.getMessage() for r in caplog.records] == [True]*len(caplog.records)
-    assert len(caplog.records) == (make not in (a_link, a_link_to_a_device))
+    assert [str(fresh) in message for message in warnings()] == [True]*said
 
 
 @posix
-@pytest.mark.parametrize("mode", [0o770, 0o707, 0o1777])
-def test_a_directory_that_others_may_write_to_is_not_used(mode, fresh, caplog):
+def test_a_directory_that_others_may_write_to_is_not_used(fresh, monkeypatch, warnings):
+    """A link to one that only this user may write to is followed."""
     kept("step a")
-    fresh.chmod(mode)
-    with caplog.at_level(logging.WARNING, "fastopt"):
+    for mode in (0o770, 0o707, 0o1777):
+        fresh.chmod(mode)
         assert [kept("step a", b"new") for _ in range(2)] == [(b"new", False)]*2
-    assert [BAD_PLACE in r.getMessage() and str(fresh) in r.getMessage() for r in caplog.records] == [True]
+        assert [BAD_PLACE in message and str(fresh) in message for message in warnings()] == [True]
     assert len(list(fresh.iterdir())) == 1
     fresh.chmod(0o755)
-    assert kept("step a") == (b"code", True)
-
-
-@posix
-@pytest.mark.parametrize("part", ["file", "directory"])
-def test_what_belongs_to_another_user_is_not_used(part, fresh, caplog, monkeypatch):
-    kept("step a")
-    info = (cache._path("step a") if part == "file" else fresh).stat()
-    theirs = info.st_ino
-    plain = cache._others
-
-    def others(info):
-        return plain(os.stat_result([*info[:4], 4321, *info[5:10]]) if info.st_ino == theirs else info)
-
-    monkeypatch.setattr(cache, "_others", others)
-    with caplog.at_level(logging.WARNING, "fastopt"):
-        assert kept("step a", b"new") == (b"new", False)
-    assert ["belongs to user 4321" in r.getMessage() for r in caplog.records] == [True]
-    assert kept("step a") == ((b"new", True) if part == "file" else (b"code", False))
-
-
-@posix
-def test_what_belongs_to_root_is_used():
-    info = SimpleNamespace(st_uid=0, st_mode=0o100644)
-    assert cache._others(info) is None
-
-
-@posix
-def test_a_link_to_a_directory_is_followed(fresh, monkeypatch):
-    kept("step a")
     (fresh.parent / "link").symlink_to(fresh)
     monkeypatch.setenv("FASTOPT_CACHE", str(fresh.parent / "link"))
     assert kept("step a") == (b"code", True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other places")
-@pytest.mark.parametrize("variable", ["FASTOPT_CACHE", "XDG_CACHE_HOME", "HOME"])
-def test_a_relative_path_is_not_used(variable, tmp_path, fresh, monkeypatch, caplog):
-    for name in ("FASTOPT_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv(variable, "here")
-    monkeypatch.chdir(tmp_path)
+@posix
+@pytest.mark.parametrize("part", ["file", "directory"])
+def test_what_belongs_to_another_user_is_not_used(part, fresh, warnings, monkeypatch):
+    kept("step a")
+    theirs, plain = (cache._path("step a") if part == "file" else fresh).stat().st_ino, cache._others
+
+    def others(info):
+        return plain(os.stat_result([*info[:4], 4321, *info[5:10]]) if info.st_ino == theirs else info)
+
+    monkeypatch.setattr(cache, "_others", others)
+    assert kept("step a", b"new") == (b"new", False)
+    assert ["belongs to user 4321" in message for message in warnings()] == [True]
+    assert kept("step a") == ((b"new", True) if part == "file" else (b"code", False))
+    assert plain(SimpleNamespace(st_uid=0, st_mode=0o100644)) is None  # what belongs to root is used
+
+
+# Places
+
+def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+@linux
+def test_places(tmp_path, fresh, monkeypatch, warnings):
+    """Relative ones are not used. A user whom the system does not know (in a container) has none."""
+    assert info._cache()["refused"] is None
     (tmp_path / "here").mkdir()
-    with caplog.at_level(logging.WARNING, "fastopt"):
-        assert [kept("step a") for _ in range(2)] == [(b"code", False)]*2
-    assert ["relative path" in r.getMessage() and "FASTOPT_CACHE" in r.getMessage() for r in caplog.records] == [True]
+    for variables, path in (
+            ({"FASTOPT_CACHE": "/a/b", "XDG_CACHE_HOME": "/x"}, "/a/b"), ({"HOME": "/h"}, "/h/.cache/fastopt"),
+            ({"FASTOPT_CACHE": "", "XDG_CACHE_HOME": "/x"}, "/x/fastopt"), ({"FASTOPT_CACHE": "here"}, "relative path"),
+            ({"XDG_CACHE_HOME": "here"}, "relative path"), ({"HOME": "here"}, "relative path"), ({}, "")):
+        with monkeypatch.context() as patch:
+            for name in ("FASTOPT_CACHE", "XDG_CACHE_HOME", "HOME"):
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            if path.startswith("/"):
+                assert cache.directory() == Path(path)
+                continue
+            if not variables:
+                patch.setattr(Path, "home", no_home)
+            cache._say_once.cache_clear()
+            assert [kept("step a") for _ in range(2)] == [(b"code", False)]*2
+            said, = warnings()
+            assert all(part in said for part in (path, BAD_PLACE, "FASTOPT_CACHE"))
+            assert not path or info._cache()["refused"].endswith("is a relative path")
     assert [p.name for p in tmp_path.rglob("*")] == ["here"]
+
+
+def raising(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+    return fail
+
+
+@pytest.mark.parametrize(("name", "replacement", "words"), [
+    ("os.fdopen", raising(errno.ENOSPC), "No space left"), ("os.replace", raising(errno.ENOSPC), "No space left"),
+    ("tempfile.mkstemp", raising(errno.ENOSPC), "No space left"),
+                                                            ("pathlib.Path.mkdir", raising(errno.EROFS), "Read-only"),
+    ("tempfile.mkstemp", raising(errno.EACCES), "Permission denied")])
+def test_a_cache_that_cannot_be_written_is_said_once(name, replacement, words, fresh, monkeypatch, warnings):
+    fresh.mkdir()
+    monkeypatch.setattr(name, replacement)
+    assert [kept("step a") for _ in range(2)] == [(b"code", False)]*2
+    monkeypatch.undo()
+    assert [words in message and BAD_PLACE in message for message in warnings()] == [True]
+    assert list(fresh.iterdir()) == []
+
+
+# Processes of their own
+
+STEPS = """
+import hashlib, sys
+import numpy as np
+import fastopt
+from numba.core import event
+@fastopt.rule(state="v", lr=0.5)
+def mine(c, g, p, v):
+    v = v + g
+    u = c.lr*v
+    return u, v
+p = np.linspace(-1, 1, 300, dtype=np.float32)
+with event.install_recorder("numba:compile") as compiled:
+    for opt in (fastopt.Adam(p, lr=0.1, threads=1), fastopt.optimizer(mine)(p, threads=1)):
+        for k in range(3):
+            opt.step(p*p + np.float32(k), clip_norm=1.0)
+print(hashlib.sha256(p).hexdigest(), len(compiled.buffer) > 0)
+"""
+SGD = """
+import numpy as np
+import fastopt
+from fastopt._kernels.compile import KernelCache
+hits, load = [], KernelCache.load_overload
+def loads(self, *args):
+    result = load(self, *args)
+    hits.append(self.hit)
+    return result
+KernelCache.load_overload = loads
+p = np.array([1, 2], np.float32)
+fastopt.SGD(p, lr=0.5).step(np.array([1, 1], np.float32))
+print(*p, hits[0])
+"""
+
+
+def begin(code, directory, folder=PACKAGE.parent):
+    """Python code in a new process, with this cache directory and the package of this folder (or zip)."""
+    given = {"FASTOPT_CACHE": str(directory), "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", code], env={**os.environ, **given}, text=True,
+                            cwd=folder if folder.is_dir() else folder.parent, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    return out.split(), err
+
+
+def test_two_processes_on_a_fresh_cache_then_a_third(tmp_path):
+    """All right at once; the third finds the kernels and compiles nothing."""
+    scope = {}
+    exec(STEPS.replace("print(", "right = ("), scope)
+    right, directory = scope["right"][0], tmp_path / "cache"
+    for out, err in map(finish, [begin(STEPS, directory) for _ in range(2)]):
+        assert (out[0], err) == (right, "")
+    found = sorted(directory.iterdir())
+    assert len(found) >= 3
+    assert {path.suffix for path in found} == {".kernel"}
+    assert finish(begin(STEPS, directory)) == ([right, "False"], "")
+    assert sorted(directory.iterdir()) == found
+
+
+FORK = """
+import os, signal, threading
+import numba.core.event as event
+import numpy as np
+import fastopt
+compiling = threading.Event()
+class Listener(event.Listener):
+    def on_start(self, happened):
+        compiling.set()
+    def on_end(self, happened):
+        pass
+event.register("numba:compile", Listener())
+other = threading.Thread(target=lambda: fastopt.Adam(np.ones(3, np.float32)).step(np.ones(3, np.float32)))
+other.start()
+compiling.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(300)
+    p = np.ones(3, np.float32)
+    fastopt.SGD(p, lr=0.5, threads=1).step(p.copy())
+    os._exit(0 if p.tolist() == [0.5]*3 else 1)
+print(os.waitpid(child, 0)[1])
+other.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_while_another_thread_compiles(tmp_path):
+    """The child inherits no lock that nobody will release: it compiles and steps."""
+    assert finish(begin(FORK, tmp_path / "cache")) == (["0"], "")
 
 
 # What makes kernels
 
-RUN = """
-import numpy as np
-import fastopt
-p = np.array([1, 2], np.float32)
-fastopt.SGD(p, lr=0.5).step(np.array([1, 1], np.float32))
-print(*p, fastopt._cpu.loops.step_kernel(fastopt.rules.sgd.digest, "f32 f32").run._cache.hit)
-"""
+def copied(to, name="fastopt"):
+    """A copy of the package, without compiled files."""
+    shutil.copytree(PACKAGE, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return to / name
 
 
 def in_a_folder(package, to):
-    return package.parent
+    shutil.copytree(package, to / package.name)
+    return to
 
 
 def in_a_zip(package, to):
@@ -173,124 +326,154 @@ def without_sources(package, to):
     return to
 
 
-def edited(package, name):
-    old, new = EDITED[name]
-    text = (package / name).read_text()
-    assert text.count(old) == 1
-    (package / name).write_text(text.replace(old, new))
+def edit(path, old="", new="# a comment\n"):
+    text = path.read_text()
+    assert not old or text.count(old) == 1
+    path.write_text(text.replace(old, new) if old else text + new)
+
+
+FORMULA = "u = c.lr*g\n    return (u,)", "u = -c.lr*g*g - c.lr\n    return (u,)"  # of SGD
+CALLERS = ("optimizer.py", "sklearn/estimators.py", "_training/fit.py")  # they call kernels
+
+
+def test_another_release_is_not_stale(tmp_path):
+    """What changed a formula, or a module that makes kernels, is compiled anew. What only calls kernels may change."""
+    package, seen = copied(tmp_path), []
+    for changed in ((), CALLERS, ("_kernels/memory.py",), ("rules.py",)):
+        for name in changed:
+            edit(package / name, *FORMULA if name == "rules.py" else ())
+        out, err = finish(begin(SGD, tmp_path / "cache", tmp_path))
+        assert err == ""
+        seen.append(" ".join(out))
+    assert seen == ["0.5 1.5 False", "0.5 1.5 True", "0.5 1.5 False", "2.0 3.0 False"]
 
 
 @pytest.mark.parametrize("installed", [in_a_folder, in_a_zip, without_sources])
-def test_another_release_is_not_stale(installed, tmp_path):
-    """With sources or without: a formula that changed is compiled anew, and nothing is after a change elsewhere."""
-    package, seen = copy_of_the_package(tmp_path), []
-    environment = {**os.environ, "FASTOPT_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
-    for release in range(3):
-        if release == 1:
-            with (package / "sklearn.py").open("a") as file:
-                file.write("# a comment\nNEW = 1\n")
-        if release == 2:
-            edited(package, "registry.py")
-        to = tmp_path / str(release)
+def test_the_digest_is_of_what_makes_kernels(installed, tmp_path, monkeypatch):
+    """With sources or without: of copies of the package that do nothing when they are imported."""
+    package = copied(tmp_path, "copy_of_fastopt")
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(cache, "PACKAGE", package.name)
+
+    def digest(k):
+        to = tmp_path / str(k)
         to.mkdir()
-        done = subprocess.run([sys.executable, "-W", "error", "-c", RUN], env={**environment, "PYTHONPATH": str(installed(package, to))},
-                              cwd=to, capture_output=True, text=True, check=True)
-        assert done.stderr == ""
-        seen.append(done.stdout.split())
-    assert seen == [["0.5", "1.5", "False"], ["0.5", "1.5", "True"], ["0.0", "1.0", "False"]]
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(installed(package, to)))
+            found = cache._own()
+        for name in [name for name in sys.modules if name.partition(".")[0] == package.name]:
+            del sys.modules[name]
+        assert found
+        return hashlib.sha256(found).hexdigest()
+
+    seen = [digest(0)]
+    for name in CALLERS:
+        edit(package / name, new="NEW = 1\n")
+    assert digest(1) == seen[0]
+    edit(package / "rules.py", *FORMULA)
+    seen.append(digest(2))
+    for k, name in enumerate(("_kernels/element.py", "_formats/blocks.py", "notation.py", "_cuda/lanes.py",
+                              "bench/ceiling.py")):
+        edit(package / name, new="NEW = 1\n")
+        seen.append(digest(3 + k))
+    (package / "_rule" / "new.py").write_text("NEW = 1\n")
+    seen.append(digest(9))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_package_in_a_zip_keeps_kernels(tmp_path):
+    folder = in_a_zip(copied(tmp_path), tmp_path)
+    seen = [finish(begin(SGD, tmp_path / "cache", folder)) for _ in range(2)]
+    assert seen == [(["0.5", "1.5", "False"], ""), (["0.5", "1.5", "True"], "")]
+
+
+def test_a_package_without_sources_and_an_impossible_cache_directory(tmp_path):
+    """A warning, and nothing is written elsewhere."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "file").write_text("no directory")
+    folder = without_sources(copied(tmp_path), tmp_path / "app")
+    before = sorted(folder.rglob("*"))
+    out, err = finish(begin(SGD, tmp_path / "file" / "cache", folder))
+    assert out == ["0.5", "1.5", "False"]
+    assert (err.count(BAD_PLACE), err.count("FASTOPT_CACHE"), len(err.splitlines())) == (1, 1, 1)
+    assert sorted(folder.rglob("*")) == before
 
 
 class Frozen:
     """The loader of an application that has code and no files."""
 
-    def __init__(self, **source):
+    def __init__(self, source):
         self.source = source
 
     def get_code(self, name):
-        return compile(self.source[name.rpartition(".")[2]], f"<frozen {name}>", "exec")
+        return compile(self.source, f"<frozen {name}>", "exec")
 
 
 def test_the_code_of_a_frozen_application_is_digested(monkeypatch):
-    def executed(loader):
-        spec = SimpleNamespace(loader=loader, origin="frozen")
+    def executed(source):
+        spec = SimpleNamespace(loader=Frozen(source), origin="frozen")
         monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
         return cache._executed("cpu")
 
-    one = executed(Frozen(cpu="def f(x):\n    return x + 1"))
-    assert one == executed(Frozen(cpu="# a comment\ndef f(x):\n\n    return x + 1")) != b""
+    one = executed("def f(x):\n    return x + 1")
+    assert one == executed("# a comment\ndef f(x):\n\n    return x + 1") != b""
     for other in ("def f(x):\n    return x + 2", "def f(x):\n    return x - 1", "def f(x):\n    return x + 1\nK = 2"):
-        assert executed(Frozen(cpu=other)) != one, other
+        assert executed(other) != one, other
 
 
-@pytest.mark.parametrize("spec", [None, SimpleNamespace(loader=None, origin=None), SimpleNamespace(loader=object(), origin="x")])
-def test_without_a_digest_nothing_is_kept(spec, fresh, monkeypatch, caplog):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
-    monkeypatch.setattr(cache, "OWN", cache._own())
-    with caplog.at_level(logging.WARNING, "fastopt"):
-        assert [kept("step a") for _ in range(2)] == [(b"code", False)]*2
-    assert ["the loader of fastopt does not tell" in r.getMessage() for r in caplog.records] == [True]
+def test_without_a_digest_nothing_is_kept(fresh, monkeypatch, warnings):
+    for spec in (None, SimpleNamespace(loader=None, origin=None, submodule_search_locations=None),
+                 SimpleNamespace(loader=object(), origin="x", submodule_search_locations=None),
+                 SimpleNamespace(loader=object(), origin="x",
+                                 submodule_search_locations=[])):  # it does not list its modules
+        with monkeypatch.context() as patch:
+            patch.setattr("importlib.util.find_spec", lambda name, spec=spec: spec)
+            found = cache._own()
+        assert found is None
+    monkeypatch.setattr(cache, "OWN", None)
+    assert [kept("step a") for _ in range(2)] == [(b"code", False)]*2
+    assert ["the loader of fastopt does not tell" in message for message in warnings()] == [True]
     assert not fresh.exists() or list(fresh.iterdir()) == []
 
 
-HOST = {"arrays", "device_arrays", "hyper", "interrupts", "storage", "straight", "tensors", "undisturbed"}
-# are imported where kernels are made, but never into one
+def makes_kernels(module):
+    return any(f"{module}.".startswith(f"{maker}.") for maker in cache.MAKERS)
 
 
-def imports(module):
-    """{module of the package: names taken from it} of a module, wherever in it they stand."""
-    found = {}
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            for alias in node.names:
-                found.setdefault(node.module or alias.name, set()).add(alias.name)
-    return found
+def numbers_from_elsewhere(module):
+    """What a module imports from modules that make no kernels, and what would become part of one while nothing runs."""
+    package = f"fastopt.{module}".rpartition(".")[0]
+    tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
+    for node in ast.walk(tree):
+        name = isinstance(node, ast.ImportFrom) and importlib.util.resolve_name("."*node.level + (node.module or ""),
+                                                                                package)
+        if name and name.startswith("fastopt.") and not makes_kernels(name.removeprefix("fastopt.")):
+            yield from (alias.name for alias in node.names
+                        if isinstance(getattr(importlib.import_module(name), alias.name), (int, float)))
 
 
-def test_the_makers_are_those_that_compile_and_what_they_import():
-    modules = {path.stem for path in PACKAGE.glob("*.py")}
-    takes = {module: imports(module) for module in modules}
-    ways = {"cpu": {"compiled", "kernel", "jitted"}, "cuda_code": {"code"}, "cache": {"cached", "KernelCache"}}
-    seen, todo = set(), ["rules", *ways, *(m for m, of in takes.items() if any(of.get(at, set()) & names for at, names in ways.items()))]
-    while todo:
-        module = todo.pop()
-        if module not in seen and module not in HOST:
-            seen.add(module)
-            todo += takes[module]
-    assert seen == set(cache.MAKERS)
-    for module in cache.MAKERS:
-        for host in HOST & takes[module].keys():
-            names = takes[module][host] - {"LINE", "PAGE", "STAGGER", "RANGES"}  # where arrays of the ceiling lie; what is refused
-            values = [getattr(importlib.import_module(f"fastopt.{host}"), name) for name in names]
-            assert all(callable(value) or isinstance(value, (str, Undisturbed)) for value in values), (module, host)
-
-
-def test_code_that_runs_while_kernels_are_made_is_of_makers(fresh):
-    """Everything of the package that Python executes meanwhile, in a thread of its own, where nothing else runs."""
-    ran = set()
-
-    def note(frame, event, argument):
-        code: CodeType = frame.f_code
-        if event == "call" and Path(code.co_filename).parent == PACKAGE:
-            ran.add(Path(code.co_filename).stem)
+def test_code_that_runs_while_kernels_are_made_is_of_makers(fresh, monkeypatch):
+    """What Python executes, in a thread of its own where nothing else runs, and what Numba reads."""
+    files, plain, profile = set(), FunctionIdentity.from_function, cProfile.Profile(builtins=False)
+    monkeypatch.setattr(FunctionIdentity, "from_function",
+                        lambda function: files.add(function.__code__.co_filename) or plain(function))
 
     def make():
-        sys.setprofile(note)
+        profile.enable()
         for name, format in (("adam", "f32"), ("lion", "bf16")):
             compile_step(name, format)
-        cpu.step_kernel.__wrapped__(RULES["momentum"].digest, "f32 f32 q43")
-        cpu.squares_kernel.__wrapped__("f32 f32")
+        cpu_kernel(RULES["momentum"], "f32 f32 q43", anew=True)
+        norm_kernel("f32 f32")
         for function in (pool._run, pool._serve, headers._refresh):
             function.__wrapped__()
-        sys.setprofile(None)
+        profile.disable()
 
     thread = threading.Thread(target=make)
     thread.start()
     thread.join()
+    files |= {entry.code.co_filename for entry in profile.getstats() if not isinstance(entry.code, str)}
+    paths = [Path(file).relative_to(PACKAGE) for file in files if Path(file).is_relative_to(PACKAGE)]
+    ran = {".".join(path.with_suffix("").parts) for path in paths}
     assert len(ran) > 10
-    assert ran <= {*cache.MAKERS, "undisturbed"}
-
-
-def test_info_says_why_a_directory_is_refused(monkeypatch):
-    assert info._cache()["refused"] is None
-    monkeypatch.setenv("FASTOPT_CACHE", "here")
-    assert info._cache()["refused"] == "'here' is a relative path"
+    assert [module for module in ran if not makes_kernels(module)] in ([], ["_signals"])
+    assert [name for module in ran for name in numbers_from_elsewhere(module)] == []

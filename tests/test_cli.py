@@ -13,7 +13,8 @@ from fastopt.bench import cpu as bench
 from fastopt.bench import numpy_steps as handwritten
 from fastopt.optimizers import ALL
 
-BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
+BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28,
+         "amsgrad": 36, "nadam": 28,
          "radam": 28, "lion": 20}
 
 
@@ -61,7 +62,8 @@ def test_threads_are_those_asked_for(capsys):
     (["--rules", ","], "no rule was found, but one of sgd, momentum"),
     (["--against", "tensorflow"], "'tensorflow' was found"),
     (["--format", "f8"], "invalid choice: 'f8'"),
-    (["--n", "0"], "'0' was found, but a whole number"), (["--n", "1.5"], "'1.5' was found"), (["--threads", "x"], "'x' was found")])
+    (["--n", "0"], "'0' was found, but a whole number"), (["--n", "1.5"], "'1.5' was found"),
+                                                 (["--threads", "x"], "'x' was found")])
 def test_bad_arguments_exit_with_2(capsys, arguments, said):
     with pytest.raises(SystemExit) as stop:
         cli.main(["bench", *arguments])
@@ -76,7 +78,8 @@ def test_too_many_elements_are_refused_before_anything_is_allocated(capsys):
 
 def test_the_table_shows_the_figures(capsys, tmp_path):
     file = tmp_path/"figures.json"
-    assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--against", "numpy", "--rules", "adam,lion", "--json", str(file)]) == 0
+    assert cli.main(["bench", "--n", "2000", "--seconds", "0.02", "--against", "numpy", "--rules", "adam,lion",
+                     "--json", str(file)]) == 0
     shown, results = capsys.readouterr().out, json.loads(file.read_text())["results"]
     for r in results:
         row = next(line.split() for line in shown.splitlines() if line.startswith(r["rule"]))
@@ -110,7 +113,8 @@ def test_a_file_that_cannot_be_drawn_is_refused_before_the_measurement(capsys, t
     assert said in capsys.readouterr().err
 
 
-STEPS = [(name, rule, format) for name, system in rivals.RIVALS.items() for rule in system.rules for format in system.formats]
+STEPS = [(name, rule, format) for name, system in rivals.RIVALS.items() for rule in system.rules
+         for format in system.formats]
 
 
 @pytest.mark.filterwarnings("default")  # other people's
@@ -132,7 +136,8 @@ def test_a_rival_that_computes_something_else_is_not_timed(capsys, monkeypatch, 
     assert r["missing"]["numpy"].startswith("computes something else: ")
 
 
-@pytest.mark.parametrize("dtypes", [["f4"]*2, ["f4"]*3, ["f4"]*4, ["f4"]*5, ["f8"]*4, ["u2", "u2", "f4", "f4"]], ids=str)
+@pytest.mark.parametrize("dtypes", [["f4"]*2, ["f4"]*3, ["f4"]*4, ["f4"]*5, ["f8"]*4, ["u2", "u2", "f4", "f4"]],
+                         ids=str)
 def test_the_ceiling_is_vectorised(fresh, monkeypatch, dtypes):
     monkeypatch.setattr(ceiling, "ceiling_kernel", ceiling.ceiling_kernel.__wrapped__)
     code = next(iter(ceiling.Traffic(64, list(map(np.dtype, dtypes)), 1).kernel.run.inspect_asm().values()))
@@ -187,7 +192,8 @@ def test_an_older_file_has_no_intervals():
     assert bench_compare.slower(then, result(0.7))
 
 
-@pytest.mark.parametrize(("factor", "status", "said"), [(1.0, (0, 1), "adam"), (50.0, (1,), "SLOWER"), (0.02, (0,), "faster")])
+@pytest.mark.parametrize(("factor", "status", "said"), [(1.0, (0, 1), "adam"), (50.0, (1,), "SLOWER"), (0.02, (0,),
+                                                                                                        "faster")])
 def test_compare(capsys, tmp_path, factor, status, said):
     file = tmp_path/"then.json"
     assert cli.main([*QUICK, "--json", str(file)]) == 0
@@ -218,7 +224,8 @@ def test_json_stays_json_beside_a_comparison(capsys, tmp_path):
 @pytest.mark.parametrize(("text", "said"), [
     ("{", "no figures of fastopt bench were found. Make such a file with: fastopt bench --json"), ("[]", "no figures"),
     ('{"results": []}', "no figures"), ('{"results": [{"rule": "adam"}]}', "no figures"), (None, "No such file"),
-    (json.dumps({"results": [result(0.9, n=7)]}), "it holds adam, 7 elements, f32, 1 threads, but nothing of what is asked for")])
+    (json.dumps({"results": [result(0.9, n=7)]}), "it holds adam, 7 elements, f32, 1 threads, but nothing of what is "
+                                                  "asked for")])
 def test_what_cannot_be_compared_is_refused_before_the_measurement(capsys, tmp_path, monkeypatch, text, said):
     monkeypatch.setattr(bench, "measure", None)
     if text is not None:
@@ -228,7 +235,8 @@ def test_what_cannot_be_compared_is_refused_before_the_measurement(capsys, tmp_p
 
 
 def test_info():
-    done = subprocess.run([sys.executable, "-m", "fastopt", "info", "--json"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "fastopt", "info", "--json"], capture_output=True, text=True,
+                          check=True)
     facts = json.loads(done.stdout)
     assert facts["versions"]["numpy"] == np.__version__
     assert facts["threads"]["used"] >= 1

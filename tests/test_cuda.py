@@ -14,7 +14,7 @@ import fastopt
 from fastopt import schedules
 from fastopt._cuda import driver
 from fastopt._cuda import loops as cuda
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 from fastopt._kernels.memory import computed_in
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.device_array import DeviceArray

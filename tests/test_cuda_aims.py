@@ -23,7 +23,8 @@ def say(capsys):
 @pytest.mark.parametrize("rule", ["momentum", "adam"])
 def test_bandwidth(rule, gpu, say):
     r = bench_cuda.measure(rule, 100_000_000, seconds=2.0)
-    say(f"{rule}, 1e8 x float32: {r['seconds']*1e3:.3f} ms, {r['gb_per_second']:.0f} GB/s, {100*r['ceiling']:.1f} % of the copy")
+    say(f"{rule}, 1e8 x float32: {r['seconds']*1e3:.3f} ms, {r['gb_per_second']:.0f} GB/s, {100*r['ceiling']:.1f} % of "
+        f"the copy")
     assert r["ceiling"] >= OF_COPY
 
 
@@ -49,6 +50,7 @@ def test_torch_fused_is_not_faster(n, gpu, say):
     pytest.importorskip("torch")
     r = bench_cuda.measure("adam", n, ["torch_fused"], seconds=1.5)
     assert r["missing"] == {}
-    say(f"Adam, {n:,} x float32: {r['seconds']*1e6:.1f} us, torch fused {r['times_faster']['torch_fused']:.2f} times that; host "
+    say(f"Adam, {n:,} x float32: {r['seconds']*1e6:.1f} us, torch fused {r['times_faster']['torch_fused']:.2f} times "
+        f"that; host "
         f"{r['host_seconds']['fastopt']*1e6:.1f} and {r['host_seconds']['torch_fused']*1e6:.1f} us")
     assert r["times_faster"]["torch_fused"] >= 1

@@ -22,7 +22,8 @@ from fastopt.bench import cuda as bench_cuda
 from fastopt.bench.rivals import STEADY, System
 from fastopt.optimizers import ALL
 
-BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28, "amsgrad": 36, "nadam": 28,
+BYTES = {"sgd": 12, "momentum": 20, "nesterov": 20, "rmsprop": 20, "adagrad": 20, "adam": 28, "adamw": 28,
+         "amsgrad": 36, "nadam": 28,
          "radam": 28, "lion": 20}
 L2 = loader.H100["L2_CACHE_SIZE"]
 
@@ -55,7 +56,8 @@ def test_every_rule_is_measured(quick, capsys):
     assert found["cuda"]["devices"][0]["name"] == "stand-in 0"
 
 
-@pytest.mark.parametrize(("format", "rule", "expected"), [("f64", "adam", 56), ("bf16", "adam", 22), ("f16", "momentum", 14)])
+@pytest.mark.parametrize(("format", "rule", "expected"), [("f64", "adam", 56), ("bf16", "adam", 22), ("f16", "momentum",
+                                                                                                      14)])
 def test_bytes_follow_the_formats(format, rule, expected, quick, capsys):
     (r,) = figures(capsys, "--rules", rule, "--format", format)["results"]
     assert r["bytes_per_element"] == expected
@@ -171,12 +173,14 @@ def test_the_cupy_rivals_kernels_are_cuda(cupy):
     for inputs, outputs, operation, name, preamble in cupy.made:
         gradient, *scalars = inputs.split(", ")
         arrays = [(f"const {gradient}", gradient[2:]), *((p, p[2:]) for p in outputs.split(", "))]
-        parameters = ", ".join([*(f"const {p}" for p in scalars), *(f"{t.replace('T ', 'T* raw_')}" for t, _ in arrays)])
+        parameters = ", ".join([*(f"const {p}" for p in scalars),
+                                *(f"{t.replace('T ', 'T* raw_')}" for t, _ in arrays)])
         body = "".join(f"{t.replace('T ', 'T &')} = raw_{x}[threadIdx.x]; " for t, x in arrays) + operation
         sources += [f'typedef {kind} T;\n{preamble}\nextern "C" __global__ void {name}({parameters}) {{ {body}; }}'
                     for kind in ("float", "double")]
     code = "import json, sys; from benchmarks.cuda_c import compiled; print([compiled(s, (9, 0))[1:4] for s in json.load(sys.stdin)])"
-    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True, check=True,
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True,
+                          check=True,
                           cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == str([b"ELF"]*2*len(rivals_cuda.RIVALS["cupy"].rules))
 
@@ -218,7 +222,8 @@ def test_on_a_device(gpu, capsys):
     for r in figures(capsys, "--rules", ",".join(ALL))["results"]:
         for name, reason in r["missing"].items():
             absent = "No module named" in reason or reason == f"no {r['rule']} there"
-            assert absent or "aten::_fused_adagrad_" in reason, (name, reason)  # older versions of torch have it on the CPU only
+            assert absent or "aten::_fused_adagrad_" in reason, (name,
+                                                                 reason)  # older versions of torch have it on the CPU only
         assert set(r["times_faster"]) | set(r["missing"]) == set(rivals_cuda.RIVALS)
         assert 0.5 < r["seconds"]*1e6 < 1e3
 
@@ -228,7 +233,8 @@ def test_on_a_device(gpu, capsys):
 def test_the_table_and_the_picture(quick, cupy, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     file, picture = tmp_path/"figures.json", tmp_path/"figures.svg"
-    assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--rules", "adam", "--json", str(file), "--plot",
+    assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--rules", "adam", "--json",
+                     str(file), "--plot",
                      str(picture)]) == 0
     shown, (r,) = capsys.readouterr().out, json.loads(file.read_text())["results"]
     assert shown.startswith("2,000 elements, f32, stand-in 0, medians of")
@@ -242,9 +248,12 @@ def test_the_table_and_the_picture(quick, cupy, capsys, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["--threads", "2"], "--threads was found, but a step on a CUDA device has no threads to choose. Leave it out"),
-    (["--against", "numpy"], "rival 'numpy' was found, but with --device cuda one of torch_fused, torch_foreach, cupy is needed"),
-    (["--n", "1e10"], "10,000,000,000 elements with these rivals need up to 1520.0 GB, but 85.9 GB are free on stand-in 0. Take fewer"),
-    (["--n", "1.5e9", "--against", "none"], "GB of this machine's memory are free. Take fewer with --against, or a smaller --n.")])
+    (["--against", "numpy"], "rival 'numpy' was found, but with --device cuda one of torch_fused, torch_foreach, cupy "
+                             "is needed"),
+    (["--n", "1e10"], "10,000,000,000 elements with these rivals need up to 1520.0 GB, but 85.9 GB are free on "
+                      "stand-in 0. Take fewer"),
+    (["--n", "1.5e9", "--against", "none"], "GB of this machine's memory are free. Take fewer with --against, or a "
+                                            "smaller --n.")])
 def test_what_does_not_fit_exits_with_2(arguments, said, stand_in, capsys, monkeypatch):
     monkeypatch.setattr(bench, "memory_available", lambda: 8e9)
     assert cli.main(["bench", "--device", "cuda", *arguments]) == 2
@@ -284,7 +293,8 @@ def run(before, *arguments):
     """`fastopt` with these arguments after some Python: its exit status, what it prints, and whether numba.cuda was imported."""
     code = f"{before}\nimport sys\nfrom fastopt import cli\nstatus = cli.main({list(arguments)})\n" \
            "print('numba.cuda' in sys.modules, file=sys.stderr)\nsys.exit(status)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent,
+                          check=False)
     *said, imported = done.stderr.strip().splitlines()
     assert imported == "False"
     return done.returncode, done.stdout, "\n".join(said)

@@ -1,4 +1,4 @@
-"""The cures that messages about rules of one's own and about compiled code name: each is executed, and no message is left out."""
+"""Cures of messages about rules of one's own and compiled code: each is executed, and no message is left out."""
 import functools
 import importlib.metadata
 import itertools
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cures import MODULES, check, left_out, lines
+from cures import check
 from numba import njit
 from numba.core.errors import TypingError
 
@@ -77,7 +77,8 @@ SQUARED = fastopt.rule(state="v", lr=0.5, mu=0.5, name="squared")(velocity)
 CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(lambda c, g, p: c.lr*g), lambda: works(plain)),
     (lambda: made(lambda c, g, p, v: (g, v, v), state="v"), lambda: works(velocity, **MU)),
-    (lambda: fastopt.rule(lambda t, lr, mu=0.5: {"lr": lr}), lambda: fastopt.rule(lambda t, lr=0.01, mu=0.5: {"lr": lr, "mu": mu})),
+    (lambda: fastopt.rule(lambda t, lr, mu=0.5: {"lr": lr}),
+     lambda: fastopt.rule(lambda t, lr=0.01, mu=0.5: {"lr": lr, "mu": mu})),
     (lambda: fastopt.rule(rate=0.5), lambda: works(plain, lr=0.5)),
     (lambda: fastopt.rule(lr=0.5, weight_decay=0.1), lambda: works(plain, 0.0, defaults={"weight_decay": 1.0}, lr=0.5)),
     (lambda: fastopt.rule(lr=0.5, threads=2.0), lambda: works(lambda c, g, p: (c.lr*g*c.count,), 0.0, count=2.0)),
@@ -96,15 +97,15 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(lambda c, g, p: (c.lr*np.tanh(g),)), lambda: works(plain)),
     (lambda: made(lambda c, g, p: (c.lr*g.real,)), lambda: works(plain)),
     (lambda: made(lambda c, g, p: (c.rate*g,)), lambda: works(plain)),
-    (lambda: made(lambda c, g, p: ((g > p) - (p > g),)), lambda: works(lambda c, g, p: (where(g > p, c.lr, -c.lr),), 1.5)),
+    (lambda: made(lambda c, g, p: ((g > p) - (p > g),)),
+     lambda: works(lambda c, g, p: (where(g > p, c.lr, -c.lr),), 1.5)),
     (lambda: made(functools.partial(plain)), lambda: works(plain)),
     (lambda: fastopt.optimizer(made(lambda c, g, p: (c,)))(np.ones(1)).step(np.ones(1)), lambda: works(plain)),
-    (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain)),
-]
+    (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain))]
 
 
 def test_what_the_messages_say_to_do_works():
-    check(CALLS)
+    check(CALLS, "rules", ("check_own",))  # tests/test_cures_states.py
 
 
 @njit
@@ -117,11 +118,11 @@ ROW = kernels.table(rules.momentum, 1, lr=0.5)
 KERNELS = [  # arguments that it is not compiled for, and what is needed
     ((ROW[0], np.ones(3), np.ones(3), 1.0), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
     ((ROW[0], np.ones(6)[::2], np.ones(3), np.zeros(3)), (ROW[0], np.ones(6)[::2].copy(), np.ones(3), np.zeros(3))),
-    ((ROW[0], np.ones(3), np.broadcast_to(1.0, 3), np.zeros(3)), (ROW[0], np.ones(3), np.broadcast_to(1.0, 3).copy(), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.broadcast_to(1.0, 3), np.zeros(3)),
+     (ROW[0], np.ones(3), np.broadcast_to(1.0, 3).copy(), np.zeros(3))),
     ((0.5, np.ones(3), np.ones(3), np.zeros(3)), (rules.momentum.at(1, lr=0.5), np.ones(3), np.ones(3), np.zeros(3))),
     ((ROW[0], np.ones(3), np.ones(3), np.zeros(2)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
-    ((ROW[0, :2].copy(), np.ones(3), np.ones(3), np.zeros(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
-]
+    ((ROW[0, :2].copy(), np.ones(3), np.ones(3), np.zeros(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3)))]
 
 
 def test_steps_in_compiled_code():
@@ -135,21 +136,16 @@ def test_steps_in_compiled_code():
 def test_compiled_code_that_is_switched_off():
     """As the message says: unset before Python starts."""
     code = "import numpy as np, fastopt; w = np.ones(1); fastopt.SGD(w, lr=1.0).step(np.ones(1)); print(w)"
-    for value, said in (("1", "NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts."), (None, "[0.]")):
-        env = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | ({"NUMBA_DISABLE_JIT": value} if value else {})
+    for value, said in (("1", "NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts."),
+                        (None, "[0.]")):
+        env = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | ({"NUMBA_DISABLE_JIT": value}
+                                                                                   if value else {})
         ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
         assert said in ran.stdout + ran.stderr
 
 
 def test_the_extras_that_messages_name_exist():
     named = set()
-    for path in Path(fastopt.__file__).parent.glob("*.py"):
+    for path in Path(fastopt.__file__).parent.rglob("*.py"):
         named |= set(re.findall(r'"fastopt\[(\w+)\]"|missing\(.*, "(\w+)"\)', path.read_text("utf-8")))
     assert {"".join(name) for name in named} <= set(importlib.metadata.metadata("fastopt").get_all("Provides-Extra"))
-
-
-def test_no_message_is_left_out():
-    seen = set()
-    for bad, _ in CALLS:
-        seen |= lines(bad)
-    assert not left_out(MODULES["rules"], seen, ("check_own",))  # tests/test_cures_states.py

@@ -7,14 +7,15 @@ from fastopt import schedules
 
 SIZE, STEPS, LR = 4096, 1000, 1e-4
 SMALL = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # lr*wd
-# Five deviations of the mean over SIZE elements of a share of decay: each run rounds p, near 1, by up to half a unit STEPS times.
+# Five deviations of the mean over SIZE elements of a share of decay: each run rounds p, near 1, by up to half a unit
+# STEPS times.
 NOISE = 5*np.finfo(np.float32).eps/np.sqrt(12)*np.sqrt(2*STEPS/SIZE)/STEPS
 
 
 def done(cls, start, **how):
-    """The sum of the decay that 1,000 steps do, for each of SMALL: that of the optimizer without decay less theirs."""
+    """The sum of the decay of 1,000 steps, for each of SMALL: how far it gets from the optimizer without decay."""
     rng = np.random.default_rng(0)
-    lr = schedules.linear(2*LR, 0.0, STEPS)  # changes, as updates of one size (Lion's) would round p alike at every step
+    lr = schedules.linear(2*LR, 0.0, STEPS)  # updates of one size (Lion's) would round p alike at every step
     opts = [cls(start.copy(), lr=lr, weight_decay=x/LR, decay="decoupled", **how) for x in (0.0, *SMALL)]
     for _ in range(STEPS):
         g = rng.standard_normal(SIZE, dtype=np.float32)
@@ -26,7 +27,7 @@ def done(cls, start, **how):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_small_decay_adds_up(name):
-    """p is rounded once, after the update and the decay are added: at lr*wd = 1e-9 a decay on its own would never change p."""
+    """p is rounded once, after update and decay are added: at lr*wd = 1e-9 the decay alone would never change p."""
     cls, start = OPTIMIZERS[name], np.linspace(0.5, 1.5, SIZE)
     right = done(cls, start)
     singles = {"f32": {}, **({"bf16": {"rounding": "remainder"}} if name in ("momentum", "adamw") else {})}

@@ -11,14 +11,16 @@ from matplotlib.image import imread
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
-ACCURACY = re.compile(r"^(\w+) +test accuracy ([\d.]+)% \(epoch (\d+) of (\d+), validation loss ([\d.]+)\)$", re.MULTILINE)
+ACCURACY = re.compile(r"^(\w+) +test accuracy ([\d.]+)% \(epoch (\d+) of (\d+), validation loss ([\d.]+)\)$",
+                      re.MULTILINE)
 COLOURS = {"Momentum": (0, 114, 178), "Nesterov": (213, 94, 0), "Adam": (0, 158, 115)}
 
 
 def run(*arguments, check=True):
     """A Python process with warnings as errors, as a user in another directory would start it."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run([sys.executable, "-W", "error", *map(str, arguments)], capture_output=True, text=True, check=False, env=env)
+    ran = subprocess.run([sys.executable, "-W", "error", *map(str, arguments)], capture_output=True, text=True,
+                         check=False, env=env)
     assert not check or ran.returncode == 0, ran.stdout + ran.stderr
     return ran
 
@@ -32,7 +34,8 @@ def numbers(pattern, text):
 
 
 def test_every_example_is_tested():
-    assert sorted([*(f"{name}.py" for name in GALLERY), "cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py"]) == EXAMPLES
+    assert sorted([*(f"{name}.py" for name in GALLERY), "cuda_kernel.py", "digits.py", "own_kernel.py",
+                   "own_rule.py"]) == EXAMPLES
     # cuda_kernel.py in test_cuda_numba.py
 
 
@@ -40,7 +43,8 @@ def test_the_index_has_every_example():
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
     pictures = re.findall(r"!\[[^]]+\]\((pictures/\w+\.png)\)", index)
-    assert sorted(pictures) == sorted(str(path.relative_to(ROOT/"examples")) for path in (ROOT/"examples"/"pictures").iterdir())
+    assert sorted(pictures) == sorted(str(path.relative_to(ROOT/"examples"))
+                                      for path in (ROOT/"examples"/"pictures").iterdir())
     assert sorted(Path(picture).stem for picture in pictures) == sorted([*GALLERY, "digits"])
     for picture in pictures:
         assert min(imread(ROOT/"examples"/picture).shape[:2]) > 600
@@ -80,7 +84,8 @@ def test_digits_refuses_no_epochs():
 
 
 @pytest.mark.parametrize(("name", "missing"), [
-    ("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"), ("curvature", "scipy"), ("generalisation", "sklearn"),
+    ("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"), ("curvature", "scipy"),
+                                               ("generalisation", "sklearn"),
     ("ill_conditioned", "matplotlib"), ("minimize", "scipy"), ("surfaces", "matplotlib")])
 def test_names_the_extra(name, missing):
     code = f"import runpy, sys; sys.modules[{missing!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -115,8 +120,10 @@ def test_own_kernel():
 
 MOMENTUM, NESTEROV, ADAM = COLOURS.values()
 GALLERY = {  # example: colours that its picture has
-    "adam_first_steps": [MOMENTUM, NESTEROV, ADAM], "curvature": [MOMENTUM, NESTEROV], "generalisation": [MOMENTUM, NESTEROV],
-    "ill_conditioned": [MOMENTUM, NESTEROV, ADAM], "minimize": [MOMENTUM, NESTEROV, ADAM], "surfaces": [MOMENTUM, NESTEROV, ADAM]}
+    "adam_first_steps": [MOMENTUM, NESTEROV, ADAM], "curvature": [MOMENTUM, NESTEROV],
+             "generalisation": [MOMENTUM, NESTEROV],
+    "ill_conditioned": [MOMENTUM, NESTEROV, ADAM], "minimize": [MOMENTUM, NESTEROV, ADAM],
+             "surfaces": [MOMENTUM, NESTEROV, ADAM]}
 
 
 @pytest.fixture(scope="module")
@@ -150,17 +157,20 @@ def test_adam_first_steps(said):
     assert row(text, "always 0.5   no correction")[0] == 3.16               # (1 - b1)/sqrt(1 - b2)
     assert row(text, "normal       no correction")[0] > 5*row(text, "normal       no correction")[-2]
     assert row(text, "normal       warm-up")[0] == 0.01
-    assert row(text, "normal       RAdam")[4] < 0.02 < 0.3 < row(text, "normal       RAdam")[2]   # momentum until t = 5, then rectified
+    assert row(text, "normal       RAdam")[4] < 0.02 < 0.3 < row(text,
+                                                                 "normal       RAdam")[2]   # momentum until t = 5, then rectified
     have, theory = row(text, "v/c2: standard deviation"), row(text, "   in theory")
     assert have == pytest.approx(theory, rel=0.05)
 
 
 def test_curvature(said):
     text = said("curvature")
-    off = numbers(r"([-+]?[\d.]+) %$", "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}", line)))
+    off = numbers(r"([-+]?[\d.]+) %$", "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}",
+                                                                                                 line)))
     assert len(re.findall(r"(?:gradient descent|momentum|Nesterov) +[\d.]+ +0\.\d{4} +0\.\d{5} +0\.\d{5}", text)) == 9
     assert all(abs(x) < 5 for x in off)
-    assert numbers(r"becomes ([\d.e+-]+) of the first", text)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % above", text)[0]
+    assert numbers(r"becomes ([\d.e+-]+) of the first", text)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % "
+                                                                                        r"above", text)[0]
     assert re.findall(r"^(\S+) +wrong", text, re.MULTILINE) == ["w['W2']"]
     assert all(x > 33 for x in numbers(r"(\d+) %$", text[text.index("once more after"):text.index("Gradient check")]))
 
@@ -171,7 +181,8 @@ def test_minimize(said):
     assert least > 1
     assert most > 5
     exact, noisy = text.split("Quadratic with noisy gradients")
-    rows = re.findall(r"^  (?:L-BFGS-B|CG|momentum.*|nesterov.*|adam.*?) +(\d) +\d+ +\d+ +\d+ +([\d.e+-]+) +\S+$", exact, re.MULTILINE)
+    rows = re.findall(r"^  (?:L-BFGS-B|CG|momentum.*|nesterov.*|adam.*?) +(\d) +\d+ +\d+ +\d+ +([\d.e+-]+) +\S+$",
+                      exact, re.MULTILINE)
     assert len(rows) == 19
     assert all(status == "0" and float(above) < 1e-6 for status, above in rows)
     ends = {name: float(above) for name, above in re.findall(r"^  (\S+).* ([\d.]+e[+-]\d+) +\S+$", noisy, re.MULTILINE)}
@@ -180,7 +191,8 @@ def test_minimize(said):
 
 def test_surfaces(said):
     text = said("surfaces")
-    assert len(re.findall(r"^(?:Quadratic|Rosenbrock|Beale|Rastrigin).* \(-?[\d.]+, -?[\d.]+\) +[\d.]+e[+-]\d+$", text, re.MULTILINE)) == 16
+    assert len(re.findall(r"^(?:Quadratic|Rosenbrock|Beale|Rastrigin).* \(-?[\d.]+, -?[\d.]+\) +[\d.]+e[+-]\d+$", text,
+                          re.MULTILINE)) == 16
     ratios = re.search(r"^SGD's steps over the others'.*$", text, re.MULTILINE).group()
     assert len(numbers(r"\d+\.\d", ratios)) == 9
     assert all(x >= 2 for x in numbers(r"\d+\.\d", ratios))
@@ -201,7 +213,8 @@ def test_generalisation(said):
 def test_ill_conditioned(said):
     text = said("ill_conditioned")
     along, rotated = row(text, "quadratic along the axes"), row(text, "the same, rotated")
-    assert re.search(r"^the same, rotated.* > 3,000 +\d+$", text, re.MULTILINE)  # RMSProp, which is the fastest along the axes
+    assert re.search(r"^the same, rotated.* > 3,000 +\d+$", text,
+                     re.MULTILINE)  # RMSProp, which is the fastest along the axes
     assert abs(along[2] - rotated[2]) <= 1                                       # Momentum
     assert along[4] < along[2] < rotated[4]                                      # Adam
     assert row(text, "features, scales 1 to 100")[2] > 5*row(text, "the same, scaled")[2]

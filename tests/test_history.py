@@ -1,4 +1,4 @@
-"""NAdam under hyperparameters that change: the product of all mu is that of those that were used, however the run was cut."""
+"""NAdam under hyperparameters that change: P is the product of every mu that was used, however the run was cut."""
 import math
 
 import numpy as np
@@ -104,21 +104,18 @@ def test_product_of_all_mu(cut):
     Model(**DECAYING).walk(CUTS[cut], changed)
 
 
-def test_a_step_count_set_by_hand():
-    """Steps that were not made here had the hyperparameters that are given, at every step their own."""
+def test_steps_that_were_not_made():
+    """A count set by hand (those before had the given hyperparameters), a number that no step has, a factor of 0."""
     for hyper in ({}, WARM, DECAYING):
         Model(**hyper).walk(stepped_by_hand)
-
-
-def test_a_changed_number_before_a_step_that_was_skipped():
-    model = Model()
+    Model(b1=lambda t: 0.9 if t != 5 else 0.0).walk(resumed)
 
     def between(model, t):
         if t == 8:
             model.opt.groups[0]["b1"] = 0.1  # no step has it
             skipped(model, 5)
             model.opt.groups[0]["b1"] = 0.9
-    model.walk(between)
+    Model().walk(between)
 
 
 def test_going_back_to_an_earlier_step():
@@ -172,11 +169,6 @@ def test_tables_for_compiled_loops():
         assert (row == opt.groups[0].coefficients(t, 1.0, math.inf)).all()
 
 
-def test_b1_that_was_0():
-    """A factor of 0 stays in the product."""
-    Model(b1=lambda t: 0.9 if t != 5 else 0.0).walk(resumed)
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_warm_up_begun_in_torch(dtype):
     torch = pytest.importorskip("torch")
@@ -203,15 +195,14 @@ def test_a_warm_up_begun_in_torch(dtype):
         torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("history", [[], 7, [[1]], [["a", 0.0]], [[1, math.nan]], [[-1, 0.0]], [[9, 0.0]], [[0.5, 0.0]], [[1, "x"]]])
-def test_damaged_histories(history):
+def test_damaged_histories():
     opt = fastopt.NAdam(np.ones(3))
-    saved = {**opt.state_dict(), "t": 3, "history": history}
-    if not history:
-        saved["history"] = [[0, 0.0]]*2
-    with pytest.raises(ValueError, match="load_state_dict: its history does not fit the groups"):
-        opt.load_state_dict(saved)
-    assert opt.t == 0
+    saved = opt.state_dict()
+    for history in ([[0, 0.0]]*2, 7, [[1]], [["a", 0.0]], [[1, math.nan]], [[-1, 0.0]], [[9, 0.0]], [[0.5, 0.0]],
+                    [[1, "x"]]):
+        with pytest.raises(ValueError, match="load_state_dict: its history does not fit the groups"):
+            opt.load_state_dict({**saved, "t": 3, "history": history})
+        assert opt.t == 0
 
 
 def test_a_history_of_a_rule_of_ones_own():

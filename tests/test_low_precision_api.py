@@ -10,7 +10,7 @@ from reference import MIXES, Twin, encoded, gradients, made, numbers, random_wor
 import fastopt
 from fastopt import storage
 from fastopt._formats import random_bits as noise
-from fastopt._formats.blocks import STORED
+from fastopt._formats.catalogue import STORED
 from fastopt.storage import coded_bytes
 
 each_rule = pytest.mark.parametrize("name", RULES)

@@ -4,9 +4,11 @@ import functools
 import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 import pytest
@@ -37,32 +39,32 @@ def scaled(x, by=2.0):
     return x*by
 
 
-NAMES = {"np": np, "math": math, "fastopt": fastopt, "notation": notation, "sqrt": sqrt, "where": where, "HALF": HALF, "TABLE": TABLE,
-         "twice": twice, "product": product, "halved": halved, "scaled": scaled}
-NUMBER, BRANCH, CALL = "but a rule holds no numbers", "but the update of an element is straight", "but a rule calls only absolute"
-REFUSED = {  # the second line of a rule; what is found
-    "u = 0.9*g": ("the number 0.9", NUMBER), "u = -1*g": ("the number -1", NUMBER), "u = g**2": ("the number 2", NUMBER),
-    "u = g[0]": ("the number 0", NUMBER), "u = True*g": ("the number True", NUMBER), "u = HALF*g": ("the number HALF", NUMBER),
-    "u = math.pi*g": ("the number math.pi", NUMBER),
-    "u = TABLE*g": ("the number TABLE", NUMBER), "u = np.pi*g": ("the number np.pi", NUMBER),
-    "u = (lambda x: x*3)(g)": ("the number 3", NUMBER),
-    "u = g if g > p else p": ("a condition or a loop", BRANCH), "u = g and p": ("a condition or a loop", BRANCH),
-    "for u in g: pass": ("a condition or a loop", BRANCH), "u = [x for x in g]": ("a condition or a loop", BRANCH),
-    "while g > p: g = p": ("a condition or a loop", BRANCH),
-    "u = math.exp(g)": ("a call of math.exp", CALL), "u = np.sqrt(g)": ("a call of np.sqrt", CALL), "u = abs(g)": ("a call of abs", CALL),
-    "u = np.float32(g)": ("a call of np.float32", CALL), "u = g.sum()": ("g.sum", CALL),
-    "u = sqrt(np.add(g, p))": ("a call of np.add", CALL),
-    "global SET; SET = u = g": ("SET, which is not the rule's own, set", "but an update only returns"),
-}
-TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)",
-         "u = fastopt.notation.sqrt(g*g)", "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p",
-         "half = lambda x: x*c.lr\n    u = half(g)"]
+NAMES = {"np": np, "math": math, "fastopt": fastopt, "notation": notation, "sqrt": sqrt, "where": where, "HALF": HALF,
+         "TABLE": TABLE, "twice": twice, "product": product, "halved": halved, "scaled": scaled}
+REFUSED = {  # what is needed; the second line of a rule and what is found in it
+    "but a rule holds no numbers": {
+        "u = 0.9*g": "the number 0.9", "u = -1*g": "the number -1", "u = g**2": "the number 2",
+                                    "u = g[0]": "the number 0",
+        "u = True*g": "the number True", "u = HALF*g": "the number HALF", "u = math.pi*g": "the number math.pi",
+        "u = TABLE*g": "the number TABLE", "u = np.pi*g": "the number np.pi", "u = (lambda x: x*3)(g)": "the number 3"},
+    "but the update of an element is straight": dict.fromkeys(
+        ("u = g if g > p else p", "u = g and p", "for u in g: pass", "u = [x for x in g]", "while g > p: g = p"),
+        "a condition or a loop"),
+    "but a rule calls only absolute": {
+        "u = math.exp(g)": "a call of math.exp", "u = np.sqrt(g)": "a call of np.sqrt", "u = abs(g)": "a call of abs",
+        "u = np.float32(g)": "a call of np.float32", "u = g.sum()": "g.sum",
+                                       "u = sqrt(np.add(g, p))": "a call of np.add"},
+    "but an update only returns": {"global SET; SET = u = g": "SET, which is not the rule's own, set"}}
+TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)", "u = fastopt.notation.sqrt(g*g)",
+         "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p", "half = lambda x: x*c.lr\n    u = "
+                                                                                 "half(g)"]
 
 
 def written(line, name="mine"):
     """A rule with this line, of a source that no file holds."""
     names = dict(NAMES)
-    exec(compile(f"@fastopt.rule(lr=0.1)\ndef {name}(c, g, p):\n    {line}\n    return (u,)\n", "/nowhere/mine.py", "exec"), names)
+    source = f"@fastopt.rule(lr=0.1)\ndef {name}(c, g, p):\n    {line}\n    return (u,)\n"
+    exec(compile(source, "/nowhere/mine.py", "exec"), names)
     return names[name]
 
 
@@ -75,29 +77,23 @@ def test_what_is_no_update_of_an_element():
     for body in (Called(), functools.partial(lambda c, g, p: (c.lr*g,))):
         with pytest.raises(TypeError, match=f"rule: a {type(body).__name__}, but a function is needed"):
             fastopt.rule(lr=0.1)(body)
+    fails = "its update fails .*, but arithmetic on numbers is needed"
     for line, what in (("u = c.mu*g", "no attribute 'mu', but it has scale, clip, l2, wd, lr. Take one of those"),
-                       ("u = (g > p) - (p > g)", "its update fails .*, but arithmetic on numbers is needed"),
-                       ("u = g*q", "a call of q"), ("u = g*None", "its update fails .*, but arithmetic on numbers is needed")):
+                       ("u = (g > p) - (p > g)", fails), ("u = g*q", "a call of q"), ("u = g*None", fails)):
         with pytest.raises(ValueError, match=f"rule mine: .*{what}"):
             written(line)
 
 
-@pytest.mark.parametrize("line", REFUSED)
-def test_what_may_not_stand_in_a_rule(line):
-    what, needed = REFUSED[line]
-    with pytest.raises(ValueError) as error:
-        written(line)
-    assert str(error.value).startswith(f"rule mine: {what} in /nowhere/mine.py, line 3, {needed}")
-
-
-@pytest.mark.parametrize(("line", "what"), [("u = halved(g)", "the number 2"), ("u = scaled(g)", "the number 2.0, a default of scaled,")])
-def test_helpers_obey(line, what):
-    with pytest.raises(ValueError) as error:
-        written(line)
-    assert str(error.value).startswith(f"rule mine: {what} in {__file__}, line ")
-
-
-def test_a_number_of_an_enclosing_function():
+def test_what_may_not_stand_in_a_rule():
+    for needed, lines in REFUSED.items():
+        for line, what in lines.items():
+            with pytest.raises(ValueError) as error:
+                written(line)
+            assert str(error.value).startswith(f"rule mine: {what} in /nowhere/mine.py, line 3, {needed}")
+    for line, what in (("u = halved(g)", "the number 2"), ("u = scaled(g)", "the number 2.0, a default of scaled,")):
+        with pytest.raises(ValueError) as error:
+            written(line)
+        assert str(error.value).startswith(f"rule mine: {what} in {__file__}, line ")
     rate = 0.5
     with pytest.raises(ValueError, match=r"rule <lambda>: the number rate in .*test_own_rules\.py, line \d+, but"):
         fastopt.rule(lr=0.1)(lambda c, g, p: (rate*g,))
@@ -110,6 +106,25 @@ def test_what_may_stand_in_a_rule(line):
     want = own(own.at(1), g, w)[0]
     optimizer(own)(w).step(g)
     assert (w == want).all()
+
+
+def test_annotations_say_what_hyperparameters_are():
+    def at(t, lr=0.1, mu: Annotated[float, "[0, 1)", "What is kept."] = 0.9,
+           form: Annotated[Literal["a", "b"], "A word."] = "a",
+           flag: Annotated[bool, "A flag."] = False, free: Annotated[float, "Any number."] = 1.0):
+        return {"lr": lr}
+
+    own = fastopt.rule(at, name="annotated")(lambda c, g, p: (c.lr*g,))
+    for name, bad, message in (("mu", 1.0, "mu is 1.0, but a number in"), ("form", "c", "form is 'c', but one of 'a', "
+                                                                                        "'b'"),
+                               ("flag", 2, "flag is 2, but one of False, True"), ("free", math.inf, "free is inf")):
+        with pytest.raises(ValueError, match=re.escape(f"Annotated: {message}")):
+            optimizer(own)(np.ones(2), **{name: bad})
+    text = optimizer(own).__doc__
+    for line in ("mu : float or callable, default 0.9", "What is kept.", "form : {'a', 'b'}, default 'a'", "A flag.",
+                 "params : "):
+        assert line in text
+    assert optimizer(fastopt.rule(lr=0.1, mu=0.9)(lambda c, g, p: (c.lr*g,))).__doc__ is None
 
 
 def test_the_cures_work():
@@ -130,37 +145,38 @@ def test_the_cures_work():
 
 # Ranges
 
-@pytest.mark.parametrize("name", ["alpha", "b1", "b2", "mu", "momentum", "eps", "dampening", "threshold", "lr_decay", "momentum_decay"])
-def test_names_have_no_ranges_of_their_own(name):
-    own = fastopt.rule(lr=0.1, name="free", **{name: -7.5})(lambda c, g, p: (c.lr*g,))
-    opt = optimizer(own)(np.ones(2))
-    assert opt.groups[0][name] == -7.5
-    opt.groups[0][name] = 1e30
-    with pytest.raises(ValueError, match=f"{name} is nan, but a finite number or a function of the step is needed"):
-        opt.groups[0][name] = math.nan
-    with pytest.raises(ValueError, match=r"lr is -1, but a finite number, 0 or more, or a function of the step is needed\. Change lr\."):
-        opt.groups[0]["lr"] = -1
+def test_names_have_no_ranges_of_their_own():
+    for name in ("alpha", "b1", "mu", "eps", "threshold", "lr_decay"):
+        own = fastopt.rule(lr=0.1, name="free", **{name: -7.5})(lambda c, g, p: (c.lr*g,))
+        opt = optimizer(own)(np.ones(2))
+        assert opt.groups[0][name] == -7.5
+        opt.groups[0][name] = 1e30
+        with pytest.raises(ValueError, match=f"{name} is nan, but a finite number or a function of the step is needed"):
+            opt.groups[0][name] = math.nan
+        with pytest.raises(ValueError, match=r"lr is -1, but a finite number, 0 or more, or a function of the step is "
+                                             r"needed\. Change"):
+            opt.groups[0]["lr"] = -1
 
 
-@pytest.mark.parametrize(("text", "inside", "outside", "needed"), [
-    ("[0, 1)", [0, 0.5], [-0.1, 1, math.nan], "a number in [0, 1)"), ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
-    ("(0, inf)", [1e-9, 1e300], [0, math.inf], "a finite number, above 0"), ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"),
-    ("(0, inf]", [math.inf], [0], "a number above 0"), ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")])
-def test_ranges_of_ones_own(text, inside, outside, needed):
-    own = fastopt.rule(lr=0.1, rate=0.5, name="limited", ranges={"rate": text})(lambda c, g, p: (c.lr*g,))
-    for x in inside:
-        assert own.at(1, rate=x).rate == x
-    for x in outside:
-        with pytest.raises(ValueError) as error:
-            own.at(1, rate=x)
-        assert f"limited.at: rate is {x!r}, but {needed}" in str(error.value)
-
-
-def test_ranges_that_are_none():
+def test_ranges_of_ones_own():
+    for text, inside, outside, needed in (
+            ("[0, 1)", [0, 0.5], [-0.1, 1, math.nan], "a number in [0, 1)"),
+                                          ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
+            ("(0, inf)", [1e-9, 1e300], [0, math.inf], "a finite number, above 0"),
+                                          ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"),
+            ("(0, inf]", [math.inf], [0], "a number above 0"),
+                                          ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")):
+        own = fastopt.rule(lr=0.1, rate=0.5, name="limited", ranges={"rate": text})(lambda c, g, p: (c.lr*g,))
+        for x in inside:
+            assert own.at(1, rate=x).rate == x
+        for x in outside:
+            with pytest.raises(ValueError, match=re.escape(f"limited.at: rate is {x!r}, but {needed}")):
+                own.at(1, rate=x)
     for text in ("0..1", "[1, 0]", "[a, 1]", "[0, nan)"):
         with pytest.raises(ValueError, match="but an interval is needed"):
             fastopt.rule(lr=0.1, name="limited", ranges={"lr": text})(lambda c, g, p: (c.lr*g,))
-    with pytest.raises(ValueError, match="a range of 'mu', but its hyperparameters are lr, weight_decay, decay, maximize"):
+    with pytest.raises(ValueError, match="a range of 'mu', but its hyperparameters are lr, weight_decay, decay, "
+                                         "maximize"):
         fastopt.rule(lr=0.1, name="limited", ranges={"mu": "[0, 1)"})(lambda c, g, p: (c.lr*g,))
 
 
@@ -193,7 +209,8 @@ def test_rules_and_classes_pickle_by_name(module):
         assert pickle.loads(pickle.dumps(thing)) is thing
         assert copy.deepcopy(thing) is thing
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).rule.name)"
-    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(module.OwnRule), capture_output=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(module.OwnRule), capture_output=True,
+                          check=True)
     assert done.stdout.split() == [b"own_rule"]
 
 

@@ -1,12 +1,10 @@
-"""The problems' gradients, Hessians and minima against differences, SciPy and scikit-learn; and that each is as hard as it says."""
+"""The problems' gradients, Hessians and minima against differences and SciPy; and each is as hard as it says."""
 import copy
 import math
-import re
 
 import numpy as np
 import pytest
 import scipy.optimize as so
-from sklearn.linear_model import LogisticRegression, Ridge
 
 import fastopt
 from fastopt import networks, problems
@@ -24,8 +22,7 @@ FLAT = {
     "rastrigin": problems.rastrigin,
     "rastrigin_3": lambda: problems.rastrigin(3),
 }
-NETWORKS = {start: (lambda start=start: problems.network(start, seed=1)) for start in problems.STARTS}
-EVERY = {**FLAT, **NETWORKS}
+EVERY = {**FLAT, **{start: (lambda start=start: problems.network(start, seed=1)) for start in problems.STARTS}}
 flat, every = pytest.mark.parametrize("name", FLAT), pytest.mark.parametrize("name", EVERY)
 
 
@@ -43,74 +40,103 @@ def near(problem, seed=0, size=0.3):
     return changed(problem.initial(), lambda a: a + size*rng.standard_normal(a.shape))
 
 
-def difference(function, w, leaf, at, h):
-    """The derivative by one element, by central differences of fourth order: error h^4, and eps/h of the values."""
-    def moved(by):
-        new = changed(w, np.copy)
-        leaves(new)[leaf][at] += by
-        return function(new)
-    return (8*(moved(h) - moved(-h)) - (moved(2*h) - moved(-2*h)))/(12*h)
+def difference(function, w, e, h):
+    """The derivative along e, by central differences of fourth order: error h^4, and eps/h of the values."""
+    far, near = (function(w + k*h*e) - function(w - k*h*e) for k in (2, 1))
+    return (8*near - far)/(12*h)
 
 
-@every
-def test_gradient(name):
-    problem, rng = EVERY[name](), np.random.default_rng(1)
-    h = 1e-7 if name == "he" else 1e-4  # 8,192 relus have kinks everywhere
-    for seed in range(3):
-        w = near(problem, seed)
-        g = problem.grad(w)
-        largest = max(np.abs(a).max() for a in leaves(g))
-        for k, a in enumerate(leaves(g)):
-            places = list(np.ndindex(a.shape))
-            for at in [places[i] for i in rng.permutation(len(places))[:12]]:
-                assert abs(difference(problem.value, w, k, at, h) - a[at]) < 1e-8*max(1, largest), (k, at)
-
+# Every problem
 
 @flat
-def test_hessian(name):
+def test_gradient_and_hessian(name):
+    """Gradients by complex steps, to rounding, where values can be complex. (The networks': test_gradient_check.py.)"""
     problem = FLAT[name]()
     for w in (near(problem), near(problem, 1), problem.minimum[0]):
-        h = problem.hess(w)
-        want = np.stack([difference(problem.grad, w, 0, k, 1e-4) for k in range(w.size)])
+        g, h = problem.grad(w), problem.hess(w)
+        want = np.stack([difference(problem.grad, w, e, 1e-4) for e in np.eye(w.size)])
         assert (h.shape, h.dtype) == ((w.size, w.size), np.float64)
         np.testing.assert_allclose(h, want, rtol=0, atol=1e-8*np.abs(want).max())
         np.testing.assert_allclose(h, h.T, rtol=0, atol=1e-15*np.abs(h).max())
+        if "logistic" in name:
+            slopes = [difference(problem.value, w, e, 1e-4) for e in np.eye(w.size)]
+            np.testing.assert_allclose(slopes, g, rtol=0, atol=1e-8*max(1, np.abs(g).max()))
+        elif w is not problem.minimum[0]:  # there only rounding is left of it
+            slopes = [problem.value(w + 1e-30j*e).imag/1e-30 for e in np.eye(w.size)]
+            np.testing.assert_allclose(slopes, g, rtol=1e-12, atol=1e-13*np.abs(g).max())
+            assert problem.grad(w.astype(complex)).dtype == complex
 
-
-@pytest.mark.parametrize("name", [name for name in FLAT if "logistic" not in name])
-def test_complex_steps(name):
-    problem = FLAT[name]()
-    w = near(problem)
-    step = np.array([problem.value(w + 1e-30j*e).imag/1e-30 for e in np.eye(w.size)])
-    g = problem.grad(w)
-    np.testing.assert_allclose(step, g, rtol=1e-12, atol=1e-13*np.abs(g).max())
-    assert problem.grad(w.astype(complex)).dtype == complex
-
-
-# Minima
 
 @flat
 def test_minimum(name):
     problem = FLAT[name]()
     best, value = problem.minimum
-    scale = np.abs(problem.grad(problem.start)).max()
     assert type(value) is float
     assert problem.value(best) == value
-    assert np.abs(problem.grad(best)).max() <= 1e-13*scale
+    assert np.abs(problem.grad(best)).max() <= 1e-13*np.abs(problem.grad(problem.start)).max()
     assert np.linalg.eigvalsh(problem.hess(best))[0] > 0
     for seed in range(100):
         assert problem.value(near(problem, seed, 2.0)) > value
         assert problem.value(best + 1e-3*np.random.default_rng(seed).standard_normal(best.size)) > value
+    if "rastrigin" not in name:
+        found = so.minimize(problem.value, problem.start, jac=problem.grad, hess=problem.hess, method="trust-exact",
+                            options={"gtol": 1e-10})
+        np.testing.assert_allclose(found.x, best, rtol=1e-7, atol=1e-7)
+        np.testing.assert_allclose(found.fun, value, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("name", [name for name in FLAT if "rastrigin" not in name])
-def test_scipy_finds_the_same_minimum(name):
-    problem = FLAT[name]()
-    best, value = problem.minimum
-    found = so.minimize(problem.value, problem.start, jac=problem.grad, hess=problem.hess, method="trust-exact", options={"gtol": 1e-10})
-    np.testing.assert_allclose(found.x, best, rtol=1e-7, atol=1e-7)
-    np.testing.assert_allclose(found.fun, value, rtol=1e-12, atol=1e-14)
+@every
+def test_w_of_any_float_type_is_left_as_it_is(name):
+    problem = EVERY[name]()
+    for dtype in (np.float32, np.float64):
+        w = changed(near(problem), lambda a, dtype=dtype: a.astype(dtype))
+        for a in leaves(w):
+            a.flags.writeable = False
+        before = copy.deepcopy(w)
+        value, g = problem.value_and_grad(w)
+        again, same = problem.value_and_grad(w, batch="ignored")
+        assert type(value) is float
+        assert value == again == problem.value(w)
+        for a, b, c, d in zip(*map(leaves, (w, before, g, same)), strict=True):
+            assert np.array_equal(a, b)
+            assert np.array_equal(c, d)
+            assert (c.shape, c.dtype) == (a.shape, np.dtype(dtype))
+        assert not any(np.shares_memory(a, b) for a in leaves(g) for b in (*leaves(w), *leaves(same)))
+        if name in FLAT:
+            exact = w.astype(np.float64)
+            assert value == problem.value(exact) == problem.value(w.tolist())
+            assert np.array_equal(g, problem.grad(exact).astype(dtype))
+            assert np.array_equal(problem.hess(w), problem.hess(exact))
+            assert problem.grad(w.tolist()).dtype == np.float64
+            for function in (problem.value, problem.grad, problem.hess):
+                for other in (np.zeros(w.size + 1), w[:, None], w > 0, 0.0):
+                    with pytest.raises(ValueError, match=rf"numbers of shape \({w.size},\) are needed"):
+                        function(other)
 
+
+@every
+def test_initial_is_a_fresh_copy(name):
+    problem, again = EVERY[name](), EVERY[name]()
+    first, second = problem.initial(), problem.initial()
+    assert isinstance(first, type(problem.start))
+    for a, b, kept, other in zip(*map(leaves, (first, second, problem.start, again.start)), strict=True):
+        assert (a.dtype, a.flags.writeable, kept.flags.writeable) == (np.float64, True, False)
+        assert not np.shares_memory(a, b)
+        assert not np.shares_memory(a, kept)
+        assert np.array_equal(a, kept)
+        assert np.array_equal(a, other)  # a problem made twice is the same
+        a += 1
+        assert np.array_equal(b, kept)
+    assert problem.value(problem.initial()) == again.value(again.start)
+    assert not any(a.flags.writeable for a in (*(problem.minimum or ())[:1], *(problem.data or ())))
+    assert repr(problem) == f"Problem({problem.name})"
+    assert len(repr(problem)) < 60
+    scale = max(np.abs(a).max() for a in leaves(problem.grad(second)))
+    fastopt.SGD(second, lr=1e-4/scale, threads=1).step(problem.value_and_grad(second, None)[1])
+    assert problem.value(second) < problem.value(problem.start)
+
+
+# Functions
 
 def test_rastrigin_has_a_minimum_in_every_cell_and_the_lowest_at_0():
     problem = problems.rastrigin(2)
@@ -125,26 +151,19 @@ def test_rastrigin_has_a_minimum_in_every_cell_and_the_lowest_at_0():
 
 def test_rosenbrock_is_that_of_scipy():
     for n in (2, 3, 7):
-        problem = problems.rosenbrock(n)
-        for seed in range(5):
-            w = near(problem, seed, 1.0)
-            np.testing.assert_allclose(problem.value(w), so.rosen(w), rtol=1e-14)
-            np.testing.assert_allclose(problem.grad(w), so.rosen_der(w), rtol=1e-12, atol=1e-11)
-            np.testing.assert_allclose(problem.hess(w), so.rosen_hess(w), rtol=1e-14)
-    assert problems.rosenbrock().value([-1.2, 1.0]) == pytest.approx(24.2, rel=1e-15)
+        w = near(problems.rosenbrock(n), size=1.0)
+        np.testing.assert_allclose(problems.rosenbrock(n).value(w), so.rosen(w), rtol=1e-14)
     problem = problems.rosenbrock(4)
     assert problem.start.tolist() == [-1.2, 1, -1.2, 1]
     local = so.minimize(problem.value, [-1, 1, 1, 1], jac=problem.grad, method="BFGS", options={"gtol": 1e-8})
-    np.testing.assert_allclose(local.x, [-0.776, 0.613, 0.382, 0.146], atol=1e-3)  # the local minimum (Shang & Qiu 2006)
+    np.testing.assert_allclose(local.x, [-0.776, 0.613, 0.382, 0.146], atol=1e-3)  # Shang & Qiu 2006
     assert local.fun == pytest.approx(3.7014, abs=1e-4)
 
 
 def test_beale_at_known_points():
     problem = problems.beale()
-    assert problem.value([1, 1]) == 14.203125  # 1.5^2 + 2.25^2 + 2.625^2
-    assert problem.value([0, 7]) == 14.203125
-    assert problem.value([2, -1]) == 2.5**2 + 2.25**2 + 1.375**2
-    assert problem.value([3, 0.5]) == 0
+    for w, value in [([1, 1], 14.203125), ([0, 7], 14.203125), ([2, -1], 2.5**2 + 2.25**2 + 1.375**2), ([3, 0.5], 0)]:
+        assert problem.value(w) == value  # 14.203125 = 1.5^2 + 2.25^2 + 2.625^2
     x, y = 0.7, -0.4
     want = (1.5 - x + x*y)**2 + (2.25 - x + x*y**2)**2 + (2.625 - x + x*y**3)**2
     assert problem.value([x, y]) == pytest.approx(want, rel=1e-14)
@@ -152,22 +171,21 @@ def test_beale_at_known_points():
 
 # Quadratics
 
-@pytest.mark.parametrize("rotated", [True, False])
 @pytest.mark.parametrize(("condition", "n", "spectrum", "eigenvalues"), [
     (100.0, 2, "geometric", [1, 100]), (1, 3, "geometric", [1, 1, 1]), (1e4, 5, "geometric", [1, 10, 100, 1e3, 1e4]),
     (9, 5, "linear", [1, 3, 5, 7, 9]), (50.0, 5, "two", [1, 1, 1, 50, 50]), (50.0, 4, "two", [1, 1, 50, 50]),
     (1e8, 3, "linear", [1, 50000000.5, 1e8])])
-def test_eigenvalues_are_as_asked(condition, n, spectrum, eigenvalues, rotated):
-    problem = problems.quadratic(condition, n, seed=1, rotated=rotated, spectrum=spectrum)
-    a = problem.hess(problem.start)
-    assert np.array_equal(a, a.T)
-    np.testing.assert_allclose(np.linalg.eigvalsh(a), eigenvalues, rtol=1e-14, atol=1e-14*condition)
-    if condition > 1:
-        assert np.any(a - np.diag(np.diag(a))) == rotated
-    d = problem.start - problem.minimum[0]
-    np.testing.assert_allclose(problem.value(problem.start), d @ a @ d/2, rtol=1e-9)
-    np.testing.assert_allclose(d @ d, n, rtol=1e-13)  # 1 in each direction ...
-    np.testing.assert_allclose(d @ a @ d, np.sum(eigenvalues), rtol=1e-9)  # ... of an eigenvector
+def test_eigenvalues_are_as_asked(condition, n, spectrum, eigenvalues):
+    for rotated in (True, False):
+        problem = problems.quadratic(condition, n, seed=1, rotated=rotated, spectrum=spectrum)
+        a, d = problem.hess(problem.start), problem.start - problem.minimum[0]
+        assert np.array_equal(a, a.T)
+        np.testing.assert_allclose(np.linalg.eigvalsh(a), eigenvalues, rtol=1e-14, atol=1e-14*condition)
+        if condition > 1:
+            assert np.any(a - np.diag(np.diag(a))) == rotated
+        np.testing.assert_allclose(problem.value(problem.start), d @ a @ d/2, rtol=1e-9)
+        np.testing.assert_allclose(d @ d, n, rtol=1e-13)  # 1 in each direction ...
+        np.testing.assert_allclose(d @ a @ d, np.sum(eigenvalues), rtol=1e-9)  # ... of an eigenvector
 
 
 def test_quadratic_options_change_nothing_else():
@@ -176,20 +194,21 @@ def test_quadratic_options_change_nothing_else():
     assert not np.array_equal(first.minimum[0], problems.quadratic(seed=5).minimum[0])
 
 
-def test_rotations_are_all_over_the_place():
-    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean vector has length 1/sqrt(400)."""
-    first = np.stack([np.linalg.eigh(problems.quadratic(seed=seed).hess(np.zeros(2)))[1][:, 0] for seed in range(400)])
-    doubled = (first[:, 0] + 1j*first[:, 1])**2
-    assert abs(doubled.mean()) < 3/math.sqrt(400)
+def test_rotations_are_uniform_and_do_not_depend_on_lapack():
+    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long.
 
-
-def test_a_rotation_is_one_matrix_whichever_lapack_factors():
-    """The one orthogonal factor whose triangular partner has a positive diagonal."""
-    q, g = problems._rotation(np.random.default_rng(3), 6), np.random.default_rng(3).standard_normal((6, 6))
-    r = q.T @ g
-    np.testing.assert_allclose(q.T @ q, np.eye(6), atol=1e-14)
-    np.testing.assert_allclose(np.tril(r, -1), 0, atol=1e-14)
-    assert np.diag(r).min() > 0
+    A rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt.
+    """
+    first = []
+    for seed in range(400):
+        problem = problems.quadratic(seed=seed)
+        a, b = np.random.default_rng(seed).spawn(3)[1].standard_normal((2, 2)).T
+        a /= np.linalg.norm(a)
+        b = b - (a @ b)*a
+        distance = problem.start - problem.minimum[0]
+        np.testing.assert_allclose(distance, a + b/np.linalg.norm(b), atol=1e-12/np.linalg.norm(b))
+        first.append(np.linalg.eigh(problem.hess(problem.start))[1][:, 0])
+    assert abs(((np.stack(first) @ [1, 1j])**2).mean()) < 3/math.sqrt(400)
 
 
 def test_noise_of_the_gradient():
@@ -207,20 +226,18 @@ def test_noise_of_the_gradient():
 
 # Regressions
 
-@pytest.mark.parametrize("c", [0.0, 0.9, 0.99, 0.9999])
-@pytest.mark.parametrize("scales", [1.0, 1000.0])
-def test_columns_are_collinear_as_asked(c, scales):
+def test_columns_are_collinear_as_asked():
     n, k = 20_000, 6
-    problem = problems.linear_regression(n, k, collinearity=c, scales=scales, seed=1)
-    x, _ = problem.data
-    correlations = np.corrcoef(x.T)
-    pairs = correlations[np.triu_indices(k, 1)]
-    assert np.abs(pairs - c).max() < 5*(1 - c*c)/math.sqrt(n) + 1e-12  # 5 standard errors of a correlation
-    np.testing.assert_allclose(x.std(axis=0), np.geomspace(1, scales, k), rtol=0.03)
-    assert np.linalg.cond(correlations) == pytest.approx(1 + k*c/(1 - c), rel=0.1)
-    if scales == 1:
-        assert np.linalg.cond(problem.hess(problem.start)) == pytest.approx(1 + k*c/(1 - c), rel=0.1)
-    assert problem.minimum[1] == pytest.approx(0.1**2/2, rel=0.05)  # the noise, unexplained
+    for c in (0.0, 0.9, 0.99, 0.9999):
+        for scales in (1.0, 1000.0):
+            problem = problems.linear_regression(n, k, collinearity=c, scales=scales, seed=1)
+            correlations = np.corrcoef(problem.data[0].T)
+            pairs = correlations[np.triu_indices(k, 1)]
+            assert np.abs(pairs - c).max() < 5*(1 - c*c)/math.sqrt(n) + 1e-12  # 5 standard errors of a correlation
+            np.testing.assert_allclose(problem.data[0].std(axis=0), np.geomspace(1, scales, k), rtol=0.03)
+            for a in (correlations, problem.hess(problem.start)) if scales == 1 else (correlations,):
+                assert np.linalg.cond(a) == pytest.approx(1 + k*c/(1 - c), rel=0.1)
+            assert problem.minimum[1] == pytest.approx(0.1**2/2, rel=0.05)  # the noise, unexplained
 
 
 def test_columns_that_are_equal():
@@ -232,36 +249,26 @@ def test_columns_that_are_equal():
     assert problem.value(best + np.array([1, -1, 2, -2])) == pytest.approx(value, rel=1e-10)
 
 
-@pytest.mark.parametrize(("samples", "features"), [(100, 8), (5, 8)])
-@pytest.mark.parametrize("l2", [1e-3, 0.5])
-def test_linear_regression_is_ridge(samples, features, l2):
-    problem = problems.linear_regression(samples, features, l2=l2, seed=3)
-    x, y = problem.data
-    ridge = Ridge(alpha=samples*l2, fit_intercept=False, solver="svd").fit(x, y)
-    np.testing.assert_allclose(problem.minimum[0], ridge.coef_, rtol=1e-10, atol=1e-12)
-    w = near(problem)
-    np.testing.assert_allclose(problem.value(w), np.mean((x @ w - y)**2)/2 + l2/2*np.sum(w**2), rtol=1e-14)
-
-
-@pytest.mark.parametrize("scales", [1.0, 30.0])
-def test_logistic_regression_is_that_of_scikit_learn(scales):
-    problem = problems.logistic_regression(300, 5, l2=0.01, scales=scales, seed=3)
-    x, y = problem.data
-    model = LogisticRegression(C=1/(300*0.01), fit_intercept=False, tol=1e-12, solver="newton-cholesky").fit(x, y)
-    np.testing.assert_allclose(problem.minimum[0], model.coef_[0], rtol=1e-7, atol=1e-9)
+def test_regressions_are_what_their_docstrings_say():
+    for samples, features, l2 in [(100, 8, 0.5), (5, 8, 1e-3)]:
+        problem = problems.linear_regression(samples, features, l2=l2, seed=3)
+        (x, y), w = problem.data, near(problem)
+        np.testing.assert_allclose(problem.value(w), np.mean((x @ w - y)**2)/2 + l2/2*np.sum(w**2), rtol=1e-14)
+    problem = problems.logistic_regression(300, 5, l2=0.01, scales=30.0, seed=3)
+    (x, y), w = problem.data, near(problem)
     assert set(y) == {0, 1}
-    s, w = 2*y - 1, near(problem)
-    np.testing.assert_allclose(problem.value(w), np.mean(np.log(1 + np.exp(-s*(x @ w)))) + 0.005*np.sum(w**2), rtol=1e-13)
-    np.testing.assert_allclose(x.std(axis=0), np.geomspace(1, scales, 5), rtol=0.2)
+    want = np.mean(np.log(1 + np.exp(-(2*y - 1)*(x @ w)))) + 0.005*np.sum(w**2)
+    np.testing.assert_allclose(problem.value(w), want, rtol=1e-13)
+    np.testing.assert_allclose(x.std(axis=0), np.geomspace(1, 30, 5), rtol=0.2)
 
 
-@pytest.mark.parametrize("scales", [1.0, 1e3, 1e6])
-def test_logistic_minima_are_found_to_rounding(scales):
-    for seed in range(10):
-        for l2 in (0.0, 1e-3):
-            problem = problems.logistic_regression(seed=seed, scales=scales, l2=l2)
-            size = np.abs(problem.data[0]).mean(axis=0)
-            assert np.all(np.abs(problem.grad(problem.minimum[0])) < 1e-14*size)
+def test_logistic_minima_are_found_to_rounding():
+    for scales in (1.0, 1e3, 1e6):
+        for seed in range(10):
+            for l2 in (0.0, 1e-3):
+                problem = problems.logistic_regression(seed=seed, scales=scales, l2=l2)
+                size = np.abs(problem.data[0]).mean(axis=0)
+                assert np.all(np.abs(problem.grad(problem.minimum[0])) < 1e-14*size)
 
 
 def test_separable_classes_are_refused_and_no_others():
@@ -285,7 +292,7 @@ def test_separable_classes_are_refused_and_no_others():
 RULES = {"SGD": {"lr": 0.3}, "Nesterov": {"lr": 0.1, "momentum": 0.9}, "Adam": {"lr": 0.01}, "Lion": {"lr": 0.003}}
 
 
-def trained(problem, rule, steps):
+def trained(problem, rule, steps=1000):
     w = problem.initial()
     opt = getattr(fastopt, rule)(w, threads=1, **RULES[rule])
     for _ in range(steps):
@@ -294,22 +301,21 @@ def trained(problem, rule, steps):
 
 
 @pytest.mark.parametrize("start", ["glorot", "he", "lecun"])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_good_starts_train(start, seed):
-    problem = problems.network(start, seed)
-    assert 0.6 < problem.value(problem.start) < 0.9
-    for rule in RULES:
-        assert problem.value(trained(problem, rule, 1000)) < 0.06, rule
+def test_good_starts_train(start):
+    for seed, rules in [(0, RULES if start == "glorot" else ["Nesterov"]), (1, ["Adam"])]:
+        problem = problems.network(start, seed)
+        assert 0.6 < problem.value(problem.start) < 0.9
+        for rule in rules:
+            assert problem.value(trained(problem, rule)) < 0.06, rule
 
 
 def test_saturated_units_hardly_learn():
     problem, good = problems.network("saturated"), problems.network("glorot")
-    x, _ = problem.data
-    hidden = networks.forward(problem.start, x, "tanh")[1:3]
-    z = [x @ problem.start["W1"] + problem.start["b1"], hidden[0] @ problem.start["W2"] + problem.start["b2"]]
-    for inputs, units in zip(z, hidden, strict=True):
+    units = networks.forward(problem.start, problem.data[0], "tanh")
+    for k in (1, 2):
+        inputs = units[k - 1] @ problem.start[f"W{k}"] + problem.start[f"b{k}"]
         assert np.abs(inputs).min() == pytest.approx(8, rel=1e-12)
-        assert (1 - units**2).max() < 4.6e-7
+        assert (1 - units[k]**2).max() < 4.6e-7
         assert set(np.sign(inputs[0])) == {-1, 1}
     g, normal = problem.grad(problem.start), good.grad(good.start)
     for name, most in {"W1": 1e-12, "b1": 1e-12, "W2": 1e-6, "b2": 1e-6}.items():
@@ -318,16 +324,15 @@ def test_saturated_units_hardly_learn():
     assert np.abs(g["W3"]).max() > 0.1  # the output layer has no tanh
     for name, factor in {"W1": 10, "W2": 10, "W3": 1}.items():
         assert np.array_equal(problem.start[name], factor*good.start[name])
-    for rule in ("SGD", "Nesterov", "Adam"):
-        w = trained(problem, rule, 1000)
-        assert problem.value(w) > 0.69, rule  # log(2) = 0.693 is what a constant gives; good starts end below 0.06
+    for rule in ("SGD", "Nesterov", "Adam"):  # log(2) = 0.693 is what a constant gives; good starts end below 0.06
+        assert problem.value(trained(problem, rule)) > 0.69, rule
 
 
 def test_equal_units_stay_equal():
     problem = problems.network("equal")
     assert {float(v) for name in ("W1", "W2", "W3") for v in problem.start[name].ravel()} == {0.1}
     for rule in RULES:
-        w = trained(problem, rule, 1000)
+        w = trained(problem, rule, 500)
         assert np.abs(w["W1"] - problem.start["W1"]).max() > 0.1, rule  # they do learn
         for name, axis in (("W1", 1), ("b1", 0), ("W2", 0), ("W2", 1), ("b2", 0), ("W3", 0)):
             assert np.ptp(w[name], axis=axis).max() == 0, (rule, name)
@@ -342,104 +347,32 @@ def test_network_data_and_seeds():
     assert np.array_equal(y, (np.prod(x, axis=1) > 0).astype(int))
     assert 100 < y.sum() < 156
     assert not np.array_equal(first.start["W1"], other.start["W1"])
-    assert first.value(first.start) == networks.value(first.start, x, y, "logistic", "tanh")
-    he = problems.network("he")
-    assert he.value(he.start) == networks.value(he.start, *he.data, "logistic", "relu")
+    for p, activation in [(first, "tanh"), (problems.network("he"), "relu")]:
+        value, g = networks.value_and_grad(p.start, *p.data, "logistic", activation)
+        assert p.value(p.start) == value
+        assert all(np.array_equal(a, g[name]) for name, a in p.grad(p.start).items())
 
 
-# What all share
-
-@every
-def test_w_of_any_float_type_is_left_as_it_is(name):
-    problem = EVERY[name]()
-    for dtype in (np.float32, np.float64):
-        w = changed(near(problem), lambda a, dtype=dtype: a.astype(dtype))
-        for a in leaves(w):
-            a.flags.writeable = False
-        before = copy.deepcopy(w)
-        value, g = problem.value_and_grad(w)
-        again, same = problem.value_and_grad(w, batch="ignored")
-        assert all(np.array_equal(a, b) for a, b in zip(leaves(w), leaves(before), strict=True))
-        assert type(value) is float
-        assert value == again == problem.value(w)
-        assert [(a.shape, a.dtype) for a in leaves(g)] == [(a.shape, np.dtype(dtype)) for a in leaves(w)]
-        assert all(np.array_equal(a, b) for a, b in zip(leaves(g), leaves(same), strict=True))
-        assert not any(np.shares_memory(a, b) for a in leaves(g) for b in (*leaves(w), *leaves(same)))
-        if name in FLAT:
-            exact = w.astype(np.float64)
-            assert value == problem.value(exact)
-            assert np.array_equal(g, problem.grad(exact).astype(dtype))
-            assert np.array_equal(problem.hess(w), problem.hess(exact))
-            assert problem.value(w.tolist()) == value
-            assert problem.grad(w.tolist()).dtype == np.float64
-
-
-@every
-def test_initial_is_a_fresh_copy(name):
-    problem, again = EVERY[name](), EVERY[name]()
-    first, second = problem.initial(), problem.initial()
-    assert isinstance(first, type(problem.start))
-    for a, b, kept, other in zip(*map(leaves, (first, second, problem.start, again.start)), strict=True):
-        assert a.dtype == np.float64
-        assert a.flags.writeable
-        assert not kept.flags.writeable
-        assert not np.shares_memory(a, b)
-        assert not np.shares_memory(a, kept)
-        assert np.array_equal(a, kept)
-        assert np.array_equal(a, other)  # a problem made twice is the same
-        a += 1
-        assert np.array_equal(b, kept)
-    assert problem.value(problem.initial()) == again.value(again.start)
-    fixed = [*(problem.minimum or ())[:1], *(problem.data or ())]
-    assert not any(a.flags.writeable for a in fixed)
-    assert repr(problem) == f"Problem({problem.name})"
-    assert len(repr(problem)) < 60
-
-
-@every
-def test_an_optimizer_takes_it(name):
-    problem = EVERY[name]()
-    w = problem.initial()
-    scale = max(np.abs(a).max() for a in leaves(problem.grad(w)))
-    opt = fastopt.SGD(w, lr=1e-4/scale, threads=1)
-    opt.step(problem.value_and_grad(w, None)[1])
-    assert problem.value(w) < problem.value(problem.start)
-
-
-@pytest.mark.parametrize(("call", "message"), [
-    ("quadratic(0.5)", "quadratic: condition is 0.5, but a finite number, 1 or more, is needed"),
-    ("quadratic(math.inf)", "quadratic: condition is inf, but a finite number"),
-    ("quadratic('ten')", "quadratic: condition is 'ten'"),
-    ("quadratic(n=1)", "quadratic: n is 1, but a whole number, 2 or more, is needed"),
-    ("quadratic(n=2.0)", "quadratic: n is 2.0"),
-    ("quadratic(n=True)", "quadratic: n is True"),
-    ("quadratic(noise=-1)", "quadratic: noise is -1, but a finite number, 0 or more"),
-    ("quadratic(spectrum='flat')", "quadratic: spectrum is 'flat', but one of 'geometric', 'linear', 'two' is needed"),
-    ("quadratic(rotated=2)", "quadratic: rotated is 2, but one of False, True"),
-    ("quadratic(seed=None)", "quadratic: seed is None"),
-    ("linear_regression(0)", "linear_regression: samples is 0, but a whole number, 1 or more"),
-    ("linear_regression(features=0)", "linear_regression: features is 0"),
-    ("linear_regression(collinearity=1.1)", "linear_regression: collinearity is 1.1, but a number from 0 to 1 is needed"),
-    ("linear_regression(collinearity=-0.1)", "linear_regression: collinearity is -0.1"),
-    ("linear_regression(scales=0.5)", "linear_regression: scales is 0.5, but a finite number, 1 or more"),
-    ("linear_regression(noise=math.nan)", "linear_regression: noise is nan"),
-    ("linear_regression(l2=-1)", "linear_regression: l2 is -1, but a finite number, 0 or more"),
-    ("logistic_regression(samples=1.5)", "logistic_regression: samples is 1.5"),
-    ("logistic_regression(l2=-1)", "logistic_regression: l2 is -1"),
-    ("rosenbrock(1)", "rosenbrock: n is 1, but a whole number, 2 or more"),
-    ("rastrigin(0)", "rastrigin: n is 0, but a whole number, 1 or more"),
-    ("network('zero')", "network: start is 'zero', but one of 'glorot', 'he', 'lecun', 'saturated', 'equal' is needed"),
-    ("network(seed=-1)", "network: seed is -1"),
-])
-def test_bad_arguments(call, message):
-    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
-        eval(f"problems.{call}", {"problems": problems, "math": math})
-
-
-@flat
-def test_a_w_of_another_shape_is_refused(name):
-    problem = FLAT[name]()
-    for function in (problem.value, problem.grad, problem.hess):
-        for w in (np.zeros(problem.start.size + 1), np.zeros((problem.start.size, 1)), np.zeros(problem.start.size, bool), 0.0):
-            with pytest.raises(ValueError, match=re.escape(f"numbers of shape {problem.start.shape} are needed")):
-                function(w)
+@pytest.mark.parametrize(("make", "name", "needed", "values"), [
+    ("quadratic", "condition", "a finite number, 1 or more,", (0.5, math.inf, "ten")),
+    ("quadratic", "n", "a whole number, 2 or more,", (1, 2.0, True)),
+    ("quadratic", "noise", "a finite number, 0 or more,", (-1,)),
+    ("quadratic", "spectrum", "one of 'geometric', 'linear', 'two'", ("flat",)),
+    ("quadratic", "rotated", "one of False, True", (2,)),
+    ("quadratic", "seed", "a numpy.random.Generator or a seed, 0 or more,", (None,)),
+    ("linear_regression", "samples", "a whole number, 1 or more,", (0,)),
+    ("linear_regression", "features", "a whole number, 1 or more,", (0,)),
+    ("linear_regression", "collinearity", "a number in [0, 1]", (1.1, -0.1)),
+    ("linear_regression", "scales", "a finite number, 1 or more,", (0.5,)),
+    ("linear_regression", "noise", "a finite number, 0 or more,", (math.nan,)),
+    ("linear_regression", "l2", "a finite number, 0 or more,", (-1,)),
+    ("logistic_regression", "samples", "a whole number, 1 or more,", (1.5,)),
+    ("logistic_regression", "l2", "a finite number, 0 or more,", (-1,)),
+    ("rosenbrock", "n", "a whole number, 2 or more,", (1,)), ("rastrigin", "n", "a whole number, 1 or more,", (0,)),
+    ("network", "start", "one of 'glorot', 'he', 'lecun', 'saturated', 'equal'", ("zero",)),
+    ("network", "seed", "a numpy.random.Generator or a seed, 0 or more,", (-1,))])
+def test_bad_arguments(make, name, needed, values):
+    for value in values:
+        with pytest.raises((TypeError, ValueError)) as caught:
+            getattr(problems, make)(**{name: value})
+        assert str(caught.value).startswith(f"{make}: {name} is {value!r}, but {needed} is needed. ")

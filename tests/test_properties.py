@@ -5,7 +5,7 @@ import math
 import numba.core.event
 import numpy as np
 import pytest
-from conftest import LARGE_LR, OPTIMIZERS, OWN, RULES, assert_identical, assert_same_bits, decoded, nasty, normal, stored
+from conftest import OPTIMIZERS, OWN, RULES, assert_identical, assert_same_bits, decoded, nasty, normal, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as drawn
@@ -15,10 +15,11 @@ from fastopt._cpu import loops as cpu
 from fastopt._cpu import norm as norms
 from fastopt._cpu import pool
 from fastopt._cpu.jobs import Binding
-from fastopt._formats.scalars import FORMATS
+from fastopt._formats.catalogue import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
 each_format = pytest.mark.parametrize("format", FORMATS)
+sampled = pytest.mark.sampled("name", "format")
 law = settings(deadline=None, derandomize=True, database=None, max_examples=25)
 EVEN = ("v", "top")  # second moments; the velocity of momentum and Nesterov is odd
 
@@ -34,7 +35,7 @@ def f32(*shape, seed=0):
 
 
 def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
-    """Step a copy of p (an array or a list of them) through gradients of its structure: the parameters, then the states."""
+    """Step a copy of p (an array or a list) through gradients of its structure: the parameters, then the states."""
     several = isinstance(p, list)
     p = [a.copy() for a in p] if several else p.copy()
     opt = OPTIMIZERS[name](p, threads=threads, **hyper)
@@ -104,17 +105,20 @@ def test_any_tile_size_and_number_of_threads(name, data):
         have = train(name, p, [g, g], tile=tile, threads=threads, weight_decay=0.1)
     finally:
         pool.SMALL = small
-    assert_all(assert_same_bits, have, train(name, p, [g, g], weight_decay=0.1), f"{n} elements, tiles of {tile}, {threads} threads")
+    want = train(name, p, [g, g], weight_decay=0.1)
+    assert_all(assert_same_bits, have, want, f"{n} elements, tiles of {tile}, {threads} threads")
 
 
 @each_rule
 @pytest.mark.parametrize("format", ["f32", "bf16"])
+@sampled
 def test_threads_share_tiles_without_a_trace(name, format, parallel):
     n = 60_007
     p, steps = stored(normal(0, n), format), [stored(normal(t, n), format) for t in (1, 2, 3)]
     want = train(name, p, steps, how={"clip_norm": 3.0})
     for threads, tile in itertools.product((1, 2, 3, 4), (0, 17, 1_000, 8_192)):
-        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want, f"{threads} {tile}")
+        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want,
+                   f"{threads} {tile}")
 
 
 @each_rule
@@ -153,10 +157,12 @@ def test_permuted_elements(name, data):
 def test_flipped_signs(name, data):
     n = data.draw(st.integers(1, 70))
     p, g = data.draw(floats(n)), data.draw(floats(n))
-    hyper = {**OWN[name][0], "weight_decay": 0.1, "decay": data.draw(st.sampled_from(["coupled", "decoupled", "independent"]))}
+    decay = data.draw(st.sampled_from(["coupled", "decoupled", "independent"]))
+    hyper = {**OWN[name][0], "weight_decay": 0.1, "decay": decay}
     how = {"clip_value": data.draw(st.sampled_from([0.5, 1e38]))}
     odd = [True, *(s not in EVEN or name in ("momentum", "nesterov") for s in RULES[name].state)]
-    right, left = train(name, p, [g, g], how=how, **hyper), train(name, -p, [-g, -g], how=how, **hyper)  # -1*p warns of signalling NaN
+    right = train(name, p, [g, g], how=how, **hyper)
+    left = train(name, -p, [-g, -g], how=how, **hyper)  # -1*p warns of signalling NaN
     for a, b, is_odd in zip(right, left, odd, strict=True):
         np.testing.assert_array_equal(b, -a if is_odd else a)  # by value: 0 - 0 is +0 on both sides
 
@@ -165,11 +171,13 @@ def test_flipped_signs(name, data):
 
 @each_rule
 @each_format
+@sampled
 def test_no_learning_rate_no_change(name, format):
     p = stored(normal(1, 300), format)
     have, *states = train(name, p, [stored(normal(t, 300), format) for t in range(4)], lr=0.0, weight_decay=0.0)
     assert_identical(have, p)
-    assert all(np.any(decoded(s, "f64" if s.dtype == np.float64 else "f32")) for s in states) or name in ("momentum", "nesterov")
+    numbers = [decoded(s, "f64" if s.dtype == np.float64 else "f32") for s in states]
+    assert all(map(np.any, numbers)) or name in ("momentum", "nesterov")  # their velocity holds lr
 
 
 @each_rule
@@ -182,27 +190,28 @@ def test_decoupled_decay_alone_shrinks(name):
 # 10: save, load, continue == continue
 
 @each_rule
-@pytest.mark.parametrize("state", [None, "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("at", [0, 1, 3])
-def test_resuming(name, state, at):
+@pytest.mark.parametrize("format", [None, "bfloat16", "float16", "float64"])
+@sampled
+def test_resuming(name, format):
     steps = [[f32(40, seed=t), f32(3, 5, seed=10 + t)] for t in range(6)]
-    hyper = {**OWN[name][-1], "weight_decay": 0.05, "state": state if RULES[name].state else None}
-    first = [f32(40), f32(3, 5)]
-    opt = OPTIMIZERS[name](first, **hyper)
-    for g in steps[:at]:
-        opt.step(g)
-    saved, second = opt.state_dict(), [a.copy() for a in first]
-    for g in steps[at:]:
-        opt.step(g)
-    again = OPTIMIZERS[name](second, lr=0.77, state=hyper["state"])  # the checkpoint brings the hyperparameters
-    again.load_state_dict(saved)
-    assert again.t == at
-    for g in steps[at:]:
-        again.step(g)
-    assert again.t == opt.t == 6
-    assert_all(assert_identical, second, first)
-    for s in RULES[name].state:
-        assert_all(assert_identical, again.state[s], opt.state[s], s)
+    state = format if RULES[name].state else None
+    for at in (0, 1, 3):
+        first = [f32(40), f32(3, 5)]
+        opt = OPTIMIZERS[name](first, **OWN[name][-1], weight_decay=0.05, state=state)
+        for g in steps[:at]:
+            opt.step(g)
+        saved, second = opt.state_dict(), [a.copy() for a in first]
+        for g in steps[at:]:
+            opt.step(g)
+        again = OPTIMIZERS[name](second, lr=0.77, state=state)  # the checkpoint brings the hyperparameters
+        again.load_state_dict(saved)
+        assert again.t == at
+        for g in steps[at:]:
+            again.step(g)
+        assert again.t == opt.t == 6
+        assert_all(assert_identical, second, first)
+        for s in RULES[name].state:
+            assert_all(assert_identical, again.state[s], opt.state[s], s)
 
 
 # 11: the second step keeps dtype and address, and compiles nothing
@@ -213,6 +222,7 @@ def kernels_made():
 
 @each_rule
 @each_format
+@sampled
 def test_the_second_step_compiles_nothing(name, format):
     p = stored(normal(0, 50), format)
     opt = OPTIMIZERS[name]({"w": p})
@@ -222,7 +232,8 @@ def test_the_second_step_compiles_nothing(name, format):
     with numba.core.event.install_recorder("numba:compile") as compiled:
         for k in range(3):
             opt.groups[0]["lr"] = 0.1/(k + 1)
-            opt.step({"w": stored(normal(k, 50), format)}, clip_norm=1.0 + k, clip_value=0.5, grad_factor=0.5, skip_nonfinite=True)
+            opt.step({"w": stored(normal(k, 50), format)}, clip_norm=1.0 + k, clip_value=0.5, grad_factor=0.5,
+                     skip_nonfinite=True)
         other = np.ones((3, 4), p.dtype)  # another optimizer, shape and hyperparameters: the same kernel
         OPTIMIZERS[name]([other], lr=0.3, weight_decay=0.1, maximize=True).step([other.copy()])
     assert [(a.dtype, a.shape, a.ctypes.data) for a in (p, *(opt.state[s]["w"] for s in opt.rule.state))] == before
@@ -233,13 +244,13 @@ def test_the_second_step_compiles_nothing(name, format):
 # 12: a non-finite gradient touches no other element
 
 @each_rule
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("format", ["f32", "f16"])
-def test_a_bad_element_stays_alone(name, bad, format):
+@sampled
+def test_a_bad_element_stays_alone(name, format):
     n = 200
     p, steps = stored(normal(0, n), format), [normal(t, n) for t in (1, 2, 3)]
     want = train(name, p, [stored(g, format) for g in steps], weight_decay=0.1)
-    for at in (0, 63, 100, n - 1):
+    for bad, at in itertools.product((np.nan, np.inf, -np.inf), (0, 63, 100, n - 1)):
         steps[1][at], kept = bad, steps[1][at]
         have = train(name, p, [stored(g, format) for g in steps], weight_decay=0.1)
         steps[1][at] = kept
@@ -250,9 +261,9 @@ def test_a_bad_element_stays_alone(name, bad, format):
 
 # 13: parabola and Rosenbrock are solved
 
-SOLVE = {  # learning rate at first on the parabola and on Rosenbrock's valley; it falls linearly to zero
-    "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01), "adagrad": (1.0, 0.5),
-    "adam": (0.1, 0.02), "adamw": (0.1, 0.02), "amsgrad": (0.1, 0.02), "nadam": (0.1, 0.02), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3)}
+SOLVE = {  # learning rate at first on the parabola and on Rosenbrock's valley, where 0.1 and 0.02 are not right
+    "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01),
+    "adagrad": (1.0, 0.5), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3)}
 
 
 def rosenbrock(w):
@@ -260,25 +271,18 @@ def rosenbrock(w):
     return np.array([2*(x - 1) - 400*x*(y - x*x), 200*(y - x*x)])
 
 
-def solve(name, w, gradient, lr, steps):
-    hyper = {"weight_decay": 0.0} if name == "adamw" else {}
-    opt = OPTIMIZERS[name](w, lr=lambda t: lr*(1 - (t - 1)/steps), **hyper)
-    for _ in range(steps):
-        opt.step(gradient)
-    return w
-
-
 @each_rule
-def test_solves_a_parabola(name):
+def test_solves_a_parabola_and_rosenbrock(name):
+    """With a learning rate that falls to zero along a line."""
     low, curvature = np.linspace(-2, 2, 11), np.linspace(0.5, 4, 11)
-    w = solve(name, np.zeros(11), lambda w: curvature*(w - low), SOLVE[name][0], 1_500)
-    np.testing.assert_allclose(w, low, atol=1e-3)
-
-
-@each_rule
-def test_solves_rosenbrock(name):
-    w = solve(name, np.array([-1.2, 1.0]), rosenbrock, SOLVE[name][1], 20_000)
-    np.testing.assert_allclose(w, [1, 1], atol=0.02)
+    for lr, w, gradient, steps, want, near in zip(
+            SOLVE.get(name, (0.1, 0.02)), (np.zeros(11), np.array([-1.2, 1.0])),
+                                                  (lambda w: curvature*(w - low), rosenbrock),
+            (1_500, 20_000), (low, [1, 1]), (1e-3, 0.02), strict=True):
+        opt = OPTIMIZERS[name](w, lr=lambda t, lr=lr, steps=steps: lr*(1 - (t - 1)/steps), weight_decay=0.0)
+        for _ in range(steps):
+            opt.step(gradient)
+        np.testing.assert_allclose(w, want, atol=near)
 
 
 # The global norm
@@ -300,14 +304,14 @@ NORM_SIZES = ([1], [63], [64], [65], [4_095], [4_097], [100_003], [0, 3, 70_000,
 
 
 @each_format
-@pytest.mark.parametrize("sizes", NORM_SIZES, ids=str)
-def test_global_norm(format, sizes, parallel):
-    gs = [stored(normal(k, n)*10.0**(k - 1), format) for k, n in enumerate(sizes)]
-    norm = norm_of(gs)
-    assert norm == pytest.approx(exact_norm([decoded(g, format) for g in gs]), rel=1e-14)
-    assert {norm_of(gs, threads) for threads in (1, 2, 3, 4, 4, 4)} == {norm}
-    assert norm_of(gs[::-1]) == norm
-    assert norm_of(gs, factor=-0.5) == norm/2
+def test_global_norm(format, parallel):
+    for sizes in NORM_SIZES:
+        gs = [stored(normal(k, n)*10.0**(k - 1), format) for k, n in enumerate(sizes)]
+        norm = norm_of(gs)
+        assert norm == pytest.approx(exact_norm([decoded(g, format) for g in gs]), rel=1e-14)
+        assert {norm_of(gs, threads) for threads in (1, 2, 3, 4, 4, 4)} == {norm}
+        assert norm_of(gs[::-1]) == norm
+        assert norm_of(gs, factor=-0.5) == norm/2
 
 
 def test_global_norm_over_formats_together():
@@ -315,25 +319,25 @@ def test_global_norm_over_formats_together():
     p = [np.zeros(g.shape, np.float32) for g in gs]
     opt = fastopt.SGD(p)
     opt.step(gs, clip_norm=1e9)
-    assert opt.grad_norm == pytest.approx(exact_norm([decoded(g, f) for g, f in zip(gs, (*FORMATS, *FORMATS), strict=True)]), rel=1e-14)
+    numbers = [decoded(g, f) for g, f in zip(gs, (*FORMATS, *FORMATS), strict=True)]
+    assert opt.grad_norm == pytest.approx(exact_norm(numbers), rel=1e-14)
 
 
-@pytest.mark.parametrize(("g", "norm"), [
-    ([3, 4], 5.0), ([0, 0], 0.0), ([3e38, -3e38], 3e38*math.sqrt(2)), ([1e-45], 1.401298464324817e-45), ([np.inf, 1], math.inf),
-    ([-np.inf, 1], math.inf), ([np.nan, 1], math.nan), ([np.inf, np.nan], math.nan), ([], 0.0)])
-def test_norms_worth_knowing(g, norm):
-    np.testing.assert_allclose(norm_of([np.array(g, np.float32)]), norm, rtol=1e-7)
-
-
-def test_a_norm_beyond_float64_is_infinite():
-    assert norm_of([np.array([1e154, 1e154])]) == norm_of([np.array([1e154]), np.array([1e154])]) == pytest.approx(math.sqrt(2)*1e154)
+def test_norms_worth_knowing():
+    for g, norm in (([3, 4], 5.0), ([0, 0], 0.0), ([3e38, -3e38], 3e38*math.sqrt(2)), ([1e-45], 1.401298464324817e-45),
+                    ([np.inf, 1], math.inf), ([-np.inf, 1], math.inf), ([np.nan, 1], math.nan),
+                    ([np.inf, np.nan], math.nan), ([], 0.0)):
+        np.testing.assert_allclose(norm_of([np.array(g, np.float32)]), norm, rtol=1e-7)
+    one, two = norm_of([np.array([1e154, 1e154])]), norm_of([np.array([1e154]), np.array([1e154])])
+    assert one == two == pytest.approx(math.sqrt(2)*1e154)
     assert norm_of([np.array([3e200, 0, 4e200])]) == pytest.approx(5e200, rel=1e-15)
-    assert norm_of([np.array([1.5e308, 1.5e308])]) == math.inf
+    assert norm_of([np.array([1.5e308, 1.5e308])]) == math.inf  # beyond float64
     assert norms.clip_factor(math.inf, 1.0) == norms.clip_factor(math.nan, 1.0) == 1.0
 
 
 @each_rule
 @each_format
+@sampled
 def test_clipping_by_the_norm_is_a_factor(name, format):
     sizes = (3, 5_000, 70)
     p, gs = ([stored(normal(seed + k, n), format) for k, n in enumerate(sizes)] for seed in (0, 50))
@@ -341,7 +345,8 @@ def test_clipping_by_the_norm_is_a_factor(name, format):
         norm = norm_of(gs, factor=factor)
         assert (norm > limit) == (limit < 1e6)
         have = train(name, p, [gs], how={"clip_norm": limit, "grad_factor": factor})
-        assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": factor*(limit/norm) if norm > limit else factor}))
+        scale = factor*(limit/norm) if norm > limit else factor
+        assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": scale}))
 
 
 @each_rule
@@ -350,7 +355,8 @@ def test_huge_gradients_are_clipped_without_overflow(name):
     norm = exact_norm([g])
     clipped = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"clip_norm": 1.0})
     assert all(np.isfinite(a).all() for a in clipped)
-    assert_all(assert_identical, clipped, train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"grad_factor": norm_of([g])**-1}))
+    want = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"grad_factor": norm_of([g])**-1})
+    assert_all(assert_identical, clipped, want)
     assert norm_of([g]) == pytest.approx(norm, rel=1e-15)
 
 
@@ -368,18 +374,19 @@ def two_groups(name, format):
 
 
 def good(opt, seed):
-    return [[stored(normal(seed + k, a.size), {2: "f16", 4: "f32", 8: "f64"}[a.itemsize]) for k, a in enumerate(g["params"])]
-            for g in opt.params]
+    return [[stored(normal(seed + k, a.size), {2: "f16", 4: "f32", 8: "f64"}[a.itemsize])
+             for k, a in enumerate(g["params"])] for g in opt.params]
 
 
 @each_rule
 @pytest.mark.parametrize("format", ["f64", "f16"])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_bad_gradients_leave_everything_alone(name, format, bad):
-    """On the first step and later: parameters, states and the step count keep every bit, wherever the bad element is."""
+@sampled
+def test_bad_gradients_leave_everything_alone(name, format):
+    """On the first step and later, wherever the bad element is: parameters, states and the count keep every bit."""
     opt, control = two_groups(name, format), two_groups(name, format)
-    places = [(0, 0, 0), (0, 0, 69), (0, 1, 2_500), (0, 1, 4_999), (1, 0, 0)]
-    for t, (group, tensor, at) in enumerate(places):
+    places = itertools.product([(0, 0, 0), (0, 0, 69), (0, 1, 2_500), (0, 1, 4_999), (1, 0, 0)],
+                               [np.nan, np.inf, -np.inf])
+    for t, ((group, tensor, at), bad) in enumerate(places):
         before, g = snapshot(opt), good(opt, t)
         g[group][tensor][at] = bad
         opt.step(g, skip_nonfinite=True)
@@ -411,7 +418,7 @@ def test_norms_that_were_not_asked_for_are_none():
 
 # Numbers that no law above draws
 
-@pytest.mark.parametrize("name", list(LARGE_LR))
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])  # linear in the gradient
 def test_nasty_numbers_do_not_depend_on_their_place(name):
     """Each element alone gives what it gives among others."""
     p, g = nasty(97, 1), nasty(97, 2)

@@ -1,4 +1,5 @@
-"""The README is true: its code runs and gives what it says, its table is the rules', its commands, names and links exist.
+"""The README is true: its code runs and gives what it says, its table is the rules', its commands, names and links
+exist.
 
 Its Python blocks run from top to bottom in one namespace. A line ``expression  # -> value`` states the value's repr.
 """
@@ -17,7 +18,7 @@ import fastopt
 from fastopt import presets, rules, schedules, storage
 from fastopt._cpu.pool import SMALL
 from fastopt._cuda.clock import PERIOD, REPOSTED
-from fastopt._formats.scalars import F32
+from fastopt._formats.catalogue import F32
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,7 +42,8 @@ def test_python_blocks(tmp_path, monkeypatch):
 
     namespace = {"states": states}
     for code in blocks("python"):
-        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"), namespace)
+        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"),
+             namespace)
     assert not wrong
     assert len(STATED.findall(README)) >= 5
 
@@ -50,9 +52,11 @@ def test_blocks_for_a_device(stand_in):
     """Those marked `py`, on the stand-in for the CUDA driver."""
     pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
     wrong = []
-    namespace = {"np": np, "fastopt": fastopt, "states": lambda value, expected: repr(value) == expected or wrong.append(repr(value))}
+    namespace = {"np": np, "fastopt": fastopt, "states": lambda value,
+                 expected: repr(value) == expected or wrong.append(repr(value))}
     for code in blocks("py"):
-        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"), namespace)
+        exec(compile(STATED.sub(lambda m: f"states(({m['expression']}), {m['value']!r})", code), "README.md", "exec"),
+             namespace)
     assert not wrong
     assert len(blocks("py")) == 1
 
@@ -98,7 +102,8 @@ def test_table_formula_is_what_a_step_does(cls):
     for t in range(1, 11):
         g = rng.normal(size=5)
         opt.step(g)
-        words = {"sqrt": np.sqrt, "sign": np.sign, "max": np.maximum, "mu": hyper.get("momentum"), "wd": hyper["weight_decay"]}
+        words = {"sqrt": np.sqrt, "sign": np.sign, "max": np.maximum, "mu": hyper.get("momentum"),
+                 "wd": hyper["weight_decay"]}
         exec(code, {}, here := {**here, **hyper, **definitions(t, **hyper), **words, "t": t, "g": g})
     np.testing.assert_allclose(p, here["p"], rtol=1e-12)
 
@@ -153,7 +158,8 @@ def test_commands_parse():
     used = [(words[1], [w for w in words[2:] if w.startswith("--")]) for words in commands() if words[0] == "fastopt"]
     used += [("bench", re.findall(r"`(--\w+)", README)), ("info", [])]
     for name, options in used:
-        ran = subprocess.run([sys.executable, "-c", "from fastopt.bench.cli import main; main()", name, "--help"], capture_output=True, text=True,
+        ran = subprocess.run([sys.executable, "-c", "from fastopt.bench.cli import main; main()", name, "--help"],
+                             capture_output=True, text=True,
                              check=False, cwd=ROOT)
         assert ran.returncode == 0, ran.stderr
         assert not [option for option in options if option not in ran.stdout]
@@ -186,7 +192,10 @@ def test_length():
 def test_bytes_of_the_formats():
     """What the table says is kept and moved, per element of a whole block."""
     mixes = {"float32, float32": ("f32", "f32", None), 'float32, `{"m": "bf16", "v": "bf16s"}`': ("f32", "f32", "bf16"),
-             'float32, `"q8"`': ("f32", "f32", "q8"), 'bfloat16 `"remainder"`, `{"m": "bf16", "v": "bf16s"}`': ("bf16", "split", "bf16"),
-             'bfloat16 `"stochastic"`, `"bf16s"`': ("bf16", "bf16s", "bf16s"), 'bfloat16 `"stochastic"`, `"q8"`': ("bf16", "bf16s", "q8")}
+             'float32, `"q8"`': ("f32", "f32", "q8"), 'bfloat16 `"remainder"`, `{"m": "bf16", "v": "bf16s"}`': ("bf16",
+                                                                                                                "split",
+                                                                                                                "bf16"),
+             'bfloat16 `"stochastic"`, `"bf16s"`': ("bf16", "bf16s", "bf16s"),
+             'bfloat16 `"stochastic"`, `"q8"`': ("bf16", "bf16s", "q8")}
     for name, (kept, moved) in storage.table(rules.adam, mixes).items():
         assert f"| {name} | {round(kept, 2):g} | {round(moved, 2):g} |" in README

@@ -1,4 +1,4 @@
-"""Figures of compiled CUDA kernels: of kernels whose answer is known, of the hand-written Adam, of ours against it. No GPU is needed."""
+"""Figures of compiled CUDA kernels, without a GPU: of known ones, of the hand-written Adam, of ours against it."""
 import importlib
 import math
 import re
@@ -10,7 +10,8 @@ import pytest
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[1]))
-    sass, chips, cuda_c, bench = (importlib.import_module(f"benchmarks.{name}") for name in ("sass", "chips", "cuda_c", "bench_cuda_code"))
+    sass, chips, cuda_c, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
+        "machine_code.sass", "machine_code.chips", "machine_code.cuda_c", "bench_cuda_code"))
 
 
 def missing():
@@ -22,15 +23,22 @@ def missing():
     return ""
 
 
-MISSING = missing()
+MISSING, ALL = missing(), [(8, 0), (9, 0), (10, 0)]
 needs_tools = pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is missing")
-every_cc = pytest.mark.parametrize("cc", [(8, 0), (9, 0), (10, 0)], ids=str)
+every_cc = pytest.mark.parametrize("cc", ALL, ids=str)
 WALK = "for (unsigned i = blockIdx.x*blockDim.x + threadIdx.x; i < n; i += gridDim.x*blockDim.x)"
 ONCE = f'_Pragma("unroll 1") {WALK}'
 
 
+@pytest.fixture
+def ccs(full):
+    """The chips of tests of what is alike for all: each starts nvdisasm for half a second."""
+    return ALL if full else [(9, 0)]
+
+
 def compiled(body, cc=(9, 0), kind="float", before="", flags=()):
-    text = f'{before}\nextern "C" __global__ void walk(const {kind}* __restrict__ a, {kind}* __restrict__ b, unsigned n)\n{{ {body} }}'
+    arguments = f"const {kind}* __restrict__ a, {kind}* __restrict__ b, unsigned n"
+    text = f'{before}\nextern "C" __global__ void walk({arguments})\n{{ {body} }}'
     return cuda_c.compiled(text, cc, *cuda_c.FLAGS, *flags)
 
 
@@ -53,6 +61,8 @@ def recounted(image, path):
     raise AssertionError("no jump back")
 
 
+# Kernels whose answer is known
+
 @needs_tools
 @every_cc
 def test_copy(cc, tmp_path):
@@ -69,24 +79,19 @@ def test_copy(cc, tmp_path):
 
 
 @needs_tools
-@every_cc
-@pytest.mark.parametrize(("kind", "width"), [("unsigned char", 1), ("short", 2), ("float", 4), ("double", 8), ("float4", 16)])
-def test_widths(kind, width, cc):
-    found = figures(f"{ONCE} b[i] = a[i];", cc, kind, stored=width)
-    assert (found.elements, found.loads, found.stores) == (1, (width,), (width,))
-
-
-@needs_tools
-def test_accesses_of_32_bytes():
+def test_widths(ccs):
     eight = "struct __align__(32) eight { float x[8]; };"
+    for cc in ccs:
+        for kind, width in (("unsigned char", 1), ("short", 2), ("double", 8)):
+            found = figures(f"{ONCE} b[i] = a[i];", cc, kind, stored=width)
+            assert (found.elements, found.loads, found.stores) == (1, (width,), (width,))
     for cc, accesses in (((9, 0), (16, 16)), ((10, 0), (32,))):
         found = figures(f"{ONCE} {{ eight x = a[i]; x.x[0] += 1.f; b[i] = x; }}", cc, "eight", eight)
         assert (found.elements, found.loads, found.stores, found.narrow) == (8, accesses, accesses, 0)
 
 
 @needs_tools
-@every_cc
-def test_spills(cc):
+def test_spills(ccs):
     """64 values alive at once, in 255 registers and in 32."""
     every = '_Pragma("unroll") for (int k = 0; k < 64; k++)'
     body = f"""{ONCE} {{
@@ -95,40 +100,22 @@ def test_spills(cc):
         for (int r = 1; r < 4; r++) {every} x[k] = x[k]*x[(7*k + r) % 64] + x[(k + 1) % 64];
         {every} b[i*64 + k] = x[k];
     }}"""
-    for registers, found in ((range(65, 256), figures(body, cc)), ([32], figures(body, cc, flags=["--maxrregcount=32"]))):
-        assert found.usage.registers in registers
-        assert (found.elements, found.stores) == (64, (4,)*64)
-        if len(registers) > 1:
-            assert found.spilled == 0
-        else:
-            assert found.usage.stack >= 64
-            assert found.local > 64
-            assert found.spilled == found.usage.stack + found.local
+    for cc in ccs:
+        many, few = figures(body, cc), figures(body, cc, flags=["--maxrregcount=32"])
+        for found in (many, few):
+            assert (found.elements, found.stores) == (64, (4,)*64)
+        assert 65 <= many.usage.registers <= 255
+        assert (many.spilled, few.usage.registers) == (0, 32)
+        assert few.usage.stack >= 64
+        assert few.local > 64
+        assert few.spilled == few.usage.stack + few.local
 
 
 @needs_tools
-@every_cc
-@pytest.mark.parametrize(("value", "count"), [("a[i]*3.0f", 0), ("(float)((double)a[i]*3.7)", 3)])  # converted, multiplied, converted
-def test_float64(value, count, cc):
-    assert figures(f"{ONCE} b[i] = {value};", cc).float64 == count
-
-
-@needs_tools
-@every_cc
-@pytest.mark.parametrize(("value", "mufu", "calls"), [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1), ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
-                                                      ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
-def test_slow_paths_are_cold(value, mufu, calls, cc):
-    image = compiled(f"{ONCE} {{ float c = b[i]; b[i] = {value}; }}", cc)
-    hot, cold = sass.hot_loop(sass.kernel(image).code)
-    assert sum(x.kind == "mufu" for x in hot) == mufu
-    assert (sum(x.calls for x in hot), sum(x.calls for x in cold)) == (0, calls)
-    assert calls <= len(cold) <= 5*calls  # arguments, the call, the way back
-    assert [x.opcode.split(".")[0] for x in hot].count("FCHK") == value.count("/c") + value.count("+ c")
-    assert sass.figures(image, 4).cold == len(cold)
-
-
-@needs_tools
-def test_float64_has_slow_paths_too():
+def test_float64(ccs):
+    for cc in ccs:  # converted, multiplied, converted
+        assert [figures(f"{ONCE} b[i] = {x};", cc).float64 for x in ("a[i]*3.0f", "(float)((double)a[i]*3.7)")] == [0,
+                                                                                                                    3]
     found = figures(f"{ONCE} b[i] = sqrt(a[i])/b[i];", kind="double", stored=8)
     assert found.hot["mufu"] == 2
     assert found.cold >= 2
@@ -137,14 +124,28 @@ def test_float64_has_slow_paths_too():
 
 
 @needs_tools
-@every_cc
-def test_scalar_loop(cc):
-    once, four = (figures(f'_Pragma("unroll {k}") {WALK} b[i] = a[i] + 1.0f;', cc) for k in (1, 4))
-    assert (once.elements, once.loads, once.stores, once.narrow) == (1, (4,), (4,), 2)
-    assert (four.elements, four.loads, four.stores) == (4, (4,)*4, (4,)*4)  # and not the loop for the rest
-    assert once.hot["float32"] in (1, 2)  # sm_80 makes a constant by an HFMA2
-    assert four.hot["float32"] in (4, 5)
-    assert four.per_element <= once.per_element
+@pytest.mark.parametrize(("value", "mufu", "calls"), [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1),
+                                                      ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
+                                                      ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
+def test_slow_paths_are_cold(value, mufu, calls, ccs):
+    for cc in ccs:
+        image = compiled(f"{ONCE} {{ float c = b[i]; b[i] = {value}; }}", cc)
+        hot, cold = sass.hot_loop(sass.kernel(image).code)
+        assert sum(x.kind == "mufu" for x in hot) == mufu
+        assert (sum(x.calls for x in hot), sum(x.calls for x in cold)) == (0, calls)
+        assert calls <= len(cold) <= 5*calls  # arguments, the call, the way back
+        assert [x.opcode.split(".")[0] for x in hot].count("FCHK") == value.count("/c") + value.count("+ c")
+
+
+@needs_tools
+def test_scalar_loop(ccs):
+    for cc in ccs:
+        once, four = (figures(f'_Pragma("unroll {k}") {WALK} b[i] = a[i] + 1.0f;', cc) for k in (1, 4))
+        assert (once.elements, once.loads, once.stores, once.narrow) == (1, (4,), (4,), 2)
+        assert (four.elements, four.loads, four.stores) == (4, (4,)*4, (4,)*4)  # and not the loop for the rest
+        assert once.hot["float32"] in (1, 2)  # sm_80 makes a constant by an HFMA2
+        assert four.hot["float32"] in (4, 5)
+        assert four.per_element <= once.per_element
 
 
 TILES = """for (unsigned k = blockIdx.x; k < n; k += gridDim.x) {
@@ -161,45 +162,45 @@ TILES = """for (unsigned k = blockIdx.x; k < n; k += gridDim.x) {
 
 
 @needs_tools
-@every_cc
 @pytest.mark.parametrize("also", ["", "((float4*)b)[k] = make_float4(1.0f, 2.0f, 3.0f, 4.0f);"])
-def test_the_widest_inner_loop_is_hot(also, cc):
-    """A tile's head and tail are scalar loops; a wide store in the outer loop is not the one that counts where a trip does more."""
-    code = sass.kernel(compiled(TILES % also, cc)).code
-    bodies = sass.loops(sass.flow(code))
-    assert len(bodies) == 4
-    outer = max(bodies.values(), key=len)
-    assert sum(body <= outer for body in bodies.values()) == 4
-    if also:
-        with pytest.raises(ValueError, match="holds a loop whose trips cannot be counted"):
-            sass.hot_loop(code)
-    else:
-        hot, cold = sass.hot_loop(code)
-        assert sum(x.base in ("FADD", "FMUL") for x in hot) == 4
-        assert [x.width for x in hot if x.kind in ("load", "store")] == [16, 16]
-        assert not cold
+def test_the_widest_inner_loop_is_hot(also, ccs):
+    """A tile's head and tail are scalar loops. A wide store in the outer loop does not count where a trip does more."""
+    for cc in ccs:
+        code = sass.kernel(compiled(TILES % also, cc)).code
+        bodies = sass.loops(sass.flow(code))
+        outer = max(bodies.values(), key=len)
+        assert [body <= outer for body in bodies.values()] == [True]*4
+        if also:
+            with pytest.raises(ValueError, match="holds a loop whose trips cannot be counted"):
+                sass.hot_loop(code)
+        else:
+            hot, cold = sass.hot_loop(code)
+            assert sum(x.base in ("FADD", "FMUL") for x in hot) == 4
+            assert [x.width for x in hot if x.kind in ("load", "store")] == [16, 16]
+            assert not cold
 
 
 @needs_tools
 def test_both_sides_of_a_branch_count():
     bodies = "", "if (x > 0) { x = __sinf(x); x = __cosf(x); }"
     plain, branch = (figures(f"{ONCE} {{ float x = a[i]; {body} b[i] = x; }}") for body in bodies)
-    assert (plain.hot.get("mufu", 0), branch.hot["mufu"]) == (0, 2)
-    assert branch.cold == 0
+    assert (plain.hot.get("mufu", 0), branch.hot["mufu"], branch.cold) == (0, 2, 0)
 
 
 @needs_tools
-@every_cc
-def test_what_a_kernel_takes(cc):
-    text = ('extern "C" __global__ void big(double x, char y, float* p) { __shared__ float s[100]; s[threadIdx.x] = x + y; __syncthreads();'
-            ' p[threadIdx.x] = s[99 - threadIdx.x]; }\nextern "C" __global__ void small(float* p) { *p = 1; }')
-    image = cuda_c.compiled(text, cc)
-    found = sass.usage(image)
-    assert set(found) == {"big", "small"}
-    assert (found["big"].shared, found["big"].parameters, found["big"].stack) == (400, 24, 0)
-    assert (found["small"].shared, found["small"].parameters) == (0, 8)
-    assert found["big"].registers >= found["small"].registers > 0
-    assert found["big"].code == 16*len(sass.kernel(image, "big").code)
+def test_what_a_kernel_takes(ccs):
+    text = ('extern "C" __global__ void big(double x, char y, float* p) { __shared__ float s[100]; s[threadIdx.x] = x '
+            '+ y; '
+            '__syncthreads(); p[threadIdx.x] = s[99 - threadIdx.x]; }\n'
+            'extern "C" __global__ void small(float* p) { *p = 1; }')
+    for cc in ccs:
+        image = cuda_c.compiled(text, cc)
+        found = sass.usage(image)
+        assert set(found) == {"big", "small"}
+        assert (found["big"].shared, found["big"].parameters, found["big"].stack) == (400, 24, 0)
+        assert (found["small"].shared, found["small"].parameters) == (0, 8)
+        assert found["big"].registers >= found["small"].registers > 0
+        assert found["big"].code == 16*len(sass.kernel(image, "big").code)
     for name in ("", "other"):
         with pytest.raises(ValueError, match=r"the cubin has the kernels \['big', 'small'\]. Name one of them"):
             sass.kernel(image, name)
@@ -208,23 +209,23 @@ def test_what_a_kernel_takes(cc):
 @needs_tools
 @pytest.mark.parametrize(("body", "before", "message"), [
     ("b[threadIdx.x] = a[threadIdx.x];", "", "no loop of this kernel stores to global memory"),
-    (f"{ONCE} {{ float x = a[i]; while (x > 1.0f) x *= x - 0.7f; b[i] = x; }}", "", "holds a loop whose trips cannot be counted"),
-    (f"{ONCE} b[i] = f(a[i]);", "__device__ __noinline__ float f(float x) { return __sinf(x)*x + 1.0f; }", "the hot loop calls .*f"),
+    (f"{ONCE} {{ float x = a[i]; while (x > 1.0f) x *= x - 0.7f; b[i] = x; }}", "", "loop whose trips cannot be "
+                                                                                    "counted"),
+    (f"{ONCE} b[i] = f(a[i]);", "__device__ __noinline__ float f(float x) { return __sinf(x)*x + 1.0f; }",
+     "hot loop calls .*f"),
     (f"{ONCE} b[i] = (float)((unsigned long long)a[i]/(unsigned long long)b[i]);", "", "the hot loop calls .*div_u64"),
-    (f"{ONCE} {{ b[3*i] = a[i]; b[3*i + 1] = a[i]; b[3*i + 2] = a[i]; }}", "", "stores 12 bytes: not whole elements of 8 bytes"),
+    (f"{ONCE} {{ b[3*i] = a[i]; b[3*i + 1] = a[i]; b[3*i + 2] = a[i]; }}", "", "stores 12 bytes: not whole elements of "
+                                                                               "8 bytes"),
 ])
 def test_no_figure_is_better_than_a_wrong_one(body, before, message):
     with pytest.raises(ValueError, match=message):
         figures(body, before=before, stored=8 if "3*i" in body else 4)
 
 
-@pytest.mark.parametrize("image", [b"", b"PTX text, not a cubin", b"\x7fELF\x01" + bytes(60)])
-def test_not_a_cubin(image):
-    with pytest.raises(ValueError, match="this is no cubin"):
-        sass.usage(image)
-
-
-def test_unknown_form_of_attribute():
+def test_files_that_are_not_understood():
+    for image in (b"", b"PTX text, not a cubin", b"\x7fELF\x01" + bytes(60)):
+        with pytest.raises(ValueError, match="this is no cubin"):
+            sass.usage(image)
     assert list(sass._attributes(struct.pack("<BBHII", 4, 0x2F, 8, 3, 40) + struct.pack("<BBH", 3, 0x19, 48))) == [
         (0x2F, struct.pack("<II", 3, 40)), (0x19, b"0\0")]
     with pytest.raises(ValueError, match="an attribute of form 9"):
@@ -237,70 +238,59 @@ def line(text):
     """An instruction as nvdisasm writes it; what jumps is known by its name here."""
     predicate, opcode, operands = re.fullmatch(r"(@\S+ )?(\S+) ?(.*)", text).groups()
     jumps = opcode.split(".")[0] in {*sass.JUMPS, "BRX", "WARPSYNC"}
-    return sass.Instruction(opcode, operands, (predicate or "").strip(), jumps, opcode == "CALL.REL.NOINC" and operands.startswith("$"))
+    calls = opcode == "CALL.REL.NOINC" and operands.startswith("$")
+    return sass.Instruction(opcode, operands, (predicate or "").strip(), jumps, calls)
 
 
-def lines(*texts):
-    return tuple(map(line, texts))
+def lines(texts):
+    return tuple(line(text.strip()) for text in texts.split(";"))
 
 
-def test_flow():
-    code = lines("MOV R0,R1", "@P0 EXIT", "BSSY B0,0x60", "@!P1 BRA 0x50", "BRA !P2,0x10", "BSYNC B0", "CALL.REL.NOINC $f", "EXIT", "NOP")
+def test_flow_and_nested_loops():
+    code = lines("MOV R0,R1; @P0 EXIT; BSSY B0,0x60; @!P1 BRA 0x50; BRA !P2,0x10; BSYNC B0; CALL.REL.NOINC $f; EXIT; "
+                 "NOP")
     assert sass.flow(code) == {0: [1], 1: [2], 2: [3], 3: [5, 4], 4: [1, 5], 5: [6], 6: [7], 7: []}
     assert sass.loops(sass.flow(code)) == {1: {1, 2, 3, 4}}
-
-
-def test_nested_loops():
-    code = lines("MOV R0,R1", "NOP", "NOP", "@P0 BRA 0x20", "@P1 BRA 0x20", "@P2 BRA 0x10", "EXIT")
+    code = lines("MOV R0,R1; NOP; NOP; @P0 BRA 0x20; @P1 BRA 0x20; @P2 BRA 0x10; EXIT")
     assert sass.loops(sass.flow(code)) == {2: {2, 3, 4}, 1: {1, 2, 3, 4, 5}}
 
 
-@pytest.mark.parametrize(("code", "message"), [
-    (["@P0 BRA 0x30", "NOP", "NOP", "NOP", "@P1 BRA 0x20", "EXIT"], "has a second entry: it has no count of instructions per trip"),
-    (["BRX R2,-0x40"], "where  BRX R2,-0x40 leads is not known"),
-    (["WARPSYNC.COLLECTIVE R2,0x20"], "where  WARPSYNC.COLLECTIVE R2,0x20 leads is not known"),
-    (["@Q0 BRA 0x0"], "where @Q0 BRA 0x0 leads is not known"),
-    (["BRA `(.L_x_1)"], "only jumps to places in the kernel are understood"),
-    (["BRA 0x40"], "only jumps to places in the kernel are understood"),
-    (["RET.REL.NODEC R2,f"], "only jumps to places in the kernel are understood"),
-    (["BSSY B0,0x30", "BSYNC B0", "NOP", "EXIT"], "not in front of the place where its threads meet"),
-])
-def test_flow_that_is_not_understood(code, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        sass.loops(sass.flow(lines(*code)))
+def test_flow_that_is_not_understood():
+    for code, message in {
+            "@P0 BRA 0x30; NOP; NOP; NOP; @P1 BRA 0x20; EXIT": "has a second entry: it has no count of instructions "
+                                                               "per trip",
+            "BRX R2,-0x40": "where  BRX R2,-0x40 leads is not known", "@Q0 BRA 0x0": "where @Q0 BRA 0x0 leads is not "
+                                                                                     "known",
+            "WARPSYNC.COLLECTIVE R2,0x20": "where  WARPSYNC.COLLECTIVE R2,0x20 leads is not known",
+            "BRA `(.L_x_1)": "only jumps to places in the kernel are understood",
+            "BRA 0x40": "only jumps to places in the kernel are understood",
+            "RET.REL.NODEC R2,f": "only jumps to places in the kernel are understood",
+            "BSSY B0,0x30; BSYNC B0; NOP; EXIT": "not in front of the place where its threads meet"}.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
+            sass.loops(sass.flow(lines(code)))
 
 
 def test_a_loop_that_always_calls():
-    slow = "$__internal_0_$__cuda_sm20_sqrt_rn_f32_slowpath"
+    slow = "CALL.REL.NOINC $__internal_0_$__cuda_sm20_sqrt_rn_f32_slowpath"
     with pytest.raises(ValueError, match="every trip of the hot loop calls a slow path"):
-        sass.hot_loop(lines("MOV R0,R1", f"CALL.REL.NOINC {slow}", "STG.E.128 [R2],R4", "@P0 BRA 0x10", "EXIT"))
-    around = lines("MOV R0,R1", "@P1 BRA 0x40", "MOV R3,R2", f"CALL.REL.NOINC {slow}", "STG.E.128 [R2],R4", "@P0 BRA 0x10", "EXIT")
-    hot, cold = sass.hot_loop(around)
-    assert [x.base for x in hot] == ["BRA", "STG", "BRA"]
-    assert [x.base for x in cold] == ["MOV", "CALL"]
+        sass.hot_loop(lines(f"MOV R0,R1; {slow}; STG.E.128 [R2],R4; @P0 BRA 0x10; EXIT"))
+    around = lines(f"MOV R0,R1; @P1 BRA 0x40; MOV R3,R2; {slow}; STG.E.128 [R2],R4; @P0 BRA 0x10; EXIT")
+    assert [[x.base for x in part] for part in sass.hot_loop(around)] == [["BRA", "STG", "BRA"], ["MOV", "CALL"]]
 
 
-@pytest.mark.parametrize(("opcode", "width"), [("LDG.E", 4), ("LDG.E.U16.CONSTANT", 2), ("STG.E.U8", 1), ("LDG.E.LTC128B.64", 8),
-                                               ("LD.E.128", 16), ("STG.E.ENL2.256", 32)])
-def test_width_of_an_opcode(opcode, width):
-    assert line(opcode).width == width
-
-
-@pytest.mark.parametrize("opcode", ["LDG.E.512", "LDG.E.64.128"])
-def test_unknown_width(opcode):
-    with pytest.raises(ValueError, match=rf"the width of {opcode} is not known"):
-        line(opcode).width  # noqa: B018
-
-
-@pytest.mark.parametrize(("opcode", "kind", "wide"), [
-    ("FFMA.FTZ", "float32", False), ("FSETP.GT.AND", "compare", False), ("IMAD.WIDE.U32", "integer", False), ("UIADD3.X", "integer", False),
-    ("F2FP.BF16.F32.PACK_AB", "conversion", False), ("MUFU.RSQ", "mufu", False), ("MUFU.RSQ64H", "mufu", True), ("DFMA", "float64", True),
-    ("F2F.F64.F32", "conversion", True), ("STL.64", "local", False), ("NOP", "control", False)])
-def test_class_of_an_opcode(opcode, kind, wide):
-    assert (line(opcode).kind, line(opcode).wide) == (kind, wide)
-
-
-def test_unknown_opcode():
+def test_opcodes():
+    for opcode, width in {"LDG.E": 4, "LDG.E.U16.CONSTANT": 2, "STG.E.U8": 1, "LDG.E.LTC128B.64": 8, "LD.E.128": 16,
+                          "STG.E.ENL2.256": 32}.items():
+        assert line(opcode).width == width, opcode
+    for opcode in ("LDG.E.512", "LDG.E.64.128"):
+        with pytest.raises(ValueError, match=rf"the width of {opcode} is not known"):
+            line(opcode).width  # noqa: B018
+    for opcode, known in {
+            "FFMA.FTZ": ("float32", False), "FSETP.GT.AND": ("compare", False), "IMAD.WIDE.U32": ("integer", False),
+            "UIADD3.X": ("integer", False), "F2FP.BF16.F32.PACK_AB": ("conversion", False), "MUFU.RSQ": ("mufu", False),
+            "MUFU.RSQ64H": ("mufu", True), "DFMA": ("float64", True), "F2F.F64.F32": ("conversion", True),
+            "STL.64": ("local", False), "NOP": ("control", False)}.items():
+        assert (line(opcode).kind, line(opcode).wide) == known, opcode
     with pytest.raises(ValueError, match=r"the instruction QFMA.X is in no class. Add it to sass.CLASSES"):
         line("QFMA.X").kind  # noqa: B018
     assert len(sass.CLASS_OF) == sum(len(opcodes.split()) for opcodes in sass.CLASSES.values())  # none is in two
@@ -309,61 +299,57 @@ def test_unknown_opcode():
 # The hand-written kernels, and ours against them
 
 @needs_tools
-@every_cc
 @pytest.mark.parametrize(("name", "float32", "compare"), [("bare", 19, 1), ("same work", 25, 5)])
-def test_hand_written(name, float32, compare, cc):
+def test_hand_written(name, float32, compare, ccs):
     """The operations of the formula, with five of a division (and its check) and four of a root."""
-    found = sass.figures(cuda_c.adam(name, cc), cuda_c.STORED)
-    assert (found.elements, found.loads, found.stores) == (4, (16,)*4, (16,)*3)
-    assert (found.hot["float32"], found.hot["compare"], found.hot["mufu"]) == (4*float32, 4*compare, 8)
-    assert (found.spilled, found.float64) == (0, 0)
-    assert found.cold > 0
+    for cc in ccs:
+        found = sass.figures(cuda_c.adam(name, cc), cuda_c.STORED)
+        assert (found.elements, found.loads, found.stores) == (4, (16,)*4, (16,)*3)
+        assert (found.hot["float32"], found.hot["compare"], found.hot["mufu"]) == (4*float32, 4*compare, 8)
+        assert (found.spilled, found.float64) == (0, 0)
+        assert found.cold > 0
 
 
 @needs_tools
 @every_cc
 def test_adam_is_within_a_tenth_of_hand_written(cc):
     pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is needed")
-    ours, by_hand = bench.ours("adam", "f32", cc), bench.measured(cuda_c.adam("same work", cc), cuda_c.STORED, cuda_c.MOVED)
+    by_hand = bench.measured(cuda_c.adam("same work", cc), cuda_c.STORED, cuda_c.MOVED)
+    ours = bench.ours("adam", "f32", cc)
     assert ours["instructions"] <= 1.1*by_hand["instructions"]
     assert (ours["spilled"], ours["float64"], ours["narrow"]) == (0, 0, 0)
     assert ours["core_over_memory"] < 0.5
 
 
+@needs_tools
 def test_nvrtc_says_why():
-    if MISSING:
-        pytest.skip(MISSING)
     with pytest.raises(ValueError, match=r"NVRTC_ERROR_COMPILATION\n.*kernel.cu\(1\): error"):
         cuda_c.compiled("__global__ void f() { return x; }", (9, 0))
 
 
-# Chips
+# Chips and benchmarks
 
-@pytest.mark.parametrize(("name", "float32", "float64"), [("A100 40GB", 19.5, 9.7), ("A100 80GB", 19.5, 9.7), ("H100 SXM", 67, 34),
-                                                          ("B200", 75, 37)])
-def test_peaks_are_those_of_the_data_sheets(name, float32, float64):
-    """In TFLOPS, within what a data sheet rounds."""
-    chip = chips.CHIPS[name]
-    for kind, peak in (("float32", float32), ("float64", float64)):
-        assert math.isclose(chip.sms*chip.rates[kind]*2*chip.ghz/1e3, peak, rel_tol=0.02)
-
-
-def test_chips_are_complete():
+def test_chips():
+    """Their peaks are those of the data sheets, in TFLOPS, within what a data sheet rounds."""
+    for name, peaks in {"A100 40GB": (19.5, 9.7), "A100 80GB": (19.5, 9.7), "H100 SXM": (67, 34),
+                        "B200": (75, 37)}.items():
+        for kind, peak in zip(("float32", "float64"), peaks, strict=True):
+            chip = chips.CHIPS[name]
+            assert math.isclose(chip.sms*chip.rates[kind]*2*chip.ghz/1e3, peak, rel_tol=0.02), name
     assert {kind for kinds in chips.PIPES.values() for kind in kinds} == set(sass.CLASSES) == set(chips.PIPES["issue"])
     assert all(set(chip.rates) == set(chips.PIPES) for chip in chips.CHIPS.values())
-    assert [chips.fastest(cc) for cc in ((8, 0), (9, 0), (10, 0))] == ["A100 80GB", "H100 SXM", "B200"]
+    assert [chips.fastest(cc) for cc in ALL] == ["A100 80GB", "H100 SXM", "B200"]
 
 
 def test_core_over_memory():
     chip = chips.Chip((9, 0), 100, 2.0, 1000.0, chips.HOPPER)  # 28 bytes take 28 ps
-    assert chips.core_over_memory({"float32": 100, "integer": 28}, 4, 28, chip) == (pytest.approx(32/(128*200)*1e3/28), "issue")
-    assert chips.core_over_memory({"float32": 40, "mufu": 32}, 4, 28, chip) == (pytest.approx(8/(16*200)*1e3/28), "mufu")
-    assert chips.core_over_memory({"integer": 60, "compare": 60}, 4, 28, chip) == (pytest.approx(30/(64*200)*1e3/28), "integer")
+    for instructions, cycles, pipe in (({"float32": 100, "integer": 28}, 32/128, "issue"),
+                                       ({"float32": 40, "mufu": 32}, 8/16, "mufu"),
+                                       ({"integer": 60, "compare": 60}, 30/64, "integer")):
+        assert chips.core_over_memory(instructions, 4, 28, chip) == (pytest.approx(cycles/200*1e3/28), pipe)
     with pytest.raises(ValueError, match=r"classes \['tensor'\] belong to no unit"):
         chips.core_over_memory({"tensor": 1}, 1, 1, chip)
 
-
-# The benchmarks
 
 def test_benchmarks_without_the_tools(monkeypatch):
     monkeypatch.setattr(bench, "TOOLKIT", "none")
@@ -375,22 +361,19 @@ def test_benchmarks_without_the_tools(monkeypatch):
 
 
 @needs_tools
-def test_figures_of_another_toolkit_are_refused(monkeypatch):
+def test_benchmarks(monkeypatch):
+    """Quick: one kernel of ours, so that the worst is the only one. Figures of another toolkit are refused."""
+    if bench.TOOLKIT == "none":
+        pytest.skip("numba-cuda is needed")
+    found, case = bench.Rules().setup_cache(), ("sm_90", bench.TOOLKIT)
+    assert set(found) == {("adam", "f32", "sm_90"), ("worst", "sm_90"), ("bare", "sm_90"), ("same work", "sm_90")}
+    for name in [name for name in dir(bench.Rules) if name.startswith("track_")]:
+        value = found["adam", "f32", "sm_90"][name.removeprefix("track_")]
+        assert getattr(bench.Rules(), name)(found, "adam", *case) == value
+        assert getattr(bench.Formats(), name)(found, "adam", *case, "f32") == value
+        assert getattr(bench.Worst(), name)(found, *case) == value
+    over = bench.HandWritten()
+    assert over.track_over_same_work(found, *case) <= 1.1 < over.track_over_bare(found, *case)
     monkeypatch.setattr(bench, "TOOLKIT", "CUDA 1.2.3")
     with pytest.raises(ValueError, match=r"but CUDA 1\.2\.3 is what pip lists"):
         bench.measured(cuda_c.adam("bare", (9, 0)), cuda_c.STORED, cuda_c.MOVED)
-
-
-@needs_tools
-def test_benchmarks():
-    """Quick: one kernel of ours, so that the worst is the only one."""
-    if bench.TOOLKIT == "none":
-        pytest.skip("numba-cuda is needed")
-    found = bench.Rules().setup_cache()
-    case = ("sm_90", bench.TOOLKIT)
-    assert set(found) == {("adam", "f32", "sm_90"), ("worst", "sm_90"), ("bare", "sm_90"), ("same work", "sm_90")}
-    for name in [name for name in dir(bench.Rules) if name.startswith("track_")]:
-        value = getattr(bench.Rules(), name)(found, "adam", *case)
-        assert value == getattr(bench.Formats(), name)(found, "adam", *case, "f32") == getattr(bench.Worst(), name)(found, *case)
-        assert value == found["adam", "f32", "sm_90"][name.removeprefix("track_")]
-    assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1 < bench.HandWritten().track_over_bare(found, *case)

@@ -8,8 +8,8 @@ import threading
 import numba.core.event as event
 import numpy as np
 import pytest
+from internals import compile_step, steps_right
 from numba.core.compiler_lock import global_compiler_lock
-from test_numba import compile_step, steps_right
 
 import fastopt
 from fastopt._cpu import loops as cpu
@@ -74,7 +74,7 @@ def test_a_signal_waits_for_the_end_of_a_compilation(number, error, fresh, handl
 
 
 def test_loading_is_not_interrupted_either(fresh, monkeypatch):
-    for make in (lambda: compile_step("sgd"), lambda: cpu.squares_kernel.__wrapped__("f32 f32"),
+    for make in (lambda: compile_step("sgd"), lambda: cpu.squares_kernel.__wrapped__(layout("f32 f32")),
                  lambda: pool._run.__wrapped__(), lambda: cpu.kernel("squares f32", lambda job: None)):
         make()
         plain, ended = KernelCache.load_overload, []

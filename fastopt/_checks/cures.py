@@ -1,4 +1,4 @@
-"""What to do about what is no array that kernels take: cures, for error messages, that work and lose nothing. A test executes each.
+"""Cures, for error messages about what is no array that kernels take. Each works and loses nothing; a test executes it.
 
 In a cure, `x` is what was given.
 """

@@ -1,16 +1,13 @@
-"""Hyperparameters: which numbers and words each may be."""
+"""Checks of arguments that are numbers or words: one wording for each, in the whole package."""
 import math
 import numbers
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-ELSEWHERE = {  # what other systems call things
-    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...", "rho": "alpha=...",
-    "learning_rate": "lr=...", "epsilon": "eps=...", "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras",
-    "amsgrad": "fastopt.AMSGrad", "decoupled_weight_decay": 'decay="decoupled"'}
 Range = tuple[Callable[[float], bool], str]  # what a number must fulfil, and how a message says it
+FINITE: Range = (math.isfinite, "a finite number")
 
 
 def interval(text: str) -> Range:
@@ -21,23 +18,21 @@ def interval(text: str) -> Range:
     except ValueError:
         low = high = math.nan
     if found is None or not low < high:
-        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as '[0, 1)', 0 being allowed and 1 not; "
-                         "inf may be an end.")
+        raise ValueError(f"rule: the range {text!r}, but an interval is needed. Write it as '[0, 1)', 0 being allowed "
+                         "and 1 not; inf may be an end.")
     above, below = operator.le if text[0] == "[" else operator.lt, operator.le if text[-1] == "]" else operator.lt
     needed = f"a number in {text}"
     if math.isfinite(low) and math.isinf(high):
-        needed = f"{'a number' if text[-1] == ']' else 'a finite number,'} {f'{low:g} or more,' if text[0] == '[' else f'above {low:g}'}"
+        number = "a number" if text[-1] == "]" else "a finite number,"
+        needed = f"{number} {f'{low:g} or more,' if text[0] == '[' else f'above {low:g}'}"
     return lambda x: above(low, x) and below(x, high), needed
 
 
-FINITE: Range = (math.isfinite, "a finite number")
-RANGES = {  # of what every rule has; others belong to the rule that has them
-    "lr": interval("[0, inf)"), "weight_decay": interval("[0, inf)"), "average": interval("[0, 1)"), "clip_norm": interval("(0, inf]"),
-    "clip_value": interval("(0, inf]")}
+NONNEGATIVE, LIMIT = interval("[0, inf)"), interval("(0, inf]")  # a limit is one that clips
 
 
 def plain(value: Any) -> Any:
-    """What a scalar of NumPy, torch or JAX, or an array of no dimension, holds, as a Python number; all else as it is."""
+    """The number in a scalar of NumPy, torch or JAX, or in an array of no dimension; anything else as it is."""
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
@@ -53,29 +48,34 @@ def instead(name: str, value: Any) -> str:
     return "Give its one element, x.item()." if shape and all(n == 1 for n in shape) else f"Change {name}."
 
 
-def check_number(name: str, value: Any, where: str, otherwise: str = " or a function of the step",
-                 ranges: Mapping[str, Range] = RANGES) -> float:
-    """The value as a float; ValueError or TypeError where it is none that `name` may be."""
-    allowed, needed = ranges.get(name, FINITE)
+def check_number(name: str, value: Any, where: str, otherwise: str = "", allowed: Range = FINITE) -> float:
+    """The value as a float; ValueError where it is a number that is not allowed, TypeError where it is no number."""
     found = value if type(value) is float else plain(value)
     try:
         number = float(found) if isinstance(found, numbers.Real) and not isinstance(found, bool) else math.nan
     except OverflowError:  # an int that no float can hold
         number = math.inf
-    if not allowed(number):
+    if not allowed[0](number):
         raise (ValueError if isinstance(found, numbers.Real) else TypeError)(
-            f"{where}: {name} is {value!r}, but {needed}{otherwise} is needed. {instead(name, value)}")
+            f"{where}: {name} is {value!r}, but {allowed[1]}{otherwise} is needed. {instead(name, value)}")
     return number
+
+
+def check_whole(name: str, value: Any, where: str, least: int = 1, cure: str = "",
+                kind: type[Exception] = TypeError) -> int:
+    """The value as an int, `least` or more; ValueError if it is another number, an error of this kind if it is none."""
+    found = whole(value)
+    if found is None or found < least:
+        raise (ValueError if isinstance(plain(value), numbers.Real) else kind)(
+            f"{where}: {name} is {value!r}, but a whole number, {least} or more, is needed. "
+            f"{cure or instead(name, value)}")
+    return found
 
 
 def check_option(name: str, value: Any, options: tuple[Any, ...], where: str) -> Any:
     """The value; ValueError where it is none of the options."""
     found = plain(value)
     if not isinstance(found, (str, bool)) or found not in options:
-        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. {instead(name, value)}")
+        raise ValueError(f"{where}: {name} is {value!r}, but one of {', '.join(map(repr, options))} is needed. "
+                         f"{instead(name, value)}")
     return options[options.index(found)]  # the plain word: numpy.str_ is a str, too
-
-
-def check_value(name: str, value: Any, options: dict[str, tuple[Any, ...]], where: str, ranges: Mapping[str, Range]) -> Any:
-    """The number or word that `name` may be, `options` and `ranges` being those of its rule."""
-    return check_option(name, value, options[name], where) if name in options else check_number(name, value, where, ranges=ranges)

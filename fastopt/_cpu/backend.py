@@ -4,15 +4,16 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
-from .._kernels.memory import FACTOR
+from .._formats.catalogue import Format, arithmetic
+from .._kernels.memory import JOB
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD
+from .._rule.pipeline import LOOK_AHEAD
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
@@ -23,6 +24,9 @@ from .jobs import Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
+
+
+PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -147,7 +151,7 @@ class HostBackend(Stored):
     # Steps
 
     def factor(self, given: Any) -> float:
-        return check_number("grad_factor", given, "step", "")
+        return check_number("grad_factor", given, "step")
 
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
         if self.binding.bound(leaves, zeroed):
@@ -165,6 +169,9 @@ class HostBackend(Stored):
             rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
         held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
+        scaled = clip_norm is not None or factor != 1.0
+        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+            binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)
             clip = clip_factor(norm, clip_norm)
@@ -180,8 +187,8 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        for bucket in binding.wide:
-            bucket.numbers[FACTOR] = factor
+        for job in binding.wide:
+            job.numbers[JOB.factor] = factor
         self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
@@ -204,9 +211,9 @@ class HostBackend(Stored):
             buffers = [self._zeros(t, t.array.dtype, 2 + len(self.rule.state)) for t in self.tensors]
             coefs = {dtype: np.zeros((len(self.groups), 1), dtype) for dtype in self.coefs}
             chance = self._chance
-            ahead = Ahead(self, buffers, coefs, lambda formats, columns, groups, coefs, numbers:
-                          Job(formats, columns, groups, coefs, chance=chance))
-            plan = Plan([(step_kernel(LOOK_AHEAD.digest, formats), job) for formats, job in ahead.jobs])
+            ahead = Ahead(self, buffers, coefs, lambda layout, columns, groups, coefs, numbers:
+                          Job(layout, columns, groups, coefs, chance=chance))
+            plan = Plan([(step_kernel(LOOK_AHEAD, layout), job) for layout, job in ahead.jobs])
             self._ahead, self._unseen = (ahead, plan), True
         ahead, plan = self._ahead
         for coefs in ahead.coefs.values():

@@ -12,8 +12,9 @@ counts the step at its end: an exception out of a signal handler (Ctrl-C) comes 
 Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
 (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
-The mailbox holds int64 words 64 bytes apart: GENERATION counts jobs, FUNCTION and JOB say what to do (JOB = 0: closed),
-HELPERS how many workers may join, INSIDE how many have, TAKEN whether a caller owns the pool, USLEEP where libc's
+The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
+closed),
+`helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep` where libc's
 usleep is (0: there is none).
 """
 import ctypes
@@ -30,11 +31,11 @@ from numba import types
 
 from .._kernels.atomics import DEFAULT_MODE, add, call, exchange, mode, pause, read, set_mode, write
 from .._kernels.compile import compiled
-from .._kernels.memory import NEXT, word
+from .._kernels.memory import JOB, record, word
 
 log = logging.getLogger("fastopt")
 
-GENERATION, FUNCTION, JOB, HELPERS, INSIDE, TAKEN, USLEEP = range(0, 56, 8)
+MAILBOX = record("generation", "function", "job", "helpers", "inside", "taken", "usleep")
 MAILBOX_WORDS = 56
 SPINS = 4000       # pauses before a worker sleeps, about 60 us: back-to-back steps find it awake (waking takes 25 us)
 PATIENCE = 20_000  # pauses for a worker's last tile before the caller sleeps and leaves it the core
@@ -94,24 +95,24 @@ def _run():
         set_mode(DEFAULT_MODE)
         for k in range(count):
             function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
-            write(job, NEXT, 0)  # every tile can be claimed
-            posted = helpers > 0 and elements >= small and exchange(mailbox, TAKEN, 0, 1)
+            write(job, JOB.next, 0)  # every tile can be claimed
+            posted = helpers > 0 and elements >= small and exchange(mailbox, MAILBOX.taken, 0, 1)
             if posted:
-                write(mailbox, FUNCTION, function)
-                write(mailbox, HELPERS, helpers)
-                write(mailbox, JOB, job)
-                add(mailbox, GENERATION, 1)
+                write(mailbox, MAILBOX.function, function)
+                write(mailbox, MAILBOX.helpers, helpers)
+                write(mailbox, MAILBOX.job, job)
+                add(mailbox, MAILBOX.generation, 1)
             call(function, job)
             if posted:
-                write(mailbox, JOB, 0)
-                patience, usleep = PATIENCE, word(mailbox, USLEEP)
-                while read(mailbox, INSIDE) > 0:
+                write(mailbox, MAILBOX.job, 0)
+                patience, usleep = PATIENCE, word(mailbox, MAILBOX.usleep)
+                while read(mailbox, MAILBOX.inside) > 0:
                     if patience > 0 or usleep == 0:
                         patience -= 1
                         pause()
                     else:
                         call(usleep, NAP)
-                write(mailbox, TAKEN, 0)
+                write(mailbox, MAILBOX.taken, 0)
         set_mode(before)
         if done != 0:
             add(done, 0, 1)
@@ -126,17 +127,17 @@ def _serve():
         idle, before = 0, mode()
         set_mode(DEFAULT_MODE)
         while idle < SPINS:
-            generation = read(mailbox, GENERATION)
+            generation = read(mailbox, MAILBOX.generation)
             if generation == seen:
                 idle += 1
                 pause()
                 continue
             seen, idle = generation, 0
-            add(mailbox, INSIDE, 1)  # before JOB is read: the caller closes JOB, then waits for INSIDE
-            job = read(mailbox, JOB)
-            if job != 0 and worker < read(mailbox, HELPERS):
-                call(read(mailbox, FUNCTION), job)
-            add(mailbox, INSIDE, -1)
+            add(mailbox, MAILBOX.inside, 1)  # before the job is read: the caller closes it, then waits until nobody is inside
+            job = read(mailbox, MAILBOX.job)
+            if job != 0 and worker < read(mailbox, MAILBOX.helpers):
+                call(read(mailbox, MAILBOX.function), job)
+            add(mailbox, MAILBOX.inside, -1)
         set_mode(before)
         return seen
 
@@ -149,8 +150,8 @@ class Pool:
     def __init__(self) -> None:
         self.mailbox = np.zeros(MAILBOX_WORDS + 8, np.int64)
         self.address = (self.mailbox.ctypes.data + 63)//64*64
-        self.generation = ctypes.c_int64.from_address(self.address + 8*GENERATION)
-        ctypes.c_int64.from_address(self.address + 8*USLEEP).value = _usleep()
+        self.generation = ctypes.c_int64.from_address(self.address + 8*MAILBOX.generation)
+        ctypes.c_int64.from_address(self.address + 8*MAILBOX.usleep).value = _usleep()
         self.workers = 0
         self.limit = sys.maxsize
         self.asleep: list[bool] = []

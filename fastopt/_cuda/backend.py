@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
-from .._formats.scalars import Format, arithmetic
+from .._formats.catalogue import Format, arithmetic
 from .._rule.groups import Group
-from .._rule.rule import LOOK_AHEAD, Rule
+from .._rule.pipeline import LOOK_AHEAD
+from .._rule.rule import Rule
 from .._tensors.adapters import on_cuda, tell_autograd, view
 from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
-from .._tensors.tensors import Slot, Tensor
+from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
 from . import driver, loops
-from .clock import CLIP_NORM, FACTOR, FACTOR_AT, LIMIT, SUM_COUNT, SUMS, Advance, Clock, Post
+from .advance import MODE, PARAMETERS
+from .clock import Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
 from .streams import Makers, Streams, hand_over, makers
@@ -37,7 +39,7 @@ class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, threads: int, capturable: int):
+                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
@@ -59,7 +61,7 @@ class CudaBackend(Stored):
         if capturable:
             # gradients like the parameters are ready to be captured
             self.bind([t.original for t in tensors], [t.path for t in tensors])
-            self._plan(self._bound().tables, True, [], [])
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()))
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
@@ -167,7 +169,7 @@ class CudaBackend(Stored):
                                                         or on_cuda(given))
         array = given if known else view(given, "grad_factor")
         if place(array) == "cpu":
-            return check_number("grad_factor", given, "step", "")
+            return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
             raise ValueError(f"step: grad_factor has {array.size} elements of {array.dtype} on device {array.device}, "
                              f"but a number, or one float32 or float64 element on device {self.gpu.ordinal}, is "
@@ -256,13 +258,14 @@ class CudaBackend(Stored):
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan, main = self._plan(tables, normed, addresses, coefficients), self.advance.main
-        main.words[SUMS], main.words[SUM_COUNT] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
-        main.words[FACTOR_AT] = factor.address if on_device else 0
-        main.floats[FACTOR], main.floats[LIMIT] = 1.0 if on_device else factor, request.limit
-        main.floats[CLIP_NORM] = math.inf if request.clip_norm is None else request.clip_norm
-        mode = loops.COUNT + (loops.CHECK if request.skip_nonfinite else 0)
-        mode += loops.SINGLE if on_device and factor.itemsize == 4 else 0
+        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        main, at = self.advance.main, PARAMETERS
+        main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
+        main.words[at.factor_at] = factor.address if on_device else 0
+        main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
+        main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
+        mode = MODE.count + (MODE.check if request.skip_nonfinite else 0)
+        mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
         tell_autograd(self.told)
         hand_over(self.streams.packed, stream)
@@ -293,12 +296,20 @@ class CudaBackend(Stored):
         capturing = self.gpu.capture(stream)
         return capturing, self.streams.others(stream, others, capturing)
 
-    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post]) -> driver.Launches:
+    def _asked(self, request: Request) -> tuple:
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        if self.capturable:
+            return (True, True, *[("coupled", "decoupled")]*len(self.groups))
+        scaled = request.clip_norm is not None or request.factor != 1.0
+        return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
+
+    def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
+              asked: tuple) -> driver.Launches:
         """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients)
+        key = norm, self.advance.room(addresses, coefficients), asked
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches])
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches(asked)])
         return tables.plans[key]
 
     def _capture(self, used: list) -> None:
@@ -350,8 +361,9 @@ class _AheadLaunches(Ahead):
 
     def __init__(self, backend: CudaBackend, buffers: list[DeviceArray]):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
-        super().__init__(backend, buffers, backend._coefs(1), lambda formats, columns, groups, coefs, numbers:
-                         Job(gpu, LOOK_AHEAD.digest, formats, columns, groups, [], coefs, clock.memory, numbers, seed))
+        super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
+                         Job(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
+        self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
         self.advance = Advance(clock, self.coefs, self.field, 1)
         self.plan: driver.Launches | None = None
         self.room = 0
@@ -360,6 +372,5 @@ class _AheadLaunches(Ahead):
         """The launches, with room for these coefficients, and how many in front have nothing to do."""
         if self.advance.room([], coefficients) != self.room or self.plan is None:
             self.room = len(self.advance.extra)
-            launches = [launch for _, job in self.jobs for launch in job.launches]
-            self.plan = driver.Launches([*self.advance.launches(), *launches])
-        return self.plan, self.advance.fill(loops.PEEK, [], coefficients)
+            self.plan = driver.Launches([*self.advance.launches(), *self.launches])
+        return self.plan, self.advance.fill(MODE.peek, [], coefficients)

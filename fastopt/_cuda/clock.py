@@ -18,14 +18,13 @@ import numpy as np
 from .._kernels.memory import WORD
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from . import driver, loops
+from . import advance, driver
+from .advance import FLOATS, MODE, PARAMETERS, POSTED
+from .loops import CLOCK, CLOCK_WORDS
 
 PERIOD = 1024    # rows on the device: after so many steps that may have been skipped, the host asks how many were
 REPOSTED = 16    # rows sent again when a hyperparameter changes while the count is uncertain; of more the host asks
-(MODE, CLOCK, KNOWN, ROWS, ROWS_PERIOD, GROUPS, FIELDS, FIRST, COLUMNS, FLOATS, DOUBLES, SUMS, SUM_COUNT, FACTOR, LIMIT,
- CLIP_NORM,
- FACTOR_AT, TARGET, STRIDE, POSTED) = range(20)  # the parameters of loops.advance
-WORDS = 20       # where those that are posted begin
+WORDS = len(PARAMETERS)  # where the words that are posted begin
 
 
 class Post(NamedTuple):
@@ -33,35 +32,37 @@ class Post(NamedTuple):
 
     target: int
     stride: int
-    data: bytes  # at most loops.POSTED words
+    data: bytes  # at most POSTED words
 
 
 def posts(target: int, stride: int, data: bytes) -> list[Post]:
     """Any number of words, in as few launches as they need."""
-    most = WORD*loops.POSTED
+    most = WORD*POSTED
     if len(data) <= most:
         return [Post(target, stride, data)]
     return [Post(target + stride*(k//WORD), stride, data[k:k + most]) for k in range(0, len(data), most)]
 
 
 class Advance:
-    """The launches of loops.advance in front of a step. All but the last, which may bring coefficients, post words."""
+    """The launches of `advance` in front of a step. All but the last, which may bring coefficients, post words."""
 
     def __init__(self, clock: "Clock", coefs: dict[np.dtype, driver.Memory], first: int, columns: int):
         self.function, self.clock = clock.function, clock
         floats, doubles = (coefs[np.dtype(x)].address if np.dtype(x) in coefs else 0 for x in (np.float32, np.float64))
-        values = {CLOCK: clock.memory.address, ROWS: clock.rows.address, ROWS_PERIOD: clock.period,
-                  GROUPS: len(clock.groups), FIELDS: clock.fields, FIRST: first, COLUMNS: columns, FLOATS: floats,
-                  DOUBLES: doubles, SUM_COUNT: -1}
-        self.main = driver.Arguments([values.get(k, 0) for k in range(WORDS + loops.POSTED)])
-        self.main.floats[FACTOR], self.main.floats[LIMIT], self.main.floats[CLIP_NORM] = 1.0, math.inf, math.inf
+        values = {"clock": clock.memory.address, "rows": clock.rows.address, "period": clock.period,
+                  "groups": len(clock.groups), "fields": clock.fields, "first": first, "columns": columns,
+                  "single": floats, "double": doubles, "count": -1}
+        self.main = driver.Arguments([*(values.get(name, 0) for name in PARAMETERS._fields), *[0]*POSTED])
+        for name in FLOATS:
+            self.main.floats[getattr(PARAMETERS, name)] = math.inf
+        self.main.floats[PARAMETERS.factor] = 1.0
         self.extra: list[driver.Arguments] = []
 
     def room(self, addresses: list[Post], coefficients: list[Post]) -> int:
         """Make room for these posts; how many launches there are in front of the last."""
         lacking = -self.spare(addresses, coefficients)
         if lacking > 0:
-            self.extra += [driver.Arguments([0]*(WORDS + loops.POSTED)) for _ in range(lacking)]
+            self.extra += [driver.Arguments([0]*(WORDS + POSTED)) for _ in range(lacking)]
         return len(self.extra)
 
     def launches(self) -> list[tuple[int, int, driver.Arguments]]:
@@ -75,12 +76,12 @@ class Advance:
         unused = self.spare(addresses, coefficients)
         for arguments, post in zip(self.extra[unused:], (*addresses, *coefficients[:-1]), strict=True):
             _put(arguments, post)
-            arguments.words[MODE] = loops.POST
+            arguments.words[PARAMETERS.mode] = MODE.post
         words = self.main.words
-        words[KNOWN], words[MODE] = self.clock.known, mode
+        words[PARAMETERS.known], words[PARAMETERS.mode] = self.clock.known, mode
         if coefficients:
             _put(self.main, coefficients[-1])
-            words[MODE] = mode | loops.POST
+            words[PARAMETERS.mode] = mode | MODE.post
         return unused
 
     def spare(self, addresses: list[Post], coefficients: list[Post]) -> int:
@@ -90,7 +91,7 @@ class Advance:
 
 def _put(arguments: driver.Arguments, post: Post) -> None:
     words, size = arguments.words, len(post.data)
-    words[TARGET], words[STRIDE], words[POSTED] = post.target, post.stride, size//WORD
+    words[PARAMETERS.target], words[PARAMETERS.stride], words[PARAMETERS.posted] = post.target, post.stride, size//WORD
     arguments.raw[WORDS*WORD:WORDS*WORD + size] = post.data
 
 
@@ -103,11 +104,11 @@ class Clock:
         self._packer = struct.Struct(f"{self.row}d")
         self.period = capturable or PERIOD
         self.rows = gpu.allocate(WORD*self.row*self.period)
-        self.memory = gpu.allocate(WORD*loops.CLOCK_WORDS)
-        start = np.zeros(loops.CLOCK_WORDS, np.int64)
-        start[loops.LAST] = self.last = -1        # the step of the last row, where rows are made in advance
+        self.memory = gpu.allocate(WORD*CLOCK_WORDS)
+        start = np.zeros(CLOCK_WORDS, np.int64)
+        start[CLOCK.last] = self.last = -1        # the step of the last row, where rows are made in advance
         gpu.upload(self.memory.address, start)
-        self.function, _ = gpu.function(loops.advance(gpu.cc, gpu.form))
+        self.function, _ = gpu.function(advance.advance(gpu.cc, gpu.form))
         counts = np.zeros(2, np.int64)
         self.counts = counts.data                # steps taken: at most (high) and at least (low)
         self.done = counts.ctypes.data
@@ -129,10 +130,10 @@ class Clock:
 
     def setting(self, t: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         """What to hand to `Gpu.put` so that t steps have been taken and rows are those of these groups."""
-        words = {loops.T: t, loops.MISSED: 0}
+        words = {CLOCK.t: t, CLOCK.missed: 0}
         calls = []
         if self.capturable:
-            words[loops.LAST] = t + self.period
+            words[CLOCK.last] = t + self.period
             calls = [*self.gpu.uploading(self.rows.address, self._table(t, groups)),
                      partial(setattr, self, "last", t + self.period)]
         for word, value in words.items():
@@ -144,22 +145,22 @@ class Clock:
         """Know the step count. Where steps may have been skipped or replayed, wait for the device and ask it."""
         if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
             return
-        words = np.zeros(loops.CLOCK_WORDS, np.int64)
+        words = np.zeros(CLOCK_WORDS, np.int64)
         self.gpu.download(words, self.memory.address)
-        self.counts[0] = self.counts[1] = int(words[loops.T])
+        self.counts[0] = self.counts[1] = int(words[CLOCK.t])
         self.lost = False
-        if words[loops.MISSED]:
-            self.gpu.upload(self.memory.address + WORD*loops.MISSED, np.zeros(1, np.int64))
-            warnings.warn(f"fastopt: {words[loops.MISSED]} replays went beyond step {self.last}, the last one with "
+        if words[CLOCK.missed]:
+            self.gpu.upload(self.memory.address + WORD*CLOCK.missed, np.zeros(1, np.int64))
+            warnings.warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with "
                           "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
                           "optimizer with a larger capturable=.",
                           RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
         """That of the last step, or None where it had none. Waits for the device."""
-        found = np.zeros(loops.CLOCK_WORDS, np.float64)
+        found = np.zeros(CLOCK_WORDS, np.float64)
         self.gpu.download(found, self.memory.address)
-        return float(found[loops.NORM]) if found.view(np.int64)[loops.NORMED] else None
+        return float(found[CLOCK.norm]) if found.view(np.int64)[CLOCK.normed] else None
 
     def _coefficients(self, t: int, groups: Sequence[Group] | None = None) -> bytes:
         """The row of step t, without gradient factor and clipping, which `advance` puts in."""
@@ -218,7 +219,7 @@ class Clock:
             driver.do("cuCtxSynchronize")
         self.gpu.upload(self.rows.address, table)
         self.last = t + self.period
-        self.gpu.upload(self.memory.address + WORD*loops.LAST, np.array([self.last], np.int64))
+        self.gpu.upload(self.memory.address + WORD*CLOCK.last, np.array([self.last], np.int64))
         self._sent = self._now()
 
     def tabulated(self) -> None:

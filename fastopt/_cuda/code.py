@@ -1,7 +1,8 @@
-"""From a kernel's Python function to code for a CUDA device, with no GPU: compiled by Numba, linked by NVIDIA's linker, kept on disk.
+"""From a kernel's Python function to code for a CUDA device, with no GPU: compiled by Numba, linked by NVIDIA's linker,
+kept on disk.
 
-Numba compiles to LTO-IR; it is linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the device gives the
-bits of NumPy and of the CPU. The only file that knows numba.cuda's inside.
+Numba compiles to LTO-IR; it is linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the
+device gives the bits of NumPy and of the CPU. The only file that knows numba.cuda's inside.
 """
 import importlib
 import importlib.metadata
@@ -14,14 +15,10 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 
-from .._formats import scalars as formats
-from .._kernels import element as elements
 from .._kernels.cache import cached
 from .._signals import UNDISTURBED
 from .libraries import EXTRA
-from . import lanes as vectors
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
@@ -46,12 +43,13 @@ def _version(name: str) -> str | None:
 
 
 def _loaded(library: str) -> str:
-    """Which file one of NVIDIA's libraries is, and in which state: that of a system's toolkit has no version that tells updates apart."""
+    """Which file one of NVIDIA's libraries is, and in which state: toolkits have no version for updates."""
     from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
     try:
         path = load_nvidia_dynamic_lib(library).abs_path
     except DynamicLibNotFoundError as error:
-        raise ImportError(f"CUDA arrays: NVIDIA's library {library} was not found ({str(error).splitlines()[0]}). Install the extra: "
+        raise ImportError(f"CUDA arrays: NVIDIA's library {library} was not found ({str(error).splitlines()[0]}). "
+                          f"Install the extra: "
                           f"{EXTRA}") from None
     about = os.stat(path)
     return f"{path} {about.st_size} {about.st_mtime_ns}"
@@ -59,7 +57,7 @@ def _loaded(library: str) -> str:
 
 @cache
 def versions() -> tuple[str, ...]:
-    """Of everything that decides what a kernel compiles to, beside the package's own sources; ImportError without the extra."""
+    """Of all that decides what a kernel compiles to, beside our own sources; ImportError without the extra."""
     found = {name: _version(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")}
     if found["numba-cuda"] is None:
         raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
@@ -71,7 +69,7 @@ def versions() -> tuple[str, ...]:
 
 @cache
 def import_registries() -> None:
-    """Import what Numba knows of CUDA, once. numba-cuda names `numpy.row_stack` there, which NumPy 2.5 no longer has."""
+    """Import what Numba knows of CUDA, once. It names `numpy.row_stack`, which NumPy 2.5 no longer has."""
     gone = "row_stack"
     lacking = gone not in vars(np)
     if lacking:
@@ -85,9 +83,11 @@ def import_registries() -> None:
 
 @contextmanager
 def compiling(cc: tuple[int, int]) -> Iterator[None]:
-    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or not.
+    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or
+    not.
 
-    There is no public way to say it, so the extra pins numba-cuda's minor version. Other threads' compilations wait meanwhile.
+    There is no public way to say it, so the extra pins numba-cuda's minor version. Other threads' compilations wait
+    meanwhile.
     """
     import numba.cuda.dispatcher as dispatcher
     from numba.cuda.core.compiler_lock import global_compiler_lock
@@ -96,36 +96,10 @@ def compiling(cc: tuple[int, int]) -> Iterator[None]:
         import_registries()
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
-        elements.DEVICE_CONVERSIONS.update(_conversions(cc))
-        vectors.PAIR.update(_pairs(cc))
         try:
             yield
         finally:
             dispatcher.get_current_device = before
-            elements.DEVICE_CONVERSIONS.clear()
-            vectors.PAIR.clear()
-
-
-def _conversions(cc):
-    """One instruction where the formula takes eight to fifteen: a 16-bit step would be bound by them, not by memory. Same bits."""
-    half, single, bits = ir.HalfType(), ir.FloatType(), ir.IntType(16)
-    rounded = ir.InlineAsm(ir.FunctionType(bits, [single]), "cvt.rn.bf16.f32 $0, $1;", "=h,f")
-    table = {formats.decode_f16: lambda b, x: b.fpext(b.bitcast(x, half), single),
-             formats.encode_f16: lambda b, x: b.bitcast(b.fptrunc(x, half), bits)}
-    if cc >= (8, 0):
-        table[formats.encode_bf16] = lambda b, x: b.call(rounded, [x])
-    return table
-
-
-def _pairs(cc):
-    if cc < (8, 0):
-        return {}
-    kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()]*2)
-
-    def pair(name):
-        instruction = ir.InlineAsm(kind, f"{name} $0, $1, $2;", "=r,f,f")
-        return lambda b, low, high: b.call(instruction, [high, low])
-    return {formats.encode_bf16: pair("cvt.rn.bf16x2.f32"), formats.encode_f16: pair("cvt.rn.f16x2.f32")}
 
 
 def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
@@ -136,12 +110,15 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     except nvjitlink.nvJitLinkError as error:
         linker = f"nvJitLink {'.'.join(map(str, nvjitlink.version()))}"
         if error.status in (nvjitlink.Result.ERROR_UNRECOGNIZED_ARCH, nvjitlink.Result.ERROR_UNSUPPORTED_ARCH):
-            raise UnknownChip(f"CUDA arrays: {linker} makes no code for compute capability {cc[0]}.{cc[1]}. Install a newer one: "
+            raise UnknownChip(f"CUDA arrays: {linker} makes no code for compute capability {cc[0]}.{cc[1]}. Install a "
+                              f"newer one: "
                               f"{UPDATE}") from error
         if error.status == nvjitlink.Result.ERROR_OUTDATED_LIBRARY:
-            raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. Install both of one "
+            raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. "
+                              f"Install both of one "
                               f"version: {UPDATE}") from error
-        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions {', '.join(versions())}."
+        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions "
+                           f"{', '.join(versions())}."
                            ) from error
 
 
@@ -170,21 +147,23 @@ def _older(cc: tuple[int, int]) -> list[tuple[int, int]]:
 def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[Any, Any]], bounds: Any) -> Code:
     """The code of the kernel that build() returns with its signature, through the disk cache under its name.
 
-    For a chip that the linker does not know yet it is PTX of an older one, from which the driver makes machine code: rounding is
-    written into every instruction of it, so that the bits are the same.
+    For a chip that the linker does not know yet it is PTX of an older one, from which the driver makes machine code:
+    rounding is written into every instruction of it, so that the bits are the same.
     """
     def make_for(arch, form):
         try:
             from numba import cuda
             with compiling(arch):
                 function, signature = build()
-                ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba", launch_bounds=bounds)
+                ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba",
+                                        launch_bounds=bounds)
         except RuntimeError as error:
             if type(error).__name__ != "CCSupportError":
                 raise
             raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy arrays.") from error
         except (AttributeError, ImportError) as error:  # versions that do not go together
-            raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy {np.__version__} and Numba "
+            raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy "
+                              f"{np.__version__} and Numba "
                               f"{_version('numba')} ({error}). Install the versions of the extra: {EXTRA}") from error
         return link(ltoir, arch, form)
 
@@ -198,7 +177,9 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
             raise
 
     image = cached(f"{name} {cc} {form} {versions()}", make)
-    entry = re.search(rb"\.text\.([\w$]+)\0", image) if image.startswith(b"\x7fELF") else re.search(rb"\.entry\s+([\w$]+)", image)
+    entry = re.search(rb"\.text\.([\w$]+)\0",
+                      image) if image.startswith(b"\x7fELF") else re.search(rb"\.entry\s+([\w$]+)", image)
     if entry is None:
-        raise RuntimeError(f"cuda_code: no kernel in what was linked for {name}. Report this with the versions {', '.join(versions())}.")
+        raise RuntimeError(f"cuda_code: no kernel in what was linked for {name}. Report this with the versions "
+                           f"{', '.join(versions())}.")
     return Code(entry[1].decode(), image)

@@ -1,237 +1,140 @@
-"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot, the rule on each element.
+"""Several neighbouring elements at a time, for CUDA devices: one access of 16 or 32 bytes per slot.
 
-Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread fills them
-with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access; a narrower slot takes fewer
-bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch every sector twice).
+Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread
+fills them with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access. A
+narrower slot takes fewer bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch
+every sector twice).
 """
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .._formats import random_bits as noise
-from .._kernels.element import decode, drawn, encode, updated
-from .._kernels.memory import (
-    GLOBAL,
-    I16,
-    I32,
-    I64,
-    WORD,
-    call,
-    columns,
-    computed_in,
-    is_random,
-    is_strided,
-    is_zeroed,
-    layout_word,
-    literals,
-    pointer,
-    slots,
-    strided_offset,
-    values_of,
-)
-from .._rule.rule import RULES
-
-PAIR: dict = {}  # {a format's encode: emit(builder, low, high) -> 32 bits}, where a device rounds two numbers by one instruction (cuda.py)
+from .._kernels.element import Element
+from .._kernels.llvm import DOUBLE, FLOAT, GLOBAL, I1, I32, I64, call, code, i32, i64, unpacked
+from .._kernels.memory import INT, U32, WORD, coefficients_kind, strided_offset
 
 
-def lanes_of(formats: str, width: int) -> int:
+def lanes_of(layout, width: int) -> int:
     """How many elements the widest slot holds in an access of `width` bytes."""
-    return width//max(f.itemsize for f in slots(formats))
+    return width//max(f.itemsize for f in layout.formats)
 
 
-def column_sizes(formats: str) -> list[int]:
-    """The bytes of an element in each array of a row."""
-    return [f.itemsize for f in slots(formats) for _ in range(f.columns)]
+class Lanes(Element):
+    """`lanes` neighbours from element i of a row on, each array in one access."""
+
+    def __init__(self, context, builder, layout, pipeline, cc, row, i, lanes):
+        super().__init__(context, builder, layout, pipeline, cc)
+        self.at, self.i, self.lanes = self.addresses(row), i, lanes
+
+    def access(self, k, address):
+        """Pointer, type and alignment of a slot's elements as one access: in words where elements are smaller."""
+        size, builder = self.layout.formats[k].itemsize, self.builder
+        whole = size*self.lanes
+        element = {4: FLOAT, 8: DOUBLE}.get(size) or ir.IntType(8*min(4, whole))
+        count = whole//max(size, min(4, whole))
+        start = builder.add(address, builder.mul(builder.zext(self.i, I64), i64(size)))
+        kind = ir.VectorType(element, count) if count > 1 else element
+        return builder.inttoptr(start, kind.as_pointer(GLOBAL)), kind, whole
+
+    def load_all(self, k):
+        """The parts of slot k in each lane."""
+        return list(zip(*[self._load(k, address) for address in self.at[k]], strict=True))
+
+    def _load(self, k, address):
+        start, kind, align = self.access(k, address)
+        loaded, size = self.builder.load(start, align=align), 8*self.layout.formats[k].itemsize
+        vector = isinstance(kind, ir.VectorType)
+        parts = [self.builder.extract_element(loaded, i32(j)) for j in range(kind.count)] if vector else [loaded]
+        word = parts[0].type
+        if not isinstance(word, ir.IntType) or word.width == size:
+            return parts
+        return [self.builder.trunc(self.builder.lshr(part, ir.Constant(word, shift)), ir.IntType(size))
+                for part in parts for shift in range(0, word.width, size)]
+
+    def store_all(self, news):
+        """Encode the new numbers of a slot, one of each lane, and store them."""
+        k = news[0].slot
+        pair, single = self.layout.formats[k].device_pair, self.layout.scalar == types.float32
+        if pair and self.cc >= pair.since and single and self.lanes > 1 and news[0].change is None:
+            both = zip(news[::2], news[1::2], strict=True)
+            arrays = [[pair.emit(self.builder, low.number, high.number) for low, high in both]]
+        else:
+            arrays = list(zip(*map(self.encode, news), strict=True))
+        for address, parts in zip(self.at[k], arrays, strict=True):
+            self.store_parts(k, address, parts)
+
+    def store_parts(self, k, address, parts):
+        """Store the elements of an array, or the words that they are in."""
+        start, kind, align = self.access(k, address)
+        builder, word = self.builder, getattr(kind, "element", kind)
+        if parts[0].type != word:  # smaller elements, of which `each` are in a word
+            each, size = word.width//parts[0].type.width, parts[0].type.width
+            words = []
+            for j in range(0, len(parts), each):
+                whole, *others = [builder.zext(part, word) for part in parts[j:j + each]]
+                for lane, part in enumerate(others, 1):
+                    whole = builder.or_(whole, builder.shl(part, ir.Constant(word, size*lane)))
+                words.append(whole)
+            parts = words
+        whole = parts[0]
+        if isinstance(kind, ir.VectorType):
+            whole = ir.Constant(kind, ir.Undefined)
+            for j, part in enumerate(parts):
+                whole = builder.insert_element(whole, part, i32(j))
+        builder.store(whole, start, align=align)
+
+    def zero(self):
+        """Set as many elements of the gradient to zero."""
+        start, kind, align = self.access(0, self.at[0][0])
+        self.builder.store(ir.Constant(kind, None), start, align=align)
 
 
-@intrinsic
-def aligned_from(typing, formats, lanes, row, n):
-    """The first of n elements at which every slot starts a whole access, or n where the slots never do together."""
-    literal = literals(formats, lanes)
-    if literal is None:
-        return None
-    sizes, width = column_sizes(literal[0]), literal[1]
+def aligned_from(layout, lanes):
+    """aligned_from(row, n): the first of n elements at which every slot starts a whole access; n: there is none."""
+    sizes = [f.itemsize for f in layout.formats for _ in range(f.parts)]
 
-    def emit(context, builder, signature, args):
-        last = ir.Constant(I64, width - 1)
-        places = [builder.and_(builder.udiv(address, ir.Constant(I64, size)), last)
-                  for size, address in zip(sizes, cgutils.unpack_tuple(builder, args[2]), strict=True)]
-        alike = ir.Constant(ir.IntType(1), 1)
+    @code(U32, layout.row, U32)
+    def aligned_from(context, builder, row, n):
+        last = i64(lanes - 1)
+        places = [builder.and_(builder.udiv(address, i64(size)), last)
+                  for size, address in zip(sizes, unpacked(builder, row), strict=True)]
+        alike = ir.Constant(I1, 1)
         for place in places[1:]:
             alike = builder.and_(alike, builder.icmp_unsigned("==", place, places[0]))
         skip = builder.trunc(builder.and_(builder.neg(places[0]), last), I32)
-        reachable = builder.and_(alike, builder.icmp_unsigned("<", skip, args[3]))
-        return builder.select(reachable, skip, args[3])
-    return types.uint32(formats, lanes, row, types.uint32), emit
+        return builder.select(builder.and_(alike, builder.icmp_unsigned("<", skip, n)), skip, n)
+    return aligned_from
 
 
-def access(builder, itemsize, address, i, lanes):
-    """Pointer and type of the elements i, i + 1, ... of an array as one access, in 32-bit words for 16-bit numbers."""
-    element = {2: I16, 4: ir.FloatType(), 8: ir.DoubleType()}[itemsize]
-    element, count = (I32, lanes//2) if element is I16 and lanes > 1 else (element, lanes)
-    start = builder.add(address, builder.mul(builder.zext(i, I64), ir.Constant(I64, itemsize)))
-    kind = ir.VectorType(element, count) if count > 1 else element
-    return builder.inttoptr(start, kind.as_pointer(GLOBAL)), kind
-
-
-def load_lanes(builder, itemsize, address, i, lanes):
-    """The stored values of `lanes` elements of an array."""
-    start, kind = access(builder, itemsize, address, i, lanes)
-    loaded = builder.load(start, align=itemsize*lanes)
-    parts = [loaded]
-    if isinstance(kind, ir.VectorType):
-        parts = [builder.extract_element(loaded, ir.Constant(I32, k)) for k in range(kind.count)]
-    if parts[0].type != I32:
-        return parts
-    return [builder.trunc(builder.lshr(part, ir.Constant(I32, shift)), I16) for part in parts for shift in (0, 16)]
-
-
-def _store_whole(builder, itemsize, address, i, parts, lanes):
-    """One access; `parts` are what it consists of."""
-    start, kind = access(builder, itemsize, address, i, lanes)
-    if isinstance(kind, ir.VectorType):
-        whole = ir.Constant(kind, ir.Undefined)
-        for k, part in enumerate(parts):
-            whole = builder.insert_element(whole, part, ir.Constant(I32, k))
-    else:
-        whole, = parts
-    builder.store(whole, start, align=itemsize*lanes)
-
-
-def _in_words(builder, stored):
-    """Pairs of 16-bit numbers as 32-bit words."""
-    wide = [builder.zext(x, I32) for x in stored]
-    return [builder.or_(low, builder.shl(high, ir.Constant(I32, 16))) for low, high in zip(wide[::2], wide[1::2], strict=True)]
-
-
-def store_lanes(context, builder, format, addresses, i, values, have, random):
-    """Encode `values`, one per lane, and store them in one access per array; `random` holds the bits of each lane, if any are drawn."""
-    lanes, pair = len(values), PAIR.get(format.encode)
-    if pair and have == format.value and lanes > 1:
-        columns_of = [[pair(builder, low, high) for low, high in zip(values[::2], values[1::2], strict=True)]]
-    else:
-        stored = [encode(context, builder, format, x, have, bits) for x, bits in zip(values, random, strict=True)]
-        columns_of = list(zip(*stored, strict=True))
-        if format.itemsize == 2 and lanes > 1:
-            columns_of = [_in_words(builder, column) for column in columns_of]
-    for address, parts in zip(addresses, columns_of, strict=True):
-        _store_whole(builder, format.itemsize, address, i, parts, lanes)
-
-
-def zero_lanes(builder, format, address, i, lanes):
-    """Set as many elements of a gradient to zero."""
-    start, kind = access(builder, format.itemsize, address, i, lanes)
-    builder.store(ir.Constant(kind, None), start, align=format.itemsize*lanes)
-
-
-def addresses_of(builder, formats, row):
-    """The addresses of the arrays of each slot, of those that hold numbers."""
-    of, (starts, _) = slots(formats), columns(formats)
-    return [[builder.extract_value(row, start + part) for part in range(1 + f.split)] for f, start in zip(of, starts, strict=True)]
-
-
-def random_lanes(context, builder, formats, start, lanes):
-    """{slot: random bits} of as many neighbouring elements, the first of which has its bits from `start` on."""
-    of, found = slots(formats), []
-    for lane in range(lanes):
-        if not is_random(formats):
-            found.append({})
-            continue
-        here = builder.add(start, ir.Constant(I32, lane*int(noise.ELEMENT) % 2**32))
-        found.append(drawn(builder, of, call(context, builder, noise.mixed, types.uint32(types.uint32), [here])))
-    return found
-
-
-@intrinsic
-def update_lanes(typing, rule, formats, lanes, c, row, i, start):
-    """The rule on the elements i to i + lanes - 1 of a tensor: every slot is loaded, then computed with, then stored.
+def advance_lanes(layout, pipeline, cc, lanes):
+    """advance_lanes(c, row, i, start): a step of `lanes` elements from i on.
 
     Random bits of the first element begin at `start`.
     """
-    literal = literals(rule, formats, lanes)
-    if literal is None:
-        return None
-    function, of, width, scalar = RULES[literal[0]], slots(literal[1]), literal[2], computed_in(literal[1]).value
-
-    def emit(context, builder, signature, args):
-        at_of = addresses_of(builder, literal[1], args[4])
-        stored = [[load_lanes(builder, f.itemsize, address, args[5], width) for address in at] for f, at in zip(of, at_of, strict=True)]
-        new = []
-        for lane in range(width):
-            values = [decode(context, builder, f, [part[lane] for part in parts], kind)
-                      for f, parts, kind in zip(of, stored, values_of(literal[1]), strict=True)]
-            new.append(cgutils.unpack_tuple(builder, updated(context, builder, function, c, args[3], scalar, values)))
-        random = random_lanes(context, builder, literal[1], args[6], width)
-        for k, values in enumerate(zip(*new, strict=True), 1):
-            store_lanes(context, builder, of[k], at_of[k], args[5], values, scalar, [bits.get(k) for bits in random])
-        if is_zeroed(literal[1]):
-            zero_lanes(builder, of[0], at_of[0][0], args[5], width)
-        return context.get_dummy_value()
-    return types.void(rule, formats, lanes, c, row, types.uint32, types.uint32), emit
+    @code(types.void, coefficients_kind(layout, pipeline), layout.row, U32, U32)
+    def advance_lanes(context, builder, c, row, i, start):
+        e = Lanes(context, builder, layout, pipeline, cc, row, i, lanes)
+        stored = [e.load_all(k) for k in range(len(layout.slots))]
+        new = [e.advance(c, [parts[lane] for parts in stored], e.random_word(start, lane)) for lane in range(lanes)]
+        for of_slot in zip(*new, strict=True):
+            e.store_all(of_slot)
+        if layout.zeroed:
+            e.zero()
+    return advance_lanes
 
 
-@intrinsic
-def strided_row(typing, formats, row, table_row, first, i):
-    """The row of a tile that begins at element `first`, its gradient's address such that element i of the tile lies where a
-    strided gradient has it; any other row as it is."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    strided, of, layout_at = is_strided(literal[0]), slots(literal[0]), layout_word(literal[0])
+def strided_row(layout):
+    """strided_row(row, table_row, first, i): the row of a tile that begins at element `first`, for its element i.
 
-    def emit(context, builder, signature, args):
-        if not strided:
-            return args[1]
-        old, size = cgutils.unpack_tuple(builder, args[1]), ir.Constant(I64, of[0].itemsize)
-        layout, within = builder.add(args[2], ir.Constant(I64, WORD*layout_at)), builder.zext(args[4], I64)
-        offset = call(context, builder, strided_offset, types.int64(types.int64, types.int64), [layout, builder.add(args[3], within)])
-        dense = builder.mul(builder.add(args[3], within), size)  # where the row's address would lead, from the array's first element
-        return context.make_tuple(builder, row, [builder.add(old[0], builder.sub(offset, dense)), *old[1:]])
-    return row(formats, row, types.int64, types.int64, types.uint32), emit
-
-
-@intrinsic
-def put_words(typing, address, stride, count, words):
-    """Write the first `count` of a tuple of float64 numbers from an address on, `stride` bytes apart."""
-    def emit(context, builder, signature, args):
-        for k, value in enumerate(cgutils.unpack_tuple(builder, args[3])):
-            with builder.if_then(builder.icmp_signed("<", ir.Constant(I64, k), args[2])):
-                place = builder.add(args[0], builder.mul(args[1], ir.Constant(I64, k)))
-                builder.store(value, pointer(builder, place, ir.DoubleType()))
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.int64, words), emit
-
-
-@intrinsic
-def get(typing, address, i):
-    """The float64 number i of those at an address."""
-    def emit(context, builder, signature, args):
-        return builder.load(pointer(builder, args[0], ir.DoubleType(), args[1]))
-    return types.float64(types.int64, types.int64), emit
-
-
-@intrinsic
-def get_single(typing, address):
-    """The float32 number at an address, as float64."""
-    def emit(context, builder, signature, args):
-        return builder.fpext(builder.load(pointer(builder, args[0], ir.FloatType())), ir.DoubleType())
-    return types.float64(types.int64), emit
-
-
-@intrinsic
-def put_single(typing, address, i, value):
-    """Write a float64 number as the float32 number i of those at an address."""
-    def emit(context, builder, signature, args):
-        builder.store(builder.fptrunc(args[2], ir.FloatType()), pointer(builder, args[0], ir.FloatType(), args[1]))
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.float64), emit
-
-
-@intrinsic
-def put_word(typing, address, i, value):
-    """Write word i of the words at an address."""
-    def emit(context, builder, signature, args):
-        builder.store(args[2], pointer(builder, args[0], I64, args[1]))
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.int64), emit
+    The address of a strided gradient is such that element i of the tile lies where its strides say.
+    """
+    @code(layout.row, layout.row, INT, INT, U32)
+    def strided_row(context, builder, row, table_row, first, i):
+        if not layout.strided:
+            return row
+        address, *others = unpacked(builder, row)
+        number = builder.add(first, builder.zext(i, I64))
+        strides = builder.add(table_row, i64(WORD*layout.strides_at))
+        offset = call(context, builder, strided_offset, INT(INT, INT), [strides, number])
+        dense = builder.mul(number, i64(layout.formats[0].itemsize))  # where the row's address leads
+        return [builder.add(address, builder.sub(offset, dense)), *others]
+    return strided_row

@@ -1,6 +1,8 @@
-"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a new kind come.
+"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a
+new kind come.
 
-Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the next step.
+Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the
+next step.
 """
 from collections.abc import Sequence
 from functools import partial
@@ -10,65 +12,69 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.core.errors import NumbaError
 
-from .._kernels.memory import WORD, computed_in, norm_formats
-from .._rule.rule import RULES, Rule
-from .._tensors import arrays
+from .._kernels.layout import Layout
+from .._kernels.memory import WORD
+from .._rule.pipeline import Pipeline, of_tensors, pipelines
+from .._rule.rule import Rule
+from .._tensors import arrays, tensors
 from .._tensors.device_array import DeviceArray, extent
-from .._tensors.tensors import (
-    Slot,
-    Tensor,
-    by_formats,
-    check_apart,
-    check_zeroed,
-    columns_of,
-    formats_of,
-    gradient,
-    make_table,
-    make_tiles,
-    spans,
-)
-from . import driver
-from . import loops as cuda
+from .._tensors.tensors import PerTensor, Tensor
+from . import driver, loops
 from .clock import Post, posts
 from .libraries import Library, by_dlpack, library
+from .loops import STEP, THREADS, WARP
 from .streams import hand_over, makers
 
 MOST = 100_000  # addresses that are remembered
-SEED = 6        # the word of the seed among the parameters of cuda.step
 Launch = tuple[int, int, driver.Arguments]
 
 
 class Job:
-    """Tensors that share a kernel: their tables on the device, and its launch."""
+    """Tensors of one layout: their table on the device, and the launches of a step."""
 
-    def __init__(self, gpu: driver.Gpu, rule: str, formats: str, columns: list[list[DeviceArray]], groups: list[int],
-                 layouts: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int], seed: int):
-        """`columns` holds the arrays of each column; `numbers` are those of the tensors among all of the optimizer's."""
-        self.gpu, self.formats = gpu, formats
+    def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
+                 strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int],
+                 seed: int):
+        """`columns` holds the arrays of each column; `numbers` are those of the tensors in the optimizer."""
+        self.gpu, self.layout, self.seed, self.coefs, self.clock = gpu, layout, seed, coefs, clock
         self.sizes, self.groups = [a.size for a in columns[1]], groups
-        table = make_table(columns, layouts, numbers)
+        table = tensors.make_table(columns, strides, numbers)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
-        self.keep: list = [coefs, clock]
-        self.launches: list[Launch] = []
-        tiles, count = self.cut(cuda.tile_size(formats, gpu.cc))
+        self.keep: list = []
+        self.made: dict[tuple[Pipeline, ...], list[Launch]] = {}
+
+    def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
+        """The launches of a step, for the pipelines of all groups."""
+        of = tuple(of_tensors(self.groups, of_groups, self.layout.wide))
+        if of not in self.made:
+            self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
+        return self.made[of]
+
+    def _launch(self, of: Pipeline, chosen: list[bool]) -> list[Launch]:
+        """The launch of one pipeline on the chosen tensors; none where they are empty."""
+        sizes = [n if mine else 0 for n, mine in zip(self.sizes, chosen, strict=True)]
+        tiles, count = self.cut(loops.tile_size(self.layout, self.gpu.cc), sizes)
         if not count:
-            return
+            return []
         try:
-            function, held = gpu.function(cuda.step(rule, formats, gpu.cc, gpu.form))
+            function, held = self.gpu.function(loops.step(of, self.layout, self.gpu.cc, self.gpu.form))
         except NumbaError as error:
-            raise TypeError(f"rule {RULES[rule].__name__}: Numba does not compile its update for {formats} on CUDA (the reason stands "
-                            "above). Use + - * /, the words of fastopt.notation and the coefficients in c.") from error
-        arguments = driver.Arguments([count, self.table.address, self.width, tiles.address, coefs.address, clock.address, seed])
+            raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} on CUDA (the reason "
+                            "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
+                            "c.") from error
+        words = {"count": count, "table": self.table.address, "width": self.width, "tiles": tiles.address,
+                 "coefs": self.coefs.address, "clock": self.clock.address, "seed": self.seed}
         self.keep.append(tiles)
-        self.launches = [(function, min(count, held), arguments)]
+        return [(function, min(count, held), driver.Arguments([words[name] for name in STEP._fields]))]
 
     def reseeding(self, seed: int) -> list["partial[None]"]:
         """What to call so that launches draw their random bits from another seed."""
-        return [partial(arguments.words.__setitem__, SEED, seed) for _, _, arguments in self.launches]
+        made = [arguments for launches in self.made.values() for _, _, arguments in launches]
+        return [partial(setattr, self, "seed", seed), *(partial(x.words.__setitem__, STEP.seed, seed) for x in made)]
 
-    def cut(self, size: int) -> tuple[driver.Memory, int]:
+    def cut(self, size: int, sizes: list[int]) -> tuple[driver.Memory, int]:
         """The list of tiles of this size, and their number."""
-        tiles = make_tiles(self.sizes, self.groups, size)
+        tiles = tensors.make_tiles(sizes, self.groups, size)
         return driver.uploaded(self.gpu, tiles), len(tiles)
 
 
@@ -76,7 +82,7 @@ class Norm:
     """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per job."""
 
     def __init__(self, gpu: driver.Gpu, jobs: Sequence[Job]):
-        cuts = [job.cut(cuda.TILE) for job in jobs]
+        cuts = [job.cut(loops.NORM_TILE, job.sizes) for job in jobs]
         self.count = sum(count for _, count in cuts)
         self.sums = gpu.allocate(4*WORD*self.count)
         self.keep = [tiles for tiles, _ in cuts]
@@ -84,29 +90,32 @@ class Norm:
         first = 0
         for job, (tiles, count) in zip(jobs, cuts, strict=True):
             if count:
-                function, held = gpu.function(cuda.squares(norm_formats(job.formats), gpu.cc, gpu.form))
-                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address, self.sums.address + WORD*first,
+                function, held = gpu.function(loops.squares(job.layout.norm, gpu.cc, gpu.form))
+                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address,
+                                              self.sums.address + WORD*first,
                                               self.count])
-                self.launches.append((function, min(-(-count//(cuda.THREADS//cuda.WARP)), held), arguments))
+                self.launches.append((function, min(-(-count//(THREADS//WARP)), held), arguments))
             first += count
 
 
 class Tables:
     """The jobs for gradients of one kind, and where their addresses are."""
 
-    def __init__(self, gpu: driver.Gpu, rule: Rule, tensors: list[Tensor], slots: dict[str, Slot], remainders: Sequence[DeviceArray],
-                 gradients: "Gradients", coefs: dict[np.dtype, driver.Memory], clock: driver.Memory, seed: int):
+    def __init__(self, gpu: driver.Gpu, rule: Rule, of: list[Tensor], slots: dict[str, PerTensor],
+                 remainders: Sequence[DeviceArray], gradients: "Gradients", coefs: dict[np.dtype, driver.Memory],
+                 clock: driver.Memory, seed: int):
         self.gpu = gpu
-        self.plans: dict[tuple[bool, int], driver.Launches] = {}
+        self.rule = rule
+        self.plans: dict[tuple, driver.Launches] = {}
         self.jobs: list[Job] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
-        for formats, indices in by_formats(formats_of(found, tensors, slots, gradients.zeroed)).items():
-            columns = columns_of(indices, views, tensors, slots, remainders)
-            self.jobs.append(Job(gpu, rule.digest, formats, columns, [tensors[k].group for k in indices],
-                                 [found[k].layout for k in indices], coefs[computed_in(formats).dtype], clock, indices, seed))
-            self.members.append(indices)
-        self.launches = [launch for job in self.jobs for launch in job.launches]
+        for layout, members in tensors.by_layout(tensors.layouts_of(found, of, slots, gradients.zeroed)).items():
+            columns = tensors.columns_of(members, views, of, slots, remainders)
+            groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
+            self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
+                                 seed))
+            self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
 
@@ -116,6 +125,12 @@ class Tables:
             with self.gpu.current():
                 self._norm = Norm(self.gpu, self.jobs)
         return self._norm
+
+    def launches(self, asked: tuple) -> list[Launch]:
+        """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
+        of_groups = pipelines(self.rule, *asked)
+        with self.gpu.current():
+            return [launch for job in self.jobs for launch in job.launches(of_groups)]
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""
@@ -132,28 +147,28 @@ class Tables:
 class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
-    def __init__(self, leaves: list, paths: list[str], tensors: list[Tensor], written: list[DeviceArray], own: Library,
+    def __init__(self, leaves: list, paths: list[str], of: list[Tensor], written: list[DeviceArray], own: Library,
                  zeroed: bool = False):
         """Raises what is wrong with one, with its path. `zeroed` says that the step sets them to zero."""
-        self.found = [gradient(leaf, t, where) for leaf, t, where in zip(leaves, tensors, paths, strict=True)]
-        check_apart(self.found, tensors, written, paths)
+        self.found = [tensors.gradient(leaf, t, where) for leaf, t, where in zip(leaves, of, paths, strict=True)]
+        tensors.check_apart(self.found, of, written, paths)
         if zeroed:
-            check_zeroed(self.found, tensors, leaves, paths)
+            tensors.check_zeroed(self.found, of, leaves, paths)
         self.zeroed = zeroed
-        self.taken = spans(written)
-        self.device = next((t.array.device for t in tensors if t.array.device is not None), None)
+        self.taken = tensors.spans(written)
+        self.device = next((t.array.device for t in of if t.array.device is not None), None)
         self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
-        self.facts = [list(of.facts(leaf)[1:]) for of, leaf in zip(self.libraries, leaves, strict=True)]
-        self.kind = zeroed, tuple((g.format, tuple(g.layout)) for g in self.found)  # what tables depend on
+        self.facts = [list(its.facts(leaf)[1:]) for its, leaf in zip(self.libraries, leaves, strict=True)]
+        self.kind = zeroed, tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
-        self.own = [t.array.address if g.format == t.plain and not zeroed else -1 for g, t in zip(self.found, tensors, strict=True)]
+        self.own = [t.array.address if g.like(t) and not zeroed else -1 for g, t in zip(self.found, of, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
         self.largest = max((g.array.itemsize for g in self.found), default=1)
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack(leaf)]
         self.recorded = [k for k, of in enumerate(self.libraries) if of.record]
         self.makers = makers(leaves, own)
-        self.checked = set(self.addresses)  # of which the driver has said that they are on this device: it takes a microsecond for each
+        self.checked = set(self.addresses)  # of which the driver, in a microsecond each, said: on this device
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
@@ -169,18 +184,19 @@ class Gradients:
         return packed
 
     def record(self, leaves: list, lent: list, device: int, stream: int) -> None:
-        """Tell libraries that take memory back in the order of the stream where they gave it that another one reads it."""
+        """Tell libraries that take memory back in a stream's order that another stream reads it."""
         read = [(self.libraries[k], leaves[k]) for k in self.recorded] + [(library(x), x) for x in lent]
         for of in {id(of): of for of, _ in read}.values():
             if of.record:
                 of.record([x for whose, x in read if whose is of], device, stream)
 
     def like(self, leaves: list) -> list[int] | None:
-        """The addresses of others that differ from these in nothing else; None where they do, or lie where the step writes."""
+        """The addresses of others that differ in nothing else; None where they do, or lie where the step writes."""
         if len(leaves) != len(self.types):
             return None
         addresses = []
-        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents, self.libraries,
+        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents,
+                                                                self.libraries,
                                                                 self.addresses, strict=True):
             if type(leaf) is not kind:
                 return None
@@ -202,10 +218,11 @@ class Gradients:
         return addresses
 
     def _separate(self, leaves: list, addresses: list[int]) -> bool:
-        """Whether these, which the step sets to zero, may all be written and lie apart: addresses and formats do not tell."""
+        """Whether these, which the step sets to zero, may all be written and lie apart."""
         if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
             return False
-        ends = sorted((address + low, address + high) for address, (low, high) in zip(addresses, self.extents, strict=True) if high)
+        ends = sorted((address + low, address + high) for address,
+                      (low, high) in zip(addresses, self.extents, strict=True) if high)
         return addresses == self.addresses or all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 

@@ -1,47 +1,31 @@
-"""Formats of 8 bits: blocks of 128 numbers that share a power of two, each a minifloat below it.
+"""Functions of formats of 8 bits: blocks of 128 numbers that share a power of two, each a minifloat below it.
 
-The largest number of a block lies in the uppermost of 16 binades (or, where rounding would give the last code, in the next). Codes:
+The largest number of a block lies in the uppermost of 16 binades (or, where rounding would give the last code, in the
+next). Codes:
 
     q43   sign, 4 bits of exponent, 3 of mantissa, to nearest (ties away from zero): first moments, velocities
     q44   4 bits of exponent, 4 of mantissa, stochastically rounded: second moments, which are never negative
 
-There are no subnormal codes: 0 is zero, 1 the smallest positive number; what lies below goes to the nearer of both (q43), or up (q44: a
-second moment that became zero would make a step infinite). The last code is NaN, and infinities become that; beside numbers above 1.8e38
-they, and what rounds up to them, stay infinite. A block's exponent is that of its largest finite number. Subnormal numbers, below 1.2e-38,
-go to 1.3e-38 (q43: from an eighth of it on) or to zero.
+There are no subnormal codes: 0 is zero, 1 the smallest positive number; what lies below goes to the nearer of both
+(q43), or up (q44: a second moment that became zero would make a step infinite). The last code is NaN, and infinities
+become that; beside numbers above 1.8e38 they, and what rounds up to them, stay infinite. A block's exponent is that of
+its largest finite number. Subnormal numbers, below 1.2e-38, go to 1.3e-38 (q43: from an eighth of it on) or to zero.
 
-Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the exponent is still
-unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
+Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the
+exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
 
-An array of n numbers is stored as bytes: 128 codes per block (those behind the n-th are 0), then one exponent per block.
+An array of n numbers is stored as bytes: 128 codes per block (those behind the n-th are 0), then one exponent per
+block.
 """
-from typing import Any, NamedTuple
-
 import numpy as np
-from numba import types
 from numba.extending import register_jitable
 
 from ..notation import where
-from .scalars import (
-    BF16S,
-    F16S,
-    FORMATS,
-    INFINITY32,
-    MAGNITUDE32,
-    QUIET32,
-    SIGN32,
-    SPLIT,
-    U32,
-    ZERO,
-    Format,
-    as_bits,
-    as_float,
-)
+from .scalars import INFINITY32, MAGNITUDE32, QUIET32, SIGN32, U32, ZERO, as_bits, as_float
 
 U16, I16, I32 = np.uint16, np.int16, np.int32
 SIZE = 128
-COMPANY = 8                             # blocks that the CPU works on at a time
-LOWEST = U16(16)                        # of the exponents: below, codes would be subnormal or worse, 2**-126 is the smallest number then
+LOWEST = U16(16)                        # of the exponents; 2**-126 is the smallest number then
 TOP_BINADE, TWENTYTHREE = U32(15), U32(23)
 NOT_A_NUMBER = U32(INFINITY32 | QUIET32)
 NINETEEN, TWENTY, THIRTEEN = U32(19), U32(20), U32(13)
@@ -55,7 +39,7 @@ FOUR, THREE, EIGHT, ONE, ZERO_16 = U16(4), U16(3), U16(8), U16(1), U16(0)
 
 
 def _base(exponent):
-    """The bits of the lowest binade's first number; blocks of zeros, whose exponent may be 0, have no code that it is added to."""
+    """The bits of the lowest binade's first number. (Blocks of zeros have no code to add it to.)"""
     return U32(U32(U32(exponent) - TOP_BINADE) << TWENTYTHREE)
 
 
@@ -109,7 +93,7 @@ def decode_q44(code, exponent):
 
 
 def round_q44(x, r):
-    """Exponent and mantissa with random bits added behind them, whose carry rounds; zero stays zero, and nothing else becomes it."""
+    """Exponent and mantissa with random bits added behind them, whose carry rounds. Only zero becomes zero."""
     u = U32(as_bits(x) & MAGNITUDE32)  # -0 is 0, and so is what a rule of yours should not have given
     t = U32(U32(u + U32(r >> THIRTEEN)) >> NINETEEN)
     least = where(u < ONE_32, u, ONE_32)
@@ -131,29 +115,6 @@ def encode_q44(t, exponent):
     code = where(code > I16(255), I16(255), code)
     return where(t == ZERO_16, ZERO_16, U16(code))
 
-
-class Block(NamedTuple):
-    """How the numbers of a block share an exponent: `round` leaves 16 bits of each; the largest `magnitude` of them gives the exponent."""
-
-    size: int
-    codes: np.dtype
-    round: Any      # (number, random bits) -> 16 bits
-    magnitude: Any  # of those; 0 where they are no finite number
-    share: Any      # the largest -> exponent
-    encode: Any     # (those bits, exponent) -> code, in 16 bits
-
-
-def _format(name, stored, decode, random, *functions):
-    return Format(name, np.dtype(np.uint8), stored, types.float32, decode, None, random=random,
-                  block=Block(SIZE, np.dtype(stored.name), *functions))
-
-
-Q43 = _format("q43", types.int8, decode_q43, False, round_q43, magnitude_q43, share_q43, encode_q43)
-Q44 = _format("q44", types.uint8, decode_q44, True, round_q44, magnitude_q44, share_q44, encode_q44)
-STORED = {f.name: f for f in (*FORMATS.values(), F16S, BF16S, SPLIT, Q43, Q44)}  # all that kernels know
-_OF_STATES = [f for f in STORED.values() if f is not SPLIT]
-NAMES = {**{f.long: f for f in _OF_STATES if f.long}, **{f.name: f for f in _OF_STATES}}  # what a state may be stored as
-SHARING = "q8"  # and this: q43, or q44 where a state is never negative
 
 for _function in (_base, _lowest, _finite):  # what the others call
     register_jitable(_function)

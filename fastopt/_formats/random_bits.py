@@ -1,9 +1,9 @@
-"""Random bits for stochastic rounding: a hash of (seed, step, tensor, element), the same on every machine and for any split of the work.
+"""Random bits for stochastic rounding: a hash of (seed, step, tensor, element), the same on every machine and for any
+split of the work.
 
-There is no generator and no state. A tile's `key` is made once (splitmix64, Steele, Lea and Flood 2014); an element's 32 bits are two
-rounds of multiply and shift of its number (as in Wellons' hash prospector, 2018). Slots have
-products of them.
-Elements 2**32 apart in one tensor have the same bits within a step.
+There is no generator and no state. A tile's `key` is made once (splitmix64, Steele, Lea and Flood 2014); an element's
+32 bits are two rounds of multiply and shift of its number (as in Wellons' hash prospector, 2018). Slots have products
+of them. Elements 2**32 apart in one tensor have the same bits within a step.
 """
 import numpy as np
 from numba.extending import register_jitable

@@ -1,14 +1,10 @@
-"""Storage formats: how a number lies in memory. Arithmetic never happens in them.
+"""Functions of formats that store each number alone: ``decode`` (stored bits to float) and ``encode`` (back).
 
-A format is a pair of functions: ``decode`` (stored bits to float) and ``encode`` (float to stored bits, to nearest, ties to
-even), written in integer operations on unsigned 32-bit words, so that NumPy, LLVM and PTX give the same bits with no
-half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen it to 64 bits.
-
-Formats whose ``random`` is set round up or down by chance, such that the expected value is the number itself: their functions take
-32 random bits beside it (noise.py). A ``split`` format keeps a number in two arrays. Formats of blocks are in blocks.py.
+They are integer operations on unsigned 32-bit words. NumPy, LLVM and PTX give equal bits for them, with no
+half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen its result to 64 bits.
+`encode` rounds to nearest, ties to even. A stochastic one takes 32 random bits and rounds up or down by chance, so that
+the expected value is the number itself.
 """
-from typing import Any, NamedTuple
-
 import numpy as np
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
@@ -16,13 +12,14 @@ from numba.extending import intrinsic, overload, register_jitable
 from ..notation import where
 
 U32, U16 = np.uint32, np.uint16
+NOT_SET = np.uint8(0)
 ONE, THIRTEEN, SIXTEEN = U32(1), U32(13), U32(16)
 MAGNITUDE32, INFINITY32, QUIET32 = U32(0x7FFFFFFF), U32(0x7F800000), U32(0x00400000)
 SIGN16, MAGNITUDE16, INFINITY16, QUIET16 = U32(0x8000), U32(0x7FFF), U32(0x7C00), U32(0x0200)
 HALF_ULP_BF16, HALF_ULP_F16 = U32(0x7FFF), U32(0x0FFF)
 ZERO, NINETEEN, TWENTYTHREE, THIRTYONE, THIRTYTWO = U32(0), U32(19), U32(23), U32(31), U32(32)
 SIGN32, LOWER32, MANTISSA32, MANTISSA_ONE32 = U32(0x80000000), U32(0xFFFF), U32(0x007FFFFF), U32(0x00800000)
-SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, and 23 bits of mantissa stand behind an exponent biased by 127
+SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, behind a bias of 127 stand 23 bits
 PAYLOAD_BF16 = U32(0x007F0000)         # the part of a NaN's payload that bfloat16 keeps
 SMALLEST_NORMAL_F16 = U32(0x38800000)  # 2**-14
 OVERFLOW_F16 = U32(0x47800000)         # 2**16: everything above is infinite, what lies below rounds there by itself
@@ -58,7 +55,7 @@ def decode_bf16(u):
 
 
 def _unless_nan(x, rounded):
-    """The bits to cut bfloat16 from: a NaN keeps its upper half (rounding could carry it into another number), and stays one."""
+    """The bits to cut bfloat16 from. A NaN keeps its upper half (rounding could make a number of it)."""
     u = as_bits(x)
     nan = where(U32(u & PAYLOAD_BF16) == ZERO, U32(u | QUIET32), u)
     return where(x != x, nan, rounded)  # one instruction, where a comparison of bits takes two
@@ -71,7 +68,7 @@ def encode_bf16(x):
 
 
 def encode_bf16_stochastic(x, r):
-    """Up with the probability of what is cut off: the carry of a random number of 16 bits. A NaN becomes a quiet one."""
+    """Up with the probability of what is cut off: the carry of 16 random bits. A NaN becomes a quiet one."""
     u = as_bits(x)
     return U16(U32(where(x != x, U32(u | QUIET32), U32(u + U32(r >> SIXTEEN))) >> SIXTEEN))
 
@@ -84,8 +81,9 @@ def decode_split(high, low):
 def encode_split(x):
     """The halves of a float32: a bfloat16, cut off towards zero, and the rest.
 
-    Rounding to nearest would not do. There are 65,535 NaN of either sign more than pairs with a NaN in front, and all other pairs but
-    those of zero with a negative rest are taken: a parameter that its user sets to zero beside an old rest would become NaN.
+    Rounding to nearest would not do. There are 65,535 NaN of either sign more than pairs with a NaN in front, and all
+    other pairs but those of zero with a negative rest are taken: a parameter that its user sets to zero beside an old
+    rest would become NaN.
     """
     u = as_bits(x)
     return U16(U32(u >> SIXTEEN)), U16(U32(u & LOWER32))
@@ -120,8 +118,8 @@ def encode_f16_stochastic(x, r):
     sign = U32(U32(u >> SIXTEEN) & SIGN16)
     magnitude = U32(u & MAGNITUDE32)
     normal = U32(U32(U32(magnitude + REBIAS_F16) + U32(r >> NINETEEN)) >> THIRTEEN)
-    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # how far the mantissa stands above the unit 2**-24
-    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)   # (normal numbers, whose difference wraps, are not taken from here)
+    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # of the mantissa above the unit 2**-24
+    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)  # (wraps for normal numbers, which `normal` gives)
     beyond, shift = where(beyond > THIRTYONE, THIRTYONE, beyond), where(shift > THIRTYONE, THIRTYONE, shift)
     mantissa = U32(where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | U32(magnitude & MANTISSA32))
     subnormal = U32(U32(U32(mantissa >> beyond) + U32(r >> U32(THIRTYTWO - shift))) >> shift)
@@ -136,50 +134,9 @@ def unchanged(x):
     return x
 
 
-class Format(NamedTuple):
-    """One way to store a number: its storage dtype, the float that its value becomes, and the way there and back."""
-
-    name: str
-    dtype: np.dtype
-    stored: Any
-    value: Any
-    decode: Any
-    encode: Any
-    random: bool = False      # whether encode takes random bits beside the number
-    split: bool = False       # whether what is stored is two numbers of this dtype, in two arrays
-    block: Any = None         # how blocks of numbers share an exponent (blocks.Block), or None
-    long: str = ""            # its other name
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of a number in one array."""
-        return self.dtype.itemsize
-
-    @property
-    def columns(self) -> int:
-        """The arrays that hold it: addresses in a table."""
-        return 2 if self.split or self.block else 1
-
-    @property
-    def bytes(self) -> float:
-        """Bytes of a number in all of them."""
-        return self.itemsize*(2 if self.split else 1) + (1/self.block.size if self.block else 0)
+def is_set(u):
+    return u != NOT_SET
 
 
-F64 = Format("f64", np.dtype(np.float64), types.float64, types.float64, unchanged, unchanged, long="float64")
-F32 = Format("f32", np.dtype(np.float32), types.float32, types.float32, unchanged, unchanged, long="float32")
-F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, decode_f16, encode_f16, long="float16")
-BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, decode_bf16, encode_bf16, long="bfloat16")
-F16S = F16._replace(name="f16s", encode=encode_f16_stochastic, random=True, long="float16_stochastic")
-BF16S = BF16._replace(name="bf16s", encode=encode_bf16_stochastic, random=True, long="bfloat16_stochastic")
-SPLIT = BF16._replace(name="split", decode=decode_split, encode=encode_split, split=True, long="bfloat16_remainder")
-FORMATS = {f.name: f for f in (F64, F32, F16, BF16)}  # those that an array's dtype tells
-ROUNDED = {("f16", "stochastic"): F16S, ("bf16", "stochastic"): BF16S, ("bf16", "remainder"): SPLIT}  # of a parameter: {(format, rounding)}
-
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, _unless_nan):
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set, _unless_nan):
     register_jitable(_function)
-
-
-def arithmetic(format: Format) -> Format:
-    """What parameters of this format are computed in: float64 for float64, else float32."""
-    return F64 if format is F64 else F32

@@ -1,127 +1,91 @@
-"""Words that threads share, calls by address, and a thread's floating-point mode: what the pool needs beyond ordinary code."""
+"""Words that threads share, calls by address, a thread's floating-point mode: what the pool needs."""
 import platform
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .memory import I64, WORD, word_pointer
+from .llvm import I8, I32, I64, call_llvm, code, i32, i64, pointer
+from .memory import INT
+
+X86, ARM = (platform.machine().lower() in names for names in (("x86_64", "amd64", "i686"), ("aarch64", "arm64")))
 
 
-@intrinsic
-def exchange(typing, address, k, expected, new):
+@code(types.boolean, INT, INT, INT, INT)
+def exchange(context, builder, address, k, expected, new):
     """Set word k from `expected` to `new`: whether it was `expected`."""
-    def emit(context, builder, signature, args):
-        result = builder.cmpxchg(word_pointer(builder, args[0], args[1]), args[2], args[3], "seq_cst", "seq_cst")
-        return builder.extract_value(result, 1)
-    return types.boolean(types.int64, types.int64, types.int64, types.int64), emit
+    result = builder.cmpxchg(pointer(builder, address, I64, k), expected, new, "seq_cst", "seq_cst")
+    return builder.extract_value(result, 1)
 
 
-@intrinsic
-def add(typing, address, k, amount):
-    """Add to word k, atomically."""
-    def emit(context, builder, signature, args):
-        return builder.atomic_rmw("add", word_pointer(builder, args[0], args[1]), args[2], "seq_cst")
-    return types.int64(types.int64, types.int64, types.int64), emit
+@code(INT, INT, INT, INT)
+def add(context, builder, address, k, amount):
+    """Add to word k, atomically: what it was."""
+    return builder.atomic_rmw("add", pointer(builder, address, I64, k), amount, "seq_cst")
 
 
-@intrinsic
-def read(typing, address, k):
+@code(INT, INT, INT)
+def read(context, builder, address, k):
     """Word k as it is now in memory."""
-    def emit(context, builder, signature, args):
-        return builder.load_atomic(word_pointer(builder, args[0], args[1]), "seq_cst", WORD)
-    return types.int64(types.int64, types.int64), emit
+    return builder.load_atomic(pointer(builder, address, I64, k), "seq_cst", 8)
 
 
-@intrinsic
-def write(typing, address, k, value):
+@code(types.void, INT, INT, INT)
+def write(context, builder, address, k, value):
     """Set word k, visible to all threads before anything that follows."""
-    def emit(context, builder, signature, args):
-        builder.store_atomic(args[2], word_pointer(builder, args[0], args[1]), "seq_cst", WORD)
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64, types.int64), emit
+    builder.store_atomic(value, pointer(builder, address, I64, k), "seq_cst", 8)
 
 
-@intrinsic
-def call(typing, function, job):
+@code(types.void, INT, INT)
+def call(context, builder, function, job):
     """Call a kernel by its address."""
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(ir.VoidType(), [I64])
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [args[1]])
-        return context.get_dummy_value()
-    return types.void(types.int64, types.int64), emit
+    builder.call(builder.inttoptr(function, ir.FunctionType(ir.VoidType(), [I64]).as_pointer()), [job])
 
 
-X86, ARM = ("x86_64", "amd64", "i686"), ("aarch64", "arm64")
-
-
-@intrinsic
-def pause(typing):
+@code(types.void)
+def pause(context, builder):
     """Tell the core that this thread is waiting: a hardware thread beside it gets the core's units."""
-    def emit(context, builder, signature, args):
-        machine = platform.machine().lower()
-        if machine in X86:
-            builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause"), [])
-        elif machine in ARM:
-            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
-            builder.call(cgutils.get_or_insert_function(builder.module, hint, "llvm.aarch64.hint"), [ir.Constant(ir.IntType(32), 1)])
-        return context.get_dummy_value()
-    return types.void(), emit
+    if X86:
+        call_llvm(builder, "llvm.x86.sse2.pause", ir.VoidType())
+    elif ARM:
+        call_llvm(builder, "llvm.aarch64.hint", ir.VoidType(), i32(1))
 
 
 def _mxcsr(builder, name, word):
     """Store the floating-point mode of an x86 processor to `word`, or load it from there."""
-    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
-    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}"),
-                 [builder.bitcast(word, ir.IntType(8).as_pointer())])
+    call_llvm(builder, f"llvm.x86.sse.{name}", ir.VoidType(), builder.bitcast(word, I8.as_pointer()))
 
 
-@intrinsic
-def mode(typing):
-    """How this thread rounds, and what it does with subnormal numbers: the processor's own word; 0 where it is not known how to ask."""
-    def emit(context, builder, signature, args):
-        machine = platform.machine().lower()
-        if machine in X86:
-            word = cgutils.alloca_once(builder, ir.IntType(32))
-            _mxcsr(builder, "stmxcsr", word)
-            return builder.zext(builder.load(word), I64)
-        if machine in ARM:
-            return builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(I64, []), "llvm.aarch64.get.fpcr"), [])
-        return ir.Constant(I64, 0)
-    return types.int64(), emit
+@code(INT)
+def mode(context, builder):
+    """How this thread rounds and treats subnormal numbers: the processor's own word; 0 where none is known."""
+    if X86:
+        word = cgutils.alloca_once(builder, I32)
+        _mxcsr(builder, "stmxcsr", word)
+        return builder.zext(builder.load(word), I64)
+    return call_llvm(builder, "llvm.aarch64.get.fpcr", I64) if ARM else i64(0)
 
 
-@intrinsic
-def set_mode(typing, word):
-    """Set what `mode` tells. Nothing happens where it is not known how."""
-    def emit(context, builder, signature, args):
-        machine = platform.machine().lower()
-        if machine in X86:
-            word = cgutils.alloca_once(builder, ir.IntType(32))
-            builder.store(builder.trunc(args[0], ir.IntType(32)), word)
-            _mxcsr(builder, "ldmxcsr", word)
-        elif machine in ARM:
-            kind = ir.FunctionType(ir.VoidType(), [I64])
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.aarch64.set.fpcr"), [args[0]])
-        return context.get_dummy_value()
-    return types.void(types.int64), emit
+@code(types.void, INT)
+def set_mode(context, builder, mode):
+    """Set what `mode` tells. Nothing happens where no such word is known."""
+    if X86:
+        word = cgutils.alloca_once(builder, I32)
+        builder.store(builder.trunc(mode, I32), word)
+        _mxcsr(builder, "ldmxcsr", word)
+    elif ARM:
+        call_llvm(builder, "llvm.aarch64.set.fpcr", ir.VoidType(), mode)
 
 
-# Rounding to nearest, subnormal numbers kept, no exception traps: of x86, where bits 7 to 12 mask exceptions, and of ARM
-DEFAULT_MODE = 0x1F80 if platform.machine().lower() in X86 else 0
+# Rounding to nearest, subnormal numbers kept, no exception traps: of x86 (bits 7 to 12 mask exceptions), and of ARM
+DEFAULT_MODE = 0x1F80 if X86 else 0
 
 
-@intrinsic
-def call_driver(typing, launcher, function, blocks, threads, stream, parameters):
+@code(INT, *[INT]*6)
+def call_driver(context, builder, launcher, function, blocks, threads, stream, parameters):
     """Launch a kernel by the address of cuLaunchKernel, in one dimension: the driver's error, or 0."""
-    word, whole = I64, ir.IntType(32)
-
-    def emit(context, builder, signature, args):
-        kind = ir.FunctionType(whole, [word, *[whole]*7, word, word, word])
-        one, none = ir.Constant(whole, 1), ir.Constant(word, 0)
-        blocks, threads = (builder.trunc(x, whole) for x in args[2:4])
-        error = builder.call(builder.inttoptr(args[0], kind.as_pointer()),
-                             [args[1], blocks, one, one, threads, one, one, ir.Constant(whole, 0), args[4], args[5], none])
-        return builder.zext(error, word)
-    return types.int64(*[types.int64]*6), emit
+    kind = ir.FunctionType(I32, [I64, *[I32]*7, I64, I64, I64])
+    one, blocks, threads = i32(1), builder.trunc(blocks, I32), builder.trunc(threads, I32)
+    error = builder.call(builder.inttoptr(launcher, kind.as_pointer()),
+                         [function, blocks, one, one, threads, one, one, i32(0), stream, parameters, i64(0)])
+    return builder.zext(error, I64)

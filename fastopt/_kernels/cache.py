@@ -1,10 +1,11 @@
 """Compiled code on disk, never stale: one file per kernel, named by everything that decides what it holds.
 
-The name is a digest of the modules that make kernels, the rule's code, the formats, the processor and the versions of Python, NumPy,
-Numba and llvmlite. There is no index that several processes could disagree about. A file is written beside its name and moved into place.
-It begins with a checksum of its name and its contents: a damaged file, or one that was renamed, is compiled again. So is one that
-somebody else can have written, since its code would run with this user's rights. (Numba's own cache gives an old kernel after a rule
-in another file has changed, and lets two processes on a fresh directory swap their kernels.)
+The name is a digest of the modules that make kernels, the rule's code, the formats, the processor and the versions of
+Python, NumPy, Numba and llvmlite. There is no index that several processes could disagree about. A file is written
+beside its name and moved into place. It begins with a checksum of its name and its contents: a damaged file, or one
+that was renamed, is compiled again. So is one that somebody else can have written, since its code would run with this
+user's rights. (Numba's own cache gives an old kernel after a rule in another file has changed, and lets two processes
+on a fresh directory swap their kernels.)
 """
 import hashlib
 import importlib.util
@@ -57,7 +58,8 @@ def _home() -> Path:
 
 
 PACKAGE = __name__.partition(".")[0]
-# The packages and modules that decide what a kernel holds. Those that only call kernels are not among them: their edits recompile nothing.
+# The packages and modules that decide what a kernel holds. Those that only call kernels are not among them: their edits
+# recompile nothing.
 MAKERS = ("_cpu", "_cuda", "_formats", "_kernels", "_rule", "bench.ceiling", "notation", "rules")
 
 
@@ -65,21 +67,21 @@ def _modules(name: str) -> list[str]:
     """A module, or all modules of a package, by what its loader says: in a folder, a zip, or a frozen application."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{name}")
     where = spec and spec.submodule_search_locations
-    if where is None:
+    if not where:
         return [name]
-    found = sorted(module.name for module in pkgutil.iter_modules(where))
+    found = sorted(module.name for module in pkgutil.iter_modules(list(where)))
     if not found:
         raise ImportError(f"the loader of {PACKAGE}.{name} does not tell what is in it")
     return [f"{name}.{module}" for module in found]
 
 
 def _executed(module: str) -> bytes:
-    """What Python executes as a module of this package: its file, in a folder or a zip, or its code in a frozen application."""
+    """What Python executes as a module: its file, in a folder or a zip, or its code in a frozen application."""
     spec = importlib.util.find_spec(f"{PACKAGE}.{module}")
     loader: Any = spec and spec.loader
     try:
         data = loader.get_data(spec and spec.origin)
-        return data[16:] if data[:4] == importlib.util.MAGIC_NUMBER else data  # without the time of the source, where it is a .pyc
+        return data[16:] if data[:4] == importlib.util.MAGIC_NUMBER else data  # a .pyc without its time
     except (AttributeError, OSError):
         return "\n".join(code_facts(loader.get_code(f"{PACKAGE}.{module}"))).encode()
 
@@ -93,7 +95,8 @@ def _own() -> bytes | None:
 
 
 OWN = _own()  # as this process runs it: read at import
-SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")  # of Numba, that change machine code
+SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK",
+            "DEBUGINFO_DEFAULT")  # of Numba, that change machine code
 
 
 @lru_cache(maxsize=1)
@@ -113,7 +116,8 @@ def _say_once(message: str) -> None:
 
 
 def _not_kept(reason: str) -> None:
-    _say_once(f"compiled kernels are not kept on disk: {reason}. Set FASTOPT_CACHE to the absolute path of a directory that only you can "
+    _say_once(f"compiled kernels are not kept on disk: {reason}. Set FASTOPT_CACHE to the absolute path of a directory "
+              f"that only you can "
               "write to.")
 
 
@@ -156,7 +160,7 @@ CAREFUL = sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_N
 
 
 def _read(path: Path, name: str) -> bytes | None:
-    """What was written to a file under this name. None where there is none, it is damaged, or somebody else can have written it."""
+    """What was written to a file under this name; None where it is damaged, or somebody else's."""
     if refusal(path.parent):
         return None
     try:
@@ -164,7 +168,8 @@ def _read(path: Path, name: str) -> bytes | None:
             info = os.fstat(file.fileno())
             others = _others(info) if stat.S_ISREG(info.st_mode) else "is no regular file"
             if others:
-                _say_once(f"a file in {path.parent} {others}. It is not used: its kernel is compiled and written again.")
+                _say_once(f"a file in {path.parent} {others}. It is not used: its kernel is compiled and written "
+                          f"again.")
                 return None
             stored = file.read()
     except OSError:
@@ -193,7 +198,7 @@ def _write(path: Path, name: str, data: bytes) -> None:
 
 
 def cached(name: str, make: Callable[[], bytes]) -> bytes:
-    """The bytes that are kept under a name; made, and kept, where there are none yet. The name decides what they hold."""
+    """The bytes that are kept under a name, which decides what they hold. Where there are none, they are made."""
     path = _path(name)
     data = _read(path, name)
     if data is None:
@@ -214,7 +219,7 @@ class KernelCache(_Cache):
         return str(self.path.parent)
 
     def load_overload(self, sig, target_context):
-        rtsys.initialize(target_context)  # what compiled code may call; refresh(), 0.3 s, loads what only compiling needs
+        rtsys.initialize(target_context)  # what code may call; refresh(), 0.3 s, loads what compiling needs
         data = _read(self.path, self.name)
         if data is None:
             return None

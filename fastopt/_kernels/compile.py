@@ -1,4 +1,4 @@
-"""Numba's compiler as kernels need it: one set of flags, our disk cache, alone in the process, no signal handler meanwhile."""
+"""Numba's compiler as kernels need it: one set of flags, our disk cache, alone in the process."""
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ class Kernel(NamedTuple):
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Alone in Numba's compiler and in LLVM: no other thread, no fork, no signal handler. While it waits, signals are heard."""
+    """Alone in Numba's compiler and in LLVM: no thread, fork, or signal handler. While it waits, signals are heard."""
     with UNDISTURBED:
         while not global_compiler_lock._lock.acquire(timeout=0.1):
             UNDISTURBED.hear()
@@ -52,7 +52,8 @@ def compiling() -> Iterator[None]:
 
 def jitted(function, **flags):
     if config.DISABLE_JIT:
-        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts.")
+        raise RuntimeError("fastopt: NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python "
+                           "starts.")
     return njit(**{**FLAGS, **flags})(function)
 
 

@@ -1,214 +1,162 @@
-"""One element of every slot: loaded and decoded, updated by a rule, encoded and stored; two at a time where all slots have 16 bits.
+"""One element of every slot: loaded, decoded, updated by a pipeline, encoded, stored. For any Numba target."""
+from typing import Any, NamedTuple
 
-Written once, as LLVM instructions for any Numba target, like memory.py. Formats whose numbers share something are in sharing.py.
-"""
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
-from .._formats import random_bits as noise
-from .._rule.rule import RULES, apply, prepare
-from .memory import (
-    I32,
-    call,
-    columns,
-    computed_in,
-    is_random,
-    is_zeroed,
-    literals,
-    on_device,
-    pointer,
-    slots,
-    values_of,
-)
+from .._formats import random_bits
+from .llvm import I1, call, code, i32, on_device, pointer, unpacked
+from .memory import FLOAT64, INT, U32, coefficients_kind
 
-DEVICE_CONVERSIONS: dict = {}  # {a format's decode or encode: emit(builder, x)}, where a CUDA device has an instruction (cuda_code.py)
+U16 = types.uint16
 
 
-def convert(context, builder, function, signature, args):
-    """A format's decode or encode of one value: by the device's instruction where it has one, else by the formula."""
-    native = DEVICE_CONVERSIONS.get(function) if on_device(builder) else None
-    return native(builder, *args) if native else call(context, builder, function, signature, args)
+class New(NamedTuple):
+    """A number that a step gives a slot, and all that storing it may need."""
+
+    slot: int
+    number: Any
+    random: Any   # 32 random bits, or None
+    parts: list   # what was stored
+    old: Any      # the number that this was
+    change: Any   # whether it is stored at all; None: always
 
 
-def decode(context, builder, format, parts, value):
-    """What stored numbers stand for, in the float type of the arithmetic."""
-    decoded = convert(context, builder, format.decode, format.value(*[format.stored]*len(parts)), parts)
-    return context.cast(builder, decoded, format.value, value)
+class Element:
+    """Emits, where a builder stands, what is done with one element.
 
-
-def encode(context, builder, format, x, have, bits=None):
-    """How a number is stored that was computed in the float type `have`: one number, or two. `bits` are random ones, if it takes any."""
-    value = context.cast(builder, x, have, format.value)
-    given, kinds = ([value, bits], [format.value, types.uint32]) if format.random else ([value], [format.value])
-    result = types.UniTuple(format.stored, 2) if format.split else format.stored
-    stored = convert(context, builder, format.encode, result(*kinds), given)
-    return cgutils.unpack_tuple(builder, stored) if format.split else [stored]
-
-
-def drawn(builder, of, word):
-    """{slot: its 32 random bits}, for those that take any: a product of the element's word for each."""
-    random = [k for k, f in enumerate(of) if k and f.random]
-    return {k: builder.mul(word, ir.Constant(I32, int(factor))) if rank else word
-            for rank, (k, factor) in enumerate(zip(random, noise.SLOTS, strict=False))}
-
-
-@intrinsic
-def element_bits(typing, formats, key, i):
-    """The random bits of element i; 0 where none are drawn."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-
-    def emit(context, builder, signature, args):
-        if not is_random(literal[0]):
-            return ir.Constant(I32, 0)
-        element = context.cast(builder, args[2], signature.args[2], types.uint32)
-        return call(context, builder, noise.word, types.uint32(types.uint32, types.uint32), [args[1], element])
-    return types.uint32(formats, types.uint32, i), emit
-
-
-def alignment(builder, format):
-    """What loads and stores may rely on: anything on the CPU; a device's instructions need whole elements (binding checks it)."""
-    return format.itemsize if on_device(builder) else 1
-
-
-def places(context, builder, formats, row, i):
-    """Where element i of every slot lies: a pointer per array."""
-    starts, _ = columns(formats)
-    return [[pointer(builder, builder.extract_value(row, start + part), context.get_data_type(f.stored), i) for part in range(1 + f.split)]
-            for f, start in zip(slots(formats), starts, strict=True)]
-
-
-def _loaded(context, builder, format, at, value):
-    parts = [builder.load(place, align=alignment(builder, format)) for place in at]
-    return decode(context, builder, format, parts, value)
-
-
-@intrinsic
-def load(typing, formats, row, i):
-    """Element i of every slot, decoded, in the float type of the arithmetic; a wider gradient in its own."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    kinds, of = values_of(literal[0]), slots(literal[0])
-    result = types.BaseTuple.from_types(kinds)
-
-    def emit(context, builder, signature, args):
-        at = places(context, builder, literal[0], args[1], args[2])
-        return context.make_tuple(builder, result, [_loaded(context, builder, *one) for one in zip(of, at, kinds, strict=True)])
-    return result(formats, row, types.int64), emit
-
-
-@intrinsic
-def load_gradient(typing, formats, row, i):
-    """Element i of slot 0, decoded, as float64: the norm is summed in it."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-
-    def emit(context, builder, signature, args):
-        at = places(context, builder, literal[0], args[1], args[2])
-        return _loaded(context, builder, slots(literal[0])[0], at[0], types.float64)
-    return types.float64(formats, row, types.int64), emit
-
-
-@intrinsic
-def store(typing, formats, row, i, new, bits):
-    """Encode new values into slots 1, 2, ...: as many as there are; a gradient that is to be zeroed becomes zero."""
-    literal = literals(formats)
-    if literal is None:
-        return None
-    of = slots(literal[0])
-
-    def emit(context, builder, signature, args):
-        at = places(context, builder, literal[0], args[1], args[2])
-        random = drawn(builder, of, args[4])
-        for k, have in enumerate(signature.args[3], 1):
-            parts = encode(context, builder, of[k], builder.extract_value(args[3], k - 1), have, random.get(k))
-            for part, place in zip(parts, at[k], strict=True):
-                builder.store(part, place, align=alignment(builder, of[k]))
-        if is_zeroed(literal[0]):
-            builder.store(ir.Constant(at[0][0].type.pointee, 0), at[0][0], align=alignment(builder, of[0]))
-        return context.get_dummy_value()
-    return types.void(formats, row, types.int64, new, types.uint32), emit
-
-
-def narrowed(context, builder, coefficients, c, scalar, values):
-    """The coefficients' type and value, and the values, all `scalar`: a wider gradient is scaled in its own type, then converted."""
-    if coefficients[0] == scalar:
-        return coefficients, c, values
-    scale, *rest = cgutils.unpack_tuple(builder, c)
-    g = context.cast(builder, builder.fmul(scale, values[0]), coefficients[0], scalar)
-    kind = types.NamedUniTuple(scalar, len(coefficients), coefficients.instance_class)
-    return kind, context.make_tuple(builder, kind, [context.get_constant(scalar, 1), *rest]), [g, *values[1:]]
-
-
-def updated(context, builder, rule, coefficients, c, scalar, values):
-    """What a rule makes of one element: a tuple of `scalar`s. `c` is the value of the coefficients, `coefficients` its type."""
-    coefficients, c, values = narrowed(context, builder, coefficients, c, scalar, values)
-    own = rule.writes - len(rule.follows)
-    g, p, *state = values[:len(values) - len(rule.follows)]
-    if rule.prepared:
-        g = call(context, builder, prepare, scalar(coefficients, scalar, scalar), [c, g, p])
-    signature = types.UniTuple(scalar, own)(coefficients, *[scalar]*(2 + len(state)))
-    new = cgutils.unpack_tuple(builder, call(context, builder, rule.body, signature, [c, g, p, *state]))
-    if rule.prepared:
-        new[0] = call(context, builder, apply, scalar(coefficients, scalar, scalar), [c, p, new[0]])
-    for function, old in zip(rule.follows, values[len(values) - len(rule.follows):], strict=True):
-        new.append(call(context, builder, function, scalar(coefficients, scalar, scalar), [c, new[0], old]))
-    return context.make_tuple(builder, types.UniTuple(scalar, rule.writes), new)
-
-
-@intrinsic
-def update(typing, rule, c, values):
-    """The rule on one element: (gradient, parameter, *state) -> (parameter, *state)."""
-    literal = literals(rule)
-    if literal is None:
-        return None
-    function, scalar = RULES[literal[0]], values[1]
-
-    def emit(context, builder, signature, args):
-        return updated(context, builder, function, c, args[1], scalar, cgutils.unpack_tuple(builder, args[2]))
-    return types.UniTuple(scalar, function.writes)(rule, c, values), emit
-
-
-@intrinsic
-def update_pair(typing, rule, formats, c, row, i, start):
-    """The rule on elements i and i + 1, where all slots have 16 bits: 32-bit words in memory, which spares vectors their shuffles.
-
-    The random bits of the first begin at `start`.
-
-    An even element is the lower half of its word, an odd one the upper: a shift, or a mask, and no element changes its place.
+    `cc` is the compute capability of a device, whose instructions are used; None: no special ones.
     """
-    literal = literals(rule, formats)
-    if literal is None:
-        return None
-    function, of, scalar = RULES[literal[0]], slots(literal[1]), computed_in(literal[1]).value
-    starts, _ = columns(literal[1])
 
-    def emit(context, builder, signature, args):
-        half, sixteen = ir.IntType(16), ir.Constant(I32, 16)
-        at = [[builder.bitcast(pointer(builder, builder.extract_value(args[3], start + part), half, args[4]), I32.as_pointer())
-               for part in range(1 + f.split)] for f, start in zip(of, starts, strict=True)]
-        words = [[builder.load(place, align=1) for place in where] for where in at]
-        new = []
-        for lane in range(2):
-            shifted = [[builder.lshr(w, sixteen) if lane else w for w in parts] for parts in words]
-            stored = [[builder.trunc(w, half) for w in parts] for parts in shifted]
-            values = [decode(context, builder, f, parts, scalar) for f, parts in zip(of, stored, strict=True)]
-            results = cgutils.unpack_tuple(builder, updated(context, builder, function, c, args[2], scalar, values))
-            random = {}
-            if is_random(literal[1]):
-                begin = builder.add(args[5], ir.Constant(I32, lane*int(noise.ELEMENT)))
-                random = drawn(builder, of, call(context, builder, noise.mixed, types.uint32(types.uint32), [begin]))
-            new.append([encode(context, builder, of[k], x, scalar, random.get(k)) for k, x in enumerate(results, 1)])
-        for k, (low, high) in enumerate(zip(*new, strict=True), 1):
-            for first, second, place in zip(low, high, at[k], strict=True):
-                word = builder.or_(builder.zext(first, I32), builder.shl(builder.zext(second, I32), sixteen))
-                builder.store(word, place, align=1)
-        if is_zeroed(literal[1]):
-            builder.store(ir.Constant(I32, 0), at[0][0], align=1)
-        return context.get_dummy_value()
-    return types.void(rule, formats, c, row, types.int64, types.uint32), emit
+    def __init__(self, context, builder, layout, pipeline=None, cc=None):
+        self.context, self.builder, self.layout, self.pipeline, self.cc = context, builder, layout, pipeline, cc
+
+    def call(self, function, signature, args):
+        return call(self.context, self.builder, function, signature, args)
+
+    def cast(self, x, have, want):
+        return self.context.cast(self.builder, x, have, want)
+
+    def _converted(self, instruction, function, signature, args):
+        if instruction and self.cc and self.cc >= instruction.since:
+            return instruction.emit(self.builder, *args)
+        return self.call(function, signature, args)
+
+    def decode(self, k, parts, exponent=None, kind=None):
+        """The number of slot k, stored as these parts, in its type or another; `exponent` is its block's."""
+        f = self.layout.formats[k]
+        if f.block:
+            number = self.call(f.decode, f.value(f.stored, U16), [*parts, exponent])
+        else:
+            number = self._converted(f.device_decode, f.decode, f.value(*[f.stored]*len(parts)), parts)
+        return self.cast(number, f.value, kind or self.layout.values[k])
+
+    def random_word(self, start, lane=0):
+        """Random bits of the element whose bits begin at `start`, or `lane` behind it; None: none are drawn."""
+        if not self.layout.random:
+            return None
+        start = self.builder.add(start, i32(lane*int(random_bits.ELEMENT) % 2**32)) if lane else start
+        return self.call(random_bits.mixed, U32(U32), [start])
+
+    def _drawn(self, word):
+        """{slot: its random bits}: a product of the element's word for each slot behind the first."""
+        return {k: self.builder.mul(word, i32(int(factor))) if rank else word
+                for rank, (k, factor) in enumerate(zip(self.layout.random, random_bits.SLOTS, strict=False))}
+
+    def _updated(self, c, values):
+        """The pipeline on numbers in the arithmetic. A wider gradient is scaled in its own type, then converted."""
+        pipeline, layout, kind = self.pipeline, self.layout, coefficients_kind(self.layout, self.pipeline)
+        if layout.wide:
+            scale, *rest = unpacked(self.builder, c)
+            g = self.cast(self.builder.fmul(scale, values[0]), layout.values[0], layout.scalar)
+            pipeline, values = pipeline.having("scale", False), [g, *values[1:]]
+            kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
+            c = self.context.make_tuple(self.builder, kind, rest)
+
+        def called(function, *numbers):
+            given = [types.boolean if x.type == I1 else layout.scalar for x in numbers]
+            if function is not pipeline.body:
+                return self.call(function, layout.scalar(kind, *given), [c, *numbers])
+            result = types.UniTuple(layout.scalar, 1 + len(pipeline.rule.state))
+            return unpacked(self.builder, self.call(function, result(kind, *given), [c, *numbers]))
+        return pipeline.compose(called, *values)
+
+    def advance(self, c, stored, word, exponents=None):
+        """What a step makes of an element, of what its slots have stored: a `New` for each slot that is written."""
+        pipeline, random = self.pipeline, self._drawn(word) if word is not None else {}
+        old = [self.decode(k, parts, exponents and exponents.get(k)) for k, parts in enumerate(stored)]
+        change = old[-1] if pipeline.masked else None
+        return [New(k, x, random.get(k), stored[k], old[k], change if k <= 1 + len(pipeline.state) else None)
+                for k, x in enumerate(self._updated(c, old), 1)]
+
+    def encode(self, new):
+        """The parts in which a new number is stored: one, or two. What a mask keeps is what was stored, bit for bit."""
+        f = self.layout.formats[new.slot]
+        value = self.cast(new.number, self.layout.scalar, f.value)
+        given, kinds = ([value, new.random], [f.value, U32]) if f.random else ([value], [f.value])
+        result = types.UniTuple(f.stored, 2) if f.split else f.stored
+        parts = self._converted(f.device_encode, f.encode, result(*kinds), given)
+        parts = unpacked(self.builder, parts) if f.split else [parts]
+        if new.change is None:
+            return parts
+        return [self.builder.select(new.change, part, old) for part, old in zip(parts, new.parts, strict=True)]
+
+    def round(self, new):
+        """The 16 bits of a new number until its block's exponent is known. A mask keeps the old number."""
+        f = self.layout.formats[new.slot]
+        x = new.number if new.change is None else self.builder.select(new.change, new.number, new.old)
+        x = self.cast(x, self.layout.scalar, f.value)
+        return self.call(f.block.round, U16(f.value, U32), [x, new.random or i32(0)])
+
+    # An element in memory
+
+    def addresses(self, row):
+        """The addresses of each slot's arrays that hold an entry for every element."""
+        at = unpacked(self.builder, row)
+        return [at[start:start + f.parts] for start, f in zip(self.layout.starts, self.layout.formats, strict=True)]
+
+    def places(self, row, i):
+        """Pointers to element i in these arrays."""
+        return [[pointer(self.builder, address, ir.IntType(8*f.itemsize) if f.value is types.boolean else
+                         self.context.get_data_type(f.stored), i) for address in at]
+                for f, at in zip(self.layout.formats, self.addresses(row), strict=True)]
+
+    def alignment(self, k):
+        """What loads and stores may rely on: nothing on the CPU, whole elements on a device (binding checks it)."""
+        return self.layout.formats[k].itemsize if on_device(self.builder) else 1
+
+    def load(self, k, places):
+        return [self.builder.load(place, align=self.alignment(k)) for place in places]
+
+    def store(self, k, parts, places):
+        for part, place in zip(parts, places, strict=True):
+            self.builder.store(part, place, align=self.alignment(k))
+
+
+def emit_advance(e, c, row, i, word=None):
+    """Emit a step of element i of a row, whose random bits are `word`."""
+    at = e.places(row, i)
+    stored = [e.load(k, places) for k, places in enumerate(at)]
+    for new in e.advance(c, stored, word):
+        e.store(new.slot, e.encode(new), at[new.slot])
+    if e.layout.zeroed:
+        e.store(0, [ir.Constant(at[0][0].type.pointee, 0)], at[0])
+
+
+def advance(layout, pipeline, cc=None):
+    """advance(c, row, i, key, number): a step of element i of a row; its random bits are those of `number`."""
+    @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, U32, U32)
+    def advance(context, builder, c, row, i, key, number):
+        e = Element(context, builder, layout, pipeline, cc)
+        word = e.call(random_bits.word, U32(U32, U32), [key, number]) if layout.random else None
+        emit_advance(e, c, row, i, word)
+    return advance
+
+
+def gradient(layout, cc=None):
+    """gradient(row, i): element i of the gradient as float64, in which the norm is summed."""
+    @code(FLOAT64, layout.row, INT)
+    def gradient(context, builder, row, i):
+        e = Element(context, builder, layout, cc=cc)
+        return e.decode(0, e.load(0, e.places(row, i)[0]), kind=FLOAT64)
+    return gradient

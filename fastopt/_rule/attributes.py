@@ -1,6 +1,7 @@
 """Attributes of an optimizer that nobody may set, because no step would see it: setting one says what to do instead.
 
-Properties cost a step nothing; a `__setattr__` would be called for each of the optimizer's own attributes, at every step.
+Properties cost a step nothing; a `__setattr__` would be called for each of the optimizer's own attributes, at every
+step.
 """
 from typing import Any, NoReturn
 
@@ -17,9 +18,10 @@ KEPT = {  # what an optimizer is made with, or finds
 
 
 def keep(opt: Any, name: str, value: Any) -> None:
-    """AttributeError, unless the value is what is there: so ends ``opt.params *= 2``, which has changed the array itself."""
+    """AttributeError unless the value is what is there; so it is after ``opt.params *= 2``, which changes the array."""
     if getattr(opt, name, opt) is not value:
-        raise AttributeError(f"{type(opt).__name__}: {name} was set, but an optimizer keeps the one that it has. {KEPT[name]}")
+        raise AttributeError(f"{type(opt).__name__}: {name} was set, but an optimizer keeps the one that it has. "
+                             f"{KEPT[name]}")
 
 
 def read_only(cls: Any) -> None:
@@ -56,5 +58,5 @@ class InGroups:
 
     def refuse(self, opt: Any, given: str, many: bool) -> NoReturn:
         loop, group = ("for group in opt.groups: ", "group") if many else ("", "opt.groups[0]")
-        raise AttributeError(f"{type(opt).__name__}: {self.name} is no attribute of an optimizer, but steps read it in the groups. Say "
-                             f"{loop}{group}[{self.name!r}]{given} instead.")
+        raise AttributeError(f"{type(opt).__name__}: {self.name} is no attribute of an optimizer, but steps read it in "
+                             f"the groups. Say {loop}{group}[{self.name!r}]{given} instead.")

@@ -1,7 +1,7 @@
 """A name for what a function computes: two functions have one digest only if they, and all that they call, do the same.
 
-Compiled kernels are kept under it, so whatever it leaves out can go stale. Not looked into: this package, Numba, NumPy and the standard
-library, whose code or versions are part of `cache.sources`.
+Compiled kernels are kept under it, so whatever it leaves out can go stale. Not looked into: this package, Numba, NumPy
+and the standard library, whose code or versions are part of `cache.sources`.
 """
 import hashlib
 import inspect
@@ -16,7 +16,7 @@ LIBRARIES = {"fastopt", "numba", "numpy", *sys.stdlib_module_names}
 
 
 def digest(function: Any, *also: str) -> str:
-    """Of the function's bytecode, constants and names, of those of the functions that it calls, and of the values that it reads."""
+    """A hash of a function's bytecode, constants and names, of the functions it calls, and of the values it reads."""
     return hashlib.sha256("\n".join((*also, *_function(function, set()))).encode()).hexdigest()[:16]
 
 
@@ -35,7 +35,8 @@ def codes(code: types.CodeType) -> list[types.CodeType]:
 def code_facts(code: types.CodeType) -> Iterator[str]:
     """What code does, without the lines and the files that it comes from."""
     for part in codes(code):
-        constants = [sorted(map(repr, k)) if isinstance(k, frozenset) else k for k in part.co_consts if not isinstance(k, types.CodeType)]
+        constants = [sorted(map(repr, k)) if isinstance(k, frozenset) else k for k in part.co_consts
+                     if not isinstance(k, types.CodeType)]
         yield repr((part.co_code, part.co_names, part.co_varnames, part.co_freevars, constants))
 
 

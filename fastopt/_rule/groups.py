@@ -1,11 +1,11 @@
-"""Parameter groups: hyperparameters, each a number or a function of the step, checked when they are set and when they are used."""
+"""Parameter groups. A hyperparameter is a number or a function of the step, checked when it is set and when used."""
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
 
-from .._checks.numbers import ELSEWHERE, check_number, check_value
 from .._signals import at_once
 from .history import History
+from .hyperparameters import ELSEWHERE, check_value
 from .rule import Rule, shared
 
 MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
@@ -17,6 +17,7 @@ class Group(MutableMapping):
     def __init__(self, rule: Rule, values: dict[str, Any], where: str):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
+        self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -42,7 +43,10 @@ class Group(MutableMapping):
                 functions.pop(name, None)
             values[name] = value
         own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
-        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own, version=self.version + 1)
+        decay = "coupled" if values["decay"] == "coupled" else "decoupled"
+        pieces = (*(["scale"] if values["maximize"] else []), *([decay] if values["weight_decay"] != 0 else []))
+        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
+                       pieces=pieces, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
@@ -72,7 +76,7 @@ class Group(MutableMapping):
         return {**self._numbers, **{name: self._number(name, t) for name in self._functions}}
 
     def _number(self, name: str, t: int) -> float:
-        return check_number(name, self._functions[name](t), f"{self.where} at step {t}", ranges=self.rule.ranges)
+        return check_value(name, self._functions[name](t), {}, f"{self.where} at step {t}", self.rule.ranges)
 
     def _for_history(self, names: tuple[str, ...], t: int) -> tuple[tuple[Any, ...], bool]:
         """Those hyperparameters at step t, and whether they are the same at every step."""
@@ -82,7 +86,8 @@ class Group(MutableMapping):
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
         if t > MOST_STEPS:
-            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
+            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller "
+                             "number.")
         now, own = self._numbers, self._own
         if self._functions:
             now = self.at(t)

@@ -1,7 +1,9 @@
-"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters were.
+"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters
+were.
 
-A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these hyperparameters.
-While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was then.
+A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these
+hyperparameters. While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was
+then.
 """
 import inspect
 import math
@@ -25,7 +27,10 @@ class Known(NamedTuple):
 
 
 class History:
-    """The sum of one group. `now` gives the hyperparameters of a step, and whether they are numbers, which stay until they are set anew."""
+    """The sum of one group of parameters.
+
+    `now` gives the hyperparameters of a step, and whether they are numbers, which stay until they are set anew.
+    """
 
     def __init__(self, add: Callable[..., float], now: Callable[[tuple[str, ...], int], tuple[tuple[Any, ...], bool]]):
         self.add, self._now = add, now
@@ -34,7 +39,7 @@ class History:
         self._version, self._fixed = -1, self._known[-1]  # of the hyperparameters that were numbers at the last step
 
     def until(self, t: int, version: int) -> float:
-        """The sum of steps 1 to t, t being the next step, or one that follows it with the hyperparameters of now, of this version."""
+        """The sum of steps 1 to t: the next step, or a later one with the present hyperparameters, of this version."""
         last = self._fixed
         if version == self._version and last is self._known[-1] and last.t < t:  # as at the last step
             return last.total + self.add(last.t + 1, t, *last.numbers)  # type: ignore[misc]
@@ -85,16 +90,20 @@ class History:
 
 
 def saved(groups: Sequence[Any], t: int) -> dict[str, Any]:
-    """The entry of a state dict: none where each sum is that of steps that were all alike, as hyperparameters say it."""
+    """The entry of a state dict: none where all steps had the present hyperparameters, which then say the sum."""
     found = [None if group.history is None else group.history.save(t) for group in groups]
     return {} if all(one in (None, (0, 0.0)) for one in found) else {"history": [one and list(one) for one in found]}
 
 
 def of_product(rule: Any, hyper: Mapping[str, Any], t: int, product: Any) -> tuple[int, float]:
-    """The history whose exponential is this array of one number: that of steps that were all alike where its digits do not deny it."""
+    """The history of a running product (an array of one number), whose logarithm is the sum.
+
+    Where the product's digits do not deny it, all steps are taken to have had these hyperparameters.
+    """
     digits, found = np.finfo(str(product.dtype).removeprefix("torch.")), float(product)
     names = tuple(inspect.signature(rule.history).parameters)[2:]
-    alike = t and not any(callable(hyper[k]) for k in names) and math.exp(rule.history(1, t, *[hyper[k] for k in names]))
+    values = [hyper[k] for k in names]
+    alike = t and not any(map(callable, values)) and math.exp(rule.history(1, t, *values))
     if not t or abs(found - alike) <= float(digits.tiny + t*digits.eps*found):
         return 0, 0.0
     return t, math.log(found) if found > 0 else -math.inf
@@ -104,17 +113,17 @@ def check(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
     """ValueError where the entry of a state dict does not fit these groups."""
     try:
         given = saved.get("history") or [None]*len(groups)
-        whole = len(given) == len(groups) and all(
-            one is None or (len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"] and not math.isnan(one[1]))
-            for one in given)
+        fits = len(given) == len(groups) and all(
+            len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"] and not math.isnan(one[1])
+            for one in given if one is not None)
     except (TypeError, ValueError):
-        whole = False
-    if not whole:
+        fits = False
+    if not fits:
         raise ValueError("load_state_dict: its history does not fit the groups. The checkpoint is damaged.")
 
 
 def resuming(groups: Sequence[Any], saved: Mapping[str, Any]) -> list["partial[None]"]:
-    """What to call to take over what `check` has found to fit; a state dict without the entry is of steps that were all alike."""
+    """What to call to go on from an entry that `check` has passed; without an entry, all steps were alike."""
     given = saved.get("history") or [None]*len(groups)
     return [group.history.resuming(one or (0, 0.0), hyper)
             for group, one, hyper in zip(groups, given, saved["groups"], strict=True) if group.history is not None]

@@ -1,32 +1,27 @@
 """What a rule is: the decorator that makes one, and the table in which every schedule finds it by name.
 
-A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its ``at``
-computes once per step, on the host, in float64. What all rules share stands here and nowhere else: the gradient factor, the
-clipping by value and the coupled weight decay, before it (`prepare`); the new parameter and the decoupled decay, after it (`apply`).
+A rule is the update of one element, ``body(c, g, p, *state) -> (u, *state)``, with the coefficients ``c`` that its
+``at`` computes once per step, on the host, in float64. What stands around every rule is in pieces.py.
 """
 import inspect
 import math
 import sys
-import types
 from collections import namedtuple
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numba.extending import register_jitable
 
-from .._checks.numbers import RANGES, Range, check_value, interval
-from ..notation import clip
+from .._checks.numbers import Range, interval
 from .digest import digest
+from .documentation import ARGUMENTS
+from .hyperparameters import EVERY, SHARED, annotated, check_value
+from .pieces import COMMON, coupled_decay, decoupled_decay, limited, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
-COMMON = ("scale", "clip", "l2", "wd")
-DECAYS = ("coupled", "decoupled", "independent")
+RESERVED = ("params", *ARGUMENTS)
 RESERVED_STATES = ("average", "copy", "remainder")
-OPTIONS: dict[str, tuple[Any, ...]] = {"decay": DECAYS, "maximize": (False, True)}
-RESERVED = ("params", "like", "state", "rounding", "average", "copy", "seed", "threads", "capturable")  # arguments of every optimizer
-SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}
 
 
 class Rule(Protocol):
@@ -35,6 +30,7 @@ class Rule(Protocol):
     name: str
     state: tuple[str, ...]
     outputs: tuple[str, ...]
+    inputs: tuple[str, ...]
     nonnegative: tuple[str, ...]
     initial: dict[str, str]
     fields: tuple[str, ...]
@@ -48,25 +44,17 @@ class Rule(Protocol):
     at: Callable[..., Any]
     ahead: str | None
     history: Callable[..., float] | None
+    docs: dict[str, str]
+    class_name: str
+    examples: tuple[dict[str, Any], ...]
+    steady: dict[str, float]
 
     def __call__(self, c, g, p, *state): ...
 
+    def __hash__(self) -> int: ...
+
 
 RULES: dict[str, Any] = {}  # by the digest of their code: rules that differ in defaults only share a kernel
-
-
-def prepare(c, g, p):
-    """The gradient that every rule sees: g times the gradient factor, clipped, plus coupled decay."""
-    return clip(c.scale*g, c.clip) + c.l2*p
-
-
-def apply(c, p, u):
-    """The new parameter, p less the update u and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
-    return p - (u + c.wd*p)
-
-
-register_jitable(prepare)
-register_jitable(apply)
 
 
 def shared(hyper, factor=1.0, clip_value=math.inf):
@@ -82,41 +70,56 @@ def _identity(t, **hyper):
 
 
 def _try_out(body, Coefficients, slots):
-    """ValueError where the update of an element does not return as many values as a step writes."""
+    """The coefficients of pieces that a rule reads; ValueError where it does not return what a step writes."""
+    read: set[str] = set()
+
+    def attribute(self, name):
+        read.add(name)
+        return Coefficients.__getattribute__(self, name)
+
+    def item(self, k):
+        read.update(COMMON)  # by its place: then all stay where they are
+        return Coefficients.__getitem__(self, k)
+    watched = type("Coefficients", (Coefficients,), {"__getattribute__": attribute, "__getitem__": item})
     try:
         with np.errstate(all="ignore"):
-            found = body(Coefficients(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
+            found = body(watched(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
     except AttributeError as error:
-        raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of those.") from error
+        raise ValueError(f"rule {body.__name__}: {error}, but it has {', '.join(Coefficients._fields)}. Take one of "
+                         "those.") from error
     except Exception as error:
-        raise ValueError(f"rule {body.__name__}: its update fails ({error}), but arithmetic on numbers is needed. Change it: what a "
-                         "comparison gives is no number, but the condition of where(condition, x, y).") from error
+        raise ValueError(f"rule {body.__name__}: its update fails ({error}), but arithmetic on numbers is needed. "
+                         "Change it: what a comparison gives is no number, but the condition of where(condition, x, "
+                         "y).") from error
     if not isinstance(found, tuple) or len(found) != 1 + len(slots):
-        raise ValueError(f"rule {body.__name__}: it returns {f'{len(found)} values' if isinstance(found, tuple) else 'one value'}, but "
-                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update and the new states.")
+        count = f"{len(found)} values" if isinstance(found, tuple) else "one value"
+        raise ValueError(f"rule {body.__name__}: it returns {count}, but "
+                         f"({', '.join(('u', *slots))}{'' if slots else ','}) is needed. Return a tuple of the update "
+                         "and the new states.")
+    return tuple(field for field in COMMON if field in read)
 
 
 def _place(body, name):
-    """Where pickle finds the rule: in the place of its function, or under its own name, where that place is another's."""
+    """Where pickle finds the rule: in the place of its function, or, where that is another's, under its own name."""
     there = getattr(sys.modules.get(body.__module__), body.__name__, None)
     return name if body.__name__ == "<lambda>" or getattr(there, "body", None) is body else body.__qualname__
 
 
 def importable(thing: Any) -> bool:
-    """Whether a function or a class is what its module has under its name, so that pickle finds it in another process."""
+    """Whether a module has this function or class under its name, so that pickle finds it in another process."""
     found: Any = sys.modules.get(thing.__module__)
     for name in thing.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is thing
 
 
-def _at(rule):
+def coefficients_at(rule):
     """The function that gives a rule's coefficients."""
     def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
         unknown = set(given) - set(rule.defaults)
         if unknown:
-            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has {', '.join(rule.defaults)}. "
-                            "Take one of those.")
+            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has "
+                            f"{', '.join(rule.defaults)}. Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
         full = {**rule.defaults, **given}
@@ -127,51 +130,84 @@ def _at(rule):
     return at
 
 
+def _check_body(body, state, nonnegative):
+    """An error where a function and the names of its states are not those of a rule."""
+    if not hasattr(body, "__code__"):
+        raise TypeError(f"rule: a {type(body).__name__}, but a function is needed, whose code is looked at. Write it "
+                        "with def.")
+    slots, found = state.split(), tuple(inspect.signature(body).parameters)
+    if found != (expected := ("c", "g", "p", *slots)):
+        raise ValueError(f"rule {body.__name__}: its arguments are {found}, but state={state!r} needs {expected}. "
+                         "Rename one of them.")
+    if body.__module__ != OURS:  # theirs are looked at by a test, as the import is timed
+        from .straight import check
+        check(body)
+    if reserved := set(slots) & set(RESERVED_STATES):
+        raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep "
+                         "beside those of its rule. Take another name.")
+    if not set(nonnegative.split()) <= set(slots):
+        raise ValueError(f"rule {body.__name__}: nonnegative={nonnegative!r}, but its states are {state!r}. Name some "
+                         "of those.")
+
+
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
          initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None,
-         ranges: dict[str, str] | None = None, defaults: dict[str, Any] | None = None,
-         ahead: str | None = None, history: Callable[..., float] | None = None, name: str | None = None,
-         **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+         ranges: dict[str, str] | None = None, docs: dict[str, str] | None = None,
+         defaults: dict[str, Any] | None = None, ahead: str | None = None, history: Callable[..., float] | None = None,
+         name: str | None = None, class_name: str | None = None, examples: Sequence[dict[str, Any]] = (),
+         steady: dict[str, float] | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
-    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the new states. The
-    new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never the new parameter, which
-    cannot be told from it.
+    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the
+    new states. The new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never
+    the new parameter, which cannot be told from it.
 
     Parameters
     ----------
     at : callable, optional
         ``at(t, **hyperparameters) -> dict`` gives the coefficients of step t = 1, 2, ... in float64; its keys are the
-        fields of ``c`` and its keyword defaults the hyperparameters. Without it the coefficients are the
-        hyperparameters themselves, given as keywords of the decorator.
+        fields of ``c`` and its keyword defaults the hyperparameters. Annotations of its arguments may say what each is:
+        ``mu: Annotated[float, "[0, 1)", "What the velocity keeps."] = 0.9`` gives a range and a line of documentation,
+        ``Annotated[Literal["one", "two"], "..."]`` the words that are allowed, ``Annotated[bool, "..."]`` a flag.
+        Without `at` the coefficients are the hyperparameters themselves, given as keywords of the decorator.
     state : str
         The names of the state arrays, separated by spaces, in the order of the function's arguments.
     nonnegative : str
-        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign, rounded by chance.
+        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign,
+        rounded by chance.
     initial : dict, optional
         {state name: hyperparameter that gives its initial value}; zero otherwise.
     options : dict, optional
-        {hyperparameter: allowed values} for those that are words or flags.
+        {hyperparameter: allowed values} for words and flags, where no annotation says them.
     ranges : dict, optional
-        {hyperparameter: interval} for numbers that may not be any finite number: ``{"mu": "[0, 1)", "eps": "[0, inf)"}``.
+        {hyperparameter: interval} for numbers that may not be any finite number, where no annotation says it:
+        ``{"mu": "[0, 1)", "eps": "[0, inf)"}``.
+    docs : dict, optional
+        {hyperparameter: a line about it}, where no annotation says it.
     defaults : dict, optional
         Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
     history : callable, optional
-        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from first to last, all
-        with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the hyperparameters that it had, as
-        ``past``, or None: then all had those of now. It is part of state dicts.
+        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from
+        first to last, all with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the
+        hyperparameters that it had, as ``past``, or None: then all had those of now. It is part of state dicts.
     name : str, optional
         The rule's name, where it is not the function's.
+    class_name : str, optional
+        The name of its optimizer class; by default the rule's, in capitals: ``heavy_ball`` becomes ``HeavyBall``.
+    examples : sequence of dict
+        Hyperparameters that are not the defaults, several sets, for tests.
+    steady : dict, optional
+        Hyperparameters with which thousands of steps along one gradient stay finite and normal, for benchmarks.
     **hyper : float
         Hyperparameters and their defaults, where there is no `at`. One of them must be ``lr``.
 
     Returns
     -------
     callable
-        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t, dtype=numpy.float32,
-        **hyperparameters)`` gives ``c``.
+        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t,
+        dtype=numpy.float32, **hyperparameters)`` gives ``c``.
 
     Examples
     --------
@@ -183,48 +219,38 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
-    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t", "past")}
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t",
+                                                                                                             "past")}
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
     if "lr" not in own_defaults:
         raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
-    taken = [name for name in own_defaults if name in SHARED or name in RESERVED]
+    taken = [k for k in own_defaults if k in SHARED or k in RESERVED]
     if taken:
-        raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set its default "
-                         "with defaults={...}.")
+        raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set "
+                         "its default with defaults={...}.")
+    everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
 
     def decorate(body):
-        if not hasattr(body, "__code__"):
-            raise TypeError(f"rule: a {type(body).__name__}, but a function is needed, whose code is looked at. Write it with def.")
+        _check_body(body, state, nonnegative)
         slots = tuple(state.split())
-        expected = ["c", "g", "p", *slots]
-        if list(inspect.signature(body).parameters) != expected:
-            raise ValueError(f"rule {body.__name__}: its arguments are {tuple(inspect.signature(body).parameters)}, "
-                             f"but state={state!r} needs {tuple(expected)}. Rename one of them.")
-
-        if body.__module__ != OURS:  # theirs are looked at by a test, as the import is timed
-            from .straight import check
-            check(body)
-        if reserved := set(slots) & set(RESERVED_STATES):
-            raise ValueError(f"rule {body.__name__}: a state is called {reserved.pop()!r}, which an optimizer may keep beside those of its "
-                             "rule. Take another name.")
-        if not set(nonnegative.split()) <= set(slots):
-            raise ValueError(f"rule {body.__name__}: nonnegative={nonnegative!r}, but its states are {state!r}. Name some of those.")
         register_jitable(body)
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
-            new = body(c, prepare(c, g, p), p, *state)
-            return (apply(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
+            new = body(c, coupled_decay(c, limited(c, scaled(c, g, p), p), p), p, *state)
+            return (decoupled_decay(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in COMMON]
         if repeated:
-            raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take another name.")
+            raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take "
+                             "another name.")
         if ahead is not None and (ahead not in fields or "v" not in slots):
-            raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are needed. Rename them.")
+            raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are "
+                             "needed. Rename them.")
         Coefficients = namedtuple("Coefficients", fields)
-        _try_out(body, Coefficients, slots)
+        reads = _try_out(body, Coefficients, slots)
         names = fields[len(COMMON):]
 
         def ordered(t, **full):
@@ -232,25 +258,29 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             if tuple(values) == names:
                 return values
             if values.keys() != set(names):
-                raise ValueError(f"rule {body.__name__}: the coefficients of step {t} are {', '.join(values)}, but those of step 1 are "
-                                 f"{', '.join(names)}. Give the same at every step.")
+                raise ValueError(f"rule {body.__name__}: the coefficients of step {t} are {', '.join(values)}, but "
+                                 f"those of step 1 are {', '.join(names)}. Give the same at every step.")
             return {k: values[k] for k in names}
 
         if own is _identity or own.__module__ == OURS:
             ordered = own  # theirs always are: the check takes 0.3 us of a 3.5 us step
-        everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
-
-        if strangers := [name for name in ranges or {} if name not in everything]:
-            raise ValueError(f"rule {body.__name__}: a range of {strangers[0]!r}, but its hyperparameters are {', '.join(everything)}. "
-                             "Name one of those.")
+        for what, given in (("a range", ranges), ("a line", docs), ("a steady value", steady),
+                            *(("an example", example) for example in examples)):
+            if strangers := [k for k in given or {} if k not in everything]:
+                raise ValueError(f"rule {body.__name__}: {what} of {strangers[0]!r}, but its hyperparameters are "
+                                 f"{', '.join(everything)}. Name one of those.")
+        said, title = annotated(own), name or body.__name__
         facts = {
-            "name": name or body.__name__, "__name__": name or body.__name__, "__module__": body.__module__, "__doc__": body.__doc__,
-            "__qualname__": _place(body, name or body.__name__),
-            "state": slots, "outputs": (), "nonnegative": tuple(nonnegative.split()), "initial": initial or {},
-            "fields": fields, "defaults": everything, "options": {**OPTIONS, **(options or {})},
-            "ranges": {**RANGES, **{name: interval(text) for name, text in (ranges or {}).items()}},
-            "own": ordered, "own_names": tuple(own_defaults), "at": _at(update), "Coefficients": Coefficients, "ahead": ahead,
-            "history": history, "body": body, "writes": 1 + len(slots), "prepared": True, "follows": (), "digest": digest(body, *fields)}
+            "name": title, "__name__": title, "__qualname__": _place(body, title), "__module__": body.__module__,
+            "__doc__": body.__doc__, "class_name": class_name or "".join(map(str.capitalize, title.split("_"))),
+            "state": slots, "outputs": (), "inputs": (), "nonnegative": tuple(nonnegative.split()),
+            "initial": initial or {}, "fields": fields, "defaults": everything,
+            "options": {**EVERY.options, **said.options, **(options or {})},
+            "ranges": {**EVERY.ranges, **said.ranges, **{k: interval(text) for k, text in (ranges or {}).items()}},
+            "docs": {**EVERY.docs, **said.docs, **(docs or {})}, "examples": tuple(examples), "steady": steady or {},
+            "own": ordered, "own_names": tuple(own_defaults), "at": coefficients_at(update),
+            "Coefficients": Coefficients, "ahead": ahead, "history": history, "body": body, "reads": reads,
+            "returns": "u", "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)
         register_jitable(update)
@@ -258,58 +288,3 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         return update
 
     return decorate
-
-
-def weight_average(c, p, average):
-    """The running average of the parameters: average <- average + (1 - d)*(p - average)."""
-    return average + c.average_share*(p - average)
-
-
-def parameter_copy(c, p, copy):
-    """The new parameter again, for a slot with a format of its own; what was there is not read."""
-    return p
-
-
-FOLLOWERS = {"average": weight_average, "copy": parameter_copy}
-
-
-@lru_cache(maxsize=256)
-def followed(base: Any, names: tuple[str, ...]) -> Any:
-    """A rule whose step goes on, in the same pass, to what follows the new parameter: ``average`` (a state), ``copy`` (written only)."""
-    if not names:
-        RULES.setdefault(base.digest, base)  # it may have come from another process by value
-        return base
-    averaged = "average" in names
-    fields = (*base.fields, *(("average_share",) if averaged else ()))
-    functions = tuple(FOLLOWERS[name] for name in names)
-
-    def update(c, g, p, *slots):
-        new = base(c, g, p, *slots[:len(base.state)])
-        old = slots[len(base.state):]
-        return (*new, *(f(c, new[0], x) for f, x in zip(functions, old, strict=True)))
-
-    def own(t, **given):
-        values = base.own(t, **{k: v for k, v in given.items() if k != "average"})
-        return {**values, "average_share": 1 - given["average"]} if averaged else values
-
-    facts = {**vars(base), "state": (*base.state, *(("average",) if averaged else ())), "outputs": tuple(n for n in names if n == "copy"),
-             "fields": fields, "own": own, "Coefficients": namedtuple("Coefficients", fields), "follows": functions,
-             "writes": base.writes + len(names), "at": _at(update),
-             "digest": digest(base.body, *fields, *(f"followed by {name}" for name in names))}
-    if averaged:
-        facts |= {"defaults": {**base.defaults, "average": 0.999}, "own_names": (*base.own_names, "average")}
-    for fact, value in facts.items():
-        setattr(update, fact, value)
-    RULES[facts["digest"]] = update
-    return update
-
-
-def _look_ahead(c, p, out, v):
-    """The point at which Nesterov's gradient is taken: p - mu*v."""
-    return (p - c.ahead*v,)
-
-
-register_jitable(_look_ahead)
-LOOK_AHEAD = types.SimpleNamespace(Coefficients=namedtuple("Coefficients", "ahead"), body=_look_ahead, writes=1, prepared=False, follows=(),
-                                   digest=digest(_look_ahead, "ahead"))
-RULES[LOOK_AHEAD.digest] = LOOK_AHEAD  # no optimizer: slots are p (read), the point (written), v (read)

@@ -1,4 +1,7 @@
-"""What may stand in a rule: arithmetic, coefficients, and the words of `notation`, found in its bytecode, as its source may be missing."""
+"""What may stand in a rule: arithmetic, coefficients, and the words of `notation`.
+
+It is found in the rule's bytecode, as its source may be missing.
+"""
 import dis
 import inspect
 import numbers
@@ -12,12 +15,12 @@ from .. import notation
 from .digest import codes
 
 WORDS = [getattr(notation, name) for name in notation.__all__]
-NUMBER = ("but a rule holds no numbers of its own, which would make a float32 kernel compute in float64. Make it a hyperparameter of the "
-          "decorator, or a coefficient that `at` returns, and write c.NAME")
-STRAIGHT = ("but the update of an element is straight arithmetic, without `if`, `and`, `or` and loops. Write where(condition, x, y); "
-            "what depends on the step alone is a coefficient that `at` returns")
-CALL = (f"but a rule calls only {', '.join(notation.__all__)} of fastopt.notation, and functions under numba.njit that obey the same. "
-        "Use those; what does not depend on the element is a coefficient that `at` returns")
+NUMBER = ("but a rule holds no numbers of its own, which would make a float32 kernel compute in float64. Make it a "
+          "hyperparameter of the decorator, or a coefficient that `at` returns, and write c.NAME")
+STRAIGHT = ("but the update of an element is straight arithmetic, without `if`, `and`, `or` and loops. Write "
+            "where(condition, x, y); what depends on the step alone is a coefficient that `at` returns")
+CALL = (f"but a rule calls only {', '.join(notation.__all__)} of fastopt.notation, and functions under numba.njit that "
+        "obey the same. Use those; what does not depend on the element is a coefficient that `at` returns")
 
 
 class Fault(NamedTuple):
@@ -33,11 +36,12 @@ def check(body: types.FunctionType) -> None:
     """ValueError with the line and the cure for the first thing that may not stand in a rule."""
     fault = next(_faults(body, body.__code__.co_varnames[0], {id(body)}), None)
     if fault is not None:
-        raise ValueError(f"rule {body.__name__}: {fault.what} in {fault.code.co_filename}, line {fault.line}, {fault.needed}.")
+        raise ValueError(f"rule {body.__name__}: {fault.what} in {fault.code.co_filename}, line {fault.line}, "
+                         f"{fault.needed}.")
 
 
 def _faults(function: types.FunctionType, coefficients: str | None, seen: set[int]) -> Iterator[Fault]:
-    """Of a function and of those that it calls; `coefficients` is the only argument with attributes, in helpers any may be it."""
+    """The faults of a function and of those it calls. Only its argument `coefficients` has attributes (None: any)."""
     for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
         if _is_number(value):
             code = function.__code__
@@ -55,7 +59,8 @@ def _in_code(code: types.CodeType, known: dict[str, Any], coefficients: str | No
         if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
             yield Fault("a condition or a loop", code, line, STRAIGHT)
         elif name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF") and step.argval not in code.co_cellvars:
-            yield Fault(f"{step.argval}, which is not the rule's own, set", code, line, "but an update only returns. Return it")
+            yield Fault(f"{step.argval}, which is not the rule's own, set", code, line, "but an update only returns. "
+                                                                                        "Return it")
         elif name in ("LOAD_CONST", "RETURN_CONST", "LOAD_SMALL_INT") and _is_number(step.argval):
             yield Fault(f"the number {step.argval!r}", code, line, NUMBER)
         elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF") and step.argval in known:
@@ -90,4 +95,5 @@ def _of_value(name: str, value: Any, following: list[dis.Instruction], code: typ
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (numbers.Number, np.generic, np.ndarray)) or (isinstance(value, tuple) and any(map(_is_number, value)))
+    return isinstance(value, (numbers.Number, np.generic, np.ndarray)) or (isinstance(value, tuple)
+                                                                           and any(map(_is_number, value)))

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.numbers import whole
-from .._formats.blocks import STORED
-from .._formats.scalars import Format
+from .._formats.catalogue import STORED, Format
+from .._formats.choice import AVERAGE, REMAINDER
 from .._rule import history
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import Stored, coded, numbers
 from .._tensors.tensors import Tensor, spans
-from ..storage import AVERAGE, REMAINDER, coded_bytes
+from ..storage import coded_bytes
 from . import torch_layout
 from .torch_layout import count, few
 

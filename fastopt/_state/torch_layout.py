@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import whole
-from .._formats.scalars import arithmetic
+from .._formats.catalogue import arithmetic
+from .._formats.choice import AVERAGE
 from .._rule import history
 from .._rule.groups import MOST_STEPS
 from .._tensors.backend import Stored
 from ..presets import preset
-from ..storage import AVERAGE
 
 WHERE = "load_state_dict: torch's dict"
 OURS = "Give what torch's state_dict() returned."

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import cures
-from .._formats.scalars import BF16, F16, F32, F64, Format
+from .._formats.catalogue import BY_DTYPE, Format
 from .adapters import (  # noqa: F401
     by_array,
     frozen,
@@ -26,7 +26,6 @@ from .adapters import (  # noqa: F401
 )
 from .device_array import Array, address, bounds, piece, place, writable  # noqa: F401
 
-BY_DTYPE = {np.dtype(np.float64): F64, np.dtype(np.float32): F32, np.dtype(np.float16): F16, np.dtype(np.uint16): BF16}
 KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
 PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
@@ -37,10 +36,8 @@ MEMORIES = {"cpu": "in this machine's memory", "cuda": "on a CUDA device"}
 def format_of(array: Array, where: str, original: Any = None) -> Format:
     """The storage format of the dtype of an array, which is a view of the original."""
     dtype = array.dtype
-    if dtype.name == "bfloat16":
-        return BF16
-    if dtype in BY_DTYPE and dtype.isnative:
-        return BY_DTYPE[dtype]
+    if dtype.name in BY_DTYPE and (dtype.isnative or dtype.name == "bfloat16"):
+        return BY_DTYPE[dtype.name]
     needed = f"one of {KNOWN} is needed" if dtype.isnative else "this machine's is needed"
     found = f"dtype {dtype!s}" if dtype.isnative else f"dtype {dtype!s} in foreign byte order"
     raise TypeError(f"{where}: {found}, but {needed}. {cures.of_dtype(array, original)}")

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .._formats.scalars import Format
-from .._kernels.memory import computed_in
+from .._formats.catalogue import FORMATS, Format
+from .._formats.choice import AVERAGE, REMAINDER
+from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ..storage import AVERAGE, REMAINDER, decode, encode, join
+from ..storage import decode, encode, join
 from . import adapters
-from .tensors import Slot, Tensor, by_columns, by_formats, parameter_parts, parts
+from .tensors import PerTensor, Tensor, by_columns, by_layout, parameter_parts, parts
 
 Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
@@ -75,12 +76,12 @@ class Stored(Backend):
     """What all backends share: the arrays that a step writes, as kernels see them and as numbers."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, Slot], seed: int, threads: int):
+                 outputs: dict[str, PerTensor], seed: int, threads: int):
         """`formats` says how each state of each tensor is stored."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads = threads
         self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: Slot([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
+        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
                                   formats[name]) for name in rule.state}
         self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
@@ -92,7 +93,7 @@ class Stored(Backend):
         return float(self.groups[t.group][self.rule.initial[name]]) if name in self.rule.initial else 0.0
 
     @property
-    def slots(self) -> dict[str, Slot]:
+    def slots(self) -> dict[str, PerTensor]:
         """Everything that kernels see of a tensor behind its parameter."""
         return {**self.states, **self.outputs}
 
@@ -138,7 +139,7 @@ class Stored(Backend):
                 found.append(decode(array, t.plain))
         return found
 
-    def followers(self, slots: Iterable[Slot], parameters: Sequence[np.ndarray] | None = None,
+    def followers(self, slots: Iterable[PerTensor], parameters: Sequence[np.ndarray] | None = None,
                   remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
         """What slots that follow the parameters (these, or those of now) must hold: pairs for `put`."""
         slots = list(slots)
@@ -179,15 +180,14 @@ class Ahead:
     """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
-        """`job` gets formats, columns of arrays, groups, coefficients and the numbers of the tensors."""
+        """`job` gets a layout, columns of arrays, groups, coefficients and the numbers of the tensors."""
         self.buffers, self.coefs = buffers, coefs
         self.field = backend.rule.fields.index(str(backend.rule.ahead))
         tensors, velocity = backend.tensors, backend.states["v"]
-        names = [[t.format.name, t.plain, f.name] for t, f in zip(tensors, velocity.formats, strict=True)]
+        layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
         self.jobs = []
-        for formats, indices in by_formats(names).items():
+        for layout, indices in by_layout(layouts).items():
             rows = [[*parameter_parts(tensors[k], backend.remainders, k), buffers[k],
                      *parts(velocity.formats[k], velocity.arrays[k])] for k in indices]
             groups = [tensors[k].group for k in indices]
-            self.jobs.append((formats, job(formats, by_columns(rows), groups, coefs[computed_in(formats).dtype],
-                                           indices)))
+            self.jobs.append((layout, job(layout, by_columns(rows), groups, coefs[layout.arithmetic.dtype], indices)))

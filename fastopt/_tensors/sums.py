@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .._formats.scalars import BF16, arithmetic
+from .._formats.catalogue import BF16, arithmetic
 from . import arrays
 from .tensors import Tensor, gradient
 

@@ -1,12 +1,14 @@
-"""What an optimizer updates and what it is given: parameters and gradients as kernels see them, checked; and which share a kernel."""
+"""What an optimizer updates and what it is given, checked: parameters and gradients as kernels see them."""
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._formats.blocks import SIZE
-from .._formats.scalars import Format
-from ..storage import parameter_format
+from .._formats.catalogue import MASK, Format
+from .._formats.choice import parameter_format
+from .._kernels.layout import Layout, Slot
 from . import arrays
 from .arrays import Array
 
@@ -25,7 +27,7 @@ class Tensor(NamedTuple):
     plain: str  # the format of its array's dtype
 
 
-class Slot(NamedTuple):
+class PerTensor(NamedTuple):
     """A state, or what else a step writes beside the parameters: an array for each tensor, and how it is stored."""
 
     arrays: list[Array]
@@ -42,7 +44,8 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> T
 
 def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
     """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
-    format = arrays.format_of(array, where, leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
+    format = arrays.format_of(array, where,
+                              leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
@@ -53,9 +56,11 @@ def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: s
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
     array = arrays.own_view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", "Give an array where its parameter is.")
+    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", "Give an array where its parameter "
+                                                                                   "is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
-        raise ValueError(f"{where}: another memory order than {of.path}. Give an array like numpy.empty_like(parameter).")
+        raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
+                         f"numpy.empty_like(parameter).")
     return array, format
 
 
@@ -65,56 +70,66 @@ def beside(t: Tensor, name: str) -> str:
 
 
 BACK = "Move it back, or make a new optimizer and load opt.state_dict() into it."
-ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict() where the shape is the same, with convert=True "
+ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict() where the shape is the same, with "
+        "convert=True "
         "where the dtype is not.")
 
 
 def moved(original: Any, array: Array, where: str) -> Array:
-    """A view of an array that a step writes, where it is now; an error where it is no longer the array that `array` was a view of."""
+    """A view of an array that a step writes, where it is now; an error where it is not what `array` is a view of."""
     now = arrays.own_view(original, where)
     if places := arrays.apart(now, array):
         raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. {BACK}")
     if (now.dtype, now.shape) != (array.dtype, array.shape):
-        raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for {array.dtype} of shape "
-                         f"{array.shape}. {ANEW}")
+        raise ValueError(f"{where}: it has become {now.dtype} of shape {now.shape}, but the optimizer was made for "
+                         f"{array.dtype} of shape {array.shape}. {ANEW}")
     if not arrays.writable(now):
-        raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or make a new optimizer "
-                         "of a copy and load opt.state_dict() into it.")
+        raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or "
+                         "make a new optimizer of a copy and load opt.state_dict() into it.")
     if arrays.check_parameter(now, original, where) != arrays.memory_order(array):
-        raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for {array.strides}. Change them "
-                         "back, or make a new optimizer and load opt.state_dict() into it.")
+        raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for "
+                         f"{array.strides}. Change them back, or make a new optimizer and load opt.state_dict() into "
+                         "it.")
     if arrays.homeless(original):
-        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new optimizer of a new "
-                         "view, and load opt.state_dict() into it.")
+        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new "
+                         "optimizer of a new view, and load opt.state_dict() into it.")
     return now
 
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
     """TypeError where parameters lie in different memories: one launch, or one loop, updates them all."""
-    first = next((t for t in tensors if getattr(t.array, "device", None) is not None), tensors[0])  # empty arrays are on none
+    placed = (t for t in tensors if getattr(t.array, "device", None) is not None)  # empty ones are on none
+    first = next(placed, tensors[0])
     for t in tensors:
         if places := arrays.apart(t.array, first.array):
-            raise TypeError(f"{t.path}: {places[0]}, but {first.path} is {places[1]}. Give the arrays of each an optimizer of their own.")
+            raise TypeError(f"{t.path}: {places[0]}, but {first.path} is {places[1]}. Give the arrays of each an "
+                            "optimizer of their own.")
 
 
 class Gradient(NamedTuple):
-    """A gradient as the kernels see it: its format (``*``: strided), and where its elements lie."""
+    """A gradient as the kernels see it: how it is stored, and the strides of one that is not dense."""
 
     array: Array
-    format: str
-    layout: list[int]
+    slot: Slot
+    strides: list[int]  # the number of dimensions, extents, strides in bytes; empty where it is dense
+
+    def like(self, t: Tensor) -> bool:
+        """Whether it is stored as the array of its parameter is."""
+        return not self.slot.strided and self.slot.format.name == t.plain
 
 
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
     array = arrays.view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.", "Copy the gradient to where its parameter is.")
+    format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.",
+                           "Copy the gradient to where its parameter is.")
     if arrays.homeless(leaf):
-        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new view.")
+        raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new "
+                         f"view.")
     axes = [d for d in of.order if array.shape[d] > 1]
-    layout = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)]
-    dense = array.size <= 1 or arrays.memory_order(array) == of.order
-    return Gradient(array, format.name if dense else format.name + "*", [] if dense else layout)
+    strided = array.size > 1 and arrays.memory_order(array) != of.order
+    strides = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)] if strided else []
+    return Gradient(array, Slot(format, strided), strides)
 
 
 def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
@@ -122,40 +137,47 @@ def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
     return sorted((arrays.address(a), arrays.address(a) + a.nbytes) for a in written if a.size)
 
 
-def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], written: Sequence[Array], paths: Sequence[str]) -> None:
+def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], written: Sequence[Array],
+                paths: Sequence[str]) -> None:
     """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""
     taken = spans(written)
     for g, t, where in zip(gradients, tensors, paths, strict=True):
-        if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.format == t.plain):
+        if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.like(t)):
             continue
         if arrays.touches(taken, *arrays.bounds(g.array)):
-            raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a copy, numpy.array(x).")
+            raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a "
+                             "copy, numpy.array(x).")
 
 
-def check_zeroed(gradients: Sequence[Gradient], tensors: Sequence[Tensor], leaves: Sequence[Any], paths: Sequence[str]) -> None:
-    """A gradient that the step sets to zero must be an array of its own: writable, without gaps, in its parameter's memory order."""
+def check_zeroed(gradients: Sequence[Gradient], tensors: Sequence[Tensor], leaves: Sequence[Any],
+                 paths: Sequence[str]) -> None:
+    """A gradient that the step zeroes must be an array of its own: writable, dense, in its parameter's memory order."""
     for g, t, leaf, where in zip(gradients, tensors, leaves, paths, strict=True):
-        if "*" in g.format:
-            raise ValueError(f"{where}: strided, but zero_grads=True needs gradients in the memory order of their parameters. Give such "
-                             "ones, or set them to zero yourself.")
+        if g.slot.strided:
+            raise ValueError(f"{where}: strided, but zero_grads=True needs gradients in the memory order of their "
+                             "parameters. Give such ones, or set them to zero yourself.")
         if not arrays.writable(g.array) or arrays.immutable(leaf):
-            raise ValueError(f"{where}: read-only, but zero_grads=True would set it to zero. Give a copy, or leave out zero_grads.")
+            raise ValueError(f"{where}: read-only, but zero_grads=True would set it to zero. Give a copy, or leave out "
+                             "zero_grads.")
         if g.array.size and arrays.address(g.array) == arrays.address(t.array):
-            raise ValueError(f"{where}: the parameter itself, but zero_grads=True would set it to zero. Give a copy, numpy.array(x).")
+            raise ValueError(f"{where}: the parameter itself, but zero_grads=True would set it to zero. Give a copy, "
+                             "numpy.array(x).")
     arrays.check_overlap([(where, g.array) for g, where in zip(gradients, paths, strict=True)])
 
 
-def by_formats(formats: Iterable[Sequence[str]]) -> dict[str, list[int]]:
-    """{the formats of all slots: the tensors that have them}: each entry is one kernel."""
-    members: dict[str, list[int]] = {}
-    for k, names in enumerate(formats):
-        members.setdefault(" ".join(names), []).append(k)
+def by_layout(layouts: Iterable[Layout]) -> dict[Layout, list[int]]:
+    """{layout: the tensors that have it}."""
+    members: dict[Layout, list[int]] = {}
+    for k, layout in enumerate(layouts):
+        members.setdefault(layout, []).append(k)
     return members
 
 
-def formats_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], slots: dict[str, Slot], zeroed: bool = False) -> list[list[str]]:
-    """The formats of gradient, parameter and states of every tensor; a gradient that the step sets to zero is marked."""
-    return [[g.format + "!"*zeroed, t.format.name, *(slot.formats[k].name for slot in slots.values())]
+def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor],
+               zeroed: bool = False, masks: Sequence[Array | None] = ()) -> list[Layout]:
+    """The layout of every tensor: gradient, parameter, states, outputs, and a mask where it has one."""
+    return [Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
+                    *([Slot(MASK)] if masks and masks[k] is not None else [])))
             for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
 
 
@@ -170,35 +192,36 @@ def parts(format: Format, array: Array, remainder: Array | None = None) -> list[
 
 
 def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Array]:
-    """The same of tensor k; `remainders` holds one for each, or none."""
+    """The arrays of parameter k; `remainders` holds one for each parameter, or none."""
     return parts(t.format, t.array, remainders[k] if remainders else None)
 
 
-def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor], slots: dict[str, Slot],
-               remainders: Sequence[Array]) -> list[list[Array]]:
-    """The arrays of these tensors' slots, column by column, as kernels of their formats find them in a row of the table."""
+def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor],
+               others: dict[str, PerTensor], remainders: Sequence[Array],
+               masks: Sequence[Array | None] = ()) -> list[list[Array]]:
+    """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row."""
     return by_columns([[gradients[k], *parameter_parts(tensors[k], remainders, k),
-                        *(a for slot in slots.values() for a in parts(slot.formats[k], slot.arrays[k]))] for k in indices])
+                        *(a for of in others.values() for a in parts(of.formats[k], of.arrays[k])),
+                        *([masks[k]] if masks and masks[k] is not None else [])] for k in indices])
 
 
 def by_columns(rows: list[list[Array]]) -> list[list[Array]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def make_table(columns: Sequence[Sequence[Array]], layouts: Sequence[Sequence[int]] = (), numbers: Sequence[int] = ()) -> np.ndarray:
-    """A row per tensor: the addresses of its arrays (`columns` holds the arrays of each), its number, the layout of a strided gradient."""
-    widest = max(map(len, layouts), default=0)
-    rows = [list(map(arrays.address, row)) for row in zip(*columns, strict=True)]
-    rows = [[*row, number] for row, number in zip(rows, numbers or range(len(rows)), strict=True)]
-    if widest:
-        rows = [[*row, *layout, *[0]*(widest - len(layout))] for row, layout in zip(rows, layouts, strict=True)]
+def make_table(columns: Sequence[Sequence[Array]], strides: Sequence[Sequence[int]] = (),
+               numbers: Sequence[int] = ()) -> np.ndarray:
+    """A row per tensor: the addresses of its arrays, its number, the strides of its gradient."""
+    widest = max(map(len, strides), default=0)
+    rows = [[*map(arrays.address, row)] for row in zip(*columns, strict=True)]
+    more = [[*of, *[0]*(widest - len(of))] for of in strides] or [[]]*len(rows)
+    rows = [[*row, number, *of] for row, number, of in zip(rows, numbers or range(len(rows)), more, strict=True)]
     return np.array(rows, np.int64).reshape(len(rows), len(columns) + 1 + widest)
 
 
 def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
-    """(tensor, group, first element, one past the last) for every tile: `size` elements each, behind a head where there is one."""
-    bounds = [[*([0] if skip else []), *range(skip, n, size), n] for n, skip in zip(sizes, heads or [0]*len(sizes), strict=True) if n]
-    counts = [len(b) - 1 for b in bounds]
-    owners = np.repeat([k for k, n in enumerate(sizes) if n], counts).astype(np.int64)
-    lows, highs = ([x for b in bounds for x in part(b)] for part in (lambda b: b[:-1], lambda b: b[1:]))
-    return np.array([owners, np.asarray(groups, np.int64)[owners], lows, highs], np.int64).T.copy()
+    """(tensor, group, first element, one past the last) of every tile: `size` elements each, behind any head."""
+    bounds = [[*([0] if skip else []), *range(skip, n, size), n] if n else []
+              for n, skip in zip(sizes, heads or [0]*len(sizes), strict=True)]
+    tiles = [(k, groups[k], lo, hi) for k, ends in enumerate(bounds) for lo, hi in pairwise(ends)]
+    return np.array(tiles, np.int64).reshape(len(tiles), 4)

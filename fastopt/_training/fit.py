@@ -1,6 +1,5 @@
 """Training: `fit` takes an optimizer through batches, validates, stops early, writes checkpoints, and ends in order at a Ctrl-C."""
 import math
-import numbers
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -9,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import check_number, check_option, plain, whole
+from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole, plain
 from ..optimizer import Optimizer
 from .batches import Batches, Gradients, walkable
 from .early_stopping import Watch
@@ -156,7 +155,7 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
 
 def _check(given: dict[str, Any]) -> None:
     """What is wrong with the arguments of `fit`, each and together."""
-    opt, batches, accumulate = given["opt"], given["batches"], given["accumulate"]
+    opt, batches = given["opt"], given["batches"]
     if not isinstance(opt, Optimizer):
         raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
@@ -164,14 +163,12 @@ def _check(given: dict[str, Any]) -> None:
             raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
     for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
         if given[name] is not None or name == "accumulate":
-            _check_whole(name, given[name], least)
+            check_whole(name, given[name], "fit", least)
     for name in ("restore_best", "progress", "skip_nonfinite"):
         check_option(name, given[name], (False, True), "fit")
-    for name in ("clip_norm", "clip_value", "min_delta"):
+    for name, allowed in {"clip_norm": LIMIT, "clip_value": LIMIT, "min_delta": NONNEGATIVE}.items():
         if given[name] is not None or name == "min_delta":
-            check_number(name, given[name], "fit", "")
-    if given["min_delta"] < 0:
-        raise ValueError(f"fit: min_delta is {given['min_delta']!r}, but a finite number, 0 or more, is needed. Change min_delta.")
+            check_number(name, given[name], "fit", allowed=allowed)
     if not (batches is None or callable(batches) or walkable(batches)):
         raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a list of batches.")
     if batches is None and given["steps"] is None:
@@ -182,13 +179,6 @@ def _check(given: dict[str, Any]) -> None:
     if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches, Iterator)):
         raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called after each pass over "
                          "the batches, and there are no passes. Give validate_every.")
-
-
-def _check_whole(name: str, number: Any, least: int) -> None:
-    found = whole(number)
-    if found is None or found < least:
-        kind = ValueError if isinstance(plain(number), numbers.Real) else TypeError
-        raise kind(f"fit: {name} is {number!r}, but a whole number, {least} or more, is needed. Change {name}.")
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:

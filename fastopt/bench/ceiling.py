@@ -1,60 +1,60 @@
 """The ceiling of this machine: a loop that moves the bytes of a step and computes next to nothing.
 
-It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format has to be
-decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar: no rule, no tiles, no
-table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split waits for the thread that a
-neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays start at different places in their
-pages, since equal ones meet in the same cache sets.
+It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format
+has to be decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar:
+no rule, no tiles, no table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split
+waits for the thread that a neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays
+start at different places in their pages, since equal ones meet in the same cache sets.
 """
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from .._cpu.loops import Kernel, kernel
 from .._cpu.pool import Plan
-from .._formats.scalars import BF16, F32, F64
-from .._kernels.memory import BATCH, COUNT, JOB_WORDS, WORD, addresses, claim, slots, word
+from .._formats.catalogue import BF16, F32, F64
+from .._kernels import memory
+from .._kernels.compile import Kernel, kernel
+from .._kernels.layout import Layout
+from .._kernels.llvm import code, pointer, unpacked
+from .._kernels.memory import INT, JOB, JOB_WORDS, WORD, claim, word
 from .._tensors.arrays import LINE, PAGE, STAGGER, address
 
 PARTS = 8                    # contiguous parts of a thread's share
 SMALLEST = 16_384            # elements of a part at least, whole lines of them: a short loop is mostly its ends
-OF_SIZE = {f.itemsize: f.name for f in (BF16, F32, F64)}  # any format of that size: the bits are moved, not decoded
+OF_SIZE = {f.itemsize: f for f in (BF16, F32, F64)}  # any format of that size: the bits are moved, not decoded
 
 
-@intrinsic(prefer_literal=True)
-def move(typing, formats, row, i):
-    """Read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all but the gradient's."""
-    if not isinstance(formats, types.StringLiteral):
-        return None
-    widths = [ir.IntType(8*f.itemsize) for f in slots(formats.literal_value)]
-
-    def emit(context, builder, signature, args):
-        at = [builder.gep(builder.inttoptr(builder.extract_value(args[1], k), width.as_pointer()), [args[2]])
-              for k, width in enumerate(widths)]
+def move(layout: Layout) -> Any:
+    """move(row, i): read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all others."""
+    @code(types.void, layout.row, INT)
+    def move(context, builder, row, i):
+        at = [pointer(builder, address, ir.IntType(8*f.itemsize), i)
+              for address, f in zip(unpacked(builder, row), layout.formats, strict=True)]
         g, *values = [builder.load(place, align=1) for place in at]
         for place, x in zip(at[1:], values, strict=True):
             builder.store(builder.add(x, g if x.type == g.type else ir.Constant(x.type, 1)), place, align=1)
-        return context.get_dummy_value()
-    return types.void(formats, row, types.int64), emit
+    return move
 
 
 @cache
-def ceiling_kernel(formats: str) -> Kernel:
-    """The loop for slots of these formats."""
+def ceiling_kernel(layout: Layout) -> Kernel:
+    """The loop for slots of this layout."""
+    addresses, move_one = memory.addresses(layout), move(layout)
+
     def ceiling(job):
-        n, part = word(job, COUNT), word(job, BATCH)
-        row = addresses(formats, job + JOB_WORDS*WORD)
+        n, part = word(job, JOB.count), word(job, JOB.batch)
+        row = addresses(job + JOB_WORDS*WORD)
         first = claim(job, 1)*part
         while first < n:
             for i in range(first, min(first + part, n)):
-                move(formats, row, i)
+                move_one(row, i)
             first = claim(job, 1)*part
 
-    return kernel(f"ceiling {formats}", ceiling)
+    return kernel(f"ceiling {layout}", ceiling)
 
 
 def staggered(n: int, dtype: np.dtype, k: int) -> np.ndarray:
@@ -70,11 +70,11 @@ class Traffic:
 
     def __init__(self, n: int, dtypes: Sequence[np.dtype], threads: int):
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]
-        self.kernel = ceiling_kernel(" ".join(OF_SIZE[a.itemsize] for a in self.arrays))
+        self.kernel = ceiling_kernel(Layout.of(*(OF_SIZE[a.itemsize] for a in self.arrays)))
         part = -(-max(SMALLEST, -(-n//(PARTS*threads)))//LINE)*LINE
         self.tiles, self.elements, self.threads = range(-(-n//part)), n, threads
         self.words = np.zeros(JOB_WORDS + len(self.arrays), np.int64)
-        self.words[[COUNT, BATCH]] = n, part
+        self.words[[JOB.count, JOB.batch]] = n, part
         self.words[JOB_WORDS:] = [address(a) for a in self.arrays]
         self.address = address(self.words)
         self.plan = Plan([(self.kernel, self)])

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-# Other systems' OpenMP threads would spin for milliseconds after their step and hold the cores that the next contender needs. Their
-# runtimes read this once, when they are loaded, so `bench` sets it before anything else; fastopt itself does not use OpenMP.
+# Other systems' OpenMP threads would spin for milliseconds after their step and hold the cores that the next contender
+# needs. Their runtimes read this once, when they are loaded, so `bench` sets it before anything else; fastopt itself
+# does not use OpenMP.
 PASSIVE = {"OMP_WAIT_POLICY": "passive", "JAX_PLATFORMS": "cpu"}
 
 
@@ -36,15 +37,17 @@ def _whole(value: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    from .._formats.scalars import FORMATS
+    from .._formats.catalogue import FORMATS
     from ..optimizers import ALL
     from . import cpu as bench
     from . import cuda as bench_cuda
     top = argparse.ArgumentParser(prog="fastopt", description="Fused optimizer updates at memory speed.")
     commands = top.add_subparsers(dest="command", required=True)
     cpu, gpu = bench.RIVALS, bench_cuda.RIVALS
-    b = commands.add_parser("bench", help="time steps on one long vector", formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-                            description="Time steps on one long vector, beside this machine's ceiling (a kernel that only moves the same "
+    b = commands.add_parser("bench", help="time steps on one long vector",
+                            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+                            description="Time steps on one long vector, beside this machine's ceiling (a kernel that "
+                                        "only moves the same "
                                         "bytes) and other ways to take the same step; all take turns in one process.")
     b.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the first device that is visible")
     b.add_argument("--n", type=_whole, default=10_000_000, help="elements; 1e6 is understood")
@@ -52,14 +55,18 @@ def parser() -> argparse.ArgumentParser:
                    help=", ".join(ALL))
     b.add_argument("--against", type=_choices("rival", [*cpu, *(name for name in gpu if name not in cpu)], none=True),
                    default=argparse.SUPPRESS, metavar="A,B",
-                   help=f"none, or some of {', '.join(cpu)} (default: {','.join(bench.DEFAULT_RIVALS)}), with --device cuda of "
+                   help=f"none, or some of {', '.join(cpu)} (default: {','.join(bench.DEFAULT_RIVALS)}), with --device "
+                        f"cuda of "
                         f"{', '.join(gpu)} (default: all); those that are not installed are left out")
-    b.add_argument("--threads", type=_whole, default=None, help="for all contenders on the CPU; all that the process may use if left out")
+    b.add_argument("--threads", type=_whole, default=None, help="for all contenders on the CPU; all that the process "
+                                                                "may use if left out")
     b.add_argument("--format", choices=list(FORMATS), default="f32",
                    help="storage of parameter and gradient; the state is float32 (f64: float64)")
     b.add_argument("--seconds", type=float, default=3.0, help="to spend on each rule")
-    b.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON, to standard output without FILE")
-    b.add_argument("--compare", metavar="FILE", help="show them beside those that an earlier --json FILE kept; exit status 1: slower")
+    b.add_argument("--json", nargs="?", const="-", metavar="FILE", help="write the figures as JSON, to standard output "
+                                                                        "without FILE")
+    b.add_argument("--compare", metavar="FILE", help="show them beside those that an earlier --json FILE kept; exit "
+                                                     "status 1: slower")
     b.add_argument("--plot", metavar="FILE", help="draw the figures (needs matplotlib: the extra `examples`)")
     i = commands.add_parser("info", help="versions, processor, threads, cache")
     i.add_argument("--json", action="store_true", help="as JSON")
@@ -77,9 +84,11 @@ def _bench(given: argparse.Namespace) -> int:
     given.against = getattr(given, "against", machine.DEFAULT_RIVALS)
     for name in given.against:
         if name not in machine.RIVALS:
-            raise OSError(f"rival {name!r} was found, but with --device {given.device} one of {', '.join(machine.RIVALS)} is needed")
+            raise OSError(f"rival {name!r} was found, but with --device {given.device} one of "
+                          f"{', '.join(machine.RIVALS)} is needed")
     if given.threads and given.device == "cuda":
-        raise OSError("--threads was found, but a step on a CUDA device has no threads to choose. Leave it out, or take --device cpu.")
+        raise OSError("--threads was found, but a step on a CUDA device has no threads to choose. Leave it out, or "
+                      "take --device cpu.")
     how = {} if given.device == "cuda" else {"threads": given.threads}
     machine.check_memory(given.n, given.against, given.format)
     if given.plot:
@@ -131,10 +140,12 @@ def _print(results: list[dict], given: argparse.Namespace) -> None:
     turns = min(r["turns"] for r in results)
     print(f"{first['n']:,} elements, {first['format']}, {bench.place(first)}, medians of {turns} turns or more\n")
     print(bench.text(bench.table(results, shown)))
-    print("\nstep: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only moves\n"
+    print("\nstep: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a "
+          "kernel that only moves\n"
           "these bytes, over the step's. x ...: how many times longer the same step takes there.")
     if given.device == "cuda":
-        print("On the device: the L2 cache is empty before each step, and the ceiling is a copy. host: time until opt.step returns.")
+        print("On the device: the L2 cache is empty before each step, and the ceiling is a copy. host: time until "
+              "opt.step returns.")
     for name in given.against:
         if name not in shown:
             print(f"{name}: not measured ({first['missing'].get(name, 'no such optimizer')})")

@@ -1,7 +1,9 @@
-"""``fastopt bench --compare FILE``: the figures of now beside those that ``--json FILE`` kept, to track a machine of one's own.
+"""``fastopt bench --compare FILE``: the figures of now beside those that ``--json FILE`` kept, to track a machine of
+one's own.
 
-What is compared is the time over the ceiling's, which the machine's mood of the day moves least; seconds are shown. On a shared machine it
-differs by up to a tenth from run to run: a step is called slower where it rose by more than that and the two intervals do not meet.
+What is compared is the time over the ceiling's, which the machine's mood of the day moves least; seconds are shown. On
+a shared machine it differs by up to a tenth from run to run: a step is called slower where it rose by more than that
+and the two intervals do not meet.
 """
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +12,8 @@ from typing import Any
 from .cpu import place
 
 NOISE = 1.10
-SAME = ("rule", "n", "format", "threads", "device")  # what two figures must share; the last two as far as they have them
+SAME = ("rule", "n", "format", "threads",
+        "device")  # what two figures must share; the last two as far as they have them
 HEAD = ["rule", "step then", "now", "x ceiling then", "now", "ratio", ""]
 
 
@@ -19,11 +22,13 @@ def read(path: str) -> dict[str, Any]:
     with open(path, encoding="utf-8") as file:
         try:
             kept = json.load(file)
-            if kept["results"] and all(r["rule"] and r["n"] and r["format"] and r["seconds"] and r["ceiling"] for r in kept["results"]):
+            if kept["results"] and all(r["rule"] and r["n"] and r["format"] and r["seconds"] and r["ceiling"]
+                                       for r in kept["results"]):
                 return kept
         except (ValueError, KeyError, TypeError):
             pass
-    raise OSError(f"--compare {path}: no figures of fastopt bench were found. Make such a file with: fastopt bench --json {path}")
+    raise OSError(f"--compare {path}: no figures of fastopt bench were found. Make such a file with: fastopt bench "
+                  f"--json {path}")
 
 
 def matched(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -35,7 +40,8 @@ def check(kept: Mapping[str, Any], wanted: Sequence[Mapping[str, Any]], path: st
     """OSError where none of what is to be measured stands in the file."""
     if not any(matched(kept, w) for w in wanted):
         held = "; ".join(f"{r['rule']}, {r['n']:,} elements, {r['format']}, {place(r)}" for r in kept["results"])
-        raise OSError(f"--compare {path}: it holds {held}, but nothing of what is asked for. Take the same --rules, --n, --format "
+        raise OSError(f"--compare {path}: it holds {held}, but nothing of what is asked for. Take the same --rules, "
+                      f"--n, --format "
                       "and --threads.")
 
 
@@ -57,11 +63,13 @@ def rows(kept: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[
     for now in results:
         then = matched(kept, now)
         if then is None:
-            found.append([now["rule"], "-", f"{now['seconds']*1e6:.4g} us", "-", f"{1/now['ceiling']:.3f}", "-", "not in the file"])
+            found.append([now["rule"], "-", f"{now['seconds']*1e6:.4g} us", "-", f"{1/now['ceiling']:.3f}", "-",
+                          "not in the file"])
             continue
         before, after = over_ceiling(then)[1], over_ceiling(now)[1]
         verdict = "SLOWER" if slower(then, now) else "faster" if slower(now, then) else "same"
-        found.append([now["rule"], f"{then['seconds']*1e6:.4g} us", f"{now['seconds']*1e6:.4g} us", f"{before:.3f}", f"{after:.3f}",
+        found.append([now["rule"], f"{then['seconds']*1e6:.4g} us", f"{now['seconds']*1e6:.4g} us", f"{before:.3f}",
+                      f"{after:.3f}",
                       f"{after/before:.3f}", verdict])
     return found
 

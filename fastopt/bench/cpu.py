@@ -1,7 +1,9 @@
-"""The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take the same step.
+"""The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take
+the same step.
 
-Each contender of a rule takes turns with our step in one process (interleave.py), each a step that is not counted and some that are;
-ratios are taken within a quartet of turns, so that a slow spell of a shared machine falls on both sides of them.
+Each contender of a rule takes turns with our step in one process (interleave.py), each a step that is not counted and
+some that are; ratios are taken within a quartet of turns, so that a slow spell of a shared machine falls on both sides
+of them.
 """
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._cpu.pool import available_threads
-from .._formats.scalars import FORMATS
+from .._formats.catalogue import FORMATS
 from ..optimizers import ALL
 from . import interleave
 from .ceiling import Traffic
@@ -23,7 +25,8 @@ DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "o
 TURN = 2e-3  # seconds of counted steps in a turn, at least one step
 CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a learning rate that makes the step larger than its rounding
 # torch keeps the running product of NAdam in float32, beside float64 parameters too
-ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3, "f64": 1e-5}  # a right answer may be off by: roundings of p, and this of the longest way
+ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3,
+                              "f64": 1e-5}  # a right answer may be off by: roundings of p, and this of the longest way
 
 
 def vectors(n: int, format: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +51,8 @@ def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.nda
     return point
 
 
-def mistake(name: str, rule: str, format: str, threads: int, given: Hyper, systems: Mapping[str, System] = RIVALS) -> str | None:
+def mistake(name: str, rule: str, format: str, threads: int, given: Hyper,
+            systems: Mapping[str, System] = RIVALS) -> str | None:
     """How a rival goes wrong on a small vector, with another gradient at each step, or None."""
     vector = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
     p, gradients = vector[0][0], [g for _, g in vector]
@@ -66,7 +70,8 @@ def mistake(name: str, rule: str, format: str, threads: int, given: Hyper, syste
     return f"{wrong.size} of {CHECKED} elements are wrong after {CHECK_STEPS} steps; element {k} is {found[k]:.9g}, not {wanted[k]:.9g}"
 
 
-def contenders(rule: str, n: int, against: Sequence[str], threads: int, format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
+def contenders(rule: str, n: int, against: Sequence[str], threads: int,
+               format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
     """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
     params, grads = vectors(n, format)
     opt = ALL[rule](params, threads=threads, **STEADY[rule])
@@ -105,16 +110,20 @@ def calls_of(steps: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
     return {name: interleave.batch(step, TURN) for name, step in steps.items()}
 
 
-def in_turn(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str, interleave.Pairs]:
-    """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal share of the time.
+def in_turn(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str,
+                                                                                                         interleave.Pairs]:
+    """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal
+    share of the time.
 
     ``turn(step, calls)`` gives the seconds of a call of one of them.
     """
     calls, others = calls_of(steps), [name for name in steps if name != OURS]
-    return {name: interleave.quartets((steps[OURS], steps[name]), seconds/len(others), turn, (calls[OURS], calls[name])) for name in others}
+    return {name: interleave.quartets((steps[OURS], steps[name]), seconds/len(others), turn,
+                                      (calls[OURS], calls[name])) for name in others}
 
 
-def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32", seconds: float = 4.0) -> dict:
+def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32",
+            seconds: float = 4.0) -> dict:
     """Time the steps of one rule.
 
     Parameters
@@ -135,14 +144,16 @@ def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None 
     Returns
     -------
     dict
-        ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and ``bytes_per_element``
-        of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the machine has) and the
-        ``ceiling_interval`` that holds its median 99 times of 100, ``times_faster`` {rival: its time over ours}, ``rival_seconds``,
-        ``missing`` {rival: why}, and the ``turns`` that each contender took, at least.
+        ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and
+        ``bytes_per_element`` of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the
+        machine has) and the ``ceiling_interval`` that holds its median 99 times of 100, ``times_faster`` {rival: its
+        time over ours}, ``rival_seconds``, ``missing`` {rival: why}, and the ``turns`` that each contender took, at
+        least.
     """
     threads = threads or available_threads()
     steps, missing, moved = contenders(rule, n, against, threads, format)
-    return {"rule": rule, "n": n, "format": format, "threads": threads, **figures(in_turn(steps, seconds), n, moved, against),
+    return {"rule": rule, "n": n, "format": format, "threads": threads,
+            **figures(in_turn(steps, seconds), n, moved, against),
             "missing": missing}
 
 
@@ -152,7 +163,8 @@ def figures(pairs: Mapping[str, interleave.Pairs], n: int, moved: int, against: 
     ratios = {name: [theirs/mine for mine, theirs in of] for name, of in pairs.items()}
     median, ratio = statistics.median(ours), {name: statistics.median(of) for name, of in ratios.items()}
     return {"seconds": median, "fastest": min(ours), "elements_per_second": n/median, "gb_per_second": moved/median/1e9,
-            "bytes_per_element": moved/n, "ceiling": ratio[CEILING], "ceiling_interval": interleave.interval(ratios[CEILING]),
+            "bytes_per_element": moved/n, "ceiling": ratio[CEILING],
+            "ceiling_interval": interleave.interval(ratios[CEILING]),
             "times_faster": {name: ratio[name] for name in against if name in ratio},
             "rival_seconds": {name: statistics.median(theirs for _, theirs in pairs[name])
                               for name in (CEILING, *against) if name in pairs},
@@ -180,7 +192,8 @@ def check_memory(n: int, against: Sequence[str], format: str) -> None:
 
 def check_free(n: int, needed: float, available: float, where: str) -> None:
     if needed > available:
-        raise OSError(f"{n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB {where}. Take fewer "
+        raise OSError(f"{n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB "
+                      f"{where}. Take fewer "
                       "with --against, or a smaller --n.")
 
 
@@ -213,7 +226,8 @@ def place(result: Mapping[str, Any]) -> str:
 def text(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k, (cell, w) in enumerate(zip(row, widths, strict=True)))
+    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k,
+                               (cell, w) in enumerate(zip(row, widths, strict=True)))
                      for row in rows)
 
 
@@ -225,7 +239,8 @@ def check_picture(path: str) -> None:
         raise ImportError('plot: matplotlib is not installed. Install it with: pip install "fastopt[plot]"') from None
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in kinds:
-        raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. Name a .png.")
+        raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. "
+                      f"Name a .png.")
     if not Path(path).parent.is_dir():
         raise OSError(f"plot: there is no folder {str(Path(path).parent)!r}. Make it, or name another file.")
 
@@ -248,6 +263,7 @@ def plot(results: Sequence[dict], path: str) -> None:
         axes.set_xlim(0.8, 2.5*max(over.values()))
         axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {place(r)}", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
-    axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left is better)")
+    axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left "
+                    "is better)")
     figure.savefig(path, dpi=130)
 

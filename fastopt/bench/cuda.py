@@ -1,9 +1,11 @@
-"""The benchmark behind ``fastopt bench --device cuda``: steps on one long vector, beside a copy on the device and other libraries.
+"""The benchmark behind ``fastopt bench --device cuda``: steps on one long vector, beside a copy on the device and other
+libraries.
 
-Everybody works on the default stream. A sample is one step between two events, and contenders take turns as on the CPU. Before each
-sample a memset of twice the L2 cache empties it; it is repeated until it takes longer than the host needs to enqueue the step, so that
-the device does not wait for the host within a sample. What the host needs is a figure of its own. The memset leaves lines in the cache
-that must be written back, which all contenders and the copy pay alike: absolute times of small vectors are upper bounds.
+Everybody works on the default stream. A sample is one step between two events, and contenders take turns as on the CPU.
+Before each sample a memset of twice the L2 cache empties it; it is repeated until it takes longer than the host needs
+to enqueue the step, so that the device does not wait for the host within a sample. What the host needs is a figure of
+its own. The memset leaves lines in the cache that must be written back, which all contenders and the copy pay alike:
+absolute times of small vectors are upper bounds.
 """
 import gc
 from collections.abc import Callable, Sequence
@@ -121,8 +123,9 @@ def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], forma
 def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32", seconds: float = 4.0) -> dict:
     """Time the steps of one rule on the first CUDA device.
 
-    Parameters and figures are those of `bench.measure`, with ``device``, its name, in place of ``threads``; ``against`` names keys of
-    `RIVALS`; ``ceiling`` is a copy on the device that moves as many bytes; ``host_seconds`` {name: what the host takes to enqueue a step}.
+    Parameters and figures are those of `bench.measure`, with ``device``, its name, in place of ``threads``; ``against``
+    names keys of `RIVALS`; ``ceiling`` is a copy on the device that moves as many bytes; ``host_seconds`` {name: what
+    the host takes to enqueue a step}.
     """
     gpu = device()
     with gpu.current():
@@ -137,7 +140,8 @@ def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32",
             gc.collect()
             watch.close()
             rivals_cuda.release()
-    return {"rule": rule, "n": n, "format": format, "device": driver.name(gpu.device), **bench.figures(turns, n, moved, against),
+    return {"rule": rule, "n": n, "format": format, "device": driver.name(gpu.device),
+            **bench.figures(turns, n, moved, against),
             "host_seconds": host, "missing": missing}
 
 

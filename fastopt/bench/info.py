@@ -11,10 +11,12 @@ from .._kernels import cache
 from ..rules import adam
 
 FEATURES = ("sse4.2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bf16", "neon", "sve")
-OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "cupy-cuda12x", "cupy-cuda13x", "matplotlib", "rich")
+OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "cupy-cuda12x", "cupy-cuda13x", "matplotlib",
+          "rich")
 EXTRA = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm")
 MIXES = {  # formats of gradient, parameter and state
-    "float32": ("f32", "f32", None), "state bf16": ("f32", "f32", "bf16"), "bf16 with remainder, state bf16": ("bf16", "split", "bf16"),
+    "float32": ("f32", "f32", None), "state bf16": ("f32", "f32", "bf16"),
+           "bf16 with remainder, state bf16": ("bf16", "split", "bf16"),
     "all bf16": ("bf16", "bf16", "bf16"), "state q8": ("f32", "f32", "q8"), "bf16, state q8": ("bf16", "bf16", "q8")}
 LAYERS = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 
@@ -60,7 +62,8 @@ def _cache() -> dict[str, Any]:
     at = directory
     while not at.exists() and at != at.parent:
         at = at.parent
-    return {"directory": str(directory), "writable": at.is_dir() and os.access(at, os.W_OK), "refused": cache.refusal(directory),
+    return {"directory": str(directory), "writable": at.is_dir() and os.access(at, os.W_OK),
+            "refused": cache.refusal(directory),
             "kernels": len(files), "bytes": sum(f.stat().st_size for f in files)}
 
 
@@ -80,7 +83,8 @@ def collect() -> dict[str, Any]:
                     "quota": quota if quota < float("inf") else None, "alone below": f"{pool.SMALL:,} elements"},
         "threading": {"used": "fastopt's own pool", "numba layers present": _layers()},
         "cache": _cache(),
-        "memory": {name: {"kept": round(kept, 2), "moved": round(moved, 2)} for name, (kept, moved) in storage.table(adam, MIXES).items()},
+        "memory": {name: {"kept": round(kept, 2), "moved": round(moved, 2)} for name,
+                   (kept, moved) in storage.table(adam, MIXES).items()},
         "cuda": _cuda(),
         "others": {name: _version(name) for name in OTHERS},
         "package": str(Path(__file__).parent),

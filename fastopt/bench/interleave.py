@@ -1,6 +1,7 @@
 """How two things are timed against each other on a machine that others use too: in turn, and only their ratio counts.
 
-The one harness of ``fastopt bench`` and of the benchmark suite, which loads this file by itself: it needs the standard library only.
+The one harness of ``fastopt bench`` and of the benchmark suite, which loads this file by itself: it needs the standard
+library only.
 """
 import gc
 import math
@@ -29,13 +30,14 @@ def batch(run: Callable[[], Any], target: float = 1e-3) -> int:
     return max(1, int(target/max(1e-9, min(seconds(run) for _ in range(3)))))
 
 
-def quartets(pair: Sequence[Any], duration: float, timed: Callable[[Any, int], float] = seconds, calls: Sequence[int] | None = None,
+def quartets(pair: Sequence[Any], duration: float, timed: Callable[[Any, int], float] = seconds,
+             calls: Sequence[int] | None = None,
              chance: random.Random | None = None, least: int = 3) -> Pairs:
-    """Seconds of each of two things, quartet by quartet: ABBA or BAAB, the order drawn by chance. With three in turn, the place decides
-    who finds the caches warm, which moved ratios by 10 %; a fixed order favours one side.
+    """Seconds of each of two things, quartet by quartet: ABBA or BAAB, the order drawn by chance. With three in turn,
+    the place decides who finds the caches warm, which moved ratios by 10 %; a fixed order favours one side.
 
-    ``timed(thing, calls)`` gives the seconds of one call; `calls` are how many each is called at a time, by default what takes a
-    millisecond.
+    ``timed(thing, calls)`` gives the seconds of one call; `calls` are how many each is called at a time, by default
+    what takes a millisecond.
     """
     found: Pairs = []
     calls, chance = calls or [batch(run) for run in pair], chance or random.Random(0)

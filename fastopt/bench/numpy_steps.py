@@ -1,4 +1,5 @@
-"""The optimizers in NumPy, by hand: as people write them from the paper, and in place with as few passes as NumPy allows.
+"""The optimizers in NumPy, by hand: as people write them from the paper, and in place with as few passes as NumPy
+allows.
 
 Hyperparameters and coefficients are Python floats, so float32 arrays stay float32. `rivals` times them against fastopt.
 """
@@ -81,7 +82,8 @@ WRITTEN = {f.__name__: f for f in (sgd, momentum, rmsprop, adagrad, adam, adamw,
 WRITTEN["nesterov"] = momentum  # the textbook's: its gradient comes from the look-ahead point, and the step is the same
 
 
-# NumPy in place: as few passes as it allows, in one scratch array; the coefficients are folded on the host, as fastopt's are
+# NumPy in place: as few passes as it allows, in one scratch array; the coefficients are folded on the host, as
+# fastopt's are
 
 def blend(x, b, y, a, s):
     """x <- b*x + a*y"""
@@ -166,6 +168,7 @@ def lion_out(s, g, p, m, lr, b1, a1, b2, a2):
     blend(m, b2, g, a2, s)
 
 
-IN_PLACE = {f.__name__.removesuffix("_out"): f for f in (sgd_out, momentum_out, rmsprop_out, adagrad_out, adam_out, adamw_out, amsgrad_out,
+IN_PLACE = {f.__name__.removesuffix("_out"): f for f in (sgd_out, momentum_out, rmsprop_out, adagrad_out, adam_out,
+                                                         adamw_out, amsgrad_out,
                                                          radam_out, lion_out)}
 IN_PLACE["nesterov"] = momentum_out

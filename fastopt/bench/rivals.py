@@ -1,9 +1,10 @@
 """Other ways to take the same step: the formulas as other people write them, or as other systems ship them.
 
-One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads, threads)`` makes one:
-it works on copies of the parameters, in their float type (no float64 sneaks into a float32 comparison), and is used as its manual says.
-Hyperparameters are those of fastopt's rule, in the rival's conventions (`fastopt.presets`). ImportError where it is not installed,
-LookupError where it has no such optimizer or cannot have so many threads.
+One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads,
+threads)`` makes one: it works on copies of the parameters, in their float type (no float64 sneaks into a float32
+comparison), and is used as its manual says. Hyperparameters are those of fastopt's rule, in the rival's conventions
+(`fastopt.presets`). ImportError where it is not installed, LookupError where it has no such optimizer or cannot have so
+many threads.
 """
 import importlib
 import inspect
@@ -21,20 +22,7 @@ from .numpy_steps import IN_PLACE, WRITTEN
 Hyper = dict[str, Any]
 Arrays = list[np.ndarray]
 
-# Hyperparameters of each rule: thousands of steps with one gradient must stay finite and far from subnormal numbers.
-STEADY: dict[str, Hyper] = {
-    "sgd": {"lr": 1e-4},
-    "momentum": {"lr": 1e-4, "momentum": 0.9},
-    "nesterov": {"lr": 1e-4, "momentum": 0.9},
-    "rmsprop": {"lr": 1e-5},
-    "adagrad": {"lr": 1e-4},
-    "adam": {"lr": 1e-5},
-    "adamw": {"lr": 1e-5, "weight_decay": 0.01},
-    "amsgrad": {"lr": 1e-5},
-    "nadam": {"lr": 1e-5},
-    "radam": {"lr": 1e-5},
-    "lion": {"lr": 1e-6},
-}
+STEADY: dict[str, Hyper] = {name: cls.rule.steady for name, cls in ALL.items()}
 RULES = ["momentum", "nesterov", "adam", "adamw"]  # those that all rivals have
 
 
@@ -58,10 +46,12 @@ class System(NamedTuple):
         """All hyperparameters: the rule's defaults, in this system's conventions, and what is given."""
         return {**ALL[rule].rule.defaults, **(preset(self.like, rule) if self.like else {}), **given}
 
-    def __call__(self, rule: str, hyper: Hyper, params: Sequence[np.ndarray], grads: Sequence[np.ndarray], threads: int) -> Rival:
+    def __call__(self, rule: str, hyper: Hyper, params: Sequence[np.ndarray], grads: Sequence[np.ndarray],
+                 threads: int) -> Rival:
         if rule not in self.rules:
             raise LookupError(f"no {rule} there")
-        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), [p.copy() for p in params], list(grads), threads)
+        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), [p.copy() for p in params], list(grads),
+                         threads)
 
 
 def wanted(function: Callable[..., Any], hyper: Hyper) -> Hyper:
@@ -183,7 +173,8 @@ def torch(device="cpu", **how):
         opt = getattr(library.optim, name)(leaves, lr=hyper["lr"], **arguments(hyper), **how)
 
         def load(grads):
-            for leaf, g in zip(leaves, grads, strict=True):  # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
+            for leaf, g in zip(leaves, grads,
+                               strict=True):  # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
                 leaf.grad = library.tensor(g, device=device)
         load(grads)
         return Rival(opt.step, lambda: [leaf.detach().cpu().numpy() for leaf in leaves], load)
@@ -201,7 +192,8 @@ OPTAX: dict[str, tuple[str, Callable[[Hyper], Hyper]]] = {
     "momentum": ("sgd", lambda h: {"momentum": h["momentum"]}),
     "nesterov": ("sgd", lambda h: {"momentum": h["momentum"], "nesterov": True}),
     "rmsprop": ("rmsprop", lambda h: {"decay": h["alpha"], "eps": h["eps_root"]}),
-    "adagrad": ("adagrad", lambda h: {"initial_accumulator_value": h["initial_accumulator_value"], "eps": h["eps_root"]}),
+    "adagrad": ("adagrad", lambda h: {"initial_accumulator_value": h["initial_accumulator_value"],
+                                      "eps": h["eps_root"]}),
     "adam": ("adam", moments_of),
     "adamw": ("adamw", lambda h: {**moments_of(h), "weight_decay": h["weight_decay"]}),
     "amsgrad": ("amsgrad", moments_of),

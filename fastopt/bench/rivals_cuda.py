@@ -1,7 +1,8 @@
 """Other ways to take the same step on a CUDA device: as torch ships it, and as people write it with CuPy.
 
-One entry each in `RIVALS`, made and used like those of `rivals`: from arrays in this machine's memory, of which they make copies on the
-current device. They work on the stream that is current in their library, the default one if nobody changed it.
+One entry each in `RIVALS`, made and used like those of `rivals`: from arrays in this machine's memory, of which they
+make copies on the current device. They work on the stream that is current in their library, the default one if nobody
+changed it.
 """
 import importlib
 import re
@@ -20,7 +21,8 @@ def cupy(lines, rule, hyper, params, grads, threads):
     at, slots = folded(rule, hyper), ("p", *ALL[rule].rule.state)
     operation = "; ".join(f"{name} = {expression}" for name, expression in lines)
     names = [k for k in at(1) if re.search(rf"\b{k}\b", operation)]
-    kernel = library.ElementwiseKernel(", ".join(f"T {k}" for k in ("g", *names)), ", ".join(f"T {k}" for k in slots), operation,
+    kernel = library.ElementwiseKernel(", ".join(f"T {k}" for k in ("g", *names)), ", ".join(f"T {k}" for k in slots),
+                                       operation,
                                        f"{rule}_step", preamble=WHERE)
     on_device = [library.asarray(p) for p in params]
     tensors = [(p, *(library.zeros_like(p) for _ in slots[1:])) for p in on_device]
@@ -32,7 +34,8 @@ def cupy(lines, rule, hyper, params, grads, threads):
             kernel(g, *values, *written)
 
     rival = counted(step, on_device, [library.asarray(g) for g in grads])
-    return Rival(rival.step, lambda: [library.asnumpy(p) for p in on_device], lambda new: rival.load([library.asarray(g) for g in new]))
+    return Rival(rival.step, lambda: [library.asnumpy(p) for p in on_device],
+                 lambda new: rival.load([library.asarray(g) for g in new]))
 
 
 RIVALS: dict[str, System] = {

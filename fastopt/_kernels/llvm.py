@@ -1,0 +1,76 @@
+"""What all code generation needs: LLVM's types and addresses, calls of functions, intrinsics."""
+import inspect
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.targetconfig import ConfigStack
+from numba.extending import intrinsic
+
+I1, I8, I16, I32, I64 = map(ir.IntType, (1, 8, 16, 32, 64))
+FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
+GLOBAL = 1  # the address space of a CUDA device's memory
+
+
+def i32(x):
+    return ir.Constant(I32, x)
+
+
+def i64(x):
+    return ir.Constant(I64, x)
+
+
+def code(result, *kinds):
+    """Make an intrinsic that takes and gives these types of Numba, out of ``emit(context, builder, *arguments)``."""
+    def decorate(emit):
+        def called(typing, *given):
+            def lower(context, builder, signature, arguments):
+                value = emit(context, builder, *arguments)
+                if isinstance(value, list):
+                    return context.make_tuple(builder, result, value)
+                return context.get_dummy_value() if value is None else value
+            return result(*kinds), lower
+
+        called.__name__, called.__doc__ = emit.__name__, emit.__doc__
+        parameters = list(inspect.signature(emit).parameters.values())
+        called.__signature__ = inspect.Signature(parameters[1:])  # Numba drops the first, which is `typing` to it
+        return intrinsic(called)
+    return decorate
+
+
+def on_device(builder):
+    """Whether this is code for a CUDA device, whose memory is an address space of its own."""
+    return builder.module.triple.startswith("nvptx")
+
+
+def call(context, builder, function, signature, args):
+    """Call a Python function of scalars, inlined.
+
+    It differs from `context.compile_internal`: a division does not branch to raise ZeroDivisionError. That branch keeps
+    LLVM from making vectors of the loop.
+    """
+    flags = type(ConfigStack().top())()
+    flags.error_model = "numpy"
+    compiled = context.compile_subroutine(builder, function, signature, flags=flags)
+    return context.call_internal(builder, compiled.fndesc, signature, args)
+
+
+def call_llvm(builder, name, result, *args):
+    """Call one of LLVM's own functions by its name."""
+    kind = ir.FunctionType(result, [x.type for x in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+def pointer(builder, address, kind, index=None):
+    """A pointer to element `index` of an array of this LLVM type at an address."""
+    start = builder.inttoptr(address, kind.as_pointer(GLOBAL if on_device(builder) else 0))
+    return start if index is None else builder.gep(start, [index])
+
+
+def tuple_of(kind, count):
+    """A type for so many values; for one at least, since Numba knows no empty tuple of one kind."""
+    return types.UniTuple(kind, max(1, count))
+
+
+def unpacked(builder, value):
+    return cgutils.unpack_tuple(builder, value)

@@ -1,0 +1,120 @@
+"""What the optimizer class of a rule tells users: its signature, its documentation, its lines in `optimizers.pyi`."""
+import inspect
+from collections.abc import Iterable
+from inspect import cleandoc
+from textwrap import fill, indent
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..presets import PRESETS
+
+if TYPE_CHECKING:
+    from .rule import Rule
+
+WORDS = ", ".join(f'"{system}"' for system in PRESETS)
+ROUNDINGS = '"nearest", "stochastic", "remainder"'
+
+
+class Argument(NamedTuple):
+    """An argument of an optimizer: its default, its type in documentation and for type checkers, and what it is."""
+
+    default: Any
+    type: str
+    checked: str
+    doc: str
+
+
+PARAMS = Argument(
+    inspect.Parameter.empty, "array, tree of arrays, or groups", "Any",
+    "What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, "
+    'nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` '
+    'of their own.')
+ARGUMENTS = {
+    "like": Argument(
+        None, f"{{{WORDS}}}, optional", f"Literal[{WORDS}] | None",
+        "Start from the defaults and conventions of that system; see `fastopt.presets`."),
+    "state": Argument(
+        None, "str, dict or callable, optional", "str | Mapping[str, str] | Callable[[str, Any], Any] | None",
+        'Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", '
+        '"bfloat16" (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so '
+        'that small changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a '
+        "parameter's path and array returns one of these. By default float32, and float64 for float64 parameters, "
+        "whatever the parameters are stored as."),
+    "rounding": Argument(
+        "nearest", f"{{{ROUNDINGS}}}", f"Literal[{ROUNDINGS}]",
+        "How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a "
+        "float32 in 16 more bits."),
+    "average": Argument(
+        None, "float or callable, optional", "Hyper | None",
+        "Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in "
+        '[0, 1): the state "average", which starts at the parameters, float32 unless `state` names it.'),
+    "copy": Argument(
+        None, "tree of arrays, optional", "Any",
+        "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "
+        "parameters, for example)."),
+    "seed": Argument(
+        0, "int", "int",
+        "Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element."),
+    "threads": Argument(
+        None, "int, optional", "int | None",
+        "The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS."),
+    "capturable": Argument(
+        None, "int, optional", "int | None",
+        "On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see "
+        "`tabulate`)."),
+}
+
+
+def arguments(rule: "Rule") -> dict[str, Argument]:
+    """The arguments of the optimizer of a rule: parameters, lr, other hyperparameters, and what all optimizers have."""
+    def described(name: str) -> Argument:
+        default, doc = rule.defaults[name], rule.docs.get(name, "")
+        if name in rule.options:
+            words = ", ".join(map(repr, rule.options[name]))
+            return Argument(default, f"{{{words}}}", "bool" if type(default) is bool else f"Literal[{words}]", doc)
+        if name in rule.initial.values():
+            return Argument(default, "float", "float", doc)
+        return Argument(default, "float or callable", "Hyper", doc)
+
+    names = ["lr", *(name for name in rule.defaults if name != "lr")]
+    return {"params": PARAMS, **{name: described(name) for name in names}, **ARGUMENTS}
+
+
+def signature(rule: "Rule") -> inspect.Signature:
+    """The signature of the optimizer of a rule."""
+    P = inspect.Parameter
+    return inspect.Signature([
+        P(name, P.POSITIONAL_OR_KEYWORD if name in ("params", "lr") else P.KEYWORD_ONLY, default=a.default)
+        for name, a in arguments(rule).items()])
+
+
+def document(rule: "Rule") -> str:
+    """A rule's docstring, followed by the parameters of its optimizer: hyperparameters may be functions of the step."""
+    head = indent(cleandoc(rule.__doc__ or ""), "    ").strip()  # before 3.13, Python does not take the indentation off
+    lines = [head, "", "    Parameters", "    ----------"]
+    for name, (default, kind, _, doc) in arguments(rule).items():
+        lines.append(f"    {name} : {kind}{f', default {default!r}' if name in rule.defaults else ''}")
+        if doc:
+            lines.append(fill(doc, 120, initial_indent=" "*8, subsequent_indent=" "*8))
+    return "\n".join([*lines, "    "])
+
+
+def stub(classes: Iterable[Any]) -> str:
+    """The text of `optimizers.pyi`, for type checkers and editors. A test keeps the file equal to it."""
+    classes = list(classes)
+    command = "python -c \"from fastopt import optimizers; print(optimizers.stub(), end='')\" > fastopt/optimizers.pyi"
+    lines = [f'"""Generated: {command}"""',
+             "from collections.abc import Callable, Mapping", "from typing import Any, Literal", "",
+             "from ._rule.rule import Rule", "from .optimizer import Optimizer", "",
+             "Hyper = float | Callable[[int], float]", "",
+             "__all__ = [", *(f'    "{cls.__name__}",' for cls in classes), '    "optimizer",', "]"]
+    for cls in classes:
+        lines += ["", f"class {cls.__name__}(Optimizer):", f'    """{cls.__doc__}"""',
+                  "    def __init__(", "        self,"]
+        for name, a in arguments(cls.rule).items():
+            lines.append(f"        {name}: {a.checked}{'' if name == 'params' else f' = {a.default!r}'},")
+            lines += ["        *,"] if name == "lr" else []
+        lines += ["    ) -> None: ..."]
+    return "\n".join([
+        *lines, "", "ALL: dict[str, type[Optimizer]]", "",
+        "def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...",
+        "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...", "def stub() -> str: ...", ""])

@@ -1,0 +1,58 @@
+"""Hyperparameters of rules: what each may be, and the line that documents it.
+
+A rule says it in the signature of its `at`, by annotations: ``Annotated[float, "[0, 1)", "What it is."]`` (the interval
+may be left out), ``Annotated[Literal["one", "two"], "What it is."]`` or ``Annotated[bool, "What it is."]``.
+"""
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin
+
+from .._checks.numbers import FINITE, NONNEGATIVE, Range, check_number, check_option, interval
+
+DECAYS = ("coupled", "decoupled", "independent")
+ELSEWHERE = {  # what other systems call things
+    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...",
+    "rho": "alpha=...", "learning_rate": "lr=...", "epsilon": "eps=...", "amsgrad": "fastopt.AMSGrad",
+    "decoupled_weight_decay": 'decay="decoupled"',
+    "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras"}
+
+
+class About(NamedTuple):
+    """What is known of hyperparameters, by name: the words that one may be, the range of a number, a line on each."""
+
+    options: dict[str, tuple[Any, ...]]
+    ranges: dict[str, Range]
+    docs: dict[str, str]
+
+
+SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}  # the hyperparameters of every rule, lr aside
+EVERY = About(
+    {"decay": DECAYS, "maximize": (False, True)},
+    {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "average": interval("[0, 1)")},
+    {"lr": "Learning rate.",
+     "weight_decay": "Strength of the pull towards zero; see `decay`.",
+     "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '
+              'the step; "independent": by weight_decay.',
+     "maximize": "True: climb instead of descend."})
+
+
+def annotated(at: Callable[..., Any]) -> About:
+    """What the annotations of a function's arguments say."""
+    found = About({}, {}, {})
+    for name, note in inspect.get_annotations(at, eval_str=True).items():
+        kind, *said = get_args(note) if hasattr(note, "__metadata__") else (note,)
+        if get_origin(kind) is Literal or kind is bool:
+            found.options[name] = get_args(kind) or (False, True)
+        elif len(said) == 2:
+            found.ranges[name] = interval(said[0])
+        if said:
+            found.docs[name] = said[-1]
+    return found
+
+
+def check_value(name: str, value: Any, options: Mapping[str, tuple[Any, ...]], where: str,
+                ranges: Mapping[str, Range]) -> Any:
+    """The number or word that `name` may be, `options` and `ranges` being those of its rule."""
+    if name in options:
+        return check_option(name, value, options[name], where)
+    return check_number(name, value, where, " or a function of the step", ranges.get(name, FINITE))

@@ -1,0 +1,138 @@
+"""A pipeline: a rule and the pieces around it. It is a rule, too, of more slots; kernels are made of it."""
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+from numba.extending import register_jitable
+
+from .digest import digest
+from .pieces import COMMON, PIECES, PLAIN, Piece, masked, subtracted
+from .rule import coefficients_at
+
+
+def named(fields: tuple[str, ...]) -> Any:
+    """The type of coefficients of these names."""
+    return namedtuple("Coefficients", fields)  # type: ignore[misc]
+
+
+class Pipeline:
+    """A rule with pieces. It has the facts of its rule, and adds what the pieces need.
+
+    Called with arrays it is the reference for kernels: ``pipeline(c, g, p, *slots) -> (p, *slots that are written)``.
+    Its slots are the states, outputs and inputs, in this order; a kernel's layout has the gradient and the parameter
+    before them.
+    """
+
+    name: str
+    rule: Any
+    body: Callable[..., Any]
+    returns: str
+    Coefficients: Any
+    Loaded: Any
+
+    def __init__(self, rule: Any, names: Iterable[str]):
+        vars(self).update(vars(rule), rule=rule, __doc__=rule.__doc__)
+        pieces = self.pieces = tuple(piece for piece in PIECES.values() if piece.name in names)
+        self.names = tuple(piece.name for piece in pieces)
+        of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
+                   for kind in ("state", "output", "input")}
+        self.state, self.outputs = rule.state + of_kind["state"], rule.outputs + of_kind["output"]
+        self.inputs = rule.inputs + of_kind["input"]
+        self.writes = 1 + len(self.state) + len(self.outputs)
+        of_pieces = [field for piece in pieces for field in piece.fields]
+        self.fields = tuple(dict.fromkeys((*rule.fields, *of_pieces)))
+        if self.fields != rule.fields:
+            self.Coefficients = named(self.fields)
+        self.defaults = {**rule.defaults, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
+        self.own_names = (*rule.own_names, *(name for piece in pieces for name in piece.hyper))
+        self.own = _own(rule, [piece for piece in pieces if piece.hyper])
+        self.at = coefficients_at(self)
+        used = {*rule.reads, *of_pieces}
+        self.loaded = tuple(x for x in self.fields if x not in COMMON or x in used)  # what a kernel reads of a row
+        self.columns = tuple(map(self.fields.index, self.loaded))
+        self.Loaded = named(self.loaded)
+        self.masked = "mask" in self.names
+        self.digest = " ".join((rule.digest, *self.names))
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and self.digest == other.digest
+
+    def __call__(self, c, g, p, *slots):
+        """The step on scalars or arrays of the arithmetic's type."""
+        if self.masked:
+            slots = (*slots[:-1], slots[-1] != 0)
+        new = self.compose(lambda function, *args: function(c, *args), g, p, *slots)
+        kept = 1 + len(self.state) if self.masked else 0
+        return (*(masked(c, x, old, slots[-1]) for x, old in zip(new[:kept], (p, *slots), strict=False)), *new[kept:])
+
+    def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any) -> list[Any]:
+        """The new numbers of all slots that are written, without the mask: what it keeps, the caller keeps bit for bit.
+
+        ``call(function, *numbers)`` calls a function with the coefficients and these numbers.
+        """
+        own, after, mask = len(self.rule.state), self._at("after"), slots[-1] if self.masked else None
+        inputs = slots[self.writes - 1:len(slots) - self.masked]
+        for piece in self._at("gradient"):
+            g = call(piece.function, g, p)
+        u, *new = call(self.body, g, p, *slots[:own], *inputs)
+        if self.returns == "u":
+            u = call(next((piece.function for piece in self._at("update")), subtracted), p, u)
+        followed = call(masked, u, p, mask) if after and self.masked else u
+        return [u, *new, *(call(piece.function, followed, old) for piece, old in zip(after, slots[own:], strict=False))]
+
+    def _at(self, stage: str) -> list[Piece]:
+        return [piece for piece in self.pieces if piece.stage == stage]
+
+    def having(self, name: str, there: bool = True) -> "Pipeline":
+        """The pipeline with this piece, or without it."""
+        return Pipeline(self.rule, {*self.names, name} if there else {*self.names} - {name})
+
+
+def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
+    if not pieces:
+        return rule.own
+    names = {name for piece in pieces for name in piece.hyper}
+
+    def own(t, **given):
+        values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}))
+        for piece in pieces:
+            values |= piece.at(**{name: given[name] for name in piece.hyper})
+        return values
+    return own
+
+
+@lru_cache(maxsize=1024)
+def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
+    """A rule with these pieces (None: those of every rule) around it, beside those with slots that it has already."""
+    if names is None and isinstance(rule, Pipeline):
+        return rule
+    kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
+    return Pipeline(getattr(rule, "rule", rule), {*(PLAIN if names is None else names), *kept})
+
+
+def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:
+    """The pipelines of groups that ask for their own pieces, in a step that scales or limits gradients, or does not."""
+    of_step = (*(["scale"] if scaled else []), *(["limit"] if limited else []))
+    return [pipeline(rule, (*of_step, *names)) for names in own]
+
+
+def of_tensors(groups: list[int], of: Sequence[Pipeline], wide: bool) -> list[Pipeline]:
+    """The pipelines of tensors in these groups; gradients wider than the arithmetic are always scaled, in their own type."""
+    return [of[group].having("scale") if wide else of[group] for group in groups]
+
+
+def _look_ahead(c, p, out, v):
+    """The point at which Nesterov's gradient is taken: p - mu*v. p stands for the gradient, the point is written."""
+    return (p - c.ahead*v,)
+
+
+register_jitable(_look_ahead)
+LOOK_AHEAD = Pipeline(SimpleNamespace(
+    name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
+                                      defaults={}, own_names=(),
+    own=dict, body=_look_ahead, reads=(), returns="p", digest=digest(_look_ahead, "ahead")), ())
