@@ -23,7 +23,7 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
 from .._tensors.tensors import PerTensor, Tensor
 from ..storage import coded_bytes, encode
-from . import driver, loops
+from . import driver
 from .advance import MODE, PARAMETERS
 from .clock import Advance, Clock, Post
 from .libraries import library
@@ -165,9 +165,9 @@ class CudaBackend(Stored):
 
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
-        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
-                                                        or on_cuda(given))
-        array = given if known else view(given, "grad_factor")
+        array = given
+        if not isinstance(given, (int, float)) and (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
+            array = view(given, "grad_factor")
         if place(array) == "cpu":
             return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
@@ -252,8 +252,8 @@ class CudaBackend(Stored):
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
-        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
-                                                                      else [])])
+        others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
+        capturing, streams = self._order(stream, others)
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
@@ -297,7 +297,7 @@ class CudaBackend(Stored):
         return capturing, self.streams.others(stream, others, capturing)
 
     def _asked(self, request: Request) -> tuple:
-        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all, whose use may change."""
         if self.capturable:
             return (True, True, *[("coupled", "decoupled")]*len(self.groups))
         scaled = request.clip_norm is not None or request.factor != 1.0

@@ -148,8 +148,7 @@ def _interface_writable(x: Any) -> bool:
 
 LIBRARIES = {
     "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream,
-                     _torch_wrap,
-                     record=_torch_record),
+                     _torch_wrap, record=_torch_record),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream,
                     _cupy_wrap),
     "numba": Library(lambda x: (x.device_ctypes_pointer.value or 0, x.shape, x.strides, x.dtype, x.stream), False, None,
