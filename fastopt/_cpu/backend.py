@@ -4,7 +4,6 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ from .jobs import Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
-
-PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -162,12 +159,13 @@ class HostBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         factor, limit, clip_norm, skip_nonfinite, zeroed = request
         t, rows = self._t.value + 1, []
+        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
-            rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
+            rows.append(group.coefficients(t, factor, limit))
+            asked.append(group.pieces)
         held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
-        scaled = clip_norm is not None or factor != 1.0
-        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+        if asked != binding.asked:
             binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)
