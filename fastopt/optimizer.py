@@ -56,8 +56,7 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0,
-                 threads: int | None = None,
-                 capturable: int | None = None, **hyper: Any):
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
@@ -121,8 +120,7 @@ class Optimizer:
                 for k, g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0,
-             skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
+             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters

@@ -275,10 +275,8 @@ def test_remainders_are_made_and_dropped():
 
 def torch_cases(torch):
     optim = torch.optim
-    return {
-        "sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
-        "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}),
-        "dampened": ("momentum", optim.SGD,
+    return {"sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
+        "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}), "dampened": ("momentum", optim.SGD,
                      {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
         "nesterov": ("nesterov", optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
         "rmsprop": ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}),
@@ -287,8 +285,7 @@ def torch_cases(torch):
         "adamw": ("adamw", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
         "adamw as adam": ("adam", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
         "amsgrad": ("amsgrad", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True}),
-        "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}),
-        "radam": ("radam", optim.RAdam,
+        "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}), "radam": ("radam", optim.RAdam,
                   {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True, "weight_decay": 0.1})}
 
 
@@ -344,8 +341,7 @@ def test_torch_dicts_that_do_not_fit_are_refused(torch):
         return opt.state_dict()
 
     pair = saved(optim.Adam, (3, 2))
-    cases = [
-        ("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
+    cases = [("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
         ("momentum", [three], saved(optim.Adam), "momentum needs momentum_buffer. Make the optimizer whose state it "
                                                  "is."),
         ("rmsprop", [three], saved(optim.Adam), "rmsprop needs square_avg."),
@@ -398,8 +394,7 @@ def test_states_of_bitsandbytes():
     scales = [rng.random(-(-n//256)).astype(f32) + f32(0.1) for _ in range(2)]
     maps = [bitsandbytes.dynamic_map(signed) for signed in (True, False)]
     entry = {"step": 7, **{f"{name}{k + 1}": of[k] for name,
-                           of in (("state", codes), ("absmax", scales), ("qmap", maps))
-                           for k in (0, 1)}}
+                           of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
     group = {"params": [0], "lr": 0.25, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.125, "alpha": 0.0}
     want = [maps[k][codes[k]]*np.repeat(scales[k], 256)[:n] for k in (0, 1)]
     for state, share in (("f32", 0), ("q8", 1/16)):

@@ -80,8 +80,7 @@ def test_groups_and_functions_choose_by_themselves():
     opt = fastopt.Adam(groups, state=state, rounding="stochastic")
     assert asked == [("params[0]['w']", (9,)), ("params[0]['b']", (2,)), ("params[1]", (7,))]
     assert [formats(opt, k) for k in range(4)] == [["bf16s", "q43", "f32"], ["f32", "f32", "f32"],
-                                                   ["split", "q43", "f32"],
-                                                   ["f32", "bf16", "bf16"]]
+                                                   ["split", "q43", "f32"], ["f32", "bf16", "bf16"]]
     assert [g["lr"] for g in opt.groups] == [1e-3, 1e-3, 0.5]
     twin = Twin(opt)
     for t in range(3):
@@ -405,8 +404,7 @@ def test_decoded_of_float64_is_float64():
 
 def test_repr_says_what_is_stored():
     b, f = zeros(1000, dtype=np.uint16), zeros(1000)
-    for opt, says in (
-            (fastopt.Adam(b, rounding="stochastic", state="q8"),
+    for opt, says in ((fastopt.Adam(b, rounding="stochastic", state="q8"),
              "1,000 parameters bf16, stochastic, state m q43, v q44 (2.064 bytes each)"),
             (fastopt.Adam(b, rounding="remainder", state="bf16"),
              "1,000 parameters bf16, state m bf16, v bf16, remainder (6 bytes each)"),

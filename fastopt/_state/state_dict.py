@@ -231,8 +231,7 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
 
 
 def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
-                  convert: bool,
-                  where: str) -> None:
+                  convert: bool, where: str) -> None:
     """What is wrong with an array where it is of blocks, or where blocks (`need`) are kept here."""
     if have is not need and not convert:
         raise ValueError(f"{where}: stored as {have.name if have else array.dtype}, but this optimizer keeps "
