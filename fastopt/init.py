@@ -20,7 +20,9 @@ from numpy.typing import DTypeLike, NDArray
 from ._checks.numbers import check_number, check_option, whole
 
 Layout = Literal["io", "oi"]
-Shape, Rng, Weights = Sequence[int], np.random.Generator | int, NDArray[Any]
+Shape = Sequence[int]
+Rng = np.random.Generator | int
+Weights = NDArray[Any]
 VARIANCES: dict[str, Callable[[int, int], float]] = {
     "glorot": lambda fan_in, fan_out: 2/(fan_in + fan_out),
     "he": lambda fan_in, fan_out: 2/fan_in,

@@ -2,7 +2,7 @@
 
 >>> scipy.optimize.minimize(fun, x0, jac=gradient, method=fastopt.scipy.method("adam", lr=0.05))
 
-It serves wherever SciPy hands `method` on to `minimize`: `basinhopping` and `dual_annealing` take it in their `minimizer_kwargs`.
+A method also serves where SciPy hands it on to `minimize`: `minimizer_kwargs` of `basinhopping` and `dual_annealing`.
 """
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ._checks.extras import missing
+from ._checks.numbers import check_number, check_option
+from ._training.batches import number
 from ._training.early_stopping import anew, plateaus
 from ._training.progress import bar, check
 from .optimizer import Optimizer
@@ -26,7 +27,7 @@ from .proximal import project
 
 try:
     from scipy.optimize import Bounds, OptimizeResult, OptimizeWarning
-    from scipy.optimize._numdiff import approx_derivative  # no public function of SciPy takes differences within bounds
+    from scipy.optimize._numdiff import approx_derivative  # SciPy has no public function for differences within bounds
 except ImportError as error:
     raise missing("fastopt.scipy", error, "scipy") from None
 
@@ -42,18 +43,20 @@ MESSAGES = {  # by status, in SciPy's words where it has them
     99: "`callback` raised `StopIteration`."}
 
 
-def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None, **hyper: Any) -> Method:
+def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None,
+           **hyper: Any) -> Method:
     """A `method` for `scipy.optimize.minimize`: the steps are an optimizer's, all else is as in SciPy's own methods.
 
     Parameters
     ----------
     rule : str, type or rule
-        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule made by `fastopt.rule`.
+        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule made by
+        `fastopt.rule`.
     progress : bool
         Draw a progress bar on stderr (the extra `progress`).
     threads, like, **hyper
-        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. A `schedules.ReduceOnPlateau` (a copy of it, in
-        each run) is fed with every value.
+        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. Each run has its own copy of a
+        `schedules.ReduceOnPlateau`, which observes every value.
 
     Returns
     -------
@@ -63,39 +66,44 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     Raises
     ------
     TypeError, ValueError
-        At once, for an unknown rule, and for hyperparameters that the optimizer refuses; ``maximize=True`` is refused too.
+        At once, for an unknown rule, and for hyperparameters that the optimizer refuses; ``maximize=True`` is refused
+        too.
     ImportError
         With ``progress=True`` and without rich.
 
     Notes
     -----
-    `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call), which for
-    `Nesterov` in its textbook form is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
-    The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger than gtol: status
-    0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps, 2 where x, the value or the gradient
-    became infinite or NaN, 99 where `callback` raised StopIteration; 4, without a step, where x0, or the value or gradient
-    there, is not finite. An exception in the middle, KeyboardInterrupt too, has what was reached as its ``result`` (status 3).
+    `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call).
+    For `Nesterov` in its textbook form that is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
+    The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger
+    than gtol: status 0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps; 2
+    where x, the value or the gradient became infinite or NaN; 99 where `callback` raised StopIteration; 4, without a
+    step, where x0, or the value or gradient there, is not finite. An exception in the middle, KeyboardInterrupt too,
+    has what was reached as its ``result`` (status 3).
 
-    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps), `gtol` (default: `tol`, or 1e-5), `finite_diff`
-    ("2-point", the default, "3-point", "cs") and `finite_diff_rel_step` for a `jac` that is no function (that word SciPy keeps to
-    itself), `return_all` (all points, as `allvecs`), `disp`. In float32, differences are too coarse for such a gtol (off by 0.1 at the
-    end of a run on `rosen`, "3-point" by 0.01): give `jac`, or start in float64.
+    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps); `gtol` (default: `tol`, or 1e-5);
+    `return_all` (all points, as `allvecs`); `disp`; and, for a `jac` that is no function, `finite_diff` ("2-point", the
+    default, "3-point", "cs") and `finite_diff_rel_step`. (Give `finite_diff`, not ``jac="3-point"``: `minimize` does
+    not hand that word on.) In float32, differences are too coarse for such a gtol (off by 0.1 at the end of a run on
+    `rosen`, "3-point" by 0.01): give `jac`, or start in float64.
 
-    Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected. In float32 a
-    bound is the nearest float32 inside. Constraints are refused.
-    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`, to where gtol is hardly ever met.
+    Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected.
+    In float32 a bound is the nearest float32 inside. Constraints are refused.
+    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`, to where gtol is hardly ever
+    met.
     """
     if progress:
         check("fastopt.scipy")
     made = Method(rule, progress, {"threads": threads, "like": like, **hyper})
     if made.optimizer(np.zeros(1)).groups[0]["maximize"]:
-        raise ValueError("method: maximize is True, but minimize looks for the lowest value. Leave it out, and minimize -fun.")
+        raise ValueError("method: maximize is True, but minimize looks for the lowest value. Leave it out, and "
+                         "minimize -fun.")
     return made
 
 
 @dataclass(frozen=True)
 class Method:
-    """What `method` returns: called by `scipy.optimize.minimize`, with what that hands to a method of one's own."""
+    """What `method` returns. `scipy.optimize.minimize` calls it as a user's own method."""
 
     rule: Any
     progress: bool
@@ -110,35 +118,29 @@ class Method:
         given = [f"{k}={v!r}" for k, v in self.hyper.items() if v is not None]
         return f"fastopt.scipy.method({', '.join([name, *given])})"
 
-    def __call__(self, fun: Callable, x0: Any, args: Any = (), jac: Any = None, hess: Any = None, hessp: Any = None, bounds: Any = None,
-                 constraints: Any = (), callback: Callable | None = None, **options: Any) -> OptimizeResult:
+    def __call__(self, fun: Callable, x0: Any, args: Any = (), jac: Any = None, hess: Any = None, hessp: Any = None,
+                 bounds: Any = None, constraints: Any = (), callback: Callable | None = None,
+                 **options: Any) -> OptimizeResult:
         """Minimise, see `method`."""
         if not (constraints is None or (isinstance(constraints, (list, tuple)) and not constraints)):
-            raise ValueError(f"minimize: constraints are given, but {self!r} handles bounds only. Take method='SLSQP' or 'trust-constr'.")
-        for given, what in ((hess, "Hessian information (hess)"), (hessp, "Hessian-vector product information (hessp)")):
+            raise ValueError(f"minimize: constraints are given, but {self!r} handles bounds only. Take method='SLSQP' "
+                             "or 'trust-constr'.")
+        for given, what in (hess, " information (hess)"), (hessp, "-vector product information (hessp)"):
             if given is not None:
-                warnings.warn(f"Method {self!r} does not use {what}.", RuntimeWarning, stacklevel=3)
+                warnings.warn(f"Method {self!r} does not use Hessian{what}.", RuntimeWarning, stacklevel=3)
         said, tell, x = _options(options, jac), _teller(callback), _start(x0)
-        objective = _Objective(fun, jac, args if isinstance(args, tuple) else (args,), _box(bounds, x), said)
-        so_far = _SoFar()
+        run = _Run(fun, jac if callable(jac) else None, args if isinstance(args, tuple) else (args,), said,
+                   _box(bounds, x))
+        opt = self.optimizer(x)
         try:
-            with bar(self.progress, "fastopt.scipy", chosen(self.rule, "method", "rule").rule.name, said.maxiter) as show:
-                status, point = _walk(self.optimizer(x), x, objective, said, tell, show, so_far)
+            with bar(self.progress, "fastopt.scipy", opt.rule.name, said.maxiter) as show:
+                status, point = run.walk(opt, x, tell, show)
         except BaseException as error:
-            if so_far.best is not None:
+            if run.best is not None:
                 with suppress(AttributeError):  # an exception of the caller's need not take it
-                    error.result = _result(objective, said, 3, so_far, so_far.best)  # type: ignore[attr-defined]
+                    error.result = run.result(3, run.best)  # type: ignore[attr-defined]
             raise
-        return _result(objective, said, status, so_far, point)
-
-
-@dataclass
-class _SoFar:
-    """Steps taken, the point of the lowest value, and the points asked for by `return_all`."""
-
-    steps: int = 0
-    best: Any = None
-    path: list[np.ndarray] = field(default_factory=list)
+        return run.result(status, point)
 
 
 class _Options(NamedTuple):
@@ -157,19 +159,52 @@ class _Point(NamedTuple):
     slope: float  # the largest element of the projected gradient; NaN where anything is not finite
 
 
-class _Objective:
-    """The function and its gradient, checked and counted; a point equal to the last one is not evaluated again."""
+@dataclass
+class _Run:
+    """The function and its gradient, checked and counted, and what was reached."""
 
-    def __init__(self, fun: Callable, jac: Any, args: tuple, box: tuple[np.ndarray, np.ndarray] | None, options: _Options):
-        self.fun, self.jac, self.args, self.box, self.options = fun, jac if callable(jac) else None, args, box, options
-        self.fixed = None if self.jac or box is None or (box[0] < box[1]).all() else box[0] == box[1]  # no room for differences
-        self.nfev = self.njev = 0
-        self.last: _Point | None = None
+    fun: Callable
+    jac: Callable | None
+    args: tuple
+    options: _Options
+    box: tuple[np.ndarray, np.ndarray] | None
+    nfev: int = 0
+    njev: int = 0
+    steps: int = 0
+    last: _Point | None = None  # the point evaluated last; it is not evaluated again
+    best: Any = None            # the point of the lowest value
+    path: list[np.ndarray] = field(default_factory=list)  # all points, for `return_all`
 
-    def __call__(self, x: np.ndarray) -> _Point:
-        if self.last is None or not np.array_equal(x, self.last.x):
-            self.last = self.evaluate(x.copy())
-        return self.last
+    def walk(self, opt: Optimizer, x: np.ndarray, tell: Callable, show: Callable) -> tuple[int, _Point]:
+        """Evaluate, tell, decide, step: the status, and the result's point."""
+        observers = plateaus(opt)
+        start = self.at(self.inside(x))
+        if math.isnan(start.slope):
+            return 4, start
+        self.best = start
+        while True:
+            point = self.at(self.inside(opt.lookahead()) if opt.rule.ahead else x)
+            if -math.inf < point.value < self.best.value:
+                self.best = point
+            if math.isnan(point.slope):
+                return 2, self.best
+            show(self.steps, f"value {point.value:.6g}, gradient {point.slope:.2g}")
+            if self.options.return_all:
+                self.path.append(point.x)
+            try:
+                if self.steps:
+                    tell(point)
+            except StopIteration:
+                return 99, self.best
+            if point.slope <= self.options.gtol:
+                return 0, point
+            if self.steps >= self.options.maxiter:
+                return 1, self.best
+            for plateau in observers:
+                plateau.observe(point.value)
+            opt.step(point.gradient)
+            self.steps += 1
+            self.inside(x)
 
     def inside(self, x: np.ndarray) -> np.ndarray:
         """x itself, projected."""
@@ -177,17 +212,22 @@ class _Objective:
             project(x, *self.box)
         return x
 
+    def at(self, x: np.ndarray) -> _Point:
+        if self.last is None or not np.array_equal(x, self.last.x):
+            self.last = self.evaluate(x.copy())
+        return self.last
+
     def evaluate(self, x: np.ndarray) -> _Point:
         value, g = math.nan, np.full_like(x, math.nan)
         if np.isfinite(x).all():
             raw = self.raw(x)
-            value = _number(raw)
+            value = number(raw, "minimize: fun", ValueError)
             if math.isfinite(value):
                 g = self.gradient(x, raw)
         if not np.isfinite(g).all():
             return _Point(x, value, g, math.nan)
-        with np.errstate(over="ignore"):
-            towards = g if self.box is None else np.clip(g, x - self.box[1], x - self.box[0])  # x - clip(x - g) without cancellation
+        with np.errstate(over="ignore"):  # x - clip(x - g) without cancellation
+            towards = g if self.box is None else np.clip(g, x - self.box[1], x - self.box[0])
         return _Point(x, value, g, float(np.abs(towards).max(initial=0)))
 
     def raw(self, x: np.ndarray) -> Any:
@@ -199,125 +239,87 @@ class _Objective:
         self.njev += 1
         found = self.jac(x.copy(), *self.args) if self.jac else self.differences(x, raw)
         if found is None:
-            raise TypeError("minimize: the gradient is None, but an array is needed. Return it (where jac is True: beside the value).")
+            raise TypeError("minimize: the gradient is None, but an array is needed. Return it (where jac is True: "
+                            "beside the value).")
         try:
             g = np.asarray(found)
         except ValueError:  # no array: a pair of a number and an array, for example
             g = np.asarray(None)
         if g.dtype.kind not in "biuf" or (g.shape != x.shape and (g.size, x.size) != (1, 1)):
             what = f"a {type(found).__name__}" if g.dtype == object else f"of shape {g.shape} and dtype {g.dtype}"
-            raise ValueError(f"minimize: the gradient is {what}, but real numbers of shape {x.shape} are needed. Return one per variable.")
+            raise ValueError(f"minimize: the gradient is {what}, but real numbers of shape {x.shape} are needed. "
+                             "Return one per variable.")
         with np.errstate(over="ignore"):  # 1e300 is inf in float32, and ends the run as such
             return np.array(g.reshape(x.shape), x.dtype)
 
+    def fixed(self, x: np.ndarray) -> np.ndarray:
+        """The variables without room for differences. No step moves them."""
+        return np.zeros(x.shape, bool) if self.jac or self.box is None else self.box[0] == self.box[1]
+
     def differences(self, x: np.ndarray, raw: Any) -> np.ndarray:
-        """The gradient by finite differences within the bounds; 0 for fixed variables, which no step moves."""
-        free = slice(None) if self.fixed is None else ~self.fixed
-        g, step = np.zeros(x.shape), self.options.finite_diff_rel_step
+        """The gradient by finite differences within the bounds; 0 for fixed variables."""
+        free, g, step = ~self.fixed(x), np.zeros(x.shape), self.options.finite_diff_rel_step
 
         def fun(part: np.ndarray) -> np.ndarray:
-            full = x.astype(np.complex128) if np.iscomplexobj(part) else x.copy()  # complex for "cs", whose real part stays
+            full = x.astype(np.complex128 if np.iscomplexobj(part) else x.dtype)  # "cs": its real part stays inside
             full[free] = part
-            return np.ravel(self.raw(full if np.iscomplexobj(part) else self.inside(full)))  # x + (ub - x) may be beyond ub
+            return np.ravel(self.raw(full if np.iscomplexobj(part) else self.inside(full)))  # x + (ub - x) may pass ub
 
-        if x[free].size:
+        if free.any():
             within = (-math.inf, math.inf) if self.box is None else tuple(side[free] for side in self.box)
             step = None if step is None else np.broadcast_to(step, x.shape)[free]
-            g[free] = np.ravel(approx_derivative(fun, x[free], self.options.finite_diff, step, f0=np.ravel(raw), bounds=within))
+            g[free] = np.ravel(approx_derivative(fun, x[free], self.options.finite_diff, step, f0=np.ravel(raw),
+                                                 bounds=within))
         return g
 
-
-def _walk(opt: Optimizer, x: np.ndarray, objective: _Objective, options: _Options, tell: Callable, show: Callable,
-          so_far: _SoFar) -> tuple[int, _Point]:
-    """Evaluate, tell, decide, step: the status, and the result's point."""
-    observers = plateaus(opt)
-    best = objective(objective.inside(x))
-    if math.isnan(best.slope):
-        return 4, best
-    while True:
-        so_far.best = best
-        point = objective(objective.inside(opt.lookahead()) if opt.rule.ahead else x)
-        so_far.best = best = point if -math.inf < point.value < best.value else best
-        if math.isnan(point.slope):
-            return 2, best
-        show(so_far.steps, f"value {point.value:.6g}, gradient {point.slope:.2g}")
-        so_far.path += [point.x] if options.return_all else []
-        if so_far.steps and tell(point):
-            return 99, best
-        if point.slope <= options.gtol:
-            return 0, point
-        if so_far.steps >= options.maxiter:
-            return 1, best
-        for plateau in observers:
-            plateau.observe(point.value)
-        opt.step(point.gradient)
-        so_far.steps += 1
-        objective.inside(x)
-
-
-def _result(objective: _Objective, options: _Options, status: int, so_far: _SoFar, point: _Point) -> OptimizeResult:
-    fixed = False if objective.fixed is None else objective.fixed
-    found = OptimizeResult(
-        x=point.x, fun=point.value, jac=np.where(fixed, np.asarray(math.nan, point.x.dtype), point.gradient),  # NaN: not known, as SciPy
-        nit=so_far.steps, nfev=objective.nfev, njev=objective.njev, success=status == 0, status=status, message=MESSAGES[status])
-    if options.return_all:
-        found["allvecs"] = so_far.path
-    if options.disp and status != 3:  # SciPy's option, and its lines
-        if status:
-            warnings.warn(found.message, OptimizeWarning, stacklevel=4)
-        print(*[found.message]*(not status), f"         Current function value: {found.fun:f}", f"         Iterations: {found.nit:d}",
-              f"         Function evaluations: {found.nfev:d}", f"         Gradient evaluations: {found.njev:d}", sep="\n")
-    return found
+    def result(self, status: int, point: _Point) -> OptimizeResult:
+        unknown = np.asarray(math.nan, point.x.dtype)  # as SciPy says it
+        found = OptimizeResult(x=point.x, fun=point.value, jac=np.where(self.fixed(point.x), unknown, point.gradient),
+                               nit=self.steps, nfev=self.nfev, njev=self.njev, success=status == 0, status=status,
+                               message=MESSAGES[status])
+        if self.options.return_all:
+            found["allvecs"] = self.path
+        if self.options.disp and status != 3:  # SciPy's option, and its lines
+            if status:
+                warnings.warn(found.message, OptimizeWarning, stacklevel=4)
+            else:
+                print(found.message)
+            print(f"         Current function value: {found.fun:f}\n         Iterations: {found.nit:d}\n"
+                  f"         Function evaluations: {found.nfev:d}\n         Gradient evaluations: {found.njev:d}")
+        return found
 
 
 def _options(given: dict[str, Any], jac: Any) -> _Options:
-    """The options of a run, checked."""
-    if unknown := [k for k in given if k not in (*_Options._fields, "tol")]:
-        warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
-    known: dict[str, Any] = {"gtol": given.get("tol"), "finite_diff": jac if isinstance(jac, str) else None}  # minimize hands on no word
-    known.update((k, v) for k, v in given.items() if k in _Options._fields and v is not None)
-    options = _Options(**{k: v for k, v in known.items() if v is not None})
-    for name, value in (("maxiter", options.maxiter), ("gtol", options.gtol)):
-        if not isinstance(value, Real) or isinstance(value, bool) or not float(value) >= 0:
-            raise ValueError(f"minimize: {name} is {value!r}, but a number, 0 or more, is needed. Change it in options.")
-    if options.finite_diff not in DIFFERENCES:
-        raise ValueError(f"minimize: finite_diff is {options.finite_diff!r}, but one of {', '.join(DIFFERENCES)} is needed. Change it.")
-    return options
+    """The options of a run, checked. Those that are None count as left out."""
+    words = {"gtol": given.pop("tol", None), "finite_diff": jac if isinstance(jac, str) else None}
+    if unknown := given.keys() - _Options._fields:
+        warnings.warn(f"Unknown solver options: {', '.join(k for k in given if k in unknown)}", OptimizeWarning,
+                      stacklevel=4)
+    found = _Options(**{k: v for k, v in (*words.items(), *given.items()) if v is not None and k in _Options._fields})
+    for name in ("maxiter", "gtol"):
+        check_number(name, getattr(found, name), "minimize", allowed=(lambda x: x >= 0, "a number, 0 or more,"))
+    check_option("finite_diff", found.finite_diff, DIFFERENCES, "minimize")
+    return found
 
 
-def _teller(callback: Callable | None) -> Callable[[_Point], bool]:
-    """What calls back in either of SciPy's two ways, and says whether to stop."""
+def _teller(callback: Callable | None) -> Callable[[_Point], Any]:
+    """What calls back in that of SciPy's two ways which the callback takes."""
     if callback is None:
-        return lambda point: False
+        return lambda point: None
     if not callable(callback):
         raise TypeError(f"minimize: callback is {callback!r}, but a function is needed. Pass one, or None.")
-    by_name = set(inspect.signature(callback).parameters) == {"intermediate_result"}
-
-    def tell(point: _Point) -> bool:
-        try:
-            callback(intermediate_result=OptimizeResult(x=point.x.copy(), fun=point.value)) if by_name else callback(point.x.copy())
-        except StopIteration:
-            return True
-        return False
-
-    return tell
+    if set(inspect.signature(callback).parameters) == {"intermediate_result"}:
+        return lambda point: callback(intermediate_result=OptimizeResult(x=point.x.copy(), fun=point.value))
+    return lambda point: callback(point.x.copy())
 
 
 def _start(x0: Any) -> np.ndarray:
     """A copy of x0, in float32 if it is, else in float64."""
     x = np.atleast_1d(np.asarray(x0))
     if x.ndim != 1 or x.dtype.kind not in "biuf":
-        raise ValueError(f"minimize: x0 has shape {x.shape} and dtype {x.dtype}, but real numbers in one dimension are needed. Change x0.")
+        raise ValueError(f"minimize: x0 has shape {x.shape} and dtype {x.dtype}, but real numbers in one dimension are "
+                         "needed. Change x0.")
     return np.array(x, np.float32 if x.dtype == np.float32 else np.float64)
-
-
-def _number(raw: Any) -> float:
-    """What fun returned, as a float; an array of one element is a number to SciPy too."""
-    try:
-        return float(raw.item() if hasattr(raw, "item") else np.asarray(raw).item())
-    except (TypeError, ValueError, RuntimeError):
-        what = f"an array of shape {raw.shape}" if isinstance(raw, np.ndarray) else repr(raw)
-        raise ValueError(f"minimize: fun returned {what}, but one real number is needed. Return a float.") from None
 
 
 def _box(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -325,20 +327,18 @@ def _box(bounds: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     if bounds is None:
         return None
     try:
-        pairs = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else np.array(
-            [[end if b is None else np.asarray(b, float).item() for b, end in zip(pair, (-math.inf, math.inf), strict=True)]
-             for pair in bounds], float).reshape(-1, 2).T
-        low, high = (np.broadcast_to(np.asarray(side, float), x.shape) for side in pairs)
+        sides = (bounds.lb, bounds.ub) if isinstance(bounds, Bounds) else np.array(
+            [[none if b is None else np.asarray(b, float).item()
+              for b, none in zip(pair, (-math.inf, math.inf), strict=True)] for pair in bounds], float).reshape(-1, 2).T
+        low, high = (np.broadcast_to(np.asarray(side, float), x.shape) for side in sides)
     except (TypeError, ValueError):
-        raise ValueError(f"minimize: bounds is {bounds!r}, but a Bounds, or a pair (lb, ub) for each of the {x.size} variables, is needed. "
-                         "Change bounds.") from None
+        raise ValueError(f"minimize: bounds is {bounds!r}, but a Bounds, or a pair (lb, ub) for each of the {x.size} "
+                         "variables, is needed. Change bounds.") from None
     with np.errstate(over="ignore"):
         lower, upper = low.astype(x.dtype), high.astype(x.dtype)
     lower = np.where(lower < low, np.nextafter(lower, np.asarray(math.inf, x.dtype)), lower)
     upper = np.where(upper > high, np.nextafter(upper, np.asarray(-math.inf, x.dtype)), upper)
-    wrong = np.flatnonzero(~((low <= high) & (lower < math.inf) & (upper > -math.inf)))
-    if wrong.size:
-        k = wrong[0]
-        raise ValueError(f"minimize: the bounds of x[{k}] are {low[k]} and {high[k]}, but lb <= ub and a finite number between are needed. "
-                         "Change bounds; None or an infinity is no bound.")
+    for k in np.flatnonzero(~((low <= high) & (lower < math.inf) & (upper > -math.inf))):
+        raise ValueError(f"minimize: the bounds of x[{k}] are {low[k]} and {high[k]}, but lb <= ub and a finite number "
+                         "between are needed. Change bounds; None or an infinity is no bound.")
     return lower, np.maximum(lower, upper)  # where no float32 lies between, the next one above

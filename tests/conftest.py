@@ -1,20 +1,22 @@
-"""What the tests share: rules and formats as cases, nasty numbers, odd memory, and how bits are compared. All seeds are fixed."""
+"""What the tests share: rules and formats as cases, nasty numbers, odd memory, comparing bits. All seeds are fixed."""
 import atexit
 import contextlib
+import itertools
 import os
+import random
 import re
 import shutil
 import signal
 import sys
 import tempfile
 
-# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that of the process
-# which starts them, so none compiles what another has compiled.
+# Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that
+# of the process which starts them, so none compiles what another has compiled.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
     atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
 CACHE = os.environ["FASTOPT_CACHE"]
-os.environ["FASTOPT_BENCH"] = "quick"  # the sizes of the benchmarks, whichever test imports them first: at full size they take an hour
+os.environ["FASTOPT_BENCH"] = "quick"  # small benchmarks, whichever test imports them first: full ones take an hour
 
 import ml_dtypes  # noqa: E402
 import numpy as np  # noqa: E402
@@ -28,7 +30,8 @@ from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
-SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071, 131_073)
+SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071,
+         131_073)
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
@@ -43,24 +46,52 @@ def label(case):
     return re.sub(r" at 0x[0-9a-f]+", "", str(case))
 
 
+# `pytest -m quick` runs, of each file, the first case of its first two tests, but for these, which take long
+SLOW = {"test_mutants_of_adams_kernel_are_found", "test_every_rule_is_measured", "test_on_the_stand_in",
+        "test_bits_of_a_step", "test_python_blocks", "test_what_the_messages_about_state_dicts_say_to_do_works",
+        "test_walks", "test_asv_runs", "test_what_the_messages_about_torch_say_to_do_works",
+        "test_what_a_step_writes_has_changed", "test_interrupted_loads_are_whole",
+        "test_memory_that_moved_is_followed"}
+
+
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="all mixes of formats and sampled cases, and arrays of several gigabytes")
+    parser.addoption("--full", action="store_true", help="all sampled cases, and arrays of several gigabytes")
 
 
 def pytest_collection_modifyitems(config, items):
-    """A test with ``@pytest.mark.sampled("a", "b")`` runs every third case of the product of a and b: each value of each is there, with
-    every third value of the other. The same cases of several tests share their kernels. ``--full`` runs all."""
-    values, left_out = {}, set()  # of each parameter of each test, in the order met
-    for item in items:
-        for mark in () if config.getoption("--full") else item.iter_markers("sampled"):
-            places = 0
-            for name in mark.args:
-                met = values.setdefault((item.function, name), {})
-                places += met.setdefault(item.callspec.params[name], len(met))
-            if places % 3:
-                left_out.add(item)
+    """Take a sample of the tests that are marked `sampled`, unless --full asks for all, and mark the quick set."""
+    cases = {}  # of each sampled test: the parameters that are named, and each item with its values of them
+    for item in () if config.getoption("--full") else items:
+        for mark in item.iter_markers("sampled"):
+            values = [item.callspec.params[name] for name in mark.args]
+            cases.setdefault((item.function, mark.args), []).append((item, values))
+    kept = {item for (_, names), found in cases.items() for item in sample(names, found)}
+    left_out = {item for found in cases.values() for item, _ in found} - kept
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
+    tests = {}  # of each file, with their first case
+    for item in items:
+        if item.get_closest_marker("cuda") is None:
+            tests.setdefault(item.path.name, {}).setdefault(getattr(item, "originalname", item.name), item)
+    for found in tests.values():
+        for name in list(found)[:2]:
+            if name not in SLOW:
+                found[name].add_marker("quick")
+
+
+def sample(names, cases):
+    """The items of some of the cases (item, values), by a fixed seed: each value of the parameter that has most of them
+    occurs, and each mix of the others. Tests of equal parameters get equal cases, so that they share their kernels."""
+    places = [dict(zip({label(v[k]): 0 for _, v in cases}, itertools.count())) for k in range(len(names))]
+    longest = max(range(len(names)), key=lambda k: len(places[k]))
+    mixes = list(itertools.product(*(range(len(p)) for k, p in enumerate(places) if k != longest)))
+    random.Random(" ".join(names)).shuffle(mixes)
+    count = len(places[longest])
+    chosen = {(k % count, *mixes[k % len(mixes)]) for k in range(max(count, len(mixes)))}
+    for item, values in cases:
+        at = [places[k][label(v)] for k, v in enumerate(values)]
+        if (at.pop(longest), *at) in chosen:
+            yield item
 
 
 @pytest.fixture
@@ -82,13 +113,21 @@ def stand_in():
     from ptx import driver as loader
     if reason := loader.available():
         pytest.skip(reason)
-    it = loader.load(devices=2)
-    from fastopt._cuda import driver
-    driver.Gpu.form = "ptx"
+    import devices
+    it = devices.load(devices=2)
     it.reset()
     yield it
     it.drain()
     it.check()  # a fault of a kernel that no test accounts for
+
+
+@pytest.fixture
+def cupy(stand_in, monkeypatch):
+    """What stands for CuPy, on a stream of its own that orders itself with no other."""
+    from devices import CuPy, new_stream
+    monkeypatch.setitem(sys.modules, "cupy", CuPy)
+    monkeypatch.setattr(CuPy.cuda, "current", new_stream())
+    return CuPy
 
 
 @pytest.fixture
@@ -108,7 +147,8 @@ def normal(seed, *shape):
 
 
 def nasty(n, seed=0, dtype=np.float32):
-    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of both signs."""
+    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of
+    both signs."""
     tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     special = np.array([0, 1, tiny, 3*tiny, np.finfo(dtype).tiny, 1e-20, 1e-7, 1e19, 3e37, most, np.inf, np.nan], dtype)
     rng = np.random.default_rng(seed)
@@ -150,14 +190,16 @@ def unaligned(array, offset):
 # What neither load nor a callback may spoil
 
 def once(look, looks=10):
-    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault spoils all."""
+    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault
+    spoils all."""
     return any(look() for _ in range(looks))
 
 
 @contextlib.contextmanager
 def storm(strike, kind):
-    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the error of this kind
-    that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes again."""
+    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the
+    error of this kind that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes
+    again."""
     armed = [False]
 
     def arm(seconds):
@@ -185,7 +227,8 @@ def storm(strike, kind):
 # Bits
 
 def bits(array):
-    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[array.dtype.itemsize])
+    return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32,
+                                             8: np.uint64}[array.dtype.itemsize])
 
 
 def not_a_number(array, format=None):
@@ -197,7 +240,8 @@ def assert_same_bits(have, want, what="", format=None):
     assert (have.dtype, have.shape) == (want.dtype, want.shape), what
     different = (bits(have) != bits(want)) & ~(not_a_number(have, format) & not_a_number(want, format))
     at = np.argwhere(different.reshape(have.shape)).tolist()
-    assert not at, f"{what}: {len(at)} of {have.size} differ, first at {at[0]}: {have[tuple(at[0])]!r}, but {want[tuple(at[0])]!r} is right"
+    assert not at, (f"{what}: {len(at)} of {have.size} differ, first at {at[0]}: {have[tuple(at[0])]!r}, but "
+                    f"{want[tuple(at[0])]!r} is right")
 
 
 def assert_identical(have, want, what=""):
@@ -217,7 +261,8 @@ def ulps(x, y):
 # Steps
 
 def coefficients_and_gradient(rule, t, g, kind, **how):
-    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then converted."""
+    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then
+    converted."""
     c = rule.at(t, kind, **how)
     if g.dtype.itemsize <= np.dtype(kind).itemsize:
         return c, g.astype(kind)
@@ -254,14 +299,17 @@ class Walk:
 
     def reference(self, g, format, **at):
         with np.errstate(all="ignore"):
-            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic, **self.hyper, **at)
-            new = in_use(self.opt, 0, **at)(c, g, *(decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True)))
+            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic,
+                                             **self.hyper, **at)
+            old = (decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True))
+            new = in_use(self.opt, 0, **at)(c, g, *old)
             return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
 
     def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):
         """A step with `g` (or another array of the same numbers, `given`), compared."""
         limit = np.inf if clip_value is None else clip_value
-        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor, clip_value=limit)]
+        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor,
+                                                                     clip_value=limit)]
         self.opt.step(g if given is None else given, clip_value=clip_value, grad_factor=grad_factor)
         for name, have, want, form in zip(("p", *self.rule.state), self.have(), self.want, self.formats, strict=True):
             assert_same_bits(have, want, f"{self.rule.name}: {name} after step {self.opt.t}", form)

@@ -1,4 +1,4 @@
-"""Run the package's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory: no GPU, no driver."""
+"""Run fastopt's CUDA kernels in the PTX interpreter, on NumPy arrays that stand for device memory. It needs no GPU."""
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +13,11 @@ from fastopt._tensors.tensors import make_tiles
 GUARD = 64  # elements around every array that must keep their bytes
 
 
+def step_code(rule, formats, cc=(9, 0), form="ptx"):
+    """The code of a rule's step, with the pieces of every rule."""
+    return cuda.step(pipeline(rule), layout(formats), cc, form)
+
+
 @lru_cache(maxsize=32)
 def parsed(image):
     return Kernel(image.decode().rstrip("\0"))
@@ -23,7 +28,7 @@ def kernel(code):
 
 
 class Placed:
-    """A copy of an array in emulated device memory, `skip` elements behind a multiple of 256 bytes, guards around it."""
+    """A copy of an array in emulated memory, `skip` elements behind a multiple of 256 bytes, with guards around it."""
 
     def __init__(self, memory, array, skip=0, name=""):
         self.raw = np.full((array.size + skip + 2*GUARD)*array.itemsize, 0x5A, np.uint8)
@@ -42,35 +47,39 @@ def itemsizes(formats):
     return [1 if f.block and part else SIZE*f.itemsize for f in layout(formats).formats for part in range(f.columns)]
 
 
-class Launch:
-    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first, a slot of two
-    arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors, `options` those of the `Run`."""
+def run(code, blocks, table, tiles, arguments, memory, **options):
+    """A launch of a kernel that is given a table of tensors and one of tiles."""
+    words = [len(tiles), memory.add(table, "table"), table.shape[1], memory.add(tiles, "tiles"), *arguments]
+    return Run(code, blocks, cuda.THREADS, [np.int64(a) for a in words], memory, **options)
 
-    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3, layouts=None, first=0,
-                 tile=0, stats=False, code=None, begin=0, seed=0, step=1, numbers=None, **options):
-        self.memory = Memory()
-        groups = groups or [0]*len(tensors)
-        skips = skips or [[0]*len(slots) for slots in tensors]
-        self.tensors = [[Placed(self.memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(slots, by, strict=True))]
-                        for k, (slots, by) in enumerate(zip(tensors, skips, strict=True))]
-        rows = [[*(p.address for p in slots), number, *(layouts[k] if layouts else [])]
-                for k, (slots, number) in enumerate(zip(self.tensors, numbers or range(len(tensors)), strict=True))]
-        table = np.array(rows, np.int64)
+
+class Launch:
+    """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first,
+    a slot of two arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors,
+    `options` those of the `Run`."""
+
+    def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3,
+                 layouts=None, first=0, tile=0, code=None, begin=0, seed=0, step=1, numbers=None, **options):
+        self.memory = memory = Memory()
+        skips = skips or [[0]*len(arrays) for arrays in tensors]
+        numbers = numbers or range(len(tensors))
+        self.tensors = [[Placed(memory, a, s, f"tensor {k} slot {j}")
+                         for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
+                        for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
+        table = np.array([[*(p.address for p in placed), number, *(layouts[k] if layouts else [])]
+                          for k, (placed, number) in enumerate(zip(self.tensors, numbers, strict=True))], np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
         if begin:  # what is given are the elements from there on
             table[:, :layout(formats).columns] -= begin*np.array(itemsizes(formats))//SIZE
-        size = tile or cuda.tile_size(layout(formats), cc)
-        self.tiles = make_tiles([slots[1].size for slots in tensors], groups, size)
+        self.tiles = make_tiles([placed[1].array.size for placed in self.tensors], groups or [0]*len(tensors),
+                                tile or cuda.tile_size(layout(formats), cc))
         self.tiles[:, 2:] += begin
         coefs = np.array([tuple(c) for c in coefficients], layout(formats).arithmetic.dtype)
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[[cuda.CLOCK.skip, cuda.CLOCK.t]] = skip, step
         clock.view(np.float64)[cuda.CLOCK.factor] = abs(coefficients[0][0])
-        add = self.memory.add
-        arguments = [len(self.tiles), add(table, "table"), table.shape[1], add(self.tiles, "tiles"), add(coefs, "coefs"),
-                     add(clock, "clock"), seed]
-        code = code or kernel(cuda.step(pipeline(rule), layout(formats), cc, "ptx"))
-        self.run = Run(code, blocks, cuda.THREADS, [np.int64(a) for a in arguments], self.memory, stats=stats, **options)
+        self.run = run(code or kernel(step_code(rule, formats, cc)), blocks, table, self.tiles,
+                       [memory.add(coefs, "coefs"), memory.add(clock, "clock"), seed], memory, **options)
 
     def slots(self, k=0):
         return [p.array for p in self.tensors[k]]
@@ -82,11 +91,9 @@ class Squares:
     def __init__(self, formats, gradients, cc, layouts=None, blocks=2):
         memory = Memory()
         placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
-        rows = [[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)]
-        table, tiles = np.array(rows, np.int64), make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.NORM_TILE)
+        table = np.array([[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)], np.int64)
+        tiles = make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.NORM_TILE)
         self.rows = np.full((4, len(tiles)), -1.0)
         self.sums = self.rows[0]
-        add = memory.add
-        arguments = [len(tiles), add(table, "table"), table.shape[1], add(tiles, "tiles"), add(self.rows, "sums"),
-                     len(tiles)]
-        Run(kernel(cuda.squares(layout(formats), cc, "ptx")), blocks, cuda.THREADS, [np.int64(a) for a in arguments], memory, stats=True)
+        run(kernel(cuda.squares(layout(formats), cc, "ptx")), blocks, table, tiles,
+            [memory.add(self.rows, "sums"), len(tiles)], memory, stats=True)

@@ -1,12 +1,12 @@
-"""A real CUDA device, for tests marked `cuda`: whether there is one, memory on it, and the launches that other tests emulate."""
+"""A real CUDA device, for tests marked `cuda`: is there one, memory on it, and launches that other tests emulate."""
 import ctypes
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 
+from fastopt._cuda import advance, driver
 from fastopt._cuda import code as cuda_code
-from fastopt._cuda import driver
 from fastopt._cuda import loops as cuda
 from fastopt._tensors.device_array import DeviceArray
 
@@ -16,7 +16,7 @@ GUARD = 64  # elements around every array that must keep their bytes
 def missing():
     """Why there is no real device here, or None."""
     stand_in = sys.modules.get("ptx.driver")
-    if stand_in is not None and stand_in._loaded is not None:
+    if stand_in is not None and stand_in.current() is not None:
         return "the stand-in for the CUDA driver is loaded in this process: run these tests alone, pytest -m cuda"
     try:
         ctypes.CDLL("libcuda.so.1")
@@ -28,7 +28,7 @@ def missing():
 
 
 class Memory:
-    """What `ptx.Memory` is to the interpreter: arrays that are added lie on the device too, and `fetch` brings that copy back."""
+    """In place of `ptx.Memory`: arrays that are added lie on the device too, and `fetch` brings that copy back."""
 
     def __init__(self):
         self.gpu, self.copies = driver.gpu(0), []
@@ -74,19 +74,16 @@ def run(code, blocks, threads, arguments, memory, stats=False):
 
 
 class Cubins:
-    """The module `fastopt.cuda`, whose code is for the driver, whatever form is asked for."""
+    """A module of kernels whose code is for the driver, whatever form is asked for."""
+
+    def __init__(self, module):
+        self.module = module
 
     def __getattr__(self, name):
-        return getattr(cuda, name)
-
-    def step(self, rule, formats, cc, form):
-        return cuda.step(rule, formats, cc, driver.gpu(0).form)
-
-    def squares(self, formats, cc, form):
-        return cuda.squares(formats, cc, driver.gpu(0).form)
-
-    def advance(self, cc, form):
-        return cuda.advance(cc, driver.gpu(0).form)
+        found = getattr(self.module, name)
+        if name not in ("step", "squares", "advance"):
+            return found
+        return lambda *asked: found(*asked[:-1], driver.gpu(0).form)
 
 
-INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins()}  # of names in those modules
+INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}  # of names in those modules

@@ -1,8 +1,8 @@
-"""A short program for compute-sanitizer: steps of every rule and format, on the smallest arrays that take every path of the kernels.
+"""A program for compute-sanitizer: steps of every rule and format, on the smallest arrays that take every path.
 
     compute-sanitizer --tool memcheck --error-exitcode 1 python3 tests/sanitized.py
 
-Also for racecheck and initcheck. It needs neither pytest nor another library, and exits with 1 where a bit is not that of the CPU.
+Also for racecheck and initcheck. It needs no other library, and exits with 1 where a bit is not that of the CPU.
 """
 import sys
 
@@ -23,10 +23,6 @@ def numbers(seed, n, format):
     return of.encode(x).view(of.dtype) if format == "bf16" else x.astype(of.dtype)
 
 
-def differs(have, want):
-    return have.tobytes() != want.tobytes()
-
-
 def steps(name, format):
     """How many arrays are wrong after steps with dense gradients, one of which is skipped, and with a strided one."""
     host = [numbers(n, n, format) for n in SIZES]
@@ -44,14 +40,15 @@ def steps(name, format):
         there.state_dict()  # waits: the gradients go
     p, g = numbers(1, 31*33, format).reshape(31, 33), numbers(2, 31*33, format).reshape(31, 33)
     placed, turned = Placed(p), Placed(g.T.copy())
+    strided = DeviceArray(turned.array.address, g.shape, g.dtype, (g.itemsize, 31*g.itemsize), owner=turned)
     one, other = ALL[name](p, lr=0.05), ALL[name](placed.array, lr=0.05)
     one.step(g, clip_norm=1.0)
-    other.step(DeviceArray(turned.array.address, g.shape, g.dtype, (g.itemsize, 31*g.itemsize), owner=turned), clip_norm=1.0)
-    pairs = [(placed.read(), p), *((on_device.read(), on_host) for on_device, on_host in zip(device, host, strict=True))]
+    other.step(strided, clip_norm=1.0)
+    pairs = [(placed.read(), p), *((x.read(), y) for x, y in zip(device, host, strict=True))]
     for a, b in ((here, there), (one, other)):
-        want, have = a.state_dict(), b.state_dict()
-        pairs += [(y, x) for name in want["state"] for x, y in zip(want["state"][name], have["state"][name], strict=True)]
-    return sum(differs(have, want) for have, want in pairs) + (there.t != 3)
+        want, have = a.state_dict()["state"], b.state_dict()["state"]
+        pairs += [(y, x) for name in want for x, y in zip(want[name], have[name], strict=True)]
+    return sum(have.tobytes() != want.tobytes() for have, want in pairs) + (there.t != 3)
 
 
 def main():
@@ -61,7 +58,8 @@ def main():
     cases = [*((name, "f32") for name in ALL), *(("adam", format) for format in ("f64", "f16", "bf16"))]
     with np.errstate(all="ignore"):
         wrong = {case: count for case in cases if (count := steps(*case))}
-    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, {wrong or 'all bits are those of the CPU'}")
+    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, "
+          f"{wrong or 'all bits are those of the CPU'}")
     return 1 if wrong else 0
 
 

@@ -1,34 +1,32 @@
-"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU, and those of the interpreter that tests without one."""
+"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU and those of the PTX interpreter."""
 import emulation
 import hardware
 import numpy as np
 import pytest
 import test_cuda_advance
-from conftest import OPTIMIZERS, OWN, RULES, SHARED, assert_same_bits, nasty, normal, stored
+from conftest import DTYPES, OPTIMIZERS, OWN, RULES, SHARED, assert_same_bits, nasty, normal, stored
 from emulation import Launch, Squares
 from hardware import Placed
 from test_cuda_kernels import values
-from test_cuda_steps import leaves
+from twins import leaves
 
 import fastopt
 from fastopt import schedules
 from fastopt._cuda import driver
-from fastopt._cuda import loops as cuda
-from fastopt._formats.catalogue import FORMATS
-from fastopt._kernels.memory import computed_in
+from fastopt._cuda.advance import MODE
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.device_array import DeviceArray
 
-pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # the warnings of Numba and of the toolkit are not ours
+pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]  # Numba and the toolkit may warn
 
 each_rule = pytest.mark.parametrize("name", RULES)
-each_format = pytest.mark.parametrize("format", FORMATS)
+each_format = pytest.mark.parametrize("format", DTYPES)
 SIZES = (1, 3, 8, 0, 255, 1_025, 4_097, 100_003, 1_000_001)
 HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"skip_nonfinite": True, "clip_norm": 1e9})
 
 
 class Twins:
-    """The same optimizer on the CPU and on the device, whose arrays start anywhere; `form` makes trees of lists of arrays."""
+    """The same optimizer on the CPU and on the device, whose arrays start anywhere; `form` makes trees of lists."""
 
     def __init__(self, make, arrays, form=list):
         self.form, self.host = form, [a.copy() for a in arrays]
@@ -36,49 +34,50 @@ class Twins:
         self.on_host, self.on_device = make(form(self.host)), make(form([placed.array for placed in self.device]))
 
     def step(self, grads, **how):
-        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k, g in enumerate(grads)]  # aligned like the parameter, or otherwise
+        # aligned like the parameter, or not
+        given = [Placed(g, skip=k % 5 if k % 2 else 3*k % 7) for k, g in enumerate(grads)]
         with np.errstate(all="ignore"):
             self.on_host.step(self.form(grads), **how)
         self.on_device.step(self.form([placed.array for placed in given]), **how)
         for placed, g in zip(given, grads, strict=True):  # waits for the step, which still needs them
-            assert_same_bits(placed.read(), g, "gradient", format_of(g, "").name)
+            same(placed.read(), g, "gradient")
         return self
 
     def same(self):
         for k, (placed, want) in enumerate(zip(self.device, self.host, strict=True)):
-            assert_same_bits(placed.read(), want, f"p of tensor {k}", format_of(want, "").name)
+            same(placed.read(), want, f"p of tensor {k}")
         have, want = self.on_device.state_dict(), self.on_host.state_dict()
         assert have["t"] == want["t"]
         for name, arrays in want["state"].items():
             for k, (x, y) in enumerate(zip(have["state"][name], arrays, strict=True)):
-                assert_same_bits(x, y, f"{name} of tensor {k}", format_of(y, "").name)
+                same(x, y, f"{name} of tensor {k}")
         have, want = self.on_device.grad_norm, self.on_host.grad_norm
         assert have == want or np.isnan([have, want]).all()
         return self
 
 
+def same(have, want, what):
+    assert_same_bits(have, want, what, format_of(want, "").name)
+
+
 def numbers(seed, format, sizes=SIZES, make=normal):
     wide = np.float64 if format == "f64" else np.float32
     with np.errstate(all="ignore"):
-        return [np.asarray(stored(make(seed + n, n) if make is normal else make(n, seed + n, wide), format)) for n in sizes]
+        return [np.asarray(stored(normal(seed + n, n) if make is normal else make(n, seed + n, wide), format))
+                for n in sizes]
 
 
 @each_format
 @each_rule
 def test_bits(name, format, gpu):
-    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it."""
+    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it. Then any bits:
+    subnormal numbers, infinities and NaN among them, NaN at the same places."""
     def make(p):
-        return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}],
-                                lr=0.05)
+        scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
+        return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **scheduled}], lr=0.05)
     twins = Twins(make, numbers(0, format), lambda arrays: [arrays[::2], arrays[1::2]])
     for k, how in enumerate(HOWS):
         twins.step(numbers(20 + k, format), **how).same()
-
-
-@each_format
-@each_rule
-def test_nasty_numbers(name, format, gpu):
-    """Any bits: subnormal numbers, infinities and NaN among them, NaN at the same places."""
     twins = Twins(lambda p: OPTIMIZERS[name](p, lr=0.05, weight_decay=0.1), numbers(1, format, (50_001,), nasty))
     for k in range(2):
         twins.step(numbers(3 + k, format, (50_001,), nasty), clip_value=1e30, grad_factor=-0.5).same()
@@ -139,12 +138,13 @@ def test_look_ahead(gpu):
 # More elements than a 32-bit index counts
 
 HUGE, WINDOW = 2**31 + 70_001, 4_000
-STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2, HUGE - WINDOW)  # bytes pass 2^31 at the second, elements at the third
+STARTS = (0, 2**30 - WINDOW//2, 2**31 - WINDOW//2, HUGE - WINDOW)  # bytes pass 2^31 at the 2nd, elements at the 3rd
 BETWEEN = (2**29 + 1, 2**31 + 30_000)
 
 
 def test_more_than_two_to_the_31_elements(gpu):
-    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number everywhere."""
+    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number
+    everywhere."""
     with gpu.current():
         free, _ = driver.do("cuMemGetInfo")
     if free < 3.2*2*HUGE:
@@ -160,7 +160,7 @@ def test_more_than_two_to_the_31_elements(gpu):
     p, g = (DeviceArray(m.address, (HUGE,), np.float16, owner=m) for m in memory)
     opt, want = (fastopt.Momentum(x, lr=0.1, state="float16") for x in (p, host[0]))
 
-    def same():
+    def same_windows():
         for array, right in ((p, host[0]), (opt.state["v"], want.state["v"])):
             for k, start in enumerate((*STARTS, *BETWEEN)):
                 part = right[k*WINDOW:(k + 1)*WINDOW] if k < len(STARTS) else np.repeat(right[-1:], 999)
@@ -171,11 +171,11 @@ def test_more_than_two_to_the_31_elements(gpu):
     for factor in (1.0, -0.5):
         opt.step(g, grad_factor=factor)
         want.step(host[1], grad_factor=factor)
-        same()
+        same_windows()
     gpu.upload(g.address + 2*(STARTS[2] + WINDOW - 3), np.array([np.inf], np.float16))
     opt.step(g, skip_nonfinite=True)
     assert (opt.t, opt.grad_norm) == (2, np.inf)
-    same()
+    same_windows()
 
 
 # The interpreter of tests/ptx: the same launches, there and here
@@ -186,22 +186,21 @@ def on_device(gpu, monkeypatch):
     def call(function):
         with monkeypatch.context() as patch:
             for module in (emulation, test_cuda_advance):
-                for name, instead in hardware.INSTEAD.items():
-                    patch.setattr(module, name, instead)
+                for name in hardware.INSTEAD.keys() & vars(module).keys():
+                    patch.setattr(module, name, hardware.INSTEAD[name])
             return function()
     return call
 
 
-EMULATED = [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
-            ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal), ("lion", "f16 f32 bf16", nasty)]
-
-
-@pytest.mark.parametrize(("name", "formats", "make"), EMULATED)
+@pytest.mark.parametrize(("name", "formats", "make"), [
+    ("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("lion", "f16 f32 bf16", nasty),
+    ("amsgrad", "f16 f16 f16 f16 f16", normal), ("nadam", "f64 f64 f64 f64", nasty),
+    ("adam", "bf16 bf16 f32 f32", normal)])
 def test_the_interpreter_has_the_bits_of_the_device(name, formats, make, gpu, on_device):
     """Also around the arrays, where both write nothing, and for arrays that are aligned in different ways."""
     rule, sizes = RULES[name], (3, 1_025, 4_099)
     tensors = [values(formats, n, 5*n, make) for n in sizes]
-    c = rule.at(3, computed_in(formats).dtype.type, weight_decay=0.1, factor=-0.5, clip_value=1e30)
+    c = rule.at(3, np.float64 if name == "nadam" else np.float32, weight_decay=0.1, factor=-0.5, clip_value=1e30)
     skips = [[1]*len(tensors[0]), list(range(len(tensors[0]))), [3]*len(tensors[0])]
 
     def launch():
@@ -222,19 +221,17 @@ def test_the_interpreters_sums_of_squares(format, gpu, on_device):
     assert_same_bits(on_device(sums), sums())
 
 
-ADVANCES = {
-    "plain": {}, "factor": {"t": 3, "factor": -0.3, "limit": 0.5}, "beyond": {"t": 4, "last": 4},
-    "norm": {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, "skipped": {"sums": [1.0, np.inf], "mode": cuda.COUNT | cuda.CHECK},
-    "posted": {"post": (40, normal(2, 60)), "t": 1, "mode": cuda.COUNT | cuda.POST},
-}
-
-
 @pytest.mark.parametrize("rule", ["sgd", "adam", "nadam"])
-@pytest.mark.parametrize("how", ADVANCES)
+@pytest.mark.parametrize("how", [
+    {}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4},
+    {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, {"sums": [1.0, np.inf], "mode": MODE.count | MODE.check},
+    {"post": (40, normal(2, 60)), "t": 1, "mode": MODE.count | MODE.post}],
+    ids=["plain", "factor", "beyond", "norm", "skipped", "posted"])
 def test_the_interpreters_advance(rule, how, gpu, on_device):
     def advance():
-        found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **ADVANCES[how])
-        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double, "posted": found.target}
+        found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **how)
+        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double,
+                "posted": found.target}
     there, here = advance(), on_device(advance)
     for name, want in there.items():
         assert_same_bits(here[name], want, name)

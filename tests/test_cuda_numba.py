@@ -1,4 +1,4 @@
-"""Rules inside the user's own CUDA kernels, through Numba's dispatcher, on the stand-in driver; and the example that does so."""
+"""Rules inside the user's own CUDA kernels, through Numba's dispatcher, on the stand-in driver; and the example."""
 import runpy
 import sys
 import warnings
@@ -33,31 +33,19 @@ def own_kernels(stand_in, monkeypatch):
     return numba_cuda()
 
 
-def plain_loops(rule):
-    """What a user would write: a thread per element, for each number of states."""
-    cuda = numba_cuda()
+LOOP = """
+def loop(c, g, p{states}):
+    i = cuda.grid(1)
+    if i < p.size:
+        p[i], {elements} = rule(c, g[i], p[i], {elements})
+"""
 
-    def no_state(c, g, p):
-        i = cuda.grid(1)
-        if i < p.size:
-            p[i], = rule(c, g[i], p[i])
 
-    def one_state(c, g, p, v):
-        i = cuda.grid(1)
-        if i < p.size:
-            p[i], v[i] = rule(c, g[i], p[i], v[i])
-
-    def two_states(c, g, p, m, v):
-        i = cuda.grid(1)
-        if i < p.size:
-            p[i], m[i], v[i] = rule(c, g[i], p[i], m[i], v[i])
-
-    def three_states(c, g, p, m, v, top):
-        i = cuda.grid(1)
-        if i < p.size:
-            p[i], m[i], v[i], top[i] = rule(c, g[i], p[i], m[i], v[i], top[i])
-
-    return [no_state, one_state, two_states, three_states][len(rule.state)]
+def plain_loop(rule):
+    """What a user would write: a thread per element."""
+    names, states = {"cuda": numba_cuda(), "rule": rule}, "".join(f", {s}" for s in rule.state)
+    exec(LOOP.format(states=states, elements=" ".join(f"{s}[i]," for s in rule.state)), names)
+    return names["loop"]
 
 
 def start(rule, dtype=np.float32):
@@ -65,14 +53,20 @@ def start(rule, dtype=np.float32):
     return normal(9, N).astype(dtype), [x.astype(dtype) for x in slots]
 
 
+def signature(rule, dtype=np.float32):
+    from numba import types
+    number = types.float64 if dtype is np.float64 else types.float32
+    row = types.NamedUniTuple(number, len(rule.fields), rule.Coefficients)
+    return types.void(row, *[types.Array(number, 1, "C")]*(2 + len(rule.state)))
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_rules_in_own_kernels(name, own_kernels):
     """Numba contracts there: within 4 roundings of the largest number that enters an element."""
     rule = RULES[name]
     g, slots = start(rule)
-    on_device = [to_device(x) for x in slots]
-    loop = own_kernels.jit(plain_loops(rule))
-    want = slots
+    on_device, want = [to_device(x) for x in slots], slots
+    loop = own_kernels.jit(plain_loop(rule))
     for t in (1, 2):
         c = rule.at(t, np.float32, **OWN[name][0], weight_decay=0.1, clip_value=1.5)
         loop[4, 256](c, to_device(g), *on_device)
@@ -85,18 +79,13 @@ def test_rules_in_own_kernels(name, own_kernels):
             assert not wrong.any()
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam", "radam"])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "dtype"), [("momentum", np.float64), ("adam", np.float32), ("radam", np.float32)])
 def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
     """By cuda_code.link, or nvJitLink with -fma=0."""
-    from numba import types
     rule, cuda = RULES[name], numba_cuda()
     g, slots = start(rule, dtype)
-    number = types.float64 if dtype is np.float64 else types.float32
-    row = types.NamedUniTuple(number, len(rule.fields), rule.Coefficients)
-    array = types.Array(number, 1, "C")
     with cuda_code.compiling((9, 0)):
-        ltoir, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*(1 + len(slots))), cc=(9, 0), output="ltoir", device=False,
+        ltoir, _ = cuda.compile(plain_loop(rule), signature(rule, dtype), cc=(9, 0), output="ltoir", device=False,
                                 abi="numba")
     code = Kernel(cuda_code.link(ltoir, (9, 0), "ptx").decode().rstrip("\0"))
     c, memory = rule.at(3, dtype), Memory()
@@ -110,11 +99,9 @@ def test_linked_without_contraction_they_have_the_bits_of_numpy(name, dtype):
 
 def test_no_float64_in_own_kernels():
     """Coefficients and arrays of float32 give a kernel without float64."""
-    from numba import types
-    cuda, rule = numba_cuda(), rules.adam
-    row, array = types.NamedUniTuple(types.float32, len(rule.fields), rule.Coefficients), types.Array(types.float32, 1, "C")
     with cuda_code.compiling((9, 0)):
-        ptx, _ = cuda.compile(plain_loops(rule), types.void(row, *[array]*4), cc=(9, 0), output="ptx", device=False, abi="numba")
+        ptx, _ = numba_cuda().compile(plain_loop(rules.adam), signature(rules.adam), cc=(9, 0), output="ptx",
+                                      device=False, abi="numba")
     assert ".f64" not in ptx
 
 
@@ -136,6 +123,6 @@ def test_own_rules_in_own_kernels(own_kernels):
         u = c.lr*v
         return u, v
 
-    p, v = to_device(np.ones(10, np.float32)), to_device(np.zeros(10, np.float32))
-    own_kernels.jit(plain_loops(heavy_ball))[1, 32](heavy_ball.at(1, np.float32, lr=0.5), to_device(np.ones(10, np.float32)), p, v)
+    g, p, v = (to_device(np.full(10, x, np.float32)) for x in (1, 1, 0))
+    own_kernels.jit(plain_loop(heavy_ball))[1, 32](heavy_ball.at(1, np.float32, lr=0.5), g, p, v)
     assert (p.copy_to_host().tolist(), v.copy_to_host().tolist()) == ([0.5]*10, [1.0]*10)

@@ -1,17 +1,16 @@
-"""The tools behind the kernels of CUDA: which version made them, what is said where they do not go together, and what helps. No GPU."""
+"""The tools behind CUDA's kernels: which version made them, and what is said where they do not go together. No GPU."""
 import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
+from devices import process
+from emulation import step_code
+
 import fastopt
 from fastopt._cuda import code as cuda_code
-from fastopt._cuda import loops as cuda
 
 
 @pytest.fixture
@@ -23,7 +22,8 @@ def toolkit(monkeypatch, tmp_path):
     for path in files.values():
         path.write_bytes(b"x")
     monkeypatch.setattr(cuda_code, "_version", lambda name: None if name in cuda_code.TOOLS else version(name))
-    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
+    monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib",
+                        lambda name: type("Loaded", (), {"abs_path": str(files[name])}))
     cuda_code.versions.cache_clear()
     yield files
     cuda_code.versions.cache_clear()
@@ -33,7 +33,8 @@ def toolkit(monkeypatch, tmp_path):
 def test_kernels_are_made_anew_when_a_toolkit_changes(name, toolkit):
     """Path, size and time of the library that is loaded are part of the key."""
     found = {cuda_code.versions()}
-    for change in (lambda path: path.write_bytes(b"xy"), lambda path: os.utime(path, ns=(1, 1)), lambda path: os.utime(path, ns=(1, 2)),
+    for change in (lambda path: path.write_bytes(b"xy"), lambda path: os.utime(path, ns=(1, 1)),
+                   lambda path: os.utime(path, ns=(1, 2)),
                    lambda path: toolkit.update({name: path.rename(path.with_name("other.so"))})):
         change(toolkit[name])
         cuda_code.versions.cache_clear()
@@ -50,15 +51,15 @@ def test_a_library_that_is_missing_is_named(toolkit, monkeypatch):
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", missing)
     with pytest.raises(ImportError) as error:
         cuda_code.versions()
-    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the extra: "
-                                'pip install "fastopt[cuda]"')
+    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the "
+                                'extra: pip install "fastopt[cuda]"')
 
 
 @pytest.mark.parametrize(("status", "kind", "message"), [
-    (14, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ is older than the compiler NVVM.* Install both of one version: pip install"),
-    (16, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer one: pip install"),
-    (17, ImportError, r"CUDA arrays: nvJitLink \d+\.\d+ makes no code for compute capability 9\.0\. Install a newer one: pip install"),
-    (6, RuntimeError, r"CUDA arrays: nvJitLink \d+\.\d+ refused a kernel: ERROR_INTERNAL \(6\)\. Report this with the versions numba 0")])
+    (14, ImportError, r"is older than the compiler NVVM.* Install both of one version: pip install"),
+    (16, ImportError, r"makes no code for compute capability 9\.0\. Install a newer one: pip install"),
+    (17, ImportError, r"makes no code for compute capability 9\.0\. Install a newer one: pip install"),
+    (6, RuntimeError, r"refused a kernel: ERROR_INTERNAL \(6\)\. Report this with the versions numba 0")])
 def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
     """Whatever architecture it is asked for."""
     from cuda.bindings import nvjitlink
@@ -66,54 +67,38 @@ def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
     def create(*_):
         raise nvjitlink.nvJitLinkError(status)
     monkeypatch.setattr(nvjitlink, "create", create)
-    with pytest.raises(kind, match=message):
-        cuda.step(fastopt.rules.sgd.digest, "f32 f32", (9, 0), "cubin")
+    with pytest.raises(kind, match=rf"CUDA arrays: nvJitLink \d+\.\d+ {message}"):
+        step_code(fastopt.rules.sgd, "f32 f32", (9, 0), "cubin")
 
 
 def test_a_device_that_is_too_old(fresh):
     with pytest.raises(ImportError) as error:
-        cuda.step(fastopt.rules.sgd.digest, "f32 f32", (5, 2), "cubin")
-    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this compiler\. Use a newer "
-                        r"device, or NumPy arrays\.", str(error.value))
-
-
-def alone(program, *words, **environment):
-    """What a program prints that has the process for itself."""
-    here = str(Path(__file__).parent)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, *words], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]), **environment})
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+        step_code(fastopt.rules.sgd, "f32 f32", (5, 2), "cubin")
+    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this "
+                        r"compiler\. Use a newer device, or NumPy arrays\.", str(error.value))
 
 
 def test_a_chip_that_the_linker_does_not_know(tmp_path):
     """The driver gets PTX of the newest one that it knows; same bits."""
-    assert alone("""
-from ptx import driver as loader
-loader.load(cc=(13, 1))
-import re, numpy as np, fastopt
-from fastopt._cuda import loops as cuda
-from fastopt._cuda import driver
-from fastopt._tensors.device_array import DeviceArray
-image = cuda.step(fastopt.rules.adam.digest, "f32 f32 f32 f32", (13, 1), "cubin").image
-print(re.search(rb"\\.target\\s+sm_(\\d+)", image)[1] > b"100")
-p, host, g = (np.linspace(1, 2, 500, dtype=np.float32) for _ in range(3))
-memory = [driver.uploaded(driver.gpu(0), x) for x in (p, g)]
-array, grad = (DeviceArray(m.address, (500,), np.float32, owner=m) for m in memory)
-opt, on_cpu = fastopt.Adam(array, lr=0.1), fastopt.Adam(host, lr=0.1)
-for _ in range(3):
-    opt.step(grad, clip_norm=1.0)
-    on_cpu.step(g, clip_norm=1.0)
-print(np.array_equal(array.copy_to_host(), host))
-""", FASTOPT_CACHE=str(tmp_path)) == ["True", "True"]
+    assert process("""
+        import re, numpy as np, fastopt
+        from ptx import driver as loader
+        loader.load(cc=(13, 1))
+        import devices
+        from emulation import step_code
+        image = step_code(fastopt.rules.sgd, "f32 f32", (13, 1), "cubin").image
+        array, g = (devices.plain(np.linspace(1, 2, 500, dtype=np.float32)) for _ in range(2))
+        fastopt.SGD(array, lr=0.5).step(g)
+        print(re.search(rb"\\.target\\s+sm_(\\d+)", image)[1] > b"100",
+              np.array_equal(array.copy_to_host(), 0.5*g.copy_to_host()))
+    """, FASTOPT_CACHE=str(tmp_path)) == "True True"
 
 
-@pytest.mark.parametrize("name", ["momentum", "nadam"])
 @pytest.mark.parametrize("format", ["f32", "f64", "bf16"])
-def test_rounding_is_written_into_every_instruction(name, format):
+def test_rounding_is_written_into_every_instruction(format):
     """What makes machine code of PTX may contract products and sums that leave their rounding open; ours do not."""
-    rule = getattr(fastopt.rules, name)
-    code = cuda.step(rule.digest, " ".join([format]*(2 + len(rule.state))), (9, 0), "ptx").image.decode()
+    rule = fastopt.rules.nadam
+    code = step_code(rule, " ".join([format]*(2 + len(rule.state))), (9, 0)).image.decode()
     operations = re.findall(r"\b((?:add|sub|mul|fma|mad|div|sqrt)\.\S*f(?:32|64))\s", code)
     assert operations
     assert not [op for op in operations if ".rn." not in op or op.startswith(("fma", "mad"))]
@@ -122,16 +107,16 @@ def test_rounding_is_written_into_every_instruction(name, format):
 def test_numpy_without_row_stack(tmp_path):
     """As NumPy 2.5 is; numba-cuda still names it. Kernels are the same, and NumPy is left as it was."""
     program = """
-import sys, numpy as np, hashlib
-if sys.argv[1] == "without" and hasattr(np, "row_stack"):
-    del np.row_stack
-    np.__all__.remove("row_stack")
-before = hasattr(np, "row_stack")
-import fastopt
-from fastopt._cuda import loops as cuda
-print(hashlib.sha256(cuda.step(fastopt.rules.momentum.digest, "f32 f32 f32", (9, 0), "ptx").image).hexdigest())
-print(before == hasattr(np, "row_stack"))
-"""
-    found = [alone(program, how, FASTOPT_CACHE=str(tmp_path/how)) for how in ("with", "without")]
+        import sys, numpy as np, hashlib
+        if sys.argv[1] == "without" and hasattr(np, "row_stack"):
+            del np.row_stack
+            np.__all__.remove("row_stack")
+        before = hasattr(np, "row_stack")
+        import fastopt
+        from emulation import step_code
+        print(hashlib.sha256(step_code(fastopt.rules.sgd, "f32 f32", (9, 0)).image).hexdigest())
+        print(before == hasattr(np, "row_stack"))
+    """
+    found = [process(program, how, FASTOPT_CACHE=str(tmp_path/how)).split() for how in ("with", "without")]
     assert found[0] == found[1]
     assert found[0][1] == "True"

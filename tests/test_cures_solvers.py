@@ -270,6 +270,7 @@ FITTED = [
     (lambda: classes(np.zeros(40)), lambda: classes((LINE > 3).astype(int))),
     (lambda: regression(alpha=-1), lambda: regression(alpha=0)),
     (lambda: regression(solver_options={"lr": 0.1}), lambda: regression(learning_rate=0.1)),
+    (lambda: regression(solver_options=5), lambda: (regression(solver_options={}), regression(solver_options=None))),
     (lambda: regression(momentum=0.9, solver="adam"),
      lambda: (regression(solver="adam"), regression(solver="adam", solver_options={"b1": 0.8}))),
     (lambda: regression(solver_options={"maximize": True}), regression),

@@ -1,6 +1,8 @@
-"""The examples run as their docstrings say, print what they promise, and fail with a cure where something is missing."""
+"""The examples run as their docstrings say, print what they promise, and fail with a cure where something is
+missing."""
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -87,13 +89,14 @@ def test_digits_refuses_no_epochs():
     ("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"), ("curvature", "scipy"),
                                                ("generalisation", "sklearn"),
     ("ill_conditioned", "matplotlib"), ("minimize", "scipy"), ("surfaces", "matplotlib")])
-def test_names_the_extra(name, missing):
-    code = f"import runpy, sys; sys.modules[{missing!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
-    ran = run("-c", code, ROOT / "examples" / f"{name}.py", check=False)
-    assert ran.returncode == 1
-    assert missing in ran.stderr
-    assert 'pip install "fastopt[examples]"' in ran.stderr
-    assert "Traceback" not in ran.stderr
+def test_names_the_extra(name, missing, monkeypatch):
+    for module in [m for m in [*sys.modules, missing] if m.split(".")[0] == missing]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "argv", [name])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT/"examples"/f"{name}.py"), run_name="__main__")
+    assert missing in str(end.value.code)
+    assert 'pip install "fastopt[examples]"' in str(end.value.code)
 
 
 def test_own_rule():
@@ -157,8 +160,8 @@ def test_adam_first_steps(said):
     assert row(text, "always 0.5   no correction")[0] == 3.16               # (1 - b1)/sqrt(1 - b2)
     assert row(text, "normal       no correction")[0] > 5*row(text, "normal       no correction")[-2]
     assert row(text, "normal       warm-up")[0] == 0.01
-    assert row(text, "normal       RAdam")[4] < 0.02 < 0.3 < row(text,
-                                                                 "normal       RAdam")[2]   # momentum until t = 5, then rectified
+    radam = row(text, "normal       RAdam")
+    assert radam[4] < 0.02 < 0.3 < radam[2]  # momentum until t = 5, then rectified
     have, theory = row(text, "v/c2: standard deviation"), row(text, "   in theory")
     assert have == pytest.approx(theory, rel=0.05)
 

@@ -8,6 +8,7 @@ import threading
 import numba.core.event as event
 import numpy as np
 import pytest
+from conftest import layout
 from internals import compile_step, steps_right
 from numba.core.compiler_lock import global_compiler_lock
 

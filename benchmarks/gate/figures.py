@@ -1,15 +1,16 @@
 """The figures of two versions that are the same in every run, compared: machine code, retired instructions, memory."""
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from ..machine_code import cpu_code
-from ..steps import Step
+from ..steps import FORMATS, Step
 from . import facts, retired
 from .verdict import Finding, Growth, risen
 
-TARGETS = ("x86-64-v3", "znver4")  # vectors of 256 and 512 bits; the suite tracks two more
+# vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more
+TARGETS = {"znver4": tuple(FORMATS), "x86-64-v3": ("f32", "bf16, bf16 state")}
 CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "instructions": ("track_instructions", Growth(part=0.005)),
     "accesses": ("track_accesses", Growth(part=0.005)),
@@ -43,19 +44,16 @@ def _code_suspect(finding: Finding) -> Suspect:
     rule, format = kernel.split(", ", 1)
 
     def again(folders: Sequence[Path]) -> bool:
-        return any(s.finding[:2] == finding[:2] for s in code(folders, [target], [kernel])[1])
+        return any(s.finding[:2] == finding[:2] for s in code(folders, {target: [kernel]})[1])
     return Suspect(finding, (rule, format), again, trade=finding.benchmark.endswith(("instructions", "accesses")))
 
 
-def code(folders: Sequence[Path], targets: Sequence[str] = TARGETS, only: Sequence[str] | None = None) -> tuple[int,
-                                                                                                                list[Suspect]]:
-    """How many figures of the kernels' machine code were compared, and those that got worse; 0 where Numba does not
-    compile for x86-64."""
+def code(folders: Sequence[Path], targets: Mapping[str, Sequence[str]] = TARGETS) -> tuple[int, list[Suspect]]:
+    """How many figures of machine code were compared, and those that got worse; {target: kernels, or storages}. 0 where
+    Numba does not compile for x86-64."""
     compared, found = 0, []
-    if not cpu_code.X86:
-        return compared, []
-    for target in targets:
-        base, head = both(lambda folder, target=target: cpu_code.table(folder, target, only), folders)
+    for target, only in targets.items() if cpu_code.X86 else ():
+        base, head = both(lambda folder, of=(target, only): cpu_code.table(folder, *of), folders)
         for name, (benchmark, may) in CODE.items():
             sides = [{f"{kernel}, {target}": of[name] for kernel, of in side.items()} for side in (base, head)]
             compared += len(sides[0].keys() & sides[1].keys())

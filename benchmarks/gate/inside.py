@@ -5,9 +5,12 @@ are flat: modules without packages, and kernels that are named by the digest of 
 """
 import importlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 
 def part(package: ModuleType, *names: str) -> ModuleType:
@@ -28,7 +31,8 @@ def optimizers(package: ModuleType) -> dict[str, Any]:
 
 def steady(package: ModuleType, rule: str) -> dict[str, float]:
     """Hyperparameters with which thousands of steps with one gradient stay finite and far from subnormal numbers."""
-    return part(package, "bench.rivals", "rivals").STEADY[rule]
+    own = getattr(optimizers(package)[rule].rule, "steady", None)
+    return own or part(package, "bench.rivals", "rivals").STEADY[rule]
 
 
 def traffic(package: ModuleType) -> Callable[..., Any]:
@@ -43,23 +47,38 @@ def cache(package: ModuleType) -> Path:
 
 def cpu_kernel(package: ModuleType, rule: str, formats: str) -> Any:
     """Numba's dispatcher of a compiled kernel: of a rule, of "look-ahead", or of the norm (""), and the formats of its
-    slots: gradient, parameter, states."""
-    loops, (of, layout) = part(package, "_cpu.loops", "cpu"), _asked(package, rule, formats)
-    return (loops.step_kernel(of, layout) if rule else loops.squares_kernel(layout)).run
+    slots: gradient, parameter, states. A rule has the pieces around it for which its steady settings ask."""
+    loops = part(package, "_cpu.loops", "cpu")
+    if not rule:
+        return loops.squares_kernel(_layout(package, formats)).run
+    return loops.step_kernel(_steps(package, rule), _layout(package, formats)).run
 
 
-def cuda_image(package: ModuleType, rule: str, formats: str, cc: tuple[int, int]) -> bytes:
+def cuda_image(package: ModuleType, rule: str, formats: str, cc: tuple[int, int], *, all_pieces: bool = False) -> bytes:
     """The cubin of a rule's step for an architecture."""
-    return part(package, "_cuda.loops", "cuda").step(*_asked(package, rule, formats), cc).image
+    loops = part(package, "_cuda.loops", "cuda")
+    return loops.step(_steps(package, rule, all_pieces), _layout(package, formats), cc).image
 
 
-def _asked(package: ModuleType, rule: str, formats: str) -> tuple[Any, Any]:
-    """What kernels are asked for by: a pipeline and a layout; in old versions the digest of a rule, and the formats."""
-    body = optimizers(package)[rule].rule if rule not in ("", "look-ahead") else None
-    try:
-        layouts = part(package, "_kernels.layout")
-    except ModuleNotFoundError:
-        return (body or part(package, "_rule.rule", "registry").LOOK_AHEAD).digest, formats
-    pipelines, known = part(package, "_rule.pipeline"), part(package, "_formats.catalogue").STORED
-    layout = layouts.Layout.of(*(known[format] for format in formats.split()))
-    return pipelines.pipeline(body) if body else pipelines.LOOK_AHEAD, layout
+def _flat(package: ModuleType) -> bool:
+    return find_spec(f"{package.__name__}._kernels") is None
+
+
+def _layout(package: ModuleType, formats: str) -> Any:
+    """The slots of a kernel: a layout, in old versions a text."""
+    if _flat(package):
+        return formats
+    known = part(package, "_formats.catalogue").FORMATS
+    return part(package, "_kernels.layout").Layout.of(*(known[name] for name in formats.split()))
+
+
+def _steps(package: ModuleType, rule: str, all_pieces: bool = False) -> Any:
+    """What a kernel does with them: a rule and pieces around it, in old versions the digest of a rule."""
+    ahead = rule == "look-ahead"
+    if _flat(package):
+        return part(package, "registry").LOOK_AHEAD.digest if ahead else optimizers(package)[rule].rule.digest
+    pipelines = part(package, "_rule.pipeline")
+    if ahead:
+        return pipelines.LOOK_AHEAD
+    opt = optimizers(package)[rule](np.ones(1, np.float32), **steady(package, rule))
+    return pipelines.pipeline(opt.rule, None if all_pieces else opt.groups[0].pieces)

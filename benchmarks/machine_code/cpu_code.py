@@ -55,10 +55,10 @@ def compiled(package: ModuleType, kernel: Kernel) -> dict[str, float | str]:
 
 
 def table(folder: str | Path, target: str, only: Sequence[str] | None = None) -> dict[str, dict[str, float | str]]:
-    """{kernel: figures} of the package in a folder, compiled for a processor in a process of its own; `lanes_lost`:
-    wanted width/width.
+    """{kernel: figures} of the package in a folder, compiled for a processor in a process of its own.
 
-    Raises RuntimeError with what the process said where it fails.
+    `only`: these kernels, or all of a storage. `lanes_lost`: wanted width/width. Raises RuntimeError with what the
+    process said where it fails.
     """
     if target not in WIDTHS:  # LLVM takes an unknown name for the oldest of them
         raise ValueError(f"cpu_code: how wide the vectors of {target} are is not known. Add it to cpu_code.WIDTHS.")
@@ -71,7 +71,8 @@ def table(folder: str | Path, target: str, only: Sequence[str] | None = None) ->
 def main(folder: str, *only: str) -> None:
     package = load(folder, "fastopt_code")
     of = kernels(package)
-    print(json.dumps({name: compiled(package, of[name]) for name in only or of}))
+    names = [name for word in only for name in ([word] if word in of else [x for x in of if x.endswith(f", {word}")])]
+    print(json.dumps({name: compiled(package, of[name]) for name in names or of}))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ SAME_WORK = """
 
 SOURCES = {
     "bare": BARE,            # the paper's lines and nothing else
-    "same work": SAME_WORK,  # what every step did before pieces were left out where nobody asks for them
+    "same work": SAME_WORK,  # a step with all pieces, operation by operation
 }
 
 

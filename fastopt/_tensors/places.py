@@ -3,13 +3,12 @@ from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
-PLACES = {
-    "cpu": {"backend": "fastopt._cpu.backend:HostBackend"},
-    "cuda": {"backend": "fastopt._cuda.backend:CudaBackend", "driver": "fastopt._cuda.driver",
-             "libraries": "fastopt._cuda.libraries"}}
+PACKAGE = __name__.partition(".")[0]
+PLACES = {"cpu": {"backend": "_cpu.backend:HostBackend"},
+          "cuda": {"backend": "_cuda.backend:CudaBackend", "driver": "_cuda.driver", "libraries": "_cuda.libraries"}}
 
 
 @cache
 def at(place: str, what: str) -> Any:
     """A backend, or another part of a place's package."""
-    return resolve_name(PLACES[place][what])
+    return resolve_name(f"{PACKAGE}.{PLACES[place][what]}")

@@ -1,8 +1,10 @@
-"""What a step of `training.fit` is given: batches, pass after pass, and the value and gradient of one batch or of several."""
+"""What `fit` gives to a step: the batches of all passes, and the value and gradient of one batch or of several."""
 import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from ..optimizer import Optimizer, grouped
 
@@ -10,73 +12,51 @@ END = object()  # stands for the batch behind the last one
 
 
 class Batches:
-    """The batches of all passes, one after the other."""
+    """The batches of all passes, one after the other. With `again`, each pass is followed by another."""
 
-    def __init__(self, source: Any):
-        self.source, self.function = source, callable(source) and not isinstance(source, Iterable)
+    def __init__(self, source: Any, again: bool):
+        self.source, self.again = source, again
         self.epoch = 0
         self.current: Iterator[Any] = iter(())
-        self.ahead: list[Any] = []  # the next batch, where it has been looked for
+        self.ahead: list[Any] = []  # the next batch, where `passes` has looked for it
 
-    def next(self, again: bool) -> Any:
-        """The next batch; END where there is none. A pass is followed by another where `again` says so."""
+    def next(self) -> Any:
+        """The next batch; END where there is none."""
         found = self.ahead.pop() if self.ahead else next(self.current, END)
-        if found is END and (self.epoch == 0 or again):  # an iterator that has ended gives nothing again
-            self.current = iter(self.walk())
+        if found is END and (self.epoch == 0 or self.again):  # an iterator that has ended gives nothing again
+            self.current = iter(self._pass())
             self.epoch += 1
             found = next(self.current, END)
         return found
 
-    def walk(self) -> Any:
-        """What gives the batches of a pass."""
-        if not self.function:
-            return [None] if self.source is None else self.source
+    def _pass(self) -> Any:
+        """What gives the batches of the next pass."""
+        if self.source is None:
+            return [None]
+        if isinstance(self.source, Iterable) or not callable(self.source):
+            return self.source
         found = self.source(self.epoch)
         if not walkable(found):
-            raise TypeError(f"fit: batches({self.epoch}) returned {found!r}, but what can be iterated over is needed. Return a list of "
-                            "batches, or a generator.")
+            raise TypeError(f"fit: batches({self.epoch}) returned {found!r}, but what can be iterated over is needed. "
+                            "Return a list of batches, or a generator.")
         return found
 
     def passes(self) -> int:
-        """The passes that are complete. Looks for the next batch: a generator may overwrite the last one, which is used by now."""
+        """The passes that are complete. This asks for the next batch: generators may then overwrite the last one."""
         self.ahead.extend(islice(self.current, 1))
         return self.epoch - bool(self.ahead)
 
 
-class Gradients:
-    """Value and gradient of the next step, of one batch or of several."""
-
-    def __init__(self, opt: Optimizer, function: Callable[[Any, Any], Any], batches: Batches, accumulate: int, nonfinite: bool):
-        self.opt, self.function, self.batches, self.accumulate, self.nonfinite = opt, function, batches, accumulate, nonfinite
-        self.taken = 0  # batches of the step in progress
-        if accumulate > 1:
-            self.sums = opt.accumulate(f"fit: accumulate is {accumulate}")
-
-    def __call__(self, again: bool) -> tuple[float, Any] | None:
-        """(value, gradients); None where the batches have ended, after `taken` of them."""
-        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
-        self.taken, total = 0, 0.0
-        while self.taken < self.accumulate:
-            batch = self.batches.next(again)
-            if batch is END:
-                return None
-            value, grads = self.evaluate(point, batch)
-            if self.accumulate > 1:
-                self.sums.add(grads, first=self.taken == 0)
-            self.taken, total = self.taken + 1, total + value
-        return total/self.accumulate, grads if self.accumulate == 1 else self.sums.tree()
-
-    def evaluate(self, point: Any, batch: Any) -> tuple[float, Any]:
-        found = self.function(point, batch)
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. Return both.")
-        value = number(found[0], "value_and_grad")
-        if found[1] is None:
-            raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is needed. Return it.")
-        if not (self.nonfinite or math.isfinite(value)):
-            raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is needed. Lower the learning "
-                                     "rate, clip the gradients, or give skip_nonfinite=True: steps with such gradients are then left out.")
-        return value, found[1]
+def evaluate(function: Callable[[Any, Any], Any], point: Any, batch: Any) -> tuple[float, Any]:
+    """Value and gradients of a batch, as the function returns them."""
+    found = function(point, batch)
+    if not isinstance(found, (tuple, list)) or len(found) != 2:
+        raise TypeError(f"fit: value_and_grad returned a {type(found).__name__}, but (value, gradients) is needed. "
+                        "Return both.")
+    if found[1] is None:
+        raise TypeError("fit: value_and_grad returned None for the gradients, but a tree like the parameters is "
+                        "needed. Return it.")
+    return number(found[0], "fit: value_and_grad"), found[1]
 
 
 def walkable(found: Any) -> bool:
@@ -84,15 +64,17 @@ def walkable(found: Any) -> bool:
     return (isinstance(found, Iterable) or hasattr(found, "__getitem__")) and getattr(found, "ndim", None) != 0
 
 
-def number(found: Any, where: str) -> float:
-    """What a function returned, as a float: a number, or an array of one element. An int beyond all floats is infinite."""
+def number(found: Any, where: str, error: type[Exception] = TypeError) -> float:
+    """What a function returned (a number, an array of one element), as a float; inf for ints beyond all floats."""
+    if type(found) is float:
+        return found
     try:
-        one = found.item() if hasattr(found, "item") else found
+        one = found.item() if hasattr(found, "item") else np.asarray(found).item()
         return float(one)
     except OverflowError:
         return math.inf if one > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):  # the last: torch's, for several elements
-        raise TypeError(f"fit: {where} returned {found!r}, but one number is needed. Return float(value).") from None
+        raise error(f"{where} returned {found!r}, but one number is needed. Return float(value).") from None
 
 
 def parameters(opt: Optimizer) -> Any:

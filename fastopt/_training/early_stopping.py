@@ -1,26 +1,29 @@
-"""Validations in the course of a training: what they found, the parameters of the best, and the schedules that observe them."""
+"""Early stopping: validations during a training, the parameters of the best, and `ReduceOnPlateau` schedules."""
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
-from .._state.state_dict import Snapshot
 from ..optimizer import Optimizer
 from ..schedules import ReduceOnPlateau, Schedule
 from .batches import Batches, number, parameters
 
 
-class Watch:
-    """Validations: what they found, how patience stands, and the parameters of the best."""
+class EarlyStopping:
+    """What validations found, how many in a row were no better, and the parameters of the best."""
 
-    def __init__(self, opt: Optimizer, function: Any, every: int, patience: float, min_delta: float, keeps: bool):
-        self.opt, self.function, self.every, self.patience, self.min_delta, self.keeps = opt, function, every, patience, min_delta, keeps
+    def __init__(self, given: SimpleNamespace):
+        """From the arguments of `fit`."""
+        self.opt, self.function, self.every = given.opt, given.validate, given.validate_every
+        self.patience = math.inf if given.patience is None else max(given.patience, 1)
+        self.min_delta, self.keeps = given.min_delta, given.restore_best
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
-        self.best: tuple[int | None, float, Snapshot | None] = None, math.inf, None
-        self.plateaus = plateaus(opt)
+        self.best: tuple[int | None, float, Any] = None, math.inf, None  # step, value, and a snapshot
+        self.plateaus = plateaus(self.opt)
 
     def due(self, before: int, batches: Batches) -> bool:
         """Whether a validation follows the step before which `opt.t` was `before`."""
@@ -30,17 +33,13 @@ class Watch:
         return self.passes > last
 
     def validate(self) -> float:
-        value = number(self.function(parameters(self.opt)), "validate")
+        value = number(self.function(parameters(self.opt)), "fit: validate")
         self.bad = 0 if value < self.best[1] - self.min_delta else self.bad + 1
         self.seen.append((self.opt.t, value))
         self.keep()
         for plateau in self.plateaus:
             plateau.observe(value)
         return value
-
-    def said(self) -> str:
-        """The last validation, for the progress bar."""
-        return f"  validation {self.seen[-1][1]:.6g}" if self.seen else ""
 
     def keep(self) -> None:
         """Copy the parameters where the last validation was the best; unless that was done."""
@@ -54,23 +53,20 @@ class Watch:
             self.opt.restore(best, "fit")
 
 
-def anew(value: Any) -> Any:
-    """The value, or each of a dict, with its own copy of every ReduceOnPlateau, shared as before; all else is what was given, no copy."""
-    return _anew(value, {})
-
-
-def _anew(value: Any, copies: dict[int, Any]) -> Any:
+def anew(value: Any, copies: dict[int, Any] | None = None) -> Any:
+    """The value, or a dict of values, in which every `ReduceOnPlateau` is a copy; those that were one stay one."""
+    copies = {} if copies is None else copies
+    if isinstance(value, ReduceOnPlateau):
+        return deepcopy(value, copies)
     if isinstance(value, dict):
-        return {k: _anew(part, copies) for k, part in value.items()}
-    if not any(_plateaus(value)):
-        return value
+        return {k: anew(part, copies) for k, part in value.items()}
     if isinstance(value, Schedule):
-        return replace(value, arguments=tuple(_anew(part, copies) for part in value.arguments))
-    return deepcopy(value, copies)
+        return replace(value, arguments=tuple(anew(part, copies) for part in value.arguments))
+    return value
 
 
 def plateaus(opt: Optimizer) -> list[ReduceOnPlateau]:
-    """The plateau schedules among the hyperparameters, each once: themselves, or what schedules are made of (a warm-up into one)."""
+    """Every `ReduceOnPlateau` among the hyperparameters, once; also where it is a part of a schedule (a warm-up)."""
     values = (value for group in opt.groups for value in group.values())
     return list({id(p): p for value in values for p in _plateaus(value)}.values())
 

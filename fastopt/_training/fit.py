@@ -1,26 +1,28 @@
-"""Training: `fit` takes an optimizer through batches, validates, stops early, writes checkpoints, and ends in order at a Ctrl-C."""
+"""Training: `fit` takes an optimizer through batches, validates, stops early, and writes checkpoints."""
 import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole, plain
+from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole
 from ..optimizer import Optimizer
-from .batches import Batches, Gradients, walkable
-from .early_stopping import Watch
+from .batches import END, Batches, evaluate, parameters, walkable
+from .early_stopping import EarlyStopping
 from .interrupts import Held
 from .progress import bar
 
-ROW = struct.Struct("=qdd")  # t, value and learning rate of a step: 24 bytes of the history, added at once or not at all
+ROW = struct.Struct("=qdd")  # t, value and learning rate of a step, in the history: appended as a whole or not at all
+WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # the least
+NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}
 
 
 class Now(NamedTuple):
-    """What a callback is told after a step: the optimizer's step count, the value and the learning rate of the step, and the validation
-    value, or None where no validation followed it."""
+    """What a callback is told after a step: the optimizer's step count, value and learning rate of the step, and what
+    the validation after it returned (None where there was none)."""
 
     t: int
     value: float
@@ -69,52 +71,52 @@ class BatchesEnded(ValueError):
     result: Fit
 
 
-def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None, steps: int | None = None, *,
-        accumulate: int = 1, validate: Callable[[Any], Any] | None = None, validate_every: int | None = None, patience: int | None = None,
-        min_delta: float = 0.0, restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
-        after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None, progress: bool = False,
-        clip_norm: float | None = None, clip_value: float | None = None, skip_nonfinite: bool = False) -> Fit:
-    """Train: take steps of an optimizer with the gradients of batches, until the steps are taken or there is a reason to stop.
+def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None,
+        steps: int | None = None, *, accumulate: int = 1, validate: Callable[[Any], Any] | None = None,
+        validate_every: int | None = None, patience: int | None = None, min_delta: float = 0.0,
+        restore_best: bool = True, checkpoint: Any = None, checkpoint_every: int | None = None,
+        after_step: Callable[[Optimizer], Any] | None = None, callback: Callable[[Now], Any] | None = None,
+        progress: bool = False, clip_norm: float | None = None, clip_value: float | None = None,
+        skip_nonfinite: bool = False) -> Fit:
+    """Train: take steps with the gradients of batches, until all steps are taken or there is a reason to stop.
 
     Parameters
     ----------
     opt : Optimizer
-        Holds the parameters, which change in place, and the schedules. `t` goes on from where it is.
+        Its parameters change in place; its `t` goes on from where it is.
     value_and_grad : callable
-        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those of `opt`
-        (`Nesterov`: the look-ahead point; groups: the list of their trees).
+        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
+        of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
     batches : iterable, callable or None
-        Batches of any kind, handed on as they are. An iterable is walked again and again; a callable, ``batches(epoch)`` for epoch = 0, 1,
-        ..., returns the iterable of each pass; an iterator (a generator) is used once. None: every step gets None as its batch.
-        Every call begins with epoch 0 and its first batch, whatever `opt.t` is: a run that resumes in the middle of a pass must be given
-        the batches from there on.
+        Batches of any kind. An iterable is walked again and again; an iterator (a generator) is used once; a callable,
+        ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass; None is the batch of every step.
+        Every call begins with epoch 0 and its first batch: to resume within a pass, give the batches from there on.
     steps : int, optional
         Steps to take in this call. Left out: as many as one pass over the batches gives.
     accumulate : int
-        A step takes so many batches: the mean of their values and gradients, which are summed in float32 (float64 where gradients or
-        parameters are).
-        A pass that ends within such a group goes on in the next pass. Not for parameters on a CUDA device.
+        Batches of a step, which takes the mean of their values and gradients. Gradients are summed in float32 (float64
+        where gradients or parameters are). A group may end in the next pass. Not for parameters on a CUDA device.
     validate : callable, optional
-        ``validate(params) -> value``, the lower the better. Every `ReduceOnPlateau` among the hyperparameters observes it.
+        ``validate(params) -> value``, the lower the better. Each `ReduceOnPlateau` of the hyperparameters observes it.
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
-        Stop when so many validations in a row were not below the lowest before them by more than `min_delta` (NaN never is). With 1 the
-        first such validation stops; 0 means the same as 1.
+        Stop when so many validations in a row (0 means 1) were not below the lowest before them by more than
+        `min_delta` (NaN never is).
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
     checkpoint : path or callable, optional
-        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple of
-        `checkpoint_every`, and at the end. It holds the parameters as the last step left them, not the best ones: a run that goes on from
-        it, with the batches that follow, takes the steps of one that never stopped; patience and the best begin anew. To keep the best,
-        save once more after `fit`.
+        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
+        of `checkpoint_every`, and at the end. It holds the parameters of the last step, not the best ones: a run that
+        goes on from it, with the batches that follow, takes the steps of one that never stopped; patience and the best
+        begin anew. To keep the best, save once more after `fit`.
     after_step : callable, optional
-        ``after_step(opt)``, directly after every step that was not skipped: projections and proximal steps (`fastopt.proximal`), which
-        change the parameters in place, or an average of the weights. It is a part of the step: validation, the best copy, the checkpoint
-        and the callback come after it, and a Ctrl-C waits for its end.
+        ``after_step(opt)``, directly after every step that was not skipped, may change the parameters in place:
+        projections and proximal steps (`fastopt.proximal`), for example. It is a part of the step: validation, the best
+        copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
-        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising StopIteration stops.
-        What it changes in the parameters may come too late for the validation, best copy and checkpoint of that step: see `after_step`.
+        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising
+        StopIteration stops. To change parameters, use `after_step`: a callback comes after the step's checkpoint.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
@@ -130,55 +132,54 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     TypeError, ValueError, ImportError
         For arguments that do not fit, before the first step.
     BatchesEnded
-        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. What was reached is restored
-        and saved as at any other end.
+        A ValueError: the batches ended before `steps`, within a group of `accumulate`, or there were none. The best is
+        restored, and the checkpoint written, as at any other end.
     FloatingPointError
         The value is NaN or infinite; the step is not taken.
 
     Notes
     -----
-    Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are restored, and
-    `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far as its ``result``; but for
-    BatchesEnded the parameters are then those of the last step (without what `after_step` still had to do, where it is the one that
-    failed), and no checkpoint is written.
+    Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are
+    restored, and `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far
+    as its ``result``. After one other than BatchesEnded the parameters are those of the last step (without what a
+    failed `after_step` still had to do), and no checkpoint is written.
     """
-    _check(locals())
-    steps, accumulate, validate_every, patience, checkpoint_every = map(plain, (steps, accumulate, validate_every, patience,
-                                                                                checkpoint_every))
-    gradients = Gradients(opt, value_and_grad, Batches(batches), accumulate, skip_nonfinite)
-    watch = Watch(opt, validate, validate_every or 0, math.inf if patience is None else max(patience, 1), min_delta, restore_best)
-    options = {"clip_norm": clip_norm, "clip_value": clip_value, "skip_nonfinite": skip_nonfinite, "grad_factor": 1/accumulate}
-    run = _Run(opt, gradients, watch, steps, options, _writer(checkpoint, opt), checkpoint_every, after_step, callback)
-    with bar(progress, "fit: progress", "", steps) as show:
+    run = _Run(_checked(locals()))
+    with bar(progress, "fit: progress", "", run.given.steps) as show:
         return run.all(show)
 
 
-def _check(given: dict[str, Any]) -> None:
-    """What is wrong with the arguments of `fit`, each and together."""
-    opt, batches = given["opt"], given["batches"]
-    if not isinstance(opt, Optimizer):
-        raise TypeError(f"fit: opt is a {type(opt).__name__}, but an optimizer is needed. Make one: fastopt.Adam(params).")
+def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
+    """The arguments of `fit`, checked each and together; whole numbers as ints."""
+    given = SimpleNamespace(**arguments)
+    if not isinstance(given.opt, Optimizer):
+        raise TypeError(f"fit: opt is a {type(given.opt).__name__}, but an optimizer is needed. Make one: "
+                        "fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
-        if not callable(given[name]) and (given[name] is not None or name == "value_and_grad"):
-            raise TypeError(f"fit: {name} is {given[name]!r}, but a function is needed. Change {name}.")
-    for name, least in {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}.items():
-        if given[name] is not None or name == "accumulate":
-            check_whole(name, given[name], "fit", least)
+        if not callable(arguments[name]) and (arguments[name] is not None or name == "value_and_grad"):
+            raise TypeError(f"fit: {name} is {arguments[name]!r}, but a function is needed. Change {name}.")
+    for name, least in WHOLE.items():
+        if arguments[name] is not None or name == "accumulate":
+            setattr(given, name, check_whole(name, arguments[name], "fit", least, kind=TypeError))
     for name in ("restore_best", "progress", "skip_nonfinite"):
-        check_option(name, given[name], (False, True), "fit")
-    for name, allowed in {"clip_norm": LIMIT, "clip_value": LIMIT, "min_delta": NONNEGATIVE}.items():
-        if given[name] is not None or name == "min_delta":
-            check_number(name, given[name], "fit", allowed=allowed)
-    if not (batches is None or callable(batches) or walkable(batches)):
-        raise TypeError(f"fit: batches is {batches!r}, but what can be iterated over, or a function, is needed. Give a list of batches.")
-    if batches is None and given["steps"] is None:
+        check_option(name, arguments[name], (False, True), "fit")
+    for name, allowed in {"min_delta": NONNEGATIVE, "clip_norm": LIMIT, "clip_value": LIMIT}.items():
+        if arguments[name] is not None or name == "min_delta":
+            check_number(name, arguments[name], "fit", allowed=allowed)
+    if not (given.batches is None or callable(given.batches) or walkable(given.batches)):
+        raise TypeError(f"fit: batches is {given.batches!r}, but what can be iterated over, or a function, is needed. "
+                        "Give a list of batches.")
+    if given.batches is None and given.steps is None:
         raise ValueError("fit: neither batches nor steps, but one of them is needed to know when to stop. Give steps.")
-    for name, other in {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}.items():
-        if given[name] is not None and given[other] is None:
-            raise ValueError(f"fit: {name} is {given[name]}, but {other}, without which it means nothing, is missing. Give {other}.")
-    if given["validate"] is not None and given["validate_every"] is None and (batches is None or isinstance(batches, Iterator)):
-        raise ValueError(f"fit: validate with {'no batches' if batches is None else 'an iterator'}, but it is called after each pass over "
-                         "the batches, and there are no passes. Give validate_every.")
+    for name, other in NEEDS.items():
+        if arguments[name] is not None and arguments[other] is None:
+            raise ValueError(f"fit: {name} is {arguments[name]}, but {other}, without which it means nothing, is "
+                             f"missing. Give {other}.")
+    once = given.batches is None or isinstance(given.batches, Iterator)
+    if given.validate is not None and given.validate_every is None and once:
+        raise ValueError(f"fit: validate with {'no batches' if given.batches is None else 'an iterator'}, but it is "
+                         "called after each pass over the batches, and there are no passes. Give validate_every.")
+    return given
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
@@ -190,24 +191,21 @@ def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
     return lambda: files.save(path, opt)
 
 
-@dataclass
 class _Run:
     """The loop, and how it ends."""
 
-    opt: Optimizer
-    gradients: Gradients
-    watch: Watch
-    steps: int | None
-    options: dict[str, Any]
-    write: Callable[[], Any] | None
-    write_every: int | None
-    after_step: Callable[[Optimizer], Any] | None
-    callback: Callable[[Now], Any] | None
-    held: Held = field(default_factory=Held)
-    rows: bytearray = field(default_factory=bytearray)
-    pending: tuple[int, int, float, float] = -1, 0, 0.0, 0.0  # of the step in progress: where its row belongs, `opt.t` before, value, lr
-    cut: bool = False                                         # within `after_step`: the parameters are between two steps
-    written: int | None = None                                # `opt.t` in the last checkpoint
+    def __init__(self, given: SimpleNamespace):
+        self.given, self.opt = given, given.opt
+        self.batches, self.stopping = Batches(given.batches, given.steps is not None), EarlyStopping(given)
+        accumulate = given.accumulate
+        self.sums = self.opt.accumulate(f"fit: accumulate is {accumulate}") if accumulate > 1 else None
+        self.options = {"clip_norm": given.clip_norm, "clip_value": given.clip_value,
+                        "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/accumulate}
+        self.write, self.written = _writer(given.checkpoint, self.opt), -1  # and `opt.t` in the last checkpoint
+        self.held, self.rows = Held(), bytearray()
+        # The step in progress: where its row belongs, `opt.t` before it, value, learning rate; its batches; and whether
+        # `after_step` is at work, so that the parameters are between two steps.
+        self.pending, self.taken, self.cut = (-1, 0, 0.0, 0.0), 0, False
 
     @property
     def count(self) -> int:
@@ -216,7 +214,7 @@ class _Run:
     def all(self, show: Callable[[int, str], None]) -> Fit:
         try:
             try:
-                if self.after_step:
+                if self.given.after_step:
                     self.held.install()
                 stopped = self.loop(show)
                 self.finish()
@@ -225,48 +223,68 @@ class _Run:
                     raise
                 stopped = "interrupted"
                 self.finish()  # a second Ctrl-C is raised
-            if stopped == "batches" and (self.steps or self.gradients.taken or not self.count):
+            if stopped == "batches" and (self.given.steps or self.taken or not self.count):
                 raise BatchesEnded(self.short())
             return self.result(stopped)
         except (Exception, KeyboardInterrupt) as error:
             self.record(skipped=False)
             with suppress(AttributeError):  # an exception of the caller's need not take it
-                error.result = self.result("batches" if isinstance(error, BatchesEnded) else "error")  # type: ignore[union-attr]
+                error.result = self.result(  # type: ignore[union-attr]
+                    "batches" if isinstance(error, BatchesEnded) else "error")
             raise
         finally:
             self.held.remove()
 
     def loop(self, show: Callable[[int, str], None]) -> str:
-        while self.steps is None or self.count < self.steps:
+        while self.given.steps is None or self.count < self.given.steps:
             now = self.step()
             if now is None:
                 return "batches"
-            show(self.count, f"value {now.value:.6g}{self.watch.said()}")
+            seen = self.stopping.seen
+            show(self.count, f"value {now.value:.6g}" + (f"  validation {seen[-1][1]:.6g}" if seen else ""))
             if self.told(now):
                 return "callback"
-            if self.watch.bad >= self.watch.patience:
+            if self.stopping.bad >= self.stopping.patience:
                 return "patience"
         return "steps"
 
     def step(self) -> Now | None:
         """Take a step, validate and save where it is time; None where there are no batches for it."""
-        opt, before = self.opt, self.opt.t
-        found = self.gradients(again=self.steps is not None)
+        opt, before, after_step = self.opt, self.opt.t, self.given.after_step
+        found = self.gradients()
         if found is None:
             return None
         value, lr = found[0], opt.groups[0].at(before + 1)["lr"]
         self.pending = len(self.rows), before, value, lr
         with self.held:
-            self.cut = self.after_step is not None
+            self.cut = after_step is not None
             opt.step(found[1], **self.options)
             self.record(skipped=True)
-            if self.after_step and opt.t > before:
-                self.after_step(opt)
+            if after_step and opt.t > before:
+                after_step(opt)
             self.cut = False
-        validation = self.watch.validate() if self.watch.due(before, self.gradients.batches) else None
-        if self.write_every and opt.t % self.write_every == 0:
+        validation = self.stopping.validate() if self.stopping.due(before, self.batches) else None
+        if self.given.checkpoint_every and opt.t % self.given.checkpoint_every == 0:
             self.save()
         return Now(opt.t, value, lr, validation)
+
+    def gradients(self) -> tuple[float, Any] | None:
+        """(value, gradients) of the next step: of several batches, mean and sum. None where there are too few."""
+        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
+        self.taken, total = 0, 0.0
+        while self.taken < self.given.accumulate:
+            batch = self.batches.next()
+            if batch is END:
+                return None
+            value, grads = evaluate(self.given.value_and_grad, point, batch)
+            if not (self.given.skip_nonfinite or math.isfinite(value)):
+                raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is "
+                                         "needed. Lower the learning rate, clip the gradients, or give "
+                                         "skip_nonfinite=True: steps with such gradients are then left out.")
+            if self.sums:
+                self.sums.add(grads, first=self.taken == 0)
+            self.taken, total = self.taken + 1, total + value
+        return total/self.taken, self.sums.tree() if self.sums else grads
 
     def record(self, skipped: bool) -> None:
         """Note the step in progress, once, where it was taken (or `skipped`)."""
@@ -277,7 +295,7 @@ class _Run:
     def told(self, now: Now) -> bool:
         """Tell the callback; whether it wants to stop."""
         try:
-            answer = self.callback(now) if self.callback else False
+            answer = self.given.callback(now) if self.given.callback else False
         except StopIteration:
             return True
         return isinstance(answer, (bool, np.bool_)) and bool(answer)
@@ -290,23 +308,25 @@ class _Run:
     def finish(self) -> None:
         """Save what was reached, then restore the best. Where a Ctrl-C cuts it short, it is done again."""
         self.record(skipped=False)
-        self.watch.keep()
+        self.stopping.keep()
         try:
             self.save()
         except Exception:
-            self.watch.restore()
+            self.stopping.restore()
             raise
-        self.watch.restore()
+        self.stopping.restore()
 
     def short(self) -> str:
-        of = f" of {self.steps}" if self.steps else ""
-        plural = "s" if self.steps or self.count != 1 else ""
-        cut = f", and {self.gradients.taken} of the {self.gradients.accumulate} for the next" if self.gradients.taken else ""
-        return (f"fit: the batches ended after {self.count}{of} step{plural}{cut}, but whole steps are needed, all of them and at least "
-                "one. Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
+        """The message for batches that ended too early."""
+        steps, count, taken = self.given.steps, self.count, self.taken
+        done = f"{count} of {steps} steps" if steps else f"{count} step{'s'*(count != 1)}"
+        cut = f", and {taken} of the {self.given.accumulate} for the next" if taken else ""
+        return (f"fit: the batches ended after {done}{cut}, but whole steps are needed, all of them and at least one. "
+                "Give more batches; a list or a function, which begins anew when it ends; or fewer steps.")
 
     def result(self, stopped: str) -> Fit:
         rows = np.frombuffer(bytes(self.rows), np.dtype([("t", np.int64), ("value", np.float64), ("lr", np.float64)]))
-        seen, (best, lowest, *_) = self.watch.seen, self.watch.best
+        (best, lowest, _), seen = self.stopping.best, self.stopping.seen
         return Fit(rows["t"].copy(), rows["value"].copy(), rows["lr"].copy(), np.array([t for t, _ in seen], np.int64),
-                   np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped, self.count)
+                   np.array([value for _, value in seen], np.float64), best, None if best is None else lowest, stopped,
+                   self.count)

@@ -1,4 +1,4 @@
-"""A step of `fit` with its `after_step`, which is the program's own: Ctrl-C waits for its end, but a second one comes through."""
+"""Ctrl-C waits for the end of a step of `fit` and its `after_step`, which is the user's code; a second one does not."""
 import signal
 from contextlib import suppress
 from types import FrameType

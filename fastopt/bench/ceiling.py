@@ -29,7 +29,8 @@ OF_SIZE = {f.itemsize: f for f in (BF16, F32, F64)}  # any format of that size: 
 
 
 def move(layout: Layout) -> Any:
-    """move(row, i): read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to all others."""
+    """move(row, i): read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to
+    all others."""
     @code(types.void, layout.row, INT)
     def move(context, builder, row, i):
         at = [pointer(builder, address, ir.IntType(8*f.itemsize), i)
@@ -66,7 +67,8 @@ def staggered(n: int, dtype: np.dtype, k: int) -> np.ndarray:
 
 
 class Traffic:
-    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes once."""
+    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes
+    once."""
 
     def __init__(self, n: int, dtypes: Sequence[np.dtype], threads: int):
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]

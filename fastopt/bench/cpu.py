@@ -1,9 +1,7 @@
-"""The benchmark behind ``fastopt bench``: steps on one long vector, beside the machine's ceiling and other ways to take
-the same step.
+"""``fastopt bench``: steps on one long vector, beside the ceiling and other ways to take the same step.
 
-Each contender of a rule takes turns with our step in one process (interleave.py), each a step that is not counted and
-some that are; ratios are taken within a quartet of turns, so that a slow spell of a shared machine falls on both sides
-of them.
+Each contender of a rule takes turns with our step in one process (interleave.py): a step that is not counted, and some
+that are. Ratios are taken within a quartet of turns, so that a slow spell of a shared computer falls on both sides.
 """
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,16 +15,17 @@ from .._formats.catalogue import FORMATS
 from ..optimizers import ALL
 from . import interleave
 from .ceiling import Traffic
-from .rivals import RIVALS, STEADY, Hyper, System
+from .rivals import RIVALS, Hyper, System
 
+Step = Callable[[], Any]
 CEILING, OURS = "ceiling", "fastopt"
 DEFAULT_RULES = ["momentum", "nesterov", "adam"]
 DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
 TURN = 2e-3  # seconds of counted steps in a turn, at least one step
-CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a learning rate that makes the step larger than its rounding
-# torch keeps the running product of NAdam in float32, beside float64 parameters too
-ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3,
-                              "f64": 1e-5}  # a right answer may be off by: roundings of p, and this of the longest way
+CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a rate that makes the step larger than rounding
+# A right answer may be off by so many roundings of p, and this part of the longest way. torch keeps the running product
+# of NAdam in float32, beside float64 parameters too.
+ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3, "f64": 1e-5}
 
 
 def vectors(n: int, format: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -54,8 +53,8 @@ def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.nda
 def mistake(name: str, rule: str, format: str, threads: int, given: Hyper,
             systems: Mapping[str, System] = RIVALS) -> str | None:
     """How a rival goes wrong on a small vector, with another gradient at each step, or None."""
-    vector = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
-    p, gradients = vector[0][0], [g for _, g in vector]
+    drawn = [vectors(CHECKED, format, seed) for seed in range(CHECK_STEPS)]
+    p, gradients = drawn[0][0], [g for _, g in drawn]
     rival = systems[name](rule, given, [p], gradients[:1], threads)
     wanted, start = reference(rule, systems[name].hyper(rule, given), p, gradients), p.astype(np.float64)
     for g in gradients:
@@ -67,94 +66,71 @@ def mistake(name: str, rule: str, format: str, threads: int, given: Hyper,
     if not wrong.size:
         return None
     k = int(wrong[0])
-    return f"{wrong.size} of {CHECKED} elements are wrong after {CHECK_STEPS} steps; element {k} is {found[k]:.9g}, not {wanted[k]:.9g}"
+    return (f"{wrong.size} of {CHECKED} elements are wrong after {CHECK_STEPS} steps; element {k} is {found[k]:.9g}, "
+            f"not {wanted[k]:.9g}")
 
 
 def contenders(rule: str, n: int, against: Sequence[str], threads: int,
-               format: str) -> tuple[dict[str, Callable[[], Any]], dict, int]:
+               format: str) -> tuple[dict[str, Step], dict[str, str], int]:
     """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
     params, grads = vectors(n, format)
-    opt = ALL[rule](params, threads=threads, **STEADY[rule])
-    dtypes = [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())]
-    ceiling = Traffic(n, dtypes, threads)
+    opt = ALL[rule](params, threads=threads, **ALL[rule].rule.steady)
+    ceiling = Traffic(n, [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())], threads)
     others, missing = checked(rule, (params, grads), against, threads, format)
     return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
 
 
 def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[str], threads: int, format: str,
-            systems: Mapping[str, System] = RIVALS, survived: tuple[type[Exception], ...] = (ImportError, LookupError)
-            ) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-    """{rival: its step} for those that compute the rule, and {name: why it is missing}; `survived` is what one may raise."""
-    steps: dict[str, Callable[[], Any]] = {}
+            systems: Mapping[str, System] = RIVALS,
+            survived: tuple[type[Exception], ...] = (ImportError, LookupError),
+            ) -> tuple[dict[str, Step], dict[str, str]]:
+    """{rival: its step} for those that compute the rule, {name: why it is missing}; `survived`: what one may raise."""
+    steps: dict[str, Step] = {}
     missing: dict[str, str] = {}
     for name in against:
         if format not in systems[name].formats:
             missing[name] = f"measured with {' and '.join(systems[name].formats)} only"
             continue
         try:
-            if wrong := mistake(name, rule, format, threads, {**STEADY[rule], "lr": CHECK_LR}, systems):
+            if wrong := mistake(name, rule, format, threads, {**ALL[rule].rule.steady, "lr": CHECK_LR}, systems):
                 raise LookupError(f"computes something else: {wrong}")
-            steps[name] = systems[name](rule, STEADY[rule], [vector[0]], [vector[1]], threads).step
+            steps[name] = systems[name](rule, ALL[rule].rule.steady, [vector[0]], [vector[1]], threads).step
         except survived as error:
             missing[name] = str(error)
     return steps, missing
 
 
-def _turn(step: Callable[[], Any], calls: int) -> float:
+def _turn(step: Step, calls: int) -> float:
     step()  # wakes its threads, fills its caches
     return interleave.seconds(step, calls)
 
 
-def calls_of(steps: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
-    """How many calls of each make a turn."""
-    return {name: interleave.batch(step, TURN) for name, step in steps.items()}
-
-
-def in_turn(steps: Mapping[str, Any], seconds: float, turn: Callable[[Any, int], float] = _turn) -> dict[str,
-                                                                                                         interleave.Pairs]:
+def in_turn(steps: Mapping[str, Any], seconds: float,
+            turn: Callable[[Any, int], float] = _turn) -> dict[str, interleave.Pairs]:
     """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal
-    share of the time.
-
-    ``turn(step, calls)`` gives the seconds of a call of one of them.
-    """
-    calls, others = calls_of(steps), [name for name in steps if name != OURS]
-    return {name: interleave.quartets((steps[OURS], steps[name]), seconds/len(others), turn,
-                                      (calls[OURS], calls[name])) for name in others}
+    share
+    of the time. ``turn(step, calls)`` gives the seconds of a call of one of them."""
+    calls, others = {k: interleave.batch(step, TURN) for k, step in steps.items()}, [k for k in steps if k != OURS]
+    return {k: interleave.quartets((steps[OURS], steps[k]), seconds/len(others), turn, (calls[OURS], calls[k]))
+            for k in others}
 
 
 def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32",
             seconds: float = 4.0) -> dict:
-    """Time the steps of one rule.
+    """Time the steps of a rule, a key of `fastopt.optimizers.ALL`, on a vector of `n` elements.
 
-    Parameters
-    ----------
-    rule : str
-        A key of `fastopt.optimizers.ALL`.
-    n : int
-        Elements of the vector.
-    against : sequence of str
-        Keys of `fastopt.rivals.RIVALS`.
-    threads : int, optional
-        For all contenders that let one choose; by default all that the process may use.
-    format : str
-        Storage of parameter and gradient: f64, f32, f16 or bf16. The state is float32, float64 for f64.
-    seconds : float
-        To spend, compilation not counted.
+    `against`: keys of `RIVALS`. `threads`: for all contenders that let one choose, by default all that the process may
+    use. `format`: storage of parameter and gradient. `seconds`: to spend, compilation not counted.
 
-    Returns
-    -------
-    dict
-        ``seconds`` (median) and ``fastest`` (minimum) of a step, ``elements_per_second``, ``gb_per_second`` and
-        ``bytes_per_element`` of what it must read and write, ``ceiling`` (the ceiling's time over ours: 1 is all the
-        machine has) and the ``ceiling_interval`` that holds its median 99 times of 100, ``times_faster`` {rival: its
-        time over ours}, ``rival_seconds``, ``missing`` {rival: why}, and the ``turns`` that each contender took, at
-        least.
+    Returns {``seconds``: the median of a step, ``fastest``, ``elements_per_second``, ``gb_per_second`` and
+    ``bytes_per_element`` of what it must read and write, ``ceiling``: the ceiling's time over ours,
+    ``ceiling_interval``: holds its median 99 times of 100, ``times_faster``: {rival: its time over ours},
+    ``rival_seconds``, ``missing``: {rival: why}, ``turns``: that each contender took, at least}.
     """
     threads = threads or available_threads()
     steps, missing, moved = contenders(rule, n, against, threads, format)
     return {"rule": rule, "n": n, "format": format, "threads": threads,
-            **figures(in_turn(steps, seconds), n, moved, against),
-            "missing": missing}
+            **figures(in_turn(steps, seconds), n, moved, against), "missing": missing}
 
 
 def figures(pairs: Mapping[str, interleave.Pairs], n: int, moved: int, against: Sequence[str]) -> dict:
@@ -193,8 +169,7 @@ def check_memory(n: int, against: Sequence[str], format: str) -> None:
 def check_free(n: int, needed: float, available: float, where: str) -> None:
     if needed > available:
         raise OSError(f"{n:,} elements with these rivals need up to {needed/1e9:.1f} GB, but {available/1e9:.1f} GB "
-                      f"{where}. Take fewer "
-                      "with --against, or a smaller --n.")
+                      f"{where}. Take fewer with --against, or a smaller --n.")
 
 
 def _si(value: float, unit: str) -> str:
@@ -253,17 +228,15 @@ def plot(results: Sequence[dict], path: str) -> None:
     figure = Figure(figsize=(9, 0.6 + len(results)*(0.7 + 0.32*len(names))), layout="constrained")
     for axes, r in zip(np.atleast_1d(figure.subplots(len(results), 1, sharex=True)), results, strict=True):
         over = {OURS: 1/r["ceiling"], **{name: x/r["ceiling"] for name, x in r["times_faster"].items()}}
-        ordered = sorted(over, key=lambda name: over[name], reverse=True)
-        bars = axes.barh([name.replace("_", " ") for name in ordered], [over[name] for name in ordered],
-                         color=["#d1495b" if name == OURS else "#9aa5b1" for name in ordered])
-        labels = [f"{over[name]:.3g} x  ({_si(over[name]*r['ceiling']*r['seconds'], 's')})" for name in ordered]
+        over = dict(sorted(over.items(), key=lambda bar: -bar[1]))
+        bars = axes.barh([name.replace("_", " ") for name in over], list(over.values()),
+                         color=["#d1495b" if name == OURS else "#9aa5b1" for name in over])
+        labels = [f"{x:.3g} x  ({_si(x*r['ceiling']*r['seconds'], 's')})" for x in over.values()]
         axes.bar_label(bars, labels, padding=4, fontsize=8)
         axes.axvline(1, color="black", linewidth=1)
-        axes.set_xscale("log")
-        axes.set_xlim(0.8, 2.5*max(over.values()))
+        axes.set(xscale="log", xlim=(0.8, 2.5*max(over.values())))
         axes.set_title(f"{r['rule']}: {r['n']:,} x {r['format']}, {place(r)}", loc="left", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel("time of a step over that of the ceiling, a kernel that only moves the same bytes (log scale; left "
                     "is better)")
     figure.savefig(path, dpi=130)
-

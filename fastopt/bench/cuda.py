@@ -2,10 +2,10 @@
 libraries.
 
 Everybody works on the default stream. A sample is one step between two events, and contenders take turns as on the CPU.
-Before each sample a memset of twice the L2 cache empties it; it is repeated until it takes longer than the host needs
-to enqueue the step, so that the device does not wait for the host within a sample. What the host needs is a figure of
-its own. The memset leaves lines in the cache that must be written back, which all contenders and the copy pay alike:
-absolute times of small vectors are upper bounds.
+A memset of twice the L2 cache empties that cache before each sample. The memset is repeated until it takes longer than
+the host needs to enqueue the step: so the device does not wait for the host within a sample. What the host needs is a
+figure of its own. The memset leaves lines in the cache that must be written back, which all contenders and the copy pay
+alike: absolute times of small vectors are upper bounds.
 """
 import gc
 from collections.abc import Callable, Sequence
@@ -13,27 +13,24 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from .._cuda import code as cuda_code
-from .._cuda import driver
+from .._cuda import code, driver
 from .._tensors.device_array import DeviceArray
 from ..optimizers import ALL
-from . import cpu as bench
-from . import rivals_cuda
-from .cpu import CEILING, OURS
-from .rivals import STEADY
+from . import cpu, rivals_cuda
+from .cpu import CEILING, OURS, Step
 from .rivals_cuda import RIVALS
 
 DEFAULT_RIVALS = list(RIVALS)
-EMPTIED = 2                        # memory that is set between samples, in sizes of the L2 cache
-COVER = 2                          # the memset takes so many times what the host needs for a step
-CALLS, BATCHES, ENOUGH = 20, 25, 0.3  # steps that wait in the stream at most; batches of them; seconds after which 5 will do
-STREAM = 0                         # of our steps, and what other libraries use unless told otherwise
-FILL = 0x3F9D70A4                  # neither all zeros nor all ones: 1.23 in float32
+EMPTIED = 2                           # memory that is set between samples, in sizes of the L2 cache
+COVER = 2                             # the memset takes so many times what the host needs for a step
+CALLS, BATCHES, ENOUGH = 20, 25, 0.3  # steps in the stream at a time; batches of them; seconds after which 5 will do
+STREAM = 0                            # of our steps, and what other libraries use unless told otherwise
+FILL = 0x3F9D70A4                     # neither all zeros nor all ones: 1.23 in float32
 
 
 def device() -> driver.Gpu:
     """The first device; ImportError or OSError that says what is missing."""
-    cuda_code.versions()
+    code.versions()
     try:
         return driver.gpu(0)
     except driver.CudaError as error:
@@ -52,7 +49,7 @@ class Watch:
     def flush(self) -> None:
         driver.do("cuMemsetD32Async", self.memory.address, FILL, self.memory.size//4, STREAM)
 
-    def seconds(self, step: Callable[[], Any], flushes: int) -> float:
+    def seconds(self, step: Step, flushes: int) -> float:
         for _ in range(flushes):
             self.flush()
         driver.do("cuEventRecord", self.start, STREAM)
@@ -66,8 +63,9 @@ class Watch:
             driver.do("cuEventDestroy", event)
 
 
-def host_seconds(step: Callable[[], Any]) -> float:
-    """Seconds of the host for a step that it enqueues: the median over batches, before each of which the device is done with all."""
+def host_seconds(step: Step) -> float:
+    """Seconds of the host for a step that it enqueues: the median over batches. The device is idle before each
+    batch."""
     found: list[float] = []
     end = perf_counter() + ENOUGH
     while len(found) < 5 or (len(found) < BATCHES and perf_counter() < end):
@@ -83,7 +81,7 @@ def host_seconds(step: Callable[[], Any]) -> float:
 class Timed:
     """A contender's step, and how it is timed."""
 
-    def __init__(self, step: Callable[[], Any], watch: Watch):
+    def __init__(self, step: Step, watch: Watch):
         self.step, self.watch = step, watch
         step()  # compiled and loaded now
         self.host = host_seconds(step)
@@ -106,34 +104,35 @@ def copier(gpu: driver.Gpu, moved: int, pattern: DeviceArray) -> Callable[[], An
     return lambda: driver.do("cuMemcpyDtoDAsync", target.address, source.address, half, STREAM)
 
 
-def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], format: str
-               ) -> tuple[dict[str, Callable[[], Any]], dict[str, str], int]:
+def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], format: str,
+               state: Any = None) -> tuple[dict[str, Step], dict[str, str], int]:
     """{name: what enqueues a step}, {name: why it is missing}, and the bytes that a step must move."""
-    vector = bench.vectors(n, format)
+    vector = cpu.vectors(n, format)
     params, grads = (DeviceArray(m.address, x.shape, x.dtype, device=gpu.ordinal, owner=m)
                      for x in vector for m in [driver.uploaded(gpu, x)])
-    opt = ALL[rule](params, **STEADY[rule])
+    opt = ALL[rule](params, state=state, **ALL[rule].rule.steady)
     moved = 2*sum(a.nbytes for a in (params, *opt.state.values())) + grads.nbytes
-    ours = {CEILING: copier(gpu, moved, params), OURS: lambda: opt.step(grads)}
     # whatever goes wrong with another library is told beside the figures, not instead of them
-    others, missing = bench.checked(rule, vector, against, 1, format, RIVALS, (Exception,))
-    return {**ours, **others}, missing, moved
+    others, missing = cpu.checked(rule, vector, against, 1, format, RIVALS, (Exception,))
+    return {CEILING: copier(gpu, moved, params), OURS: lambda: opt.step(grads), **others}, missing, moved
 
 
-def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32", seconds: float = 4.0) -> dict:
+def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32", seconds: float = 4.0,
+            state: Any = None) -> dict:
     """Time the steps of one rule on the first CUDA device.
 
-    Parameters and figures are those of `bench.measure`, with ``device``, its name, in place of ``threads``; ``against``
-    names keys of `RIVALS`; ``ceiling`` is a copy on the device that moves as many bytes; ``host_seconds`` {name: what
-    the host takes to enqueue a step}.
+    Parameters and figures are those of `cpu.measure`, with ``device``, its name, in place of ``threads``. ``against``
+    names keys of `RIVALS`, ``state`` the storage of the state. ``ceiling`` is a copy on the device that moves as many
+    bytes. ``host_seconds`` is {name: what the host takes to enqueue a step}.
     """
+    gc.collect()  # arrays of the rule before, whose memory this one may need
     gpu = device()
     with gpu.current():
         watch = Watch(gpu)
         try:
-            steps, missing, moved = contenders(gpu, rule, n, against, format)
+            steps, missing, moved = contenders(gpu, rule, n, against, format, state)
             timed = {name: Timed(step, watch) for name, step in steps.items()}
-            turns = bench.in_turn(timed, seconds, Timed.turn)
+            turns = cpu.in_turn(timed, seconds, Timed.turn)
             host = {name: t.host for name, t in timed.items() if name != CEILING}
         finally:
             steps, timed = {}, {}
@@ -141,8 +140,7 @@ def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32",
             watch.close()
             rivals_cuda.release()
     return {"rule": rule, "n": n, "format": format, "device": driver.name(gpu.device),
-            **bench.figures(turns, n, moved, against),
-            "host_seconds": host, "missing": missing}
+            **cpu.figures(turns, n, moved, against), "host_seconds": host, "missing": missing}
 
 
 def memory_needed(n: int, against: Sequence[str], format: str) -> int:
@@ -151,9 +149,9 @@ def memory_needed(n: int, against: Sequence[str], format: str) -> int:
 
 
 def check_memory(n: int, against: Sequence[str], format: str) -> None:
-    """OSError where the contenders do not fit into the device's memory, or their vectors into this machine's."""
+    """OSError where the contenders do not fit into the device's memory, or their vectors into the host's."""
     gpu = device()
     with gpu.current():
         free, _ = driver.do("cuMemGetInfo")
-    bench.check_free(n, memory_needed(n, against, format), free, f"are free on {driver.name(gpu.device)}")
-    bench.check_free(n, bench.memory_needed(n, ()), bench.memory_available(), "of this machine's memory are free")
+    cpu.check_free(n, memory_needed(n, against, format), free, f"are free on {driver.name(gpu.device)}")
+    cpu.check_free(n, cpu.memory_needed(n, ()), cpu.memory_available(), "of the host's memory are free")

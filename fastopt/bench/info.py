@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import __version__, storage
 from .._cpu import pool
+from .._cuda import code, driver
 from .._kernels import cache
 from ..rules import adam
 
@@ -28,25 +29,19 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _layers() -> list[str]:
-    """Numba's threading layers that can be imported; fastopt uses none of them, your own parallel code may."""
-    found = []
-    for name, module in LAYERS.items():
-        try:
-            importlib.import_module(f"numba.np.ufunc.{module}")
-        except ImportError:
-            continue
-        found.append(name)
-    return found
+def _importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _cuda() -> dict[str, Any]:
-    """The extra, the driver and its devices; `missing` is the sentence that says what CUDA arrays lack here. No context is made."""
+    """The extra, the driver and its devices; `missing` says what CUDA arrays lack here. No context is made."""
     facts: dict[str, Any] = {**{name: _version(name) for name in EXTRA}, "driver": None, "devices": [], "missing": None}
     try:
-        from .._cuda import code as cuda_code
-        from .._cuda import driver
-        cuda_code.versions()
+        code.versions()
         count = int(driver.do("cuDeviceGetCount"))
         major, minor = divmod(int(driver.do("cuDriverGetVersion"))//10, 100)
         facts["driver"] = f"{major}.{minor}"
@@ -63,8 +58,7 @@ def _cache() -> dict[str, Any]:
     while not at.exists() and at != at.parent:
         at = at.parent
     return {"directory": str(directory), "writable": at.is_dir() and os.access(at, os.W_OK),
-            "refused": cache.refusal(directory),
-            "kernels": len(files), "bytes": sum(f.stat().st_size for f in files)}
+            "refused": cache.refusal(directory), "kernels": len(files), "bytes": sum(f.stat().st_size for f in files)}
 
 
 def collect() -> dict[str, Any]:
@@ -81,10 +75,12 @@ def collect() -> dict[str, Any]:
                     "affinity": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
                     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
                     "quota": quota if quota < float("inf") else None, "alone below": f"{pool.SMALL:,} elements"},
-        "threading": {"used": "fastopt's own pool", "numba layers present": _layers()},
+        # Numba's layers: fastopt uses none of them, your own parallel code may
+        "threading": {"used": "fastopt's own pool", "numba layers present": [
+            name for name, module in LAYERS.items() if _importable(f"numba.np.ufunc.{module}")]},
         "cache": _cache(),
-        "memory": {name: {"kept": round(kept, 2), "moved": round(moved, 2)} for name,
-                   (kept, moved) in storage.table(adam, MIXES).items()},
+        "memory": {name: {"kept": round(kept, 2), "moved": round(moved, 2)}
+                   for name, (kept, moved) in storage.table(adam, MIXES).items()},
         "cuda": _cuda(),
         "others": {name: _version(name) for name in OTHERS},
         "package": str(Path(__file__).parent),

@@ -62,7 +62,8 @@ def medians(pairs: Pairs) -> tuple[float, float, float]:
 
 
 def interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two order statistics that hold the true median between them at least so often, whatever the distribution; all, where too few."""
+    """Two order statistics that hold the true median between them so often, whatever the distribution; all, where too
+    few."""
     ordered, n = sorted(ratios), len(ratios)
     outside, k = 2*0.5**n, 0  # of the interval from the k-th smallest to the k-th largest, from 0
     while outside + 2*math.comb(n, k + 1)*0.5**n <= 1 - confidence and k + 1 < n//2:

@@ -82,8 +82,7 @@ WRITTEN = {f.__name__: f for f in (sgd, momentum, rmsprop, adagrad, adam, adamw,
 WRITTEN["nesterov"] = momentum  # the textbook's: its gradient comes from the look-ahead point, and the step is the same
 
 
-# NumPy in place: as few passes as it allows, in one scratch array; the coefficients are folded on the host, as
-# fastopt's are
+# NumPy in place, with as few passes as it allows and one scratch array; coefficients are folded as fastopt's are
 
 def blend(x, b, y, a, s):
     """x <- b*x + a*y"""
@@ -100,9 +99,11 @@ def blend_square(v, b, g, a, s):
     v += s
 
 
-def descend(p, lr, x, v, eps, s):
-    """p <- p - lr*x / (sqrt(v) + eps)"""
+def descend(p, lr, x, v, eps, s, cap=np.inf):
+    """p <- p - lr*x / (min(sqrt(v), cap) + eps)"""
     np.sqrt(v, out=s)
+    if cap < np.inf:
+        np.minimum(s, cap, out=s)
     s += eps
     np.divide(x, s, out=s)
     s *= lr
@@ -151,12 +152,7 @@ def amsgrad_out(s, g, p, m, v, top, lr, b1, a1, b2, a2, eps):
 def radam_out(s, g, p, m, v, lr, b1, a1, b2, a2, eps, cap):
     blend(m, b1, g, a1, s)
     blend_square(v, b2, g, a2, s)
-    np.sqrt(v, out=s)
-    np.minimum(s, cap, out=s)
-    s += eps
-    np.divide(m, s, out=s)
-    s *= lr
-    p -= s
+    descend(p, lr, m, v, eps, s, cap)
 
 
 def lion_out(s, g, p, m, lr, b1, a1, b2, a2):
@@ -168,7 +164,6 @@ def lion_out(s, g, p, m, lr, b1, a1, b2, a2):
     blend(m, b2, g, a2, s)
 
 
-IN_PLACE = {f.__name__.removesuffix("_out"): f for f in (sgd_out, momentum_out, rmsprop_out, adagrad_out, adam_out,
-                                                         adamw_out, amsgrad_out,
-                                                         radam_out, lion_out)}
+IN_PLACE = {f.__name__.removesuffix("_out"): f for f in (
+    sgd_out, momentum_out, rmsprop_out, adagrad_out, adam_out, adamw_out, amsgrad_out, radam_out, lion_out)}
 IN_PLACE["nesterov"] = momentum_out

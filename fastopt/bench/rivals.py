@@ -22,9 +22,6 @@ from .numpy_steps import IN_PLACE, WRITTEN
 Hyper = dict[str, Any]
 Arrays = list[np.ndarray]
 
-STEADY: dict[str, Hyper] = {name: cls.rule.steady for name, cls in ALL.items()}
-RULES = ["momentum", "nesterov", "adam", "adamw"]  # those that all rivals have
-
 
 class Rival(NamedTuple):
     """A step, where the parameters are now, and how to give other gradients."""
@@ -35,7 +32,7 @@ class Rival(NamedTuple):
 
 
 class System(NamedTuple):
-    """How to make a rival: ``make(rules[rule], rule, hyper, params, grads, threads)``, with a full set of hyperparameters."""
+    """How to make a rival: ``make(rules[rule], rule, hyper, params, grads, threads)``, with all hyperparameters."""
 
     like: str | None
     formats: tuple[str, ...]
@@ -54,9 +51,9 @@ class System(NamedTuple):
                          threads)
 
 
-def wanted(function: Callable[..., Any], hyper: Hyper) -> Hyper:
-    """The hyperparameters that a function names."""
-    return {k: hyper[k] for k in inspect.signature(function).parameters if k in hyper}
+def named(function: Callable[..., Any], values: Hyper) -> Hyper:
+    """The values that a function names."""
+    return {k: values[k] for k in inspect.signature(function).parameters if k in values}
 
 
 def states(rule: str, params: Arrays) -> list[Arrays]:
@@ -81,10 +78,10 @@ def counted(step: Callable[[int, Arrays], object], params: Arrays, grads: Arrays
     return Rival(next_step, lambda: params, lambda new: setattr(now, "grads", new))
 
 
-# NumPy (handwritten.py); one thread
+# NumPy (numpy_steps.py); one thread
 
 def written(formula, rule, hyper, params, grads, threads):
-    own, state = wanted(formula, hyper), states(rule, params)
+    own, state = named(formula, hyper), states(rule, params)
 
     def step(t, grads):
         for k, (g, p) in enumerate(zip(grads, params, strict=True)):
@@ -96,7 +93,7 @@ def in_place(formula, rule, hyper, params, grads, threads):
     state, at = states(rule, params), folded(rule, hyper)
     block = np.empty(max(p.size for p in params), params[0].dtype)
     scratch = [block[:p.size].reshape(p.shape) for p in params]
-    names = [k for k in inspect.signature(formula).parameters if k in at(1)]
+    names = list(named(formula, at(1)))
 
     def step(t, grads):
         c = at(t)
@@ -173,8 +170,8 @@ def torch(device="cpu", **how):
         opt = getattr(library.optim, name)(leaves, lr=hyper["lr"], **arguments(hyper), **how)
 
         def load(grads):
-            for leaf, g in zip(leaves, grads,
-                               strict=True):  # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
+            # a copy: Nesterov with foreach=True adds mu*v to the gradient array itself
+            for leaf, g in zip(leaves, grads, strict=True):
                 leaf.grad = library.tensor(g, device=device)
         load(grads)
         return Rival(opt.step, lambda: [leaf.detach().cpu().numpy() for leaf in leaves], load)
@@ -241,4 +238,3 @@ RIVALS: dict[str, System] = {
     "torch_for_loop": System("torch", FLOATS, TORCH, torch(foreach=False)),
     "optax": System("optax", ("f32",), OPTAX, optax),
 }
-LIKE = {name: system.like for name, system in RIVALS.items() if system.like}  # whose conventions they follow

@@ -16,7 +16,7 @@ WHERE = "template <class T> __device__ T where(bool condition, T yes, T no) { re
 
 
 def cupy(lines, rule, hyper, params, grads, threads):
-    """One elementwise kernel for the whole step, from the lines that numexpr gets too; coefficients are folded on the host."""
+    """One elementwise kernel for the whole step, from the lines that numexpr gets too."""
     library = importlib.import_module("cupy")
     at, slots = folded(rule, hyper), ("p", *ALL[rule].rule.state)
     operation = "; ".join(f"{name} = {expression}" for name, expression in lines)

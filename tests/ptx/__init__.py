@@ -1,13 +1,15 @@
 """An interpreter of PTX in NumPy: runs what a GPU would run, on real data, and finds what a GPU would let pass.
 
-Kernels run on ordinary arrays, with every access checked for bounds, alignment and races, and every value rounded as the PTX manual says:
+Kernels run on ordinary arrays, with every access checked for bounds, alignment and races, and every value rounded as
+the PTX manual says:
 
 >>> memory = Memory()
 >>> x = np.arange(1000, dtype=np.float32)
 >>> Run(Kernel(ptx), 4, 256, [np.uint64(memory.add(x)), np.uint32(x.size)], memory)
 
-It executes PTX, not the machine code that ptxas makes of it (which may contract products and sums that lack a ``.rn``), knows nothing of
-time, caches or weak memory, and runs threads in step. What it does not know (an instruction, a modifier, a state space) raises `PTXError`.
+It executes PTX, not the machine code that ptxas makes of it (which may contract products and sums that lack a ``.rn``),
+knows nothing of time, caches or weak memory, and runs threads in step. What it does not know (an instruction, a
+modifier, a state space) raises `PTXError`.
 """
 from . import arithmetic, threads, transfers, words  # noqa: F401 (they fill the table of instructions)
 from .machine import Run

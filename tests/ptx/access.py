@@ -1,4 +1,4 @@
-"""What an instruction does with memory, whichever it is: finds the state space and the places, checks for races, counts traffic."""
+"""What every instruction does with memory: finds the state space and the places, checks for races, counts traffic."""
 import numpy as np
 
 from .memory import Scratch
@@ -7,58 +7,51 @@ from .text import MODULE_ADDRESS, Register
 from .values import U32, U64, PTXError
 
 SECTOR = np.uint64(32)  # bytes that memory moves at once
-WINDOWS = {"shared": 0xFFFF_FE00_0000_0000, "local": 0xFFFF_FF00_0000_0000}  # where generic addresses name memory of blocks and threads
+WINDOWS = {"shared": 0xFFFF_FE00_0000_0000,
+           "local": 0xFFFF_FF00_0000_0000}  # where generic addresses name memory of blocks and threads
 WINDOW_BITS = np.uint64(40)
-COUNTERS = {"load": ("loaded_bytes", "loaded_sectors", "load_requests"), "store": ("stored_bytes", "stored_sectors", "store_requests")}
+COUNTERS = {"load": ("loaded_bytes", "loaded_sectors", "load_requests"),
+            "store": ("stored_bytes", "stored_sectors", "store_requests")}
 
 
 class Spaces:
-    """The state spaces of a launch.
-
-    Parameters
-    ----------
-    kernel : Kernel
-    grid : Grid
-    memory : Memory
-        Global memory.
-    dynamic_shared : int
-        Bytes of shared memory behind what the kernel declares.
-    stats : bool
-        Count traffic, and check global memory for races too.
-    """
+    """The state spaces of a launch, with `dynamic_shared` bytes of shared memory behind what the kernel declares; with
+    `stats`, traffic is counted, and global memory is checked for races too."""
 
     def __init__(self, kernel, grid, memory, dynamic_shared, stats):
         self.kernel, self.grid, self.memory, self.stats = kernel, grid, memory, stats
         self.traffic = dict.fromkeys((name for names in COUNTERS.values() for name in names), 0)
         static = -(-kernel.shared//16)*16 if kernel.dynamic else kernel.shared
         total = static + dynamic_shared
-        self.special = {"%dynamic_smem_size": np.array([dynamic_shared], np.uint32), "%total_smem_size": np.array([total], np.uint32)}
-        self.scratch = {"shared": Scratch(grid.blocks, total, "shared"), "local": Scratch(grid.threads, kernel.local, "local"),
+        self.special = {"%dynamic_smem_size": np.array([dynamic_shared], np.uint32),
+                        "%total_smem_size": np.array([total], np.uint32)}
+        self.scratch = {"shared": Scratch(grid.blocks, total, "shared"),
+                        "local": Scratch(grid.threads, kernel.local, "local"),
                         "param": Scratch(1, kernel.param_bytes, "parameter")}
         self.owner = {"shared": grid.block, "local": grid.numbers, "param": np.zeros(1, np.int64)}
-        self.symbols = {name: variable.offset for name, variable in kernel.variables.items()} | dict.fromkeys(kernel.dynamic, static)
+        self.symbols = {name: variable.offset for name, variable in kernel.variables.items()}
+        self.symbols |= dict.fromkeys(kernel.dynamic, static)
         self.clock = Clock(grid.blocks, grid.warps)
-        self.races = {space: Races(self.clock, kernel.granule(space)) for space in (("shared", "global") if stats else ("shared",))}
+        self.races = {space: Races(self.clock, kernel.granule(space))
+                      for space in (("shared", "global") if stats else ("shared",))}
 
     def set_parameters(self, args):
         parameters = self.kernel.params
         if len(args) != len(parameters):
             raise PTXError(f"{len(parameters)} parameters, but {len(args)} arguments")
         for parameter, value in zip(parameters, args, strict=True):
-            raw = _argument(value, parameter)
-            self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = np.frombuffer(raw, np.uint8)
+            raw = np.frombuffer(_argument(value, parameter), np.uint8)
+            self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = raw
 
     def locate(self, space, addresses, threads, size, word):
-        """The state space that these threads access, and the places: one for all if there is one address for all of them.
-
-        `space` is None for generic addresses.
-        """
+        """The state space that these threads access (None: generic addresses), and the places: one for all if there is
+        one address for all of them."""
         if space is None:
             space, addresses = _from_generic(addresses)
         if space in self.scratch:
-            owner = self.owner[space]
-            scratch = self.scratch[space]
-            return space, scratch.locate(scratch.flat(addresses, owner[threads] if owner.size > 1 else owner, size), size, word)
+            owner, scratch = self.owner[space], self.scratch[space]
+            flat = scratch.flat(addresses, owner[threads] if owner.size > 1 else owner, size)
+            return space, scratch.locate(flat, size, word)
         if int(addresses[0]) >= MODULE_ADDRESS:
             return "module", self.kernel.module.locate(addresses, size, word)
         if space == "const":
@@ -78,10 +71,12 @@ class Spaces:
             return
         sectors = np.empty(threads.size, np.uint64)
         for place in places:
-            sectors[place.which] = (np.uint64(place.base + place.skipped) + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
+            first = np.uint64(place.base + place.skipped)
+            sectors[place.which] = (first + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
         warps = self.grid.warp[threads].astype(np.uint64)
         pairs = warps << np.uint64(42) | sectors & np.uint64(2**42 - 1)  # an address has 47 bits
-        for name, amount in zip(COUNTERS[verb], (threads.size*size, np.unique(pairs).size, np.unique(warps).size), strict=True):
+        amounts = threads.size*size, np.unique(pairs).size, np.unique(warps).size
+        for name, amount in zip(COUNTERS[verb], amounts, strict=True):
             self.traffic[name] += amount
 
 

@@ -1,4 +1,6 @@
 """Arithmetic, comparison and selection."""
+import inspect
+
 import numpy as np
 
 from .floats import decode, flush, fma, maximum, minimum
@@ -9,42 +11,44 @@ SIGNS = "s16|s32|s64"
 INTEGERS = f"u16|u32|u64|{SIGNS}"
 WORDS = f"b16|b32|b64|{INTEGERS}"
 HALVES = "f16|f16x2|bf16|bf16x2"
-COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal}
+COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
+           "ge": np.greater_equal}
 UNSIGNED_COMPARE = {"lo": "lt", "ls": "le", "hi": "gt", "hs": "ge"}
 JOIN = {None: lambda a, b: a, "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}
-BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide}
+BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum}
 UNARY = {"sqrt": np.sqrt, "rcp": np.reciprocal, "rsqrt": lambda x: 1/np.sqrt(x), "ex2": np.exp2, "lg2": np.log2,
-         "sin": np.sin, "cos": np.cos, "tanh": np.tanh}
+         "sin": np.sin, "cos": np.cos, "tanh": np.tanh, "neg": np.negative, "abs": np.abs}
 
 
-def floats(run, form, function, d, *operands):
-    """d = function(operands), with subnormals flushed where the form says so."""
-    numbers = [run.read(operand, form.type) for operand in operands]
-    if form.type.name not in ("f32", "f64"):
-        numbers = [x.astype(np.float64) for x in numbers]  # wide enough that rounding twice does no harm
-    ftz = getattr(form, "ftz", False)
-    result = function(*map(flush, numbers)) if ftz else function(*numbers)
-    run.put(d, flush(result) if ftz else result, form.type)
+def compute(function, *patterns, words=False, result=None, approximate=False):
+    """Register: d = function(form, operands), of their numbers, or of their words. The result is of the instruction's
+    type if no other is named. Subnormal numbers are flushed where the instruction says so."""
+    count = len(inspect.signature(function).parameters)
+
+    def meaning(run, form, d, *operands):
+        type = form.type
+        if words:
+            return run.write(d, function(form, *(run.words(x, type) for x in operands)), result or type)
+        numbers, ftz = [run.read(x, type) for x in operands], type.name == "f32" and getattr(form, "ftz", False)
+        if type.kind == "f" and type.bits//type.lanes == 16:
+            numbers = [x.astype(np.float64) for x in numbers]  # wide enough that rounding twice does no harm
+        value = function(form, *(map(flush, numbers) if ftz else numbers))
+        return run.put(d, flush(value) if ftz else value, type)
+    for pattern in patterns:
+        instruction(pattern, approximate=approximate, operands=range(count, count + 1))(meaning)
 
 
-@instruction(f"add|sub type={INTEGERS}")
-def integer_sum(run, form, d, a, b):
-    run.put(d, BINARY[form.opcode](run.read(a, form.type), run.read(b, form.type)), form.type)
-
-
-@instruction("add|sub|mul ?rn ?ftz type=f32")
-@instruction(f"add|sub|mul ?rn type=f64|{HALVES}")
-@instruction("div rn ?ftz type=f32")
-@instruction("div rn type=f64")
-def float_operation(run, form, d, a, b):
-    floats(run, form, BINARY[form.opcode], d, a, b)
-
-
-@instruction("fma|mad rn ?ftz type=f32")
-@instruction("fma|mad rn type=f64")
-@instruction(f"fma rn type={HALVES}")
-def fused(run, form, d, a, b, c):
-    floats(run, form, lambda x, y, z: fma(x, y, z, form.type), d, a, b, c)
+compute(lambda form, a, b: BINARY[form.opcode](a, b), f"add|sub|min|max type={INTEGERS}", "add|sub|mul ?rn ?ftz "
+                                                                                          "type=f32",
+        f"add|sub|mul ?rn type=f64|{HALVES}", "div rn ?ftz type=f32", "div rn type=f64")
+compute(lambda form, a: UNARY[form.opcode](a), f"neg|abs type={SIGNS}", "sqrt|rcp rn ?ftz type=f32",
+        "sqrt|rcp rn type=f64")
+compute(lambda form, a, b, c: fma(a, b, c, form.type), "fma|mad rn ?ftz type=f32", "fma|mad rn type=f64",
+        f"fma rn type={HALVES}")
+compute(lambda form, a: UNARY[form.opcode](a.astype(np.float64)).astype(a.dtype),
+        "sqrt|rcp|rsqrt|ex2|lg2|sin|cos approx ?ftz type=f32", "rcp|rsqrt approx ftz type=f64", "tanh approx type=f32",
+        approximate=True)
+compute(lambda form, a, b: a/b, "div mode=approx|full ?ftz type=f32", approximate=True)
 
 
 @instruction("add|sub ?rn to=f32 type=f16|bf16")
@@ -57,33 +61,9 @@ def mixed_fused(run, form, d, a, b, c):
     run.put(d, fma(run.read(a, form.type), run.read(b, form.type), run.read(c, form.to), form.to), form.to)
 
 
-@instruction("sqrt|rcp rn ?ftz type=f32")
-@instruction("sqrt|rcp rn type=f64")
-def root(run, form, d, a):
-    floats(run, form, UNARY[form.opcode], d, a)
-
-
-@instruction("sqrt|rcp|rsqrt|ex2|lg2|sin|cos approx ?ftz type=f32", approximate=True)
-@instruction("rcp|rsqrt approx ftz type=f64", approximate=True)
-@instruction("tanh approx type=f32", approximate=True)
-def approximate_function(run, form, d, a):
-    x = run.read(a, form.type)
-    if form.type.name == "f32":
-        x = flush(x) if getattr(form, "ftz", False) else x
-        x = UNARY[form.opcode](x.astype(np.float64)).astype(np.float32)
-        return run.put(d, flush(x) if getattr(form, "ftz", False) else x, form.type)
-    return run.put(d, UNARY[form.opcode](x), form.type)
-
-
-@instruction("div mode=approx|full ?ftz type=f32", approximate=True)
-def approximate_division(run, form, d, a, b):
-    floats(run, form, np.divide, d, a, b)
-
-
 @instruction(f"mul part=lo|hi|wide type={INTEGERS}")
 def multiply(run, form, d, a, b):
-    product, type = _product(run, form, a, b)
-    run.put(d, product, type)
+    run.put(d, *_product(run, form, a, b))
 
 
 @instruction(f"mad part=lo|hi|wide type={INTEGERS}")
@@ -100,7 +80,9 @@ def _product(run, form, a, b):
     if type.bits < 64:
         wide = type.doubled()
         product = x.astype(wide.number)*y.astype(wide.number)
-        return (product, wide) if form.part == "wide" else ((product >> wide.number.type(type.bits)).astype(type.number), type)
+        if form.part == "wide":
+            return product, wide
+        return (product >> wide.number.type(type.bits)).astype(type.number), type
     if form.part == "wide":
         raise PTXError("a product of 128 bits")
     high = _high_half(x.view(np.uint64), y.view(np.uint64))
@@ -128,29 +110,11 @@ def quotient(run, form, d, a, b):
     run.put(d, rest if form.opcode == "rem" else (x - rest)//y, form.type)
 
 
-@instruction(f"min|max type={INTEGERS}")
-def integer_extremum(run, form, d, a, b):
-    pick = np.minimum if form.opcode == "min" else np.maximum
-    run.put(d, pick(run.read(a, form.type), run.read(b, form.type)), form.type)
-
-
-@instruction("min|max ?ftz ?NaN type=f32")
-@instruction("min|max type=f64")
-@instruction(f"min|max ?NaN type={HALVES}")
-def extremum(run, form, d, a, b, c=None):
-    nan_wins = getattr(form, "NaN", False)
-    pick = minimum if form.opcode == "min" else maximum
-    if c is None:
-        return floats(run, form, lambda x, y: pick(x, y, nan_wins), d, a, b)
-    if form.type.name != "f32":
-        raise PTXError("three operands")
-    return floats(run, form, lambda x, y, z: pick(pick(x, y, nan_wins), z, nan_wins), d, a, b, c)
-
-
-@instruction(f"neg|abs type={SIGNS}")
-def integer_sign(run, form, d, a):
-    x = run.read(a, form.type)
-    run.put(d, -x if form.opcode == "neg" else np.abs(x), form.type)
+EXTREMA = {"min": minimum, "max": maximum}
+compute(lambda form, a, b: EXTREMA[form.opcode](a, b, getattr(form, "NaN", False)), "min|max ?ftz ?NaN type=f32",
+        "min|max type=f64", f"min|max ?NaN type={HALVES}")
+compute(lambda form, a, b, c: EXTREMA[form.opcode](EXTREMA[form.opcode](a, b, form.NaN), c, form.NaN),
+        "min|max ?ftz ?NaN type=f32")
 
 
 @instruction("neg|abs ?ftz type=f32")
@@ -164,11 +128,13 @@ def float_sign(run, form, d, a):
     run.write(d, words ^ sign if form.opcode == "neg" else words & ~sign, form.type)
 
 
-@instruction("copysign type=f32|f64")
-def copy_sign(run, form, d, a, b):
+def _copied_sign(form, a, b):
     """The sign of a on the value of b: the other way round than in C."""
     sign = form.type.word.type(1 << form.type.bits - 1)
-    run.write(d, (run.words(a, form.type) & sign) | (run.words(b, form.type) & ~sign), form.type)
+    return (a & sign) | (b & ~sign)
+
+
+compute(_copied_sign, "copysign type=f32|f64", words=True)
 
 
 @instruction("testp property=finite|infinite|number|notanumber|normal|subnormal type=f32|f64")

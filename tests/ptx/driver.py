@@ -1,79 +1,74 @@
-"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other, whose kernels the interpreter runs.
+"""A stand-in for the CUDA driver: the library in stand_in/, loaded before any other. The interpreter runs its kernels.
 
-``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find ``libcuda.so.1``
-already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset`` clears.
+``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find
+``libcuda.so.1`` already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset``
+clears.
 
-Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was made; for
-others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
+Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was
+made; for others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
 """
 import atexit
 import ctypes
 import functools
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, namedtuple
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from . import Kernel, Memory, PTXError, Run
 
 NAME = "libcuda.so.1"
-WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost", "cuMemHostUnregister", "cuMemcpy",
-           "cuMemcpyHtoD", "cuMemcpyDtoH"}                            # calls in which the host may wait for the device
+WAITING = {"cuCtxSynchronize", "cuStreamSynchronize", "cuEventSynchronize", "cuMemFree", "cuMemFreeHost", "cuMemcpy",
+           "cuMemHostUnregister", "cuMemcpyHtoD", "cuMemcpyDtoH"}  # calls in which the host may wait for the device
 READING = {"cuMemcpy", "cuMemcpyAsync", "cuMemcpyDtoH", "cuMemcpyDtoHAsync"}
-ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc", "cuMemHostRegister"}
+ALLOCATING = {"cuMemAlloc", "cuMemAllocAsync", "cuMemAllocManaged", "cuMemAllocHost", "cuMemHostAlloc",
+              "cuMemHostRegister"}
 KINDS = ("launch", "copy", "set", "call", "record", "wait", "free")
 PHASES = ("given", "captured", "done")
-LOG = 1 << 16                                                        # entries that queue.c keeps
+LOG = 1 << 16  # entries that queue.c keeps
+COMPILED = "FASTOPT_TESTS_STAND_IN"  # in the environment: the path of the compiled library
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
-    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64, "MAX_GRID_DIM_X": 2**31 - 1,
-    "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152, "TOTAL_CONSTANT_MEMORY": 65536,
-    "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536, "CLOCK_RATE": 1_980_000, "MULTIPROCESSOR_COUNT": 132,
-    "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1, "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120,
-    "L2_CACHE_SIZE": 50 << 20, "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
-    "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472, "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
-    "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1, "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "HOST_REGISTER_SUPPORTED": 1,
-    "MAX_BLOCKS_PER_MULTIPROCESSOR": 32, "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
+    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64,
+    "MAX_GRID_DIM_X": 2**31 - 1, "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
+    "TOTAL_CONSTANT_MEMORY": 65536, "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536,
+    "CLOCK_RATE": 1_980_000, "MULTIPROCESSOR_COUNT": 132, "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1,
+    "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120, "L2_CACHE_SIZE": 50 << 20,
+    "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
+    "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
+    "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536, "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1,
+    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "HOST_REGISTER_SUPPORTED": 1, "MAX_BLOCKS_PER_MULTIPROCESSOR": 32,
+    "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
 
 
-class Work(NamedTuple):
-    """Something that a stream was given, that a capture recorded, or that was done; which of the three, ``phase`` says."""
+Work = namedtuple("Work", "phase kind name stream grid block size device")
+Work.__doc__ = """What a stream was given, what a capture recorded, or what was done: its ``phase`` says which.
 
-    phase: str
-    kind: str                  # launch, copy, set, call, record, wait or free
-    name: str | None           # of the kernel
-    stream: int                # 0: the legacy default stream, 2: that of a thread
-    grid: tuple
-    block: tuple
-    size: int                  # bytes copied or set
-    device: int
+``kind`` is one of `KINDS`, ``name`` the kernel's, ``stream`` 0 for the legacy default stream and 2 for a thread's,
+``size`` the bytes that were copied or set.
+"""
+_Block = namedtuple("_Block", "base bytes device on_device")
 
 
-class _Entry(ctypes.Structure):
-    _fields_ = (("phase", ctypes.c_int), ("kind", ctypes.c_int), ("device", ctypes.c_int), ("dims", ctypes.c_uint*6),
-                ("name", ctypes.c_char_p), ("stream", ctypes.c_uint64), ("size", ctypes.c_uint64))
-
-    def work(self):
-        name, grid, block = self.name and self.name.decode(), tuple(self.dims[:3]), tuple(self.dims[3:])
-        return Work(PHASES[self.phase], KINDS[self.kind], name, self.stream, grid, block, self.size, self.device)
+def _structure(**fields):
+    return type("_Structure", (ctypes.Structure,), {"_fields_": tuple(fields.items())})
 
 
-class _Function(ctypes.Structure):
-    _fields_ = (("name", ctypes.c_char_p), ("address", ctypes.c_void_p), ("calls", ctypes.c_long), ("unused", ctypes.c_long))
+_Entry = _structure(phase=ctypes.c_int, kind=ctypes.c_int, device=ctypes.c_int, dims=ctypes.c_uint*6,
+                    name=ctypes.c_char_p, stream=ctypes.c_uint64, size=ctypes.c_uint64)
+_Function = _structure(name=ctypes.c_char_p, address=ctypes.c_void_p, calls=ctypes.c_long, unused=ctypes.c_long)
 
 
-class _Block(NamedTuple):
-    base: int
-    bytes: np.ndarray
-    device: int
-    on_device: bool
+def _work(entry):
+    name, grid, block = entry.name and entry.name.decode(), tuple(entry.dims[:3]), tuple(entry.dims[3:])
+    return Work(PHASES[entry.phase], KINDS[entry.kind], name, entry.stream, grid, block, entry.size, entry.device)
 
 
 class DeviceMemory(Memory):
@@ -82,7 +77,7 @@ class DeviceMemory(Memory):
     def __init__(self, stand_in, device):
         super().__init__()
         self._stand_in, self._device = stand_in, device
-        self._bases, self._blocks = [], []                           # met so far; none can be freed while the kernel runs
+        self._bases, self._blocks = [], []  # met so far; none can be freed while the kernel runs
 
     def find(self, lo, hi):
         at = bisect_right(self._bases, lo) - 1
@@ -90,13 +85,16 @@ class DeviceMemory(Memory):
         if block is None or lo >= block.base + block.bytes.size:
             block = self._stand_in.block(lo)
             if block is None:
-                raise PTXError(f"out of bounds: address {lo:#x} is in no allocation: freed, or behind one, or not of a device")
+                raise PTXError(f"out of bounds: address {lo:#x} is in no allocation: freed, or behind one, or not of a "
+                               f"device")
             if block.on_device and block.device != self._device:
-                raise PTXError(f"out of bounds: address {lo:#x} is of device {block.device}, but the kernel runs on device {self._device}")
+                raise PTXError(f"out of bounds: address {lo:#x} is of device {block.device}, but the kernel runs on "
+                               f"device {self._device}")
             self._bases.insert(at + 1, block.base)
             self._blocks.insert(at + 1, block)
         if hi > block.base + block.bytes.size:
-            raise PTXError(f"out of bounds: bytes [{lo - block.base}, {hi - block.base}) of an allocation of {block.bytes.size}")
+            raise PTXError(f"out of bounds: bytes [{lo - block.base}, {hi - block.base}) of an allocation of "
+                           f"{block.bytes.size}")
         return block.base, block.bytes
 
 
@@ -139,31 +137,20 @@ class Watch:
 class StandIn:
     """The loaded library. `load` makes it.
 
-    Attributes
-    ----------
-    errors : list
-        What kernels raised; the driver reports it as error 700, 716 or 719 from then on, until `forgive` or `check`.
-    ptx : dict
-        PTX of kernels whose library is no PTX text, by the kernel's name.
-    options : dict
-        Further arguments of every `Run`, such as ``stats=True``.
-    runs : list of (str, Run)
-        Names and runs of kernels, while there are options.
+    ``errors`` are what kernels raised; the driver reports them as error 700, 716 or 719 until `forgive` or `check`.
+    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name.
     """
 
     def __init__(self, devices, cc):
-        self.made = devices, cc
-        self.errors, self.ptx, self.options, self.runs = [], {}, {}, []
-        self._kernels = []
+        self.made, self.errors, self.ptx, self._kernels = (devices, cc), [], {}, []
         self.library = ctypes.CDLL(str(_compile()), mode=ctypes.RTLD_GLOBAL)
         self.library.stand_in_find.restype = ctypes.c_long
         self.library.stand_in_find.argtypes = [ctypes.c_uint64, *[ctypes.c_void_p]*4]
         self._log = (_Entry*LOG).in_dll(self.library, "stand_in_log")
         self._logged = ctypes.c_long.in_dll(self.library, "stand_in_logged")
-        self._fail = ctypes.c_int.in_dll(self.library, "stand_in_fail_allocations")
-        self._skip = ctypes.c_int.in_dll(self.library, "stand_in_skip_kernels")
-        self._reuse = ctypes.c_int.in_dll(self.library, "stand_in_reuse_streams")
-        self._version = ctypes.c_int.in_dll(self.library, "stand_in_version")
+        names = ("fail_allocations", "skip_kernels", "reuse_streams", "version")
+        self._fail, self._skip, self._reuse, self._version = (
+            ctypes.c_int.in_dll(self.library, f"stand_in_{name}") for name in names)
         first = ctypes.POINTER(_Function)()
         self._functions = [first[i] for i in range(self.library.stand_in_apis(ctypes.byref(first)))]
         self._names = [re.sub(r"_v\d$", "", f.name.decode()) for f in self._functions]
@@ -209,12 +196,10 @@ class StandIn:
         kernel, dims = self._kernels[number], tuple(dims[:6])
         try:
             arguments = [ctypes.string_at(params + offset, size) for _, _, size, offset in kernel.params]
-            run = Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared, **self.options)
+            Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared)
         except BaseException as error:  # it must not pass through C
             self.errors.append(error)
             return (716 if "misaligned" in str(error) else 700) if isinstance(error, PTXError) else 719
-        if self.options:
-            self.runs.append((kernel.name, run))
         return 0
 
     # What tests ask
@@ -225,7 +210,8 @@ class StandIn:
         size = self.library.stand_in_find(address, *map(ctypes.byref, (base, host, device, kind)))
         if size < 0:
             return None
-        return _Block(base.value, np.frombuffer((ctypes.c_uint8*size).from_address(host.value), np.uint8), device.value, kind.value == 2)
+        return _Block(base.value, np.frombuffer((ctypes.c_uint8*size).from_address(host.value), np.uint8), device.value,
+                      kind.value == 2)
 
     def peek(self, address, count, dtype=np.float32):
         """A copy of what lies in a device's memory now; no stream is run, unlike in a copy by the driver."""
@@ -278,8 +264,6 @@ class StandIn:
         """As after `load`, but for the calls, the log, the allocations and what is current: for the start of a test."""
         self.drain()
         self.forgive()
-        self.runs.clear()
-        self.options.clear()
         self.fail_allocations(0)
         self.skip_kernels(False)
         self.reuse_streams(False)
@@ -299,7 +283,7 @@ class StandIn:
     def _work(self, start, end):
         if end - start > LOG:
             raise ValueError(f"{end - start} entries, but the log keeps {LOG}")
-        return [self._log[i % LOG].work() for i in range(start, end)]
+        return [_work(self._log[i % LOG]) for i in range(start, end)]
 
 
 @functools.lru_cache(maxsize=256)
@@ -310,6 +294,11 @@ def _kernel(source, name):
 # Loading
 
 _loaded = None
+
+
+def current():
+    """The stand-in that this process has loaded."""
+    return _loaded
 
 
 def available():
@@ -348,11 +337,16 @@ def load(devices=1, cc=(9, 0)):
 
 
 def _compile():
+    """The library's path; processes that this one starts find it in their environment."""
+    if COMPILED in os.environ:
+        return os.environ[COMPILED]
     folder = tempfile.mkdtemp(prefix="stand-in-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = Path(folder, NAME)
     subprocess.run(["cc", "-std=gnu11", "-O1", "-shared", "-fPIC", "-pthread", f"-Wl,-soname,{NAME}", "-o", library,
-                    *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True, text=True)
+                    *sorted(Path(__file__).with_name("stand_in").glob("*.c"))], check=True, capture_output=True,
+                   text=True)
+    os.environ[COMPILED] = str(library)
     return library
 
 

@@ -1,7 +1,8 @@
-"""Floats as PTX has them: formats, rounding, fused multiply-add with one rounding, flushing of subnormals, minimum and maximum.
+"""Floats as PTX has them: formats, rounding, fused multiply-add, flushing of subnormals, minimum and maximum.
 
-``decode`` turns words into numbers (float64 for f64, float32 for all others, which is exact), ``encode`` rounds numbers of either to words,
-once. A NaN becomes the canonical NaN of its format, except in f64, where the bits are those that NumPy gives.
+``decode`` turns words into numbers (float64 for f64, float32 for all others, which is exact), ``encode`` rounds numbers
+of either to words, once. A NaN becomes the canonical NaN of its format, except in f64, where the bits are those that
+NumPy gives.
 """
 from fractions import Fraction
 
@@ -16,25 +17,23 @@ SPLITTER = 2.0**27 + 1  # Dekker: halves a float64 into two numbers of 26 bits w
 
 def decode(words, type):
     """The numbers that words of this type hold; two columns for x2 types."""
-    if type.kind != "f":
+    if type.kind != "f" or type.name in ("f32", "f64"):
         return words.view(type.number)
-    if type.name in ("f32", "f64"):
-        return words.view(type.number)
-    if type.lanes == 2:
-        words = np.ascontiguousarray(words).view(np.uint16).reshape(-1, 2)  # the lower half first: hosts are little-endian
+    if type.lanes == 2:  # the lower half first: hosts are little-endian
+        words = np.ascontiguousarray(words).view(np.uint16).reshape(-1, 2)
     if type.lane.name == "f16":
         return words.view(np.float16).astype(np.float32)
     return (words.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def encode(numbers, type, rounding="rn"):
-    """Words of this type for numbers: integers as they are, floats rounded once (``rn``: to nearest even, ``rz``: toward zero)."""
+    """Words of this type for numbers: integers as they are, floats rounded once (to nearest even, or to zero: rz)."""
     if type.kind != "f":
         return numbers.view(type.word)
     lane = type.lane
     words = _nearest(numbers, lane)
-    if rounding == "rz":
-        words = words - (np.abs(decode(words, lane)) > np.abs(numbers)).astype(words.dtype)  # words of floats are ordered like their sizes
+    if rounding == "rz":  # words of floats are ordered like their sizes
+        words = words - (np.abs(decode(words, lane)) > np.abs(numbers)).astype(words.dtype)
     elif rounding != "rn":
         raise PTXError(f"rounding .{rounding}")
     if lane.name in NAN:
@@ -47,7 +46,8 @@ def encode(numbers, type, rounding="rn"):
 def _nearest(numbers, type):
     if type.name == "bf16":
         words = (numbers if numbers.dtype == FLOAT[32] else _odd32(numbers)).view(np.uint32)
-        return ((words + np.uint32(0x7FFF) + (words >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+        half = np.uint32(0x7FFF) + (words >> np.uint32(16) & np.uint32(1))
+        return ((words + half) >> np.uint32(16)).astype(np.uint16)
     dtype = np.float16 if type.name == "f16" else type.number
     return numbers.astype(dtype, copy=False).view(type.word)
 
@@ -75,11 +75,13 @@ def maximum(a, b, nan_wins=False):
 
 
 def _chosen(first, a, b, nan_wins):
-    return np.where(np.isnan(a), a, np.where(first & ~np.isnan(b), a, b)) if nan_wins else np.where(first | np.isnan(b), a, b)
+    if nan_wins:
+        return np.where(np.isnan(a), a, np.where(first & ~np.isnan(b), a, b))
+    return np.where(first | np.isnan(b), a, b)
 
 
 def fma(a, b, c, type):
-    """a*b + c, rounded once: to f32 or f64, or else to odd in float64, from where ``encode`` rounds as if from the exact number."""
+    """a*b + c, rounded once: to f32 or f64, or else to odd in float64, which ``encode`` may round once more."""
     if type.name == "f64":
         return _fma64(*np.broadcast_arrays(a, b, c))
     a, b, c = (x.astype(np.float64) for x in (a, b, c))

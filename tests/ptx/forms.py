@@ -1,8 +1,9 @@
 """The table of instructions: a pattern for each form, beside the function that is its meaning.
 
-A pattern is written like the syntax lines of the PTX manual: words that must follow each other, ``a|b`` for one of several, ``?`` before
-one that may be missing, ``name=`` before one that the function wants to know. ``"setp compare=eq|ne ?ftz type=f32"`` matches
-``setp.eq.ftz.f32``. What no pattern matches is an error, so no modifier can be overlooked.
+A pattern is written like the syntax lines of the PTX manual: words that must follow each other, ``a|b`` for one of
+several, ``?`` before one that may be missing, ``name=`` before one that the function wants to know. ``"setp
+compare=eq|ne ?ftz type=f32"`` matches ``setp.eq.ftz.f32``. What no pattern matches is an error, so no modifier can be
+overlooked.
 """
 import inspect
 from types import SimpleNamespace
@@ -22,8 +23,8 @@ class Slot(NamedTuple):
 class Form(NamedTuple):
     """One syntax line: its slots, its meaning (run, form, *operands), and what the machine must know about it.
 
-    ``waits`` is "block" or "warp" for instructions that wait for other threads, ``leaves`` marks the end of a basic block,
-    ``approximate`` results that differ between GPUs.
+    ``waits`` is "block" or "warp" for instructions that wait for other threads, ``leaves`` marks the end of a basic
+    block, ``approximate`` results that differ between GPUs.
     """
 
     slots: tuple
@@ -45,15 +46,15 @@ class Form(NamedTuple):
         return None if rest else found
 
 
-def instruction(pattern, *, waits="", leaves=False, approximate=False):
-    """Register a function as the meaning of the instructions that match the pattern."""
+def instruction(pattern, *, waits="", leaves=False, approximate=False, operands=None):
+    """Register a function as the meaning of the instructions that match the pattern, of so many operands."""
     opcodes, *slots = pattern.split()
     slots = tuple(_slot(text) for text in slots)
 
     def register(meaning):
         parameters = list(inspect.signature(meaning).parameters.values())[2:]
         fewest = sum(p.default is p.empty for p in parameters)
-        form = Form(slots, meaning, range(fewest, len(parameters) + 1), waits, leaves, approximate)
+        form = Form(slots, meaning, operands or range(fewest, len(parameters) + 1), waits, leaves, approximate)
         for opcode in opcodes.split("|"):
             TABLE.setdefault(opcode, []).append(form)
         return meaning
@@ -71,11 +72,11 @@ def lookup(opcode, count):
     name, *modifiers = opcode.split(".")
     if name not in TABLE:
         raise PTXError(f"unknown instruction {name}")
-    for form in TABLE[name]:
-        found = form.match(modifiers)
-        if found is not None:
-            if count not in form.operands:
-                raise PTXError(f"{opcode} with {count} operands")
+    forms = [(form, found) for form in TABLE[name] if (found := form.match(modifiers)) is not None]
+    if not forms:
+        raise PTXError(f"unknown modifiers: {opcode}")
+    for form, found in forms:
+        if count in form.operands:
             found.opcode = name
             return form, found
-    raise PTXError(f"unknown modifiers: {opcode}")
+    raise PTXError(f"{opcode} with {count} operands")

@@ -8,17 +8,9 @@ WARP = 32
 
 
 class Grid:
-    """The threads of all blocks, numbered one block after the other.
-
-    Attributes
-    ----------
-    blocks, block_size, warps, threads : int
-        How many blocks, threads in a block, warps and threads in all.
-    lane, warp, block : numpy.ndarray
-        Of each thread; warps are numbered through all blocks.
-    special : dict
-        The special registers, as words of 32 bits.
-    """
+    """The threads of all blocks, numbered one block after the other: how many ``blocks``, threads in a block, ``warps``
+    and ``threads``; of each thread its ``lane``, ``warp`` (numbered through all blocks) and ``block``; the special
+    registers as words."""
 
     def __init__(self, kernel, grid, block):
         grid, block = _three(grid), _three(block)

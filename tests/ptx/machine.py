@@ -1,10 +1,10 @@
 """One launch: all threads of all blocks run in step, in groups that stand at the same basic block.
 
-The group at the first block in the text goes next, so groups that parted meet again. An instruction that waits for other threads starts
-a basic block; those threads of a group go on there whose partners have come, the others stay. When nobody can go on, the kernel would
-hang on a GPU, and that is an error. A loop that waits for a store by threads that stand behind it does not end here (see ``limit``).
+The group at the first block in the text goes next, so groups that parted meet again. An instruction that waits for
+other threads starts a basic block; those threads of a group go on there whose partners have come, the others stay. When
+nobody can go on, the kernel would hang on a GPU, and that is an error. A loop that waits for a store by threads that
+stand behind it does not end here (see ``limit``).
 """
-from collections import Counter
 from functools import lru_cache
 
 import numpy as np
@@ -22,55 +22,29 @@ LIMIT = 10_000_000
 class Run:
     """Run a kernel; returns when all threads have left it, and raises `PTXError` for every fault.
 
-    Parameters
-    ----------
-    kernel : Kernel
-    grid, block : int or tuple of up to three int
-        Blocks of the grid, threads of a block.
-    args : sequence
-        One for each parameter: a NumPy scalar or bytes of its size, or an int for an integer parameter.
-    memory : Memory
-        What the pointers among them point to.
-    stats : bool
-        Count, and check accesses to global memory for collisions and races too (shared memory is always checked). Several times slower.
-    dynamic_shared : int
-        Bytes of dynamic shared memory.
-    approximate : bool
-        Allow instructions whose results are approximate on a GPU (``div.full``, ``ex2.approx``, ...). They are computed accurately here.
-    limit : int
-        Instructions that groups of threads may execute before the kernel is taken for endless.
-
-    Attributes
-    ----------
-    traffic : dict
-        Loads from and stores to global memory, atomics excluded: ``loaded_bytes`` and ``stored_bytes`` that threads asked for,
-        ``loaded_sectors`` and ``stored_sectors`` of 32 bytes that the requests touch, ``load_requests`` and ``store_requests`` of warps.
-        This and the next two are counted only with `stats`.
-    warp_instructions : int
-        Instructions that warps executed, those included whose guard was false in the whole warp.
-    instructions : collections.Counter
-        The same by opcode, without modifiers.
-    executed : int
-        Instructions that groups of threads executed, however large the groups: what `limit` bounds.
-    registers : dict
-        The words that each register held last.
+    ``grid`` and ``block`` are ints or up to three ints, ``args`` a NumPy scalar, bytes, or an int for each parameter.
+    With ``stats`` (several times slower) it counts the ``traffic`` with global memory, atomics excluded (bytes that
+    threads ask for, sectors of 32 bytes, requests of warps), and looks for collisions and races there too; shared
+    memory is always checked. ``dynamic_shared`` are bytes of shared memory. ``approximate`` allows instructions whose
+    results are approximate on a GPU (``div.full``, ``ex2.approx``, ...); they are computed accurately here. ``limit``
+    bounds ``executed``, the instructions that groups of threads execute, before the kernel is taken for endless.
     """
 
-    def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False, limit=LIMIT):
-        self.kernel, self.stats, self.limit = kernel, stats, limit
+    def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False,
+                 limit=LIMIT):
+        self.kernel, self.limit = kernel, limit
         if not approximate:
             _refuse_approximations(kernel)
         self.grid = Grid(kernel, grid, block)
         self.spaces = Spaces(kernel, self.grid, memory, dynamic_shared, stats)
         self.spaces.set_parameters(args)
         self.special = self.grid.special | self.spaces.special
-        self.traffic, self.instructions = self.spaces.traffic, Counter()
+        self.traffic = self.spaces.traffic
         self.registers, self.executed = {}, 0
         self.alive = np.ones(self.grid.threads, np.bool_)
         self.mask = None  # the threads that execute; None for all that are alive
         with np.errstate(all="ignore"):
             self._run()
-        self.warp_instructions = self.instructions.total()
 
     # Threads
 
@@ -102,7 +76,7 @@ class Run:
     # Values
 
     def words(self, operand, type, wider=False):
-        """The words of an operand, as wide as the type; `wider` registers lend their lower bits where that is allowed."""
+        """The words of an operand, as wide as the type; `wider` registers lend their lower bits where allowed."""
         if isinstance(operand, Register):
             return self._register(operand, type, wider)
         if isinstance(operand, Immediate):
@@ -132,7 +106,7 @@ class Run:
         return decode(self.words(operand, type, wider), type)
 
     def write(self, operand, words, type, extend=False):
-        """Put words into a register; a wider one gets the sign or zeros in front where `extend` says that this is allowed."""
+        """Put words into a register; a wider one gets the sign or zeros in front where `extend` allows it."""
         if not isinstance(operand, Register):
             raise PTXError(f"destination {operand}")
         if operand.name == "_":
@@ -179,11 +153,12 @@ class Run:
                 if rest.any():
                     groups[block] = rest
                 return block, ready
-        waiting = [f"{int(groups[block].sum())} threads at '{self.kernel.blocks[block][0].text}'" for block in sorted(groups)]
-        raise PTXError(f"divergent: for ever wait {', '.join(waiting)}; {int((~self.alive).sum())} have exited")
+        waiting = ", ".join(f"{groups[k].sum()} threads at '{self.kernel.blocks[k][0].text}'" for k in sorted(groups))
+        raise PTXError(f"divergent: for ever wait {waiting}; {(~self.alive).sum()} have exited")
 
     def _partners_came(self, instruction, waiting):
-        """Whether all partners of each thread wait too: its block, of which none may have exited, or the lanes it names that have not."""
+        """Whether all partners of each thread wait too: its block, of which none may have exited, or the lanes that it
+        names and that have not."""
         grid = self.grid
         if instruction.form.waits == "block":
             return (np.bincount(grid.block[waiting], minlength=grid.blocks) == grid.block_size)[grid.block]
@@ -196,10 +171,6 @@ class Run:
     def _block(self, index):
         """Execute a basic block; returns where its threads go: pairs of a block and a mask."""
         block, mask = self.kernel.blocks[index], self.mask
-        if self.stats:
-            warps = self.grid.warps_of(self.executing()).size
-            for instruction in block:
-                self.instructions[instruction.opcode] += warps
         for instruction in block:
             form = instruction.form
             try:

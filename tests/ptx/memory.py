@@ -1,6 +1,7 @@
-"""Memory: buffers at made-up device addresses, and the memory that every block (shared) or thread (local) has of its own.
+"""Memory: buffers at made-up device addresses, and the memory that a block (shared) or a thread (local) has of its own.
 
-Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and alignment are there.
+Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
+alignment are there.
 """
 from bisect import bisect_right
 from typing import NamedTuple
@@ -16,7 +17,7 @@ UNWRITTEN = 0xFF    # every byte of memory and registers that nobody wrote: a Na
 
 
 class Place(NamedTuple):
-    """Those accesses of an instruction that lie in one buffer: ``table[rows]`` are the words that the accesses ``which`` touch."""
+    """Those accesses of an instruction that lie in one buffer: ``which`` of them touch the words ``table[rows]``."""
 
     which: object       # indices of the accesses, or a slice
     table: np.ndarray   # the buffer as rows of words, a row for each place where an access of this size may be
@@ -38,15 +39,8 @@ class Memory:
         self._buffers = []
 
     def add(self, array, name=""):
-        """Give a C-contiguous array a device address, and return it.
-
-        Parameters
-        ----------
-        array : numpy.ndarray
-            Kernels read and write it in place; a store to a read-only array raises.
-        name : str
-            How errors call it.
-        """
+        """Give a C-contiguous array a device address, and return it. Kernels read and write the array in place; a store
+        to a read-only one raises. Errors call it `name`."""
         if not array.flags.c_contiguous:
             raise ValueError("only C-contiguous arrays have one address")
         raw = array.reshape(-1).view(np.uint8)
@@ -57,7 +51,7 @@ class Memory:
         return base
 
     def find(self, lo, hi):
-        """The buffer that holds all bytes of [lo, hi): its first address and its bytes, a uint8 array. Raises `PTXError` if none does."""
+        """The buffer that holds all bytes of [lo, hi): its first address and its bytes. If none does: `PTXError`."""
         below = bisect_right(self._bases, lo) - 1
         for base, raw, name in self._buffers[max(below, 0):below + 2]:
             if base <= lo and hi <= base + raw.size:
@@ -87,7 +81,7 @@ class Memory:
 
 
 class Scratch:
-    """Memory that each of `owners` has of its own, addressed from 0: shared (of blocks), local (of threads), parameters (of the launch)."""
+    """Memory that each of `owners` has of its own, addressed from 0: shared (blocks), local (threads), parameters."""
 
     def __init__(self, owners, size, name):
         self.size, self.name = size, name
@@ -98,7 +92,8 @@ class Scratch:
         """Where in the memory of all owners these addresses lie."""
         if int(addresses.max()) + size > self.size:
             first = next(int(a) for a in addresses if int(a) + size > self.size)
-            raise PTXError(f"out of bounds: bytes [{first}, {first + size}) of {self.name} memory, which has {self.size}")
+            raise PTXError(f"out of bounds: bytes [{first}, {first + size}) of {self.name} memory, which has "
+                           f"{self.size}")
         return addresses + (owners*self.stride).astype(np.uint64)
 
     def locate(self, addresses, size, word):

@@ -1,10 +1,14 @@
-"""Who accessed what last: finds accesses of two threads to the same bytes, one of them a store, with nothing that orders them.
+"""Who accessed what last: finds accesses of two threads to the same bytes, one of them a store, with nothing that
+orders them.
 
-The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last loads and
-stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came between, or if the
-blocks of both executed a fence since the first one (the usual way from block to block is store, fence, atomic, fence, load; that
-the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do not race with each other.
+The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last
+loads and stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came
+between, or if the blocks of both executed a fence since the first one (the usual way from block to block is store,
+fence, atomic, fence, load; that the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do
+not race with each other.
 """
+from collections import namedtuple
+
 import numpy as np
 
 from .values import PTXError
@@ -35,15 +39,11 @@ class Clock:
         self.warp[warps] = self.tick()
 
 
-class Group:
-    """The thread, warp and block of each access."""
-
-    def __init__(self, threads, warps, blocks):
-        self.thread, self.warp, self.block = threads, warps, blocks
+Group = namedtuple("Group", "thread warp block")  # of each access
 
 
 class Last:
-    """The last accesses of one sort (loads or stores) to each granule of a buffer: when, by whom, and whether all were strong."""
+    """The last loads, or the last stores, to each granule of a buffer: when, by whom, whether all were strong."""
 
     def __init__(self, granules):
         self.time = np.zeros(granules, np.int32)
@@ -51,7 +51,7 @@ class Last:
         self.strong = np.zeros(granules, np.bool_)
 
     def in_order(self, at, group, clock):
-        """Whether these granules were accessed by nobody, or by somebody whose access is in order with one of the group's now."""
+        """Whether nobody accessed these granules, or somebody whose access is in order with one of the group's now."""
         time, block = self.time[at], self.block[at]
         same_block = block == group.block
         theirs = np.where(block == MANY, clock.now, clock.fence[block])
@@ -79,21 +79,15 @@ class History:
 
 
 class Races:
-    """Checks every access to a memory.
-
-    Parameters
-    ----------
-    clock : Clock
-    granule : int
-        Bytes that are watched together: the size of the smallest access that the kernel makes.
-    """
+    """Checks every access to a memory; `granule` bytes are watched together, those of the smallest access."""
 
     def __init__(self, clock, granule):
         self.clock, self.granule = clock, granule
         self.histories = {}
 
     def check(self, places, size, group, *, stores, strong=False, atomic=False, constant=False):
-        """Raise `PTXError` if these accesses of `size` bytes collide with each other or race with earlier ones, else remember them."""
+        """Raise `PTXError` if these accesses of `size` bytes collide with each other or race with earlier ones, else
+        remember them."""
         self.clock.tick()
         count = size//self.granule
         for place in places:
@@ -102,7 +96,7 @@ class Races:
                 history = self.histories[place.base] = History(place.size//self.granule + 1)
             first = (place.skipped + place.rows*size)//self.granule
             at = (first[:, None] + np.arange(count)).reshape(-1)
-            mine = Group(*(np.repeat(x[place.which], count) for x in (group.thread, group.warp, group.block)))
+            mine = Group(*(np.repeat(x[place.which], count) for x in group))
             self._check(history, at, mine, stores, strong or atomic, atomic, constant)
 
     def _check(self, history, at, group, stores, strong, atomic, constant):

@@ -1,16 +1,17 @@
-"""PTX text as a `Kernel`: parameters, registers, variables, and basic blocks of instructions whose operands are parsed."""
+"""PTX text as a `Kernel`: parameters, registers, variables, and basic blocks of instructions with parsed operands."""
 import re
+from collections import namedtuple
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
-from .forms import Form, lookup
+from .forms import lookup
 from .memory import Memory
-from .values import TYPES, PTXError, Type
+from .values import TYPES, PTXError
 
 MODULE_ADDRESS = 0xFFFF_FD00_0000_0000  # of .global and .const variables: where no host and no device address is
-SPECIAL = re.compile(r"%(n?tid\.[xyz]|n?ctaid\.[xyz]|laneid|warpid|nwarpid|lanemask_(eq|lt|le|gt|ge)|(dynamic|total)_smem_size)$")
+SPECIAL = re.compile(r"%(n?tid\.[xyz]|n?ctaid\.[xyz]|laneid|n?warpid|lanemask_(eq|lt|le|gt|ge)|"
+                     r"(dynamic|total)_smem_size)$")
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 DEBUGGING = re.compile(r"^\s*\.(loc|file)\s[^;\n]*$", re.M)  # lines without a semicolon
 MODULE_PART = re.compile(r"""\s*(?:
@@ -28,97 +29,35 @@ VARIABLE = re.compile(r"""(?P<linkage>(?:\.(?:visible|extern|weak)\s+)*)\.(?P<sp
     (?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+(?P<name>[\w$]+)(?P<dimensions>(?:\[\d*\])*)\s*
     (?:=\s*(?P<values>.*))?$""", re.S | re.X)
 PARAMETER = re.compile(r"""\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+
-    (?:\.ptr\s+(?:\.(?:global|shared|const|local)\s+)?(?:\.align\s+\d+\s+)?)?(?P<name>[\w$]+)(?:\[(?P<count>\d+)\])?$""", re.X)
+    (?:\.ptr\s+(?:\.(?:global|shared|const|local)\s+)?(?:\.align\s+\d+\s+)?)?(?P<name>[\w$]+)
+    (?:\[(?P<count>\d+)\])?$""", re.X)
 STATEMENT = re.compile(r"(?:@(?P<negated>!?)(?P<guard>[%\w$]+)\s+)?(?P<opcode>[\w.:]+)\s*(?P<operands>.*)$")
 OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s][^,]*")
 BRACE = re.compile("[{}]")
 ADDRESS = re.compile(r"\[\s*(?P<base>[^\s+-]+)\s*(?:(?P<sign>[+-])\s*(?P<offset>\S+)\s*)?\]$")
 
 
-class Register(NamedTuple):
-    name: str
-    type: Type
-    negated: bool = False
-
-
-class Special(NamedTuple):
-    name: str
-
-
-class Immediate(NamedTuple):
-    """An integer, or the ``width`` bits of a float."""
-
-    value: int
-    width: int = 0
-
-
-class Symbol(NamedTuple):
-    """A label, parameter or variable, and bytes added to it."""
-
-    name: str
-    offset: int = 0
-
-
-class Address(NamedTuple):
-    base: object
-    offset: int = 0
-
-
-class Vector(NamedTuple):
-    items: tuple
-
-
-class Pair(NamedTuple):
-    """``d|p``: two destinations."""
-
-    first: object
-    second: object
-
-
-class Parameter(NamedTuple):
-    name: str
-    type: str
-    bytes: int
-    offset: int
-
-
-class Variable(NamedTuple):
-    space: str
-    offset: int  # in the memory of a block or thread; the address in global memory
-
-
-class Instruction(NamedTuple):
-    guard: object
-    opcode: str
-    modifiers: object
-    form: Form
-    operands: tuple
-    text: str
+# Operands
+Register = namedtuple("Register", "name type negated", defaults=[False])
+Special = namedtuple("Special", "name")
+Immediate = namedtuple("Immediate", "value width", defaults=[0])  # an integer, or the `width` bits of a float
+Symbol = namedtuple("Symbol", "name offset", defaults=[0])        # a name, and bytes added to it
+Address = namedtuple("Address", "base offset", defaults=[0])
+Vector = namedtuple("Vector", "items")
+Pair = namedtuple("Pair", "first second")                         # d|p: two destinations
+# What a kernel consists of
+Parameter = namedtuple("Parameter", "name type bytes offset")
+Variable = namedtuple("Variable", "space offset")  # in the memory of a block or thread; the address in global memory
+Instruction = namedtuple("Instruction", "guard opcode modifiers form operands text")
 
 
 class Kernel:
-    """An entry of a PTX module, ready to run.
+    """An entry of a PTX module, ready to run; its name may be left out if there is only one.
 
-    Parameters
-    ----------
-    ptx : str
-        The text of a module.
-    entry : str, optional
-        Name of the kernel; may be left out if the module has only one.
-
-    Attributes
-    ----------
-    name : str
-    params : list of Parameter
-        ``(name, type, bytes, offset)`` in order.
-    target : int
-        The architecture the module was compiled for, such as 90; 0 if it does not say.
-    shared, local : int
-        Bytes that a block and a thread have of their own, dynamic shared memory excluded.
-    blocks : list of list of Instruction
-        Basic blocks in the order of the text; an instruction that waits for other threads starts one.
-
-    Raises `PTXError` for everything that it does not understand.
+    ``params`` lists `Parameter`, ``target`` is the architecture, such as 90 (0 if the text names none), ``shared`` and
+    ``local`` the bytes that a block and a thread have of their own, dynamic shared memory excluded, ``blocks`` the
+    basic blocks in the order of the text: an instruction that waits for other threads starts one. Raises `PTXError` for
+    everything that it does not understand.
     """
 
     def __init__(self, ptx, entry=None):
@@ -283,7 +222,8 @@ class Kernel:
     def _check_names(self, instruction):
         for operand in instruction.operands:
             operand = operand.base if isinstance(operand, Address) else operand
-            if isinstance(operand, Symbol) and not any(operand.name in names for names in (self.labels, self.variables, self.dynamic)):
+            known = (self.labels, self.variables, self.dynamic)
+            if isinstance(operand, Symbol) and not any(operand.name in names for names in known):
                 raise PTXError(f"unknown name {operand.name}, in: {instruction.text}")
 
     def granule(self, space):

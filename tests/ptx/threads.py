@@ -48,7 +48,7 @@ def fence(run, form):
 
 @instruction("shfl sync mode=up|down|bfly|idx type=b32", waits="warp")
 def shuffle(run, form, d, a, b, c, members):
-    """The value of a in another lane; one that does not execute the instruction gives an undefined value, here all bits."""
+    """The value of a in another lane; one that does not execute it gives an undefined value, here all bits."""
     values = run.each(run.words(a, B32))
     by, control = (run.each(run.words(x, B32)).astype(np.int64) for x in (b, c))
     by, clamp, segment = by & 31, control & 31, control >> 8 & 31

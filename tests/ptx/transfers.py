@@ -64,8 +64,8 @@ def integer_to_integer(run, form, d, a):
     x = run.read(a, form.type, wider=True)
     if form.sat:
         limits = np.iinfo(form.to.number)
-        low, high = (max(min(bound, np.iinfo(x.dtype).max), np.iinfo(x.dtype).min) for bound in (limits.min, limits.max))
-        x = np.clip(x, x.dtype.type(low), x.dtype.type(high))
+        own = np.iinfo(x.dtype)
+        x = np.clip(x, *(x.dtype.type(max(min(bound, own.max), own.min)) for bound in (limits.min, limits.max)))
     run.put(d, x.astype(form.to.number), form.to, extend=True)
 
 
@@ -138,7 +138,8 @@ def _size(run, form, operand):
     if count != int((form.vector or "v1")[1:]):
         raise PTXError(f"{count} registers")
     size = count*form.type.bytes
-    if size > 32 or (count == 8 and form.type.bytes != 4) or (size > 16 and (form.space != "global" or run.kernel.target < 100)):
+    wide = form.space == "global" and run.kernel.target >= 100
+    if size > (32 if wide else 16) or (count == 8 and form.type.bytes != 4):
         raise PTXError(f"an access of {count} x {form.type.bytes} bytes on sm_{run.kernel.target}")
     return size
 
@@ -148,7 +149,7 @@ def _space(form):
 
 
 def _order(run, form, fencing):
-    """Whether the access is strong (of a kind that may meet others of other threads); acquire and release count as a fence."""
+    """Whether the access is strong (it may meet those of other threads); acquire and release count as a fence."""
     scoped = form.order in ("relaxed", fencing)
     if scoped != (form.scope is not None) or not (scoped or form.order in (None, "weak", "volatile")):
         raise PTXError("an order of memory that does not exist")
@@ -208,13 +209,19 @@ ATOMIC = {"add": np.add, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.b
 ATOMIC_ORDERS = "?order=relaxed|acquire|release|acq_rel ?scope=cta|cluster|gpu|sys ?space=global|shared|shared::cta"
 
 
-@instruction(f"atom {ATOMIC_ORDERS} op=add type=u32|s32|u64|f32|f64")
-@instruction(f"atom {ATOMIC_ORDERS} op=min|max type=u32|s32|u64|s64")
-@instruction(f"atom {ATOMIC_ORDERS} op=and|or|xor|exch type=b32|b64")
-@instruction(f"atom {ATOMIC_ORDERS} op=inc|dec type=u32")
+@instruction(f"atom {ATOMIC_ORDERS} op=exch type=b32|b64")
 def atomic(run, form, d, address, b):
-    old = _atomically(run, form, address, ATOMIC[form.op], b)
-    run.write(d, old, form.type)
+    run.write(d, _atomically(run, form, address, ATOMIC[form.op], b), form.type)
+
+
+def reduction(run, form, address, b):
+    _atomically(run, form, address, ATOMIC[form.op], b)
+
+
+for _operations in ("op=add type=u32|s32|u64|f32|f64", "op=min|max type=u32|s32|u64|s64", "op=and|or|xor type=b32|b64",
+                    "op=inc|dec type=u32"):
+    instruction(f"atom {ATOMIC_ORDERS} {_operations}")(atomic)
+    instruction(f"red {ATOMIC_ORDERS} {_operations}")(reduction)
 
 
 @instruction(f"atom {ATOMIC_ORDERS} op=cas type=b32|b64")
@@ -223,31 +230,24 @@ def compare_and_swap(run, form, d, address, b, c):
     run.write(d, old, form.type)
 
 
-@instruction(f"red {ATOMIC_ORDERS} op=add type=u32|s32|u64|f32|f64")
-@instruction(f"red {ATOMIC_ORDERS} op=min|max type=u32|s32|u64|s64")
-@instruction(f"red {ATOMIC_ORDERS} op=and|or|xor type=b32|b64")
-@instruction(f"red {ATOMIC_ORDERS} op=inc|dec type=u32")
-def reduction(run, form, address, b):
-    _atomically(run, form, address, ATOMIC[form.op], b)
-
-
 def _atomically(run, form, address, function, *operands):
-    """Update memory thread by thread, in the order of the threads (a GPU has no order); returns the words found there."""
+    """Update memory thread by thread, in their order (a GPU has none); returns the words found there."""
     type, threads = form.type, run.numbers()
     if form.order in SYNCHRONIZING:
         run.spaces.clock.pass_fence(run.grid.blocks_of(threads))
     space, places = _locate(run, form, address, threads, type.bytes)
     run.spaces.watch(space, places, type.bytes, threads, stores=True, atomic=True)
     values = [np.broadcast_to(run.gather(run.read(operand, type), threads), threads.shape) for operand in operands]
-    if form.op == "add" and type.name == "f32" and space != "shared":  # atom.add.f32 on global memory flushes subnormals, says the manual
-        function = _flushed_add
+    if form.op == "add" and type.name == "f32" and space != "shared":
+        function = _flushed_add  # on global memory, says the manual
     old = np.empty(threads.size, type.word)
     for place in places:
         if not place.table.flags.writeable:
             raise PTXError("an atomic operation on a read-only array")
         for i, row in zip(np.arange(threads.size)[place.which], place.rows, strict=True):
             old[i] = place.table[row, 0]
-            place.table[row, 0] = encode(function(decode(old[i:i + 1], type), *(value[i:i + 1] for value in values)), type)[0]
+            new = function(decode(old[i:i + 1], type), *(value[i:i + 1] for value in values))
+            place.table[row, 0] = encode(new, type)[0]
     return run.scatter(old, threads)
 
 

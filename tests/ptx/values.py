@@ -1,9 +1,7 @@
-"""The types of PTX and how NumPy holds them: a register is one array of unsigned words (or bools), one word for each thread.
+"""The types of PTX and how NumPy holds them: a register is an array of unsigned words (or bools), one for each thread.
 
 An array of shape (1,) stands for the same value in all threads. Arrays in registers are never changed in place.
 """
-from dataclasses import dataclass, field
-
 import numpy as np
 
 UNSIGNED = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
@@ -15,30 +13,18 @@ class PTXError(Exception):
     """A kernel that the interpreter does not understand, or that does what a correct kernel never does."""
 
 
-@dataclass(frozen=True, eq=False)
 class Type:
-    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of a register that holds it.
+    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of its registers.
 
-    ``word`` is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats. f16x2 and bf16x2
-    are two lanes of those.
+    ``word`` is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats.
+    f16x2 and bf16x2 are two lanes of those.
     """
 
-    name: str
-    kind: str
-    bits: int
-    lanes: int = 1
-    word: np.dtype = field(init=False)
-    number: np.dtype = field(init=False)
-
-    def __post_init__(self):
-        word = np.dtype(np.bool_) if self.kind == "p" else UNSIGNED[self.bits]
-        number = {"s": SIGNED, "f": FLOAT}.get(self.kind, {}).get(self.bits // self.lanes, word)
-        object.__setattr__(self, "word", word)
-        object.__setattr__(self, "number", FLOAT[32] if self.kind == "f" and number is word else number)
-
-    @property
-    def bytes(self):
-        return self.bits // 8
+    def __init__(self, name, kind, bits, lanes=1):
+        self.name, self.kind, self.bits, self.lanes, self.bytes = name, kind, bits, lanes, bits//8
+        self.word = np.dtype(np.bool_) if kind == "p" else UNSIGNED[bits]
+        number = {"s": SIGNED, "f": FLOAT}.get(kind, {}).get(bits//lanes, self.word)
+        self.number = FLOAT[32] if kind == "f" and number is self.word else number
 
     @property
     def lane(self):

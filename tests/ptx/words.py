@@ -1,21 +1,16 @@
 """Instructions on bits: logic, shifts, bit fields, bytes, counting."""
 import numpy as np
 
-from .arithmetic import INTEGERS
+from .arithmetic import INTEGERS, compute
 from .forms import instruction
 from .values import B32, B64, U32, low_bits
 
 LOGIC = {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 
 
-@instruction("and|or|xor type=pred|b16|b32|b64")
-def logic(run, form, d, a, b):
-    run.write(d, LOGIC[form.opcode](run.words(a, form.type), run.words(b, form.type)), form.type)
-
-
-@instruction("not type=pred|b16|b32|b64")
-def complement(run, form, d, a):
-    run.write(d, ~run.words(a, form.type), form.type)
+compute(lambda form, a, b: LOGIC[form.opcode](a, b), "and|or|xor type=pred|b16|b32|b64", words=True)
+compute(lambda form, a: ~a, "not type=pred|b16|b32|b64", words=True)
+compute(lambda form, a: np.bitwise_count(a).astype(np.uint32), "popc type=b32|b64", words=True, result=U32)
 
 
 def _shifted(words, amount, left):
@@ -98,21 +93,16 @@ def logic_of_three(run, form, d, a, b, c, table):
     run.write(d, result, B32)
 
 
-@instruction("popc type=b32|b64")
-def count_ones(run, form, d, a):
-    run.write(d, np.bitwise_count(run.words(a, form.type)).astype(np.uint32), U32)
-
-
-@instruction("clz type=b32|b64")
-def count_leading_zeros(run, form, d, a):
-    words = run.words(a, form.type)
+def _leading_zeros(form, words):
     for shift in (1, 2, 4, 8, 16, 32)[:5 + (form.type is B64)]:  # fill all bits below the highest one
         words = words | words >> words.dtype.type(shift)
-    run.write(d, np.uint32(form.type.bits) - np.bitwise_count(words).astype(np.uint32), U32)
+    return np.uint32(form.type.bits) - np.bitwise_count(words).astype(np.uint32)
 
 
-@instruction("brev type=b32|b64")
-def reverse_bits(run, form, d, a):
-    words = run.words(a, form.type)
+def _reversed(form, words):
     bits = np.unpackbits(np.ascontiguousarray(words).view(np.uint8).reshape(words.size, -1), axis=1, bitorder="little")
-    run.write(d, np.packbits(bits[:, ::-1], axis=1, bitorder="little").view(form.type.word).reshape(-1), form.type)
+    return np.packbits(bits[:, ::-1], axis=1, bitorder="little").view(form.type.word).reshape(-1)
+
+
+compute(_leading_zeros, "clz type=b32|b64", words=True, result=U32)
+compute(_reversed, "brev type=b32|b64", words=True)

@@ -1,0 +1,154 @@
+"""The same optimizer on a device and on the CPU: after any steps both hold the same bits. And graphs of steps."""
+import contextlib
+import gc
+
+import numpy as np
+from conftest import assert_identical, normal, stored
+from devices import CuPy, do, foreign, numba_cuda, to_device, to_host, wait
+
+import fastopt
+
+SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}
+
+
+def tree(seed, format="f32"):
+    return {k: np.array(stored(np.array(normal(seed + n, *shape)), format))
+            for n, (k, shape) in enumerate(SHAPES.items())}
+
+
+def bad(grads, value=np.nan):
+    """These gradients, one element of which is not finite."""
+    return {**grads, "long": np.where(np.arange(5_001) == 4_500, np.asarray(value, grads["long"].dtype), grads["long"])}
+
+
+def leaves(tree):
+    if isinstance(tree, dict):
+        return [x for value in tree.values() for x in leaves(value)]
+    if isinstance(tree, (list, tuple)):
+        return [x for value in tree for x in leaves(value)]
+    return [tree]
+
+
+def assert_same(have, want, what=""):
+    """Every bit of the arrays of two trees."""
+    for x, y in zip(leaves(have), leaves(want), strict=True):
+        assert_identical(x, y, what)
+
+
+class Twins:
+    """The same optimizer on the device and on the CPU, and their parameters; `more` is for the device alone."""
+
+    def __init__(self, make, params, put=to_device, **more):
+        self.put, self.host, self.device = put, params, put(params)
+        self.on_host, self.on_device = make(self.host), make(self.device, **more)
+
+    def step(self, grads, given=None, **how):
+        given = self.put(grads) if given is None else given  # before the host's step may set them to zero
+        self.step_host(grads, **how)
+        self.on_device.step(given, **how)
+        return self
+
+    def step_host(self, grads, **how):
+        with np.errstate(all="ignore"):
+            self.on_host.step(grads, **how)
+
+    def set(self, **numbers):
+        """Hyperparameters of the first group."""
+        for opt in (self.on_host, self.on_device):
+            opt.groups[0].update(numbers)
+
+    def same(self):
+        """Every bit of parameters, states and norms, and the counts."""
+        assert_same(to_host(self.device), self.host)
+        a, b = self.on_device.state_dict(), self.on_host.state_dict()
+        assert a.keys() == b.keys()
+        for name in b["state"]:
+            for k, (have, want) in enumerate(zip(a["state"][name], b["state"][name], strict=True)):
+                assert_identical(have, want, f"{name} of tensor {k}")
+                assert have.strides == want.strides or have.size <= 1
+        assert all(a[k] == b[k] for k in ("t", "rule", "groups", "paths", "version"))
+        assert self.on_device.t == self.on_host.t
+        have, want = self.on_device.grad_norm, self.on_host.grad_norm
+        assert have == want or (np.isnan(have) and np.isnan(want))
+        return self
+
+
+# Captures
+
+class Graph:
+    """A capture of what is called within, on CuPy's current stream."""
+
+    def __enter__(self):
+        from cuda.bindings.driver import CUstreamCaptureMode
+        gc.collect()
+        gc.disable()  # what other tests have left is not to be freed within the capture, which that would end
+        numba_cuda().current_context().deallocations.clear()
+        do("cuStreamBeginCapture", CuPy.cuda.current.ptr, CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        gc.enable()
+        if kind is not None:
+            with contextlib.suppress(RuntimeError):  # an invalid capture ends with an error of its own
+                do("cuStreamEndCapture", CuPy.cuda.current.ptr)
+            return
+        self.graph = do("cuStreamEndCapture", CuPy.cuda.current.ptr)
+        self.ready = do("cuGraphInstantiate", self.graph, 0)
+
+    def replay(self, times=1):
+        for _ in range(times):
+            do("cuGraphLaunch", self.ready, CuPy.cuda.current.ptr)
+
+
+def write(tree, values):
+    """New numbers in the same memory, when all that is enqueued is done."""
+    wait()
+    for a, x in zip(leaves(tree), leaves(values), strict=True):
+        if x.size:
+            getattr(a, "array", a).copy_to_device(x)
+    wait()
+
+
+class Captured(Twins):
+    """Twins of which the one on the device, CuPy's, is captured: it takes the gradients that lie in `g`, at first those
+    of seed 1."""
+
+    def __init__(self, make, params=None, grads=None, capturable=50):
+        super().__init__(make, tree(0) if params is None else params, foreign, capturable=capturable)
+        self.values = tree(1) if grads is None else grads
+        self.g = foreign(self.values)
+
+    def capture(self, **how):
+        self.how = how
+        with Graph() as self.graph:
+            self.on_device.step(self.g, **how)
+        return self
+
+    def replay(self, values=None, times=1):
+        """Replays, beside as many steps on the host; with new gradients if they are given."""
+        if values is not None:
+            self.values = values
+            write(self.g, values)
+        for _ in range(times):
+            self.graph.replay()
+            self.step_host(self.values, **self.how)
+        return self
+
+    def same(self):
+        wait()
+        return super().same()
+
+
+def assert_look_ahead_is_captured(**options):
+    """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
+    twins = Twins(lambda p, **more: fastopt.Nesterov(p, lr=0.1, **options, **more), normal(1, 300).astype(np.float32),
+                  foreign, capturable=20)
+    twins.on_device.lookahead()
+    wait()
+    with Graph() as graph:
+        twins.on_device.step(twins.on_device.lookahead())
+    for _ in range(10):
+        graph.replay()
+        twins.on_host.step(twins.on_host.lookahead())
+    wait()
+    twins.same()
