@@ -25,7 +25,6 @@ from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
 
 
-
 class HostBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are NumPy arrays."""
 
