@@ -90,7 +90,13 @@ class Pipeline:
 
     def having(self, name: str, there: bool = True) -> "Pipeline":
         """The pipeline with this piece, or without it."""
-        return Pipeline(self.rule, {*self.names, name} if there else {*self.names} - {name})
+        return _made(self.rule, frozenset({*self.names, name} if there else {*self.names} - {name}))
+
+
+@lru_cache(maxsize=1024)
+def _made(rule: Any, names: frozenset[str]) -> Pipeline:
+    """One pipeline for these pieces: gradients of several kinds may come in turn, and each makes types of its own."""
+    return Pipeline(rule, names)
 
 
 def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
@@ -112,7 +118,7 @@ def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
     if names is None and isinstance(rule, Pipeline):
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
-    return Pipeline(getattr(rule, "rule", rule), {*(PLAIN if names is None else names), *kept})
+    return _made(getattr(rule, "rule", rule), frozenset({*(PLAIN if names is None else names), *kept}))
 
 
 def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:
