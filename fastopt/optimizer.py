@@ -56,8 +56,7 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0,
-                 threads: int | None = None,
-                 capturable: int | None = None, **hyper: Any):
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
@@ -122,10 +121,9 @@ class Optimizer:
             self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params", {})]
         own = [{k: v for k, v in g.items() if k not in ("params", *STORED)} for g in params]
-        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k,
-                             values in enumerate(own))
-        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g}) for k,
-                g in enumerate(params)]
+        self._groups = tuple(Group(self.rule, {**given, **of}, f"{where} group {k}") for k, of in enumerate(own))
+        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g})
+                for k, g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
              grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False,
@@ -207,11 +205,11 @@ class Optimizer:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
             zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         plain = type(grad_factor) is float and grad_factor == 1.0
-        return Request(1.0 if plain else self._backend.factor(grad_factor),
-                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step",
-                                                                        allowed=LIMIT),
-                       None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
-                       skip_nonfinite, zero_grads, self._plain.masks if mask is None else self._masks(mask))
+        limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT)
+        wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT)
+        factor = 1.0 if plain else self._backend.factor(grad_factor)
+        masks = self._plain.masks if mask is None else self._masks(mask)
+        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks)
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""
@@ -411,8 +409,8 @@ read_only(Optimizer)
 
 def grouped(params: Any) -> bool:
     """Whether parameters come in groups: a list of dicts with the entry "params"."""
-    return isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g
-                                                                         for g in params)
+    return (isinstance(params, (list, tuple)) and len(params) > 0
+            and all(isinstance(g, dict) and "params" in g for g in params))
 
 
 def check_capturable(capturable: Any, where: str, place: str) -> int:

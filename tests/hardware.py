@@ -80,30 +80,11 @@ class Cubins:
         self.module = module
 
     def __getattr__(self, name):
-<<<<<<< HEAD
-        return getattr(cuda, name)
-
-    def step(self, rule, formats, cc, form):
-        return cuda.step(rule, formats, cc, driver.gpu(0).form)
-
-    def squares(self, formats, cc, form):
-        return cuda.squares(formats, cc, driver.gpu(0).form)
-
-
-class Advance:
-    """The module `fastopt._cuda.advance`, likewise."""
-
-    def advance(self, cc, form):
-        return advance.advance(cc, driver.gpu(0).form)
-
-
-INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(), "advance": Advance()}  # of names in those modules
-=======
         found = getattr(self.module, name)
         if name not in ("step", "squares", "advance"):
             return found
         return lambda *asked: found(*asked[:-1], driver.gpu(0).form)
 
 
-INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}  # of names in those modules
->>>>>>> cut
+INSTEAD = {  # of names in those modules
+    "Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}

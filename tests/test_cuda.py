@@ -186,13 +186,8 @@ def on_device(gpu, monkeypatch):
     def call(function):
         with monkeypatch.context() as patch:
             for module in (emulation, test_cuda_advance):
-<<<<<<< HEAD
-                for name, instead in hardware.INSTEAD.items():
-                    patch.setattr(module, name, instead, raising=False)
-=======
                 for name in hardware.INSTEAD.keys() & vars(module).keys():
                     patch.setattr(module, name, hardware.INSTEAD[name])
->>>>>>> cut
             return function()
     return call
 

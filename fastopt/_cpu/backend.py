@@ -4,7 +4,6 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,6 @@ from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
-
-PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -68,10 +65,9 @@ class HostBackend(Stored):
         return arrays.zeros_like(t.array, dtype, t.order, slot)
 
     def new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
-        initial = self.initial(name, t)
+        initial, n = self.initial(name, t), t.array.size
         if format.block:
-            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size),
-                                                                                           np.uint8)
+            return encode(np.full(n, initial), format) if initial else np.zeros(coded_bytes(n), np.uint8)
         new = self._zeros(t, state_dtype(format, t), 1 + self.rule.state.index(name))
         if initial:
             new[...] = encode(np.array([initial]), format).view(new.dtype)
@@ -114,8 +110,7 @@ class HostBackend(Stored):
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
-                               self.coefs,
-                               self._chance)
+                               self.coefs, self._chance)
 
     def shown(self) -> None:
         if self._unseen:
@@ -136,15 +131,15 @@ class HostBackend(Stored):
         if self.watch.same():
             return
         self.check_own()
-        outputs = {name: [moved(x, a, beside(t, name)) for x, a,
-                          t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
-                   for name, slot in self.outputs.items()}
+        outputs, named = {}, [(name, a) for name, found in self._own for a in found]
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
-        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name,
-                                                                     found in self._own for a in found] + [
-            (beside(t, name), a) for name, found in outputs.items() for t, a in zip(tensors, found, strict=True)])
-        self.tensors[:] = tensors
-        self.outputs = {name: slot._replace(arrays=outputs[name]) for name, slot in self.outputs.items()}
+        for name, slot in self.outputs.items():
+            paths = [beside(t, name) for t in tensors]
+            found = [moved(*of) for of in zip(slot.originals, slot.arrays, paths, strict=True)]
+            outputs[name] = slot._replace(arrays=found)
+            named += zip(paths, found, strict=True)
+        arrays.check_overlap([*((t.path, t.array) for t in tensors), *named])
+        self.tensors[:], self.outputs = tensors, outputs
         self._ahead = None  # its job holds addresses
         self.watch, self._unseen = Watch(self.given), True
         self.shown()
@@ -172,12 +167,13 @@ class HostBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
         t, rows = self._t.value + 1, []
+        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
-            rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
+            rows.append(group.coefficients(t, factor, limit))
+            asked.append(group.pieces)
         held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
-        scaled = clip_norm is not None or factor != 1.0
-        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+        if asked != binding.asked:
             binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)

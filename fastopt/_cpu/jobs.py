@@ -140,7 +140,7 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
-        self.asked: tuple | None = None  # the pieces for which `plan` is made
+        self.asked: list | None = None  # the pieces for which `plan` is made
         self.plan = Plan([])
         self.plans: dict[tuple, Plan] = {}
         self.wide: list[Job] = []        # its jobs whose gradients are wider than the arithmetic
@@ -184,12 +184,13 @@ class Binding:
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def use(self, asked: tuple) -> None:
+    def use(self, asked: list) -> None:
         """Make `plan` that of a step which asks for these pieces, as arguments of `pipelines`."""
-        if asked not in self.plans:
+        key = tuple(asked)
+        if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            self.plans[asked] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
-        self.plan, self.asked = self.plans[asked], asked
+            self.plans[key] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+        self.plan, self.asked = self.plans[key], asked
         self.wide = [job for job in self.plan.jobs if job.layout.wide]
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:

@@ -12,9 +12,9 @@ counts the step at its end: an exception out of a signal handler (Ctrl-C) comes 
 Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
 (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
-The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do
-(0: closed), `helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool,
-`usleep` where libc's usleep is (0: there is none).
+The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
+closed), `helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep`
+where libc's usleep is (0: there is none).
 """
 import ctypes
 import logging

@@ -39,7 +39,7 @@ class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int = 0):
+                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
@@ -167,9 +167,9 @@ class CudaBackend(Stored):
 
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
-        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
-                                                        or on_cuda(given))
-        array = given if known else view(given, "grad_factor")
+        array = given
+        if not isinstance(given, (int, float)) and (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
+            array = view(given, "grad_factor")
         if place(array) == "cpu":
             return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
@@ -270,8 +270,8 @@ class CudaBackend(Stored):
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
-        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
-                                                                      else [])])
+        others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
+        capturing, streams = self._order(stream, others)
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
@@ -315,7 +315,7 @@ class CudaBackend(Stored):
         return capturing, self.streams.others(stream, others, capturing)
 
     def _asked(self, request: Request) -> tuple:
-        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all pieces."""
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all, whose use may change."""
         if self.capturable:
             return (True, True, *[("coupled", "decoupled")]*len(self.groups))
         scaled = request.clip_norm is not None or request.factor != 1.0
