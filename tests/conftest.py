@@ -34,7 +34,7 @@ DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.ui
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
 
-OWN = {name: rule.examples for name, rule in RULES.items()}  # hyperparameters that are not the defaults, in several sets
+OWN = {name: rule.examples for name, rule in RULES.items()}  # several sets of hyperparameters, not the defaults
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
 
@@ -156,7 +156,7 @@ def nasty(n, seed=0, dtype=np.float32):
 
 
 def layout(text):
-    """A layout in short: the formats of its slots; a gradient with ``*`` is strided, one with ``!`` zeroed by the step."""
+    """A layout in short: the formats of its slots. A gradient with ``*`` is strided; the step zeroes one with ``!``."""
     known = {**STORED, "mask": MASK}
     return Layout(tuple(Slot(known[name.rstrip("*!")], "*" in name, "!" in name) for name in text.split()))
 

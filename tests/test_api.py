@@ -537,7 +537,7 @@ def test_a_thousand_steps_need_no_more_memory_than_ten():
     tracemalloc.start()
     try:
         steps(10)
-        assert gc.collect() == 0  # nothing in circles. It empties Python's lists of free tuples, too, which are not ours
+        assert gc.collect() == 0  # nothing in circles. It empties Python's own lists of free tuples, too
         before = tracemalloc.get_traced_memory()[0]
         steps(200)
         assert gc.collect() == 0

@@ -22,7 +22,7 @@ def parts(opt, mix):
 
 @pytest.mark.parametrize("mix", [*MIXES, "f32", "f64", "bf16"])
 def test_a_masked_step(mix):
-    """Of Adam with a weight average and a copy, on C- and Fortran-ordered arrays, with gradients that are set to zero."""
+    """Of Adam with a weight average and a copy, on arrays in both memory orders, with gradients set to zero."""
     of = {"f32": ("f32", "nearest", None), "f64": ("f64", "nearest", None), "bf16": ("bf16", "nearest", "bf16")}
     opts, mask = [], masks(7)
     for _ in range(2):
