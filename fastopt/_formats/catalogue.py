@@ -100,8 +100,6 @@ F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, scalars.d
 BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_bf16, scalars.encode_bf16,
               "bfloat16", dtypes=("bfloat16", "uint16"),
               device_encode=_rounding("cvt.rn.bf16.f32", 1), device_pair=_rounding("cvt.rn.bf16x2.f32", 2))
-E4M3 = Format("e4m3", np.dtype(np.uint8), types.uint8, types.float32, scalars.decode_e4m3, scalars.encode_e4m3,
-              "float8_e4m3fn")
 F16S, BF16S = (replace(of, name=f"{of.name}s", encode=encode, long=f"{of.long}_stochastic", random=True, dtypes=(),
                        device_encode=None, device_pair=None)
                for of, encode in ((F16, scalars.encode_f16_stochastic), (BF16, scalars.encode_bf16_stochastic)))
@@ -119,7 +117,7 @@ Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.round_q43, blo
 Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.round_q44, blocks.magnitude_q44, blocks.share_q44,
               blocks.encode_q44)
 
-STORED = {f.name: f for f in (F64, F32, F16, BF16, F16S, BF16S, SPLIT, Q43, Q44, E4M3)}  # all in which kernels store numbers
+STORED = {f.name: f for f in (F64, F32, F16, BF16, F16S, BF16S, SPLIT, Q43, Q44)}  # all in which kernels store numbers
 FORMATS = {f.name: f for f in STORED.values() if f.dtypes}                         # those that an array's dtype tells
 BY_DTYPE = {name: f for f in FORMATS.values() for name in f.dtypes}
 _OF_STATES = [f for f in STORED.values() if f is not SPLIT]

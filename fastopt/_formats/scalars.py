@@ -25,13 +25,6 @@ SMALLEST_NORMAL_F16 = U32(0x38800000)  # 2**-14
 OVERFLOW_F16 = U32(0x47800000)         # 2**16: everything above is infinite, what lies below rounds there by itself
 REBIAS_F16 = U32(0xC8000000)           # (15 - 127) << 23, modulo 2**32
 ALIGN_F16 = U32(0x3F000000)            # 0.5, whose unit in the last place is half the smallest float16
-U8, TWENTY, TWENTYFOUR = np.uint8, U32(20), U32(24)
-LAST_E4M3, SIGN_E4M3 = U32(0x7F), U32(0x80)
-SMALLEST_NORMAL_E4M3 = U32(0x3C800000)  # 2**-6
-OVERFLOW_E4M3 = U32(0x43E80001)         # above 464, which is in the middle of 448 and 480
-REBIAS_E4M3, HALF_ULP_E4M3 = U32(0xC4000000), U32(0x0007FFFF)  # (7 - 127) << 23, modulo 2**32
-ALIGN_E4M3 = U32(0x46800000)            # 2**14, whose unit in the last place is the smallest number, 2**-9
-TWO_120 = np.float32(2.0**120)          # 2**(127 - 7)
 TWO_112 = np.float32(2.0**112)         # 2**(127 - 15)
 
 
@@ -137,27 +130,6 @@ def encode_f16_stochastic(x, r):
     return U16(U32(where(magnitude > INFINITY32, nan, finite) | sign))
 
 
-def decode_e4m3(u):
-    """Float8 without infinities (Micikevicius et al. 2022): 4 bits of exponent, biased by 7, and 3 of mantissa."""
-    u = U32(u)
-    code = U32(u & LAST_E4M3)
-    magnitude = as_bits(as_float(U32(code << TWENTY))*TWO_120)  # exact, subnormals included
-    magnitude = where(code == LAST_E4M3, U32(INFINITY32 | QUIET32), magnitude)
-    return as_float(U32(magnitude | U32(U32(u & SIGN_E4M3) << TWENTYFOUR)))
-
-
-def encode_e4m3(x):
-    """Numbers that round beyond 448 become NaN."""
-    u = as_bits(x)
-    magnitude = U32(u & MAGNITUDE32)
-    odd = U32(U32(magnitude >> TWENTY) & ONE)
-    normal = U32(U32(U32(U32(magnitude + REBIAS_E4M3) + HALF_ULP_E4M3) + odd) >> TWENTY)
-    subnormal = U32(as_bits(as_float(magnitude) + as_float(ALIGN_E4M3)) - ALIGN_E4M3)  # the addition rounds
-    finite = where(magnitude < SMALLEST_NORMAL_E4M3, subnormal, normal)
-    code = where(magnitude >= OVERFLOW_E4M3, LAST_E4M3, finite)
-    return U8(U32(code | U32(U32(u >> TWENTYFOUR) & SIGN_E4M3)))
-
-
 def unchanged(x):
     return x
 
@@ -166,5 +138,5 @@ def is_set(u):
     return u != NOT_SET
 
 
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set, _unless_nan, decode_e4m3, encode_e4m3):
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set, _unless_nan):
     register_jitable(_function)
