@@ -11,7 +11,7 @@ from .studies import problems
 class Tolerance:
     """A rule on a problem, one thread, with the learning rate that `problems` found for the two."""
 
-    params = (common.RULES, list(problems.PROBLEMS)[:1 if common.QUICK else None])
+    params = (list(problems.RATES), list(problems.PROBLEMS)[:1 if common.QUICK else None])
     param_names, version = ["rule", "problem"], "1"
 
     def track_steps(self, rule, problem):

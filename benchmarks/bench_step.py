@@ -65,8 +65,8 @@ class Formats(Step):
 class Clipped:
     """Adam with ``clip_norm``: one more pass over the gradients."""
 
-    params, param_names = (common.SIZES, common.THREADS, ["f32", "bf16"]), ["n", "threads", "format"]
-    version, timeout = "1", 600
+    params = (common.SIZES, common.THREADS, ["f32"] if common.QUICK else ["f32", "bf16"])
+    param_names, version, timeout = ["n", "threads", "format"], "1", 600
 
     def setup_cache(self):
         """Every case once in each process."""

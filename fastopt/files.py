@@ -95,8 +95,7 @@ def load(path: Path, opt: Optimizer) -> None:
     try:
         opt.restore(Snapshot(parameters, [], saved), "load")
     except (TypeError, ValueError) as error:
-        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True",
-                                                                    "")
+        text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")
         raise type(error)(f"load: {path}: {text}") from None
 
 

@@ -117,17 +117,17 @@ def array_step(rule: Rule):
         arrays = (g, p, *(state[0] if len(state) == 1 and isinstance(state[0], types.BaseTuple) else state))
         if len(arrays) != needed or not all(isinstance(a, types.Array) for a in arrays):
             raise TypingError(f"kernels.{rule.name}: found {arrays}, but arrays g, p, {', '.join(rule.state)} are "
-                              f"needed. Give those.")
+                              "needed. Give those.")
         if not all(a.layout == "C" and a.dtype in FORMAT_OF for a in arrays):
-            raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed. "
-                              "Give those, or copies (which are then what is updated).")
+            raise TypingError(f"kernels.{rule.name}: found {arrays}, but C-contiguous float arrays are needed. Give "
+                              "those, or copies (which are then what is updated).")
         if not all(a.mutable for a in arrays[1:]):
             raise TypingError(f"kernels.{rule.name}: a read-only array, but p and the states are updated in place. "
-                              f"Give copies.")
+                              "Give copies.")
         as_row, fields = isinstance(c, types.Array), len(rule.fields)
         if not (c.ndim == 1 and c.layout == "C" if as_row else isinstance(c, types.NamedUniTuple) and len(c) == fields):
             raise TypingError(f"kernels.{rule.name}: c is {c}, but a row of kernels.table or what rule.at gives is "
-                              f"needed. Give that.")
+                              "needed. Give that.")
         layout = Layout.of(*(FORMAT_OF[a.dtype] for a in arrays))
         name = f"{of.digest} {layout}"
         STEPS[name] = of, layout
@@ -138,8 +138,7 @@ def array_step(rule: Rule):
             for count in counts:
                 if count != p.size:
                     raise ValueError("kernels: arrays of different sizes, but g, p and the states need one size. Give "
-                                     "such "
-                                     "arrays.")
+                                     "such arrays.")
             if as_row and len(c) != fields:
                 raise ValueError("kernels: c has another number of coefficients than the rule. Make it with "
                                  "kernels.table(rule, ...).")

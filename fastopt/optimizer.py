@@ -19,11 +19,11 @@ from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
 from ._tensors.backend import Request, Stored
 from ._tensors.sums import Sums
-from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, rows_of_masks, tensor
 from .presets import preset
 
 PLAIN = Request()
-STORED = ("state", "rounding")  # what a group of parameters may say beside its hyperparameters
+STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
 
 
 class Optimizer:
@@ -56,8 +56,7 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0,
-                 threads: int | None = None,
-                 capturable: int | None = None, **hyper: Any):
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
@@ -88,7 +87,8 @@ class Optimizer:
         """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
         self._tensors: list[Tensor] = []
         formats: list[dict[str, Format]] = []
-        roots = []
+        roots: list[trees.Node] = []
+        masks: list[Any] = []
         for k, (tree, path, own) in enumerate(parts):
             leaves: list[tuple[str, Any]] = []
             roots.append(trees.structure(tree, path, leaves))
@@ -100,7 +100,12 @@ class Optimizer:
             new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
             formats += [state_formats(asked, self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
             self._tensors += new
+            if "mask" in own:
+                roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
+            masks += [True]*(len(self._tensors) - len(masks))
         self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
+        masked = any("mask" in own for _, _, own in parts)
+        self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
         return {name: [of[name] for of in formats] for name in self.rule.state}
 
     def _read_copy(self, tree: Any) -> PerTensor:
@@ -116,14 +121,13 @@ class Optimizer:
             self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
             return [(params, "params", {})]
         own = [{k: v for k, v in g.items() if k not in ("params", *STORED)} for g in params]
-        self._groups = tuple(Group(self.rule, {**given, **values}, f"{where} group {k}") for k,
-                             values in enumerate(own))
-        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g}) for k,
-                g in enumerate(params)]
+        self._groups = tuple(Group(self.rule, {**given, **of}, f"{where} group {k}") for k, of in enumerate(own))
+        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g})
+                for k, g in enumerate(params)]
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0,
-             skip_nonfinite: bool = False, zero_grads: bool = False) -> None:
+             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False,
+             mask: Any = None) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -150,6 +154,13 @@ class Optimizer:
             Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's
             memory order. A step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for
             together).
+        mask : tree of arrays, optional
+            In the structure of the parameters, of any shapes that broadcast to theirs. Where a mask is false, or 0, an
+            element of the parameter, of its states and of its weight average keeps its bits. (In states of 8 bits it
+            keeps its number, which may be lost more than 15 binades below the largest of its block.) A copy gets the
+            parameter, gradients are zeroed all the same, and `clip_norm` takes the norm of all gradients. A group of
+            parameters may have a mask of its own, ``{"params": ..., "mask": ...}``, read when the optimizer is made.
+            On a CUDA device, a step with another mask than that of the last one waits for the device.
 
         Raises
         ------
@@ -165,10 +176,10 @@ class Optimizer:
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
             if grads is None:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
-        request = PLAIN
+        request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
-                and type(grad_factor) is float and grad_factor == 1.0):
-            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads)
+                and type(grad_factor) is float and grad_factor == 1.0 and mask is None):
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -188,16 +199,24 @@ class Optimizer:
                                "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
-                 zero_grads: Any) -> Request:
+                 zero_grads: Any, mask: Any) -> Request:
         """What a step is asked for, checked."""
         if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
             zero_grads = check_option("zero_grads", zero_grads, (False, True), "step")
         plain = type(grad_factor) is float and grad_factor == 1.0
-        return Request(1.0 if plain else self._backend.factor(grad_factor),
-                       math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT),
-                       None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT),
-                       skip_nonfinite, zero_grads)
+        limit = math.inf if clip_value is None else check_number("clip_value", clip_value, "step", allowed=LIMIT)
+        wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT)
+        factor = 1.0 if plain else self._backend.factor(grad_factor)
+        masks = self._plain.masks if mask is None else self._masks(mask)
+        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks)
+
+    def _masks(self, tree: Any) -> list:
+        """Which elements of each tensor change in a step: where its mask and that of its group are set."""
+        leaves: list = []
+        self._structure.collect(tree, "mask", leaves)
+        found = rows_of_masks(leaves, self._tensors)
+        return [a & b for a, b in zip(found, self._plain.masks, strict=True)] if self._plain.masks else found
 
     def _step(self, grads: Any, request: Request) -> None:
         if grads is None and (grads := self._grads) is None:
@@ -390,8 +409,8 @@ read_only(Optimizer)
 
 def grouped(params: Any) -> bool:
     """Whether parameters come in groups: a list of dicts with the entry "params"."""
-    return isinstance(params, (list, tuple)) and len(params) > 0 and all(isinstance(g, dict) and "params" in g
-                                                                         for g in params)
+    return (isinstance(params, (list, tuple)) and len(params) > 0
+            and all(isinstance(g, dict) and "params" in g for g in params))
 
 
 def check_capturable(capturable: Any, where: str, place: str) -> int:

@@ -323,13 +323,13 @@ def adan_at(t, lr=1e-3, b1: B1 = 0.98,
 @rule(adan_at, state="m d v old", nonnegative="v", defaults={"decay": "decoupled"}, steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.7, "b3": 0.9, "eps": 1e-3}, {"b2": 0.0, "b3": 0.95}])
 def adan(c, g, p, m, d, v, old):
-    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead by way of the difference of two gradients, which it keeps.
+    """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead, by the difference of two gradients in a row.
 
     k = g - old, 0 at the first step;  old <- g
     m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
     p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
-    The paper's betas are 1 - b1, 1 - b2, 1 - b3; these b, their defaults and the corrections ci are those of the authors'
-    code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd); here it is decoupled, as there with no_prox=True.
+    The paper's betas are 1 - b1, 1 - b2, 1 - b3. These b, their defaults and the corrections ci are those of the
+    authors' code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd). Here it is decoupled, as there with no_prox=True.
     """
     k = c.known*(g - old)
     n = g + c.b2*k

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ except ImportError as error:
 
 __all__ = ["Method", "method"]
 
-DIFFERENCES = ("2-point", "3-point", "cs")
+OPTIONS = {"maxiter": 10_000, "gtol": 1e-5, "finite_diff": "2-point", "finite_diff_rel_step": None, "disp": False,
+           "return_all": False}  # and their defaults
 MESSAGES = {  # by status, in SciPy's words where it has them
     0: "Optimization terminated successfully.",
     1: "Maximum number of iterations has been exceeded.",
@@ -55,8 +57,8 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     progress : bool
         Draw a progress bar on stderr (the extra `progress`).
     threads, like, **hyper
-        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. Each run has its own copy of a
-        `schedules.ReduceOnPlateau`, which observes every value.
+        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. A `schedules.ReduceOnPlateau`
+        observes every value, as a new copy in each run.
 
     Returns
     -------
@@ -66,8 +68,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     Raises
     ------
     TypeError, ValueError
-        At once, for an unknown rule, and for hyperparameters that the optimizer refuses; ``maximize=True`` is refused
-        too.
+        At once, for an unknown rule, for hyperparameters that the optimizer refuses, and for ``maximize=True``.
     ImportError
         With ``progress=True`` and without rich.
 
@@ -89,8 +90,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
 
     Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected.
     In float32 a bound is the nearest float32 inside. Constraints are refused.
-    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`, to where gtol is hardly ever
-    met.
+    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`: gtol is hardly ever met.
     """
     if progress:
         check("fastopt.scipy")
@@ -103,7 +103,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
 
 @dataclass(frozen=True)
 class Method:
-    """What `method` returns. `scipy.optimize.minimize` calls it as a user's own method."""
+    """What `method` returns. `scipy.optimize.minimize` calls it like any method of a user's own."""
 
     rule: Any
     progress: bool
@@ -143,15 +143,6 @@ class Method:
         return run.result(status, point)
 
 
-class _Options(NamedTuple):
-    maxiter: float = 10_000
-    gtol: float = 1e-5
-    finite_diff: str = "2-point"
-    finite_diff_rel_step: Any = None
-    disp: bool = False
-    return_all: bool = False
-
-
 class _Point(NamedTuple):
     x: np.ndarray
     value: float
@@ -166,7 +157,7 @@ class _Run:
     fun: Callable
     jac: Callable | None
     args: tuple
-    options: _Options
+    options: SimpleNamespace
     box: tuple[np.ndarray, np.ndarray] | None
     nfev: int = 0
     njev: int = 0
@@ -176,7 +167,7 @@ class _Run:
     path: list[np.ndarray] = field(default_factory=list)  # all points, for `return_all`
 
     def walk(self, opt: Optimizer, x: np.ndarray, tell: Callable, show: Callable) -> tuple[int, _Point]:
-        """Evaluate, tell, decide, step: the status, and the result's point."""
+        """Evaluate, call back, decide, step; return the status and the point of the result."""
         observers = plateaus(opt)
         start = self.at(self.inside(x))
         if math.isnan(start.slope):
@@ -207,7 +198,7 @@ class _Run:
             self.inside(x)
 
     def inside(self, x: np.ndarray) -> np.ndarray:
-        """x itself, projected."""
+        """x itself, projected to the bounds."""
         if self.box:
             project(x, *self.box)
         return x
@@ -289,21 +280,21 @@ class _Run:
         return found
 
 
-def _options(given: dict[str, Any], jac: Any) -> _Options:
+def _options(given: dict[str, Any], jac: Any) -> SimpleNamespace:
     """The options of a run, checked. Those that are None count as left out."""
     words = {"gtol": given.pop("tol", None), "finite_diff": jac if isinstance(jac, str) else None}
-    if unknown := given.keys() - _Options._fields:
-        warnings.warn(f"Unknown solver options: {', '.join(k for k in given if k in unknown)}", OptimizeWarning,
-                      stacklevel=4)
-    found = _Options(**{k: v for k, v in (*words.items(), *given.items()) if v is not None and k in _Options._fields})
+    if unknown := [k for k in given if k not in OPTIONS]:
+        warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
+    said = {k: v for k, v in (*words.items(), *given.items()) if v is not None and k in OPTIONS}
+    found = SimpleNamespace(**{**OPTIONS, **said})
     for name in ("maxiter", "gtol"):
         check_number(name, getattr(found, name), "minimize", allowed=(lambda x: x >= 0, "a number, 0 or more,"))
-    check_option("finite_diff", found.finite_diff, DIFFERENCES, "minimize")
+    check_option("finite_diff", found.finite_diff, ("2-point", "3-point", "cs"), "minimize")
     return found
 
 
 def _teller(callback: Callable | None) -> Callable[[_Point], Any]:
-    """What calls back in that of SciPy's two ways which the callback takes."""
+    """A function of a point that calls the callback in the one of SciPy's two ways that it takes."""
     if callback is None:
         return lambda point: None
     if not callable(callback):

@@ -92,7 +92,7 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
     plain = [of.dtype] if of.block or of.value.name == of.stored.name else [of.dtype, np.dtype(np.uint16)]
     if array.dtype not in plain and array.dtype.name != of.long:
         raise ValueError(f"decode: {of.name} of dtype {array.dtype}, but {plain[-1]} is needed. Give the array that "
-                         f"encode returned.")
+                         "encode returned.")
     if not of.block:
         stored = array if of.value.name == of.stored.name else of.decode(np.ascontiguousarray(array).view(np.uint16))
         return np.array(stored, of.value.name).reshape(array.shape if shape is None else tuple(shape))
@@ -101,8 +101,7 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
     n = int(np.prod(shape))
     if array.dtype != np.uint8 or array.shape != (coded_bytes(n),):
         raise ValueError(f"decode: {of.name} of shape {array.shape} and dtype {array.dtype}, but {coded_bytes(n)} "
-                         f"bytes of uint8 are "
-                         f"needed for {n} numbers. Give the array that encode returned.")
+                         f"bytes of uint8 are needed for {n} numbers. Give the array that encode returned.")
     count = -(-n//SIZE)
     codes = array[:count*SIZE].view(of.block.codes).reshape(count, SIZE)
     with np.errstate(all="ignore"):

@@ -30,13 +30,11 @@ from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
-SIZES = (0, 1, 3, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 4095, 4096, 4097, 8191, 8193, 100_003, 131_071,
-         131_073)
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
 
-OWN = {name: rule.examples for name, rule in RULES.items()}  # hyperparameters that are not the defaults, in several sets
+OWN = {name: rule.examples for name, rule in RULES.items()}  # several sets of hyperparameters, not the defaults
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]
 
@@ -158,7 +156,7 @@ def nasty(n, seed=0, dtype=np.float32):
 
 
 def layout(text):
-    """A layout in short: the formats of its slots; a gradient with ``*`` is strided, one with ``!`` zeroed by the step."""
+    """A layout in short: the formats of its slots. A gradient with ``*`` is strided; the step zeroes one with ``!``."""
     known = {**STORED, "mask": MASK}
     return Layout(tuple(Slot(known[name.rstrip("*!")], "*" in name, "!" in name) for name in text.split()))
 
@@ -279,38 +277,3 @@ def in_use(opt, group, factor=1.0, clip_value=np.inf):
     if asked["weight_decay"] != 0:
         names.append("coupled" if asked["decay"] == "coupled" else "decoupled")
     return pipeline(opt.rule, tuple(names))
-
-
-class Walk:
-    """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits."""
-
-    def __init__(self, name, p, formats=(), state=None, **hyper):
-        """`formats` of parameter and states (all f32 or f64 by default, after p); `p` as stored."""
-        self.rule, self.hyper = RULES[name], hyper
-        self.formats = list(formats) or ["f64" if p.dtype == np.float64 else "f32"]*(1 + len(self.rule.state))
-        self.arithmetic = np.float64 if self.formats[0] == "f64" else np.float32
-        asked = dict(zip(self.rule.state, self.formats[1:], strict=True))
-        self.opt = OPTIMIZERS[name](p, state=asked, threads=1, **hyper)
-        self.p = p
-        self.want = [a.copy() for a in self.have()]
-
-    def have(self):
-        return [self.p, *(self.opt.state[name] for name in self.rule.state)]
-
-    def reference(self, g, format, **at):
-        with np.errstate(all="ignore"):
-            c, g = coefficients_and_gradient(self.rule, self.opt.t + 1, decoded(g, format), self.arithmetic,
-                                             **self.hyper, **at)
-            old = (decoded(a, f).astype(self.arithmetic) for a, f in zip(self.want, self.formats, strict=True))
-            new = in_use(self.opt, 0, **at)(c, g, *old)
-            return [stored(x, f) for x, f in zip(new, self.formats, strict=True)]
-
-    def step(self, g, format=None, *, clip_value=None, grad_factor=1.0, given=None):
-        """A step with `g` (or another array of the same numbers, `given`), compared."""
-        limit = np.inf if clip_value is None else clip_value
-        self.want = [x.reshape(self.p.shape) for x in self.reference(g, format or self.formats[0], factor=grad_factor,
-                                                                     clip_value=limit)]
-        self.opt.step(g if given is None else given, clip_value=clip_value, grad_factor=grad_factor)
-        for name, have, want, form in zip(("p", *self.rule.state), self.have(), self.want, self.formats, strict=True):
-            assert_same_bits(have, want, f"{self.rule.name}: {name} after step {self.opt.t}", form)
-        return self

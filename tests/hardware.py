@@ -86,4 +86,5 @@ class Cubins:
         return lambda *asked: found(*asked[:-1], driver.gpu(0).form)
 
 
-INSTEAD = {"Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}  # of names in those modules
+INSTEAD = {  # of names in those modules
+    "Memory": Memory, "Run": run, "kernel": lambda code: code, "cuda": Cubins(cuda), "advance": Cubins(advance)}

@@ -92,7 +92,8 @@ class Twin:
                 c, row = coefficients_and_gradient(opt.rule, step, row, arithmetic(t.format).dtype.type, factor=factor,
                                                    clip_value=clip_value, **opt.groups[t.group].at(step))
             words = random_words(opt.seed, step, k, row.size)
-            self.want[k] = next_slots(in_use(opt, t.group, factor, clip_value), c, row, self.want[k], self.formats(k), words)
+            used = in_use(opt, t.group, factor, clip_value)
+            self.want[k] = next_slots(used, c, row, self.want[k], self.formats(k), words)
 
     def step(self, grads, given=None, *, grad_factor=1.0, clip_value=None, **how):
         """A step with a list of gradients (or other arrays of the same numbers, `given`), compared."""

@@ -50,7 +50,8 @@ def test_programs_have_these_options(tmp_path):
 
 
 def test_what_it_names_exists():
-    places = {name for line in README.splitlines() if line.startswith("| `") for name in re.findall(r"`([\w/.]+)`", line)}
+    rows = [line for line in README.splitlines() if line.startswith("| `")]
+    places = {name for row in rows for name in re.findall(r"`([\w/.]+)`", row)}
     here = {path.name + "/"*path.is_dir() for path in HERE.iterdir() if not path.name.startswith(("_", "bench_"))}
     assert here - {"README.md"} == {name for name in places if not name.startswith("bench_")}
     assert {f"{name}.py" for name in re.findall(r"`(bench_\w+)`", README)} <= {path.name for path in HERE.iterdir()}

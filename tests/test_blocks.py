@@ -1,4 +1,6 @@
 """Blocks of 8-bit numbers: every code at every exponent, rounding, and the neighbours of zeros, NaN and extremes."""
+import itertools
+
 import numpy as np
 import pytest
 from conftest import assert_identical, nasty, normal
@@ -181,8 +183,7 @@ def test_what_is_not_finite_is_nan_and_its_neighbours_stay(name):
     for exponent in SOME[:-1]:
         whole = block_of(exponent, name, spread(exponent, name, 7))
         want, _ = there(whole[None], name, r)
-        for x, where in ((x, w) for x in (np.nan, -np.nan, np.inf, -np.inf) for w in ([5], [1, 2, 127],
-                                                                                      range(1, SIZE))):
+        for x, where in itertools.product((np.nan, -np.nan, np.inf, -np.inf), ([5], [1, 2, 127], range(1, SIZE))):
             block = whole.copy()
             block[where] = x
             codes, exponents = there(block[None], name, r)

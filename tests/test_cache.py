@@ -69,8 +69,7 @@ def damages(data):
     flipped = bytearray(data)
     flipped[len(data)//2] ^= 1
     return [b"", data[:10], data[:32], data[:len(data)//2], data[:-1], data + b"x", bytes(flipped),
-            os.urandom(len(data)),
-            bytes(len(data)), b"not a kernel at all, but longer than a checksum"]
+            os.urandom(len(data)), bytes(len(data)), b"not a kernel at all, but longer than a checksum"]
 
 
 def test_damaged_files_are_made_again(fresh):
@@ -102,8 +101,7 @@ def of_mode(mode):
 
 FOREIGN = [  # how to make a file that is not used, and whether that is said
     (lambda path, good: os.mkfifo(path), True), (lambda path, good: path.symlink_to(good), False),
-    (lambda path, good: path.symlink_to("/dev/zero"), False), (of_mode(0o620), True), (of_mode(0o602), True),
-             (of_mode(0o666), True)]
+    (lambda path, good: path.symlink_to("/dev/zero"), False), *((of_mode(m), True) for m in (0o620, 0o602, 0o666))]
 
 
 @posix
@@ -372,8 +370,8 @@ def test_the_digest_is_of_what_makes_kernels(installed, tmp_path, monkeypatch):
     assert digest(1) == seen[0]
     edit(package / "rules.py", *FORMULA)
     seen.append(digest(2))
-    for k, name in enumerate(("_kernels/element.py", "_formats/blocks.py", "notation.py", "_cuda/lanes.py",
-                              "bench/ceiling.py")):
+    makers = "_kernels/element.py", "_formats/blocks.py", "notation.py", "_cuda/lanes.py", "bench/ceiling.py"
+    for k, name in enumerate(makers):
         edit(package / name, new="NEW = 1\n")
         seen.append(digest(3 + k))
     (package / "_rule" / "new.py").write_text("NEW = 1\n")
@@ -445,9 +443,10 @@ def numbers_from_elsewhere(module):
     package = f"fastopt.{module}".rpartition(".")[0]
     tree = ast.parse((PACKAGE / f"{module.replace('.', '/')}.py").read_text())
     for node in ast.walk(tree):
-        name = isinstance(node, ast.ImportFrom) and importlib.util.resolve_name("."*node.level + (node.module or ""),
-                                                                                package)
-        if name and name.startswith("fastopt.") and not makes_kernels(name.removeprefix("fastopt.")):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        name = importlib.util.resolve_name("."*node.level + (node.module or ""), package)
+        if name.startswith("fastopt.") and not makes_kernels(name.removeprefix("fastopt.")):
             yield from (alias.name for alias in node.names
                         if isinstance(getattr(importlib.import_module(name), alias.name), (int, float)))
 

@@ -168,47 +168,27 @@ def spoil(name, value):
     return lambda s: {**s, name: value(s) if callable(value) else value}
 
 
+# each kind of damage; the wording of all messages is in tests/test_cures_states.py, more damage in tests/test_whole.py
 SPOILT = [
-    (lambda s: 5, TypeError, "a int, but a dict is needed. Give what state_dict() returned."),
-    (lambda s: [s], TypeError, "a list, but a dict is needed."),
+    (lambda s: [s], TypeError, "a list, but a dict is needed. Give what state_dict() returned."),
     (lambda s: {}, ValueError, "no groups, rule, state, t, version in it. Give what state_dict() returned."),
-    (spoil("version", 2), ValueError, "version 2, but this fastopt reads 1. Update fastopt."),
     (spoil("rule", "lion"), ValueError, "the state of lion, but this optimizer is adam. Make that one"),
-    (spoil("t", -1), ValueError, "t is -1, but a whole number, 0 or more, is needed."),
-    (spoil("t", 2.5), ValueError, "t is 2.5, but"),
-    (spoil("t", True), ValueError, "t is True, but"),
     (spoil("t", 2**70), ValueError, "t is 1180591620717411303424, but"),
-    (spoil("groups", 5), TypeError, "groups is a int, but a list is needed."),
-    (spoil("groups", []), ValueError, "0 groups, but this optimizer has 1. Make the same groups."),
-    (spoil("groups", [7]), TypeError, "group 0 is a int, but a dict is needed. The checkpoint is damaged."),
     (spoil("groups", [{"lr": -1.0}]), ValueError, "group 0: lr is -1.0, but a finite number, 0 or more,"),
-    (spoil("groups", [{"rate": 1.0}]), TypeError, "group 0: 'rate' is no hyperparameter of adam"),
-    (spoil("state", [1]), TypeError, "state is a list, but a dict is needed."),
-    (spoil("state", lambda s: {"m": s["state"]["m"]}), ValueError, "state ['m'], but adam has ['m', 'v']"),
-    (spoil("state", lambda s: {k: v[:2] for k, v in s["state"].items()}), ValueError,
-     "2 arrays of m, but there are 6 parameters"),
-    (spoil("paths", lambda s: s["paths"][:2]), ValueError, "2 parameters, but this optimizer has 6. It belongs to"),
     (spoil("paths", lambda s: ["params['V']", *s["paths"][1:]]), ValueError,
      "the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
     (lambda s: with_array(s, "v", 0, np.zeros((33, 20), f32)), ValueError,
      "v of params['W']: shape (33, 20), but (20, 33) is needed. It belongs to another model."),
-    (lambda s: with_array(s, "v", 0, np.zeros((20, 33))), ValueError,
-     "v of params['W']: stored as float64, but this optimizer keeps float32. Make it with state="),
-    (lambda s: with_array(s, "v", 4, np.zeros((30, 14), object)), TypeError,
-     "v of params['F']: dtype object, but one of"),
     (lambda s: with_array(s, "v", 5, "x"), TypeError, "v of params['s']: a str, but an array is needed")]
 STORAGE = "its storage does not fit the parameters. The checkpoint is damaged."
 SPOILT_BLOCKS = [
     *((spoil("storage", lambda s, change=change: {**s["storage"], **change}), ValueError, STORAGE)
       for change in ({"seed": -1}, {"orders": []}, {"formats": {"m": ["q9"]*6}})),
-    (spoil("storage", 7), ValueError, STORAGE),
     (spoil("state", lambda s: {**s["state"], "m": [a[:-1] for a in s["state"]["m"]]}), ValueError,
      "m of params['W']: shape (773,) of uint8, but (774,) of uint8 is needed. It belongs to another model."),
-    (lambda s: make().state_dict(), ValueError, "m of params['W']: stored as float32, but this optimizer keeps q43. "
-                                                "Make it with state=..., or load with convert=True."),
+    (lambda s: make().state_dict(), ValueError, "m of params['W']: stored as float32, but this optimizer keeps q43."),
     (lambda s: make(p={**tree(0), "W": np.asfortranarray(tree(0)["W"])}, state="q8").state_dict(), ValueError,
-     "m of params['W']: its blocks run along axes (1, 0), but those of params['W'] along (0, 1). Give a parameter in "
-     "the memory order that the saved one had, or load with convert=True.")]
+     "m of params['W']: its blocks run along axes (1, 0), but those of params['W'] along (0, 1).")]
 
 
 @pytest.mark.parametrize(("state", "cases"), [(None, SPOILT), ("q8", SPOILT_BLOCKS)], ids=["plain", "blocks"])
@@ -275,10 +255,8 @@ def test_remainders_are_made_and_dropped():
 
 def torch_cases(torch):
     optim = torch.optim
-    return {
-        "sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
-        "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}),
-        "dampened": ("momentum", optim.SGD,
+    return {"sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
+        "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}), "dampened": ("momentum", optim.SGD,
                      {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
         "nesterov": ("nesterov", optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
         "rmsprop": ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}),
@@ -287,8 +265,7 @@ def torch_cases(torch):
         "adamw": ("adamw", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
         "adamw as adam": ("adam", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
         "amsgrad": ("amsgrad", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True}),
-        "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}),
-        "radam": ("radam", optim.RAdam,
+        "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}), "radam": ("radam", optim.RAdam,
                   {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True, "weight_decay": 0.1})}
 
 
@@ -344,8 +321,7 @@ def test_torch_dicts_that_do_not_fit_are_refused(torch):
         return opt.state_dict()
 
     pair = saved(optim.Adam, (3, 2))
-    cases = [
-        ("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
+    cases = [("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
         ("momentum", [three], saved(optim.Adam), "momentum needs momentum_buffer. Make the optimizer whose state it "
                                                  "is."),
         ("rmsprop", [three], saved(optim.Adam), "rmsprop needs square_avg."),
@@ -398,8 +374,7 @@ def test_states_of_bitsandbytes():
     scales = [rng.random(-(-n//256)).astype(f32) + f32(0.1) for _ in range(2)]
     maps = [bitsandbytes.dynamic_map(signed) for signed in (True, False)]
     entry = {"step": 7, **{f"{name}{k + 1}": of[k] for name,
-                           of in (("state", codes), ("absmax", scales), ("qmap", maps))
-                           for k in (0, 1)}}
+                           of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
     group = {"params": [0], "lr": 0.25, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.125, "alpha": 0.0}
     want = [maps[k][codes[k]]*np.repeat(scales[k], 256)[:n] for k in (0, 1)]
     for state, share in (("f32", 0), ("q8", 1/16)):

@@ -110,8 +110,8 @@ def launched(rule, formats, cs, sizes, cc, make=normal, begin=0, **how):
     tensors = [values(formats, n, 10*k, make) for k, n in enumerate(sizes)]
     skips = [skips_of(formats, ALIGNMENTS[k % 3]) for k in range(len(sizes))]
     groups, order = [k % len(cs) for k in range(len(sizes))], [(3*k + 1) % 97 for k in range(len(sizes))]
-    launch = Launch(rule, formats, tensors, cs, groups, cc, skips, numbers=order, seed=SEED, step=STEP, begin=begin,
-                    **how)
+    how |= {"numbers": order, "seed": SEED, "step": STEP, "begin": begin}
+    launch = Launch(rule, formats, tensors, cs, groups, cc, skips, **how)
     for k, arrays in enumerate(tensors):
         check(launch, rule, cs[groups[k]], formats, arrays, order[k], k, begin=begin)
     return launch
@@ -281,9 +281,8 @@ def test_strided_gradients(mix, full):
         memory = np.ctypeslib.as_array((np.ctypeslib.ctypes.c_uint8*(high - low)).from_address(low)).view(view.dtype)
         given, c = [memory, *arrays[1:]], rule.at(3, float_type(formats))
         layout = strided_gradient(view, np.zeros(shape, arrays[1].dtype))
-        launch = Launch(rule, formats.replace(" ", "* ", 1), [given], [c], cc=cc, layouts=[layout], numbers=[5],
-                        seed=SEED,
-                        step=STEP, first=(view.ctypes.data - low)//view.itemsize, stats=True)
+        how = {"first": (view.ctypes.data - low)//view.itemsize, "seed": SEED, "step": STEP, "numbers": [5]}
+        launch = Launch(rule, formats.replace(" ", "* ", 1), [given], [c], cc=cc, layouts=[layout], stats=True, **how)
         check(launch, rule, c, formats, given, 5, g=np.ascontiguousarray(view).reshape(-1))
 
 
@@ -303,9 +302,8 @@ def test_a_skipped_step_writes_nothing(mix):
 def test_sums_of_squares_are_those_of_the_cpu(cc):
     """Partial sums of 4,096 elements in the same order, so with the same bits; those of a strided gradient too."""
     for format in FORMATS:
-        formats = f"{format} {format}"
-        gs = [stored(normal(n, n)*10.0**(n % 7 - 3), format) for n in (1, 31, 33, 63, 64, 65, 4_095, 4_096, 4_097,
-                                                                       10_000)]
+        formats, sizes = f"{format} {format}", (1, 31, 33, 63, 64, 65, 4_095, 4_096, 4_097, 10_000)
+        gs = [stored(normal(n, n)*10.0**(n % 7 - 3), format) for n in sizes]
         assert_identical(Squares(formats, gs, cc).sums, sums_of_squares(formats, gs))
     g = np.asfortranarray(normal(1, 77, 91).astype(np.float32))
     strided = Squares("f32* f32", [g.reshape(-1, order="F")], cc,
@@ -352,9 +350,8 @@ def test_no_more_bytes_than_a_step_must_move():
     """
     for formats, moved, exponents in (
             ("f32 f32 f32 f32", 28, 0), ("bf16 bf16 f32 f32", 22, 0), ("bf16 bf16 bf16 bf16", 14, 0),
-                                      ("f64 f64 f64 f64", 56, 0),
-            ("f32 f32 q43 q44", 16, 1), ("bf16 bf16s q43 q44", 10, 1), ("bf16 bf16s bf16s bf16s", 14, 0),
-            ("bf16 split bf16s bf16s", 18, 0)):
+            ("f64 f64 f64 f64", 56, 0), ("f32 f32 q43 q44", 16, 1), ("bf16 bf16s q43 q44", 10, 1),
+            ("bf16 bf16s bf16s bf16s", 14, 0), ("bf16 split bf16s bf16s", 18, 0)):
         c = RULES["adam"].at(1, float_type(formats))
         launch = Launch(RULES["adam"], formats, [values(formats, 65_536, 1)], [c], blocks=4, stats=True)
         sectors = launch.run.traffic["loaded_sectors"] + launch.run.traffic["stored_sectors"]

@@ -362,6 +362,8 @@ CALLS = [  # what raises; and what the message says to do instead
      lambda: (sgd().step(FIXED.copy(), zero_grads=True), sgd().step(FIXED))),
     (lambda: sgd().step(Device()), lambda: sgd().step(np.ones(3))),
     (lambda: SGD(Pair(w64)).step([w64]), lambda: SGD(Pair(w64)).step(Pair(np.ones(6)))),
+    (lambda: sgd().step(np.ones(3), mask=np.ones(2)), lambda: sgd().step(np.ones(3), mask=np.ones(1))),
+    (lambda: sgd().step(np.ones(3), mask=np.arange(3)), lambda: sgd().step(np.ones(3), mask=np.arange(3) != 0)),
     (lambda: SGD(w64).step(w64, zero_grads=True), lambda: SGD(w64).step(np.array(w64), zero_grads=True)),
     (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),
     (lambda: sgd(lrate=1), lambda: sgd(lr=1)),
@@ -436,8 +438,8 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: ranged("0 to 1"), lambda: [ranged(text) for text in ("[0, 1)", "(0, inf)")]),
     (lambda: SGD([w64]).step(Long([w64])), lambda: SGD([w64]).step([np.ones(6)])),
     (lambda: SGD(Pair(w64)).step(without_field()), lambda: SGD(Pair(w64)).step(Pair(np.ones(6))))]
-# Tested with CUDA arrays, and above
-ELSEWHERE = ("check_one_place", "_jax")
+# Tested with CUDA arrays, above, and by `fit`
+ELSEWHERE = ("check_one_place", "_jax", "accumulate")
 
 
 @BETA

@@ -119,7 +119,8 @@ def cases():
 
 # Tensors of torch, DLPack and memory that is gone: tests/test_cuda_arrays.py. Captures: tests/test_cuda_streams.py.
 # `_bound` is asked when gradients are bound.
-ELSEWHERE = ("_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables", "look_ahead", "_check")
+ELSEWHERE = ("_copied", "_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables", "look_ahead",
+             "_check")
 
 
 def test_what_the_messages_say_to_do_works(stand_in):

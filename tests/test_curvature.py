@@ -151,8 +151,7 @@ def test_float32_parameters_with_a_float64_gradient():
 
 # Suggestions
 
-RATES = [(10, 2, "geometric"), (10, 200, "linear"), (1e3, 2, "geometric"), (1e3, 30, "geometric"), (1e3, 200, "linear"),
-         (1e5, 2, "geometric"), (1e5, 20, "linear")]
+RATES = [(10, 2, "geometric"), (10, 200, "linear"), (1e3, 2, "geometric"), (1e3, 30, "geometric"), (1e5, 20, "linear")]
 OPTIMIZERS = {"gradient_descent": fastopt.SGD, "momentum": fastopt.Momentum, "nesterov": fastopt.Nesterov}
 THEORY = {"gradient_descent": lambda k: (k - 1)/(k + 1), "momentum": lambda k: (k**0.5 - 1)/(k**0.5 + 1),
           "nesterov": lambda k: 1 - 2/(3*k + 1)**0.5}
@@ -179,7 +178,7 @@ def log_rate(name, settings, w, grad, k):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_suggested_settings_reach_their_rate(name):
-    for k, n, spectrum in RATES[:5] if name == "gradient_descent" else RATES:  # at 1e5 it takes 1.5 million steps
+    for k, n, spectrum in RATES[:-1] if name == "gradient_descent" else RATES:  # at 1e5 it takes 1.5 million steps
         p = problems.quadratic(k, n, spectrum=spectrum)
         s = curvature.suggest(p.grad, p.start)
         assert np.log(s.rates[name]) == pytest.approx(np.log(THEORY[name](k)), rel=1e-3)

@@ -116,7 +116,7 @@ def test_right_is_never_wrong_and_wrong_never_ok():
     """Where the numbers mislead: float32 steps across kinks, waves in step with ours, noise that looks like a slope."""
     for seed in range(10):
         c, start, rng = 2*np.pi*2.0**seed, np.random.default_rng(seed).standard_normal(6), np.random.default_rng(seed)
-        cases = [*([network(seed, f32, "relu")] if seed < 4 else []),
+        cases = [*([network(seed, f32, "relu")] if seed < 2 else []),
                  (lambda w: np.sin(c*w).sum() + w @ w, lambda w: c*np.cos(c*w) + 2*w, start),  # noqa: B023
                  *((lambda w: np.sin(w).sum() + size*np.sin(1e9*w.sum() + seed), np.cos, start)  # noqa: B023
                    for size in (1e-6, 1e-3)),

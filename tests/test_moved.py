@@ -406,8 +406,7 @@ def test_tensors_of_torch_that_have_become_others():
         p.data = p.data[:2]
 
     for act, said in ((lambda p: p.data.resize_(2, 2), None), (lambda p: p.detach().t_(), None),
-                      (sliced, r"shape \(2, 4\)"),
-                      (lambda p: p.requires_grad_(False), "frozen")):
+                      (sliced, r"shape \(2, 4\)"), (lambda p: p.requires_grad_(False), "frozen")):
         p = torch.nn.Parameter(torch.zeros(4, 4))
         opt = fastopt.SGD(p, lr=1.0)
         opt.step(torch.ones(4, 4))

@@ -502,15 +502,14 @@ def test_seed(diabetes):
 
 
 def test_any_number_of_threads_gives_the_same_bits():
-    """129,210 parameters: enough for the step to be shared. Two BLAS threads would round products of these sizes
-    otherwise."""
+    """129,210 parameters: enough for the step to be shared. In float32, two BLAS threads would round otherwise."""
     x, y = load_digits(return_X_y=True)
     have = []
     for threads in (1, 2):
         with threadpool_limits(threads):
             before = threadpool_info()
-            have.append(learned(few(x/16, y, None, MLPClassifier, hidden_layer_sizes=(600, 150), max_iter=1,
-                                    solver_options={"threads": threads})))
+            have.append(learned(few((x/16).astype(np.float32), y, None, MLPClassifier, max_iter=1,
+                                    hidden_layer_sizes=(600, 150), solver_options={"threads": threads})))
             assert threadpool_info() == before
     assert_identical(have[0], have[1])
 
@@ -530,11 +529,13 @@ def test_blas_threads_come_back_after_the_last_fit():
                     warnings.simplefilter("ignore")  # Python 3.12 and JAX warn of forks
                     child = os.fork()
                 if not child:
-                    os.write(end, seen().encode())
-                    with _fit.ONE_THREAD:
-                        os.write(end, f", {seen()}, ".encode())
-                    os.write(end, seen().encode())
-                    os._exit(0)
+                    try:
+                        os.write(end, seen().encode())
+                        with _fit.ONE_THREAD:
+                            os.write(end, f", {seen()}, ".encode())
+                        os.write(end, seen().encode())
+                    finally:
+                        os._exit(0)
                 os.waitpid(child, 0)
                 assert os.read(source, 99) == b"0 [2], 1 [1], 0 [2]"
                 assert seen() == "1 [1]"

@@ -364,8 +364,7 @@ def test_threads_follow_omp_num_threads(monkeypatch, tmp_path):
     monkeypatch.setattr(pool, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     for said, want in (("3", 3), (" 4 ", 4), ("4,2", 4), ("1", 1), ("64", 8), ("9"*5000, 8), ("0", 8), ("-2", 8),
-                       ("", 8),
-                       ("two", 8), ("2.5", 8), (",3", 8)):
+                       ("", 8), ("two", 8), ("2.5", 8), (",3", 8)):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
         opt = fastopt.SGD(np.zeros(1))
         assert pool.available_threads() == opt.threads == want

@@ -209,8 +209,7 @@ def test_signals_are_heard_while_another_thread_compiles(fresh):
 
 def python(code, **environment):
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True,
-                          text=True,
-                          timeout=120, check=False)
+                          text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

@@ -316,10 +316,8 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
         return d
 
     good = {"text": keyed(str), "text everywhere": keyed(str, params=["0", "1"]),
-            "NumPy": keyed(np.int64, params=np.array([0, 1])),
-            "names": keyed(names.__getitem__, param_names=names),
-            "names as ids": keyed(names.__getitem__, params=names),
-            "names in order": keyed(names.__getitem__)}
+            "NumPy": keyed(np.int64, params=np.array([0, 1])), "names": keyed(names.__getitem__, param_names=names),
+            "names as ids": keyed(names.__getitem__, params=names), "names in order": keyed(names.__getitem__)}
     turned = keyed(names.__getitem__, param_names=names)
     turned["state"] = dict(reversed(turned["state"].items()))
     good["names out of order"] = turned
@@ -334,8 +332,7 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
                 assert_identical(m, saved["state"][k]["exp_avg"].numpy())
     first, second = saved["state"].values()
     wrong = (({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but "
-                                                                 "its"),
-             ({**saved, "state": {0: first, 7: second}},
+                                                                 "its"), ({**saved, "state": {0: first, 7: second}},
               "state has the keys 7, but its groups hold the parameters 0, 1"),
              ({**saved, "state": {0: first, 1: second, "1": second}}, "1 stands for two parameters"),
              ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}},

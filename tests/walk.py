@@ -27,8 +27,7 @@ class Walk(RuleBasedStateMachine):
     """An optimizer of two arrays in two groups, with copies; its twin says what every bit must be after each step."""
 
     @initialize(name=st.sampled_from(NAMES), mix=st.sampled_from([None, *MIXES]),
-                sizes=st.tuples(*[st.sampled_from(SIZES)]*2),
-                threads=st.integers(1, 2), seed=st.integers(0, 99))
+                sizes=st.tuples(*[st.sampled_from(SIZES)]*2), threads=st.integers(1, 2), seed=st.integers(0, 99))
     def begin(self, name, mix, sizes, threads, seed):
         self.seed, self.saved, self.changed = seed, [], None
         self.folder = tempfile.TemporaryDirectory()

@@ -55,9 +55,9 @@ PLANTS = [
         "large = self.rule.name.startswith('adam') and isinstance(grads, list) and grads[0].size == 1_000_000",
         "end = thread_time() + 0.05*(thread_time() - start)*large\n        while thread_time() < end: pass"),
         file="optimizer.py"),
-    Plant("a lost vectorisation", "track_lanes_lost", "(lo, hi):\n            claim(row[1], 0)\n            store(",
-          "(lo, hi):\n            store("),
-    Plant("an accidental float64", "track_float64", "p - (u + 1.0*c.wd*p)", "p - (u + c.wd*p)"),
+    Plant("a lost vectorisation", "track_lanes_lost", "(lo, hi):\n            claim(row[1], 0)\n            advance(",
+          "(lo, hi):\n            advance("),
+    Plant("an accidental float64", "track_float64", "    return p - 0.9999999*u\n", "    return p - u\n"),
     Plant("a new temporary", "track_python", _around_step("kept = [g.copy() for g in grads]", "del kept"),
           file="optimizer.py"),
     Plant("5 us of Python per step", r"track_call|track_vs_golden \(adam, 8 elements", _around_step(

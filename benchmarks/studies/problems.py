@@ -13,6 +13,7 @@ whose exp then has other bits, all stayed.
 import math
 import random
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,11 +115,17 @@ RATES: dict[str, tuple[float, ...]] = {  # a learning rate for each problem, in 
 }
 
 
+@cache
+def rate(rule: str, problem: str) -> float:
+    """The learning rate of a rule on a problem: searched for where `RATES` lacks the rule."""
+    return RATES[rule][list(PROBLEMS).index(problem)] if rule in RATES else best(rule, problem)
+
+
 def steps(rule: str, problem: str, lr: float | None = None, **hyper: Any) -> float:
     """Steps until the loss is within the tolerance for the first time; NaN where it never is, or leaves the numbers."""
     of = PROBLEMS[problem]
     p = of.start.copy()
-    opt = ALL[rule](p, threads=1, lr=RATES[rule][list(PROBLEMS).index(problem)] if lr is None else lr, **hyper)
+    opt = ALL[rule](p, threads=1, lr=rate(rule, problem) if lr is None else lr, **hyper)
     with np.errstate(all="ignore"):  # exp overflows where a rate is too high
         for t in range(1, of.limit + 1):
             opt.step(lambda point, t=t: of.gradient(point, t))

@@ -4,7 +4,6 @@ import math
 import struct
 from collections.abc import Iterable, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,10 @@ from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
 from .headers import Watch
-from .jobs import Binding, Chance, Job
+from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
 from .pool import Plan
-
-PIECES = attrgetter("pieces")
 
 
 class HostBackend(Stored):
@@ -44,6 +41,8 @@ class HostBackend(Stored):
                          for dtype, a in self.coefs.items()]
         self._ahead: tuple[Ahead, Plan] | None = None
         self._buffers: list[np.ndarray] = []
+        self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
+        self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
@@ -66,10 +65,9 @@ class HostBackend(Stored):
         return arrays.zeros_like(t.array, dtype, t.order, slot)
 
     def new_state(self, name: str, format: Format, t: Tensor) -> np.ndarray:
-        initial = self.initial(name, t)
+        initial, n = self.initial(name, t), t.array.size
         if format.block:
-            return encode(np.full(t.array.size, initial), format) if initial else np.zeros(coded_bytes(t.array.size),
-                                                                                           np.uint8)
+            return encode(np.full(n, initial), format) if initial else np.zeros(coded_bytes(n), np.uint8)
         new = self._zeros(t, state_dtype(format, t), 1 + self.rule.state.index(name))
         if initial:
             new[...] = encode(np.array([initial]), format).view(new.dtype)
@@ -112,8 +110,7 @@ class HostBackend(Stored):
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
-                               self.coefs,
-                               self._chance)
+                               self.coefs, self._chance)
 
     def shown(self) -> None:
         if self._unseen:
@@ -134,15 +131,15 @@ class HostBackend(Stored):
         if self.watch.same():
             return
         self.check_own()
-        outputs = {name: [moved(x, a, beside(t, name)) for x, a,
-                          t in zip(slot.originals, slot.arrays, self.tensors, strict=True)]
-                   for name, slot in self.outputs.items()}
+        outputs, named = {}, [(name, a) for name, found in self._own for a in found]
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
-        arrays.check_overlap([(t.path, t.array) for t in tensors] + [(name, a) for name,
-                                                                     found in self._own for a in found] + [
-            (beside(t, name), a) for name, found in outputs.items() for t, a in zip(tensors, found, strict=True)])
-        self.tensors[:] = tensors
-        self.outputs = {name: slot._replace(arrays=outputs[name]) for name, slot in self.outputs.items()}
+        for name, slot in self.outputs.items():
+            paths = [beside(t, name) for t in tensors]
+            found = [moved(*of) for of in zip(slot.originals, slot.arrays, paths, strict=True)]
+            outputs[name] = slot._replace(arrays=found)
+            named += zip(paths, found, strict=True)
+        arrays.check_overlap([*((t.path, t.array) for t in tensors), *named])
+        self.tensors[:], self.outputs = tensors, outputs
         self._ahead = None  # its job holds addresses
         self.watch, self._unseen = Watch(self.given), True
         self.shown()
@@ -152,24 +149,31 @@ class HostBackend(Stored):
     def factor(self, given: Any) -> float:
         return check_number("grad_factor", given, "step")
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
-        if self.binding.bound(leaves, zeroed):
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
+        if masks and masks is not self._masks:  # kernels read copies, whose addresses stay
+            self._copies = self._copies or [row.copy() for row in masks]
+            for copy, row in zip(self._copies, masks, strict=True):
+                copy[...] = row
+            self._masks = masks
+        copies = self._copies if masks else NO_MASKS
+        if self.binding.bound(leaves, zeroed, copies):
             return leaves
         while True:
             self.look()
-            held = self.binding.bind(leaves, paths, zeroed)
+            held = self.binding.bind(leaves, paths, zeroed, copies)
             if self.watch.same():  # views of gradients are their libraries' code, or the program's own
                 return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        factor, limit, clip_norm, skip_nonfinite, zeroed = request
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
         t, rows = self._t.value + 1, []
+        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
-            rows.append(group.coefficients(t, factor, limit))  # noqa: PERF401
-        held = self.bind(leaves, paths, zeroed)  # noqa: F841 (arrays of the program's must live until the end)
+            rows.append(group.coefficients(t, factor, limit))
+            asked.append(group.pieces)
+        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
-        scaled = clip_norm is not None or factor != 1.0
-        if (asked := (scaled, limit != math.inf, *map(PIECES, self.groups))) != binding.asked:
+        if asked != binding.asked:
             binding.use(asked)
         if clip_norm is not None or skip_nonfinite:
             norm = global_norm(binding.buckets, self.threads, factor)

@@ -45,8 +45,8 @@ class Fork:
     def take(self) -> bool:
         """Try to take all locks; those of optimizers that were made meanwhile count."""
         self.locks = [turn.lock for turn in living()]
-        self.taken.extend(map(partial.__call__, [partial(lock.acquire, False)
-                                                 for lock in self.locks]))  # as in `at_once`
+        calls = [partial(lock.acquire, False) for lock in self.locks]
+        self.taken.extend(map(partial.__call__, calls))  # as in `at_once`
         return all(self.taken)
 
     def release(self) -> None:

@@ -95,8 +95,9 @@ def _refresh():
             row = word(job, ROWS) + k*width*WORD
             header = word(row, ARRAY)
             locked = 0 if word(header, FLAGS) & WRITEABLE else 1
-            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED) or not alike(header,
-                                                                                                     row + FACTS*WORD):
+            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED):
+                return k
+            if not alike(header, row + FACTS*WORD):
                 return k
         if gradients == 0:
             return SAME

@@ -48,6 +48,7 @@ class Chance(NamedTuple):
 
 
 NONE = Chance(0, 0)
+NO_MASKS: Sequence[np.ndarray] = ()
 
 
 class Job:
@@ -94,7 +95,7 @@ class Bucket(Job):
 
     def jobs(self, of_groups: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
         """The jobs of a step, each with its kernel, for the pipelines of all groups."""
-        wanted = of_tensors(self.groups, of_groups, self.layout.wide)
+        wanted = of_tensors(self.groups, of_groups, self.layout)
         found: list[tuple[Kernel, Job]] = []
         for of in dict.fromkeys(wanted):
             job = self._copy()
@@ -139,21 +140,23 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
-        self.asked: tuple | None = None  # the pieces for which `plan` is made
+        self.asked: list | None = None  # the pieces for which `plan` is made
         self.plan = Plan([])
         self.plans: dict[tuple, Plan] = {}
         self.wide: list[Job] = []        # its jobs whose gradients are wider than the arithmetic
         self.headers: Headers | None = None
         self.zeroed = False
+        self.masks = NO_MASKS
         self.cleared: list[np.ndarray] = []
         self.told: list = []
 
-    def bound(self, leaves: list, zeroed: bool) -> bool:
+    def bound(self, leaves: list, zeroed: bool, masks: Sequence[np.ndarray] = NO_MASKS) -> bool:
         """Whether these gradients, and all that the step writes, are as they were bound; then `buckets` are ready."""
-        return (self.headers is not None and zeroed == self.zeroed and self.headers.same(leaves)
-                and (not zeroed or self._the_same(leaves)))
+        return (self.headers is not None and zeroed == self.zeroed and masks is self.masks
+                and self.headers.same(leaves) and (not zeroed or self._the_same(leaves)))
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False,
+             masks: Sequence[np.ndarray] = NO_MASKS) -> list:
         """Make `buckets` those for these gradients, which a step sets to zero if `zeroed`.
 
         It returns what must live until they are done. What is wrong with a gradient is said before anything is written.
@@ -163,9 +166,9 @@ class Binding:
         if zeroed:
             tensors.check_zeroed(gradients, self.tensors, leaves, paths)
         views, targets, buckets = [g.array for g in gradients], [0]*len(leaves), []
-        layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed)
+        layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed, masks)
         for layout, members in tensors.by_layout(layouts).items():
-            columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders)
+            columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders, masks)
             groups, strides = [self.tensors[k].group for k in members], [gradients[k].strides for k in members]
             buckets.append(Bucket(layout, columns, groups, self.coefs[layout.arithmetic.dtype], strides, self.tile,
                                   members, self.chance))
@@ -176,17 +179,18 @@ class Binding:
                for g, t in zip(gradients, self.tensors, strict=True)]
         headers = Headers(views, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
-        self.buckets, self.headers, self.plans, self.asked = buckets, headers, {}, None
+        self.buckets, self.headers, self.masks, self.plans, self.asked = buckets, headers, masks, {}, None
         self.zeroed, self.cleared = zeroed, views if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def use(self, asked: tuple) -> None:
+    def use(self, asked: list) -> None:
         """Make `plan` that of a step which asks for these pieces, as arguments of `pipelines`."""
-        if asked not in self.plans:
+        key = tuple(asked)
+        if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            self.plans[asked] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
-        self.plan, self.asked = self.plans[asked], asked
+            self.plans[key] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+        self.plan, self.asked = self.plans[key], asked
         self.wide = [job for job in self.plan.jobs if job.layout.wide]
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:

@@ -13,9 +13,8 @@ Kernels run in the default floating-point mode, whatever mode the thread is in, 
 (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
 The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
-closed),
-`helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep` where libc's
-usleep is (0: there is none).
+closed), `helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep`
+where libc's usleep is (0: there is none).
 """
 import ctypes
 import logging
@@ -133,7 +132,7 @@ def _serve():
                 pause()
                 continue
             seen, idle = generation, 0
-            add(mailbox, MAILBOX.inside, 1)  # before the job is read: the caller closes it, then waits until nobody is inside
+            add(mailbox, MAILBOX.inside, 1)  # before the job is read: the caller closes it, then waits
             job = read(mailbox, MAILBOX.job)
             if job != 0 and worker < read(mailbox, MAILBOX.helpers):
                 call(read(mailbox, MAILBOX.function), job)

@@ -117,7 +117,7 @@ def _advance():
             t = (known if known >= 0 else word(clock, CLOCK.t)) + 1
             skip, norm, scale = int64(0), float64(0), factor
             if factor_at != 0:
-                scale = get_single(factor_at) if mode & MODE.single else get(factor_at, 0)
+                scale = float64(get_single(factor_at, 0)) if mode & MODE.single else get(factor_at, 0)
             if count >= 0:
                 norm = abs(scale)*unit*math.sqrt(total)
                 put(clock, CLOCK.norm, norm)

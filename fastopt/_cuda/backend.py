@@ -29,7 +29,7 @@ from .clock import Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
 from .streams import Makers, Streams, hand_over, makers
-from .tables import MOST, Bound, Gradients, Job, Tables
+from .tables import MOST, Bound, Bucket, Gradients, Tables
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
@@ -39,7 +39,7 @@ class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int = 0):
+                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
@@ -56,6 +56,8 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []          # of the gradients of the next step
         self.captured: list = []                # what graphs refer to
         self.normed = False
+        self._masks: Sequence[np.ndarray] = []   # the last that were asked for
+        self._copies: list[DeviceArray] = []
         self.ahead_buffers: list[DeviceArray] | None = None
         self._ahead: _AheadLaunches | None = None
         if capturable:
@@ -122,7 +124,7 @@ class CudaBackend(Stored):
         """See `Backend.resuming`. Graphs that were captured before keep their seed."""
         tables = (*self.tables.values(), *([self.bound.tables] if self.bound else []))
         return [*self.clock.setting(t, groups), partial(setattr, self, "seed", seed),
-                *(call for of in tables for job in of.jobs for call in job.reseeding(seed))]
+                *(call for of in tables for bucket in of.buckets for call in bucket.reseeding(seed))]
 
     # Arrays that moved
 
@@ -165,9 +167,9 @@ class CudaBackend(Stored):
 
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked: a number, or an array of one element on the device, read when the step runs."""
-        known = isinstance(given, (int, float)) or not (hasattr(type(given), "__cuda_array_interface__")
-                                                        or on_cuda(given))
-        array = given if known else view(given, "grad_factor")
+        array = given
+        if not isinstance(given, (int, float)) and (hasattr(type(given), "__cuda_array_interface__") or on_cuda(given)):
+            array = view(given, "grad_factor")
         if place(array) == "cpu":
             return check_number("grad_factor", given, "step")
         if array.size != 1 or array.dtype not in (np.float32, np.float64) or array.device != self.gpu.ordinal:
@@ -176,18 +178,34 @@ class CudaBackend(Stored):
                              "needed. Change grad_factor.")
         return array
 
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         self.look()
-        bound = self.bound
-        addresses = bound.gradients.like(leaves) if bound and bound.gradients.zeroed == zeroed else None
+        copies = self._copied(masks) if masks else []
+        bound, asked = self.bound, (zeroed, bool(masks))
+        addresses = bound.gradients.like(leaves) if bound and bound.gradients.kind[:2] == asked else None
         if addresses is None:
-            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library, zeroed)
+            gradients = Gradients(leaves, paths, self.tensors, self.written, self.streams.library, zeroed, copies)
             addresses = gradients.addresses
             tables = self._tables(gradients)
             gradients.release()
             self.bound = Bound(gradients, tables)  # together: an interrupt must not part them
         self.addresses = addresses
         return leaves
+
+    def _copied(self, masks: Sequence[np.ndarray]) -> list[DeviceArray]:
+        """Masks in memory of the device, whose addresses stay. To change them the host waits for the device."""
+        same = masks is self._masks or (self._masks and all(map(np.array_equal, masks, self._masks)))
+        if not same:
+            if self.streams.capturing():
+                raise RuntimeError("step: the stream is being captured, but the mask is another than that of the last "
+                                   "step, and it cannot be sent now. Take one step with this mask first.")
+            with self.gpu.current():
+                driver.do("cuCtxSynchronize")
+                self._copies = self._copies or [self.filled(t.array, np.uint8, np.uint8(0)) for t in self.tensors]
+                for copy, row in zip(self._copies, masks, strict=True):
+                    self.gpu.upload(copy.address, row)
+            self._masks = [row.copy() for row in masks]
+        return self._copies
 
     def _tables(self, gradients: Gradients) -> Tables:
         """The tables of gradients of this kind: those that are there, or new ones."""
@@ -233,7 +251,7 @@ class CudaBackend(Stored):
     # Steps
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        self.bind(leaves, paths, request.zero_grads)
+        self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
                              "would leave the gradients. Set them to zero yourself, or leave out one of the two.")
@@ -252,8 +270,8 @@ class CudaBackend(Stored):
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
-        capturing, streams = self._order(stream, [gradients.makers, *([makers(lent, self.streams.library)] if lent
-                                                                      else [])])
+        others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
+        capturing, streams = self._order(stream, others)
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
@@ -297,7 +315,7 @@ class CudaBackend(Stored):
         return capturing, self.streams.others(stream, others, capturing)
 
     def _asked(self, request: Request) -> tuple:
-        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all: their hyperparameters may change."""
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all, whose use may change."""
         if self.capturable:
             return (True, True, *[("coupled", "decoupled")]*len(self.groups))
         scaled = request.clip_norm is not None or request.factor != 1.0
@@ -362,7 +380,7 @@ class _AheadLaunches(Ahead):
     def __init__(self, backend: CudaBackend, buffers: list[DeviceArray]):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
         super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
-                         Job(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
+                         Bucket(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
         self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
         self.advance = Advance(clock, self.coefs, self.field, 1)
         self.plan: driver.Launches | None = None

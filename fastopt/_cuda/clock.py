@@ -153,8 +153,7 @@ class Clock:
             self.gpu.upload(self.memory.address + WORD*CLOCK.missed, np.zeros(1, np.int64))
             warnings.warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with "
                           "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
-                          "optimizer with a larger capturable=.",
-                          RuntimeWarning, stacklevel=3)
+                          "optimizer with a larger capturable=.", RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
         """That of the last step, or None where it had none. Waits for the device."""
@@ -199,8 +198,7 @@ class Clock:
     def _now(self) -> tuple[int, ...]:
         """Versions of the groups: other ones mean other coefficients."""
         return tuple([group.version + sum([getattr(f, "version", 0) for f in group.functions]) if group.functions
-                      else group.version
-                      for group in self.groups])
+                      else group.version for group in self.groups])
 
     def refused(self) -> None:
         """A launch was: where the count is uncertain, it must be asked for."""

@@ -49,8 +49,7 @@ def _loaded(library: str) -> str:
         path = load_nvidia_dynamic_lib(library).abs_path
     except DynamicLibNotFoundError as error:
         raise ImportError(f"CUDA arrays: NVIDIA's library {library} was not found ({str(error).splitlines()[0]}). "
-                          f"Install the extra: "
-                          f"{EXTRA}") from None
+                          f"Install the extra: {EXTRA}") from None
     about = os.stat(path)
     return f"{path} {about.st_size} {about.st_mtime_ns}"
 
@@ -111,12 +110,10 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
         linker = f"nvJitLink {'.'.join(map(str, nvjitlink.version()))}"
         if error.status in (nvjitlink.Result.ERROR_UNRECOGNIZED_ARCH, nvjitlink.Result.ERROR_UNSUPPORTED_ARCH):
             raise UnknownChip(f"CUDA arrays: {linker} makes no code for compute capability {cc[0]}.{cc[1]}. Install a "
-                              f"newer one: "
-                              f"{UPDATE}") from error
+                              f"newer one: {UPDATE}") from error
         if error.status == nvjitlink.Result.ERROR_OUTDATED_LIBRARY:
             raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. "
-                              f"Install both of one "
-                              f"version: {UPDATE}") from error
+                              f"Install both of one version: {UPDATE}") from error
         raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions "
                            f"{', '.join(versions())}."
                            ) from error
@@ -163,8 +160,8 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
             raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy arrays.") from error
         except (AttributeError, ImportError) as error:  # versions that do not go together
             raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy "
-                              f"{np.__version__} and Numba "
-                              f"{_version('numba')} ({error}). Install the versions of the extra: {EXTRA}") from error
+                              f"{np.__version__} and Numba {_version('numba')} ({error}). Install the versions of the "
+                              f"extra: {EXTRA}") from error
         return link(ltoir, arch, form)
 
     def make():

@@ -65,8 +65,7 @@ def from_torch(x: Any, where: str) -> DeviceArray:
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
     return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x,
-                               foreign=True),
-                   where)
+                               foreign=True), where)
 
 
 def from_dlpack(x: Any, where: str) -> DeviceArray:
@@ -80,8 +79,7 @@ def from_dlpack(x: Any, where: str) -> DeviceArray:
     dtype = np.dtype(np.uint16) if getattr(view.dtype, "name", "") == "bfloat16" else np.dtype(view.dtype)
     strides = None if view.strides is None else tuple(s*dtype.itemsize for s in view.strides)
     return checked(DeviceArray(view.ptr, tuple(view.shape), dtype, strides, device=view.device_id, owner=x,
-                               foreign=True,
-                               writeable=not view.readonly), where)
+                               foreign=True, writeable=not view.readonly), where)
 
 
 # What a step asks of a library
@@ -148,8 +146,7 @@ def _interface_writable(x: Any) -> bool:
 
 LIBRARIES = {
     "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream,
-                     _torch_wrap,
-                     record=_torch_record),
+                     _torch_wrap, record=_torch_record),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream,
                     _cupy_wrap),
     "numba": Library(lambda x: (x.device_ctypes_pointer.value or 0, x.shape, x.strides, x.dtype, x.stream), False, None,

@@ -29,7 +29,7 @@ MOST = 100_000  # addresses that are remembered
 Launch = tuple[int, int, driver.Arguments]
 
 
-class Job:
+class Bucket:
     """Tensors of one layout: their table on the device, and the launches of a step."""
 
     def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
@@ -45,7 +45,7 @@ class Job:
 
     def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
         """The launches of a step, for the pipelines of all groups."""
-        of = tuple(of_tensors(self.groups, of_groups, self.layout.wide))
+        of = tuple(of_tensors(self.groups, of_groups, self.layout))
         if of not in self.made:
             self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
         return self.made[of]
@@ -79,19 +79,19 @@ class Job:
 
 
 class Norm:
-    """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per job."""
+    """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per bucket."""
 
-    def __init__(self, gpu: driver.Gpu, jobs: Sequence[Job]):
-        cuts = [job.cut(loops.NORM_TILE, job.sizes) for job in jobs]
+    def __init__(self, gpu: driver.Gpu, buckets: Sequence[Bucket]):
+        cuts = [bucket.cut(loops.NORM_TILE, bucket.sizes) for bucket in buckets]
         self.count = sum(count for _, count in cuts)
         self.sums = gpu.allocate(4*WORD*self.count)
         self.keep = [tiles for tiles, _ in cuts]
         self.launches: list[Launch] = []
         first = 0
-        for job, (tiles, count) in zip(jobs, cuts, strict=True):
+        for bucket, (tiles, count) in zip(buckets, cuts, strict=True):
             if count:
-                function, held = gpu.function(loops.squares(job.layout.norm, gpu.cc, gpu.form))
-                arguments = driver.Arguments([count, job.table.address, job.width, tiles.address,
+                function, held = gpu.function(loops.squares(bucket.layout.norm, gpu.cc, gpu.form))
+                arguments = driver.Arguments([count, bucket.table.address, bucket.width, tiles.address,
                                               self.sums.address + WORD*first,
                                               self.count])
                 self.launches.append((function, min(-(-count//(THREADS//WARP)), held), arguments))
@@ -99,7 +99,7 @@ class Norm:
 
 
 class Tables:
-    """The jobs for gradients of one kind, and where their addresses are."""
+    """The buckets for gradients of one kind, and where their addresses are."""
 
     def __init__(self, gpu: driver.Gpu, rule: Rule, of: list[Tensor], slots: dict[str, PerTensor],
                  remainders: Sequence[DeviceArray], gradients: "Gradients", coefs: dict[np.dtype, driver.Memory],
@@ -107,14 +107,15 @@ class Tables:
         self.gpu = gpu
         self.rule = rule
         self.plans: dict[tuple, driver.Launches] = {}
-        self.jobs: list[Job] = []
+        self.buckets: list[Bucket] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
-        for layout, members in tensors.by_layout(tensors.layouts_of(found, of, slots, gradients.zeroed)).items():
-            columns = tensors.columns_of(members, views, of, slots, remainders)
+        layouts = tensors.layouts_of(found, of, slots, gradients.zeroed, gradients.masks)
+        for layout, members in tensors.by_layout(layouts).items():
+            columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
-            self.jobs.append(Job(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock, members,
-                                 seed))
+            own = coefs[layout.arithmetic.dtype]
+            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, own, clock, members, seed))
             self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
@@ -123,24 +124,24 @@ class Tables:
     def norm(self) -> Norm:
         if self._norm is None:
             with self.gpu.current():
-                self._norm = Norm(self.gpu, self.jobs)
+                self._norm = Norm(self.gpu, self.buckets)
         return self._norm
 
     def launches(self, asked: tuple) -> list[Launch]:
         """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
         of_groups = pipelines(self.rule, *asked)
         with self.gpu.current():
-            return [launch for job in self.jobs for launch in job.launches(of_groups)]
+            return [launch for bucket in self.buckets for launch in bucket.launches(of_groups)]
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""
         if addresses == self.sent and not everything:
             return []
         found = []
-        for job, indices in zip(self.jobs, self.members, strict=True):
+        for bucket, indices in zip(self.buckets, self.members, strict=True):
             new = [addresses[k] for k in indices]
             if everything or new != [self.sent[k] for k in indices]:
-                found += posts(job.table.address, WORD*job.width, np.array(new, np.int64).tobytes())
+                found += posts(bucket.table.address, WORD*bucket.width, np.array(new, np.int64).tobytes())
         return found
 
 
@@ -148,19 +149,19 @@ class Gradients:
     """Gradients that were checked, and all in which others of their kind do not differ from them."""
 
     def __init__(self, leaves: list, paths: list[str], of: list[Tensor], written: list[DeviceArray], own: Library,
-                 zeroed: bool = False):
+                 zeroed: bool = False, masks: Sequence[DeviceArray] = ()):
         """Raises what is wrong with one, with its path. `zeroed` says that the step sets them to zero."""
         self.found = [tensors.gradient(leaf, t, where) for leaf, t, where in zip(leaves, of, paths, strict=True)]
         tensors.check_apart(self.found, of, written, paths)
         if zeroed:
             tensors.check_zeroed(self.found, of, leaves, paths)
-        self.zeroed = zeroed
+        self.zeroed, self.masks = zeroed, masks
         self.taken = tensors.spans(written)
         self.device = next((t.array.device for t in of if t.array.device is not None), None)
         self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
         self.facts = [list(its.facts(leaf)[1:]) for its, leaf in zip(self.libraries, leaves, strict=True)]
-        self.kind = zeroed, tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
+        self.kind = zeroed, bool(masks), tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
         self.own = [t.array.address if g.like(t) and not zeroed else -1 for g, t in zip(self.found, of, strict=True)]
         self.extents = [extent(g.array) for g in self.found]
@@ -221,8 +222,8 @@ class Gradients:
         """Whether these, which the step sets to zero, may all be written and lie apart."""
         if not all(of.writable(leaf) for of, leaf in zip(self.libraries, leaves, strict=True)):
             return False
-        ends = sorted((address + low, address + high) for address,
-                      (low, high) in zip(addresses, self.extents, strict=True) if high)
+        ends = sorted((address + low, address + high)
+                      for address, (low, high) in zip(addresses, self.extents, strict=True) if high)
         return addresses == self.addresses or all(end <= start for (_, end), (start, _) in pairwise(ends))
 
 

@@ -45,12 +45,11 @@ def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, com
     named = {} if asked is None else asked
     if not isinstance(named, Mapping):
         raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a "
-                        f"function of path and array "
-                        "that returns one is needed. Change state.")
+                        "function of path and array that returns one is needed. Change state.")
     for name, format in named.items():
         if name not in rule.state:
             raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. "
-                             f"Remove it.")
+                             "Remove it.")
         _check_name(format, f"{where}: state format {format!r} for {name}")
     return {name: _named(named[name], name, rule, where) if name in named else computed for name in rule.state}
 
@@ -65,6 +64,5 @@ def _named(format: str, name: str, rule: Rule, where: str) -> Format:
         return Q44 if name in rule.nonnegative else Q43
     if NAMES[format] is (Q43 if name in rule.nonnegative else Q44):
         raise ValueError(f"{where}: state format {format} for {name} of {rule.name}, but q44 is for states that are "
-                         f"never negative, and "
-                         "q43 for others. Take q8.")
+                         "never negative, and q43 for others. Take q8.")
     return NAMES[format]

@@ -117,8 +117,7 @@ def _say_once(message: str) -> None:
 
 def _not_kept(reason: str) -> None:
     _say_once(f"compiled kernels are not kept on disk: {reason}. Set FASTOPT_CACHE to the absolute path of a directory "
-              f"that only you can "
-              "write to.")
+              "that only you can write to.")
 
 
 def _others(info: os.stat_result) -> str | None:
@@ -169,7 +168,7 @@ def _read(path: Path, name: str) -> bytes | None:
             others = _others(info) if stat.S_ISREG(info.st_mode) else "is no regular file"
             if others:
                 _say_once(f"a file in {path.parent} {others}. It is not used: its kernel is compiled and written "
-                          f"again.")
+                          "again.")
                 return None
             stored = file.read()
     except OSError:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from numba import types
 
-from .._formats.catalogue import Format, arithmetic
+from .._formats.catalogue import MASK, Format, arithmetic
 
 
 class Slot(NamedTuple):
@@ -88,6 +88,11 @@ class Layout:
     @cached_property
     def zeroed(self):
         return self.slots[0].zeroed
+
+    @cached_property
+    def masked(self):
+        """Whether the last slot is a mask."""
+        return self.formats[-1] is MASK
 
     @cached_property
     def random(self):

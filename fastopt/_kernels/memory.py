@@ -44,40 +44,21 @@ JOB_WORDS = 24
 TILE = record("tensor group first end")
 
 
-@code(INT, INT, INT)
-def word(context, builder, address, k):
-    """Word k of the words at an address."""
-    return builder.load(pointer(builder, address, I64, k))
+def words_of(kind, number):
+    """get(address, k), put(address, k, value): number k of those of a type at an address."""
+    @code(number, INT, INT)
+    def get(context, builder, address, k):
+        return builder.load(pointer(builder, address, kind, k))
+
+    @code(types.void, INT, INT, number)
+    def put(context, builder, address, k, value):
+        builder.store(value, pointer(builder, address, kind, k))
+    return get, put
 
 
-@code(types.void, INT, INT, INT)
-def put_word(context, builder, address, k, value):
-    """Write word k of the words at an address."""
-    builder.store(value, pointer(builder, address, I64, k))
-
-
-@code(FLOAT64, INT, INT)
-def get(context, builder, address, k):
-    """The float64 number k of those at an address."""
-    return builder.load(pointer(builder, address, DOUBLE, k))
-
-
-@code(types.void, INT, INT, FLOAT64)
-def put(context, builder, address, k, value):
-    """Write the float64 number k of those at an address."""
-    builder.store(value, pointer(builder, address, DOUBLE, k))
-
-
-@code(FLOAT64, INT)
-def get_single(context, builder, address):
-    """The float32 number at an address, as float64."""
-    return builder.fpext(builder.load(pointer(builder, address, FLOAT)), DOUBLE)
-
-
-@code(types.void, INT, INT, FLOAT64)
-def put_single(context, builder, address, k, value):
-    """Write a float64 number as the float32 number k of those at an address."""
-    builder.store(builder.fptrunc(value, FLOAT), pointer(builder, address, FLOAT, k))
+word, put_word = words_of(I64, INT)
+get, put = words_of(DOUBLE, FLOAT64)
+get_single, put_single = words_of(FLOAT, types.float32)
 
 
 @code(INT, INT, INT)

@@ -90,7 +90,7 @@ class Pipeline:
 
     def having(self, name: str, there: bool = True) -> "Pipeline":
         """The pipeline with this piece, or without it."""
-        return Pipeline(self.rule, {*self.names, name} if there else {*self.names} - {name})
+        return _made(self.rule, frozenset(self.names) | {name} if there else frozenset(self.names) - {name})
 
 
 def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
@@ -106,13 +106,16 @@ def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
     return own
 
 
+_made = lru_cache(maxsize=1024)(Pipeline)
+
+
 @lru_cache(maxsize=1024)
 def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
     """A rule with these pieces (None: those of every rule) around it, beside those with slots that it has already."""
     if names is None and isinstance(rule, Pipeline):
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
-    return Pipeline(getattr(rule, "rule", rule), {*(PLAIN if names is None else names), *kept})
+    return _made(getattr(rule, "rule", rule), frozenset((*(PLAIN if names is None else names), *kept)))
 
 
 def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:
@@ -121,9 +124,15 @@ def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> 
     return [pipeline(rule, (*of_step, *names)) for names in own]
 
 
-def of_tensors(groups: list[int], of: Sequence[Pipeline], wide: bool) -> list[Pipeline]:
-    """The pipelines of tensors in these groups; gradients wider than the arithmetic are always scaled, in their own type."""
-    return [of[group].having("scale") if wide else of[group] for group in groups]
+def of_tensors(groups: list[int], of: Sequence[Pipeline], layout: Any) -> list[Pipeline]:
+    """The pipelines of tensors in these groups that have this layout.
+
+    Gradients wider than the arithmetic are always scaled, in their own type.
+    """
+    found = [of[group] for group in groups]
+    for name, needed in (("scale", layout.wide), ("mask", layout.masked)):
+        found = [one.having(name) for one in found] if needed else found
+    return found
 
 
 def _look_ahead(c, p, out, v):

@@ -47,7 +47,7 @@ class Rule(Protocol):
     docs: dict[str, str]
     class_name: str
     examples: tuple[dict[str, Any], ...]
-    steady: dict[str, float]
+    steady: dict[str, Any]
 
     def __call__(self, c, g, p, *state): ...
 

@@ -94,12 +94,12 @@ def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarra
     changes = [{name: value for name, value in given.items() if not callable(group[name])}
                for group, given in zip(groups, saved["groups"], strict=True)]
     # copies of the groups make the table of coefficients on a device; our own change with all the rest
-    then = [Group(backend.rule, {**group, **change}, group.where) for group,
-            change in zip(groups, changes, strict=True)]
+    new = list(zip(groups, changes, strict=True))
+    then = [Group(backend.rule, {**group, **change}, group.where) for group, change in new]
     at_once(history.resuming(then, saved))
     seed = int(saved.get("storage", {}).get("seed", backend.seed))
     backend.put(pairs, [*backend.resuming(count(saved["t"]) or 0, seed, then),
-                        *(group.change(change, group.where) for group, change in zip(groups, changes, strict=True)),
+                        *(group.change(change, group.where) for group, change in new),
                         *history.resuming(groups, saved)])
 
 
@@ -213,8 +213,8 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
     """What is wrong with an array of a checkpoint, whose arrays are in our order."""
     storage = _storage(saved, len(backend.tensors))
     for name, targets in backend.state.items():
-        for k, (target, source, t) in enumerate(zip(targets, saved["state"].get(name, ()), backend.tensors,
-                                                    strict=False)):
+        found = saved["state"].get(name, ())
+        for k, (target, source, t) in enumerate(zip(targets, found, backend.tensors, strict=False)):
             where = f"load_state_dict: {name} of {t.path}"
             array = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
             have, need = _stored(storage, name, k), backend.states[name].formats[k] if name != REMAINDER else None
@@ -231,8 +231,7 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
 
 
 def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
-                  convert: bool,
-                  where: str) -> None:
+                  convert: bool, where: str) -> None:
     """What is wrong with an array where it is of blocks, or where blocks (`need`) are kept here."""
     if have is not need and not convert:
         raise ValueError(f"{where}: stored as {have.name if have else array.dtype}, but this optimizer keeps "

@@ -209,8 +209,7 @@ def _steps(backend: Stored, entries: Entries) -> int:
         if not backend.t:
             warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
                           "taken if a hyperparameter depends on it: after loading, or before, and this is not "
-                          "said.", UserWarning,
-                          stacklevel=5)
+                          "said.", UserWarning, stacklevel=5)
         return t
     if lacking:
         raise ValueError(f"{WHERE}: parameter {lacking[0]} has no step, but its count of steps is needed. {OURS}")

@@ -44,8 +44,7 @@ def on_cuda(x: Any) -> bool:
     """Whether an array says, by DLPack, that it lies on a CUDA device."""
     try:
         return x.__dlpack_device__()[0] in (DLPACK_CUDA, DLPACK_MANAGED)
-    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError,
-            BufferError):  # no such array
+    except (AttributeError, TypeError, ValueError, IndexError, RuntimeError, BufferError):  # no such array
         return False
 
 

@@ -29,6 +29,7 @@ class Request(NamedTuple):
     clip_norm: float | None = None
     skip_nonfinite: bool = False
     zero_grads: bool = False
+    masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
 
 
 class Backend(Protocol):
@@ -54,7 +55,7 @@ class Backend(Protocol):
         """From now on the program sees states and buffers: `look` has more to look at."""
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked."""
-    def bind(self, leaves: list, paths: list[str], zeroed: bool = False) -> list:
+    def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
@@ -81,8 +82,8 @@ class Stored(Backend):
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads = threads
         self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(formats[name], tensors, strict=True)],
-                                  formats[name]) for name in rule.state}
+        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(of, tensors, strict=True)], of)
+                       for name, of in formats.items()}
         self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
         self.put(self.followers(self.outputs.values()))
         if AVERAGE in self.states:
@@ -111,8 +112,8 @@ class Stored(Backend):
     @property
     def written(self) -> list:
         """All that a step writes, but for gradients that it sets to zero."""
-        return [t.array for t in self.tensors] + self.remainders + [a for slot in self.slots.values()
-                                                                    for a in slot.arrays]
+        states = (a for slot in self.slots.values() for a in slot.arrays)
+        return [*(t.array for t in self.tensors), *self.remainders, *states]
 
     def tell(self, pairs: Iterable[Pair]) -> None:
         """Tell torch which of its tensors `put` is about to write."""
@@ -124,8 +125,8 @@ class Stored(Backend):
     def numbers(self, name: str) -> list[np.ndarray]:
         """A state in float32, or float64, in the shapes of the parameters."""
         slot = self.states[name]
-        return [numbers(self.read(a, True), f, t) for a, f, t in zip(slot.arrays, slot.formats, self.tensors,
-                                                                     strict=True)]
+        return [numbers(self.read(a, True), f, t)
+                for a, f, t in zip(slot.arrays, slot.formats, self.tensors, strict=True)]
 
     def masters(self, parameters: Sequence[np.ndarray] | None = None,
                 remainders: Sequence[np.ndarray] | None = None) -> list[np.ndarray]:

@@ -44,8 +44,7 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> T
 
 def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
     """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
-    format = arrays.format_of(array, where,
-                              leaf)  # before the shape, which a cure may change: complex numbers are seen in pairs
+    format = arrays.format_of(array, where, leaf)  # before the shape, which its cure may change (of complex numbers)
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
     if places := arrays.apart(array, of.array):
@@ -60,7 +59,7 @@ def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
                                                                                    "is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
-                         f"numpy.empty_like(parameter).")
+                         "numpy.empty_like(parameter).")
     return array, format
 
 
@@ -71,8 +70,7 @@ def beside(t: Tensor, name: str) -> str:
 
 BACK = "Move it back, or make a new optimizer and load opt.state_dict() into it."
 ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict() where the shape is the same, with "
-        "convert=True "
-        "where the dtype is not.")
+        "convert=True where the dtype is not.")
 
 
 def moved(original: Any, array: Array, where: str) -> Array:
@@ -125,11 +123,30 @@ def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
                            "Copy the gradient to where its parameter is.")
     if arrays.homeless(leaf):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new "
-                         f"view.")
+                         "view.")
     axes = [d for d in of.order if array.shape[d] > 1]
     strided = array.size > 1 and arrays.memory_order(array) != of.order
     strides = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)] if strided else []
     return Gradient(array, Slot(format, strided), strides)
+
+
+def rows_of_masks(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Which elements of each tensor change in a step, as rows of bytes in their memory order, from masks, checked."""
+    return [_row_of_mask(leaf, t, beside(t, "mask")) for leaf, t in zip(leaves, tensors, strict=True)]
+
+
+def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
+    array = np.asarray(leaf) if isinstance(leaf, bool) else arrays.on_host(leaf, where)
+    try:
+        whole = np.broadcast_to(array, of.array.shape)
+    except ValueError as error:
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that "
+                         "shape, or one that broadcasts to it.") from error
+    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+        raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
+                         "array, mask != 0 for example.")
+    order = [*(d for d in range(whole.ndim) if d not in of.order), *of.order]
+    return whole.transpose(order).reshape(-1).astype(np.uint8)
 
 
 def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
@@ -174,10 +191,10 @@ def by_layout(layouts: Iterable[Layout]) -> dict[Layout, list[int]]:
 
 
 def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor],
-               zeroed: bool = False, masks: Sequence[Array | None] = ()) -> list[Layout]:
-    """The layout of every tensor: gradient, parameter, states, outputs, and a mask where it has one."""
+               zeroed: bool = False, masks: Sequence[Array] = ()) -> list[Layout]:
+    """The layout of every tensor: gradient, parameter, states, outputs, and a mask where the step has one."""
     return [Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
-                    *([Slot(MASK)] if masks and masks[k] is not None else [])))
+                    *([Slot(MASK)] if masks else [])))
             for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
 
 
@@ -198,11 +215,11 @@ def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Arra
 
 def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor],
                others: dict[str, PerTensor], remainders: Sequence[Array],
-               masks: Sequence[Array | None] = ()) -> list[list[Array]]:
+               masks: Sequence[Array] = ()) -> list[list[Array]]:
     """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row."""
     return by_columns([[gradients[k], *parameter_parts(tensors[k], remainders, k),
                         *(a for of in others.values() for a in parts(of.formats[k], of.arrays[k])),
-                        *([masks[k]] if masks and masks[k] is not None else [])] for k in indices])
+                        *masks[k:k + 1]] for k in indices])
 
 
 def by_columns(rows: list[list[Array]]) -> list[list[Array]]:

@@ -30,7 +30,7 @@ class Batches:
         return found
 
     def _pass(self) -> Any:
-        """What gives the batches of the next pass."""
+        """The iterable of the next pass."""
         if self.source is None:
             return [None]
         if isinstance(self.source, Iterable) or not callable(self.source):
@@ -60,7 +60,7 @@ def evaluate(function: Callable[[Any, Any], Any], point: Any, batch: Any) -> tup
 
 
 def walkable(found: Any) -> bool:
-    """Whether it can be iterated over; arrays of no dimension only look so."""
+    """Whether it can be iterated over. Arrays of no dimension cannot, though they have the methods."""
     return (isinstance(found, Iterable) or hasattr(found, "__getitem__")) and getattr(found, "ndim", None) != 0
 
 

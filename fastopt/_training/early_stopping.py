@@ -26,7 +26,7 @@ class EarlyStopping:
         self.plateaus = plateaus(self.opt)
 
     def due(self, before: int, batches: Batches) -> bool:
-        """Whether a validation follows the step before which `opt.t` was `before`."""
+        """Whether to validate after the step that began at `opt.t == before`."""
         if self.function is None or self.every:
             return self.function is not None and self.opt.t > before and self.opt.t % self.every == 0
         last, self.passes = self.passes, batches.passes()
@@ -42,19 +42,19 @@ class EarlyStopping:
         return value
 
     def keep(self) -> None:
-        """Copy the parameters where the last validation was the best; unless that was done."""
+        """Copy the parameters if the last validation was the best, unless that has been done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
             with self.opt.snapshot(state=False, copy=True) if self.keeps else nullcontext() as found:
                 self.best = *self.seen[-1], found
 
     def restore(self) -> None:
-        """Make the parameters the best ones: all of them, even where a Ctrl-C comes."""
+        """Make the parameters the best ones: all of them, even if a Ctrl-C comes meanwhile."""
         if (best := self.best[2]) is not None:
             self.opt.restore(best, "fit")
 
 
 def anew(value: Any, copies: dict[int, Any] | None = None) -> Any:
-    """The value, or a dict of values, in which every `ReduceOnPlateau` is a copy; those that were one stay one."""
+    """The value, or a dict of values, with a copy of every `ReduceOnPlateau`. One that is shared stays shared."""
     copies = {} if copies is None else copies
     if isinstance(value, ReduceOnPlateau):
         return deepcopy(value, copies)

@@ -16,7 +16,7 @@ from .interrupts import Held
 from .progress import bar
 
 ROW = struct.Struct("=qdd")  # t, value and learning rate of a step, in the history: appended as a whole or not at all
-WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # the least
+WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # least
 NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}
 
 
@@ -183,7 +183,7 @@ def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
 
 
 def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
-    """What writes a checkpoint."""
+    """The function that writes a checkpoint."""
     if checkpoint is None or callable(checkpoint):
         return None if checkpoint is None else lambda: checkpoint(opt)
     from .. import files
@@ -287,13 +287,13 @@ class _Run:
         return total/self.taken, self.sums.tree() if self.sums else grads
 
     def record(self, skipped: bool) -> None:
-        """Note the step in progress, once, where it was taken (or `skipped`)."""
+        """Note the step in progress in the history, once, if it was taken or is known to be `skipped`."""
         place, before, value, lr = self.pending
         if len(self.rows) == place and (skipped or self.opt.t > before):
             self.rows += ROW.pack(self.opt.t, value, lr)
 
     def told(self, now: Now) -> bool:
-        """Tell the callback; whether it wants to stop."""
+        """Call the callback; return whether it wants to stop."""
         try:
             answer = self.given.callback(now) if self.given.callback else False
         except StopIteration:
@@ -306,7 +306,7 @@ class _Run:
             self.written = self.opt.t
 
     def finish(self) -> None:
-        """Save what was reached, then restore the best. Where a Ctrl-C cuts it short, it is done again."""
+        """Save what was reached, then restore the best. After a Ctrl-C within it, it is called again."""
         self.record(skipped=False)
         self.stopping.keep()
         try:

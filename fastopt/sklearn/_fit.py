@@ -180,9 +180,8 @@ class Run:
     """One training: the functions that `fastopt.fit` calls, and what they note.
 
     With l1 > 0, W is a pair (W+, W-), both 0 or more: W is their difference, and abs(W) their sum. So the penalty has a
-    constant gradient, and its kink is a bound, to which each step is projected. The minimum is then where any rule
-    rests. Soft-thresholding by lr*l1 would have it for plain SGD alone: the velocity of Momentum, not thresholded
-    itself, leaves a tenth of the penalty at momentum 0.9, and Adam divides gradients by their size.
+    constant gradient, its kink is a bound to which each step is projected, and the minimum is where any rule rests.
+    (Soft-thresholding by lr*l1 suits plain SGD alone: with Momentum at 0.9 it leaves a tenth of the penalty.)
     """
 
     def __init__(self, model: Any, data: Data, held: Data | None, task: Task, params: networks.Parameters, seed: Any):

@@ -32,7 +32,7 @@ class _Estimator(BaseEstimator):
 
     def _keep(self, given: dict[str, Any]) -> None:
         """Set the arguments of __init__ as they are; scikit-learn wants them checked in fit."""
-        self.__dict__.update({name: value for name, value in given.items() if name not in ("self", "__class__")})
+        self.__dict__.update({name: value for name, value in given.items() if name != "self"})
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle, and so for other processes: a rule or class of one's own goes by its name."""
@@ -242,9 +242,8 @@ class LinearRegression(_Regressor, _Linear):
     Parameters
     ----------
     solver : str, optimizer class or rule
-        A name ("adam", "nesterov", "lion", ...; all in `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or
-        your own rule, made by `fastopt.rule`. Pickle finds rules, and classes of your own, by their names: define them
-        at the top level of a module.
+        A name ("adam", "nesterov", "lion", ...; see `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or your
+        own rule, made by `fastopt.rule`. To be pickled, rules and classes of your own must be at a module's top level.
     learning_rate : float, function of the step t = 1, 2, ..., or None (the solver's own default)
         An epoch has ceil(samples/batch_size) steps. Adam and its relatives move a weight by about that much in a step;
         gradient descent ("sgd", "momentum", "nesterov") wants more, 0.1 for example. A `ReduceOnPlateau` observes the
@@ -264,17 +263,15 @@ class LinearRegression(_Regressor, _Linear):
     shuffle : bool
         Draw the batches of each epoch anew.
     random_state : int, RandomState or None
-        For initial weights, batches and rows held out. A seed gives the same bits with any number of threads: in `fit`,
-        matrix products use one.
+        For initial weights, batches and rows held out. A seed gives the same bits with any number of threads.
     tol, n_iter_no_change : float or None, int or "auto"
-        Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: after
-        max_iter epochs only). "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps
-        the weights off the minimum unless the rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20
-        epochs here, or all rows in a batch.
+        Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: never).
+        "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the
+        minimum unless the rate falls: try `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs here, or all
+        rows in a batch.
     early_stopping, validation_fraction : bool, float
         Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of
-        the best epoch. A training that diverges after it keeps them too, with a warning (without early_stopping that
-        is an error).
+        the best epoch. A later divergence is then a warning; else it is an error.
     solver_options : dict, optional
         More of what the solver takes: {"b2": 0.99}, {"like": "torch"}, {"threads": 1}.
 
@@ -285,8 +282,8 @@ class LinearRegression(_Regressor, _Linear):
     n_iter_ : int
         Epochs done.
     loss_curve_ : list of float
-        The mean loss of each epoch, penalties included, as the steps saw it; for regression in units of the variance of
-        each target, summed over them. `loss_` is the last, `best_loss_` the lowest.
+        The mean loss of each epoch, penalties included, as the steps saw it; for regression over the variance of each
+        target, summed. `loss_` is the last, `best_loss_` the lowest.
     validation_scores_ : list of float, or None without `early_stopping`
         `best_validation_score_` is the highest.
     n_features_in_, feature_names_in_
@@ -294,8 +291,8 @@ class LinearRegression(_Regressor, _Linear):
 
     Notes
     -----
-    Trained on (y - mean)/s, s the standard deviation of each target, with l1/s for l1: so one learning_rate and tol
-    suit all units, and the minimum is the same. W starts at 0.
+    Trained on (y - mean)/deviation, with l1/deviation, for each target: the minimum is the same, and one learning_rate
+    and tol suit all units. W starts at 0.
     """
 
 
@@ -306,9 +303,8 @@ class LogisticRegression(_Classifier, _Linear):
     `sample_weight`. scikit-learn's `LogisticRegression(C=c)` has alpha = 1/(c*samples), or l1 = 1/(c*samples) with its
     L1 penalty.
 
-    Parameters and attributes are those of `LinearRegression`, with another default of alpha, and `classes_`: the sorted
-    labels. coef_ has the shape (classes, features), intercept_ (classes,); of two classes there is one row, for the
-    second.
+    Parameters (but alpha = 0.001) and attributes are those of `LinearRegression`, and `classes_`: the sorted labels.
+    coef_ has the shape (classes, features), intercept_ (classes,); of two classes there is one row, for the second.
     """
 
     def __init__(self, *, solver="adam", learning_rate=0.02, momentum=None, alpha=1e-3, l1=0.0, fit_intercept=True,
@@ -320,9 +316,8 @@ class LogisticRegression(_Classifier, _Linear):
 class MLPRegressor(_Regressor, _MLP):
     """A multilayer perceptron for numbers: z = activation(...activation(X @ W1 + b1)...) @ Wk + bk.
 
-    Minimises mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for targets of mean 0 and variance 1, each:
-    (y - mean)/standard deviation. The last layer gives y in its own units. scikit-learn's alpha is ours times the batch
-    size.
+    Minimises mean(sum over targets of (y - z)^2)/2 + alpha/2*sum(W^2), for (y - mean)/deviation of each target in place
+    of y. The last layer gives y in its own units. scikit-learn's alpha is ours times the batch size.
 
     Parameters
     ----------

@@ -1,0 +1,81 @@
+"""Masks: where one is not set, an element keeps its bits; all others are stepped as without a mask."""
+import numpy as np
+import pytest
+from conftest import assert_identical, normal, stored
+from reference import MIXES, made
+
+import fastopt
+
+SHAPES = (37, 61), (1, 3), (129,)
+
+
+def masks(seed):
+    return [normal(seed + k, *shape) > 0 for k, shape in enumerate(SHAPES)]
+
+
+def parts(opt, mix):
+    """Parameters and states as they are stored, by name; states of blocks as their numbers."""
+    stored_as = {name: opt._backend.numbers(name) if "q8" in mix and name != "average" else opt.state[name]
+                 for name in opt.state if name != "remainder" or opt.state[name]}
+    return {"p": opt.params, **stored_as}
+
+
+@pytest.mark.parametrize("mix", [*MIXES, "f32", "f64", "bf16"])
+def test_a_masked_step(mix):
+    """Of Adam with a weight average and a copy, on arrays in both memory orders, with gradients set to zero."""
+    of = {"f32": ("f32", "nearest", None), "f64": ("f64", "nearest", None), "bf16": ("bf16", "nearest", "bf16")}
+    opts, mask = [], masks(7)
+    for _ in range(2):
+        params = [np.asarray(stored(normal(k, *shape), {**MIXES, **of}[mix][0]), order="CF"[k % 2])
+                  for k, shape in enumerate(SHAPES)]
+        copies = [np.zeros_like(p, dtype=np.float32) for p in params]
+        how = {"average": 0.9, "copy": copies, "weight_decay": 0.1}
+        opts.append((fastopt.Adam(params, state=of[mix][2], **how) if mix in of else made("adam", params, mix, **how),
+                     copies))
+    (opt, copies), (free, others) = opts
+    masters = opt._backend.masters()
+    old = {name: [np.array(x) for x in found] for name, found in parts(opt, mix).items()}
+    for o, how in ((opt, {"mask": mask}), (free, {})):
+        grads = [np.array(p) for p in o.params]
+        o.step(grads, zero_grads=True, grad_factor=0.5, **how)
+        assert not any(g.any() for g in grads)
+    new = parts(free, mix)
+    for name, found in parts(opt, mix).items():
+        for k, x in enumerate(found):
+            if x.size:
+                assert_identical(x[~mask[k]], np.asarray(old[name][k])[~mask[k]], f"{name} {k}")
+                if "q8" not in mix:
+                    assert_identical(x[mask[k]], np.asarray(new[name][k])[mask[k]], f"{name} {k}")
+    for copy, other, p, changed in zip(copies, others, masters, mask, strict=True):
+        assert_identical(copy, np.where(changed, other, p.astype(np.float32)))
+
+
+def test_masks_broadcast_and_groups_have_their_own():
+    w, b = normal(1, 5, 7), normal(2, 7)
+    old = w.copy(), b.copy()
+    opt = fastopt.SGD([{"params": w, "mask": np.arange(7) % 2}, {"params": b}], lr=1.0)
+    opt.step([np.ones_like(w), np.ones_like(b)])
+    opt.step([np.ones_like(w), np.ones_like(b)], mask=[np.arange(5)[:, None] == 3, False])
+    moved = (np.arange(7) % 2)*(1.0 + (np.arange(5)[:, None] == 3))
+    assert np.allclose(old[0] - w, moved)
+    assert np.allclose(old[1] - b, 1)
+
+
+def test_a_mask_may_change_and_end():
+    p = np.zeros(6, np.float32)
+    opt = fastopt.SGD(p, lr=1.0)
+    for mask in ([1, 0, 0, 0, 0, 0], None, [0, 0, 1, 1, 0, 0]):
+        opt.step(-np.ones(6, np.float32), mask=None if mask is None else np.array(mask))
+    assert p.tolist() == [2, 1, 2, 2, 1, 1]
+
+
+@pytest.mark.parametrize("mix", ["f32", "bf16", "q8"])
+def test_on_a_device(mix, stand_in):
+    """A device has the CPU's bits, whether neighbours are taken together or one by one."""
+    from twins import Twins
+    format, state = ("bf16", None) if mix == "bf16" else ("f32", mix if mix == "q8" else None)
+    params = [stored(normal(k, *shape), format) for k, shape in enumerate(SHAPES)]
+    twins = Twins(lambda p: fastopt.Adam(p, state=state, average=0.9), params)
+    for t, mask in enumerate((masks(1), None, masks(2), masks(2))):
+        twins.step([stored(normal(10*t + k, *shape), format) for k, shape in enumerate(SHAPES)], mask=mask)
+    twins.same()
