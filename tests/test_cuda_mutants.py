@@ -21,11 +21,13 @@ SWAPS = [pair.split(">") for pair in """
     setp.lt>setp.le setp.le>setp.lt setp.gt>setp.ge setp.ge>setp.gt setp.eq>setp.ne setp.ne>setp.eq setp.lt>setp.gt
     setp.gt>setp.lt and.b>or.b or.b>and.b or.pred>and.pred and.pred>or.pred xor.b>or.b shl.b64>shr.u64 shl.b32>shr.u32
     shr.u>shl.b cvt.u64.u32>cvt.s64.s32""".split()]  # noqa: SIM905
-# Why a mutant may live: {pattern of the line: reason}. Each is checked by hand once; a new kind of survivor fails.
+# Why a mutant may live: {pattern of the change and the line: reason}. Each is checked by hand once; a new one fails.
 HARMLESS = {
     r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
     r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no whole "
                                             "vector either way",
+    r"constant \+ 1: and\.b32\s+%r\d+, %r\d+, -4;": "the end of a loop over at most six elements, of which "
+                                                   "256 threads take no second turn",
 }
 
 
@@ -130,5 +132,5 @@ def test_mutants_of_adams_kernel_are_found():
     print(f"{found} of {found + len(survivors)} found\n{report}")
     assert found + len(survivors) > 300
     assert found/(found + len(survivors)) >= 0.95, report
-    unexplained = [s for s in survivors if not any(re.search(pattern, s[2]) for pattern in HARMLESS)]
+    unexplained = [s for s in survivors if not any(re.search(pattern, f"{s[1]}: {s[2]}") for pattern in HARMLESS)]
     assert not unexplained, unexplained

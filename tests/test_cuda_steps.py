@@ -78,13 +78,13 @@ def test_memory_orders():
 # What a step asks of the driver
 
 def test_a_step_waits_for_nothing(stand_in):
-    """No synchronisation, no copy to the host, no allocation, whatever changes; a launch per kernel, and three for 150
-    new addresses."""
+    """No synchronisation, no copy to the host, no allocation, whatever changes, once the kernel with its pieces is
+    known; a launch per kernel, and three for 150 new addresses."""
     twins = Twins(lambda p: fastopt.Adam(p, lr=schedules.cosine(0.1, steps=50)),
                   [singles(k, 10 + k) for k in range(150)])
     grads = [singles(200 + k, 10 + k) for k in range(150)]
     one, other = to_device(grads), to_device(grads)
-    twins.step(grads, one).step(grads, one, clip_norm=1.0)
+    twins.step(grads, one).step(grads, one, clip_norm=1.0).step(grads, one, clip_value=0.1, grad_factor=0.5)
     for given, how, launches in ((one, {}, 2), (one, {"clip_norm": 1.0}, 3), (other, {}, 2 + 3),
                                  (one, {"clip_norm": 1.0}, 3 + 3), (one, {}, 2), (one, {"skip_nonfinite": True}, 3),
                                  (one, {"clip_value": 0.1, "grad_factor": 0.5}, 2)):
@@ -157,8 +157,8 @@ def test_the_count_need_not_be_known(stand_in):
     """Ten steps of which some are skipped, hyperparameters changed in between, and nothing is waited for."""
     twins = Twins(lambda p: fastopt.AdamW(p, lr=lambda t: 0.1/t), tree(0))
     given = [(g, to_device(g)) for g in (tree(1), bad(tree(2)), tree(3))]
-    for g, on_device in given:
-        twins.step(g, on_device, skip_nonfinite=True)
+    for k, (g, on_device) in enumerate(given):
+        twins.step(g, on_device, skip_nonfinite=True, grad_factor=1.0 + k)  # with the factor and without
     twins.on_device.t  # noqa: B018 (asks the device)
     with stand_in.watch() as seen:
         for k in range(10):
