@@ -1,7 +1,6 @@
 """What a signal must not cut in two: `at_once` for a few writes, `UNDISTURBED` for compilations.
 
-- `at_once`: writes of arrays and attributes, one after the other (loads, new hyperparameters). Nothing is installed and
-  nothing waits.
+- `at_once`: a few writes, one after the other (loads, new hyperparameters). Nothing is installed, nothing waits.
 - `UNDISTURBED`: compilations, which run much code of Python. All signals wait, and all handlers are replaced meanwhile.
 
 (A step of `fit` has `_training.interrupts.Held`. A step of an optimizer needs none: it is one call of compiled code.)
@@ -33,10 +32,7 @@ def at_once(calls: Iterable["partial[Any]"]) -> list[Any]:
 
 
 class Undisturbed(ContextDecorator):
-    """Within ``with UNDISTURBED:`` signals are noted; their handlers are called at its end, in order. It may be nested.
-
-    Other threads run no handlers: there it does nothing.
-    """
+    """Within ``with UNDISTURBED:`` signal handlers wait for the end, in order. It nests; other threads have none."""
 
     def __init__(self) -> None:
         self.depth = self.thread = 0

@@ -78,7 +78,7 @@ class Dict:
             missing, extra = [k for k in self.keys if k not in tree], [k for k in tree if k not in self.keys]
             raise ValueError(f"{where}: {f'no {missing}' if missing else ''}{' and ' if missing and extra else ''}"
                              f"{f'unknown {extra}' if extra else ''}; params has the keys {self.keys} there. Give "
-                             f"exactly those.")
+                             "exactly those.")
         try:
             values = [tree[k] for k in self.keys]
         except KeyError as error:

@@ -1,27 +1,24 @@
-"""States of bitsandbytes' 8-bit optimizers as float32: a code of 8 bits selects one of 256 numbers, a scale per block
-multiplies it.
+"""States of bitsandbytes' 8-bit optimizers as float32.
 
-An entry of one parameter holds "step"; "state1" and, of Adam, "state2" as codes; "qmap1" and "qmap2", the 256 numbers;
-"absmax1" and "absmax2", the scales of blocks of 256 codes (of 2048 before version 0.44). With block_wise=False, which
-0.50 removed, "max1" and "max2" are one scale for all. Parameters of fewer than min_8bit_size=4096 elements keep float32
-states without maps and scales. Since 0.49.2, state_dict() puts all but "step" into a dict of its own under
-"__bnb_optimizer_quant_state__", so that FSDP does not gather it. Read in bitsandbytes 0.50.2, and in the history of its
-repository.
+A code of 8 bits selects one of 256 numbers; a scale per block multiplies it. An entry of one parameter holds "step";
+"state1" and, of Adam, "state2" as codes; "qmap1" and "qmap2", the 256 numbers; "absmax1" and "absmax2", the scales of
+blocks of 256 codes (of 2048 before version 0.44). With block_wise=False, which 0.50 removed, "max1" and "max2" are one
+scale for all. Parameters of fewer than min_8bit_size=4096 elements keep float32 states without maps and scales. Since
+0.49.2, state_dict() puts all but "step" into a dict of its own under "__bnb_optimizer_quant_state__", so that FSDP does
+not gather it. Read in 0.50.2 and in the history of its repository.
 
 Its states are the quantities of torch. What surrounds them differs:
 
-============== ===============
-=============================================================================================== bitsandbytes   states
-what differs from torch ============== ===============
-=============================================================================================== SGD
-momentum_buffer betas=(momentum, dampening), but dampening and nesterov are ignored RMSprop        square_avg
-betas=(alpha, momentum), but momentum is ignored; centered is refused Adagrad        sum             starts at 0;
-lr_decay is refused; betas=(0, 0) mean nothing Adam, AdamW    exp_avg,        the same in all but the default
-weight_decay: decay is decoupled in both. On CUDA it also shrinks
-               exp_avg_sq      the step just made: p = (p - step)*(1 - lr*weight_decay). No amsgrad
+============== =============== =========================================================================================
+bitsandbytes   states          what differs from torch
+============== =============== =========================================================================================
+SGD            momentum_buffer betas=(momentum, dampening), but dampening and nesterov are ignored
+RMSprop        square_avg      betas=(alpha, momentum), but momentum is ignored; centered is refused
+Adagrad        sum             starts at 0; lr_decay is refused; betas=(0, 0) mean nothing
+Adam, AdamW    exp_avg,        only the default weight_decay. Decay is decoupled in both; on CUDA it also shrinks the
+               exp_avg_sq      step just made: p = (p - step)*(1 - lr*weight_decay). No amsgrad
 Lion           exp_avg         torch has no Lion; its m, by the name that its first moment would have there
-============== ===============
-===============================================================================================
+============== =============== =========================================================================================
 
 The decay of SGD, RMSprop and Adagrad is coupled, as in torch; that of Lion is decoupled. LAMB keeps what Adam keeps,
 and LARS what SGD does. AdEMAMix, whose state1 is two moments, is refused. Squares of RMSprop and Adagrad are coded with

@@ -1,8 +1,7 @@
 """Checkpoints on disk: parameters, state, step count and hyperparameters of an optimizer in one safetensors file.
 
 Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``;
-bfloat16 is the file's U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`,
-as JSON.
+bfloat16 is U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`, as JSON.
 """
 import errno
 import json
@@ -46,8 +45,7 @@ def save(path: Path, opt: Optimizer) -> None:
     Raises
     ------
     OSError
-        With the path, where the file cannot be written. `FileNotFoundError`: its directory does not exist, or the path
-        ends as one.
+        With the path, where it cannot be written. `FileNotFoundError`: no such directory, or the path ends as one.
     TypeError, ValueError
         Where `path` is no path, or something else than a file, or two parameters have paths that print alike.
     """
@@ -82,8 +80,7 @@ def load(path: Path, opt: Optimizer) -> None:
     OSError
         Where the file cannot be read.
     ValueError, TypeError
-        With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked before
-        anything is written.
+        With the path, where it is no such file, is damaged, or belongs to another optimizer. All is checked first.
 
     Notes
     -----

@@ -89,8 +89,7 @@ def advance(typing, step, c, row, i):
 
 
 def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
-    """Coefficients of steps 1 to `steps`, one row each, in float64; hyperparameters are numbers or functions of the
-    step.
+    """Coefficients of steps 1 to `steps`, a row each, in float64. Hyperparameters may be functions of the step.
 
     Raises
     ------

@@ -78,8 +78,7 @@ def _emit_where(b, condition, x, y):
 
 
 def _emit_clip(b, x, bound):
-    low = b.fsub(ir.Constant(bound.type, -0.0),
-                 bound)  # the LLVM of CUDA's toolkit has no fneg; others make one of this
+    low = b.fsub(ir.Constant(bound.type, -0.0), bound)  # CUDA's LLVM has no fneg; others make one of this
     x = b.select(b.fcmp_ordered("<", x, low), low, x)  # one vmaxps: a NaN fails the comparison and stays
     return b.select(b.fcmp_ordered(">", x, bound), bound, x)
 
@@ -98,8 +97,8 @@ def _result(floats):
 def _overloads(word, emit, intrinsic):
     """The implementation that Numba compiles for calls of `word`, by its number of arguments."""
     def emit_cast(context, builder, signature, args):
-        args = [context.cast(builder, a, have, need) for a, have,
-                need in zip(args, signature.args, need_types(signature), strict=True)]
+        args = [context.cast(builder, a, have, need)
+                for a, have, need in zip(args, signature.args, need_types(signature), strict=True)]
         return emit(builder, *args)
 
     def need_types(signature):

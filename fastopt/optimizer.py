@@ -137,8 +137,7 @@ class Optimizer:
             callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers
             `opt.grads`.
         clip_norm : float, optional
-            Gradients are scaled by min(1, clip_norm/norm), norm being that of all gradients together, after
-            `grad_factor`.
+            Gradients are scaled by min(1, clip_norm/norm), norm being that of all together after `grad_factor`.
         clip_value : float, optional
             Each element is then limited to [-clip_value, clip_value].
         grad_factor : float, or array of one element on the parameters' CUDA device
@@ -152,8 +151,7 @@ class Optimizer:
             the step before that is known.
         zero_grads : bool
             Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's
-            memory order. A step that is skipped zeroes them, too (on a CUDA device the two cannot be asked for
-            together).
+            memory order. A step that is skipped zeroes them, too (on a CUDA device the two exclude each other).
         mask : tree of arrays, optional
             In the structure of the parameters, of any shapes that broadcast to theirs. Where a mask is false, or 0, an
             element of the parameter, of its states and of its weight average keeps its bits. (In states of 8 bits it
@@ -169,8 +167,7 @@ class Optimizer:
 
         Notes
         -----
-        A KeyboardInterrupt takes effect before the step or after it: a step is done for all tiles of all tensors or for
-        none.
+        A KeyboardInterrupt takes effect before the step or after it: a step is done for all tensors or for none.
         """
         if callable(grads) and not self._structure.holds(grads):
             grads = grads(self.lookahead() if self.rule.ahead else self.params)
@@ -304,8 +301,7 @@ class Optimizer:
         return {name: self._build(new) for name, new in self._backend.state.items()}
 
     def decoded(self, name: str) -> Any:
-        """A state in float32 (float64 where it is stored so), as a tree of new NumPy arrays in the shapes of the
-        parameters.
+        """A state in float32 (float64 if it is stored so), as a tree of new NumPy arrays in the parameters' shapes.
 
         Parameters
         ----------
@@ -326,8 +322,7 @@ class Optimizer:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
 
         Replayed graphs read the coefficients there, in float64 as on the CPU. Call it after changing a hyperparameter,
-        and before the replays run beyond the last step (they then do nothing: `t` stays, and reading it warns). Waits
-        for the device.
+        and before replays run beyond the last step (they do nothing then; reading `t` warns). Waits for the device.
         """
         with self._turn.lock:
             self._check_idle("tabulate")

@@ -20,8 +20,7 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     name : str, optional
         The class's name; by default the rule's `class_name`.
     doc : str, optional
-        Its docstring; by default the rule's, followed by its parameters if the rule has a line about each
-        hyperparameter.
+        Its docstring; by default the rule's, and its parameters if the rule has a line about each one.
 
     Returns
     -------

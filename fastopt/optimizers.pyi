@@ -721,8 +721,9 @@ class RAdam(Optimizer):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
-    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps)
+             with r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
+    else:    p <- p - lr * (m/c1)
 
     Parameters
     ----------

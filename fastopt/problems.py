@@ -63,7 +63,7 @@ class Problem:
         return copy.deepcopy(self.start)
 
     def value_and_grad(self, w: Any, batch: Any = None) -> tuple[float, Any]:
-        """Both at w. The batch is ignored: it is there for `fastopt.fit`."""
+        """Value and gradient at w. The batch is ignored: it is there for `fastopt.fit`."""
         return self.value(w), self.grad(w)
 
 
@@ -109,7 +109,6 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
     def hess(w: Array) -> Array:
         a = (q*e) @ q.T
         return (a + a.T)/2
-
     return _flat(f"{where}: condition {condition:g}, n = {n}", best + q.sum(axis=1),
                  lambda w: (e*((w - best) @ q)**2).sum()/2, grad, (best, 0.0), hess)
 
@@ -160,8 +159,7 @@ def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3
 def rosenbrock(n: int = 2) -> Problem:
     """Rosenbrock 1960: sum_i(100*(w_(i+1) - w_i^2)^2 + (1 - w_i)^2), i = 1 ... n - 1; the minimum is 0 at (1, ..., 1).
 
-    It starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 there is a second, local minimum, with w_1 below 0 (Shang &
-    Qiu 2006).
+    It starts at (-1.2, 1, -1.2, 1, ...). For n from 4 to 30 a local minimum has w_1 below 0 (Shang & Qiu 2006).
     """
     n = check_whole("n", n, "rosenbrock", 2)
 
@@ -170,7 +168,6 @@ def rosenbrock(n: int = 2) -> Problem:
         g[:-1] = -400*w[:-1]*d - 2*(1 - w[:-1])
         g[1:] += 200*d
         return g
-
     return _flat(f"rosenbrock: n = {n}", np.resize([-1.2, 1.0], n),
                  lambda w: (100*(w[1:] - w[:-1]**2)**2 + (1 - w[:-1])**2).sum(), grad, (np.ones(n), 0.0))
 
@@ -192,7 +189,6 @@ def beale() -> Problem:
     def grad(w: Array) -> Array:
         r, jacobian = parts(w)
         return 2*(jacobian @ r)
-
     return _flat("beale", np.ones(2), lambda w: (parts(w)[0]**2).sum(), grad, (np.array([3, 0.5]), 0.0))
 
 
@@ -271,7 +267,6 @@ def _flat(name: str, start: Array, value: Callable, grad: Callable, minimum: tup
             return hess(wide)
         h = np.stack([grad(wide + 1j*step*e).imag/step for e in np.eye(start.size)])
         return (h + h.T)/2
-
     return Problem(name, start, lambda w: value(read(w)[0]).item(), gradient, hessian, minimum, data)
 
 

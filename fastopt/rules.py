@@ -211,8 +211,7 @@ def _nadam_weights(psi):
 
 
 def nadam_log_product(t, psi):
-    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), as a function of t alone (a resumed run needs no
-    history).
+    """log of the product over i = 1..t of 1 - 0.5*0.96**(i*psi), from t alone: a resumed run needs no history.
 
     With q = 0.96**psi:  sum over i of log(1 - q**i/2) = -sum over k of (1/2)**k/k * q**k*(1 - q**(k*t))/(1 - q**k).
     55 terms: the next is below 2**-56.
@@ -286,8 +285,9 @@ def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
     m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps), r^2 = (rho-4)(rho-2)rho_inf /
-    ((rho_inf-4)(rho_inf-2)rho) else:    p <- p - lr * (m/c1)
+    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps)
+             with r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
+    else:    p <- p - lr * (m/c1)
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g

@@ -269,8 +269,7 @@ def cosine(t: int, lr: Number, steps: Steps, end: Number = 0.0, warmup: Count = 
     warm(t) * (end + (lr - end)*(1 + cos(pi*x))/2),  warm(t) = min(t/warmup, 1),
     x = (t - 1 - warmup)/(steps - warmup) in [0, 1]
     torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)``, Keras: ``CosineDecay(lr, steps, alpha=end/lr)``, at t - 1
-    with warmup = 0. After steps + 1, torch's climbs back to `lr` and falls again; this one holds `end`, as optax's and
-    Keras's do.
+    with warmup = 0. After steps + 1, torch's climbs back to `lr` and falls again; this one holds `end`, as Keras's.
     """
     return _trapezoid(t, lr, steps, warmup, steps - warmup, end, "cosine")
 

@@ -52,8 +52,7 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     Parameters
     ----------
     rule : str, type or rule
-        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule made by
-        `fastopt.rule`.
+        The name of an optimizer in any case ("adam", "AMSGrad"), a class such as `fastopt.Adam`, or a rule.
     progress : bool
         Draw a progress bar on stderr (the extra `progress`).
     threads, like, **hyper
@@ -275,8 +274,8 @@ class _Run:
                 warnings.warn(found.message, OptimizeWarning, stacklevel=4)
             else:
                 print(found.message)
-            print(f"         Current function value: {found.fun:f}\n         Iterations: {found.nit:d}\n"
-                  f"         Function evaluations: {found.nfev:d}\n         Gradient evaluations: {found.njev:d}")
+            print(f"         Current function value: {found.fun:f}\n         Iterations: {found.nit:d}\n         "
+                  f"Function evaluations: {found.nfev:d}\n         Gradient evaluations: {found.njev:d}")
         return found
 
 

@@ -1,7 +1,4 @@
-"""Cures, for error messages about what is no array that kernels take. Each works and loses nothing; a test executes it.
-
-In a cure, `x` is what was given.
-"""
+"""Cures for what is no array that kernels take; `x` is what was given. Each works and loses nothing: a test runs it."""
 from collections.abc import ItemsView, Iterable
 from typing import Any
 
@@ -93,8 +90,8 @@ def _floats(x: Any) -> bool:
 def of_object(x: Any, where: str) -> str:
     """What to give instead of something that is no array."""
     if x is None:
-        return "Leave it out." if where.startswith("params") else \
-            "Give zeros, numpy.zeros_like(parameter), or leave the parameter out of the optimizer."
+        return ("Leave it out." if where.startswith("params") else
+                "Give zeros, numpy.zeros_like(parameter), or leave the parameter out of the optimizer.")
     for dense in ("toarray", "todense", "numpy"):
         if callable(getattr(x, dense, None)):
             return f"Give x.{dense}()."

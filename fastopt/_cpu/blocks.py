@@ -1,8 +1,8 @@
 """Blocks of 128 elements whose codes share exponents, on the CPU: loops that LLVM turns into vectors.
 
-Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: the largest number of
-one is waited for while others' are looked for. With COMPANY = 1 Adam's step took 18 % longer (benchmarks/studies/
-fewer_bytes.py --n 1e5 --threads 1).
+Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: while the largest number
+of one is waited for, others' are looked for. With COMPANY = 1 Adam's step took 18 % longer
+(benchmarks/studies/fewer_bytes.py --n 1e5 --threads 1).
 """
 import numpy as np
 from llvmlite import ir
@@ -21,10 +21,7 @@ COMPANY = 8  # blocks that take the passes together
 
 
 class Apart:
-    """Tells LLVM that no two arrays of a step overlap, which it cannot know of addresses.
-
-    A gradient may be its parameter, so these two may meet. Without, every block begins with a dozen comparisons.
-    """
+    """Tells LLVM that arrays but gradient and parameter lie apart: else a block begins with a dozen comparisons."""
 
     def __init__(self, builder, layout):
         self.module, count = builder.module, len(layout.slots)

@@ -4,12 +4,10 @@ Asking 148 arrays for ``ctypes.data`` costs 190 us, and for shape, strides and d
 precede. Here one compiled call looks at all arrays of a step:
 
 - Those that the step writes (`Watch`): parameters, copies, states. Whatever a header says (type, dtype, shape, strides,
-  address, whether it
-  may be written) must be as it was when the addresses were taken: a program may have moved, resized or retyped the
-  array since.
+  address, whether it may be written) must be as it was when the addresses were taken: a program may have moved, resized
+  or retyped the array since.
 - The gradients (`Headers`): type, dtype, shape and strides must be those of the last step's. Their addresses may be
-  others, and are stored
-  where the kernels read them, unless they lie in memory that the step writes.
+  others, and are stored where the kernels read them, unless they lie in memory that the step writes.
 
 Anything else than "as before" goes the long way through arrays.py, with its checks and errors. The fields are those of
 NumPy's and Python's public C structures (PyArrayObject_fields, PyListObject); `usable` proves the offsets once.
@@ -82,8 +80,7 @@ register_jitable(within)
 
 @lru_cache(maxsize=1)
 def _refresh():
-    """refresh(gradients, job): store the addresses of the gradients in a list; SAME, or another number where an array
-    is not as expected.
+    """refresh(gradients, job): store the addresses of listed gradients; SAME, or another number where an array differs.
 
     The job's words: EXPECTED holds per gradient `row_words`, then where its memory begins and ends, seen from its first
     element, the address of its parameter, and of what type its owner is (of NumPy's own: NDARRAY), in COLUMNS words;
@@ -126,7 +123,6 @@ def _refresh():
                     return k
             write(word(word(job, TARGETS), k), 0, first)
         return SAME
-
     return compiled("refresh", types.int64(types.int64, types.int64), refresh, nogil=False)  # 1 us: not worth a switch
 
 

@@ -71,9 +71,8 @@ class Job:
         self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
         count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
         words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)),
-                 "table": arrays.address(self.table), "width": self.table.shape[1],
-                 "tiles": arrays.address(self.tiles), "coefs": arrays.address(self.coefs),
-                 "seed": self.chance.seed, "steps": self.chance.steps}
+                 "table": arrays.address(self.table), "width": self.table.shape[1], "tiles": arrays.address(self.tiles),
+                 "coefs": arrays.address(self.coefs), "seed": self.chance.seed, "steps": self.chance.steps}
         for name, value in words.items():
             self.words[getattr(JOB, name)] = value
         self.numbers = self.words.view(np.float64)

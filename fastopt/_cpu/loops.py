@@ -47,7 +47,6 @@ def _over_tiles(name, layout, work, room):
                 table_row = table + word(tile, TILE.tensor)*width
                 work(job, k, tile, table_row, dense(addresses(table_row), table_row, lo, hi), lo, hi, place)
             first = claim(job, batch)
-
     return kernel(f"{name} {layout}", over_tiles)
 
 
@@ -72,7 +71,6 @@ def _measured(name, layout, measure):
 
     def work(job, k, tile, table_row, row, lo, hi, lanes):
         put(word(job, JOB.out), k, measure(row, lo, hi, lanes))
-
     return _over_tiles(name, layout, work, lambda: np.empty(SUMS))
 
 
@@ -95,7 +93,6 @@ def _squares(name, layout, unit):
                 lanes[j] += lanes[j + half]
             half //= 2
         return lanes[0]
-
     return _measured(name, layout, summed)
 
 
@@ -125,5 +122,4 @@ def largest_kernel(layout: Layout) -> Kernel:
             g = abs(gradient(row, i))
             top = g if g > top else top
         return top
-
     return _measured("largest", layout, largest)

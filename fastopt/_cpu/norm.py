@@ -32,10 +32,7 @@ def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) ->
 
 
 def clip_factor(norm: float, limit: float | None) -> float:
-    """What gradients of this norm are multiplied by so that it is at most the limit: min(1, limit/norm).
-
-    1 where the norm is not finite: a factor of 0 or NaN would carry one bad element into all others.
-    """
+    """min(1, limit/norm); 1 where the norm is not finite: 0 or NaN would carry one bad element into all others."""
     return limit/norm if limit is not None and limit < norm < math.inf else 1.0
 
 

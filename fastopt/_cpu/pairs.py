@@ -1,7 +1,6 @@
 """Two elements in a 32-bit word, where all slots have 16 bits: that spares LLVM's vectors their shuffles.
 
-An even element is the lower half of its word, an odd one the upper. It takes a shift or a mask to reach it, and no
-element changes its place.
+An even element is the lower half of its word, an odd one the upper. A shift or a mask reaches it; none is moved.
 """
 import numpy as np
 from llvmlite import ir

@@ -115,7 +115,6 @@ def _run():
         set_mode(before)
         if done != 0:
             add(done, 0, 1)
-
     return compiled("run", types.void(*[types.int64]*6), run)
 
 
@@ -139,7 +138,6 @@ def _serve():
             add(mailbox, MAILBOX.inside, -1)
         set_mode(before)
         return seen
-
     return compiled("serve", types.int64(types.int64, types.int64, types.int64), serve)
 
 
@@ -220,5 +218,5 @@ class Plan:
         self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
 
     def run(self, threads: int, done: int = 0) -> None:
-        """Run them on up to this many threads, alone where that is faster, and add 1 to the word at `done`."""
+        """Run the jobs on up to this many threads, on one where that is faster, and add 1 to the word at `done`."""
         POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)

@@ -43,20 +43,19 @@ def put_words(context, builder, address, stride, count, words):
 
 @cache
 def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
-    """What happens once per step, in one block: the norm, whether to step, the step count, the coefficients that `step`
-    reads.
+    """What happens once per step, in one block: the norm, whether to step, the step count, the step's coefficients.
 
     ``mode`` adds up. POST writes ``posted`` of the ``words``, ``stride`` bytes apart. COUNT begins a step: with CHECK
-    it is skipped if the norm, or a number that a rule would get, is not finite (norms.all_finite), and always if it
-    lies beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step. ``known`` is the step
-    count where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows`` holds
-    the coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single``
-    and ``double`` (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm
-    is wanted. The gradient factor is ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
+    it is skipped if the norm, or a number that a rule would get, is not finite (`_cpu.norm`), and always if it lies
+    beyond the clock's LAST (-1: no end); else it is counted. PEEK looks at the next step. ``known`` is the step count
+    where the host knows it, else -1: then the clock's own is used. Row t-1 modulo ``period`` of ``rows`` holds the
+    coefficients of step t, in float64; columns ``first`` to ``first + columns - 1`` of each group go to ``single`` and
+    ``double`` (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is
+    wanted. The gradient factor is ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
     ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in
     pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum,
-    which norms.py uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
+    which `_cpu.norm` uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
     """
     return code("advance", cc, form, _advance, THREADS)
 

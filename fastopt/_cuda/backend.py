@@ -1,7 +1,7 @@
 """Steps on arrays of a CUDA device: what is enqueued, on which stream, and what happens in a capture.
 
 A step enqueues these launches on the stream of the parameters' library: the sums of squares, where a norm is wanted;
-`loops.advance`, which counts the step, or refuses to, and makes its coefficients current; and one per mix of formats.
+`advance.advance`, which counts the step, or refuses to, and makes its coefficients current; one per mix of formats.
 What changed on the host (a row of coefficients, addresses of gradients) goes along in the parameters of `advance`. The
 host waits for nothing, reads nothing back and allocates nothing.
 """
@@ -51,10 +51,10 @@ class CudaBackend(Stored):
         self.coefs = self._coefs(len(rule.fields))
         self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
         self.bound: Bound | None = None
-        self.tables: dict[tuple, Tables] = {}   # of the kinds of gradients that came last
-        self.dropped: set[tuple] | None = set() # kinds whose tables are gone; None: that they come back has been said
-        self.addresses: list[int] = []          # of the gradients of the next step
-        self.captured: list = []                # what graphs refer to
+        self.tables: dict[tuple, Tables] = {}    # of the kinds of gradients that came last
+        self.dropped: set[tuple] | None = set()  # kinds whose tables are gone; None: their return has been said
+        self.addresses: list[int] = []           # of the gradients of the next step
+        self.captured: list = []                 # what graphs refer to
         self.normed = False
         self._masks: Sequence[np.ndarray] = []   # the last that were asked for
         self._copies: list[DeviceArray] = []
@@ -331,10 +331,7 @@ class CudaBackend(Stored):
         return tables.plans[key]
 
     def _capture(self, used: list) -> None:
-        """Note what a graph is about to refer to, which must live as long as the graph may be replayed.
-
-        From now on steps may go uncounted here.
-        """
+        """Note what a graph will refer to, which must live as long as it. From now on steps may go uncounted here."""
         self.captured += [x for x in used if not any(x is y for y in self.captured)]
         self.clock.replayed = True
 

@@ -3,8 +3,7 @@
 Coefficients come from the host in float64, a row per step, so that they have the bits of the CPU's. While the host
 knows the step count it sends the next row. After a step that may have been skipped it knows bounds only (``low``,
 ``high``): the rows of all steps in between lie on the device, which takes the one that it has come to. With
-`capturable` the rows of many steps lie there from the start, since a replayed graph takes steps of which the host knows
-nothing.
+`capturable` the rows of many steps lie there from the start, since the host knows nothing of a replayed graph's steps.
 """
 import math
 import struct
@@ -156,7 +155,7 @@ class Clock:
                           "optimizer with a larger capturable=.", RuntimeWarning, stacklevel=3)
 
     def norm(self) -> float | None:
-        """That of the last step, or None where it had none. Waits for the device."""
+        """The norm of the last step, or None where it had none. Waits for the device."""
         found = np.zeros(CLOCK_WORDS, np.float64)
         self.gpu.download(found, self.memory.address)
         return float(found[CLOCK.norm]) if found.view(np.int64)[CLOCK.normed] else None
@@ -201,7 +200,7 @@ class Clock:
                       else group.version for group in self.groups])
 
     def refused(self) -> None:
-        """A launch was: where the count is uncertain, it must be asked for."""
+        """A launch was refused: where the count is uncertain, the device must be asked for it."""
         self.lost = self.counts[0] != self.counts[1] or bool(self.capturable)
 
     def sent(self) -> None:

@@ -1,8 +1,7 @@
-"""From a kernel's Python function to code for a CUDA device, with no GPU: compiled by Numba, linked by NVIDIA's linker,
-kept on disk.
+"""From a kernel's Python function to code for a CUDA device, kept on disk. No GPU is needed.
 
-Numba compiles to LTO-IR; it is linked without contraction (``-fma=0``): every operation is rounded as IEEE says, so the
-device gives the bits of NumPy and of the CPU. The only file that knows numba.cuda's inside.
+Numba compiles to LTO-IR; NVIDIA's linker links that without contraction (``-fma=0``): every operation is rounded as
+IEEE says, so the device gives the bits of NumPy and of the CPU. This file alone knows numba.cuda's inside.
 """
 import importlib
 import importlib.metadata
@@ -56,7 +55,7 @@ def _loaded(library: str) -> str:
 
 @cache
 def versions() -> tuple[str, ...]:
-    """Of all that decides what a kernel compiles to, beside our own sources; ImportError without the extra."""
+    """The versions of all that decides what a kernel compiles to, but our sources; ImportError without the extra."""
     found = {name: _version(name) for name in ("numba", "numba-cuda", "llvmlite", "nvidia-nvvm", "nvidia-nvjitlink")}
     if found["numba-cuda"] is None:
         raise ImportError(f"CUDA arrays: numba-cuda is not installed. Install the extra: {EXTRA}")
@@ -82,15 +81,12 @@ def import_registries() -> None:
 
 @contextmanager
 def compiling(cc: tuple[int, int]) -> Iterator[None]:
-    """Numba compiles functions that a kernel calls for "the current device": answer for the one that is meant, GPU or
-    not.
+    """Numba compiles for "the current device": answer for the one that is meant, whether it is there or not.
 
-    There is no public way to say it, so the extra pins numba-cuda's minor version. Other threads' compilations wait
-    meanwhile.
+    Nothing public does that, so the extra pins numba-cuda's minor version. Compilations of other threads wait.
     """
     import numba.cuda.dispatcher as dispatcher
     from numba.cuda.core.compiler_lock import global_compiler_lock
-
     with global_compiler_lock:
         import_registries()
         before = dispatcher.get_current_device
@@ -115,8 +111,7 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
             raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. "
                               f"Install both of one version: {UPDATE}") from error
         raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions "
-                           f"{', '.join(versions())}."
-                           ) from error
+                           f"{', '.join(versions())}.") from error
 
 
 def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
@@ -174,8 +169,8 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
             raise
 
     image = cached(f"{name} {cc} {form} {versions()}", make)
-    entry = re.search(rb"\.text\.([\w$]+)\0",
-                      image) if image.startswith(b"\x7fELF") else re.search(rb"\.entry\s+([\w$]+)", image)
+    entry = (re.search(rb"\.text\.([\w$]+)\0", image) if image.startswith(b"\x7fELF") else
+             re.search(rb"\.entry\s+([\w$]+)", image))
     if entry is None:
         raise RuntimeError(f"cuda_code: no kernel in what was linked for {name}. Report this with the versions "
                            f"{', '.join(versions())}.")

@@ -1,5 +1,4 @@
-"""The CUDA driver, through cuda-bindings: devices and their primary contexts, memory, code, streams, and launches in
-one call.
+"""The CUDA driver, through cuda-bindings: devices, primary contexts, memory, code, streams, and launches in one call.
 
 All launches of a step are one call of compiled code (`launch`), so that an exception out of a signal handler comes
 before all of them or after all of them, as on the CPU. What is missing (the extra, a driver, a device) is said when a
@@ -30,8 +29,8 @@ HINTS = {
     3: "CUDA does not survive a fork: start the process with multiprocessing's \"spawn\", or use CUDA in the child "
        "only.",
     100: "No device is visible. Look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
-    200: NEWER, 209: "The kernel was compiled for another architecture. Report this.", 222: NEWER, 803: NEWER,
-         804: NEWER,
+    200: NEWER, 209: "The kernel was compiled for another architecture. Report this.",
+    222: NEWER, 803: NEWER, 804: NEWER,
     700: "A kernel touched memory that is gone: keep parameters alive as long as their optimizer.",
     900: "Within a capture nothing can be allocated, copied to the host or waited for: do it before the capture "
          "begins.",
@@ -190,8 +189,7 @@ class Gpu:
         if data.nbytes:
             with self.current():
                 do("cuMemcpyHtoD", address, data.ctypes.data, data.nbytes)
-                do("cuStreamSynchronize",
-                   0)  # a copy from pageable memory may still be on its way from a buffer of the driver
+                do("cuStreamSynchronize", 0)  # pageable memory may still be on its way from a buffer of the driver
 
     def uploading(self, address: int, array: np.ndarray) -> list["partial[Any]"]:
         """What to hand to `put` so that memory of the device becomes this array."""
@@ -201,7 +199,7 @@ class Gpu:
         return [call] if data.nbytes else []
 
     def put(self, calls: Iterable["partial[Any]"]) -> None:
-        """Make calls, uploads among them, when all of the device's work is done, as one: see `interrupts.at_once`."""
+        """Make calls, uploads among them, when all of the device's work is done, as one: see `_signals.at_once`."""
         with self.current():
             do("cuCtxSynchronize")
             found = at_once(calls)

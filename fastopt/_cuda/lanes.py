@@ -2,8 +2,7 @@
 
 Memory that several threads of a warp read together moves in sectors of 32 bytes, and a request of 16 bytes a thread
 fills them with the fewest instructions. ``lanes`` elements are what the widest slot holds in one such access. A
-narrower slot takes fewer bytes, but still whole sectors per warp (two accesses of 16 bytes side by side would touch
-every sector twice).
+narrower slot takes fewer bytes, but still whole sectors per warp (two accesses side by side would touch each twice).
 """
 from llvmlite import ir
 from numba import types
@@ -106,10 +105,7 @@ def aligned_from(layout, lanes):
 
 
 def advance_lanes(layout, pipeline, cc, lanes):
-    """advance_lanes(c, row, i, start): a step of `lanes` elements from i on.
-
-    Random bits of the first element begin at `start`.
-    """
+    """advance_lanes(c, row, i, start): a step of `lanes` elements from i on, whose random bits begin at `start`."""
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, U32, U32)
     def advance_lanes(context, builder, c, row, i, start):
         e = Lanes(context, builder, layout, pipeline, cc, row, i, lanes)
@@ -123,10 +119,7 @@ def advance_lanes(layout, pipeline, cc, lanes):
 
 
 def strided_row(layout):
-    """strided_row(row, table_row, first, i): the row of a tile that begins at element `first`, for its element i.
-
-    The address of a strided gradient is such that element i of the tile lies where its strides say.
-    """
+    """strided_row(row, table_row, first, i): a tile's row, with a strided gradient's address set for element i."""
     @code(layout.row, layout.row, INT, INT, U32)
     def strided_row(context, builder, row, table_row, first, i):
         if not layout.strided:

@@ -1,5 +1,4 @@
-"""Arrays of other libraries on a CUDA device: their views, the stream on which their library works, arrays of ours as
-theirs.
+"""Arrays of other libraries on a CUDA device: their views, their library's stream, and arrays of ours as theirs.
 
 Libraries are known by the name of their package, and asked for what they know faster than the protocols tell it.
 `__cuda_array_interface__` (version 3, with its streams) and DLPack serve all others.

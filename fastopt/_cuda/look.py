@@ -28,7 +28,7 @@ class Sight:
 
 
 def sights(backend: "CudaBackend") -> list[Sight]:
-    """Those of an optimizer's parameters and copies; a `DeviceArray` does not change."""
+    """The sights of an optimizer's parameters and copies; a `DeviceArray` does not change."""
     found = [(t.array, t.path, partial(_put_parameter, backend.tensors, k)) for k, t in enumerate(backend.tensors)]
     found += [(view, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.outputs.items()
               for k, (t, view) in enumerate(zip(backend.tensors, slot.arrays, strict=True))]

@@ -84,7 +84,6 @@ def _step(pipeline, layout, cc):
             row, key = row_at(addresses(table_row), lo), tile_key(table_row, seed, clock, 0)
             sweep(c, row, table_row, key, lo, word(tile, TILE.end))
             k += cuda.gridDim.x
-
     return step, types.void(*[types.int64]*len(STEP))
 
 
@@ -229,5 +228,4 @@ def _squares(layout, cc):
                 put(sums, own*total + k, top)
                 put(sums, other*total + k, float64(0))
             k += int64(cuda.gridDim.x)*together
-
     return squares, types.void(*[types.int64]*6)

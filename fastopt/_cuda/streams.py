@@ -1,7 +1,6 @@
 """On which stream a device's steps run, and in which order with the streams of those who make and use the arrays.
 
-Nothing here lets the host wait (but what follows an interrupt): events order streams on the device. Work that is put on
-one stream needs no event.
+The host waits only after an interrupt: events order streams on the device. Work on one stream needs no event.
 """
 import threading
 from collections.abc import Sequence
@@ -15,10 +14,7 @@ _THREAD = threading.local()
 
 
 def key_of(stream: int) -> tuple[int, object]:
-    """What tells a stream from all others, of this thread or another, there or gone.
-
-    Handles do not: one may be given again when its stream is destroyed, and 2 is a stream of its own in every thread.
-    """
+    """What tells a stream from all others, even gone ones: handles are given again, and 2 is another per thread."""
     if stream == 0:
         return -1, None
     if stream == PER_THREAD and not hasattr(_THREAD, "token"):
@@ -41,7 +37,7 @@ NOBODY = Makers([], [])
 
 
 def makers(arrays: Sequence[Any], own: Library) -> Makers:
-    """Those of arrays as their libraries gave them, beside the library on whose stream the steps run."""
+    """The makers of arrays as their libraries gave them, but the library on whose stream the steps run."""
     libraries = {id(of): of for of in map(library, arrays) if of.current is not None and of is not own}
     streams = {own_stream(x) for x in arrays}
     return Makers([s for s in streams if s is not None], list(libraries.values()))
@@ -83,10 +79,7 @@ class Streams:
             return self.gpu.capture(self.now()) != 0
 
     def others(self, stream: int, others: Sequence[Makers], capture: int) -> list[int]:
-        """The streams of those who make gradients and parameters; RuntimeError where a capture has some only.
-
-        Waiting would pull a stream into the capture, or end it.
-        """
+        """The streams of array makers; RuntimeError if a capture has only some: waiting would spread or end it."""
         streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal)
                    if s != stream]
         for other in streams:

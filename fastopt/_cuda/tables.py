@@ -1,8 +1,6 @@
-"""The tables that kernels read on a CUDA device: addresses of tensors, tiles, sums of squares; made when gradients of a
-new kind come.
+"""The tables that kernels read on a CUDA device (addresses, tiles, sums of squares), made for each kind of gradients.
 
-Gradients of the kind that was there before (formats, shapes, strides) only change addresses. These are sent with the
-next step.
+Gradients of a known kind (formats, shapes, strides) change addresses only, which are sent with the next step.
 """
 from collections.abc import Sequence
 from functools import partial
@@ -92,8 +90,7 @@ class Norm:
             if count:
                 function, held = gpu.function(loops.squares(bucket.layout.norm, gpu.cc, gpu.form))
                 arguments = driver.Arguments([count, bucket.table.address, bucket.width, tiles.address,
-                                              self.sums.address + WORD*first,
-                                              self.count])
+                                              self.sums.address + WORD*first, self.count])
                 self.launches.append((function, min(-(-count//(THREADS//WARP)), held), arguments))
             first += count
 
@@ -192,13 +189,12 @@ class Gradients:
                 of.record([x for whose, x in read if whose is of], device, stream)
 
     def like(self, leaves: list) -> list[int] | None:
-        """The addresses of others that differ in nothing else; None where they do, or lie where the step writes."""
+        """The addresses of gradients that differ in nothing else; None where they do, or lie where the step writes."""
         if len(leaves) != len(self.types):
             return None
         addresses = []
         for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents,
-                                                                self.libraries,
-                                                                self.addresses, strict=True):
+                                                                self.libraries, self.addresses, strict=True):
             if type(leaf) is not kind:
                 return None
             address, *rest = of.facts(leaf)

@@ -2,8 +2,7 @@
 
 Their four codes are one word of 32 bits. What has a format of its own is one access, too, where all of a tensor's
 arrays are aligned for it; elsewhere, and in the last, short block of a tensor, elements come one by one. Between the
-passes bits lie in registers. Rows are those of a tile, moved to its first element; elements are counted from there, in
-32 bits.
+passes bits lie in registers. A row begins at the first element of a tile; elements are counted from there, in 32 bits.
 """
 from llvmlite import ir
 from numba import types

@@ -1,7 +1,7 @@
 """Functions of formats of 8 bits: blocks of 128 numbers that share a power of two, each a minifloat below it.
 
-The largest number of a block lies in the uppermost of 16 binades (or, where rounding would give the last code, in the
-next). Codes:
+The largest number of a block lies in the uppermost of 16 binades (or the next, if rounding would give the last code).
+Codes:
 
     q43   sign, 4 bits of exponent, 3 of mantissa, to nearest (ties away from zero): first moments, velocities
     q44   4 bits of exponent, 4 of mantissa, stochastically rounded: second moments, which are never negative
@@ -14,8 +14,7 @@ its largest finite number. Subnormal numbers, below 1.2e-38, go to 1.3e-38 (q43:
 Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the
 exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
 
-An array of n numbers is stored as bytes: 128 codes per block (those behind the n-th are 0), then one exponent per
-block.
+n numbers are stored as bytes: 128 codes per block (those behind the n-th are 0), then an exponent per block.
 """
 import numpy as np
 from numba.extending import register_jitable
@@ -44,7 +43,7 @@ def _base(exponent):
 
 
 def _lowest(exponent, shift):
-    """The same in 16 bits, of which `shift` are mantissa."""
+    """What `_base` gives, in 16 bits, of which `shift` are mantissa."""
     return U16(U16(U16(exponent) - U16(15)) << shift)
 
 

@@ -21,10 +21,7 @@ class Instruction(NamedTuple):
 
 
 class Block(NamedTuple):
-    """How the numbers of a block share an exponent.
-
-    `round` leaves 16 bits of each number. The largest `magnitude` of these gives the exponent.
-    """
+    """How numbers of a block share an exponent: `round` leaves 16 bits of each; the largest `magnitude` gives it."""
 
     size: int
     codes: np.dtype
@@ -60,7 +57,7 @@ class Format:
 
     @property
     def columns(self) -> int:
-        """The arrays that hold it: addresses in a table."""
+        """The arrays that hold a number: addresses in a table."""
         return 2 if self.split or self.block else 1
 
     @property

@@ -30,8 +30,7 @@ def parameter_format(format: Format, rounding: str, where: str) -> Format:
         return format
     if (format.name, rounding) not in ROUNDED:
         raise TypeError(f"{where}: float16 with rounding={rounding!r}, but that is for bfloat16, the upper half of a "
-                        f"float32. Take "
-                        '"stochastic", or bfloat16 parameters.')
+                        'float32. Take "stochastic", or bfloat16 parameters.')
     return ROUNDED[format.name, rounding]
 
 

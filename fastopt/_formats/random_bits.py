@@ -1,5 +1,4 @@
-"""Random bits for stochastic rounding: a hash of (seed, step, tensor, element), the same on every machine and for any
-split of the work.
+"""Random bits for stochastic rounding: a hash of (seed, step, tensor, element), whatever the machine and the threads.
 
 There is no generator and no state. A tile's `key` is made once (splitmix64, Steele, Lea and Flood 2014); an element's
 32 bits are two rounds of multiply and shift of its number (as in Wellons' hash prospector, 2018). Slots have products
@@ -31,7 +30,7 @@ def start(key, element):
 
 
 def mixed(x):
-    """The 32 random bits that begin there."""
+    """The 32 random bits that begin at x."""
     x = U32(U32(x ^ U32(x >> SIXTEEN))*ROUND_1)
     return U32(U32(x ^ U32(x >> FIFTEEN))*ROUND_2)
 

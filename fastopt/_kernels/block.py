@@ -1,8 +1,7 @@
 """Blocks of 128 elements whose codes share exponents: what the passes have in common on every target.
 
 The first pass decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent. The
-second finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA). Rows are
-those of a block.
+second finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA).
 """
 from llvmlite import ir
 from numba import types
@@ -37,7 +36,7 @@ def _exponent(builder, layout, row, k):
 
 
 def exponents(layout):
-    """exponents(row): those of a block."""
+    """exponents(row): the exponents of a block, from its row."""
     @code(exponents_kind(layout), layout.row)
     def exponents(context, builder, row):
         return filled([builder.zext(builder.load(_exponent(builder, layout, row, k)), I16) for k in layout.blocks])
@@ -70,7 +69,7 @@ class BlockElement(Element):
     """An element of a block."""
 
     def first_pass(self, c, stored, shared, start, lane=0):
-        """What a step makes of it: a `New` for each slot with a format of its own, and 16 bits of each other one."""
+        """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
         exponents = dict(zip(self.layout.blocks, unpacked(self.builder, shared), strict=False))
         new = self.advance(c, stored, self.random_word(start, lane), exponents)
         shares = set(self.layout.blocks)

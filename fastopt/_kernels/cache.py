@@ -95,8 +95,7 @@ def _own() -> bytes | None:
 
 
 OWN = _own()  # as this process runs it: read at import
-SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK",
-            "DEBUGINFO_DEFAULT")  # of Numba, that change machine code
+SWITCHES = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")  # Numba's, that change code
 
 
 @lru_cache(maxsize=1)

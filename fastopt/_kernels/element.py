@@ -23,10 +23,7 @@ class New(NamedTuple):
 
 
 class Element:
-    """Emits, where a builder stands, what is done with one element.
-
-    `cc` is the compute capability of a device, whose instructions are used; None: no special ones.
-    """
+    """Emits what is done with one element. `cc`: the compute capability whose instructions are used; None: none are."""
 
     def __init__(self, context, builder, layout, pipeline=None, cc=None):
         self.context, self.builder, self.layout, self.pipeline, self.cc = context, builder, layout, pipeline, cc
@@ -116,13 +113,13 @@ class Element:
         return [at[start:start + f.parts] for start, f in zip(self.layout.starts, self.layout.formats, strict=True)]
 
     def places(self, row, i):
-        """Pointers to element i in these arrays."""
+        """Pointers to element i of each slot's arrays."""
         return [[pointer(self.builder, address, ir.IntType(8*f.itemsize) if f.value is types.boolean else
                          self.context.get_data_type(f.stored), i) for address in at]
                 for f, at in zip(self.layout.formats, self.addresses(row), strict=True)]
 
     def alignment(self, k):
-        """What loads and stores may rely on: nothing on the CPU, whole elements on a device (binding checks it)."""
+        """What loads and stores may rely on: nothing on the CPU, on a device whole elements (`libraries.checked`)."""
         return self.layout.formats[k].itemsize if on_device(self.builder) else 1
 
     def load(self, k, places):

@@ -44,11 +44,7 @@ def on_device(builder):
 
 
 def call(context, builder, function, signature, args):
-    """Call a Python function of scalars, inlined.
-
-    It differs from `context.compile_internal`: a division does not branch to raise ZeroDivisionError. That branch keeps
-    LLVM from making vectors of the loop.
-    """
+    """Call a function of scalars inline. `compile_internal` would branch at divisions, and LLVM make no vectors."""
     flags = type(ConfigStack().top())()
     flags.error_model = "numpy"
     compiled = context.compile_subroutine(builder, function, signature, flags=flags)

@@ -90,10 +90,7 @@ def row_at(layout):
 
 
 def tile_key(layout):
-    """tile_key(table_row, seed, steps_at, more): what a tensor's random bits depend on; 0 where none are drawn.
-
-    The step's number is the word at `steps_at` plus `more`.
-    """
+    """tile_key(table_row, seed, steps_at, more): the key of random bits, or 0; step: the word at `steps_at` + more."""
     @code(U32, INT, INT, INT, INT)
     def tile_key(context, builder, table_row, seed, steps_at, more):
         if not layout.random:
@@ -122,8 +119,7 @@ def with_sign(builder, wide, narrow):
 def coefficients(layout, pipeline):
     """coefficients(coefs, group, factor_at): those that the pipeline reads of a group's row.
 
-    A gradient wider than the arithmetic takes the size of its factor from the float64 number at `factor_at`, and the
-    sign from the row.
+    A gradient wider than the arithmetic takes its factor's size from the float64 at `factor_at`, the sign from the row.
     """
     kind = coefficients_kind(layout, pipeline)
     number = FLOAT if layout.arithmetic.itemsize == 4 else DOUBLE

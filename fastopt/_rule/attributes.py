@@ -1,7 +1,6 @@
 """Attributes of an optimizer that nobody may set, because no step would see it: setting one says what to do instead.
 
-Properties cost a step nothing; a `__setattr__` would be called for each of the optimizer's own attributes, at every
-step.
+Properties cost a step nothing; a `__setattr__` would be called for each attribute that the optimizer itself sets.
 """
 from typing import Any, NoReturn
 

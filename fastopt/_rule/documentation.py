@@ -102,11 +102,10 @@ def stub(classes: Iterable[Any]) -> str:
     """The text of `optimizers.pyi`, for type checkers and editors. A test keeps the file equal to it."""
     classes = list(classes)
     command = "python -c \"from fastopt import optimizers; print(optimizers.stub(), end='')\" > fastopt/optimizers.pyi"
-    lines = [f'"""Generated: {command}"""',
-             "from collections.abc import Callable, Mapping", "from typing import Any, Literal", "",
-             "from ._rule.rule import Rule", "from .optimizer import Optimizer", "",
-             "Hyper = float | Callable[[int], float]", "",
-             "__all__ = [", *(f'    "{cls.__name__}",' for cls in classes), '    "optimizer",', "]"]
+    lines = [f'"""Generated: {command}"""', "from collections.abc import Callable, Mapping",
+             "from typing import Any, Literal", "", "from ._rule.rule import Rule", "from .optimizer import Optimizer",
+             "", "Hyper = float | Callable[[int], float]", "", "__all__ = [",
+             *(f'    "{cls.__name__}",' for cls in classes), '    "optimizer",', "]"]
     for cls in classes:
         lines += ["", f"class {cls.__name__}(Optimizer):", f'    """{cls.__doc__}"""',
                   "    def __init__(", "        self,"]

@@ -79,7 +79,7 @@ class Group(MutableMapping):
         return check_value(name, self._functions[name](t), {}, f"{self.where} at step {t}", self.rule.ranges)
 
     def _for_history(self, names: tuple[str, ...], t: int) -> tuple[tuple[Any, ...], bool]:
-        """Those hyperparameters at step t, and whether they are the same at every step."""
+        """These hyperparameters at step t, and whether they are the same at every step."""
         values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
         return tuple(values.values()), not (self._functions.keys() & values)
 

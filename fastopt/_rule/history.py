@@ -1,9 +1,7 @@
-"""What the coefficients of a step owe to the steps before it: a sum over all of them, whatever their hyperparameters
-were.
+"""What the coefficients of a step owe to earlier steps: a sum over all, whatever their hyperparameters were.
 
 A rule with ``history=add`` has ``add(first, last, *hyperparameters)``: what those steps add, of which all have these
-hyperparameters. While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from what it was
-then.
+hyperparameters. While they stay numbers the sum is ``add(1, t, ...)``. Where they change, it goes on from there.
 """
 import inspect
 import math
@@ -27,10 +25,7 @@ class Known(NamedTuple):
 
 
 class History:
-    """The sum of one group of parameters.
-
-    `now` gives the hyperparameters of a step, and whether they are numbers, which stay until they are set anew.
-    """
+    """The sum of one group. `now` gives the hyperparameters of a step, and whether they are numbers, which stay."""
 
     def __init__(self, add: Callable[..., float], now: Callable[[tuple[str, ...], int], tuple[tuple[Any, ...], bool]]):
         self.add, self._now = add, now

@@ -2,8 +2,7 @@
 
     gradient --scale--limit--coupled decay--> RULE --> u --> p - u, or p - (u + wd*p) --mask--> average, copy
 
-A piece is a function over the numbers of one element, with coefficients and a slot of its own. All take the
-coefficients `c` first.
+A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple

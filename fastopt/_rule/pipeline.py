@@ -21,8 +21,7 @@ class Pipeline:
     """A rule with pieces. It has the facts of its rule, and adds what the pieces need.
 
     Called with arrays it is the reference for kernels: ``pipeline(c, g, p, *slots) -> (p, *slots that are written)``.
-    Its slots are the states, outputs and inputs, in this order; a kernel's layout has the gradient and the parameter
-    before them.
+    Its slots are the states, outputs and inputs, in this order. A kernel's layout begins with gradient and parameter.
     """
 
     name: str
@@ -125,10 +124,7 @@ def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> 
 
 
 def of_tensors(groups: list[int], of: Sequence[Pipeline], layout: Any) -> list[Pipeline]:
-    """The pipelines of tensors in these groups that have this layout.
-
-    Gradients wider than the arithmetic are always scaled, in their own type.
-    """
+    """The pipelines of these groups' tensors in this layout. Gradients wider than the arithmetic are always scaled."""
     found = [of[group] for group in groups]
     for name, needed in (("scale", layout.wide), ("mask", layout.masked)):
         found = [one.having(name) for one in found] if needed else found
@@ -143,5 +139,5 @@ def _look_ahead(c, p, out, v):
 register_jitable(_look_ahead)
 LOOK_AHEAD = Pipeline(SimpleNamespace(
     name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
-                                      defaults={}, own_names=(),
-    own=dict, body=_look_ahead, reads=(), returns="p", digest=digest(_look_ahead, "ahead")), ())
+    defaults={}, own_names=(), own=dict, body=_look_ahead, reads=(), returns="p",
+    digest=digest(_look_ahead, "ahead")), ())

@@ -173,8 +173,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     state : str
         The names of the state arrays, separated by spaces, in the order of the function's arguments.
     nonnegative : str
-        Those of them that are never negative (second moments): ``state="q8"`` stores them in eight bits without a sign,
-        rounded by chance.
+        The states that are never negative (second moments). ``state="q8"`` stores them unsigned, rounded by chance.
     initial : dict, optional
         {state name: hyperparameter that gives its initial value}; zero otherwise.
     options : dict, optional
@@ -219,8 +218,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     >>> opt = fastopt.optimizer(heavy_ball)(w, lr=0.1)
     """
     own = at or _identity
-    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items() if k not in ("t",
-                                                                                                             "past")}
+    own_defaults = hyper or {k: v.default for k, v in inspect.signature(own).parameters.items()
+                             if k not in ("t", "past")}
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
@@ -286,5 +285,4 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         register_jitable(update)
         RULES[facts["digest"]] = update
         return update
-
     return decorate

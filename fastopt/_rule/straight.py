@@ -1,7 +1,4 @@
-"""What may stand in a rule: arithmetic, coefficients, and the words of `notation`.
-
-It is found in the rule's bytecode, as its source may be missing.
-"""
+"""What may stand in a rule: arithmetic, coefficients, words of `notation`. Its bytecode tells, without its source."""
 import dis
 import inspect
 import numbers
@@ -59,8 +56,8 @@ def _in_code(code: types.CodeType, known: dict[str, Any], coefficients: str | No
         if step.opcode in dis.hasjrel or step.opcode in dis.hasjabs:
             yield Fault("a condition or a loop", code, line, STRAIGHT)
         elif name in ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF") and step.argval not in code.co_cellvars:
-            yield Fault(f"{step.argval}, which is not the rule's own, set", code, line, "but an update only returns. "
-                                                                                        "Return it")
+            yield Fault(f"{step.argval}, which is not the rule's own, set", code, line,
+                        "but an update only returns. Return it")
         elif name in ("LOAD_CONST", "RETURN_CONST", "LOAD_SMALL_INT") and _is_number(step.argval):
             yield Fault(f"the number {step.argval!r}", code, line, NUMBER)
         elif name in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF") and step.argval in known:
@@ -95,5 +92,5 @@ def _of_value(name: str, value: Any, following: list[dis.Instruction], code: typ
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (numbers.Number, np.generic, np.ndarray)) or (isinstance(value, tuple)
-                                                                           and any(map(_is_number, value)))
+    return (isinstance(value, (numbers.Number, np.generic, np.ndarray))
+            or (isinstance(value, tuple) and any(map(_is_number, value))))

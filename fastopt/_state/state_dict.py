@@ -2,8 +2,7 @@
 
 States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks,
 stochastic rounding, remainders), an entry ``storage`` holds the seed, the format of each state of each parameter, and
-the memory orders of the parameters, along which blocks run. Dicts in the layouts of torch and bitsandbytes are read,
-too.
+the memory orders of the parameters, along which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -210,7 +209,7 @@ def _stored(storage: Mapping[str, Any], name: str, k: int) -> Format | None:
 
 
 def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> None:
-    """What is wrong with an array of a checkpoint, whose arrays are in our order."""
+    """Raise what is wrong with an array of a checkpoint, whose arrays are in our order."""
     storage = _storage(saved, len(backend.tensors))
     for name, targets in backend.state.items():
         found = saved["state"].get(name, ())
@@ -232,7 +231,7 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
 
 def _check_blocks(array: Any, target: Any, t: Tensor, have: Format | None, need: Format | None, order: Any,
                   convert: bool, where: str) -> None:
-    """What is wrong with an array where it is of blocks, or where blocks (`need`) are kept here."""
+    """Raise what is wrong with an array that has blocks, or for which blocks (`need`) are kept here."""
     if have is not need and not convert:
         raise ValueError(f"{where}: stored as {have.name if have else array.dtype}, but this optimizer keeps "
                          f"{need.name if need else target.dtype}. Make it with state=..., or load with convert=True.")

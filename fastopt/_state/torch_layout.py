@@ -28,16 +28,14 @@ ANOTHER = "Make the optimizer whose state it is."
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
     "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"},
-           "rmsprop": {"v": "square_avg"},
-    "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM,
-    "radam": ADAM}
+    "rmsprop": {"v": "square_avg"}, "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM,
+    "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
 LION = {"m": "exp_avg"}  # bitsandbytes has one
 UNCOUNTED = ("sgd", "momentum", "nesterov")  # torch keeps no step count of these
 PRODUCT = "mu_product"  # of NAdam's mu; its logarithm is the history of a group
 BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov",
-                                "centered": None}
+FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}
 Entries = list[Mapping[str, Any]]
 
 

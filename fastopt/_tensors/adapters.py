@@ -121,7 +121,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 # What views do not tell
 
 def by_array(x: Any) -> bool:
-    """Whether it turns into a NumPy array when asked: into a view of its numbers, or into a copy."""
+    """Whether an object turns into a NumPy array when asked: into a view of its numbers, or into a copy."""
     names = ("__array__", "__array_interface__", "__array_struct__")
     return any(hasattr(type(x), name) for name in names) and not isinstance(x, type)
 
@@ -132,13 +132,13 @@ def immutable(original: Any) -> bool:
 
 
 def torch_tensors(of: Iterable[Any]) -> list[Any]:
-    """Those of some arrays that are torch's."""
+    """The arrays among these that are torch's."""
     kind = getattr(sys.modules.get("torch"), "Tensor", ())
     return [x for x in of if isinstance(x, kind)]
 
 
 def frozen(original: Any) -> bool:
-    """Whether it is a parameter of a torch module that is not to be trained."""
+    """Whether an array is a parameter of a torch module that is not to be trained."""
     return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad
                for x in torch_tensors([original]))
 

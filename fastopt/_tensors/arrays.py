@@ -1,8 +1,7 @@
 """What parameters and gradients must be, by their views: dtype, memory order, room of their own.
 
 Parameters must be writable and dense (C, Fortran or any permuted order without gaps), because they are updated in
-place. Gradients are only read, and may be strided. This module also offers what `adapters` and `device_array` tell of
-arrays.
+place. Gradients are only read, and may be strided. What `adapters` and `device_array` tell is offered here, too.
 """
 import bisect
 import ctypes
@@ -114,9 +113,8 @@ def homeless(original: Any) -> bool:
 def zeros_like(array: np.ndarray, dtype: np.dtype, order: tuple[int, ...], slot: int) -> np.ndarray:
     """Zeros of this shape and memory order. They are from calloc: pages are touched by the first step, not twice.
 
-    Large ones start `slot` steps of 17 cache lines further into a page than `array`: streams that start equally meet
-    in the same sets of the caches. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05
-    and 1.04 with it.
+    Large ones start `slot` steps of 17 cache lines further into a page than `array`: equal starts meet in the same
+    cache sets. Momentum on 1e6 and 1e7 elements takes 1.15 and 1.10 times the ceiling without, 1.05 and 1.04 with it.
     """
     dtype = np.dtype(dtype)
     size = array.size*dtype.itemsize

@@ -62,7 +62,7 @@ class DeviceArray:
 
     @property
     def device(self) -> int | None:
-        """The driver's answer, asked for once."""
+        """The device's number; the driver is asked for it once."""
         if self._device == ASK:
             vars(self)["_device"] = places.at("cuda", "driver").device_of(self.address) if self.size else None
         return self._device

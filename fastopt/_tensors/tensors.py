@@ -55,8 +55,8 @@ def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: s
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
     array = arrays.own_view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", "Give an array where its parameter "
-                                                                                   "is.")
+    format = _check_beside(array, leaf, of, where, "Give an array of that shape.",
+                           "Give an array where its parameter is.")
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
                          "numpy.empty_like(parameter).")

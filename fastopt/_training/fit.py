@@ -21,8 +21,7 @@ NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every
 
 
 class Now(NamedTuple):
-    """What a callback is told after a step: the optimizer's step count, value and learning rate of the step, and what
-    the validation after it returned (None where there was none)."""
+    """What a callback is told of a step: `t` is the count after it; `validation` is None where none followed."""
 
     t: int
     value: float
@@ -201,7 +200,7 @@ class _Run:
         self.sums = self.opt.accumulate(f"fit: accumulate is {accumulate}") if accumulate > 1 else None
         self.options = {"clip_norm": given.clip_norm, "clip_value": given.clip_value,
                         "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/accumulate}
-        self.write, self.written = _writer(given.checkpoint, self.opt), -1  # and `opt.t` in the last checkpoint
+        self.write, self.written = _writer(given.checkpoint, self.opt), -1  # the latter: `opt.t` in the last checkpoint
         self.held, self.rows = Held(), bytearray()
         # The step in progress: where its row belongs, `opt.t` before it, value, learning rate; its batches; and whether
         # `after_step` is at work, so that the parameters are between two steps.

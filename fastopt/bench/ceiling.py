@@ -29,8 +29,7 @@ OF_SIZE = {f.itemsize: f for f in (BF16, F32, F64)}  # any format of that size: 
 
 
 def move(layout: Layout) -> Any:
-    """move(row, i): read element i of every slot; write it, plus the gradient where that is as wide, else plus 1, to
-    all others."""
+    """move(row, i): read element i of all slots; write all but the gradient's, plus it (or 1, if it is not as wide)."""
     @code(types.void, layout.row, INT)
     def move(context, builder, row, i):
         at = [pointer(builder, address, ir.IntType(8*f.itemsize), i)
@@ -54,7 +53,6 @@ def ceiling_kernel(layout: Layout) -> Kernel:
             for i in range(first, min(first + part, n)):
                 move_one(row, i)
             first = claim(job, 1)*part
-
     return kernel(f"ceiling {layout}", ceiling)
 
 
@@ -67,8 +65,7 @@ def staggered(n: int, dtype: np.dtype, k: int) -> np.ndarray:
 
 
 class Traffic:
-    """A step's traffic on arrays of its own, of these dtypes: gradient, parameter, states. Call it to move the bytes
-    once."""
+    """A step's traffic on its own arrays of these dtypes: gradient, parameter, states. A call moves the bytes once."""
 
     def __init__(self, n: int, dtypes: Sequence[np.dtype], threads: int):
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]

@@ -81,8 +81,7 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int,
 
 
 def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[str], threads: int, format: str,
-            systems: Mapping[str, System] = RIVALS,
-            survived: tuple[type[Exception], ...] = (ImportError, LookupError),
+            systems: Mapping[str, System] = RIVALS, survived: tuple[type[Exception], ...] = (ImportError, LookupError)
             ) -> tuple[dict[str, Step], dict[str, str]]:
     """{rival: its step} for those that compute the rule, {name: why it is missing}; `survived`: what one may raise."""
     steps: dict[str, Step] = {}
@@ -108,8 +107,7 @@ def _turn(step: Step, calls: int) -> float:
 def in_turn(steps: Mapping[str, Any], seconds: float,
             turn: Callable[[Any, int], float] = _turn) -> dict[str, interleave.Pairs]:
     """{contender: seconds of our step and of its, quartet by quartet}: each takes turns with ours and has an equal
-    share
-    of the time. ``turn(step, calls)`` gives the seconds of a call of one of them."""
+    share of the time. ``turn(step, calls)`` gives the seconds of a call of one of them."""
     calls, others = {k: interleave.batch(step, TURN) for k, step in steps.items()}, [k for k in steps if k != OURS]
     return {k: interleave.quartets((steps[OURS], steps[k]), seconds/len(others), turn, (calls[OURS], calls[k]))
             for k in others}
@@ -201,9 +199,8 @@ def place(result: Mapping[str, Any]) -> str:
 def text(rows: Sequence[Sequence[str]]) -> str:
     """Rows as aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w) for k,
-                               (cell, w) in enumerate(zip(row, widths, strict=True)))
-                     for row in rows)
+    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w)
+                               for k, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows)
 
 
 def check_picture(path: str) -> None:
@@ -215,7 +212,7 @@ def check_picture(path: str) -> None:
     kinds = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in kinds:
         raise OSError(f"plot: {path!r} was found, but a file name that ends in one of {', '.join(kinds)} is needed. "
-                      f"Name a .png.")
+                      "Name a .png.")
     if not Path(path).parent.is_dir():
         raise OSError(f"plot: there is no folder {str(Path(path).parent)!r}. Make it, or name another file.")
 

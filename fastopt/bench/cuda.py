@@ -1,5 +1,4 @@
-"""The benchmark behind ``fastopt bench --device cuda``: steps on one long vector, beside a copy on the device and other
-libraries.
+"""The benchmark behind ``fastopt bench --device cuda``: steps on one long vector, beside a copy and other libraries.
 
 Everybody works on the default stream. A sample is one step between two events, and contenders take turns as on the CPU.
 A memset of twice the L2 cache empties that cache before each sample. The memset is repeated until it takes longer than
@@ -64,8 +63,7 @@ class Watch:
 
 
 def host_seconds(step: Step) -> float:
-    """Seconds of the host for a step that it enqueues: the median over batches. The device is idle before each
-    batch."""
+    """Seconds of the host for a step that it enqueues: the median over batches, each of which finds the device idle."""
     found: list[float] = []
     end = perf_counter() + ENOUGH
     while len(found) < 5 or (len(found) < BATCHES and perf_counter() < end):

@@ -17,8 +17,8 @@ OTHERS = ("ml_dtypes", "torch", "jax", "optax", "keras", "numexpr", "cupy-cuda12
 EXTRA = ("numba-cuda", "cuda-bindings", "cuda-core", "nvidia-nvjitlink", "nvidia-nvvm")
 MIXES = {  # formats of gradient, parameter and state
     "float32": ("f32", "f32", None), "state bf16": ("f32", "f32", "bf16"),
-           "bf16 with remainder, state bf16": ("bf16", "split", "bf16"),
-    "all bf16": ("bf16", "bf16", "bf16"), "state q8": ("f32", "f32", "q8"), "bf16, state q8": ("bf16", "bf16", "q8")}
+    "bf16 with remainder, state bf16": ("bf16", "split", "bf16"), "all bf16": ("bf16", "bf16", "bf16"),
+    "state q8": ("f32", "f32", "q8"), "bf16, state q8": ("bf16", "bf16", "q8")}
 LAYERS = {"omp": "omppool", "tbb": "tbbpool", "workqueue": "workqueue"}
 
 

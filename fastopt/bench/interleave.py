@@ -1,7 +1,6 @@
 """How two things are timed against each other on a machine that others use too: in turn, and only their ratio counts.
 
-The one harness of ``fastopt bench`` and of the benchmark suite, which loads this file by itself: it needs the standard
-library only.
+``fastopt bench`` uses it, and the benchmark suite, which loads this file alone: it needs the standard library only.
 """
 import gc
 import math
@@ -31,8 +30,7 @@ def batch(run: Callable[[], Any], target: float = 1e-3) -> int:
 
 
 def quartets(pair: Sequence[Any], duration: float, timed: Callable[[Any, int], float] = seconds,
-             calls: Sequence[int] | None = None,
-             chance: random.Random | None = None, least: int = 3) -> Pairs:
+             calls: Sequence[int] | None = None, chance: random.Random | None = None, least: int = 3) -> Pairs:
     """Seconds of each of two things, quartet by quartet: ABBA or BAAB, the order drawn by chance. With three in turn,
     the place decides who finds the caches warm, which moved ratios by 10 %; a fixed order favours one side.
 
@@ -62,8 +60,7 @@ def medians(pairs: Pairs) -> tuple[float, float, float]:
 
 
 def interval(ratios: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two order statistics that hold the true median between them so often, whatever the distribution; all, where too
-    few."""
+    """Two order statistics that hold the median between them so often, whatever the distribution; of few, the ends."""
     ordered, n = sorted(ratios), len(ratios)
     outside, k = 2*0.5**n, 0  # of the interval from the k-th smallest to the k-th largest, from 0
     while outside + 2*math.comb(n, k + 1)*0.5**n <= 1 - confidence and k + 1 < n//2:

@@ -1,5 +1,4 @@
-"""The optimizers in NumPy, by hand: as people write them from the paper, and in place with as few passes as NumPy
-allows.
+"""The optimizers in NumPy, by hand: as people write them from the paper, and in place with the fewest passes.
 
 Hyperparameters and coefficients are Python floats, so float32 arrays stay float32. `rivals` times them against fastopt.
 """

@@ -3,8 +3,7 @@
 One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads,
 threads)`` makes one: it works on copies of the parameters, in their float type (no float64 sneaks into a float32
 comparison), and is used as its manual says. Hyperparameters are those of fastopt's rule, in the rival's conventions
-(`fastopt.presets`). ImportError where it is not installed, LookupError where it has no such optimizer or cannot have so
-many threads.
+(`fastopt.presets`). ImportError where it is not installed, LookupError where it lacks the optimizer or the threads.
 """
 import importlib
 import inspect

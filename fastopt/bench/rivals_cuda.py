@@ -1,8 +1,7 @@
 """Other ways to take the same step on a CUDA device: as torch ships it, and as people write it with CuPy.
 
 One entry each in `RIVALS`, made and used like those of `rivals`: from arrays in this machine's memory, of which they
-make copies on the current device. They work on the stream that is current in their library, the default one if nobody
-changed it.
+make copies on the current device. They work on their library's current stream, the default one if nobody changed it.
 """
 import importlib
 import re
@@ -22,8 +21,7 @@ def cupy(lines, rule, hyper, params, grads, threads):
     operation = "; ".join(f"{name} = {expression}" for name, expression in lines)
     names = [k for k in at(1) if re.search(rf"\b{k}\b", operation)]
     kernel = library.ElementwiseKernel(", ".join(f"T {k}" for k in ("g", *names)), ", ".join(f"T {k}" for k in slots),
-                                       operation,
-                                       f"{rule}_step", preamble=WHERE)
+                                       operation, f"{rule}_step", preamble=WHERE)
     on_device = [library.asarray(p) for p in params]
     tensors = [(p, *(library.zeros_like(p) for _ in slots[1:])) for p in on_device]
 

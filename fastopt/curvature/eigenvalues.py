@@ -90,10 +90,7 @@ def operator(grad: Gradient | None, w: Any, *, hvp: HVP | None = None) -> Linear
 
 
 def _extremes(h: Hessian, rng: Any, both: bool = True, decay: float = 0.0) -> tuple[float, float]:
-    """The smallest and the largest eigenvalue of h + decay to within tol of the smallest.
-
-    Unless `both`, only the largest is sought, to within tol of itself, and returned twice.
-    """
+    """The extreme eigenvalues of h + decay, to tol of the smallest; unless `both`, the largest, to tol of it, twice."""
     n, tol = h.flat.size, h.tol
     if n < DENSE:
         matrix = h @ np.eye(n)
@@ -231,8 +228,7 @@ def suggest(grad: Gradient | None, w: Any, *, hvp: HVP | None = None, weight_dec
         nesterov           lr = 4/(3L + m), momentum = (sqrt(3k + 1) - 2)/(sqrt(3k + 1) + 2)
                            rate 1 - 2/sqrt(3k + 1)
 
-    The rate is the factor by which the distance to the minimum shrinks in a step, in the long run, if the function is
-    quadratic.
+    The rate is the factor by which a step shrinks the distance to the minimum of a quadratic, in the long run.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Is a gradient right? Every leaf is compared with numeric derivatives that know their own error.
-
-So neither a kink nor noise is taken for a mistake.
-"""
+"""Is a gradient right? Every leaf is compared with numeric derivatives that know their error, be it noise or a kink."""
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -137,10 +134,7 @@ def _number(x: Any) -> np.ndarray:
 
 
 def _noise(value: Callable, flat: Flat, rng: np.random.Generator) -> float:
-    """The noise of the value, by its fourth differences along steps of 1e-6 (More & Wild 2011).
-
-    The dtype does not tell it: functions may compute in float32 inside.
-    """
+    """The noise of the value, by fourth differences along steps of 1e-6 (More & Wild 2011): dtypes do not tell it."""
     move = rng.standard_normal(flat.size)
     move *= 1e-6*max(1.0, flat.norm)/np.linalg.norm(move)
     with np.errstate(all="ignore"):

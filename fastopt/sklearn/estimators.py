@@ -77,8 +77,7 @@ class _Estimator(BaseEstimator):
         Warns
         -----
         ConvergenceWarning
-            If `max_iter` epochs ended before `tol` stopped the training, or the last loss is a tenth and 10*tol above
-            the lowest.
+            If `max_iter` epochs ended before `tol` stopped it, or the last loss is a tenth and 10*tol above the lowest.
         """
         check(self)
         where = type(self).__name__
