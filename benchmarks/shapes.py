@@ -11,12 +11,9 @@ def _bottleneck(into: int, inside: int, first: bool) -> list[tuple[int, ...]]:
     return [shape for c in convolutions for shape in (c, c[:1], c[:1])]  # each with its batch norm: weight, bias
 
 
-RESNET50 = [
-    (64, 3, 7, 7), (64,), (64,),
-    *(shape for blocks, into, inside in RESNET50_STAGES for k in range(blocks)
-      for shape in _bottleneck(into if k == 0 else 4*inside, inside, k == 0)),
-    (1000, 2048), (1000,),
-]
+RESNET50 = [(64, 3, 7, 7), (64,), (64,),
+            *(shape for blocks, into, inside in RESNET50_STAGES for k in range(blocks)
+              for shape in _bottleneck(into if k == 0 else 4*inside, inside, k == 0)), (1000, 2048), (1000,)]
 
 # GPT-2 small (Radford et al. 2019; the output layer is the token embedding): 148 tensors, 124,439,808 parameters.
 GPT2_BLOCK = [

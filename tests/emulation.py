@@ -63,9 +63,9 @@ class Launch:
         self.memory = memory = Memory()
         skips = skips or [[0]*len(arrays) for arrays in tensors]
         numbers = numbers or range(len(tensors))
-        self.tensors = [[Placed(memory, a, s, f"tensor {k} slot {j}")
-                         for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
-                        for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
+        self.tensors = [
+            [Placed(memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
+            for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
         table = np.array([[*(p.address for p in placed), number, *(layouts[k] if layouts else [])]
                           for k, (placed, number) in enumerate(zip(self.tensors, numbers, strict=True))], np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory

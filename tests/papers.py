@@ -227,8 +227,7 @@ def torch_adamw(t, theta, g, s, weight_decay=1e-2, **rest):
 
 @system("torch.NAdam")
 def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
-                maximize=False,
-                decoupled_weight_decay=False):
+                maximize=False, decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
     g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)

@@ -84,8 +84,7 @@ def test_optax_schedules_are_schedules():
 
 
 NOT_NUMBERS = ["1", b"1", True, np.bool_(True), np.nan, 1j, np.array(1j), np.array("1"), np.array([0.1, 0.2]), [0.1],
-               np.zeros(0),
-               np.datetime64(1, "s")]
+               np.zeros(0), np.datetime64(1, "s")]
 
 
 @pytest.mark.parametrize("bad", NOT_NUMBERS, ids=repr)

@@ -169,17 +169,16 @@ def spoil(name, value):
 
 
 # each kind of damage; the wording of all messages is in tests/test_cures_states.py, more damage in tests/test_whole.py
-SPOILT = [
-    (lambda s: [s], TypeError, "a list, but a dict is needed. Give what state_dict() returned."),
-    (lambda s: {}, ValueError, "no groups, rule, state, t, version in it. Give what state_dict() returned."),
-    (spoil("rule", "lion"), ValueError, "the state of lion, but this optimizer is adam. Make that one"),
-    (spoil("t", 2**70), ValueError, "t is 1180591620717411303424, but"),
-    (spoil("groups", [{"lr": -1.0}]), ValueError, "group 0: lr is -1.0, but a finite number, 0 or more,"),
-    (spoil("paths", lambda s: ["params['V']", *s["paths"][1:]]), ValueError,
-     "the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
-    (lambda s: with_array(s, "v", 0, np.zeros((33, 20), f32)), ValueError,
-     "v of params['W']: shape (33, 20), but (20, 33) is needed. It belongs to another model."),
-    (lambda s: with_array(s, "v", 5, "x"), TypeError, "v of params['s']: a str, but an array is needed")]
+SPOILT = [(lambda s: [s], TypeError, "a list, but a dict is needed. Give what state_dict() returned."),
+          (lambda s: {}, ValueError, "no groups, rule, state, t, version in it. Give what state_dict() returned."),
+          (spoil("rule", "lion"), ValueError, "the state of lion, but this optimizer is adam. Make that one"),
+          (spoil("t", 2**70), ValueError, "t is 1180591620717411303424, but"),
+          (spoil("groups", [{"lr": -1.0}]), ValueError, "group 0: lr is -1.0, but a finite number, 0 or more,"),
+          (spoil("paths", lambda s: ["params['V']", *s["paths"][1:]]), ValueError,
+           "the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
+          (lambda s: with_array(s, "v", 0, np.zeros((33, 20), f32)), ValueError,
+           "v of params['W']: shape (33, 20), but (20, 33) is needed. It belongs to another model."),
+          (lambda s: with_array(s, "v", 5, "x"), TypeError, "v of params['s']: a str, but an array is needed")]
 STORAGE = "its storage does not fit the parameters. The checkpoint is damaged."
 SPOILT_BLOCKS = [
     *((spoil("storage", lambda s, change=change: {**s["storage"], **change}), ValueError, STORAGE)
@@ -373,8 +372,8 @@ def test_states_of_bitsandbytes():
     codes = [rng.integers(0, 256, n).astype(np.uint8) for _ in range(2)]
     scales = [rng.random(-(-n//256)).astype(f32) + f32(0.1) for _ in range(2)]
     maps = [bitsandbytes.dynamic_map(signed) for signed in (True, False)]
-    entry = {"step": 7, **{f"{name}{k + 1}": of[k] for name,
-                           of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
+    entry = {"step": 7, **{f"{name}{k + 1}": of[k]
+                           for name, of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
     group = {"params": [0], "lr": 0.25, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.125, "alpha": 0.0}
     want = [maps[k][codes[k]]*np.repeat(scales[k], 256)[:n] for k in (0, 1)]
     for state, share in (("f32", 0), ("q8", 1/16)):

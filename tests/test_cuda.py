@@ -192,10 +192,10 @@ def on_device(gpu, monkeypatch):
     return call
 
 
-@pytest.mark.parametrize(("name", "formats", "make"), [
-    ("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("lion", "f16 f32 bf16", nasty),
-    ("amsgrad", "f16 f16 f16 f16 f16", normal), ("nadam", "f64 f64 f64 f64", nasty),
-    ("adam", "bf16 bf16 f32 f32", normal)])
+@pytest.mark.parametrize(("name", "formats", "make"),
+                         [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty),
+                          ("lion", "f16 f32 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
+                          ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal)])
 def test_the_interpreter_has_the_bits_of_the_device(name, formats, make, gpu, on_device):
     """Also around the arrays, where both write nothing, and for arrays that are aligned in different ways."""
     rule, sizes = RULES[name], (3, 1_025, 4_099)

@@ -42,11 +42,11 @@ class Advanced:
         self.target, memory = np.full(400, -1.0), Memory()
         words = np.zeros(len(AT) + POSTED, np.int64)
         sums_at, (stride, posted) = rows_of([] if sums is None else sums, tops), post or (0, ())
-        given = {
-            "mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
-            "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single, "stride": stride,
-            "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums), "factor_at": factor_at,
-            "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0, "posted": len(posted)}
+        given = {"mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
+                 "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single,
+                 "stride": stride, "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums),
+                 "factor_at": factor_at, "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0,
+                 "posted": len(posted)}
         for name, value in given.items():
             words[getattr(AT, name)] = memory.add(value) if isinstance(value, np.ndarray) else value or 0
         floats = words.view(np.float64)

@@ -58,8 +58,8 @@ def torch(stand_in, monkeypatch):
     return Torch
 
 
-@pytest.mark.parametrize(("format", "name"), [("f64", "float64"), ("f32", "float32"), ("f16", "float16"),
-                                              ("bf16", "bfloat16")])
+@pytest.mark.parametrize(("format", "name"),
+                         [("f64", "float64"), ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")])
 def test_tensors_of_torch(format, name, torch, stand_in):
     """Also those that require a gradient, whose interface raises."""
     p, g = (stored(normal(k, 7, 9), format) for k in (1, 2))

@@ -179,8 +179,7 @@ def test_the_cupy_rivals_kernels_are_cuda(cupy):
     code = ("import json, sys\nfrom benchmarks.machine_code.cuda_c import compiled\n"
             "print([compiled(s, (9, 0))[1:4] for s in json.load(sys.stdin)])")
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True,
-                          check=True,
-                          cwd=Path(__file__).parents[1])
+                          check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == str([b"ELF"]*2*len(rivals_cuda.RIVALS["cupy"].rules))
 
 
@@ -225,8 +224,7 @@ def test_the_table_and_the_picture(quick, cupy, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     file, picture = tmp_path/"figures.json", tmp_path/"figures.svg"
     assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--rules", "adam", "--json",
-                     str(file), "--plot",
-                     str(picture)]) == 0
+                     str(file), "--plot", str(picture)]) == 0
     shown, (r,) = capsys.readouterr().out, json.loads(file.read_text())["results"]
     assert shown.startswith("2,000 elements, f32, stand-in 0, medians of")
     assert "torch_fused: not measured (" in shown

@@ -67,8 +67,7 @@ def bad_gradients():
         "odd strides": (Interface(whole, shape=(6,), strides=(6,)), ValueError,
                         "grads[1]: strides (6,), but CUDA needs multiples of its 4-byte elements. Give a copy."),
         "nowhere": (at(whole, 0x1000, **six), ValueError, "the address 0x1000 is none of a CUDA device. The array was "
-                                                          "freed, or comes from before a fork. Make it anew."),
-    }
+                                                          "freed, or comes from before a fork. Make it anew.")}
 
 
 @pytest.mark.parametrize("capturable", [None, 20])
@@ -151,10 +150,8 @@ def test_bad_parameters(stand_in):
         (Interface(whole, data=(here, True)), "params: read-only, but it is updated in place."),
         (whole[::2], "params: strides (8,) for shape (8,) and 4-byte elements, but memory without gaps is needed."),
         ([whole[:9], whole[8:]], "params[1]: its memory overlaps that of params[0]"),
-        (at(whole, 0x1000), "the address 0x1000 is none of a CUDA device."),
-        (at(whole, here + 1, shape=(3,)), odd),
-        (lambda: DeviceArray(here + 2, [1], f32), odd),
-        (numbers(dtype=np.int64), "params: dtype int64, but one of")]
+        (at(whole, 0x1000), "the address 0x1000 is none of a CUDA device."), (at(whole, here + 1, shape=(3,)), odd),
+        (lambda: DeviceArray(here + 2, [1], f32), odd), (numbers(dtype=np.int64), "params: dtype int64, but one of")]
     for params, message in cases:
         with pytest.raises(TypeError if "dtype" in message else ValueError) as error:
             fastopt.Adam(params() if callable(params) else params)
@@ -409,8 +406,7 @@ def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
 
 @pytest.mark.parametrize(("before", "message"), [
     ("import fastopt, numpy as np, sys; fastopt.SGD(np.ones(3)).step(np.ones(3));"
-     "print({'cuda', 'numba.cuda'} & {*sys.modules})",
-     "CudaError: CUDA arrays: no driver was found ("),
+     "print({'cuda', 'numba.cuda'} & {*sys.modules})", "CudaError: CUDA arrays: no driver was found ("),
     ("import sys; sys.modules['cuda'] = None",
      'ImportError: CUDA arrays: cuda-bindings is not installed. Install the extra: pip install "fastopt[cuda]"'),
     ("from ptx import driver; driver.load(devices=0)", "CUDA_ERROR_NO_DEVICE"),

@@ -323,8 +323,8 @@ def test_sums_of_squares_see_one_bad_element():
 @each_rule
 def test_code(name, cases, full):
     """Machine code for every chip; wide accesses, no contraction, no approximation, no local or shared memory."""
-    rule, older = RULES[name], [(mix, (8, 0)) for mix in (MIXES if full
-                                                          else list(MIXES)[list(RULES).index(name) % 9:][:1])]
+    rule, older = RULES[name], [(mix, (8, 0))
+                                for mix in (MIXES if full else list(MIXES)[list(RULES).index(name) % 9:][:1])]
     for mix, cc in (*cases, *older):
         formats = formats_of(rule, mix)
         function, image = cuda_code(rule, formats, cc)

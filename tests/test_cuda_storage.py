@@ -17,11 +17,9 @@ from fastopt._tensors.device_array import DeviceArray
 f32 = np.float32
 MIXES = {  # the format of parameters and gradients, and how an optimizer is asked to store them
     "bf16s": ("bf16", {"state": "bf16s", "rounding": "stochastic"}),
-    "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}),
-    "q8": ("f32", {"state": "q8"}),
+    "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}), "q8": ("f32", {"state": "q8"}),
     "bf16s q8": ("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}),
-    "f64 q8": ("f64", {"state": "q8"})}
+    "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}), "f64 q8": ("f64", {"state": "q8"})}
 each_mix = pytest.mark.parametrize("mix", MIXES)
 each_kind = pytest.mark.parametrize("mix", ["bf16s", "split", "q8", "f16s"])  # of storage, once
 HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3, "zero_grads": True},

@@ -58,9 +58,9 @@ def test_a_step_runs_on_the_current_stream_of_the_library(cupy, stand_in):
         cupy.cuda.current = new_stream()
 
 
-@pytest.mark.parametrize(("what", "want"), [
-    ("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5), ("parameter", 4),
-    ("look-ahead point", 5 - np.float32(0.9)*ONE)])
+@pytest.mark.parametrize(("what", "want"),
+                         [("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5),
+                          ("parameter", 4), ("look-ahead point", 5 - np.float32(0.9)*ONE)])
 def test_what_another_stream_writes_is_waited_for(what, want, cupy, stand_in):
     """With a stream in its interface (version 3) the step sees what is written there before it; without, nothing is
     promised."""
@@ -305,10 +305,10 @@ def test_what_a_capture_refuses(stand_in):
     opt, captured = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
     ahead = fastopt.Nesterov(p, capturable=3)
     opt.step(g)
-    for call, message in ((lambda: opt.step(g), r"Make the optimizer with capturable=N"),
-                          (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
-                          (lambda: captured.step(given),
-                           r"were not stepped with before.*Take one step with such gradients first")):
+    for call, message in (
+            (lambda: opt.step(g), r"Make the optimizer with capturable=N"),
+            (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
+            (lambda: captured.step(given), r"were not stepped with before.*Take one step with such gradients first")):
         with pytest.raises(RuntimeError, match=message), Graph():
             call()
         stand_in.forgive()

@@ -91,8 +91,8 @@ def test_nan_stays_nan_with_its_sign(name):
 @both
 def test_compiled_code_gives_the_bits_of_numpy(name):
     """So do single numbers."""
-    decode, nearest, drawn = (njit(error_model="numpy")(f) for f in (
-        SIXTEEN[name].decode, SIXTEEN[name].encode, STOCHASTIC[name].encode))
+    decode, nearest, drawn = (njit(error_model="numpy")(f)
+                              for f in (SIXTEEN[name].decode, SIXTEEN[name].encode, STOCHASTIC[name].encode))
 
     @njit(error_model="numpy")
     def each(x, r, to_nearest, by_chance, codes, numbers):

@@ -80,8 +80,8 @@ def test_numbers_are_the_same_on_every_platform():
 
 def through(name, activation, gain, width=256, depth=10, seed=2):
     """The mean square of the input and behind every hidden layer."""
-    params = networks.initial([width]*(depth + 2), seed, lambda shape, rng,
-                              dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
+    params = networks.initial([width]*(depth + 2), seed,
+                              lambda shape, rng, dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
     x = np.random.default_rng(1).standard_normal((1000, width))
     return np.array([np.square(a).mean() for a in networks.forward(params, x, activation)[:-1]])
 
@@ -128,8 +128,8 @@ def test_gradients_keep_their_size_too():
     x = np.random.default_rng(1).standard_normal((500, 128))
     sizes = {}
     for gain in (1.0, 0.5):
-        params = networks.initial([128]*11 + [1], 3, lambda s, rng, dtype,
-                                  gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
+        params = networks.initial([128]*11 + [1], 3,
+                                  lambda s, rng, dtype, gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
         _, grads = networks.value_and_grad(params, x, np.zeros(500), "squared")
         sizes[gain] = np.linalg.norm(grads["b1"])/np.linalg.norm(grads["b10"])
     assert 0.3 < sizes[1.0] < 3
@@ -140,7 +140,7 @@ def test_gradients_keep_their_size_too():
 
 ERRORS = [
     ({"shape": (3,)}, ValueError,
-     r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. " r".*biases start at 0"),
+     r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. .*biases start at 0"),
     ({"shape": (3, -1)}, ValueError, r"fans: shape is \(3, -1\)"),
     ({"shape": (3, 2.0)}, ValueError, r"fans: shape is \(3, 2.0\)"),
     ({"shape": (3, True)}, ValueError, r"fans: shape is \(3, True\)"),

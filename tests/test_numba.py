@@ -136,8 +136,7 @@ EDITS = {
     "global number of a nested function": ("K = 2.5\n" + BODY.format("f = lambda x: x*K\n    p = f(g)"), "2.5", "3.5"),
     "function of a module": (MODULE.format(DOUBLE.replace("\n", "\\n")) + BODY.format("p = helpers.f(g)"), "x + x",
                              "x*x"),
-    "number of a module": (MODULE.format("K = 2.5") + BODY.format("p = p - helpers.K*g"), "2.5", "3.5"),
-}
+    "number of a module": (MODULE.format("K = 2.5") + BODY.format("p = p - helpers.K*g"), "2.5", "3.5")}
 
 
 def test_every_edit_of_a_rule_changes_its_digest():

@@ -229,8 +229,7 @@ def test_solves_a_parabola_and_rosenbrock(name):
     low, curvature = np.linspace(-2, 2, 11), np.linspace(0.5, 4, 11)
     for lr, w, gradient, steps, want, near in zip(
             SOLVE.get(name, (0.1, 0.02)), (np.zeros(11), np.array([-1.2, 1.0])),
-                                                  (lambda w: curvature*(w - low), rosenbrock),
-            (1_500, 20_000), (low, [1, 1]), (1e-3, 0.02), strict=True):
+            (lambda w: curvature*(w - low), rosenbrock), (1_500, 20_000), (low, [1, 1]), (1e-3, 0.02), strict=True):
         opt = OPTIMIZERS[name](w, lr=lambda t, lr=lr, steps=steps: lr*(1 - (t - 1)/steps), weight_decay=0.0)
         for _ in range(steps):
             opt.step(gradient)

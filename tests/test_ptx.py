@@ -210,30 +210,20 @@ def test_unknown_instructions_and_modifiers():
 
 
 NOT_UNDERSTOOD = {
-    "add.u32 %r0, %r1;": "add.u32 with 2 operands",
-    "add.u32 %r0, %r1, %r99;": "unknown operand %r99",
-    "bra nowhere;": "unknown name nowhere",
-    "@%q0 ret;": "%q0 is no predicate",
-    "mov.u32 %r0, %clock;": "unknown operand %clock",
-    "mov.u32 %r0, 1.5;": "unknown number 1.5",
-    ".reg .b16 %r5;": "declared twice",
-    ".reg .b128 %q;": "unknown declaration",
-    ".tex .u32 image;": "unknown declaration",
-    "@%p0 bar.sync 0;": "under a guard",
-    "ld.global.u32 %r0, [elsewhere];": "unknown name elsewhere",
-    ".branchtargets a, b;": "unknown declaration",
-}
+    "add.u32 %r0, %r1;": "add.u32 with 2 operands", "add.u32 %r0, %r1, %r99;": "unknown operand %r99",
+    "bra nowhere;": "unknown name nowhere", "@%q0 ret;": "%q0 is no predicate",
+    "mov.u32 %r0, %clock;": "unknown operand %clock", "mov.u32 %r0, 1.5;": "unknown number 1.5",
+    ".reg .b16 %r5;": "declared twice", ".reg .b128 %q;": "unknown declaration",
+    ".tex .u32 image;": "unknown declaration", "@%p0 bar.sync 0;": "under a guard",
+    "ld.global.u32 %r0, [elsewhere];": "unknown name elsewhere", ".branchtargets a, b;": "unknown declaration"}
 
 
 WRONG_MODULES = {
     ".version 8.0\n.alias a, b;": "unknown declaration: .alias",
     ".entry k() .unknown 3 { ret; }": "unknown directive .unknown",
     ".entry k(.param .texref t) { ret; }": "unknown parameter: .param .texref t",
-    ".entry k() { ret;": "a brace is not closed",
-    ".entry k() { ret; } what": "unknown text: what",
-    ".extern .global .b32 x; .entry k() { ret; }": "variable x is not supported",
-    ".version 8.0\n": "0 entries",
-}
+    ".entry k() { ret;": "a brace is not closed", ".entry k() { ret; } what": "unknown text: what",
+    ".extern .global .b32 x; .entry k() { ret; }": "variable x is not supported", ".version 8.0\n": "0 entries"}
 
 
 def test_modules():
@@ -278,8 +268,7 @@ RACES = {  # the addresses, how far the other thread is, the code, and what orde
     "loads of many": (OWN, 32, f"{LAST} {{sync}} {FIFTH}", "bar.sync 0;"),
     "an atomic and a load": (OWN, 32, f"{ADD} {ADD} {{sync}} {LAST}", "bar.sync 0;"),
     "global memory within a block": (GLOBAL, 32, IN_GLOBAL, "bar.sync 0;"),
-    "global memory between blocks": (GLOBAL, 64, IN_GLOBAL, "membar.gl;"),
-}
+    "global memory between blocks": (GLOBAL, 64, IN_GLOBAL, "membar.gl;")}
 
 
 @pytest.mark.parametrize("what", RACES)

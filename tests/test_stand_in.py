@@ -448,16 +448,15 @@ def test_streams_fork_into_a_capture_and_join(scene):
     assert [peek(at) for at in (x, y, z)] == [1, 4, 3]
 
 
-@pytest.mark.parametrize(("steps", "error"), [
-    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
-    ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
+@pytest.mark.parametrize(("steps", "error"),
+                         [("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
+                          ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
 def test_forked_streams_must_join(steps, error, scene):
     x, _, _, first, second = scene
     events = []
     do_step = {"fork": lambda: do("cuStreamWaitEvent", second, event_after(first), 0),
                "join": lambda: do("cuStreamWaitEvent", first, event_after(second), 0),
-               "work": lambda: launch(x, x, stream=second),
-               "early": lambda: events.append(event_after(second)),
+               "work": lambda: launch(x, x, stream=second), "early": lambda: events.append(event_after(second)),
                "late": lambda: do("cuStreamWaitEvent", first, events.pop(), 0)}
     for _ in range(2):
         begin(first)

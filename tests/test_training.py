@@ -331,9 +331,9 @@ def test_what_the_callback_is_told():
     assert [now.validation for now in told] == [None, 7.0, None, 7.0]
 
 
-@pytest.mark.parametrize(("answer", "stops"), [
-    (lambda: True, True), (lambda: np.True_, True), (lambda: raising(StopIteration), True), (lambda: False, False),
-    (lambda: "yes", False), (lambda: np.ones(2), False)])
+@pytest.mark.parametrize(("answer", "stops"),
+                         [(lambda: True, True), (lambda: np.True_, True), (lambda: raising(StopIteration), True),
+                          (lambda: False, False), (lambda: "yes", False), (lambda: np.ones(2), False)])
 def test_the_callback_stops(answer, stops):
     opt, saved = make(), []
     result = fit(opt, value_and_grad, None, 5, callback=lambda now: answer() if now.t == 2 else None,
@@ -531,10 +531,10 @@ def struck(at):
     return strike
 
 
-@pytest.mark.parametrize(("where", "at", "t"), [
-    ("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1), ("callback", 5, 5), ("save", 1, 3),
-    ("save", 2, 6), ("save", 3, 8), ("batch", 4, 3),
-    ("rate", 3, 1), ("rate", 4, 1)])  # of step 2: for the history, and within opt.step
+@pytest.mark.parametrize(("where", "at", "t"),
+                         [("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1),
+                          ("callback", 5, 5), ("save", 1, 3), ("save", 2, 6), ("save", 3, 8), ("batch", 4, 3),
+                          ("rate", 3, 1), ("rate", 4, 1)])  # of step 2: for the history, and within opt.step
 def test_interrupted(where, at, t, tmp_path):
     """Parameters, state and history are those of exactly opt.t steps; the checkpoint is written, and loads."""
     strikes = dict.fromkeys(("gradient", "validate", "callback", "save", "batch", "rate"), lambda *_: None)
@@ -768,8 +768,7 @@ ARGUMENTS = [  # beside validate and checkpoint; the error and what is said
     ({"validate_every": None, "batches": iter([1])}, ValueError, "validate with an iterator, but it is called after"),
     ({"opt": np.ones(3)}, TypeError, "opt is a ndarray, but an optimizer is needed. Make one: fastopt.Adam(params)."),
     *(({"batches": x}, TypeError, f"batches is {x!r}, but what can be iterated over, or a function, is needed. Give a")
-      for x in (5, np.array(2.0))),
-]
+      for x in (5, np.array(2.0)))]
 
 
 def test_arguments_are_checked_before_the_first_step():

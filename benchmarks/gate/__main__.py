@@ -78,12 +78,9 @@ def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
         log.medians, found, again, left = timing.duets(folders, steps, cache)
         low, high = (pick(steps, key=log.medians.__getitem__) for pick in (min, max))
         return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), "
-                                   f"{again} looked at "
-                                   f"again{f', {left} more seemed slower' if left else ''}")
-    for name, measure in (("memory", memory),
-                          ("machine code", lambda: (*figures.code(folders), "")), ("instructions", instructions),
-                          ("import", imported),
-                          ("duet", duets)):
+                                   f"{again} looked at again{f', {left} more seemed slower' if left else ''}")
+    for name, measure in (("memory", memory), ("machine code", lambda: (*figures.code(folders), "")),
+                          ("instructions", instructions), ("import", imported), ("duet", duets)):
         log.phase(name, measure)
         yield
 

@@ -63,5 +63,4 @@ def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2
-                     else measured(load(sys.argv[1], "fastopt_facts"))))
+    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2 else measured(load(sys.argv[1], "fastopt_facts"))))

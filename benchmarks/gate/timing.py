@@ -29,13 +29,12 @@ def steps_of(rules: Sequence[str]) -> list[Step]:
     """What the duet times: every rule at every size; formats, threads, lists of tensors and other ways for one rule or
     two."""
     steps, two = [Step(rule, n) for rule in rules for n in SIZES], figures.two_of(rules)
-    steps += [Step(rule, n, 1, format) for rule in two for format in FORMATS if format != "f32" for n in (100_000,
-                                                                                                          10_000_000)]
+    steps += [Step(rule, n, 1, format) for rule in two for format in FORMATS if format != "f32"
+              for n in (100_000, 10_000_000)]
     steps += [Step(rule, n, threads()) for rule in two for n in (1_000_000, 10_000_000) if threads() > 1]
     last = two[-1]
     steps += [Step(last, 8), Step(last, "200 x 1,000"), Step(last, "ResNet-50"),
-              Step(last, "148 x 8", way="new gradients"),
-              Step(last, "148 x 8", way="construct")]
+              Step(last, "148 x 8", way="new gradients"), Step(last, "148 x 8", way="construct")]
     return steps + [Step(last, n, 1, format, "clip_norm") for format in ("f32", "bf16") for n in (1_000, 100_000)]
 
 

@@ -29,19 +29,13 @@ LETTERS = {"b": 1, "w": 2, "l": 4, "d": 4, "q": 8}
 ITEM = {"s": 4, "d": 8}                                         # bytes of the numbers of an opcode that ends so
 BYTES = {"x": 16, "y": 32, "z": 64}                             # of vector registers
 # bytes that an instruction on vectors moves; the first match counts
-SIZES = {
-    "v?cvtt?ss2.*|v?cvtu?si2s[sd]l|v?(movd|extractps|insertps)": 4,
-    "v?cvtt?sd2.*|v?cvtu?si2s[sd]q|v?(movq|mov[lh]p[sd])|vbroadcast[fi]32x2": 8,
-    "v?(?:pextr|pinsr|pbroadcast)([bwdq])": LETTERS,
-    "v(insert|extract|broadcast)[fi](128|32x4|64x2)": 16,
-    "v(insert|extract|broadcast)[fi](32x8|64x4)": 32,
-    # of their register: memory is narrower
-    "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,
-    "v?pmov[sz]x(bd|wq)|vpmovu?s?(db|qw)": 1/4,
-    "v?pmov[sz]xbq|vpmovu?s?qb": 1/8,
-    "v?[^p]*ss": 4,
-    "v?[^p]*sd": 8,
-}
+SIZES = {"v?cvtt?ss2.*|v?cvtu?si2s[sd]l|v?(movd|extractps|insertps)": 4,
+         "v?cvtt?sd2.*|v?cvtu?si2s[sd]q|v?(movq|mov[lh]p[sd])|vbroadcast[fi]32x2": 8,
+         "v?(?:pextr|pinsr|pbroadcast)([bwdq])": LETTERS, "v(insert|extract|broadcast)[fi](128|32x4|64x2)": 16,
+         "v(insert|extract|broadcast)[fi](32x8|64x4)": 32,
+         # of their register: memory is narrower
+         "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,
+         "v?pmov[sz]x(bd|wq)|vpmovu?s?(db|qw)": 1/4, "v?pmov[sz]xbq|vpmovu?s?qb": 1/8, "v?[^p]*ss": 4, "v?[^p]*sd": 8}
 
 
 class Instruction(NamedTuple):
@@ -191,8 +185,8 @@ def loops(code: Sequence[Instruction | str]) -> list[Loop]:
     bodies = _bodies(after, list(after))
     inner = {head: [of for k, of in bodies.items() if k != head and k in body] for head, body in bodies.items()}
     return [Loop([x for k in sorted(body.difference(*inner[head])) for x in blocks[k]], head,
-                 frozenset(other for other, of in bodies.items() if head in of and other != head)) for head,
-            body in bodies.items()]
+                 frozenset(other for other, of in bodies.items() if head in of and other != head))
+            for head, body in bodies.items()]
 
 
 # Accesses
@@ -268,8 +262,8 @@ class Trip(NamedTuple):
     @property
     def bytes(self) -> list[float]:
         """Loaded and stored for an element."""
-        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements for store in (False,
-                                                                                                               True)]
+        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements
+                for store in (False, True)]
 
     @property
     def work(self) -> dict[str, float]:
@@ -332,6 +326,6 @@ def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
             "accesses": round(sum(sum(x.moves for x in trip.accesses)/trip.elements for trip in hot), 6),
             "width": hot[0].loop.width,
             "float64": sum(bool(FLOAT64.fullmatch(x.opcode)) for trip in hot for x in trip.loop.code),
-            "calls": sum(x.opcode.startswith("call") or (x.opcode.startswith("jmp")
-                                                         and not x.operands[0].startswith(".L")) for x in plain),
+            "calls": sum(x.opcode.startswith("call")
+                         or (x.opcode.startswith("jmp") and not x.operands[0].startswith(".L")) for x in plain),
             "spills": sum(not x.moves for trip in hot for x in trip.accesses), "code": digest(text)}

@@ -97,8 +97,8 @@ def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Ch
     """
     if unknown := set(hot) - set(PIPES["issue"]):
         raise ValueError(f"core_over_memory: classes {sorted(unknown)} belong to no unit. Add them to chips.PIPES.")
-    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz) for pipe,
-            kinds in PIPES.items()}
+    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz)
+            for pipe, kinds in PIPES.items()}
     unit = max(core, key=core.__getitem__)
     return Estimate(core[unit]/(moved/chip.gbps), unit)
 

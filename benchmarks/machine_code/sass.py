@@ -236,8 +236,7 @@ def _instruction(raw: dict[str, Any]) -> Instruction:
     if unknown := set(raw) - {"predicate", "opcode", "operands", "other-attributes"}:
         raise ValueError(f"sass: nvdisasm says more of {raw['opcode']} than is understood: {sorted(unknown)}.")
     return Instruction(raw["opcode"], raw.get("operands", ""), raw.get("predicate", ""),
-                       attributes.get("control-flow") == "True",
-                       attributes.get("subroutine-call") == "True")
+                       attributes.get("control-flow") == "True", attributes.get("subroutine-call") == "True")
 
 
 def kernel(image: bytes, name: str = "") -> Kernel:
@@ -377,5 +376,4 @@ def figures(image: bytes, stored: int, name: str = "") -> Figures:
                          f"of {stored} bytes.")
     local, float64 = sum(x.kind == "local" for x in found.code), sum(x.wide for x in found.code)
     return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, elements,
-                   dict(Counter(x.kind for x in hot)),
-                   len(cold), loads, stores)
+                   dict(Counter(x.kind for x in hot)), len(cold), loads, stores)

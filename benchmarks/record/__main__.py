@@ -93,8 +93,8 @@ def secrets(root: Path = ROOT) -> list[str]:
     with suppress(KeyError, OSError, ImportError):
         names.add(getpass.getuser())
     search = ["git", "-C", str(root), "grep", "-qwiF"]
-    return [x for x in sorted(names - {""}) if subprocess.run([*search, "-e", x, "--", ":!benchmarks/record/results"],
-                                                              check=False).returncode]
+    return [x for x in sorted(names - {""})
+            if subprocess.run([*search, "-e", x, "--", ":!benchmarks/record/results"], check=False).returncode]
 
 
 def strings(data: Any) -> Iterator[str]:

@@ -18,15 +18,10 @@ from .__main__ import RESULTS, status
 RULES, THREADS = ("momentum", "nesterov", "adam"), 1
 CEILING, RIVAL = "bench_step.Step.track_vs_ceiling", "bench_rivals.Rivals.track_times_faster_than_"
 STYLES = {  # name, colour (Okabe and Ito: told apart by the colour-blind), marker
-    "fastopt": ("fastopt", "#0072b2", "o"),
-    "torch_fused": ("torch, fused", "#d55e00", "s"),
-    "torch_foreach": ("torch, foreach", "#cc79a7", "D"),
-    "torch_for_loop": ("torch, for loop", "#e69f00", "v"),
-    "optax": ("optax, jit", "#7f7f00", "P"),
-    "numexpr": ("numexpr", "#56b4e9", "^"),
-    "numpy_in_place": ("NumPy, in place", "#009e73", "X"),
-    "numpy": ("NumPy", "#000000", "*"),
-}
+    "fastopt": ("fastopt", "#0072b2", "o"), "torch_fused": ("torch, fused", "#d55e00", "s"),
+    "torch_foreach": ("torch, foreach", "#cc79a7", "D"), "torch_for_loop": ("torch, for loop", "#e69f00", "v"),
+    "optax": ("optax, jit", "#7f7f00", "P"), "numexpr": ("numexpr", "#56b4e9", "^"),
+    "numpy_in_place": ("NumPy, in place", "#009e73", "X"), "numpy": ("NumPy", "#000000", "*")}
 GAP = 0.055  # between the names at the lines' ends, as a part of the axis: two lines of text
 Points = dict[tuple[str, str], list[tuple[int, float]]]
 
@@ -67,8 +62,7 @@ def newest(folder: Path) -> Any:
              for results in iter_results(str(folder)) if (points := fractions(results))]
     if not found:
         raise RuntimeError(f"picture: {folder} holds no result of {CEILING} for {', '.join(RULES)} on {THREADS} "
-                           f"thread. "
-                           "Measure one: python -m benchmarks.record HEAD")
+                           "thread. Measure one: python -m benchmarks.record HEAD")
     return max(found, key=lambda one: one[:-1])[-1]
 
 

@@ -45,8 +45,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if n < 1 or given.threads < 1:
         parser.error(f"--n is {given.n:g}, --threads {given.threads}, but at least 1 is needed.")
     heads = [f"Adam, {n:.0e} elements, {given.threads} threads", "bytes moved", "they allow", "times faster",
-             "99 % interval",
-             "ns: float32, it"]
+             "99 % interval", "ns: float32, it"]
     print(f"| {' | '.join(heads)} |", "|" + "---|"*len(heads), sep="\n")
     for name in list(CONFIGURATIONS)[1:]:
         pairs, moved = turns(name, n, given.threads, given.seconds), step(name, n, given.threads)[1]

@@ -101,18 +101,10 @@ def logistic() -> Problem:
 
 PROBLEMS = {make.__name__: make() for make in (quadratic, rosenbrock, logistic, noisy)}
 RATES: dict[str, tuple[float, ...]] = {  # a learning rate for each problem, in their order: what `best` finds
-    "sgd": (0.001, 0.001, 1.0, 0.003),
-    "momentum": (0.003, 0.001, 1.0, 0.0003),
-    "nesterov": (0.001, 0.001, 1.0, 0.0003),
-    "rmsprop": (0.01, 0.001, 0.03, 0.01),
-    "adagrad": (0.1, 1.0, 0.3, 0.1),
-    "adam": (0.03, 0.3, 0.03, 0.01),
-    "adamw": (0.03, 0.1, 0.03, 0.01),
-    "amsgrad": (1.0, 0.3, 0.03, 0.01),
-    "nadam": (0.01, 0.03, 0.03, 0.01),
-    "radam": (0.003, 0.003, 0.3, 0.01),
-    "lion": (0.003, 0.003, 0.01, 0.001),
-}
+    "sgd": (0.001, 0.001, 1.0, 0.003), "momentum": (0.003, 0.001, 1.0, 0.0003), "nesterov": (0.001, 0.001, 1.0, 0.0003),
+    "rmsprop": (0.01, 0.001, 0.03, 0.01), "adagrad": (0.1, 1.0, 0.3, 0.1), "adam": (0.03, 0.3, 0.03, 0.01),
+    "adamw": (0.03, 0.1, 0.03, 0.01), "amsgrad": (1.0, 0.3, 0.03, 0.01), "nadam": (0.01, 0.03, 0.03, 0.01),
+    "radam": (0.003, 0.003, 0.3, 0.01), "lion": (0.003, 0.003, 0.01, 0.001)}
 
 
 @cache

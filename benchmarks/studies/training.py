@@ -43,8 +43,7 @@ class Configuration(NamedTuple):
 
 
 CONFIGURATIONS = {
-    REFERENCE: Configuration("f32", {}),
-    "bf16 state": Configuration("f32", {"state": {"m": "bf16", "v": "bf16s"}}),
+    REFERENCE: Configuration("f32", {}), "bf16 state": Configuration("f32", {"state": {"m": "bf16", "v": "bf16s"}}),
     "8-bit state": Configuration("f32", {"state": "q8"}),
     "bf16 + remainder": Configuration("bf16", {"state": {"m": "bf16", "v": "bf16s"}, "rounding": "remainder"}),
     "all bf16": Configuration("bf16", {"state": {"m": "bf16s", "v": "bf16s"}, "rounding": "stochastic"}),
