@@ -1,8 +1,6 @@
-"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for processors that this one
-need not be.
+"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for other processors too.
 
-Nothing is run: see cpu_code.py for what is counted. Lower is better in all. NaN: this machine is not x86-64, and cannot
-compile for one.
+Nothing is run: see cpu_code.py for what is counted. Lower is better. NaN: this machine cannot compile for x86-64.
 """
 import math
 import os

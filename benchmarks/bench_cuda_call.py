@@ -1,8 +1,6 @@
-"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing. NaN
-where it cannot be.
+"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing.
 
-Real drivers need 2 to 3 us more for a launch (cuLaunchKernel itself, not part of these figures). Each figure is a
-process of its own.
+Real drivers need 2 to 3 us more for a launch (cuLaunchKernel). Each figure is a process of its own. NaN: it cannot be.
 """
 import sys
 from functools import lru_cache

@@ -1,8 +1,6 @@
-"""Steps on the first CUDA device, by its own clock, with an empty L2 cache before each: as `fastopt bench --device
-cuda` takes them.
+"""Steps on the first CUDA device by its own clock, with an empty L2 cache, as `fastopt bench --device cuda` has them.
 
-NaN where there is no device. It runs on whatever device there is: give machines with different ones different names
-(asv machine).
+NaN where there is no device. Give machines with different devices different names (asv machine).
 """
 import math
 from functools import lru_cache

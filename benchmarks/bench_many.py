@@ -1,5 +1,6 @@
-"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small. The ceiling moves the
-bytes of one vector as large as all of them: what the list costs is part of that ratio.
+"""Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small.
+
+The ceiling moves the bytes of one vector as large as all: what the list costs is part of that ratio.
 """
 from itertools import product
 

@@ -81,8 +81,8 @@ class Beside(NamedTuple):
 
 
 def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
-    """Every step against the first release, where that has the rule, and against the ceiling: only two at a time take
-    turns. LookupError where the history lacks the first release's commit."""
+    """Every step against the first release, where that has the rule, and against the ceiling: two at a time take turns.
+    LookupError where the history lacks the first release's commit."""
     with tempfile.TemporaryDirectory() as place:
         kept = cache()/"benchmarks"
 
@@ -96,8 +96,7 @@ def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
 
 
 def each(found: Sequence[float], digits: int = 3) -> Any:
-    """One number per process, as asv takes them: it stores the median and its spread, and tests a change by them. NaN
-    where there is none: the first release lacks a rule."""
+    """One number per process: asv stores their median and spread. NaN where the first release lacks a rule."""
     return {"samples": [round(x, digits) for x in found], "number": 1} if found else math.nan
 
 

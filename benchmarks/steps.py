@@ -81,8 +81,7 @@ WAYS: dict[str, Callable[[Any, list[np.ndarray]], Callable[[], object]]] = {
 
 
 class Step(NamedTuple):
-    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, and one of
-    `WAYS`."""
+    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, one of `WAYS`."""
 
     rule: str
     tensors: int | str

@@ -143,8 +143,7 @@ BETWEEN = (2**29 + 1, 2**31 + 30_000)
 
 
 def test_more_than_two_to_the_31_elements(gpu):
-    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number
-    everywhere."""
+    """Both ends, and where 32-bit numbers of elements and bytes end; between them the number is the same."""
     with gpu.current():
         free, _ = driver.do("cuMemGetInfo")
     if free < 3.2*2*HUGE:

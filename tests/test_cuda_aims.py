@@ -1,5 +1,4 @@
-"""What a CUDA device should reach (`pytest -m aims`): a miss is a finding about speed, no wrong result. Figures are
-printed."""
+"""What a CUDA device should reach (`pytest -m aims`): a miss is a finding about speed. Figures are printed."""
 import numpy as np
 import pytest
 from conftest import normal

@@ -183,8 +183,7 @@ def test_arrays_of_jax():
 @pytest.mark.parametrize("kind", [Jax, Unnamed])
 @pytest.mark.parametrize("format", ["f32", "bf16"])
 def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
-    """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later
-    ones."""
+    """Though there is an interface: it names no stream. As gradient and as factor, at all steps."""
     value = stored(np.full(6, 2.0), format)
     p, memory, opt, maker = of(0), to_device(np.zeros_like(value)), None, new_stream().ptr
     g, factor = kind(memory, BFLOAT if format == "bf16" else FLOAT), kind(of(0, 1))
@@ -206,8 +205,7 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
 
 def test_what_a_step_reads_is_held_until_it_has_been_read(stand_in):
     """DLPack's libraries may take memory back in an order of their own: any use of the optimizer after the step lets it
-    go. Gradients of other libraries are not kept at all, so that the old ones are gone before automatic differentiation
-    makes the next."""
+    go. Gradients are not kept at all: the old ones are gone before automatic differentiation makes the next."""
     p = of(1)
     opt = fastopt.SGD(p, lr=0.25)
     for kind, use in ((Packed, lambda: opt.step(Packed(of(1)))), (Jax, lambda: opt.t),
@@ -250,8 +248,7 @@ def moving(kind, x):
 
 @each_kind
 def test_memory_that_moves_is_followed(kind, libraries):
-    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, and the old one is left
-    alone."""
+    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, not the old."""
     x, g = singles(1, 5, 8), singles(2, 5, 8)
     p, move = moving(kind, x)
     c, move_copy = moving(kind, np.zeros_like(x))
@@ -336,8 +333,7 @@ def test_memory_that_moves_where_it_may_not(libraries, stand_in):
 
 
 def test_own_arrays_do_not_change():
-    """Those that a user made, and those that an optimizer hands out: none of a step's addresses can be reached through
-    them."""
+    """Those that a user made, and those of an optimizer: none of a step's addresses can be reached through them."""
     memory = of(1)
     p = DeviceArray(pointer(memory), (6,), f32, owner=memory)
     opt = fastopt.Adam(p)

@@ -347,8 +347,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 def test_interrupts_come_before_a_step_or_after_it(stand_in):
-    """Signals at any point of step's Python: the count and the device agree with a CPU optimizer that took as many
-    steps."""
+    """Signals at any point of step's Python: count and device agree with a CPU optimizer that took as many steps."""
     gradient = np.arange(1, 61, dtype=f32)
     twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), gradient.copy()), to_device(gradient)
     opt = twins.on_device
@@ -396,8 +395,8 @@ for name in sys.argv[1:]:
 
 
 def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
-    """Compiled apart, kept on disk, loaded together: Numba's names for them are the same. numba.cuda, 0.4 s of imports,
-    is not needed then."""
+    """Compiled apart, kept on disk, loaded together: Numba names them alike. numba.cuda, 0.4 s of imports, is not
+    needed."""
     apart = [process(STEPS, name, FASTOPT_CACHE=str(tmp_path)) for name in ("SGD", "Lion")]
     assert all(line.endswith("True") for line in apart)
     together = process(STEPS, "Lion", "SGD", FASTOPT_CACHE=str(tmp_path)).splitlines()
@@ -427,8 +426,7 @@ def test_what_is_missing_is_named(before, message):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_forks():
-    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers work, and the parent
-    goes on."""
+    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers and the parent go on."""
     assert process('''
         import os, numpy as np, fastopt
         import devices

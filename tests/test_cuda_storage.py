@@ -162,8 +162,7 @@ def test_look_ahead_in_a_capture(cupy):
 # Gradients that a step sets to zero
 
 def test_zeroed_gradients_are_checked_at_every_step(stand_in):
-    """Also those that differ from the last ones in nothing but their address, or in being read-only; nothing is
-    enqueued."""
+    """Also those that differ in nothing but their address, or in being read-only; nothing is enqueued."""
     p, n = to_device([normal(k, 300).astype(f32) for k in range(2)]), 300
     opt, memory = fastopt.Momentum(p, lr=0.1), to_device(np.ones(1_000, f32))
     good, overlapping = [memory[:n], memory[n:2*n]], [memory[:n], memory[n//2:n//2 + n]]

@@ -1,5 +1,4 @@
-"""The examples run as their docstrings say, print what they promise, and fail with a cure where something is
-missing."""
+"""The examples run as their docstrings say, print what they promise, and fail with a cure where something lacks."""
 import os
 import re
 import subprocess

@@ -65,8 +65,8 @@ class Instruction(NamedTuple):
 
 
 class Access(NamedTuple):
-    """A load or a store. `stream`: its address without the displacement, by what the registers hold; `moves`: it
-    changes in a loop."""
+    """A load or a store. `stream`: its address without displacement, of what registers hold; `moves`: changes in a
+    loop."""
 
     stream: str
     moves: bool
@@ -75,8 +75,7 @@ class Access(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The instructions of a loop that are in no loop within it, each counted once a trip; its first block, those of
-    loops around it."""
+    """Instructions of a loop but not of loops within it, counted once a trip; its first block, those of outer loops."""
 
     code: list[Instruction]
     head: int
@@ -84,8 +83,7 @@ class Loop(NamedTuple):
 
     @property
     def arithmetic(self) -> list[tuple[str, str, int]]:
-        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes of the register, 1 for a
-        scalar."""
+        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes (1 for a scalar)."""
         found = [(x.vector, ARITHMETIC.fullmatch(x.opcode)) for x in self.code]
         return [(of[1], of[3], size//ITEM[of[3]] if of[2] == "p" else 1) for size, of in found if of]
 
@@ -137,8 +135,7 @@ def digest(text: str) -> str:
 # Loops
 
 def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], dict[int, list[int]]]:
-    """The basic blocks of a function; those that are reached, each behind one that leads to it, with those that may
-    follow it."""
+    """The basic blocks of a function that are reached, each behind one that leads to it, with those that may follow."""
     blocks: list[list[Instruction]] = [[]]
     names: dict[str, int] = {}
     for x in code:
@@ -162,8 +159,7 @@ def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], d
 
 def _bodies(after: dict[int, list[int]], among: Collection[int]) -> dict[int, set[int]]:
     """The blocks of each loop, by the first that is reached: blocks that lead to each other, and those that still do
-    without the first.
-    So it does not matter where a loop is entered: LLVM jumps into the middle of some, which have two entries then."""
+    without the first. So it does not matter where a loop is entered: LLVM jumps into the middle of some."""
     leads: dict[int, set[int]] = {}
     for k in among:
         leads[k], grow = set(), [k]
@@ -198,8 +194,7 @@ def _whole(register: str) -> str:
 
 
 class _Registers:
-    """What the general registers hold, followed through a loop: for each an expression, and whether it changes from
-    trip to trip."""
+    """What general registers hold, followed through a loop: an expression, and whether it changes from trip to trip."""
 
     def __init__(self, moving: Collection[str] = ()):
         self.held = {register: (register, True) for register in moving}
@@ -274,9 +269,8 @@ class Trip(NamedTuple):
         return {what: count/self.elements for what, count in counts.items()}
 
     def leftover(self, other: "Trip") -> bool:
-        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors
-        select), or shorter; or
-        the loop around, whose trip ends with the odd one of pairs."""
+        """Whether it is for what another loop leaves over: narrower (a scalar may branch where vectors select), or
+        shorter; or the loop around, whose trip ends with the odd one of pairs."""
         if self.loop.head in other.loop.around:
             return self.work == other.work
         return self.bytes == other.bytes and (self.loop.width < other.loop.width or self.work == other.work)
@@ -284,8 +278,7 @@ class Trip(NamedTuple):
 
 def _elements(found: Sequence[Access], item: int, norm: bool) -> float:
     """From the bytes of the largest array that a trip stores: one more array would raise the sum of bytes, and lower
-    what is counted per
-    element. The norm stores sums alone: from those of the largest array that it loads and does not store."""
+    what is counted per element. The norm stores sums alone: from the largest array that it loads and does not store."""
     stored, loaded = Counter(), Counter()
     for x in found:
         (stored if x.store else loaded)[x.stream] += x.moves*x.size

@@ -1,5 +1,4 @@
-"""How long the cores of a GPU need for an element against how long its memory needs: an estimate from counts, with no
-GPU.
+"""How long a GPU's cores need for an element against how long its memory needs: an estimate, with no GPU.
 
 Data sheets round, so clocks are taken back from their peaks of float32: TFLOPS = SMs x lanes x 2 x GHz. Rates are
 results per clock and SM, one per thread, from the table of arithmetic throughput in NVIDIA's CUDA C++ Programming Guide
@@ -36,8 +35,7 @@ PIPES = {               # the classes of sass.py that a unit works on
 
 
 class Chip(NamedTuple):
-    """A GPU: streaming multiprocessors, boost clock in GHz, peak bandwidth of its memory in GB/s, results per clock and
-    SM."""
+    """A GPU: multiprocessors (SMs), boost clock in GHz, its memory's peak GB/s, results per clock and SM."""
 
     cc: tuple[int, int]
     sms: int

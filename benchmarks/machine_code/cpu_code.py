@@ -25,9 +25,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 class Kernel(NamedTuple):
-    """What a kernel is compiled for: a rule ("look-ahead": Nesterov's point; "": the norm), and the formats of its
-    slots
-    (gradient, parameter, states)."""
+    """What a kernel is compiled for: a rule ("look-ahead": Nesterov's point; "": the norm), and its slots' formats."""
 
     rule: str
     formats: str

@@ -1,5 +1,4 @@
-"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what the instructions of our kernel are counted against.
-Never run.
+"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what our kernel is counted against. Never run.
 
 NVRTC compiles it with the flags that our kernels are linked with: no contraction of products and sums, divisions and
 square roots by the IEEE rules, subnormal numbers kept. The coefficients are read from memory, once, as ours are.
@@ -55,8 +54,7 @@ SOURCES = {
 
 
 def compiled(source: str, cc: tuple[int, int], *flags: str) -> bytes:
-    """The cubin that NVRTC makes of CUDA C++; ValueError with its log where it does not, ImportError without cuda-
-    bindings."""
+    """The cubin that NVRTC makes of CUDA C++; ValueError with its log, or ImportError without cuda-bindings."""
     from cuda.bindings import nvrtc
 
     def check(result):

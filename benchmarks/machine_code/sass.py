@@ -1,5 +1,4 @@
-"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, and the instructions of its hot
-loop.
+"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, instructions of its hot loop.
 
 The figures are exact and repeat: they change with the code or with the toolkit that made it, which the cubin names.
 Registers, stack, shared memory and parameters stand in the cubin's ELF sections; instructions come from ``nvdisasm
@@ -9,8 +8,7 @@ loop with two entries, is a ValueError: no figure is better than a wrong one.
 Hot is the innermost loop that holds the widest stores to global memory (of several, the one that stores most in a
 trip), without its slow paths. Divisions and square roots by the IEEE rules call a subroutine for operands near the ends
 of the exponent's range (a root of zero among them): those calls, and what runs only on the way to them or back, are
-counted apart, as cold. All other instructions of the loop count once per trip, whether or not a branch may go around
-them.
+counted apart, as cold. All other instructions of the loop count once per trip, whatever branches go around them.
 """
 import functools
 import json
@@ -91,8 +89,7 @@ class Instruction(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for what is spilled and
-    for arrays."""
+    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for spills and arrays."""
 
     registers: int
     stack: int
@@ -112,8 +109,8 @@ class Kernel(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of a kernel that walks arrays. `hot`: instructions of one trip by class; `loads`, `stores`: bytes of each global
-    access in a trip."""
+    """Of a kernel that walks arrays, in one trip. `hot`: instructions by class; `loads`, `stores`: bytes of global
+    accesses."""
 
     name: str
     cc: tuple[int, int]
@@ -140,8 +137,7 @@ class Figures(NamedTuple):
 
     @property
     def narrow(self) -> int:
-        """Global accesses in the hot loop that are narrower than the widest there is: 32 bytes from sm_100 on, 16
-        before."""
+        """Global accesses in the hot loop narrower than the widest: 32 bytes from sm_100 on, 16 before."""
         return sum(width < (32 if self.cc >= (10, 0) else 16) for width in self.loads + self.stores)
 
 
@@ -163,8 +159,8 @@ def _string(text: bytes, at: int) -> str:
 
 
 def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
-    """(attribute, its value) of an .nv.info section: two bytes of form and attribute, then two of value, or of size and
-    then the value."""
+    """(attribute, value) of an .nv.info section: two bytes of form and attribute, two of value, or of size and then
+    it."""
     at = 0
     while at < len(info):
         form, attribute, value = struct.unpack_from("<BBH", info, at)
@@ -279,8 +275,8 @@ def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) 
 
 
 def flow(code: tuple[Instruction, ...]) -> dict[int, list[int]]:
-    """The instructions that a kernel may reach, subroutines left out, in reverse postorder, each with those that may
-    run after it."""
+    """The instructions that a kernel may reach, without subroutines, in reverse postorder, with those that may
+    follow."""
     meetings: dict[str, set[int]] = {}
     for x in code:
         if x.base == "BSSY":
@@ -326,8 +322,7 @@ def loops(after: dict[int, list[int]]) -> dict[int, set[int]]:
 
 def hot_loop(code: tuple[Instruction, ...]) -> tuple[list[Instruction], list[Instruction]]:
     """The instructions of a trip of the innermost loop with the widest global stores (of several, the one that stores
-    most, then the
-    one with most instructions): those that count, and those of its slow paths."""
+    most, then the one with most instructions): those that count, and those of its slow paths."""
     after = flow(code)
     bodies = loops(after)
     inside = {head: [other for other in bodies if other != head and other in body] for head, body in bodies.items()}
@@ -365,8 +360,7 @@ def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int,
 
 
 def figures(image: bytes, stored: int, name: str = "") -> Figures:
-    """The figures of a kernel of which a loop stores `stored` bytes for each element; ValueError where they cannot be
-    had."""
+    """The figures of a kernel of which a loop stores `stored` bytes per element; ValueError where there are none."""
     found = kernel(image, name)
     hot, cold = hot_loop(found.code)
     loads, stores = (tuple(sorted(x.width for x in hot if x.kind == kind)) for kind in ("load", "store"))

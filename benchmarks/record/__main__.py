@@ -29,7 +29,7 @@ SOURCES = ("code", "pretty_source")  # of benchmarks, in benchmarks.json: they a
 
 
 def processor(cpuinfo: str) -> str:
-    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but neither its family nor its
+    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but not its family and
     features."""
     said = dict(re.findall(r"^(.+?)\s*: (.*)$", cpuinfo.split("\n\n")[0], re.M))
     name = " ".join(NOISE.sub(" ", said.get("model name", "")).split())
@@ -54,11 +54,9 @@ def machine() -> dict[str, str]:
 
 
 def configured(folder: Path, root: Path = ROOT) -> Path:
-    """asv's configuration with the record as its results, in a folder that asv then works in; it reads pyproject.toml
-    there.
+    """asv's configuration with the record as its results, in a folder that asv works in; it reads pyproject.toml there.
 
-    The project's own asv.conf.json keeps results in .asv: everyday runs, and those of the tests, leave the record
-    alone.
+    The project's own asv.conf.json keeps results in .asv: everyday runs, and the tests', leave the record alone.
     """
     said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
     places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
@@ -111,8 +109,7 @@ def strings(data: Any) -> Iterator[str]:
 
 
 def leak(file: Path, names: Sequence[str]) -> str | None:
-    """The first thing in a result that tells where it was measured: a name, a path, or a profile (names of files,
-    compressed)."""
+    """The first thing in a result that tells where it was measured: a name, a path, or a profile (it names files)."""
     data = json.loads(file.read_text(encoding="utf-8"))
     patterns = [PATH, *(re.compile(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", re.I) for name in names)]
     for text in (file.parent.name, file.name, *strings(data)):
@@ -132,8 +129,7 @@ def numbers(file: Path) -> str:
 
 def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS,
            run: Callable[..., int] = run) -> list[Path]:
-    """Measure a commit; the results that are new or changed. All files are as before if there is none, or one tells too
-    much."""
+    """Measure a commit; the new or changed results. Files are as before if there are none, or one tells too much."""
     def take_back(why: str) -> RuntimeError:
         for file in changed:
             file.write_bytes(before[file]) if file in before else file.unlink()

@@ -27,8 +27,8 @@ Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
-    """Rule, elements and value of a benchmark, for the rules, vectors and threads of the picture; those without a
-    number are left out."""
+    """Rule, elements and value of a benchmark, for the picture's rules, vectors and threads, where there is a
+    number."""
     if key not in results.get_all_result_keys():
         return
     params = results.get_result_params(key)
@@ -74,8 +74,7 @@ def caption(results: Any) -> str:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as the lines
-    allow."""
+    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as possible."""
     places = [0.0]*len(heights)
     last = -math.inf
     for k in sorted(range(len(heights)), key=heights.__getitem__):

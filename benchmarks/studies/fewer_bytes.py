@@ -1,5 +1,4 @@
-"""What fewer bits do to the time of a step: Adam on one long vector, each configuration of training.py in turn with
-float32.
+"""What fewer bits do to the time of a step: Adam on one long vector, each configuration of training.py beside float32.
 
 ``python -m benchmarks.studies.fewer_bytes [--n 1e8] [--threads 2] [--seconds 4]`` prints a table: what a step must
 move, how many times faster than float32 that allows out of cache, how many times faster it is (the median of quartets

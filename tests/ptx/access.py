@@ -44,8 +44,8 @@ class Spaces:
             self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = raw
 
     def locate(self, space, addresses, threads, size, word):
-        """The state space that these threads access (None: generic addresses), and the places: one for all if there is
-        one address for all of them."""
+        """The state space that these threads access (None: generic addresses), and the places: one if all are the
+        same."""
         if space is None:
             space, addresses = _from_generic(addresses)
         if space in self.scratch:
