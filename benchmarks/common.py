@@ -81,8 +81,7 @@ class Beside(NamedTuple):
 
 
 def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
-    """Every step against the first release, where that has the rule, and against the ceiling: two at a time take turns.
-    LookupError where the history lacks the first release's commit."""
+    """Every step against the first release, where it has the rule, and the ceiling, in turn; LookupError without it."""
     with tempfile.TemporaryDirectory() as place:
         kept = cache()/"benchmarks"
 

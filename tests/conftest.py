@@ -144,8 +144,7 @@ def normal(seed, *shape):
 
 
 def nasty(n, seed=0, dtype=np.float32):
-    """Every 32-bit float, in principle: random bits among zeros, subnormals, extremes, infinities and NaN of both
-    signs."""
+    """Every 32-bit float, in principle: random bits among zeros, subnormals, extremes, infinities and NaN."""
     tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     special = np.array([0, 1, tiny, 3*tiny, np.finfo(dtype).tiny, 1e-20, 1e-7, 1e19, 3e37, most, np.inf, np.nan], dtype)
     rng = np.random.default_rng(seed)

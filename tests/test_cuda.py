@@ -70,8 +70,7 @@ def numbers(seed, format, sizes=SIZES, make=normal):
 @each_format
 @each_rule
 def test_bits(name, format, gpu):
-    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it. Then any bits:
-    subnormal numbers, infinities and NaN among them, NaN at the same places."""
+    """Two groups, a schedule, all sizes and alignments, the norm and its uses; then any bits, NaN alike."""
     def make(p):
         scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
         return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **scheduled}], lr=0.05)

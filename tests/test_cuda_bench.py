@@ -159,8 +159,7 @@ def test_the_cupy_rival_computes_the_rule(cupy):
 
 
 def test_the_cupy_rivals_kernels_are_cuda(cupy):
-    """NVRTC compiles them as CuPy puts them together; in another process, since it does not start beside the
-    stand-in."""
+    """NVRTC compiles them as CuPy puts them together; in another process: it does not start beside the stand-in."""
     pytest.importorskip("cuda.bindings.nvrtc")
     sources = []
     for rule in rivals_cuda.RIVALS["cupy"].rules:

@@ -11,19 +11,8 @@ from conftest import storm
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (
-    Interface,
-    backend,
-    driver,
-    in_thread,
-    numba_cuda,
-    on_second,
-    plain,
-    pointer,
-    process,
-    to_device,
-    to_host,
-)
+from devices import (  # isort: skip
+    Interface, backend, driver, in_thread, numba_cuda, on_second, plain, pointer, process, to_device, to_host)
 from twins import Twins, assert_same, leaves, tree
 
 import fastopt
@@ -395,8 +384,7 @@ for name in sys.argv[1:]:
 
 
 def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
-    """Compiled apart, kept on disk, loaded together: Numba names them alike. numba.cuda, 0.4 s of imports, is not
-    needed."""
+    """Compiled apart, kept on disk, loaded together: Numba names them alike. numba.cuda, 0.4 s, is not imported."""
     apart = [process(STEPS, name, FASTOPT_CACHE=str(tmp_path)) for name in ("SGD", "Lion")]
     assert all(line.endswith("True") for line in apart)
     together = process(STEPS, "Lion", "SGD", FASTOPT_CACHE=str(tmp_path)).splitlines()

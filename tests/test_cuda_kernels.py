@@ -251,8 +251,7 @@ FAR = ["bf16 f32 f64 bf16", *(formats_of(RULES["adam"], mix) for mix in MIXES if
 
 @pytest.mark.parametrize("formats", FAR)
 def test_elements_far_behind(formats):
-    """Tiles that begin beyond 2**31, 2**32 and 2**33, of tensors of which only that part exists. (Random bits: modulo
-    2**32.)"""
+    """Tiles that begin beyond 2**31, 2**32 and 2**33, of tensors of which only that part exists."""
     for k, begin in enumerate((2**31 - 1_024, 2**32 - 2_048, 2**33 + 128)):
         c = RULES["adam"].at(3, float_type(formats))
         launched(RULES["adam"], formats, [c], (3_000,), CHIPS[(FAR.index(formats) + k) % 2], begin=begin, stats=True)

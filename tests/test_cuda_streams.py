@@ -8,27 +8,9 @@ from conftest import OPTIMIZERS, assert_identical, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (
-    CuPy,
-    Foreign,
-    Interface,
-    Packed,
-    backend,
-    do,
-    foreign,
-    given,
-    in_thread,
-    late,
-    mapped,
-    new_stream,
-    numba_cuda,
-    on_second,
-    peek,
-    quiet,
-    to_device,
-    to_host,
-    wait,
-)
+from devices import (  # isort: skip
+    CuPy, Foreign, Interface, Packed, backend, do, foreign, given, in_thread, late, mapped, new_stream, numba_cuda,
+    on_second, peek, quiet, to_device, to_host, wait)
 from twins import Captured, Graph, Twins, assert_look_ahead_is_captured, assert_same, bad, tree
 
 import fastopt
@@ -62,8 +44,7 @@ def test_a_step_runs_on_the_current_stream_of_the_library(cupy, stand_in):
                          [("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5),
                           ("parameter", 4), ("look-ahead point", 5 - np.float32(0.9)*ONE)])
 def test_what_another_stream_writes_is_waited_for(what, want, cupy, stand_in):
-    """With a stream in its interface (version 3) the step sees what is written there before; else nothing is
-    promised."""
+    """With a stream in its interface (version 3) the step sees what is written there before; else it need not."""
     maker = cupy.cuda.current if what == "gradient of CuPy" else new_stream()
     memory = of(0, 1 if what == "factor" else 60)
     named = Interface(memory, stream=None if what == "gradient without a stream" else maker.ptr)
@@ -101,8 +82,7 @@ def test_makers_may_overwrite_their_gradients_at_once():
 
 @pytest.mark.parametrize("how", ["others", "gone", "a handle again"])
 def test_steps_follow_each_other_across_streams(how, cupy, stand_in):
-    """Whatever stream is current, each step sees the last one; its stream may be gone, its handle may have come
-    back."""
+    """Whatever stream is current, each step sees the last one; its stream may be gone, or its handle used again."""
     twins = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.zeros(60, np.float32), foreign)
     g = np.ones(60, np.float32)
     twins.step(g)
@@ -131,8 +111,7 @@ def test_parameters_with_a_stream_of_their_own(stand_in):
 
 
 def test_parameters_with_streams_of_their_own_are_waited_for():
-    """Steps run on the stream of the first; what is written to the other, on its stream, comes before or after a
-    step."""
+    """Steps run on the stream of the first; what is written to the other, on its stream, comes before or after."""
     one, two, a, b = new_stream(), new_stream(), of(0), of(0)
     opt = fastopt.SGD([Interface(a, stream=one.ptr), Interface(b, stream=two.ptr)], lr=1.0)
     g = [of(1), of(1)]

@@ -1,5 +1,4 @@
-"""The gate: its statistics, its figures on versions made slower on purpose, its exit codes, the commit that it
-names."""
+"""The gate: its statistics, its figures on versions made slower on purpose, exit codes, the commit that it names."""
 import functools
 import importlib
 import math

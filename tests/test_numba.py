@@ -76,8 +76,7 @@ def test_a_training_loop_inside_one_function():
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "adamw"])  # whose kernel is Adam's
 def test_machine_code(name, full, fresh):
-    """No float64 in a kernel of float32 arithmetic, every operation on whole vectors. In two formats; with --full in
-    all."""
+    """No float64 in a kernel of float32, every operation on whole vectors. In two formats; with --full in all."""
     others = [format for format in FORMATS if format != "f32"]
     for format in FORMATS if full else ("f32", others[list(RULES).index(name) % 3]):
         kernel, wide = compile_step(name, format), format == "f64"

@@ -254,8 +254,7 @@ def test_handles_may_come_back(scene, device):
 
 @pytest.mark.parametrize("how", ["waits", "does not", "waits for an earlier record", "whole context"])
 def test_a_missing_wait_shows(how, scene):
-    """The second stream reads what the first writes: too early, unless it waits. Contexts run streams in a wrong
-    order."""
+    """The second stream reads what the first writes: too early, unless it waits. Streams run in a wrong order."""
     x, y, z, first, second = scene
     if early := how == "waits for an earlier record":
         do("cuStreamWaitEvent", second, event := event_after(first), 0)

@@ -562,8 +562,7 @@ def test_interrupted(where, at, t, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 @pytest.mark.parametrize("after", [False, True], ids=["", "after_step"])
 def test_interrupts_at_any_moment(after):
-    """A storm: each fit is hit once at random, in whatever it does. Memory holds the best of whole steps, the history
-    all of them, the checkpoint the last one."""
+    """Each fit is hit once at random. Memory holds the best of whole steps, the history all, checkpoints the last."""
     rng, saved, later = random.Random(1), [], 0
 
     def strike():

@@ -1,7 +1,4 @@
-"""Facts of a version that are the same in every run: ``python -m benchmarks.gate.facts FOLDER``.
-
-Each stands under the name of the benchmark that tracks it.
-"""
+"""Facts of a version, the same in every run, by benchmark: ``python -m benchmarks.gate.facts FOLDER``."""
 import json
 import sys
 import tracemalloc

@@ -46,8 +46,7 @@ def _code_suspect(finding: Finding) -> Suspect:
 
 
 def code(folders: Sequence[Path], targets: Mapping[str, Sequence[str]] = TARGETS) -> tuple[int, list[Suspect]]:
-    """How many figures of machine code were compared, those that got worse, and {target: kernels, or storages}. 0 where
-    Numba does not compile for x86-64."""
+    """How many figures of machine code were compared, those that got worse, and {target: kernels, or storages}."""
     compared, found = 0, []
     for target, only in targets.items() if cpu_code.X86 else ():
         base, head = both(lambda folder, of=(target, only): cpu_code.table(folder, *of), folders)
@@ -81,8 +80,7 @@ def _counted(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tup
 
 
 def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
-    """The same for the instructions that steps retire; 0 where they cannot be counted. What rose is counted again: one
-    process of many differs by more than is allowed (on Python 3.13, once in two runs of the tests)."""
+    """The same for instructions that steps retire; what rose is counted again, as one process in many is off."""
     compared, found = _counted(folders, steps, cache)
     step_of = {str(step): step for step in steps}
     if found:

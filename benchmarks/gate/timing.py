@@ -39,8 +39,7 @@ def steps_of(rules: Sequence[str]) -> list[Step]:
 
 def confirmed(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> dict[Step,
                                                                                    tuple[Judged, list[duet.Pair]]]:
-    """Those steps, of some that seemed slower, that are so every time, and by all measurements, in new processes:
-    chance may have caused the suspicion."""
+    """Those suspects that are slower every time, and by all measurements, in processes with no part in that."""
     found: dict[Step, list[duet.Pair]] = {step: [] for step in steps}
     for k in range(TIMES):
         looked = duet.duet(folders, list(found), AGAIN, SECONDS, cache, seed=1000*(k + 1)) if found else {}
@@ -64,8 +63,7 @@ def suspect(step: Step, judged: Judged, pairs: Sequence[duet.Pair], cache: Path)
 
 
 class Duets(NamedTuple):
-    """The first median of every step, the steps that are slower, and how many suspects were looked at again or were
-    not."""
+    """The first median of every step, the steps that are slower, and how many suspects were looked at again or not."""
 
     medians: dict[Step, float]
     slower: list[Suspect]

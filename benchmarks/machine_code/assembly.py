@@ -65,8 +65,7 @@ class Instruction(NamedTuple):
 
 
 class Access(NamedTuple):
-    """A load or a store. `stream`: its address without displacement, of what registers hold; `moves`: changes in a
-    loop."""
+    """A load or a store. `stream`: its address without displacement, in what registers hold; `moves`: it changes."""
 
     stream: str
     moves: bool
@@ -269,8 +268,8 @@ class Trip(NamedTuple):
         return {what: count/self.elements for what, count in counts.items()}
 
     def leftover(self, other: "Trip") -> bool:
-        """Whether it is for what another loop leaves over: narrower (a scalar may branch where vectors select), or
-        shorter; or the loop around, whose trip ends with the odd one of pairs."""
+        """Whether it is for what another loop leaves over: narrower, or shorter; or the loop around, whose trip ends
+        with the odd one of pairs. (A scalar may branch where vectors select.)"""
         if self.loop.head in other.loop.around:
             return self.work == other.work
         return self.bytes == other.bytes and (self.loop.width < other.loop.width or self.work == other.work)

@@ -109,8 +109,7 @@ class Kernel(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of a kernel that walks arrays, in one trip. `hot`: instructions by class; `loads`, `stores`: bytes of global
-    accesses."""
+    """Of a kernel that walks arrays, per trip. `hot`: instructions by class; `loads`, `stores`: bytes of accesses."""
 
     name: str
     cc: tuple[int, int]
@@ -159,8 +158,7 @@ def _string(text: bytes, at: int) -> str:
 
 
 def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
-    """(attribute, value) of an .nv.info section: two bytes of form and attribute, two of value, or of size and then
-    it."""
+    """(attribute, value) of an .nv.info section: two bytes of form and attribute, two of value, or of its size."""
     at = 0
     while at < len(info):
         form, attribute, value = struct.unpack_from("<BBH", info, at)
@@ -275,8 +273,7 @@ def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) 
 
 
 def flow(code: tuple[Instruction, ...]) -> dict[int, list[int]]:
-    """The instructions that a kernel may reach, without subroutines, in reverse postorder, with those that may
-    follow."""
+    """The instructions that a kernel may reach, without subroutines, in reverse postorder, with those that follow."""
     meetings: dict[str, set[int]] = {}
     for x in code:
         if x.base == "BSSY":

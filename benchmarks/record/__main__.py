@@ -29,8 +29,7 @@ SOURCES = ("code", "pretty_source")  # of benchmarks, in benchmarks.json: they a
 
 
 def processor(cpuinfo: str) -> str:
-    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but not its family and
-    features."""
+    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but not its family."""
     said = dict(re.findall(r"^(.+?)\s*: (.*)$", cpuinfo.split("\n\n")[0], re.M))
     name = " ".join(NOISE.sub(" ", said.get("model name", "")).split())
     if not name or re.search(r"\d", name):

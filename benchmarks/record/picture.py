@@ -27,8 +27,7 @@ Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
-    """Rule, elements and value of a benchmark, for the picture's rules, vectors and threads, where there is a
-    number."""
+    """Rule, elements and value of a benchmark, for the picture's rules, vectors and threads, where it has one."""
     if key not in results.get_all_result_keys():
         return
     params = results.get_result_params(key)

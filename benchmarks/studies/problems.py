@@ -84,8 +84,7 @@ LEAST = 0.3703626016862147  # of the logistic loss, by Newton's method (tests/te
 
 
 def logistic() -> Problem:
-    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay: flat at the
-    end."""
+    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay."""
     x, decay = uniform(3, 200, 20)/(1 + np.arange(20)/4), 1e-3
     sign = np.array([math.copysign(1, math.fsum(row)) for row in x*uniform(4, 20)])*np.where(np.arange(200) % 10, 1, -1)
     signed = np.ascontiguousarray((x*sign[:, None]).T)

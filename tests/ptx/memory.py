@@ -39,8 +39,7 @@ class Memory:
         self._buffers = []
 
     def add(self, array, name=""):
-        """Give a C-contiguous array a device address, and return it. Kernels read and write the array in place; a store
-        to a read-only one raises. Errors call it `name`."""
+        """Give a C-contiguous array (`name` in errors) an address. Kernels write in place; a read-only one raises."""
         if not array.flags.c_contiguous:
             raise ValueError("only C-contiguous arrays have one address")
         raw = array.reshape(-1).view(np.uint8)

@@ -9,26 +9,10 @@ import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 
 from . import Kernel, Memory, PTXError, Run
-from .snippets import (
-    DTYPE,
-    FORMAT,
-    INDEX,
-    INTEGERS,
-    UNSIGNED,
-    assert_floats,
-    coded,
-    computed,
-    crossed,
-    edges,
-    expect_integers,
-    float_words,
-    launch,
-    module,
-    numbers_of,
-    of,
-    rounded,
-    wrapped,
-)
+
+from .snippets import (  # isort: skip
+    DTYPE, FORMAT, INDEX, INTEGERS, UNSIGNED, assert_floats, coded, computed, crossed, edges, expect_integers,
+    float_words, launch, module, numbers_of, of, rounded, wrapped)
 
 # Conversions
 
@@ -248,8 +232,7 @@ def test_parameters_of_all_kinds():
 
 
 def test_variables():
-    """Constants keep their values, globals their changes from launch to launch, as in a loaded module. Variables lie
-    one after the other as their alignment wants. What nobody wrote reads as ones, a NaN."""
+    """Constants keep their values, globals their changes between launches. What nobody wrote reads as ones, a NaN."""
     kernel = Kernel(module("""ld.param.u64 %d0, [q]; mov.u64 %d1, table; mov.u32 %r0, %tid.x;
         mad.wide.u32 %d2, %r0, 4, %d1;
         ld.const.f32 %r1, [%d2]; mov.u64 %d3, calls; cvta.global.u64 %d4, %d3; atom.add.u32 %r2, [%d4], 1;
