@@ -20,8 +20,7 @@ GPT2_BLOCK = [
     (768,), (768,),                                # norm before the attention
     (768, 2304), (2304,), (768, 768), (768,),      # attention: queries, keys and values in one; projection
     (768,), (768,),                                # norm before the perceptron
-    (768, 3072), (3072,), (3072, 768), (768,),     # perceptron
-]
+    (768, 3072), (3072,), (3072, 768), (768,)]     # perceptron
 GPT2 = [(50257, 768), (1024, 768), *GPT2_BLOCK*12, (768,), (768,)]
 
 SMALL = [(1000,)]*200

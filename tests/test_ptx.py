@@ -139,10 +139,8 @@ FAULTS = {  # the message, and the code
     "misaligned: 4 bytes": "mad.wide.u32 %d1, %r28, 2, %d0; ld.global.u32 %r0, [%d1];",
     "misaligned: 16 bytes": "st.global.v4.u32 [%d0+8], {%r0, %r0, %r0, %r0};",
     "misaligned: 8 bytes": f"{SHARED} ld.shared.u64 %d2, [%d1+4];",
-    "not in constant memory": "ld.const.u32 %r0, [%d0];",
-    "division by zero": "div.u32 %r0, %r28, %r29;",
-    "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;",
-    "no end after 1000 instructions": "loop: bra loop;",
+    "not in constant memory": "ld.const.u32 %r0, [%d0];", "division by zero": "div.u32 %r0, %r28, %r29;",
+    "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;", "no end after 1000 instructions": "loop: bra loop;",
     "generic addresses of different state spaces": """mov.u64 %d2, buffer; cvta.shared.u64 %d1, %d2;
         setp.lt.u32 %p0, %r28, 4; selp.b64 %d1, %d1, %d0, %p0; ld.u32 %r0, [%d1];""",
     "divergent: for ever wait 31 threads at 'bar.sync 0'; 1 have exited":
@@ -153,10 +151,8 @@ FAULTS = {  # the message, and the code
         """setp.lt.u32 %p0, %r28, 4; @!%p0 bra other; shfl.sync.bfly.b32 %r0, %r1, 1, 31, -1; bra.uni end;
         other: shfl.sync.bfly.b32 %r0, %r1, 2, 31, -1; end: mov.u32 %r0, 1;""",
     "its mask of threads excludes it": "shfl.sync.bfly.b32 %r0, %r1, 1, 31, 0xFFFF;",
-    "a barrier of a part of the block": "bar.sync 0, 64;",
-    "there are 16 barriers": "barrier.sync.aligned 16;",
-    "has 64 bits, not 32": "add.u32 %r0, %r1, %d0;",
-    "has 32 bits, not 64": "add.u64 %r0, %d1, %d0;",
+    "a barrier of a part of the block": "bar.sync 0, 64;", "there are 16 barriers": "barrier.sync.aligned 16;",
+    "has 64 bits, not 32": "add.u32 %r0, %r1, %d0;", "has 32 bits, not 64": "add.u64 %r0, %d1, %d0;",
     "the literal 0x3f800000 as .f64": "add.rn.f64 %d1, %d0, 0f3F800000;",
     "the literal 0x1 as .f32": "add.rn.f32 %r0, %r0, 1;",
     "store to a read-only array": "mov.u64 %d1, table; st.global.u32 [%d1], 1;",
@@ -167,12 +163,10 @@ FAULTS = {  # the message, and the code
     "a third source": "setp.eq.and.u32 %p0, %r0, %r1;",
     "a rounding goes with a loss of precision": "cvt.f32.f64 %r0, %d0;",
     "rounding to an integer between different types": "cvt.rni.f64.f32 %d1, %r0;",
-    "%r0 has 32 bits, not 16": "cvt.rn.bf16.f32 %r0, %r1;",
-    "%r1 has 32 bits, not 16": "cvt.f32.bf16 %r0, %r1;",
+    "%r0 has 32 bits, not 16": "cvt.rn.bf16.f32 %r0, %r1;", "%r1 has 32 bits, not 16": "cvt.f32.bf16 %r0, %r1;",
     "64-bit integers to 16-bit floats": "cvt.rn.bf16.s64 %h0, %d0;",
     ".nc outside of .global": "ld.shared.nc.b32 %r0, [0];",
-    "3 parts of .b64": "mov.b64 %d1, {%r0, %r1, %r2};",
-}
+    "3 parts of .b64": "mov.b64 %d1, {%r0, %r1, %r2};"}
 
 
 def test_faults():

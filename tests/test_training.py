@@ -244,20 +244,12 @@ def test_batches_that_end(batches, steps, accumulate, taken, message):
 # Early stopping
 
 SEQUENCES = [  # validations, patience, min_delta; after which one it stops (0: never), which is the best
-    ([5, 4, 3, 2, 1, 0], 1, 0.0, 0, 6),
-    ([5, 4, 4, 3, 2, 1], 0, 0.0, 3, 2),
-    ([5, 4, 4, 3, 2, 1], 1, 0.0, 3, 2),
-    ([5, 4, 6, 3, 4, 3], 2, 0.0, 6, 4),
-    ([5, 4, 6, 3, 4, 2], 2, 0.0, 0, 6),
-    ([5, 6, 6, 4, 5, 5, 5, 1], 3, 0.0, 7, 4),
+    ([5, 4, 3, 2, 1, 0], 1, 0.0, 0, 6), ([5, 4, 4, 3, 2, 1], 0, 0.0, 3, 2), ([5, 4, 4, 3, 2, 1], 1, 0.0, 3, 2),
+    ([5, 4, 6, 3, 4, 3], 2, 0.0, 6, 4), ([5, 4, 6, 3, 4, 2], 2, 0.0, 0, 6), ([5, 6, 6, 4, 5, 5, 5, 1], 3, 0.0, 7, 4),
     ([5, 4.5, 4.2, 4.1, 1], 3, 0.5, 4, 4),    # 4.5 is not below 5 - 0.5
     ([5, 4.25, 4, 3.25], 1, 0.5, 3, 3),       # better, but not by more than enough: it stops, and that is the best
-    ([NAN, NAN, NAN, 1], 3, 0.0, 3, None),
-    ([NAN, 5, NAN, NAN, 1], 2, 0.0, 4, 2),
-    ([INF, INF, 1], 2, 0.0, 2, None),
-    ([1, 2, 3], None, 0.0, 0, 1),
-    ([-1, -2, -INF, -INF], 1, 0.0, 4, 3),
-]
+    ([NAN, NAN, NAN, 1], 3, 0.0, 3, None), ([NAN, 5, NAN, NAN, 1], 2, 0.0, 4, 2), ([INF, INF, 1], 2, 0.0, 2, None),
+    ([1, 2, 3], None, 0.0, 0, 1), ([-1, -2, -INF, -INF], 1, 0.0, 4, 3)]
 
 
 @pytest.mark.parametrize("restore", [True, False])

@@ -72,8 +72,7 @@ def _planted():
 
 
 _planted()
-""", file="__init__.py"),
-]
+""", file="__init__.py")]
 
 
 def plant(change: Plant, into: Path) -> Path:

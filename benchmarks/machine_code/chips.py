@@ -14,24 +14,17 @@ AMPERE = {
     "float64": 32,      # A100 whitepaper; the data sheet's 9.7 TFLOPS
     "integer": 64,      # guide: additions, multiplications, shifts, logic, compares
     "mufu": 16,         # guide: reciprocal, reciprocal square root
-    "conversion": 16,   # guide: "all other type conversions"
-}
+    "conversion": 16}   # guide: "all other type conversions"
 HOPPER = {**AMPERE,
     "float32": 128,     # H100 whitepaper: 128 cores an SM; the data sheet's 67 TFLOPS
     "float64": 64,      # H100 whitepaper; the data sheet's 34 TFLOPS
-    "conversion": 64,   # guide
-}
+    "conversion": 64}   # guide
 BLACKWELL = {**HOPPER}  # float32 and float64: the data sheet's 75 and 37 TFLOPS; the rest is assumed
 
-PIPES = {               # the classes of sass.py that a unit works on
+PIPES = {  # the classes of sass.py that a unit works on
     "issue": ("float32", "compare", "float64", "integer", "conversion", "mufu", "load", "store", "local", "control",
-              "other"),
-    "float32": ("float32",),
-    "float64": ("float64",),
-    "integer": ("integer", "compare"),
-    "mufu": ("mufu",),
-    "conversion": ("conversion",),
-}
+              "other"), "float32": ("float32",), "float64": ("float64",), "integer": ("integer", "compare"),
+    "mufu": ("mufu",), "conversion": ("conversion",)}
 
 
 class Chip(NamedTuple):
@@ -45,31 +38,13 @@ class Chip(NamedTuple):
 
 
 CHIPS = {
-    "A100 40GB": Chip(
-        (8, 0),
-        108,            # A100 whitepaper
-        1.41,           # A100 whitepaper; 108 x 64 x 2 x 1.41 = 19.5 TFLOPS
-        1555,           # data sheet, SXM and PCIe
-        AMPERE),
-    "A100 80GB": Chip(
-        (8, 0),
-        108,
-        1.41,
-        2039,           # data sheet, SXM (PCIe: 1935)
-        AMPERE),
-    "H100 SXM": Chip(
-        (9, 0),
-        132,            # H100 whitepaper
-        1.98,           # data sheet: 67 TFLOPS = 132 x 128 x 2 x 1.98 (its PCIe sister: 1.755)
-        3350,           # data sheet
-        HOPPER),
-    "B200": Chip(
-        (10, 0),
-        148,            # as listed on hmc-tech.com, 18,944 cores; NVIDIA's data sheet does not say
-        1.98,           # data sheet of the HGX B200: 75 TFLOPS a GPU = 148 x 128 x 2 x 1.98
-        8000,           # data sheet of the DGX B200: 64 TB/s for eight, a round number; others list 7,700
-        BLACKWELL),
-}
+    # A100 whitepaper: SMs and clock, 108 x 64 x 2 x 1.41 = 19.5 TFLOPS; data sheet: bandwidth, SXM (PCIe: 1555, 1935)
+    "A100 40GB": Chip((8, 0), 108, 1.41, 1555, AMPERE), "A100 80GB": Chip((8, 0), 108, 1.41, 2039, AMPERE),
+    # H100 whitepaper: SMs; data sheet: 67 TFLOPS = 132 x 128 x 2 x 1.98 (its PCIe sister: 1.755), bandwidth
+    "H100 SXM": Chip((9, 0), 132, 1.98, 3350, HOPPER),
+    # SMs as listed on hmc-tech.com, 18,944 cores; NVIDIA's data sheet does not say. Data sheets: HGX B200, 75 TFLOPS a
+    # GPU = 148 x 128 x 2 x 1.98; DGX B200, 64 TB/s for eight, a round number; others list 7,700
+    "B200": Chip((10, 0), 148, 1.98, 8000, BLACKWELL)}
 
 
 class Estimate(NamedTuple):

@@ -47,10 +47,8 @@ SAME_WORK = """
     p.x = p.x - (c.lr*m.x/(sqrtf(v.x + c.root) + c.eps) + c.wd*p.x);
 """ + FRAME % "float scale, clip, l2, wd, lr, b1, a1, b2, a2, eps, root;"
 
-SOURCES = {
-    "bare": BARE,            # the paper's lines and nothing else
-    "same work": SAME_WORK,  # a step with all pieces, operation by operation
-}
+SOURCES = {"bare": BARE,            # the paper's lines and nothing else
+           "same work": SAME_WORK}  # a step with all pieces, operation by operation
 
 
 def compiled(source: str, cc: tuple[int, int], *flags: str) -> bytes:

@@ -21,8 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# Classes of instructions, by the part of the opcode before its first dot. What begins with U runs once per warp, on a
-# unit of its own.
+# Classes of instructions, by the opcode before its first dot. What begins with U runs once per warp, on its own unit.
 CLASSES = {
     "float32": "FADD FMUL FFMA FADD2 FMUL2 FFMA2 FADD32I FMUL32I FFMA32I HADD2 HMUL2 HFMA2 HADD2_32I HMUL2_32I "
                "HFMA2_32I FHADD FHFMA",
@@ -30,20 +29,17 @@ CLASSES = {
     "compare": "FSETP FSET FSEL FMNMX FMNMX3 FCHK HSETP2 HSET2 HMNMX2",
     "float64": "DADD DMUL DFMA DSETP DMNMX",
     "integer": "IADD IADD3 IADD32I VIADD VIADDMNMX VIMNMX VIMNMX3 IMNMX IMAD IMAD32I IMUL ISETP ISET LEA LOP LOP3 "
-               "LOP32I PLOP3 SHF SHL SHR "
-               "SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 UVIADD UIMAD UISETP ULEA "
-               "ULOP ULOP3 UPLOP3 "
-               "UMOV USEL USHF UPRMT UP2UR UR2UP UFLO UPOPC UBMSK USGXT UBREV UVIMNMX UIABS",
+               "LOP32I PLOP3 SHF SHL SHR SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 "
+               "UVIADD UIMAD UISETP ULEA ULOP ULOP3 UPLOP3 UMOV USEL USHF UPRMT UP2UR UR2UP UFLO UPOPC UBMSK USGXT "
+               "UBREV UVIMNMX UIABS",
     "conversion": "F2F F2I I2F I2I F2FP I2FP F2IP I2IP FRND",
-    "mufu": "MUFU",                                                     # reciprocals and roots, to be refined
-    "load": "LDG LD",                                                   # LD: the address space is found out at run time
-    "store": "STG ST",
-    "local": "LDL STL",
+    "mufu": "MUFU",     # reciprocals and roots, to be refined
+    "load": "LDG LD",   # LD: the address space is found out at run time
+    "store": "STG ST", "local": "LDL STL",
     "control": "BRA JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD NANOSLEEP BPT DEPBAR MEMBAR ERRBAR "
                "CCTL CCTLL ACQBULK",
     "other": "LDC ULDC LDCU LDS STS S2R S2UR CS2R CS2UR SHFL VOTE VOTEU MATCH REDUX CREDUX ATOM ATOMG ATOMS RED REDG "
-             "REDAS",
-}
+             "REDAS"}
 CLASS_OF = {opcode: kind for kind, opcodes in CLASSES.items() for opcode in opcodes.split()}
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 JUMPS = {"BRA", "JMP", "CALL", "RET", "EXIT", "BSSY", "BSYNC"}           # those that are followed

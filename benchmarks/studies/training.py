@@ -48,12 +48,9 @@ CONFIGURATIONS = {
     "bf16 + remainder": Configuration("bf16", {"state": {"m": "bf16", "v": "bf16s"}, "rounding": "remainder"}),
     "all bf16": Configuration("bf16", {"state": {"m": "bf16s", "v": "bf16s"}, "rounding": "stochastic"}),
     "bf16 + 8-bit state": Configuration("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "bf16 state, nearest": Configuration("f32",
-                                         # what not to do: v does not fall, and
-                                         {"state": "bf16"}),
-    "all bf16, nearest": Configuration("bf16", {"state": "bf16",
-                                                "rounding": "nearest"}),  # small updates of the parameters are lost
-}
+    # what not to do: v does not fall, and small updates of the parameters are lost
+    "bf16 state, nearest": Configuration("f32", {"state": "bf16"}),
+    "all bf16, nearest": Configuration("bf16", {"state": "bf16", "rounding": "nearest"})}
 
 
 @cache
