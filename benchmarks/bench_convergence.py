@@ -1,7 +1,5 @@
-"""Steps to a tolerance on standard problems: exact, the same everywhere; they change with the numerics of a rule.
-
-Fewer is not better: the learning rates are those of a coarse grid, and four problems judge no rule.
-"""
+"""Steps to a tolerance on standard problems: exact, the same everywhere; they change with the numerics of a rule. Fewer
+is not better: the learning rates are those of a coarse grid, and four problems judge no rule."""
 from . import common
 from .studies import problems
 

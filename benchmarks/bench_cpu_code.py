@@ -1,7 +1,5 @@
 """Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for other processors too.
-
-Nothing is run: see cpu_code.py for what is counted. Lower is better. NaN: this machine cannot compile for x86-64.
-"""
+Nothing is run: see cpu_code.py for what is counted. Lower is better. NaN: this machine cannot compile for x86-64."""
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor

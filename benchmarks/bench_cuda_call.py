@@ -1,7 +1,5 @@
 """What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing.
-
-Real drivers need 2 to 3 us more for a launch (cuLaunchKernel). Each figure is a process of its own. NaN: it cannot be.
-"""
+Real drivers need 2 to 3 us more for a launch (cuLaunchKernel). Each figure is a process of its own; NaN: none."""
 import sys
 from functools import lru_cache
 from pathlib import Path

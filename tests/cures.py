@@ -48,10 +48,8 @@ def where(error):
 
 
 def check(cases, of="", elsewhere=(), seen=()):
-    """Each case is (what raises, what the message says to do instead, which checks what comes of it).
-
-    Every `raise` of the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere.
-    """
+    """Each case is (what raises, what the message says to do instead, which checks what comes of it). Every `raise` of
+    the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere."""
     seen = set(seen)
     for bad, cure in cases:
         found = lines(bad)

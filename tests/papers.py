@@ -1,9 +1,7 @@
 """Each optimizer from its paper, unfolded (m_hat, v_hat, explicit 1 - beta**t), in plain float64; nothing of fastopt.
-
 ``step(t, theta, g, s, **hyperparameters) -> theta``: t = 1, 2, ...; s is a dict that holds the state and starts empty.
 The first half are the papers, in their symbols; the second half are the optimizers of torch, optax, Keras and
-scikit-learn line by line from their sources, with their argument names and defaults.
-"""
+scikit-learn line by line from their sources, with their argument names and defaults."""
 from fractions import Fraction
 
 import numpy as np

@@ -73,10 +73,8 @@ def by_slot(formats, arrays):
 
 
 def check(launch, rule, c, formats, arrays, number, k=0, g=None, begin=0):
-    """Every slot of a tensor has the bits of the rule on NumPy arrays; what lies around them is untouched.
-
-    `g` holds the numbers of a strided gradient. `number` is that of the tensor, `begin` that of its first element here.
-    """
+    """Every slot of a tensor has the bits of the rule on NumPy arrays; what lies around them is untouched. `g` holds
+    the numbers of a strided gradient. `number` is that of the tensor, `begin` that of its first element here."""
     (of_g, *_), *written = slots_of(formats)
     given, have = by_slot(formats, arrays), by_slot(formats, launch.slots(k))
     assert_identical(have[0][0], np.zeros_like(given[0][0]) if "!" in formats else given[0][0].reshape(-1), "gradient")
@@ -340,11 +338,9 @@ def test_code(name, cases, full):
 
 
 def test_no_more_bytes_than_a_step_must_move():
-    """Sectors of 32 bytes: within 6 % of the bytes of the slots, or one byte, with tables and coefficients.
-
-    Exponents take sectors for themselves as they are counted here, four times for a block of two slots. That is a byte
-    more for an element, but in the cache 16 blocks share a sector.
-    """
+    """Sectors of 32 bytes: within 6 % of the bytes of the slots, or one byte, with tables and coefficients. Exponents
+    take sectors for themselves as they are counted here, four times for a block of two slots. That is a byte more for
+    an element, but in the cache 16 blocks share a sector."""
     for formats, moved, exponents in (
             ("f32 f32 f32 f32", 28, 0), ("bf16 bf16 f32 f32", 22, 0), ("bf16 bf16 bf16 bf16", 14, 0),
             ("f64 f64 f64 f64", 56, 0), ("f32 f32 q43 q44", 16, 1), ("bf16 bf16s q43 q44", 10, 1),

@@ -1,9 +1,7 @@
-"""Presets: each rule with ``like=`` walks with the system it is named after, in float64, at defaults and elsewhere.
-
-A row of the table is a rule, the system's name for it, arguments that make it so there, and hyperparameters beside
-`like` at which it is walked: ours, translated, or (ours, theirs). It is walked beside the system where that is
-installed, else beside its float64 twin in papers.py; with a constant lr, and with one that changes at every step.
-"""
+"""Presets: each rule with ``like=`` walks with the system it is named after, in float64, at defaults and elsewhere. A
+row of the table is a rule, the system's name for it, arguments that make it so there, and hyperparameters beside `like`
+at which it is walked: ours, translated, or (ours, theirs). It is walked beside the system where that is installed, else
+beside its float64 twin in papers.py; with a constant lr, and with one that changes at every step."""
 import importlib.util
 import math
 import os

@@ -190,10 +190,8 @@ def test_quadratic_options_change_nothing_else():
 
 
 def test_rotations_are_uniform_and_do_not_depend_on_lapack():
-    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long.
-
-    A rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt.
-    """
+    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long. A
+    rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt."""
     first = []
     for seed in range(400):
         problem = problems.quadratic(seed=seed)

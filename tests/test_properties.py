@@ -1,7 +1,5 @@
-"""Laws that every optimizer obeys, whatever its formula: they need no reference, only the optimizer itself.
-
-Those of single elements (order, signs, a NaN that stays alone) are in test_rules.py: kernels have the bits of rules.
-"""
+"""Laws that every optimizer obeys, whatever its formula: they need no reference, only the optimizer itself. Those of
+single elements (order, signs, a NaN that stays alone) are in test_rules.py: kernels have the bits of rules."""
 import itertools
 import math
 

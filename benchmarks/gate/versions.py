@@ -1,9 +1,7 @@
 """Versions of the package side by side in one process, each under its own name: commits, folders, the first release.
-
 The package imports its own modules by relative imports only, so a copy of it works under any name; each has its
 kernels, its pool and its tables. Compiled code names the modules that it came from. So each name needs a disk cache of
-its own too: under another name a kernel would be compiled anew, and overwrite the first.
-"""
+its own too: under another name a kernel would be compiled anew, and overwrite the first."""
 import importlib.util
 import json
 import os

@@ -117,11 +117,9 @@ def functions(text: str) -> list[list[Instruction | str]]:
 
 
 def digest(text: str) -> str:
-    """A name for a kernel's machine code: its instructions and constants.
-
-    Numba's symbols hold the names of modules and the number of functions compiled before: they count by their first
-    appearance. Wrappers and tables of symbols do not count.
-    """
+    """A name for a kernel's machine code: its instructions and constants. Numba's symbols hold the names of modules and
+    the number of functions compiled before: they count by their first appearance. Wrappers and tables of symbols do not
+    count."""
     lines = [x if isinstance(x, str) else f"{x.opcode} {', '.join(x.operands)}" for code in functions(text)
              for x in code]
     lines += re.findall(r"^\.LCPI.*(?:\n\t\.(?:long|quad|short|byte|zero|ascii)\t.*)*", text, re.MULTILINE)
@@ -303,11 +301,9 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
 
 def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
     """The figures of a kernel whose widest array that is stored (norm: whose gradient) has elements of `item` bytes.
-
     Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip of them: `spills` (accesses to
     what found no register), `float64` (arithmetic and conversions). In the whole kernel: `calls`. `width`: bits of the
-    vectors. `code`: see `digest`.
-    """
+    vectors. `code`: see `digest`."""
     bodies = functions(text)
     hot = [trip for code in bodies for trip in hot_loops(code, item, norm)]
     if not hot or not hot[0].loop.width:

@@ -1,8 +1,6 @@
-"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what our kernel is counted against. Never run.
-
-NVRTC compiles it with the flags that our kernels are linked with: no contraction of products and sums, divisions and
-square roots by the IEEE rules, subnormal numbers kept. The coefficients are read from memory, once, as ours are.
-"""
+"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what our kernel is counted against. Never run. NVRTC
+compiles it with the flags that our kernels are linked with: no contraction of products and sums, divisions and square
+roots by the IEEE rules, subnormal numbers kept. The coefficients are read from memory, once, as ours are."""
 import functools
 
 FLAGS = ("--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false", "--std=c++17")

@@ -54,9 +54,7 @@ def machine() -> dict[str, str]:
 
 def configured(folder: Path, root: Path = ROOT) -> Path:
     """asv's configuration with the record as its results, in a folder that asv works in; it reads pyproject.toml there.
-
-    The project's own asv.conf.json keeps results in .asv: everyday runs, and the tests', leave the record alone.
-    """
+    The project's own asv.conf.json keeps results in .asv: everyday runs, and the tests', leave the record alone."""
     said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
     places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
     said |= {key: str(root/said.get(key, usual)) for key, usual in places.items()}
@@ -68,10 +66,8 @@ def configured(folder: Path, root: Path = ROOT) -> Path:
 
 
 def run(commit: str, options: Sequence[str], root: Path = ROOT) -> int:
-    """``asv run`` with a home of its own, so that no ~/.asv-machine.json is read or written; its exit status.
-
-    The file is written here: ``asv machine --cpu ...`` leaves out every value that is what it would have guessed.
-    """
+    """``asv run`` with a home of its own, so that no ~/.asv-machine.json is read or written; its exit status. The file
+    is written here: ``asv machine --cpu ...`` leaves out every value that is what it would have guessed."""
     from asv.machine import MachineCollection
     home, described = Path.home(), machine()
     kept = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config",

@@ -38,10 +38,8 @@ def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
 
 
 def fractions(results: Any) -> Points:
-    """{(rule, system): [(n, fraction of the ceiling's speed), ...]} of one asv result.
-
-    fastopt's is 1/track_vs_ceiling; a rival's is that over how many times faster fastopt was.
-    """
+    """{(rule, system): [(n, fraction of the ceiling's speed), ...]} of one asv result. fastopt's is 1/track_vs_ceiling;
+    a rival's is that over how many times faster fastopt was."""
     own = {(rule, n): 1/x for rule, n, x in measured(results, CEILING)}
     found = {(rule, n, "fastopt"): x for (rule, n), x in own.items()}
     for system in STYLES:

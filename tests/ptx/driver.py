@@ -135,11 +135,9 @@ class Watch:
 
 
 class StandIn:
-    """The loaded library. `load` makes it.
-
-    ``errors`` are what kernels raised; the driver reports them as error 700, 716 or 719 until `forgive` or `check`.
-    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name.
-    """
+    """The loaded library. `load` makes it. ``errors`` are what kernels raised; the driver reports them as error 700,
+    716 or 719 until `forgive` or `check`. ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's
+    name."""
 
     def __init__(self, devices, cc):
         self.made, self.errors, self.ptx, self._kernels = (devices, cc), [], {}, []
@@ -319,10 +317,8 @@ def available():
 
 
 def load(devices=1, cc=(9, 0)):
-    """The stand-in, with so many devices of a compute capability; loaded at the first call.
-
-    Raises RuntimeError where it cannot be used (see `available`), and ValueError if it was loaded with other arguments.
-    """
+    """The stand-in, with so many devices of a compute capability; loaded at the first call. Raises RuntimeError where
+    it cannot be used (see `available`), and ValueError if it was loaded with other arguments."""
     global _loaded
     if _loaded is None:
         reason = available()

@@ -22,10 +22,8 @@ class Slot(NamedTuple):
 
 class Form(NamedTuple):
     """One syntax line: its slots, its meaning (run, form, *operands), and what the machine must know about it.
-
     ``waits`` is "block" or "warp" for instructions that wait for other threads, ``leaves`` marks the end of a basic
-    block, ``approximate`` results that differ between GPUs.
-    """
+    block, ``approximate`` results that differ between GPUs."""
 
     slots: tuple
     meaning: object

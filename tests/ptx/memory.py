@@ -1,8 +1,6 @@
 """Memory: buffers at made-up device addresses, and the memory that a block (shared) or a thread (local) has of its own.
-
 Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
-alignment are there.
-"""
+alignment are there."""
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -28,10 +26,8 @@ class Place(NamedTuple):
 
 
 class Memory:
-    """Arrays as buffers in global memory, read and written in place.
-
-    ``find`` is the only way to a buffer: a subclass may resolve addresses as it likes.
-    """
+    """Arrays as buffers in global memory, read and written in place. ``find`` is the only way to a buffer: a subclass
+    may resolve addresses as it likes."""
 
     def __init__(self, first=FIRST_ADDRESS):
         self._next = first
