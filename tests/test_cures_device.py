@@ -116,8 +116,7 @@ def cases():
             (lambda: SGD(numbers(), capturable="all"), lambda: SGD(numbers(), capturable=10_000))]
 
 
-# Tensors of torch, DLPack and memory that is gone: tests/test_cuda_arrays.py. Captures: tests/test_cuda_streams.py.
-# `_bound` is asked when gradients are bound.
+# Tensors of torch, DLPack, memory that is gone: test_cuda_arrays.py; captures: test_cuda_streams.py; `_bound`: binding.
 ELSEWHERE = ("_copied", "_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables", "look_ahead",
              "_check")
 

@@ -14,8 +14,7 @@ SHAPE, FAN_IN, FAN_OUT = (3, 3, 40, 90), 360, 810
 VARIANCE = {"glorot": 2/1170, "he": 2/360, "lecun": 1/360}
 everyone = pytest.mark.parametrize("name", FUNCTIONS)
 
-# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three are weights of Conv1d and
-# grouped Conv2d
+# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three: Conv1d, grouped Conv2d
 TORCH = [((3, 5), (5, 3)), ((64, 128), (128, 64)), ((1, 1), (1, 1)), ((8, 3, 5), (15, 40)), ((16, 3, 3, 3), (27, 144)),
          ((32, 16, 5, 7), (560, 1120)), ((4, 2, 3, 4, 5), (120, 240)), ((11, 7, 3), (21, 33)), ((6, 1, 3, 3), (9, 54)),
          ((16, 2, 3, 3), (18, 144))]

@@ -287,9 +287,8 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
     """The loops of a function that do its work, the widest first."""
     found = [Trip(loop, moved, _elements(moved, item, norm)) for loop in loops(code) for moved in [accesses(loop.code)]]
     found = [trip for trip in found if trip.elements and (not norm or any(x[0] == "mul" for x in trip.loop.arithmetic))]
-    # the norm's loop over the last 63 elements may keep its vectors when the others lose theirs: only what is as deep
-    # as the deepest loop, or the one around that (where a trip has room for all 64 sums, and the deepest is its scalar
-    # twin), may be hot
+    # the norm's loop over the last 63 elements may keep its vectors when others lose theirs: hot may only be the deepest
+    # loop, or the one around (where a trip has room for all 64 sums, and the deepest is its scalar twin)
     around = max(found, key=Trip.depth).loop.around if found else set()
     found = [trip for trip in found if around <= trip.loop.around | {trip.loop.head}]
     hot: list[Trip] = []
