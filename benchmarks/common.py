@@ -107,8 +107,7 @@ def gigabytes_per_second(step: Step, found: Beside) -> dict[str, Any]:
 
 def fresh(code: str, kernels: str | None = None) -> str:
     """The last line that a program prints in a process of its own, with an empty compile cache unless one is given (in
-    the quick setting the usual one). It imports the fastopt that is measured here, not the one that happens to lie in
-    the current directory."""
+    the quick setting the usual one). It imports the fastopt that is measured here, not one in the current directory."""
     with tempfile.TemporaryDirectory() as empty:
         kernels = str(cache()) if QUICK else kernels or empty
         environment = {**os.environ, "FASTOPT_CACHE": kernels, "PYTHONPATH": str(SOURCE)}

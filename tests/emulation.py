@@ -55,8 +55,7 @@ def run(code, blocks, table, tiles, arguments, memory, **options):
 
 class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first,
-    a slot of two arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors,
-    `options` those of the `Run`."""
+    a slot of two arrays giving both in turn. `numbers` are those of the tensors, `options` of the `Run`."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3,
                  layouts=None, first=0, tile=0, code=None, begin=0, seed=0, step=1, numbers=None, **options):

@@ -1,6 +1,5 @@
 """Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test. At least 95 %
-must be found: a number, a guard or a fault tells, or the kernel does not end. The survivors are listed with the reason
-why nothing can tell."""
+must be found: a number, a guard or a fault tells, or the kernel does not end. The survivors are listed with reasons."""
 import re
 
 import numpy as np

@@ -3,8 +3,7 @@
 ``python -m benchmarks.gate BASE HEAD`` compares two commits, or folders that hold the package. First come the figures
 that are the same in every run: memory, machine code for two processors, retired instructions. Then the import. Then the
 duet: both versions step in turn in one process, in several processes; what looks slower is looked at again by others.
-Exit 0: not slower. 1: slower; the benchmark, both figures and the commit are named. 2: could not be measured, which
-says nothing about speed.
+Exit 0: not slower. 1: slower; benchmark, figures and commit are named. 2: could not be measured.
 """
 import argparse
 import re

@@ -118,8 +118,7 @@ def functions(text: str) -> list[list[Instruction | str]]:
 
 def digest(text: str) -> str:
     """A name for a kernel's machine code: its instructions and constants. Numba's symbols hold the names of modules and
-    the number of functions compiled before: they count by their first appearance. Wrappers and tables of symbols do not
-    count."""
+    the number of functions compiled before: they count by their first appearance. Wrappers do not count."""
     lines = [x if isinstance(x, str) else f"{x.opcode} {', '.join(x.operands)}" for code in functions(text)
              for x in code]
     lines += re.findall(r"^\.LCPI.*(?:\n\t\.(?:long|quad|short|byte|zero|ascii)\t.*)*", text, re.MULTILINE)
@@ -287,7 +286,7 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
     """The loops of a function that do its work, the widest first."""
     found = [Trip(loop, moved, _elements(moved, item, norm)) for loop in loops(code) for moved in [accesses(loop.code)]]
     found = [trip for trip in found if trip.elements and (not norm or any(x[0] == "mul" for x in trip.loop.arithmetic))]
-    # the norm's loop over the last 63 elements may keep its vectors when others lose theirs: hot may only be the deepest
+    # the norm's loop over the last 63 elements may keep its vectors when others lose theirs: hot is only the deepest
     # loop, or the one around (where a trip has room for all 64 sums, and the deepest is its scalar twin)
     around = max(found, key=Trip.depth).loop.around if found else set()
     found = [trip for trip in found if around <= trip.loop.around | {trip.loop.head}]
@@ -300,9 +299,8 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
 
 def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
     """The figures of a kernel whose widest array that is stored (norm: whose gradient) has elements of `item` bytes.
-    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip of them: `spills` (accesses to
-    what found no register), `float64` (arithmetic and conversions). In the whole kernel: `calls`. `width`: bits of the
-    vectors. `code`: see `digest`."""
+    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip: `spills`, `float64` (arithmetic
+    and conversions). In the whole kernel: `calls`. `width`: bits of the vectors. `code`: see `digest`."""
     bodies = functions(text)
     hot = [trip for code in bodies for trip in hot_loops(code, item, norm)]
     if not hot or not hot[0].loop.width:

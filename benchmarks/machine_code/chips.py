@@ -58,8 +58,7 @@ def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Ch
     """The time that the tightest unit needs for an element over the time in which its bytes come and go.
 
     ``hot`` are the instructions of a trip by class (`sass.Figures`), of `elements` elements; `moved` bytes are read and
-    written for one. The units: the schedulers, which issue every instruction, and those of `PIPES`, each at its peak
-    rate.
+    written for one. The units: the schedulers, for every instruction, and `PIPES`, each at its peak rate.
 
     Assumed: the memory gives its peak bandwidth (real copies reach about nine tenths of it, which would lower the
     ratio), every byte comes from there and goes there, and the clock is the boost clock. There are always enough warps

@@ -54,8 +54,7 @@ def compiled(package: ModuleType, kernel: Kernel) -> dict[str, float | str]:
 
 def table(folder: str | Path, target: str, only: Sequence[str] | None = None) -> dict[str, dict[str, float | str]]:
     """{kernel: figures} of the package in a folder, compiled for a processor in a process of its own. `only`: these
-    kernels, or all of a storage. `lanes_lost`: wanted width/width. Raises RuntimeError with what the process said where
-    it fails."""
+    kernels, or all of a storage. `lanes_lost`: wanted width/width. RuntimeError with its text where it fails."""
     if target not in WIDTHS:  # LLVM takes an unknown name for the oldest of them
         raise ValueError(f"cpu_code: how wide the vectors of {target} are is not known. Add it to cpu_code.WIDTHS.")
     with tempfile.TemporaryDirectory() as empty:  # what comes from the disk cache has no assembly

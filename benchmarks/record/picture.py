@@ -1,7 +1,6 @@
 """Draw the newest recorded throughput against the ceiling and the rivals, for the README.
 
-``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Equal results give equal bytes. Exit 0: drawn;
-2: there is nothing to draw.
+``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Same input, same bytes. Exit 0: drawn; 2: not.
 """
 import argparse
 import ast

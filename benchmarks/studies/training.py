@@ -1,5 +1,4 @@
-"""What storing parameters and state in fewer bits does to training: the final loss of two networks, over float32's of
-the same seed.
+"""What storage in fewer bits does to training: the final loss of two networks, over float32's of the same seed.
 
     digits  64-128-10: scikit-learn's 1,797 handwritten digits, cross-entropy and l2
     names   468-256-39: the next character in the names of Unicode's characters, from the 12 before it, cross-entropy

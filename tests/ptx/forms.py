@@ -2,8 +2,7 @@
 
 A pattern is written like the syntax lines of the PTX manual: words that must follow each other, ``a|b`` for one of
 several, ``?`` before one that may be missing, ``name=`` before one that the function wants to know. ``"setp
-compare=eq|ne ?ftz type=f32"`` matches ``setp.eq.ftz.f32``. What no pattern matches is an error, so no modifier can be
-overlooked.
+compare=eq|ne ?ftz type=f32"`` matches ``setp.eq.ftz.f32``. What no pattern matches is an error.
 """
 import inspect
 from types import SimpleNamespace

@@ -1,6 +1,5 @@
 """Memory: buffers at made-up device addresses, and the memory that a block (shared) or a thread (local) has of its own.
-Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
-alignment are there."""
+Both have ``locate``: where in an array lies what these addresses name? It checks bounds and alignment."""
 from bisect import bisect_right
 from typing import NamedTuple
 

@@ -3,8 +3,8 @@
 The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last
 loads and stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came
 between, or if the blocks of both executed a fence since the first one (the usual way from block to block is store,
-fence, atomic, fence, load; that the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do
-not race with each other.
+fence, atomic, fence, load; whether it is the right atomic is not checked). Volatile, relaxed and atomic accesses do not
+race.
 """
 from collections import namedtuple
 

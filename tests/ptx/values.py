@@ -13,8 +13,7 @@ class PTXError(Exception):
 
 class Type:
     """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of its registers. ``word``
-    is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats. f16x2 and
-    bf16x2 are two lanes of those."""
+    is the register's dtype, ``number`` its values': float32 for 16-bit floats, two lanes in f16x2 and bf16x2."""
 
     def __init__(self, name, kind, bits, lanes=1):
         self.name, self.kind, self.bits, self.lanes, self.bytes = name, kind, bits, lanes, bits//8
