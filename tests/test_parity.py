@@ -73,7 +73,7 @@ CASES = [(system, rule, *(given if isinstance(given, tuple) else (given, theirs(
          for given in ([{}] if (rule, name) not in (("amsgrad", "AdamW"), ("nadam", "nadamw")) else []) + all_given]
 
 
-# One driver per system: drive(class, arguments, w, gradients, lrs) yields (parameters,) after a step; lrs may be None.
+# One driver per system: drive(class, arguments, w, gradients, lrs or None) yields (parameters,) after every step.
 
 def drive_torch(name, given, w, gs, lrs):
     torch = importlib.import_module("torch")
