@@ -18,8 +18,8 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     """{target: {kernel: figures}}; empty on other machines."""
     if not cpu_code.X86:
         return {}
-    only = [f"{rule}, f32" for rule in common.RULES] + [f"{rule}, {format}" for rule in Formats.params[0]
-                                                 for format in Formats.params[2]]
+    only = [f"{rule}, f32" for rule in common.RULES] + [
+        f"{rule}, {format}" for rule in Formats.params[0] for format in Formats.params[2]]
     only += [f"squares, {format}" for format in NORMS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(TARGETS, pool.map(partial(cpu_code.table, common.SOURCE, only=only), TARGETS), strict=True))

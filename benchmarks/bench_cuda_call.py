@@ -58,7 +58,7 @@ def microseconds(tensors: int, sets: int, how: dict) -> float:
     if reason():
         return float("nan")
     return round(1e6*float(common.fresh(PROGRAM.format(tests=str(TESTS), n=8, tensors=tensors, sets=sets, how=how,
-                                                                batches=BATCHES, calls=CALLS))), 2)
+                                                       batches=BATCHES, calls=CALLS))), 2)
 
 
 class Launch:

@@ -42,7 +42,7 @@ def test_scalars_of_any_library_are_numbers():
     want = fastopt.Momentum(w.copy(), lr=0.5, momentum=0.25, dampening=0.125, maximize=True, average=0.75)
     for lr, momentum, dampening, maximize, threads, seed, average in zip(
             scalars(0.5), scalars(0.25), scalars(0.125), [*scalars(True)]*9, [*scalars(2)]*9, [*scalars(5)]*9,
-                                                                         scalars(0.75), strict=False):
+            scalars(0.75), strict=False):
         opt = fastopt.Momentum(w.copy(), lr=lr, momentum=momentum, dampening=dampening, maximize=maximize,
                                threads=threads, seed=seed,
                                average=average, rounding=np.str_("nearest"), capturable=np.bool_(False))

@@ -373,7 +373,8 @@ def test_decoded_of_float64_is_float64():
 
 def test_repr_says_what_is_stored():
     b, f = zeros(1000, dtype=np.uint16), zeros(1000)
-    for opt, says in ((fastopt.Adam(b, rounding="stochastic", state="q8"),
+    for opt, says in (
+            (fastopt.Adam(b, rounding="stochastic", state="q8"),
              "1,000 parameters bf16, stochastic, state m q43, v q44 (2.064 bytes each)"),
             (fastopt.Adam(b, rounding="remainder", state="bf16"),
              "1,000 parameters bf16, state m bf16, v bf16, remainder (6 bytes each)"),

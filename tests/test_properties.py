@@ -41,7 +41,7 @@ def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
     opt = OPTIMIZERS[name](p, threads=threads, **hyper)
     if tile:
         opt._backend.binding = Binding(opt.rule, opt._tensors, opt._backend.slots, [], opt._backend.written,
-                                        opt._backend.watch, opt._backend.coefs, tile=tile)
+                                       opt._backend.watch, opt._backend.coefs, tile=tile)
     with np.errstate(all="ignore"):
         for g in steps:
             opt.step(g, **(how or {}))

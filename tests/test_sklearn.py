@@ -102,9 +102,9 @@ def test_check_estimator(estimator, check):
     *((solver, options, {"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)) for solver, options in {
         "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8},
         "lion": {"learning_rate": schedules.exponential(0.01, 0.99)}}.items()),  # its steps shrink with it alone
-    *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False}, linear_model.ElasticNet(
-        alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
-        "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
+    *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False},
+       linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
+           "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
 def test_least_squares(diabetes, solver, options, penalty, reference):
     model = LinearRegression(solver=solver, **EXACT, **options, **penalty).fit(*diabetes)
     reference.fit(*diabetes)
