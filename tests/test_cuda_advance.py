@@ -135,8 +135,7 @@ def test_norm_has_the_bits_of_the_cpu():
         assert one.norm == norm_of(sums, -0.3)
         one.expect(1, -0.3)
     hard = [sums for sums in (np.abs(normal(seed, 700)) for seed in range(40))
-            if math.sqrt(functools.reduce(operator.add,
-                                          sums.tolist())) != norm_of(sums)]  # from Python 3.12 on sum() is exact
+            if math.sqrt(functools.reduce(operator.add, sums.tolist())) != norm_of(sums)]  # sum() is exact from 3.12 on
     assert len(hard) > 5
     for k, sums in enumerate(hard[:6]):
         assert Advanced(sums=sums, cc=CHIPS[k % 2]).norm == norm_of(sums)
