@@ -220,12 +220,11 @@ def test_the_interpreters_sums_of_squares(format, gpu, on_device):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam", "nadam"])
-@pytest.mark.parametrize("how",
-                         [{}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4},
-                          {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0},
-                          {"sums": [1.0, np.inf], "mode": MODE.count | MODE.check},
-                          {"post": (40, normal(2, 60)), "t": 1, "mode": MODE.count | MODE.post}],
-                         ids=["plain", "factor", "beyond", "norm", "skipped", "posted"])
+@pytest.mark.parametrize("how", [
+    {}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4},
+    {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, {"sums": [1.0, np.inf], "mode": MODE.count | MODE.check},
+    {"post": (40, normal(2, 60)), "t": 1, "mode": MODE.count | MODE.post}],
+    ids=["plain", "factor", "beyond", "norm", "skipped", "posted"])
 def test_the_interpreters_advance(rule, how, gpu, on_device):
     def advance():
         found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **how)
