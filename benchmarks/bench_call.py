@@ -13,11 +13,8 @@ from .common import Step as Timed
 from .gate import inside
 from .shapes import GPT2
 
-SCHEDULES = {
-    "constant": schedules.constant(1e-3),
-    "cosine": schedules.cosine(1e-3, steps=10_000, warmup=500),
-    "one_cycle": schedules.one_cycle(1e-3, steps=10_000),
-}
+SCHEDULES = {"constant": schedules.constant(1e-3), "cosine": schedules.cosine(1e-3, steps=10_000, warmup=500),
+             "one_cycle": schedules.one_cycle(1e-3, steps=10_000)}
 
 
 class Small:

@@ -1,5 +1,4 @@
-"""Steps with empty caches, as they are after a forward and a backward pass; bench_step has those whose arrays are in
-cache where they fit.
+"""Steps with empty caches, as they are after a forward and a backward pass; bench_step has those in cache.
 
 A sweep before every timed step reads a buffer of twice the last-level cache. It reads only, so that the step has no
 foreign lines to write back, and it is not timed. It also throws out page tables, the kernel and Python itself, which

@@ -1,9 +1,5 @@
-"""Steps to a tolerance on standard problems: exact numbers, the same on every machine, that change when the numerics of
-a rule do.
-
-Fewer is not better: the learning rates are those of a coarse grid, and a rule is not judged by four problems. Look at
-what changed.
-"""
+"""Steps to a tolerance on standard problems: exact, the same everywhere; they change with the numerics of a rule. Fewer
+is not better: the learning rates are those of a coarse grid, and four problems judge no rule."""
 from . import common
 from .studies import problems
 

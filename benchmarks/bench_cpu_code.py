@@ -1,9 +1,5 @@
-"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for processors that this one
-need not be.
-
-Nothing is run: see cpu_code.py for what is counted. Lower is better in all. NaN: this machine is not x86-64, and cannot
-compile for one.
-"""
+"""Figures of the CPU kernels as compiled code: exact, the same on every x86-64 machine, for other processors too.
+Nothing is run: see cpu_code.py for what is counted. Lower is better. NaN: this machine cannot compile for x86-64."""
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +18,8 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     """{target: {kernel: figures}}; empty on other machines."""
     if not cpu_code.X86:
         return {}
-    only = [f"{rule}, f32" for rule in common.RULES] + [f"{rule}, {format}" for rule in Formats.params[0]
-                                                 for format in Formats.params[2]]
+    only = [f"{rule}, f32" for rule in common.RULES] + [
+        f"{rule}, {format}" for rule in Formats.params[0] for format in Formats.params[2]]
     only += [f"squares, {format}" for format in NORMS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(TARGETS, pool.map(partial(cpu_code.table, common.SOURCE, only=only), TARGETS), strict=True))

@@ -1,9 +1,5 @@
-"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing. NaN
-where it cannot be.
-
-Real drivers need 2 to 3 us more for a launch (cuLaunchKernel itself, not part of these figures). Each figure is a
-process of its own.
-"""
+"""What a step on CUDA arrays costs the host, with no GPU: on the tests' stand-in driver, whose launches do nothing.
+Real drivers need 2 to 3 us more for a launch (cuLaunchKernel). Each figure is a process of its own; NaN: none."""
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -62,7 +58,7 @@ def microseconds(tensors: int, sets: int, how: dict) -> float:
     if reason():
         return float("nan")
     return round(1e6*float(common.fresh(PROGRAM.format(tests=str(TESTS), n=8, tensors=tensors, sets=sets, how=how,
-                                                                batches=BATCHES, calls=CALLS))), 2)
+                                                       batches=BATCHES, calls=CALLS))), 2)
 
 
 class Launch:

@@ -1,5 +1,4 @@
-"""Figures of the CUDA step kernels as compiled code: exact, read without a GPU, the same on every machine. Lower is
-better in all.
+"""Figures of the CUDA step kernels as compiled code: exact, without a GPU, the same everywhere. Lower is better.
 
 They follow the toolkit as much as the source. So its version is a parameter: asv stores each figure under it, shows it,
 and compares only cases whose parameters are equal. (Under a new unit the old points would stay in the series, and a new
@@ -58,8 +57,7 @@ def ours(rule: str, storage: str, cc: tuple[int, int], **how: bool) -> dict[str,
 
 @lru_cache(maxsize=1)
 def tables() -> dict[tuple[str, ...], dict[str, float]]:
-    """{(rule, format, architecture), (hand-written kernel, architecture), ("worst", architecture): figures}; empty
-    where tools are missing."""
+    """{(rule, format, chip), (hand-written kernel, chip), ("worst", chip): figures}; empty where tools are missing."""
     if TOOLKIT == "none":
         return {}
     found: dict[tuple[str, ...], dict[str, float]] = {}
@@ -103,8 +101,7 @@ class Rules:
         return self.look_up(found, "float64", *case)
 
     def track_instructions(self, found, *case):
-        """What a thread issues for an element in the loop of wide accesses, without slow paths of divisions and
-        roots."""
+        """What a thread issues for an element in the loop of wide accesses, without slow paths."""
         return self.look_up(found, "instructions", *case)
 
     def track_narrow(self, found, *case):

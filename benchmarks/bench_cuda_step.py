@@ -1,9 +1,5 @@
-"""Steps on the first CUDA device, by its own clock, with an empty L2 cache before each: as `fastopt bench --device
-cuda` takes them.
-
-NaN where there is no device. It runs on whatever device there is: give machines with different ones different names
-(asv machine).
-"""
+"""Steps on the first CUDA device by its own clock, with an empty L2 cache, as `fastopt bench --device cuda` has them.
+NaN where there is no device. Give machines with different devices different names (asv machine)."""
 import math
 from functools import lru_cache
 from itertools import product

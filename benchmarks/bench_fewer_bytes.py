@@ -1,7 +1,4 @@
-"""Adam with parameters or state in fewer bits, in turn with its float32 step.
-
-Out of cache the bytes decide; in cache encoding and decoding do.
-"""
+"""Adam with parameters or state in fewer bits, beside float32. Out of cache bytes decide; in cache the coding does."""
 import statistics
 
 from . import common

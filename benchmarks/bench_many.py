@@ -1,6 +1,5 @@
 """Many tensors in one call: 200 small ones, and the real shapes of ResNet-50 and GPT-2 small. The ceiling moves the
-bytes of one vector as large as all of them: what the list costs is part of that ratio.
-"""
+bytes of one vector as large as all: what the list costs is part of that ratio."""
 from itertools import product
 
 from . import bench_step, common

@@ -1,5 +1,4 @@
-"""Instructions that a step retires: exact, whoever else uses the machine. Lower is better; NaN: they cannot be
-counted."""
+"""Instructions that a step retires: exact, on a busy machine too. Lower is better; NaN: they cannot be counted."""
 import math
 
 from . import common

@@ -1,10 +1,7 @@
-"""How many times faster than others, in the same process, with the same threads, interleaved. Higher is better; NaN:
-not installed.
-
-On one thread time is that of the thread itself, which stands still while a neighbour has its core: by the wall's clock,
+"""How many times faster than others, in one process, with the same threads, in turn. Higher is better; NaN: missing. On
+one thread time is that of the thread itself, which stands still while a neighbour has its core: by the wall's clock,
 beside three busy processes, torch had seemed 3.6 times as fast as the memory. On more than one thread only a quiet
-machine gives figures worth quoting: OpenMP's threads (torch) wait milliseconds for one whose core a neighbour holds.
-"""
+machine gives figures worth quoting: OpenMP's threads (torch) wait milliseconds for one whose core a neighbour holds."""
 from time import perf_counter, thread_time
 
 import fastopt

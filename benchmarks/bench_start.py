@@ -50,8 +50,7 @@ bfloat16 = np.full(1000, 0x3f80, np.uint16)
 opt = fastopt.Adam([ones(1000), bfloat16])
 for _ in range(5):
     opt.step([ones(1000), bfloat16.copy()])
-""",
-}
+"""}
 COUNTED = """
 import os, pathlib
 import numpy as np, fastopt

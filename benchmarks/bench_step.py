@@ -1,11 +1,7 @@
-"""One vector: the time of a step, its bytes per second, its time over the first release's and over the ceiling's.
-
-The ceiling is a loop that moves the bytes of the step and computes next to nothing.
-
-The figures of `track_` come from processes of their own, each with one sample. A fresh process finds its memory and
-code at other places, which moves a step in cache by some percent; hundreds of samples from one process would look like
-a change.
-"""
+"""One vector: the time of a step, its bytes per second, its time over the first release's and over the ceiling's. The
+ceiling is a loop that moves the bytes of the step and computes next to nothing. The figures of `track_` come from
+processes of their own, each with one sample. A fresh process finds its memory and code at other places, which moves a
+step in cache by some percent; hundreds of samples from one process would look like a change."""
 from itertools import product
 
 from . import common

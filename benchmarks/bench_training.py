@@ -1,8 +1,5 @@
-"""The final loss of a network whose parameters or optimizer's state are stored in fewer bits, over that of float32.
-
-The losses follow BLAS and processor, whose sums round in other ways: a change is one where it exceeds the spread that
-`training` prints.
-"""
+"""The final loss of a network whose parameters or state are stored in fewer bits, over that of float32. Losses follow
+BLAS and processor, whose rounding differs: a change exceeds the spread that `training` prints."""
 import math
 
 from . import common

@@ -81,8 +81,7 @@ class Beside(NamedTuple):
 
 
 def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
-    """Every step against the first release, where that has the rule, and against the ceiling: only two at a time take
-    turns. LookupError where the history lacks the first release's commit."""
+    """Every step against the first release, where it has the rule, and the ceiling, in turn; LookupError without it."""
     with tempfile.TemporaryDirectory() as place:
         kept = cache()/"benchmarks"
 
@@ -96,8 +95,7 @@ def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
 
 
 def each(found: Sequence[float], digits: int = 3) -> Any:
-    """One number per process, as asv takes them: it stores the median and its spread, and tests a change by them. NaN
-    where there is none: the first release lacks a rule."""
+    """One number per process: asv stores their median and spread. NaN where the first release lacks a rule."""
     return {"samples": [round(x, digits) for x in found], "number": 1} if found else math.nan
 
 
@@ -109,10 +107,7 @@ def gigabytes_per_second(step: Step, found: Beside) -> dict[str, Any]:
 
 def fresh(code: str, kernels: str | None = None) -> str:
     """The last line that a program prints in a process of its own, with an empty compile cache unless one is given (in
-    the quick setting the usual one).
-
-    It imports the fastopt that is measured here, not the one that happens to lie in the current directory.
-    """
+    the quick setting the usual one). It imports the fastopt that is measured here, not one in the current directory."""
     with tempfile.TemporaryDirectory() as empty:
         kernels = str(cache()) if QUICK else kernels or empty
         environment = {**os.environ, "FASTOPT_CACHE": kernels, "PYTHONPATH": str(SOURCE)}

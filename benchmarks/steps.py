@@ -14,13 +14,8 @@ from .gate import inside
 from .shapes import GPT2, RESNET50, SMALL
 
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)
-    "f32": ("f32", None),
-    "f64": ("f64", None),
-    "f16": ("f16", None),
-    "bf16": ("bf16", None),
-    "f32, bf16 state": ("f32", "bf16"),
-    "bf16, bf16 state": ("bf16", "bf16"),
-}
+    "f32": ("f32", None), "f64": ("f64", None), "f16": ("f16", None), "bf16": ("bf16", None),
+    "f32, bf16 state": ("f32", "bf16"), "bf16, bf16 state": ("bf16", "bf16")}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
 SHAPES = {"200 x 1,000": SMALL, "ResNet-50": RESNET50, "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
 QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
@@ -81,15 +76,12 @@ def _other_gradients(opt: Any, grads: list[np.ndarray]) -> Callable[[], object]:
 
 WAYS: dict[str, Callable[[Any, list[np.ndarray]], Callable[[], object]]] = {
     "step": lambda opt, grads: partial(opt.step, grads),
-    "clip_norm": lambda opt, grads: partial(opt.step, grads, clip_norm=1.0),
-    "new gradients": _other_gradients,
-    "construct": lambda opt, grads: partial(type(opt), opt.params, lr=1e-3),
-}
+    "clip_norm": lambda opt, grads: partial(opt.step, grads, clip_norm=1.0), "new gradients": _other_gradients,
+    "construct": lambda opt, grads: partial(type(opt), opt.params, lr=1e-3)}
 
 
 class Step(NamedTuple):
-    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, and one of
-    `WAYS`."""
+    """What is timed: a rule, a vector of so many elements or a list of `SHAPES`, threads, storage, one of `WAYS`."""
 
     rule: str
     tensors: int | str

@@ -48,8 +48,7 @@ def label(case):
 SLOW = {"test_mutants_of_adams_kernel_are_found", "test_every_rule_is_measured", "test_on_the_stand_in",
         "test_bits_of_a_step", "test_python_blocks", "test_what_the_messages_about_state_dicts_say_to_do_works",
         "test_walks", "test_asv_runs", "test_what_the_messages_about_torch_say_to_do_works",
-        "test_what_a_step_writes_has_changed", "test_interrupted_loads_are_whole",
-        "test_memory_that_moved_is_followed"}
+        "test_what_a_step_writes_has_changed", "test_interrupted_loads_are_whole", "test_memory_that_moved_is_followed"}
 
 
 def pytest_addoption(parser):
@@ -145,8 +144,7 @@ def normal(seed, *shape):
 
 
 def nasty(n, seed=0, dtype=np.float32):
-    """Every 32-bit float, in principle: random bit patterns among zeros, subnormals, extremes, infinities and NaN of
-    both signs."""
+    """Every 32-bit float, in principle: random bits among zeros, subnormals, extremes, infinities and NaN."""
     tiny, most = np.finfo(dtype).smallest_subnormal, np.finfo(dtype).max
     special = np.array([0, 1, tiny, 3*tiny, np.finfo(dtype).tiny, 1e-20, 1e-7, 1e19, 3e37, most, np.inf, np.nan], dtype)
     rng = np.random.default_rng(seed)
@@ -188,16 +186,14 @@ def unaligned(array, offset):
 # What neither load nor a callback may spoil
 
 def once(look, looks=10):
-    """Whether what `look` measures is right in one of several looks: load on the machine spoils some of them, a fault
-    spoils all."""
+    """Whether what `look` measures is right in one of several looks: load spoils some of them, a fault spoils all."""
     return any(look() for _ in range(looks))
 
 
 @contextlib.contextmanager
 def storm(strike, kind):
-    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback swallows the
-    error of this kind that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes
-    again."""
+    """Gives a function that lets `strike` come once, in so many seconds, in whatever runs then. A callback may swallow
+    the error that is raised in it (JAX has one that runs at every garbage collection): then `strike` comes again."""
     armed = [False]
 
     def arm(seconds):
@@ -259,8 +255,7 @@ def ulps(x, y):
 # Steps
 
 def coefficients_and_gradient(rule, t, g, kind, **how):
-    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type, then
-    converted."""
+    """What a rule gets at step t in the float type `kind`: a wider gradient is scaled in its own type first."""
     c = rule.at(t, kind, **how)
     if g.dtype.itemsize <= np.dtype(kind).itemsize:
         return c, g.astype(kind)

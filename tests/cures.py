@@ -20,12 +20,12 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
     "_kernels.compile": "tests/test_cures_rules.py, in a process of its own",
-            "_training.progress": "an extra that is missing",
-    "kernels": "tests/test_cures_rules.py, in compiled code", "bitsandbytes": "tests/test_bitsandbytes.py",
+    "_training.progress": "an extra that is missing", "kernels": "tests/test_cures_rules.py, in compiled code",
+    "bitsandbytes": "tests/test_bitsandbytes.py",
     "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",
     "_cuda.driver": "what is not installed, or fails: tests/test_cuda_errors.py",
-    "_cuda.streams": "captures: tests/test_cuda_streams.py", "_cuda.tables": "as `_cpu.jobs`, with the compiler for "
-                                                                             "devices",
+    "_cuda.streams": "captures: tests/test_cuda_streams.py",
+    "_cuda.tables": "as `_cpu.jobs`, with the compiler for devices",
     **dict.fromkeys(("bench.cpu", "bench.compare", "bench.cuda", "bench.cli", "bench.rivals"),
                     "the command's: tests/test_cli.py and the tests of the benchmark")}
 
@@ -48,10 +48,8 @@ def where(error):
 
 
 def check(cases, of="", elsewhere=(), seen=()):
-    """Each case is (what raises, what the message says to do instead, which checks what comes of it).
-
-    Every `raise` of the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere.
-    """
+    """Each case is (what raises, what the message says to do instead, which checks what comes of it). Every `raise` of
+    the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere."""
     seen = set(seen)
     for bad, cure in cases:
         found = lines(bad)

@@ -1,7 +1,5 @@
-"""Device arrays for tests on the stand-in driver: Numba's, plain interfaces, and what looks like other libraries'.
-
-What tests need of the inside of fastopt's CUDA backend is here too, each in one place.
-"""
+"""Device arrays for tests on the stand-in driver: Numba's, plain interfaces, and what looks like other libraries'. What
+tests need of the inside of fastopt's CUDA backend is here too, each in one place."""
 import contextlib
 import ctypes
 import os

@@ -55,17 +55,16 @@ def run(code, blocks, table, tiles, arguments, memory, **options):
 
 class Launch:
     """One launch of the step kernel over any number of tensors: `tensors` is a list of lists of arrays, gradient first,
-    a slot of two arrays giving both in turn. Step `step` is taken, with `seed`; `numbers` are those of the tensors,
-    `options` those of the `Run`."""
+    a slot of two arrays giving both in turn. `numbers` are those of the tensors, `options` of the `Run`."""
 
     def __init__(self, rule, formats, tensors, coefficients, groups=None, cc=(9, 0), skips=None, skip=0, blocks=3,
                  layouts=None, first=0, tile=0, code=None, begin=0, seed=0, step=1, numbers=None, **options):
         self.memory = memory = Memory()
         skips = skips or [[0]*len(arrays) for arrays in tensors]
         numbers = numbers or range(len(tensors))
-        self.tensors = [[Placed(memory, a, s, f"tensor {k} slot {j}")
-                         for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
-                        for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
+        self.tensors = [
+            [Placed(memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
+            for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
         table = np.array([[*(p.address for p in placed), number, *(layouts[k] if layouts else [])]
                           for k, (placed, number) in enumerate(zip(self.tensors, numbers, strict=True))], np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory

@@ -1,8 +1,5 @@
 """What the tests ask of the inside of the package, in one place: kernels, their code, and jobs on rows of arrays.
-
-Formats of slots are written as a text: "f32* bf16 q43" is a strided float32 gradient, a bfloat16 parameter and a state
-in blocks of q43.
-"""
+Formats are a text: "f32* bf16 q43" is a strided float32 gradient, a bfloat16 parameter, a state in blocks of q43."""
 import numpy as np
 from conftest import RULES, layout, normal
 

@@ -1,9 +1,7 @@
 """Each optimizer from its paper, unfolded (m_hat, v_hat, explicit 1 - beta**t), in plain float64; nothing of fastopt.
-
 ``step(t, theta, g, s, **hyperparameters) -> theta``: t = 1, 2, ...; s is a dict that holds the state and starts empty.
 The first half are the papers, in their symbols; the second half are the optimizers of torch, optax, Keras and
-scikit-learn line by line from their sources, with their argument names and defaults.
-"""
+scikit-learn line by line from their sources, with their argument names and defaults."""
 from fractions import Fraction
 
 import numpy as np
@@ -227,8 +225,7 @@ def torch_adamw(t, theta, g, s, weight_decay=1e-2, **rest):
 
 @system("torch.NAdam")
 def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
-                maximize=False,
-                decoupled_weight_decay=False):
+                maximize=False, decoupled_weight_decay=False):
     if decoupled_weight_decay:
         theta = theta * (1 - lr * weight_decay)
     g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)

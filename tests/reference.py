@@ -13,9 +13,8 @@ from fastopt._tensors.backend import in_memory_order
 
 MIXES = {  # format of gradient and parameter, its rounding, those of states
     "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")),
-           "q8": ("f32", "nearest", "q8"),
-    "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"),
-           "f32 bf16s": ("f32", "nearest", "bf16s")}
+    "q8": ("f32", "nearest", "q8"), "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"),
+    "f32 bf16s": ("f32", "nearest", "bf16s")}
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 4097, 8193)
 
 

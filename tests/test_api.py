@@ -76,15 +76,13 @@ def numbers(seed, *shape, dtype=f32):
     return normal(seed, *shape).astype(dtype)
 
 
-TREES = {
-    "array": lambda a, b, c: a, "list": lambda a, b, c: [a, b, c], "tuple": lambda a, b, c: (a, b, c),
-    "named tuple": lambda a, b, c: Pair(a, b), "dict": lambda a, b, c: {"a": a, "b": b, 3: c},
-    "ordered": lambda a, b, c: OrderedDict(z=a, y=b), "dataclass": lambda a, b, c: Layer(a, b),
-    "frozen": lambda a, b, c: Frozen(a, b), "slots": lambda a, b, c: Slots(a, b), "callable": lambda a, b,
-         c: Model(a, b),
-    "nested": lambda a, b, c: {"layers": [Pair(a, {"x": b}), (Slots([c], []),)], "none": {}, "void": [(), []]},
-    "groups": lambda a, b, c: [{"params": [a, b], "lr": 0.5}, {"params": c}],
-}
+TREES = {"array": lambda a, b, c: a, "list": lambda a, b, c: [a, b, c], "tuple": lambda a, b, c: (a, b, c),
+         "named tuple": lambda a, b, c: Pair(a, b), "dict": lambda a, b, c: {"a": a, "b": b, 3: c},
+         "ordered": lambda a, b, c: OrderedDict(z=a, y=b), "dataclass": lambda a, b, c: Layer(a, b),
+         "frozen": lambda a, b, c: Frozen(a, b), "slots": lambda a, b, c: Slots(a, b),
+         "callable": lambda a, b, c: Model(a, b),
+         "nested": lambda a, b, c: {"layers": [Pair(a, {"x": b}), (Slots([c], []),)], "none": {}, "void": [(), []]},
+         "groups": lambda a, b, c: [{"params": [a, b], "lr": 0.5}, {"params": c}]}
 
 
 def leaves_of(tree):
@@ -233,13 +231,12 @@ def stored_back(x):
 
 # Layouts
 
-SHAPES = {
-    "0-d": np.zeros(()), "one": np.zeros(1), "empty": np.zeros(0), "empty 3-d": np.zeros((2, 0, 3)),
-    "F": np.zeros((3, 4), order="F"), "permuted": np.zeros((4, 2, 3)).transpose(2, 0, 1),
-    "5-d": np.zeros((2, 3, 1, 2, 2)), "5-d permuted": np.zeros((2, 3, 2, 2, 2)).T,
-    "size-1 dims": np.zeros((3, 1, 4))[:, ::-1],
-    "odd strides of size 1": np.lib.stride_tricks.as_strided(np.zeros(6), (1, 6, 1), (999, 8, -5)),
-    "row": np.zeros((8, 3))[2:5], "unaligned": np.zeros(41, np.uint8)[1:].view(f64)}
+SHAPES = {"0-d": np.zeros(()), "one": np.zeros(1), "empty": np.zeros(0), "empty 3-d": np.zeros((2, 0, 3)),
+          "F": np.zeros((3, 4), order="F"), "permuted": np.zeros((4, 2, 3)).transpose(2, 0, 1),
+          "5-d": np.zeros((2, 3, 1, 2, 2)), "5-d permuted": np.zeros((2, 3, 2, 2, 2)).T,
+          "size-1 dims": np.zeros((3, 1, 4))[:, ::-1],
+          "odd strides of size 1": np.lib.stride_tricks.as_strided(np.zeros(6), (1, 6, 1), (999, 8, -5)),
+          "row": np.zeros((8, 3))[2:5], "unaligned": np.zeros(41, np.uint8)[1:].view(f64)}
 
 
 @pytest.mark.parametrize("case", SHAPES)

@@ -42,7 +42,7 @@ def test_scalars_of_any_library_are_numbers():
     want = fastopt.Momentum(w.copy(), lr=0.5, momentum=0.25, dampening=0.125, maximize=True, average=0.75)
     for lr, momentum, dampening, maximize, threads, seed, average in zip(
             scalars(0.5), scalars(0.25), scalars(0.125), [*scalars(True)]*9, [*scalars(2)]*9, [*scalars(5)]*9,
-                                                                         scalars(0.75), strict=False):
+            scalars(0.75), strict=False):
         opt = fastopt.Momentum(w.copy(), lr=lr, momentum=momentum, dampening=dampening, maximize=maximize,
                                threads=threads, seed=seed,
                                average=average, rounding=np.str_("nearest"), capturable=np.bool_(False))
@@ -84,8 +84,7 @@ def test_optax_schedules_are_schedules():
 
 
 NOT_NUMBERS = ["1", b"1", True, np.bool_(True), np.nan, 1j, np.array(1j), np.array("1"), np.array([0.1, 0.2]), [0.1],
-               np.zeros(0),
-               np.datetime64(1, "s")]
+               np.zeros(0), np.datetime64(1, "s")]
 
 
 @pytest.mark.parametrize("bad", NOT_NUMBERS, ids=repr)
@@ -156,8 +155,8 @@ def test_hyperparameters_are_in_the_groups():
         opt.lr = 0.25
     exec(re.search(r"Say (.*) instead\.$", str(error.value))[1])
     assert [group["lr"] for group in opt.groups] == [0.25, 0.25]
-    mine = fastopt.optimizer(fastopt.rule(lr=0.1, rate=2.0, name="mine")(lambda c, g,
-                                                                         p: (p - c.lr*c.rate*g,)))(np.ones(2))
+    mine = fastopt.optimizer(
+        fastopt.rule(lr=0.1, rate=2.0, name="mine")(lambda c, g, p: (p - c.lr*c.rate*g,)))(np.ones(2))
     with pytest.raises(AttributeError, match=r"Mine: rate is no attribute"):
         mine.rate = 1.0
 

@@ -64,8 +64,7 @@ def test_what_never_arrives_is_nan():
 
 
 def test_the_rates_are_the_best_of_the_grid(monkeypatch):
-    """Lion's shortest way on Rosenbrock, 286 steps with 0.01, is luck: 1 % beside it there is none. A rule that has no
-    rates gets them so."""
+    """Lion's shortest way on Rosenbrock, 286 steps with 0.01, is luck: 1 % beside it there is none."""
     assert set(problems.RATES) <= set(ALL)
     rate = problems.rate("lion", "rosenbrock")
     monkeypatch.delitem(problems.RATES, "lion")

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    record, picture, publish = (importlib.import_module(f"benchmarks.record.{name}") for name in (
-        "__main__", "picture", "publish"))
+    record, picture, publish = (importlib.import_module(f"benchmarks.record.{name}")
+                                for name in ("__main__", "picture", "publish"))
 
 CEILING, RIVAL = picture.CEILING, picture.RIVAL
 SIZES = [1_000, 100_000, 10_000_000]
@@ -56,9 +56,7 @@ VALUES = {
     CEILING: table(momentum=(4.0, 2.0, 1.0), nesterov=(4.0, 2.0, 1.25), adam=(8.0, 2.0, 0.8), sgd=(9.0, 9.0, 9.0)),
     f"{RIVAL}numpy": {**table(momentum=(0.5, 4.0, 5.0), adam=(2.0, 10.0, 5.0)), ("adam", "GPT-2 small", 1): 7.0},
     f"{RIVAL}torch_fused": table(momentum=(20.0, 8.0, math.nan), nesterov=(20.0, 8.0, 1.0), adam=(20.0, None, 1.0)),
-    f"{RIVAL}numexpr": table(momentum=(math.nan,)*3, adam=(math.nan,)*3),
-    f"{RIVAL}abacus": table(adam=(1.0, 1.0, 1.0)),
-}
+    f"{RIVAL}numexpr": table(momentum=(math.nan,)*3, adam=(math.nan,)*3), f"{RIVAL}abacus": table(adam=(1.0, 1.0, 1.0))}
 
 
 def test_every_environment_imports_them():
@@ -72,15 +70,14 @@ def test_every_environment_imports_them():
 
 def test_processor(monkeypatch):
     amd = {"vendor_id": "AuthenticAMD", "model name": "AMD EPYC"}
-    for lines, name in (
-            ({**amd, "cpu family": 25, "model": 17, "flags": "fpu avx512f clwb"}, "AMD EPYC Zen4"),
-            ({**amd, "cpu family": 25, "model": 1, "flags": "fpu clwb"}, "AMD EPYC Zen3"),
-            ({**amd, "cpu family": 26, "model": 2, "flags": "fpu avx512f"}, "AMD EPYC Zen5"),
-            ({**amd, "cpu family": 99, "model": 2, "flags": ""}, "AMD EPYC family 99 model 2"),
-            ({"model name": "AMD EPYC 9R14 96-Core Processor"}, "AMD EPYC 9R14"),
-            ({"model name": "Intel(R) Core(TM) i5-2520M CPU @ 2.50GHz"}, "Intel Core i5-2520M"),
-            ({"vendor_id": "GenuineIntel", "model name": "Intel(R) Xeon(R) Processor @ 2.60GHz", "cpu family": 6,
-              "model": 143}, "Intel Xeon family 6 model 143")):
+    for lines, name in (({**amd, "cpu family": 25, "model": 17, "flags": "fpu avx512f clwb"}, "AMD EPYC Zen4"),
+                        ({**amd, "cpu family": 25, "model": 1, "flags": "fpu clwb"}, "AMD EPYC Zen3"),
+                        ({**amd, "cpu family": 26, "model": 2, "flags": "fpu avx512f"}, "AMD EPYC Zen5"),
+                        ({**amd, "cpu family": 99, "model": 2, "flags": ""}, "AMD EPYC family 99 model 2"),
+                        ({"model name": "AMD EPYC 9R14 96-Core Processor"}, "AMD EPYC 9R14"),
+                        ({"model name": "Intel(R) Core(TM) i5-2520M CPU @ 2.50GHz"}, "Intel Core i5-2520M"),
+                        ({"vendor_id": "GenuineIntel", "model name": "Intel(R) Xeon(R) Processor @ 2.60GHz",
+                          "cpu family": 6, "model": 143}, "Intel Xeon family 6 model 143")):
         one = "\n".join(f"{key}\t: {value}" for key, value in lines.items())
         assert record.processor(f"processor\t: 0\n{one}\n\nprocessor\t: 1\n{one}\n\n") == name
     monkeypatch.setattr("platform.processor", lambda: "arm")
@@ -115,19 +112,18 @@ def test_what_is_found_is_kept(tmp_path):
     assert not (tmp_path/"new"/"machine.json").exists()
 
 
-@pytest.mark.parametrize(("planted", "said"), [
-    ({"env_name": "existing-python"}, None),
-    ({"env_name": "existing-_home_ada_l_venv"}, "existing-_home_ada_l_venv"),
-    ({"env_vars": {"HOST": "on Build-Host-17:80"}}, "on Build-Host-17:80"),
-    ({"env_vars": {"HOST": "rebuild-host-170"}}, None),
-    ({"python": "/opt/python3.11/bin/python"}, "/opt/python3.11/bin/python"),
-    ({"requirements": {"pip+~/wheels/numba.whl": ""}}, "pip+~/wheels/numba.whl"),
-    ({"requirements": {"pip+numba-cuda[cu13]": "0.30.4", "pip+nvidia-nvvm": "13"}}, None),
-    ({"env_vars": {"CACHE": r"C:\Users\x"}}, r"C:\\Users\\x"),
-    ({"values": {CEILING: {("adam", "/tmp/data/x.npy", 1): 1.0}}}, "/tmp/data/x.npy"),
-    ({"profile": b"names of files"}, "a profile"),
-    ({"machine": "build-host-17"}, "build-host-17"),
-], ids=str)
+@pytest.mark.parametrize(("planted", "said"),
+                         [({"env_name": "existing-python"}, None),
+                          ({"env_name": "existing-_home_ada_l_venv"}, "existing-_home_ada_l_venv"),
+                          ({"env_vars": {"HOST": "on Build-Host-17:80"}}, "on Build-Host-17:80"),
+                          ({"env_vars": {"HOST": "rebuild-host-170"}}, None),
+                          ({"python": "/opt/python3.11/bin/python"}, "/opt/python3.11/bin/python"),
+                          ({"requirements": {"pip+~/wheels/numba.whl": ""}}, "pip+~/wheels/numba.whl"),
+                          ({"requirements": {"pip+numba-cuda[cu13]": "0.30.4", "pip+nvidia-nvvm": "13"}}, None),
+                          ({"env_vars": {"CACHE": r"C:\Users\x"}}, r"C:\\Users\\x"),
+                          ({"values": {CEILING: {("adam", "/tmp/data/x.npy", 1): 1.0}}}, "/tmp/data/x.npy"),
+                          ({"profile": b"names of files"}, "a profile"),
+                          ({"machine": "build-host-17"}, "build-host-17")], ids=str)
 def test_results_that_tell_too_much_are_refused(planted, said, tmp_path, monkeypatch):
     monkeypatch.setattr(record, "secrets", lambda: ["build-host-17", "ada_l"])
     save(tmp_path, values={CEILING: {("adam", 1, 1): 3.0}})
@@ -204,8 +200,7 @@ def test_fractions(tmp_path):
         ("nesterov", "torch_fused"): [(1_000, 0.0125), (100_000, 0.0625), (10_000_000, 0.8)],
         ("adam", "fastopt"): [(1_000, 0.125), (100_000, 0.5), (10_000_000, 1.25)],
         ("adam", "numpy"): [(1_000, 0.0625), (100_000, 0.05), (10_000_000, 0.25)],
-        ("adam", "torch_fused"): [(1_000, 0.00625), (10_000_000, 1.25)],
-    }
+        ("adam", "torch_fused"): [(1_000, 0.00625), (10_000_000, 1.25)]}
     case = ("adam", 1_000, 1)
     save(tmp_path/"more", values={CEILING: {case: 1.0}}, samples={CEILING: {case: [2.0, 4.0, 50.0]}})
     assert picture.fractions(picture.newest(tmp_path/"more")) == {("adam", "fastopt"): [(1_000, 0.25)]}  # their median

@@ -63,8 +63,7 @@ def beside():
 
 @functools.cache
 def cached(setup_cache):
-    """What asv would hand to each benchmark: a function is called once, however many classes have it; a file keeps what
-    it returns."""
+    """What asv would hand to each benchmark: a function is called once for all classes; a file keeps the result."""
     return pickle.loads(pickle.dumps(setup_cache(None)))
 
 

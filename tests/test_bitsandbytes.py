@@ -173,8 +173,8 @@ REFUSED = [
     (lambda: decoded({"state1": np.asfortranarray(codes(0, 40, 30)), "absmax1": scales(0, 5)}, LION), ValueError,
      "decoded: state1: strides (1, 40) for shape (40, 30), but C order is needed. Give numpy.ascontiguousarray(x) if "
      "the run was on the CPU, x.ravel(order='K').reshape(x.shape) if it was on CUDA."),
-    (lambda: decoded(adam(absmax1=scales(0, 3)), ADAM), ValueError, "decoded: state1: 3 scales for 1000 codes, "
-                                                                    f"{BLOCKS}"),
+    (lambda: decoded(adam(absmax1=scales(0, 3)), ADAM), ValueError,
+     f"decoded: state1: 3 scales for 1000 codes, {BLOCKS}"),
     (lambda: decoded(adam(absmax1=[1.0]), ADAM), TypeError,
      f"decoded: state1: absmax1: a list, {ARRAY} Make it one: numpy.asarray(x, numpy.float64).")]
 

@@ -186,11 +186,12 @@ def raising(number):
     return fail
 
 
-@pytest.mark.parametrize(("name", "replacement", "words"), [
-    ("os.fdopen", raising(errno.ENOSPC), "No space left"), ("os.replace", raising(errno.ENOSPC), "No space left"),
-    ("tempfile.mkstemp", raising(errno.ENOSPC), "No space left"),
-                                                            ("pathlib.Path.mkdir", raising(errno.EROFS), "Read-only"),
-    ("tempfile.mkstemp", raising(errno.EACCES), "Permission denied")])
+@pytest.mark.parametrize(("name", "replacement", "words"),
+                         [("os.fdopen", raising(errno.ENOSPC), "No space left"),
+                          ("os.replace", raising(errno.ENOSPC), "No space left"),
+                          ("tempfile.mkstemp", raising(errno.ENOSPC), "No space left"),
+                          ("pathlib.Path.mkdir", raising(errno.EROFS), "Read-only"),
+                          ("tempfile.mkstemp", raising(errno.EACCES), "Permission denied")])
 def test_a_cache_that_cannot_be_written_is_said_once(name, replacement, words, fresh, monkeypatch, warnings):
     fresh.mkdir()
     monkeypatch.setattr(name, replacement)

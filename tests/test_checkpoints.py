@@ -169,17 +169,16 @@ def spoil(name, value):
 
 
 # each kind of damage; the wording of all messages is in tests/test_cures_states.py, more damage in tests/test_whole.py
-SPOILT = [
-    (lambda s: [s], TypeError, "a list, but a dict is needed. Give what state_dict() returned."),
-    (lambda s: {}, ValueError, "no groups, rule, state, t, version in it. Give what state_dict() returned."),
-    (spoil("rule", "lion"), ValueError, "the state of lion, but this optimizer is adam. Make that one"),
-    (spoil("t", 2**70), ValueError, "t is 1180591620717411303424, but"),
-    (spoil("groups", [{"lr": -1.0}]), ValueError, "group 0: lr is -1.0, but a finite number, 0 or more,"),
-    (spoil("paths", lambda s: ["params['V']", *s["paths"][1:]]), ValueError,
-     "the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
-    (lambda s: with_array(s, "v", 0, np.zeros((33, 20), f32)), ValueError,
-     "v of params['W']: shape (33, 20), but (20, 33) is needed. It belongs to another model."),
-    (lambda s: with_array(s, "v", 5, "x"), TypeError, "v of params['s']: a str, but an array is needed")]
+SPOILT = [(lambda s: [s], TypeError, "a list, but a dict is needed. Give what state_dict() returned."),
+          (lambda s: {}, ValueError, "no groups, rule, state, t, version in it. Give what state_dict() returned."),
+          (spoil("rule", "lion"), ValueError, "the state of lion, but this optimizer is adam. Make that one"),
+          (spoil("t", 2**70), ValueError, "t is 1180591620717411303424, but"),
+          (spoil("groups", [{"lr": -1.0}]), ValueError, "group 0: lr is -1.0, but a finite number, 0 or more,"),
+          (spoil("paths", lambda s: ["params['V']", *s["paths"][1:]]), ValueError,
+           "the checkpoint has no params['W'] and params['V'], which this optimizer has not. Give the "),
+          (lambda s: with_array(s, "v", 0, np.zeros((33, 20), f32)), ValueError,
+           "v of params['W']: shape (33, 20), but (20, 33) is needed. It belongs to another model."),
+          (lambda s: with_array(s, "v", 5, "x"), TypeError, "v of params['s']: a str, but an array is needed")]
 STORAGE = "its storage does not fit the parameters. The checkpoint is damaged."
 SPOILT_BLOCKS = [
     *((spoil("storage", lambda s, change=change: {**s["storage"], **change}), ValueError, STORAGE)
@@ -256,17 +255,19 @@ def test_remainders_are_made_and_dropped():
 def torch_cases(torch):
     optim = torch.optim
     return {"sgd": ("sgd", optim.SGD, {"lr": 0.1, "weight_decay": 0.01}),
-        "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}), "dampened": ("momentum", optim.SGD,
-                     {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
-        "nesterov": ("nesterov", optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
-        "rmsprop": ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}),
-        "adagrad": ("adagrad", optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1}),
-        "adam": ("adam", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
-        "adamw": ("adamw", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
-        "adamw as adam": ("adam", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
-        "amsgrad": ("amsgrad", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True}),
-        "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}), "radam": ("radam", optim.RAdam,
-                  {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True, "weight_decay": 0.1})}
+            "momentum": ("momentum", optim.SGD, {"lr": 0.1, "momentum": 0.8}),
+            "dampened": ("momentum", optim.SGD,
+                         {"lr": 0.1, "momentum": 0.8, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
+            "nesterov": ("nesterov", optim.SGD, {"lr": 0.1, "momentum": 0.8, "nesterov": True}),
+            "rmsprop": ("rmsprop", optim.RMSprop, {"lr": 0.01, "alpha": 0.9, "eps": 1e-6}),
+            "adagrad": ("adagrad", optim.Adagrad, {"lr": 0.1, "lr_decay": 0.1}),
+            "adam": ("adam", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}),
+            "adamw": ("adamw", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
+            "adamw as adam": ("adam", optim.AdamW, {"lr": 0.01, "weight_decay": 0.2}),
+            "amsgrad": ("amsgrad", optim.Adam, {"lr": 0.01, "betas": (0.8, 0.9), "amsgrad": True}),
+            "nadam": ("nadam", optim.NAdam, {"lr": 0.01, "momentum_decay": 0.01}),
+            "radam": ("radam", optim.RAdam,
+                      {"lr": 0.01, "betas": (0.8, 0.9), "decoupled_weight_decay": True, "weight_decay": 0.1})}
 
 
 @pytest.fixture
@@ -321,25 +322,26 @@ def test_torch_dicts_that_do_not_fit_are_refused(torch):
         return opt.state_dict()
 
     pair = saved(optim.Adam, (3, 2))
-    cases = [("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
-        ("momentum", [three], saved(optim.Adam), "momentum needs momentum_buffer. Make the optimizer whose state it "
-                                                 "is."),
+    cases = [
+        ("lion", [three], saved(optim.Adam), "torch's dict: torch has no lion. Give what state_dict() returned."),
+        ("momentum", [three], saved(optim.Adam),
+         "momentum needs momentum_buffer. Make the optimizer whose state it is."),
         ("rmsprop", [three], saved(optim.Adam), "rmsprop needs square_avg."),
         ("rmsprop", [three], saved(optim.Adagrad), "rmsprop needs square_avg."),
         ("adam", [three], saved(optim.RMSprop), "adam needs exp_avg."),
         ("amsgrad", [three], saved(optim.Adam), "amsgrad needs max_exp_avg_sq."),
-        ("adam", [three], saved(optim.Adam, amsgrad=True), "amsgrad=True, but this optimizer is adam. Make the one "
-                                                           "whose"),
-        ("momentum", [three], saved(optim.SGD, lr=0.1, momentum=0.9, nesterov=True), "nesterov=True, but this "
-                                                                                     "optimizer is"),
+        ("adam", [three], saved(optim.Adam, amsgrad=True),
+         "amsgrad=True, but this optimizer is adam. Make the one whose"),
+        ("momentum", [three], saved(optim.SGD, lr=0.1, momentum=0.9, nesterov=True),
+         "nesterov=True, but this optimizer is"),
         ("nesterov", [three], saved(optim.SGD, lr=0.1, momentum=0.9),
          "nesterov=False, but this optimizer is nesterov."),
         ("sgd", [three], saved(optim.SGD, lr=0.1, momentum=0.9), "momentum=0.9, but sgd has none."),
         ("rmsprop", [three], saved(optim.RMSprop, momentum=0.9), "momentum=0.9, but rmsprop has none."),
         ("rmsprop", [three], saved(optim.RMSprop, centered=True), "centered=True, but this optimizer is rmsprop."),
         ("adam", [three], pair, "groups of [2] parameters, but this optimizer has [1]. Make the same groups."),
-        ("adam", [{"params": [three]}, {"params": two}], pair, "groups of [2] parameters, but this optimizer has [1, "
-                                                               "1]."),
+        ("adam", [{"params": [three]}, {"params": two}], pair,
+         "groups of [2] parameters, but this optimizer has [1, 1]."),
         ("adam", [three, two], saved(optim.Adam, (3, 2), 2, True),
          "parameters at different steps [1, 2], but one step"),
         ("adam", [two, three], pair, "load_state_dict: m of params[0]: shape (3,), but (2,) is needed"),
@@ -373,8 +375,8 @@ def test_states_of_bitsandbytes():
     codes = [rng.integers(0, 256, n).astype(np.uint8) for _ in range(2)]
     scales = [rng.random(-(-n//256)).astype(f32) + f32(0.1) for _ in range(2)]
     maps = [bitsandbytes.dynamic_map(signed) for signed in (True, False)]
-    entry = {"step": 7, **{f"{name}{k + 1}": of[k] for name,
-                           of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
+    entry = {"step": 7, **{f"{name}{k + 1}": of[k]
+                           for name, of in (("state", codes), ("absmax", scales), ("qmap", maps)) for k in (0, 1)}}
     group = {"params": [0], "lr": 0.25, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.125, "alpha": 0.0}
     want = [maps[k][codes[k]]*np.repeat(scales[k], 256)[:n] for k in (0, 1)]
     for state, share in (("f32", 0), ("q8", 1/16)):

@@ -18,8 +18,8 @@ ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    assembly, cpu_code, bench = (importlib.import_module(f"benchmarks.{name}") for name in (
-        "machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code"))
+    assembly, cpu_code, bench = (importlib.import_module(f"benchmarks.{name}")
+                                 for name in ("machine_code.assembly", "machine_code.cpu_code", "bench_cpu_code"))
 
 pytestmark = pytest.mark.skipif(not cpu_code.X86, reason=f"for x86-64, on x86-64; this is {platform.machine()}")
 
@@ -49,8 +49,8 @@ TAIL = loop(9, *SCALAR, step=1)
 SPILLED = split("vmulps {g}, %ymm0, %ymm1; vmovups %ymm1, 32(%rsp); vmovups {p}, %ymm2; vsubps 32(%rsp), %ymm2, %ymm1; "
                 "vmovups %ymm1, {p}")
 RELOADED = [  # arrays and a constant in one register
-    "movq 8(%rsp), %r11", "movq 16(%rsp), %r8", *vectors(p="%r11", g="%r8"), *split(
-    "movabsq $.LCPI0_0, %r11; vandps (%r11), %ymm1, %ymm3; movq 24(%rsp), %r11; vmovups %ymm3, (%r11,%rax,4)")]
+    "movq 8(%rsp), %r11", "movq 16(%rsp), %r8", *vectors(p="%r11", g="%r8"),
+    *split("movabsq $.LCPI0_0, %r11; vandps (%r11), %ymm1, %ymm3; movq 24(%rsp), %r11; vmovups %ymm3, (%r11,%rax,4)")]
 WIDE = split("vcvtps2pd {g}, %ymm1; vmulpd %ymm0, %ymm1, %ymm1; vmovapd %ymm1, %ymm4; vandpd %ymm5, %ymm4, %ymm4; "
              "vmovups {p}, %xmm2; vcvtpd2ps %ymm1, %xmm1; vsubps %xmm1, %xmm2, %xmm1; vmovups %xmm1, {p}")
 CALLING = ["callq *%rbx", *SCALAR]
@@ -79,8 +79,7 @@ def figures(*parts, **given):
 
 PLAIN = (7/8, 3/8, 256, 0, 0, 0)  # of one loop of `vectors`
 KNOWN = {
-    "sse": ([loop(1, *SSE, step=4)], (8/4, 3/4, 128, 0, 0, 0)),
-    "ymm": ([loop(1, *vectors())], PLAIN),
+    "sse": ([loop(1, *SSE, step=4)], (8/4, 3/4, 128, 0, 0, 0)), "ymm": ([loop(1, *vectors())], PLAIN),
     "zmm": ([loop(1, *vectors(r="z"), step=16)], (7/16, 3/16, 512, 0, 0, 0)),
     "scalar": ([loop(1, *SCALAR, step=1)], (7, 3, 32, 0, 0, 0)),
     "tail": ([CLAIM, loop(1, *vectors()), "je .LBB0_8", TAIL, ".LBB0_8:"], PLAIN),
@@ -91,18 +90,17 @@ KNOWN = {
     "float64": ([loop(1, *WIDE, step=4)], (11/4, 3/4, 256, 3, 0, 0)),
     "call in loop": ([loop(1, *CALLING, step=1)], (8, 3, 32, 0, 1, 0)),
     "call outside": ([loop(1, *vectors()), "movabsq $NRT_Free, %rax", "callq *%rax"], (7/8, 3/8, 256, 0, 1, 0)),
-    "pointers": ([loop(1, *POINTERS)], (9/8, 3/8, 256, 0, 0, 0)),
-    "bf16": ([loop(1, *BF16)], (10/8, 4/8, 256, 0, 0, 0)),
+    "pointers": ([loop(1, *POINTERS)], (9/8, 3/8, 256, 0, 0, 0)), "bf16": ([loop(1, *BF16)], (10/8, 4/8, 256, 0, 0, 0)),
     "constant": ([loop(1, *DECODING, step=16)], (6/16, 2/16, 512, 0, 0, 1)),
     "no access": ([loop(1, *vectors(), *NO_ACCESS)], (10/8, 3/8, 256, 0, 0, 0)),
     "one more array": ([loop(1, *vectors(), "vmovups %ymm1, (%r9,%rax,4)")], (8/8, 4/8, 256, 0, 0, 0)),
     # two addresses that one register held in turn are two arrays, two copies of one address are one
-    "two arrays": ([loop(1, *split(
-        "vmulps (%rsi,%rax), %ymm0, %ymm1; movq %rax, %r11; addq %rdi, %r11; vmovups %ymm1, (%r11); movq %rax, %r11; "
-        "addq %rcx, %r11; vmovups %ymm1, (%r11)"), step=32)], (10/8, 3/8, 256, 0, 0, 0)),
-    "one array": ([loop(1, *split(
-        "vmulps {g}, %ymm0, %ymm1; movq 8(%rsp), %r11; vmovups %ymm1, (%r11,%rax,4); movq 8(%rsp), %r9; "
-        "vmovups %ymm1, 32(%r9,%rax,4)"), step=16)], (8/16, 3/16, 256, 0, 0, 2))}
+    "two arrays": ([loop(1, *split("vmulps (%rsi,%rax), %ymm0, %ymm1; movq %rax, %r11; addq %rdi, %r11; "
+                                   "vmovups %ymm1, (%r11); movq %rax, %r11; addq %rcx, %r11; vmovups %ymm1, (%r11)"),
+                         step=32)], (10/8, 3/8, 256, 0, 0, 0)),
+    "one array": ([loop(1, *split("vmulps {g}, %ymm0, %ymm1; movq 8(%rsp), %r11; vmovups %ymm1, (%r11,%rax,4); "
+                                  "movq 8(%rsp), %r9; vmovups %ymm1, 32(%r9,%rax,4)"), step=16)],
+                  (8/16, 3/16, 256, 0, 0, 2))}
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -169,32 +167,30 @@ def test_the_norm():
 
 
 def test_what_moves_and_what_is_stored():
-    for lines, expected in {
-            "incl {p}": [(4, True, False), (4, True, True)], "cmpl $0, {p}": [(4, True, False)],
-            "setb (%rdi,%rax)": [(1, True, True)], "divl {p}": [(4, True, False)],
-            "movq %rcx, %r11; addq $64, %r11; movups (%r11), %xmm1": [(16, False, False)],
-            "leaq 64(%rcx,%rax), %r11; movups (%r11), %xmm1": [(16, True, False)],
-            "movslq %eax, %r11; movups (%rdi,%r11,4), %xmm1": [(16, True, False)],
-            "imulq %rcx, %r11; movups (%r11), %xmm1": [(16, True, False)],
-            "movups (%rcx,%r8,4), %xmm1; addq %rdx, %r8": [(16, True, False)],
-            "vgatherdps (%rdi,%ymm3,4), %ymm2, %ymm1": [(32, True, False)]}.items():
+    for lines, expected in {"incl {p}": [(4, True, False), (4, True, True)], "cmpl $0, {p}": [(4, True, False)],
+                            "setb (%rdi,%rax)": [(1, True, True)], "divl {p}": [(4, True, False)],
+                            "movq %rcx, %r11; addq $64, %r11; movups (%r11), %xmm1": [(16, False, False)],
+                            "leaq 64(%rcx,%rax), %r11; movups (%r11), %xmm1": [(16, True, False)],
+                            "movslq %eax, %r11; movups (%rdi,%r11,4), %xmm1": [(16, True, False)],
+                            "imulq %rcx, %r11; movups (%r11), %xmm1": [(16, True, False)],
+                            "movups (%rcx,%r8,4), %xmm1; addq %rdx, %r8": [(16, True, False)],
+                            "vgatherdps (%rdi,%ymm3,4), %ymm2, %ymm1": [(32, True, False)]}.items():
         code = [assembly.instruction(line) for line in [*split(lines), "addq $8, %rax"]]
         assert [(x[2], x[1], x[3]) for x in assembly.accesses(code)] == expected, lines
 
 
 def test_bytes_of_an_access():
     """The lines of each size; a is an address."""
-    for size, lines in {
-            64: "vmovups %zmm1, a", 1: "setb a",
-            32: "vmovdqu %ymm1, a; vmulpd a, %ymm0, %ymm1; vpmovdw %zmm0, a; vcvtps2pd a, %zmm0; "
-                "vpmulld a, %ymm0, %ymm0; vinsertf64x4 $1, a, %zmm0, %zmm0; vpabsd a, %ymm0",
-            16: "movaps %xmm1, a; vpmovzxwd a, %ymm0; vpmovusdb %zmm0, a; vcvtps2ph $0, %ymm0, a; vcvtph2ps a, %ymm0; "
-                "vbroadcastf128 a, %ymm0; vextractf128 $1, %ymm0, a",
-            8: "vaddsd a, %xmm0, %xmm1; movq %xmm0, a; vpmovsxbd a, %ymm0; vcvtsd2ss a, %xmm0, %xmm0; "
-               "vbroadcastsd a, %zmm0; vmulpd a{1to8}, %zmm0, %zmm1; vmovhps %xmm0, a; incq a",
-            4: "vmovss %xmm1, a; vmovd a, %xmm0; cvtss2sd a, %xmm0; vpinsrd $1, a, %xmm0, %xmm0; "
-               "vbroadcastss a, %ymm0; vpandd a{1to16}, %zmm0, %zmm1; movslq a, %rcx; movl $0, a",
-            2: "vpextrw $1, %xmm0, a; vpbroadcastw a, %ymm0; movw %cx, a; movzwl a, %ecx"}.items():
+    for size, lines in {64: "vmovups %zmm1, a", 1: "setb a",
+                        32: "vmovdqu %ymm1, a; vmulpd a, %ymm0, %ymm1; vpmovdw %zmm0, a; vcvtps2pd a, %zmm0; "
+                            "vpmulld a, %ymm0, %ymm0; vinsertf64x4 $1, a, %zmm0, %zmm0; vpabsd a, %ymm0",
+                        16: "movaps %xmm1, a; vpmovzxwd a, %ymm0; vpmovusdb %zmm0, a; vcvtps2ph $0, %ymm0, a; "
+                            "vcvtph2ps a, %ymm0; vbroadcastf128 a, %ymm0; vextractf128 $1, %ymm0, a",
+                        8: "vaddsd a, %xmm0, %xmm1; movq %xmm0, a; vpmovsxbd a, %ymm0; vcvtsd2ss a, %xmm0, %xmm0; "
+                           "vbroadcastsd a, %zmm0; vmulpd a{1to8}, %zmm0, %zmm1; vmovhps %xmm0, a; incq a",
+                        4: "vmovss %xmm1, a; vmovd a, %xmm0; cvtss2sd a, %xmm0; vpinsrd $1, a, %xmm0, %xmm0; "
+                           "vbroadcastss a, %ymm0; vpandd a{1to16}, %zmm0, %zmm1; movslq a, %rcx; movl $0, a",
+                        2: "vpextrw $1, %xmm0, a; vpbroadcastw a, %ymm0; movw %cx, a; movzwl a, %ecx"}.items():
         for line in split(lines):
             assert assembly.instruction(re.sub(r"\ba\b", "(%rax)", line)).moved == size, line
 
@@ -274,8 +270,7 @@ def printed(code, folder, cache, **environment):
     """What a program prints as JSON that compiles for AVX2."""
     given = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": "", "FASTOPT_CACHE": str(cache), **environment}
     done = subprocess.run([sys.executable, "-c", PROGRAM + code, str(folder)], capture_output=True, text=True,
-                          check=False,
-                          cwd=ROOT, env={**os.environ, **given})
+                          check=False, cwd=ROOT, env={**os.environ, **given})
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

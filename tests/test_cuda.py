@@ -70,8 +70,7 @@ def numbers(seed, format, sizes=SIZES, make=normal):
 @each_format
 @each_rule
 def test_bits(name, format, gpu):
-    """Two groups, a schedule, sizes and alignments of every kind; the norm and what is made of it. Then any bits:
-    subnormal numbers, infinities and NaN among them, NaN at the same places."""
+    """Two groups, a schedule, all sizes and alignments, the norm and its uses; then any bits, NaN alike."""
     def make(p):
         scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
         return OPTIMIZERS[name]([{"params": p[0], **SHARED[1]}, {"params": p[1], **scheduled}], lr=0.05)
@@ -143,8 +142,7 @@ BETWEEN = (2**29 + 1, 2**31 + 30_000)
 
 
 def test_more_than_two_to_the_31_elements(gpu):
-    """Both ends, and where 32-bit numbers of elements and bytes end; what lies between is the same number
-    everywhere."""
+    """Both ends, and where 32-bit numbers of elements and bytes end; between them the number is the same."""
     with gpu.current():
         free, _ = driver.do("cuMemGetInfo")
     if free < 3.2*2*HUGE:
@@ -192,10 +190,10 @@ def on_device(gpu, monkeypatch):
     return call
 
 
-@pytest.mark.parametrize(("name", "formats", "make"), [
-    ("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty), ("lion", "f16 f32 bf16", nasty),
-    ("amsgrad", "f16 f16 f16 f16 f16", normal), ("nadam", "f64 f64 f64 f64", nasty),
-    ("adam", "bf16 bf16 f32 f32", normal)])
+@pytest.mark.parametrize(("name", "formats", "make"),
+                         [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty),
+                          ("lion", "f16 f32 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
+                          ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal)])
 def test_the_interpreter_has_the_bits_of_the_device(name, formats, make, gpu, on_device):
     """Also around the arrays, where both write nothing, and for arrays that are aligned in different ways."""
     rule, sizes = RULES[name], (3, 1_025, 4_099)

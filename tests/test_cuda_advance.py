@@ -42,11 +42,11 @@ class Advanced:
         self.target, memory = np.full(400, -1.0), Memory()
         words = np.zeros(len(AT) + POSTED, np.int64)
         sums_at, (stride, posted) = rows_of([] if sums is None else sums, tops), post or (0, ())
-        given = {
-            "mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
-            "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single, "stride": stride,
-            "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums), "factor_at": factor_at,
-            "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0, "posted": len(posted)}
+        given = {"mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
+                 "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single,
+                 "stride": stride, "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums),
+                 "factor_at": factor_at, "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0,
+                 "posted": len(posted)}
         for name, value in given.items():
             words[getattr(AT, name)] = memory.add(value) if isinstance(value, np.ndarray) else value or 0
         floats = words.view(np.float64)
@@ -135,8 +135,7 @@ def test_norm_has_the_bits_of_the_cpu():
         assert one.norm == norm_of(sums, -0.3)
         one.expect(1, -0.3)
     hard = [sums for sums in (np.abs(normal(seed, 700)) for seed in range(40))
-            if math.sqrt(functools.reduce(operator.add,
-                                          sums.tolist())) != norm_of(sums)]  # from Python 3.12 on sum() is exact
+            if math.sqrt(functools.reduce(operator.add, sums.tolist())) != norm_of(sums)]  # sum() is exact from 3.12 on
     assert len(hard) > 5
     for k, sums in enumerate(hard[:6]):
         assert Advanced(sums=sums, cc=CHIPS[k % 2]).norm == norm_of(sums)

@@ -1,5 +1,4 @@
-"""What a CUDA device should reach (`pytest -m aims`): a miss is a finding about speed, no wrong result. Figures are
-printed."""
+"""What a CUDA device should reach (`pytest -m aims`): a miss is a finding about speed. Figures are printed."""
 import numpy as np
 import pytest
 from conftest import normal
@@ -51,6 +50,5 @@ def test_torch_fused_is_not_faster(n, gpu, say):
     r = cuda.measure("adam", n, ["torch_fused"], seconds=1.5)
     assert r["missing"] == {}
     say(f"Adam, {n:,} x float32: {r['seconds']*1e6:.1f} us, torch fused {r['times_faster']['torch_fused']:.2f} times "
-        f"that; host "
-        f"{r['host_seconds']['fastopt']*1e6:.1f} and {r['host_seconds']['torch_fused']*1e6:.1f} us")
+        f"that; host {r['host_seconds']['fastopt']*1e6:.1f} and {r['host_seconds']['torch_fused']*1e6:.1f} us")
     assert r["times_faster"]["torch_fused"] >= 1

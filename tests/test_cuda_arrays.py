@@ -10,28 +10,9 @@ from conftest import assert_identical, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (
-    BFLOAT,
-    FLOAT,
-    CuPy,
-    Foreign,
-    Interface,
-    Packed,
-    Tensor,
-    Torch,
-    adapters,
-    backend,
-    do,
-    driver,
-    foreign,
-    late,
-    new_stream,
-    on_second,
-    pointer,
-    to_device,
-    to_host,
-    wait,
-)
+from devices import (  # isort: skip
+    BFLOAT, FLOAT, CuPy, Foreign, Interface, Packed, Tensor, Torch, adapters, backend, do, driver, foreign, late,
+    new_stream, on_second, pointer, to_device, to_host, wait)
 from twins import Twins
 
 import fastopt
@@ -58,8 +39,8 @@ def torch(stand_in, monkeypatch):
     return Torch
 
 
-@pytest.mark.parametrize(("format", "name"), [("f64", "float64"), ("f32", "float32"), ("f16", "float16"),
-                                              ("bf16", "bfloat16")])
+@pytest.mark.parametrize(("format", "name"),
+                         [("f64", "float64"), ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")])
 def test_tensors_of_torch(format, name, torch, stand_in):
     """Also those that require a gradient, whose interface raises."""
     p, g = (stored(normal(k, 7, 9), format) for k in (1, 2))
@@ -183,8 +164,7 @@ def test_arrays_of_jax():
 @pytest.mark.parametrize("kind", [Jax, Unnamed])
 @pytest.mark.parametrize("format", ["f32", "bf16"])
 def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
-    """Though there is an interface: it names no stream. As gradient and as factor, at the first step and at later
-    ones."""
+    """Though there is an interface: it names no stream. As gradient and as factor, at all steps."""
     value = stored(np.full(6, 2.0), format)
     p, memory, opt, maker = of(0), to_device(np.zeros_like(value)), None, new_stream().ptr
     g, factor = kind(memory, BFLOAT if format == "bf16" else FLOAT), kind(of(0, 1))
@@ -206,8 +186,7 @@ def test_contents_by_dlpack_are_waited_for(kind, format, stand_in):
 
 def test_what_a_step_reads_is_held_until_it_has_been_read(stand_in):
     """DLPack's libraries may take memory back in an order of their own: any use of the optimizer after the step lets it
-    go. Gradients of other libraries are not kept at all, so that the old ones are gone before automatic differentiation
-    makes the next."""
+    go. Gradients are not kept at all: the old ones are gone before automatic differentiation makes the next."""
     p = of(1)
     opt = fastopt.SGD(p, lr=0.25)
     for kind, use in ((Packed, lambda: opt.step(Packed(of(1)))), (Jax, lambda: opt.t),
@@ -250,8 +229,7 @@ def moving(kind, x):
 
 @each_kind
 def test_memory_that_moves_is_followed(kind, libraries):
-    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, and the old one is left
-    alone."""
+    """Of a parameter and of a copy; steps, look-ahead points and the norm see the new memory, not the old."""
     x, g = singles(1, 5, 8), singles(2, 5, 8)
     p, move = moving(kind, x)
     c, move_copy = moving(kind, np.zeros_like(x))
@@ -336,8 +314,7 @@ def test_memory_that_moves_where_it_may_not(libraries, stand_in):
 
 
 def test_own_arrays_do_not_change():
-    """Those that a user made, and those that an optimizer hands out: none of a step's addresses can be reached through
-    them."""
+    """Those that a user made, and those of an optimizer: none of a step's addresses can be reached through them."""
     memory = of(1)
     p = DeviceArray(pointer(memory), (6,), f32, owner=memory)
     opt = fastopt.Adam(p)

@@ -1,5 +1,4 @@
-"""`fastopt bench --device cuda` and `fastopt info` on the stand-in driver: what is timed and told. Times themselves
-mean nothing there."""
+"""`fastopt bench --device cuda` and `fastopt info` on the stand-in driver, where times themselves mean nothing."""
 import json
 import re
 import subprocess
@@ -56,8 +55,7 @@ def test_figures_add_up(quick, capsys):
 
 
 def test_what_is_timed(stand_in, monkeypatch):
-    """Between two events either one step or one copy of half the bytes; in front of them at least twice the L2 cache is
-    set."""
+    """Between two events one step, or one copy of half the bytes; before them at least twice the L2 cache is set."""
     monkeypatch.setattr(cuda, "CALLS", 2)
     stand_in.skip_kernels()
     with stand_in.watch() as seen:
@@ -76,8 +74,7 @@ def test_what_is_timed(stand_in, monkeypatch):
 
 
 def test_the_memset_covers_the_host(quick):
-    """A step that the host takes long to enqueue is behind more memsets; after each batch of calls the device is waited
-    for."""
+    """A step that takes long to enqueue is behind more memsets; after each batch of calls the device is waited for."""
     with driver.gpu(0).current():
         watch = cuda.Watch(driver.gpu(0))
         watch.flush_seconds = 0.01
@@ -162,8 +159,7 @@ def test_the_cupy_rival_computes_the_rule(cupy):
 
 
 def test_the_cupy_rivals_kernels_are_cuda(cupy):
-    """NVRTC compiles them as CuPy puts them together; in a process of its own, since it does not start beside the
-    stand-in."""
+    """NVRTC compiles them as CuPy puts them together; in another process: it does not start beside the stand-in."""
     pytest.importorskip("cuda.bindings.nvrtc")
     sources = []
     for rule in rivals_cuda.RIVALS["cupy"].rules:
@@ -179,8 +175,7 @@ def test_the_cupy_rivals_kernels_are_cuda(cupy):
     code = ("import json, sys\nfrom benchmarks.machine_code.cuda_c import compiled\n"
             "print([compiled(s, (9, 0))[1:4] for s in json.load(sys.stdin)])")
     done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True,
-                          check=True,
-                          cwd=Path(__file__).parents[1])
+                          check=True, cwd=Path(__file__).parents[1])
     assert done.stdout.strip() == str([b"ELF"]*2*len(rivals_cuda.RIVALS["cupy"].rules))
 
 
@@ -225,8 +220,7 @@ def test_the_table_and_the_picture(quick, cupy, capsys, tmp_path):
     pytest.importorskip("matplotlib")
     file, picture = tmp_path/"figures.json", tmp_path/"figures.svg"
     assert cli.main(["bench", "--device", "cuda", "--n", "2000", "--seconds", "0.02", "--rules", "adam", "--json",
-                     str(file), "--plot",
-                     str(picture)]) == 0
+                     str(file), "--plot", str(picture)]) == 0
     shown, (r,) = capsys.readouterr().out, json.loads(file.read_text())["results"]
     assert shown.startswith("2,000 elements, f32, stand-in 0, medians of")
     assert "torch_fused: not measured (" in shown
@@ -279,8 +273,7 @@ sys.modules["cuda.bindings"] = None
 
 
 def run(before, *arguments):
-    """`fastopt` with these arguments after some Python: its exit status, what it prints, and whether numba.cuda was
-    imported."""
+    """`fastopt` with these arguments after some Python: its exit status, its text, whether numba.cuda was imported."""
     code = f"{before}\nimport sys\nfrom fastopt.bench import cli\nstatus = cli.main({list(arguments)})\n" \
            "print('numba.cuda' in sys.modules, file=sys.stderr)\nsys.exit(status)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent,

@@ -11,19 +11,8 @@ from conftest import storm
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (
-    Interface,
-    backend,
-    driver,
-    in_thread,
-    numba_cuda,
-    on_second,
-    plain,
-    pointer,
-    process,
-    to_device,
-    to_host,
-)
+from devices import (  # isort: skip
+    Interface, backend, driver, in_thread, numba_cuda, on_second, plain, pointer, process, to_device, to_host)
 from twins import Twins, assert_same, leaves, tree
 
 import fastopt
@@ -67,8 +56,7 @@ def bad_gradients():
         "odd strides": (Interface(whole, shape=(6,), strides=(6,)), ValueError,
                         "grads[1]: strides (6,), but CUDA needs multiples of its 4-byte elements. Give a copy."),
         "nowhere": (at(whole, 0x1000, **six), ValueError, "the address 0x1000 is none of a CUDA device. The array was "
-                                                          "freed, or comes from before a fork. Make it anew."),
-    }
+                                                          "freed, or comes from before a fork. Make it anew.")}
 
 
 @pytest.mark.parametrize("capturable", [None, 20])
@@ -151,10 +139,8 @@ def test_bad_parameters(stand_in):
         (Interface(whole, data=(here, True)), "params: read-only, but it is updated in place."),
         (whole[::2], "params: strides (8,) for shape (8,) and 4-byte elements, but memory without gaps is needed."),
         ([whole[:9], whole[8:]], "params[1]: its memory overlaps that of params[0]"),
-        (at(whole, 0x1000), "the address 0x1000 is none of a CUDA device."),
-        (at(whole, here + 1, shape=(3,)), odd),
-        (lambda: DeviceArray(here + 2, [1], f32), odd),
-        (numbers(dtype=np.int64), "params: dtype int64, but one of")]
+        (at(whole, 0x1000), "the address 0x1000 is none of a CUDA device."), (at(whole, here + 1, shape=(3,)), odd),
+        (lambda: DeviceArray(here + 2, [1], f32), odd), (numbers(dtype=np.int64), "params: dtype int64, but one of")]
     for params, message in cases:
         with pytest.raises(TypeError if "dtype" in message else ValueError) as error:
             fastopt.Adam(params() if callable(params) else params)
@@ -350,8 +336,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 def test_interrupts_come_before_a_step_or_after_it(stand_in):
-    """Signals at any point of step's Python: the count and the device agree with a CPU optimizer that took as many
-    steps."""
+    """Signals at any point of step's Python: count and device agree with a CPU optimizer that took as many steps."""
     gradient = np.arange(1, 61, dtype=f32)
     twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), gradient.copy()), to_device(gradient)
     opt = twins.on_device
@@ -399,8 +384,7 @@ for name in sys.argv[1:]:
 
 
 def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
-    """Compiled apart, kept on disk, loaded together: Numba's names for them are the same. numba.cuda, 0.4 s of imports,
-    is not needed then."""
+    """Compiled apart, kept on disk, loaded together: Numba names them alike. numba.cuda, 0.4 s, is not imported."""
     apart = [process(STEPS, name, FASTOPT_CACHE=str(tmp_path)) for name in ("SGD", "Lion")]
     assert all(line.endswith("True") for line in apart)
     together = process(STEPS, "Lion", "SGD", FASTOPT_CACHE=str(tmp_path)).splitlines()
@@ -409,8 +393,7 @@ def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
 
 @pytest.mark.parametrize(("before", "message"), [
     ("import fastopt, numpy as np, sys; fastopt.SGD(np.ones(3)).step(np.ones(3));"
-     "print({'cuda', 'numba.cuda'} & {*sys.modules})",
-     "CudaError: CUDA arrays: no driver was found ("),
+     "print({'cuda', 'numba.cuda'} & {*sys.modules})", "CudaError: CUDA arrays: no driver was found ("),
     ("import sys; sys.modules['cuda'] = None",
      'ImportError: CUDA arrays: cuda-bindings is not installed. Install the extra: pip install "fastopt[cuda]"'),
     ("from ptx import driver; driver.load(devices=0)", "CUDA_ERROR_NO_DEVICE"),
@@ -431,8 +414,7 @@ def test_what_is_missing_is_named(before, message):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_forks():
-    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers work, and the parent
-    goes on."""
+    """CUDA does not survive a fork: the child gets an error that says so, its NumPy optimizers and the parent go on."""
     assert process('''
         import os, numpy as np, fastopt
         import devices

@@ -73,10 +73,8 @@ def by_slot(formats, arrays):
 
 
 def check(launch, rule, c, formats, arrays, number, k=0, g=None, begin=0):
-    """Every slot of a tensor has the bits of the rule on NumPy arrays; what lies around them is untouched.
-
-    `g` holds the numbers of a strided gradient. `number` is that of the tensor, `begin` that of its first element here.
-    """
+    """Every slot of a tensor has the bits of the rule on NumPy arrays; what lies around them is untouched. `g` holds
+    the numbers of a strided gradient. `number` is that of the tensor, `begin` that of its first element here."""
     (of_g, *_), *written = slots_of(formats)
     given, have = by_slot(formats, arrays), by_slot(formats, launch.slots(k))
     assert_identical(have[0][0], np.zeros_like(given[0][0]) if "!" in formats else given[0][0].reshape(-1), "gradient")
@@ -251,10 +249,7 @@ FAR = ["bf16 f32 f64 bf16", *(formats_of(RULES["adam"], mix) for mix in MIXES if
 
 @pytest.mark.parametrize("formats", FAR)
 def test_elements_far_behind(formats):
-    """Tiles that begin beyond 2**31, 2**32 and 2**33, of tensors of which only that part exists.
-
-    Random bits of the elements are counted modulo 2**32.
-    """
+    """Tiles that begin beyond 2**31, 2**32 and 2**33, of tensors of which only that part exists."""
     for k, begin in enumerate((2**31 - 1_024, 2**32 - 2_048, 2**33 + 128)):
         c = RULES["adam"].at(3, float_type(formats))
         launched(RULES["adam"], formats, [c], (3_000,), CHIPS[(FAR.index(formats) + k) % 2], begin=begin, stats=True)
@@ -323,8 +318,8 @@ def test_sums_of_squares_see_one_bad_element():
 @each_rule
 def test_code(name, cases, full):
     """Machine code for every chip; wide accesses, no contraction, no approximation, no local or shared memory."""
-    rule, older = RULES[name], [(mix, (8, 0)) for mix in (MIXES if full
-                                                          else list(MIXES)[list(RULES).index(name) % 9:][:1])]
+    rule, older = RULES[name], [(mix, (8, 0))
+                                for mix in (MIXES if full else list(MIXES)[list(RULES).index(name) % 9:][:1])]
     for mix, cc in (*cases, *older):
         formats = formats_of(rule, mix)
         function, image = cuda_code(rule, formats, cc)
@@ -343,11 +338,9 @@ def test_code(name, cases, full):
 
 
 def test_no_more_bytes_than_a_step_must_move():
-    """Sectors of 32 bytes: within 6 % of the bytes of the slots, or one byte, with tables and coefficients.
-
-    Exponents take sectors for themselves as they are counted here, four times for a block of two slots. That is a byte
-    more for an element, but in the cache 16 blocks share a sector.
-    """
+    """Sectors of 32 bytes: within 6 % of the bytes of the slots, or one byte, with tables and coefficients. Exponents
+    take sectors for themselves as they are counted here, four times for a block of two slots. That is a byte more for
+    an element, but in the cache 16 blocks share a sector."""
     for formats, moved, exponents in (
             ("f32 f32 f32 f32", 28, 0), ("bf16 bf16 f32 f32", 22, 0), ("bf16 bf16 bf16 bf16", 14, 0),
             ("f64 f64 f64 f64", 56, 0), ("f32 f32 q43 q44", 16, 1), ("bf16 bf16s q43 q44", 10, 1),

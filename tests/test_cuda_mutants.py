@@ -1,8 +1,5 @@
-"""Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test.
-
-At least 95 % must be found: a number, a guard or a fault tells, or the kernel does not end. The survivors are listed
-with the reason why nothing can tell.
-"""
+"""Would the tests notice? Every small change to the PTX of Adam's kernel is run on the data of a test. At least 95 %
+must be found: a number, a guard or a fault tells, or the kernel does not end. The survivors are listed with reasons."""
 import re
 
 import numpy as np
@@ -22,13 +19,11 @@ SWAPS = [pair.split(">") for pair in """
     setp.gt>setp.lt and.b>or.b or.b>and.b or.pred>and.pred and.pred>or.pred xor.b>or.b shl.b64>shr.u64 shl.b32>shr.u32
     shr.u>shl.b cvt.u64.u32>cvt.s64.s32""".split()]  # noqa: SIM905
 # Why a mutant may live: {pattern of the change and the line: reason}. Each is checked by hand once; a new one fails.
-HARMLESS = {
-    r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
-    r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no whole "
-                                            "vector either way",
-    r"constant \+ 1: and\.b32\s+%r\d+, %r\d+, -4;": "the end of a loop over at most six elements, of which "
-                                                   "256 threads take no second turn",
-}
+HARMLESS = {r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
+            r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no "
+                                                    "whole vector either way",
+            r"constant \+ 1: and\.b32\s+%r\d+, %r\d+, -4;": "the end of a loop over at most six elements, of which 256 "
+                                                            "threads take no second turn"}
 
 
 def mutants(text):
@@ -78,8 +73,7 @@ class Bench:
         self.runs = [  # tensors, their groups, where they start, and how they are launched
             (small, [0, 1, 1, 0, 1, 0], ([1]*4, [0, 1, 2, 3], [3]*4, [0]*4, [2]*4, [0]*4), {"blocks": 2, "tile": 600}),
             ((self._slots(60, 5_003), *(self._slots(70 + k, 1_100) for k in range(3))), [1, 0, 1, 1],
-             ([1]*4, [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]), {"blocks": 9}),
-            ((nan,), [0], ([0]*4,), {"blocks": 1}),
+             ([1]*4, [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]), {"blocks": 9}), ((nan,), [0], ([0]*4,), {"blocks": 1}),
             ((nan,), [0], ([0]*4,), {"blocks": 1, "skip": 1})]
         self.coefficients = coefficients
         with np.errstate(all="ignore"):

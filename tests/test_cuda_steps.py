@@ -78,8 +78,7 @@ def test_memory_orders():
 # What a step asks of the driver
 
 def test_a_step_waits_for_nothing(stand_in):
-    """No synchronisation, no copy to the host, no allocation, whatever changes, once the kernel with its pieces is
-    known; a launch per kernel, and three for 150 new addresses."""
+    """No synchronisation, copy to the host or allocation once the kernel is known; three launches for 150 addresses."""
     twins = Twins(lambda p: fastopt.Adam(p, lr=schedules.cosine(0.1, steps=50)),
                   [singles(k, 10 + k) for k in range(150)])
     grads = [singles(200 + k, 10 + k) for k in range(150)]

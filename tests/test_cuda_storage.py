@@ -17,11 +17,9 @@ from fastopt._tensors.device_array import DeviceArray
 f32 = np.float32
 MIXES = {  # the format of parameters and gradients, and how an optimizer is asked to store them
     "bf16s": ("bf16", {"state": "bf16s", "rounding": "stochastic"}),
-    "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}),
-    "q8": ("f32", {"state": "q8"}),
+    "split": ("bf16", {"state": "bf16s", "rounding": "remainder"}), "q8": ("f32", {"state": "q8"}),
     "bf16s q8": ("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}),
-    "f64 q8": ("f64", {"state": "q8"})}
+    "f16s": ("f16", {"state": "f16s", "rounding": "stochastic"}), "f64 q8": ("f64", {"state": "q8"})}
 each_mix = pytest.mark.parametrize("mix", MIXES)
 each_kind = pytest.mark.parametrize("mix", ["bf16s", "split", "q8", "f16s"])  # of storage, once
 HOWS = ({}, {"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3, "zero_grads": True},
@@ -164,8 +162,7 @@ def test_look_ahead_in_a_capture(cupy):
 # Gradients that a step sets to zero
 
 def test_zeroed_gradients_are_checked_at_every_step(stand_in):
-    """Also those that differ from the last ones in nothing but their address, or in being read-only; nothing is
-    enqueued."""
+    """Also those that differ in nothing but their address, or in being read-only; nothing is enqueued."""
     p, n = to_device([normal(k, 300).astype(f32) for k in range(2)]), 300
     opt, memory = fastopt.Momentum(p, lr=0.1), to_device(np.ones(1_000, f32))
     good, overlapping = [memory[:n], memory[n:2*n]], [memory[:n], memory[n//2:n//2 + n]]

@@ -8,27 +8,9 @@ from conftest import OPTIMIZERS, assert_identical, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (
-    CuPy,
-    Foreign,
-    Interface,
-    Packed,
-    backend,
-    do,
-    foreign,
-    given,
-    in_thread,
-    late,
-    mapped,
-    new_stream,
-    numba_cuda,
-    on_second,
-    peek,
-    quiet,
-    to_device,
-    to_host,
-    wait,
-)
+from devices import (  # isort: skip
+    CuPy, Foreign, Interface, Packed, backend, do, foreign, given, in_thread, late, mapped, new_stream, numba_cuda,
+    on_second, peek, quiet, to_device, to_host, wait)
 from twins import Captured, Graph, Twins, assert_look_ahead_is_captured, assert_same, bad, tree
 
 import fastopt
@@ -58,12 +40,11 @@ def test_a_step_runs_on_the_current_stream_of_the_library(cupy, stand_in):
         cupy.cuda.current = new_stream()
 
 
-@pytest.mark.parametrize(("what", "want"), [
-    ("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5), ("parameter", 4),
-    ("look-ahead point", 5 - np.float32(0.9)*ONE)])
+@pytest.mark.parametrize(("what", "want"),
+                         [("gradient", -5), ("gradient without a stream", 0), ("gradient of CuPy", -5), ("factor", -5),
+                          ("parameter", 4), ("look-ahead point", 5 - np.float32(0.9)*ONE)])
 def test_what_another_stream_writes_is_waited_for(what, want, cupy, stand_in):
-    """With a stream in its interface (version 3) the step sees what is written there before it; without, nothing is
-    promised."""
+    """With a stream in its interface (version 3) the step sees what is written there before; else it need not."""
     maker = cupy.cuda.current if what == "gradient of CuPy" else new_stream()
     memory = of(0, 1 if what == "factor" else 60)
     named = Interface(memory, stream=None if what == "gradient without a stream" else maker.ptr)
@@ -101,8 +82,7 @@ def test_makers_may_overwrite_their_gradients_at_once():
 
 @pytest.mark.parametrize("how", ["others", "gone", "a handle again"])
 def test_steps_follow_each_other_across_streams(how, cupy, stand_in):
-    """Whatever stream is current, each step sees the last one, whose stream may be gone, and whose handle may have come
-    back."""
+    """Whatever stream is current, each step sees the last one; its stream may be gone, or its handle used again."""
     twins = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.zeros(60, np.float32), foreign)
     g = np.ones(60, np.float32)
     twins.step(g)
@@ -131,8 +111,7 @@ def test_parameters_with_a_stream_of_their_own(stand_in):
 
 
 def test_parameters_with_streams_of_their_own_are_waited_for():
-    """Steps run on the stream of the first; what is written to the other, on its stream, comes before the next step or
-    after it."""
+    """Steps run on the stream of the first; what is written to the other, on its stream, comes before or after."""
     one, two, a, b = new_stream(), new_stream(), of(0), of(0)
     opt = fastopt.SGD([Interface(a, stream=one.ptr), Interface(b, stream=two.ptr)], lr=1.0)
     g = [of(1), of(1)]
@@ -150,8 +129,7 @@ def test_parameters_with_streams_of_their_own_are_waited_for():
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, monkeypatch):
-    """All have the handle 2; a step in one thread comes after that of another, also where an interrupt came before its
-    end was marked."""
+    """All have the handle 2; a step in one thread follows that of another, even after an interrupt before its end."""
     cupy.cuda.current = CuPy.cuda.Stream(2)
     twins = Twins(lambda p: fastopt.Momentum(p, lr=1.0, momentum=0.5), np.ones(30, np.float32), foreign)
     opt, g = twins.on_device, cupy_of(1, 30)
@@ -280,8 +258,7 @@ def test_the_count_may_be_set_after_a_capture(how):
 
 
 def test_a_capture_with_a_norm_after_a_step_without():
-    """Of gradients unlike the parameters: all that a capture may want is made with their tables. Steps outside have no
-    norm."""
+    """Of gradients unlike the parameters: all for a capture is made with their tables. Steps outside have no norm."""
     half = {k: v.astype(np.float16) for k, v in tree(1).items()}
     twins = Captured(lambda p, **more: fastopt.Adam(p, lr=0.1, **more), grads=half, capturable=9)
     twins.step(half, twins.g).step(tree(2))
@@ -305,10 +282,10 @@ def test_what_a_capture_refuses(stand_in):
     opt, captured = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
     ahead = fastopt.Nesterov(p, capturable=3)
     opt.step(g)
-    for call, message in ((lambda: opt.step(g), r"Make the optimizer with capturable=N"),
-                          (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
-                          (lambda: captured.step(given),
-                           r"were not stepped with before.*Take one step with such gradients first")):
+    for call, message in (
+            (lambda: opt.step(g), r"Make the optimizer with capturable=N"),
+            (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
+            (lambda: captured.step(given), r"were not stepped with before.*Take one step with such gradients first")):
         with pytest.raises(RuntimeError, match=message), Graph():
             call()
         stand_in.forgive()

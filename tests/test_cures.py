@@ -89,17 +89,15 @@ PARAMETERS = {  # these are gradients as they are
 def torch_objects():
     torch = pytest.importorskip("torch")
     z = torch.tensor(COMPLEX)
-    return {
-        "sparse": (lambda: torch.eye(3).to_sparse(), np.eye(3)),
+    return {"sparse": (lambda: torch.eye(3).to_sparse(), np.eye(3)),
             "csr": (lambda: torch.eye(3).to_sparse_csr(), np.eye(3)),
-        "quantized": (lambda: torch.quantize_per_tensor(torch.tensor([1.5, -2.0]), 0.5, 0, torch.qint8), [1.5, -2]),
-        "float8": (lambda: torch.tensor([1.5, -2]).to(torch.float8_e4m3fn), [1.5, -2]),
-            "int": (lambda: torch.tensor([1, -2]), [1, -2]),
-        "int64": (lambda: torch.tensor([2**53 - 1]), [2**53 - 1]), "complex": (lambda: z.clone(), COMPLEX),
-        "conjugate": (lambda: z.clone().conj(), COMPLEX.conj()),
+            "quantized": (lambda: torch.quantize_per_tensor(torch.tensor([1.5, -2.0]), 0.5, 0, torch.qint8), [1.5, -2]),
+            "float8": (lambda: torch.tensor([1.5, -2]).to(torch.float8_e4m3fn), [1.5, -2]),
+            "int": (lambda: torch.tensor([1, -2]), [1, -2]), "int64": (lambda: torch.tensor([2**53 - 1]), [2**53 - 1]),
+            "complex": (lambda: z.clone(), COMPLEX), "conjugate": (lambda: z.clone().conj(), COMPLEX.conj()),
             "negative": (lambda: z.clone().conj().imag, -COMPLEX.imag),
-        "complex that needs a gradient": (lambda: z.clone().requires_grad_(), COMPLEX),
-        "meta": (lambda: torch.ones(2, device="meta"), [0, 0]),
+            "complex that needs a gradient": (lambda: z.clone().requires_grad_(), COMPLEX),
+            "meta": (lambda: torch.ones(2, device="meta"), [0, 0]),
             "module": (lambda: filled(torch.nn.Linear(2, 1)), [1.5]*3)}
 
 
@@ -159,9 +157,8 @@ def test_gradients(library):
 
 def test_gradients_that_need_no_cure():
     for w, g in ((np.array(1.0), 2.5), (np.array(1.0, f32), 2), (np.array(1.0), f32(2.5)),
-                 (np.ones(3), Arrays(NUMBERS)),
-                 (np.ones(3, f32), Arrays(NUMBERS.astype(f32))), (np.ones(3), array.array("d", NUMBERS)),
-                 (np.ones(3), memoryview(NUMBERS))):
+                 (np.ones(3), Arrays(NUMBERS)), (np.ones(3, f32), Arrays(NUMBERS.astype(f32))),
+                 (np.ones(3), array.array("d", NUMBERS)), (np.ones(3), memoryview(NUMBERS))):
         want = w - np.asarray(g, w.dtype)
         opt = SGD({"w": w}, lr=1.0)
         for _ in range(2):  # bound, and bound again
@@ -423,8 +420,8 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: loss(p={"W": np.ones((2, 1))}), loss), (lambda: loss(p=params(W1=np.ones((2, 3), int))), loss),
     (lambda: loss(p=params(b1=np.ones(2, f32))), loss),
     (lambda: loss(p=params(b1=np.zeros(3))),
-     lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})),
-    on_device(), (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
+     lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()})), on_device(),
+    (lambda: spoiled(NARROW, lambda *_: None), lambda: spoiled(NARROW, change("dtype", f64))),
     (lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), lambda *_: None),
      lambda: spoiled(lambda w, base: setattr(w, "shape", (2, 3)), change("shape", (6,)))),
     (lambda: spoiled(READ_ONLY, lambda *_: None),
@@ -433,8 +430,8 @@ CALLS = [  # what raises; and what the message says to do instead
      lambda: (spoiled(AXES, change("strides", (16, 8)), (3, 2)), spoiled(AXES, lambda w, opt: anew(w, opt), (3, 2)))),
     (lambda: spoiled(lambda w, base: base.resize(5, refcheck=False), lambda *_: None),
      lambda: spoiled(lambda w, base: base.resize(5, refcheck=False),
-                     lambda w, opt: anew(np.full(60, -1.0)[20:26], opt))),
-    (lambda: frozen(False), frozen), (lambda: counted(2**62), lambda: counted(5)),
+                     lambda w, opt: anew(np.full(60, -1.0)[20:26], opt))), (lambda: frozen(False), frozen),
+    (lambda: counted(2**62), lambda: counted(5)),
     (lambda: ranged("0 to 1"), lambda: [ranged(text) for text in ("[0, 1)", "(0, inf)")]),
     (lambda: SGD([w64]).step(Long([w64])), lambda: SGD([w64]).step([np.ones(6)])),
     (lambda: SGD(Pair(w64)).step(without_field()), lambda: SGD(Pair(w64)).step(Pair(np.ones(6))))]

@@ -91,34 +91,32 @@ def cases():
     uneven, shifted = Interface(whole, shape=(6,), strides=(6,)), Interface(whole, data=(at + 2, False), shape=(6,),
                                                                             strides=None)
     masked = Interface(first, mask=np.ones(6, bool))
-    return [
-        gradient(np.array([1, 2**53 - 1]), on_host), gradient(np.array([1.5, -2], ">f4"), on_host),
-        gradient(np.array([True, False]), on_host), gradient(COMPLEX, lambda x: x.view(np.float64)),
-        gradient(COMPLEX.astype(np.complex64), lambda x: x.view(f32)),
-        (lambda: stepped(uneven, [-1]*6), lambda: stepped(numbers(), [-1]*6)),
-        (lambda: stepped(shifted, [-1]*6), lambda: stepped(first, [-1]*6)),
-        (lambda: stepped(masked, [0]*6), lambda: stepped(to_device(np.zeros(6, f32)), [0]*6)),
-        (lambda: of_interface(typestr="?!"), of_interface),
-        (lambda: setattr(array, "shape", (2, 3)), lambda: DeviceArray(at, [2, 3], f32)),
-        (lambda: copy.copy(array), lambda: same(array.copy_to_host(), np.ones(6, f32))),
-        (lambda: pickle.dumps(array), lambda: pickle.dumps(array.copy_to_host())),
-        (lambda: array.__array__(copy=False), lambda: same(np.asarray(array), np.ones(6, f32))),
-        (lambda: moving(np.transpose, nothing), lambda: moving(np.transpose, back)),
-        (lambda: moving(lambda a: a.astype(float), nothing),
-         lambda: (moving(lambda a: a.astype(float), back), moving(lambda a: a.astype(float), anew))),
-        (lambda: moving(np.asfortranarray, nothing),
-         lambda: (moving(np.asfortranarray, back), moving(np.asfortranarray, anew))),
-        (lambda: scheduled("p"), lambda: scheduled("")), (lambda: scheduled("g"), lambda: scheduled("")),
-        (lambda: SGD(numbers()).step(first, grad_factor=numbers(2)),
-         lambda: SGD(numbers()).step(first, grad_factor=numbers(1))),
-        (lambda: SGD(numbers()).tabulate(), lambda: SGD(numbers(), capturable=5).tabulate()),
-        (lambda: SGD(numbers()).step(first, zero_grads=True, skip_nonfinite=True),
-         lambda: (SGD(numbers()).step(first, skip_nonfinite=True), SGD(numbers()).step(first, zero_grads=True))),
-        (lambda: SGD(numbers(), capturable="all"), lambda: SGD(numbers(), capturable=10_000))]
+    return [gradient(np.array([1, 2**53 - 1]), on_host), gradient(np.array([1.5, -2], ">f4"), on_host),
+            gradient(np.array([True, False]), on_host), gradient(COMPLEX, lambda x: x.view(np.float64)),
+            gradient(COMPLEX.astype(np.complex64), lambda x: x.view(f32)),
+            (lambda: stepped(uneven, [-1]*6), lambda: stepped(numbers(), [-1]*6)),
+            (lambda: stepped(shifted, [-1]*6), lambda: stepped(first, [-1]*6)),
+            (lambda: stepped(masked, [0]*6), lambda: stepped(to_device(np.zeros(6, f32)), [0]*6)),
+            (lambda: of_interface(typestr="?!"), of_interface),
+            (lambda: setattr(array, "shape", (2, 3)), lambda: DeviceArray(at, [2, 3], f32)),
+            (lambda: copy.copy(array), lambda: same(array.copy_to_host(), np.ones(6, f32))),
+            (lambda: pickle.dumps(array), lambda: pickle.dumps(array.copy_to_host())),
+            (lambda: array.__array__(copy=False), lambda: same(np.asarray(array), np.ones(6, f32))),
+            (lambda: moving(np.transpose, nothing), lambda: moving(np.transpose, back)),
+            (lambda: moving(lambda a: a.astype(float), nothing),
+             lambda: (moving(lambda a: a.astype(float), back), moving(lambda a: a.astype(float), anew))),
+            (lambda: moving(np.asfortranarray, nothing),
+             lambda: (moving(np.asfortranarray, back), moving(np.asfortranarray, anew))),
+            (lambda: scheduled("p"), lambda: scheduled("")), (lambda: scheduled("g"), lambda: scheduled("")),
+            (lambda: SGD(numbers()).step(first, grad_factor=numbers(2)),
+             lambda: SGD(numbers()).step(first, grad_factor=numbers(1))),
+            (lambda: SGD(numbers()).tabulate(), lambda: SGD(numbers(), capturable=5).tabulate()),
+            (lambda: SGD(numbers()).step(first, zero_grads=True, skip_nonfinite=True),
+             lambda: (SGD(numbers()).step(first, skip_nonfinite=True), SGD(numbers()).step(first, zero_grads=True))),
+            (lambda: SGD(numbers(), capturable="all"), lambda: SGD(numbers(), capturable=10_000))]
 
 
-# Tensors of torch, DLPack and memory that is gone: tests/test_cuda_arrays.py. Captures: tests/test_cuda_streams.py.
-# `_bound` is asked when gradients are bound.
+# Tensors of torch, DLPack, memory that is gone: test_cuda_arrays.py; captures: test_cuda_streams.py; `_bound`: binding.
 ELSEWHERE = ("_copied", "_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables", "look_ahead",
              "_check")
 

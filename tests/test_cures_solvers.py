@@ -90,23 +90,22 @@ def shrunk(w, amount=0.5):
 
 
 FIXED = np.broadcast_to(1.0, 3)
-NEAR = [
-    (lambda: shrunk(np.ones(2), -1), lambda: shrunk(np.ones(2), 0)),
-    (lambda: point(np.ones(2), 2, 1), lambda: point(np.ones(2), 1, 2)),
-    (lambda: point(np.ones(2, f32), -np.inf, -1e300),
-     lambda: (point(np.ones(2, f32), -np.inf, np.inf), point(np.ones(2, f32), 0, np.inf))),
-    (lambda: point([1.0], 2), lambda: point(np.ones(1), 2)),
-    (lambda: point(np.ones(2, int), 2), lambda: point(np.ones(2, BFLOAT16), 2)),
-    (lambda: point(FIXED, 2), lambda: point(FIXED.copy(), 2)),
-    (lambda: point(np.ones(2), "a"), lambda: point(np.ones(2), 0)),
-    (lambda: point(np.ones(2), np.ones(3)), lambda: point(np.ones(2), np.ones(2))),
-    (lambda: problems.linear_regression(collinearity=2), lambda: problems.linear_regression(collinearity=0.99)),
-    (lambda: problems.rosenbrock(3).value(np.ones(2)),
-     lambda: problems.rosenbrock(3).value(np.zeros_like(problems.rosenbrock(3).start))),
-    (lambda: problems.logistic_regression(9, 5, l2=0),
-     lambda: (problems.logistic_regression(9, 5, l2=1e-3), problems.logistic_regression(2000, 5, l2=0))),
-    (lambda: problems.linear_regression(l2=-1), lambda: problems.linear_regression(l2=1)),
-    (lambda: problems.linear_regression(samples=0), lambda: problems.linear_regression(samples=1))]
+NEAR = [(lambda: shrunk(np.ones(2), -1), lambda: shrunk(np.ones(2), 0)),
+        (lambda: point(np.ones(2), 2, 1), lambda: point(np.ones(2), 1, 2)),
+        (lambda: point(np.ones(2, f32), -np.inf, -1e300),
+         lambda: (point(np.ones(2, f32), -np.inf, np.inf), point(np.ones(2, f32), 0, np.inf))),
+        (lambda: point([1.0], 2), lambda: point(np.ones(1), 2)),
+        (lambda: point(np.ones(2, int), 2), lambda: point(np.ones(2, BFLOAT16), 2)),
+        (lambda: point(FIXED, 2), lambda: point(FIXED.copy(), 2)),
+        (lambda: point(np.ones(2), "a"), lambda: point(np.ones(2), 0)),
+        (lambda: point(np.ones(2), np.ones(3)), lambda: point(np.ones(2), np.ones(2))),
+        (lambda: problems.linear_regression(collinearity=2), lambda: problems.linear_regression(collinearity=0.99)),
+        (lambda: problems.rosenbrock(3).value(np.ones(2)),
+         lambda: problems.rosenbrock(3).value(np.zeros_like(problems.rosenbrock(3).start))),
+        (lambda: problems.logistic_regression(9, 5, l2=0),
+         lambda: (problems.logistic_regression(9, 5, l2=1e-3), problems.logistic_regression(2000, 5, l2=0))),
+        (lambda: problems.linear_regression(l2=-1), lambda: problems.linear_regression(l2=1)),
+        (lambda: problems.linear_regression(samples=0), lambda: problems.linear_regression(samples=1))]
 
 
 # curvature and gradients: value (w^4)/4 + w^2/2, whose Hessian at w is diagonal
@@ -180,9 +179,8 @@ LOOK = [
      lambda: hessian(gradient=lambda w: np.asarray(grad(w).astype(object), np.float64))),
     (lambda: hessian(gradient=lambda w: grad(w)[:2]), hessian),
     (lambda: hessian(gradient=None), lambda: (hessian(), hessian(gradient=None, hvp=lambda w, v: (3*w**2 + 1)*v))),
-    (lambda: spectrum(max_products=2),
-     lambda: (spectrum(max_products=200), spectrum(tol=0.1),
-              suggested(lambda w: w*np.arange(40), np.ones(40), weight_decay=1.0))),
+    (lambda: spectrum(max_products=2), lambda: (spectrum(max_products=200), spectrum(tol=0.1),
+                                                suggested(lambda w: w*np.arange(40), np.ones(40), weight_decay=1.0))),
     (lambda: hessian(tol=2), lambda: hessian(tol=1e-6)),
     (lambda: hessian(max_products=0), lambda: hessian(max_products=100)),
     (lambda: suggested(saddle, np.ones(2)),

@@ -243,8 +243,7 @@ THEIRS = [
     (lambda: load(fresh(), group(params=1)), like_torch), (lambda: load(fresh(), group(params=[[0], [1]])), like_torch),
     (lambda: load(fresh(), group(params=[0, 0])), like_torch),
     (lambda: load(fresh(), {**parts().state_dict(), "state": {"x": parts().state_dict()["state"][0]}}),
-     lambda: like_torch(wrong=renamed)),
-    (lambda: load(fresh(fastopt.RMSProp), parts().state_dict()), like_torch),
+     lambda: like_torch(wrong=renamed)), (lambda: load(fresh(fastopt.RMSProp), parts().state_dict()), like_torch),
     (lambda: load(fresh(), entry(max_exp_avg_sq=np.ones(3))), lambda: like_torch(fastopt.AMSGrad, amsgrad=True)),
     (lambda: load(fresh(), entry(step=None)), like_torch), (lambda: load(fresh(), entry(step=1.5)), like_torch),
     (lambda: load(fresh(), parts(steps=(3, 2)).state_dict()), by_count),
@@ -271,8 +270,8 @@ def test_memory_orders_of_eight_bit_states():
     turned = np.asfortranarray(x)
     with pytest.raises(ValueError, match=r"C order is needed. Give numpy.ascontiguousarray"):
         bitsandbytes.decoded({"state1": turned}, {"state1": "m"})
-    for cured, want in ((np.ascontiguousarray(turned), x), (turned.ravel(order="K").reshape(turned.shape),
-                                                            x.T.reshape(2, 3))):
+    for cured, want in ((np.ascontiguousarray(turned), x),
+                        (turned.ravel(order="K").reshape(turned.shape), x.T.reshape(2, 3))):
         same(bitsandbytes.decoded({"state1": cured}, {"state1": "m"})["m"], want)
 
 

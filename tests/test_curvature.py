@@ -158,13 +158,10 @@ THEORY = {"gradient_descent": lambda k: (k - 1)/(k + 1), "momentum": lambda k: (
 
 
 def log_rate(name, settings, w, grad, k):
-    """log of the factor by which the distance to the minimum, 0, shrinks in a step, relative to the theory for k.
-
-    It is the slope of a line fitted to the last three quarters of the way. The minimum is 0, so that no rounding stops
-    the way, a factor of e^-100 (gradient descent: e^-30). At the best momentum the iteration has a Jordan block
-    (`double`), and the distance is (a + b*t)*rate^t: log(distance/t) is a line for large t, around which complex pairs
-    of eigenvalues make it wave.
-    """
+    """log of the factor by which the distance to the minimum, 0, shrinks in a step, relative to the theory for k. It is
+    the slope of a line fitted to the last three quarters of the way. The minimum is 0, so that no rounding stops the
+    way, a factor of e^-100 (gradient descent: e^-30). At the best momentum the iteration has a Jordan block (`double`),
+    and the distance is (a + b*t)*rate^t: log(distance/t) is a line for large t, with waves."""
     double, theory = name != "gradient_descent", np.log(THEORY[name](k))
     opt = OPTIMIZERS[name](w, **settings, threads=1)
     steps = int((100 if double else 30)/-theory)

@@ -7,8 +7,7 @@ from fastopt import schedules
 
 SIZE, STEPS, LR = 4096, 1000, 1e-4
 SMALL = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9)  # lr*wd
-# Five deviations of the mean over SIZE elements of a share of decay: each run rounds p, near 1, by up to half a unit
-# STEPS times.
+# Five deviations of the mean share of decay over SIZE elements: p, near 1, is rounded STEPS times by half a unit.
 NOISE = 5*np.finfo(np.float32).eps/np.sqrt(12)*np.sqrt(2*STEPS/SIZE)/STEPS
 
 

@@ -107,10 +107,10 @@ def test_a_function_may_use_its_array_again_and_must_return_real_numbers(method)
 
 # Hessian-vector products
 
-@pytest.mark.parametrize(("p", "worst64", "worst32"), [
-    (problems.quadratic(1e3, 50), 3e-11, 1e-5), (problems.quadratic(1e5, 50), 3e-11, 1e-5),
-    (problems.rosenbrock(6), 5e-11, 5e-5), (problems.beale(), 2e-9, 3e-4), (problems.rastrigin(5), 2e-8, 1e-2)],
-    ids=str)
+@pytest.mark.parametrize(("p", "worst64", "worst32"),
+                         [(problems.quadratic(1e3, 50), 3e-11, 1e-5), (problems.quadratic(1e5, 50), 3e-11, 1e-5),
+                          (problems.rosenbrock(6), 5e-11, 5e-5), (problems.beale(), 2e-9, 3e-4),
+                          (problems.rastrigin(5), 2e-8, 1e-2)], ids=str)
 def test_hvp_has_the_error_that_the_step_predicts(p, worst64, worst32):
     """d^2/6*T + eps*G/d, T from exact Hessians beside w, G = norm(grad) + norm(H)*norm(w); and the docstring's."""
     for dtype, worst in [(f64, worst64), (f32, worst32)]:

@@ -66,14 +66,13 @@ class Device:
 ones5 = np.ones(A)
 B_IS = "grads[0]['b']: "
 LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
-    ValueError: [
-        (np.ones(4), B_IS + "shape (4,), but params[0]['b'] has (5,). Give a gradient of that shape."),
-        (np.ones((5, 1)), B_IS + "shape (5, 1), but params[0]['b'] has (5,)."), (np.array(1.0), B_IS + "shape (), but"),
-        (1.0, B_IS + "shape (), but params[0]['b'] has (5,)."), (f64(1), B_IS + "shape (), but params[0]['b'] has "
-                                                                                "(5,).")],
+    ValueError: [(np.ones(4), B_IS + "shape (4,), but params[0]['b'] has (5,). Give a gradient of that shape."),
+                 (np.ones((5, 1)), B_IS + "shape (5, 1), but params[0]['b'] has (5,)."),
+                 (np.array(1.0), B_IS + "shape (), but"), (1.0, B_IS + "shape (), but params[0]['b'] has (5,)."),
+                 (f64(1), B_IS + "shape (), but params[0]['b'] has (5,).")],
     TypeError: [
-        (np.ones(A, int), B_IS + "dtype int64, but one of float64, float32, float16, bfloat16 (ml_dtypes, or its bits "
-                                 "as"),
+        (np.ones(A, int),
+         B_IS + "dtype int64, but one of float64, float32, float16, bfloat16 (ml_dtypes, or its bits as"),
         (np.ones(A, bool), B_IS + "dtype bool, but one of"), (np.ones(A, complex), "dtype complex128, but one of"),
         (np.ones(A, np.longdouble), f"dtype {np.dtype(np.longdouble)}, but one of"),
         (np.ones(A, object), "dtype object, but one of"), (np.array(["a"]*A), "dtype <U1, but one of"),
@@ -86,8 +85,8 @@ LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
         (iter([ones5]), "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an")]}
 TREES = {
     ValueError: [
-        (lambda g: [{"W": g[0]["W"]}, g[1]], "grads[0]: no ['b']; params has the keys ['W', 'b'] there. Give exactly "
-                                             "those."),
+        (lambda g: [{"W": g[0]["W"]}, g[1]],
+         "grads[0]: no ['b']; params has the keys ['W', 'b'] there. Give exactly those."),
         (lambda g: [{**g[0], "c": ones5}, g[1]], "grads[0]: unknown ['c']; params has the keys ['W', 'b'] there."),
         (lambda g: [{"W": ones5, "c": ones5}, g[1]], "grads[0]: no ['b'] and unknown ['c']; params has the keys"),
         (lambda g: g[:1], "grads: 1 entries, but params has 2 there. Give one for each."),
@@ -102,16 +101,16 @@ ARGUMENTS = {
     ValueError: [
         ("clip_norm", 0, "step: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
         ("clip_norm", -1.0, "step: clip_norm is -1.0, but a number above 0"),
-                 ("clip_norm", np.nan, "clip_norm is nan, but"),
-        ("clip_norm", True, "step: clip_norm is True, but"), ("clip_value", np.nan, "step: clip_value is nan, but"),
+        ("clip_norm", np.nan, "clip_norm is nan, but"), ("clip_norm", True, "step: clip_norm is True, but"),
+        ("clip_value", np.nan, "step: clip_value is nan, but"),
         ("clip_value", 0.0, "step: clip_value is 0.0, but a number above 0 is needed. Change clip_value."),
         ("grad_factor", np.nan, "step: grad_factor is nan, but a finite number is needed. Change grad_factor."),
         ("grad_factor", -np.inf, "step: grad_factor is -inf, but"), ("grad_factor", True, "grad_factor is True, but")],
     TypeError: [
         ("clip_norm", "1", "step: clip_norm is '1', but"), ("clip_norm", 1j, "step: clip_norm is 1j, but"),
         ("clip_norm", np.ones(2), "clip_norm is array([1., 1.]), but"),
-                ("clip_value", [1, 2], "clip_value is [1, 2], but"),
-        ("grad_factor", None, "step: grad_factor is None, but"), ("lr", 0.1, "unexpected keyword argument 'lr'"),
+        ("clip_value", [1, 2], "clip_value is [1, 2], but"), ("grad_factor", None, "step: grad_factor is None, but"),
+        ("lr", 0.1, "unexpected keyword argument 'lr'"),
         ("grad_factor", np.ones(2), "step: grad_factor is array([1., 1.]), but")]}
 
 
@@ -168,10 +167,9 @@ def test_an_error_of_the_users_own_function_passes_through():
 def test_gradients_over_written_memory_are_refused():
     memory = np.zeros(64)
     w, v = memory[:8], memory[16:24]
-    cases = {
-        "own, one further": (memory[1:9], v.copy()), "own, reversed": (w[::-1], v.copy()),
-        "another parameter": (v, np.ones(8)), "strided across it": (memory[0:16:2], np.ones(8)),
-        "backwards into it": (memory[30:14:-2], np.ones(8)), "as other bits": (memory.view(f32)[:8], np.ones(8))}
+    cases = {"own, one further": (memory[1:9], v.copy()), "own, reversed": (w[::-1], v.copy()),
+             "another parameter": (v, np.ones(8)), "strided across it": (memory[0:16:2], np.ones(8)),
+             "backwards into it": (memory[30:14:-2], np.ones(8)), "as other bits": (memory.view(f32)[:8], np.ones(8))}
     opt = Momentum([w, v], threads=1)
     cases["state"] = (opt.state["v"][1], np.ones(8))
     for _ in range(2):  # first with nothing bound, then bound to arrays of the same shape and strides elsewhere
@@ -199,8 +197,8 @@ CONSTRUCTORS = {
         (lambda: Adam(np.ones((5, 2))[:, :1]), "params: strides (16, 8) for shape (5, 1)"),
         (lambda: Adam(np.lib.stride_tricks.as_strided(np.ones(5), (5, 5), (0, 8))), "params: strides (0, 8) for"),
         (lambda: Adam(read_only(ones5)), "params: read-only, but it is updated in place. Give a copy, numpy.array"),
-        (lambda: Adam({"a": ones5, "b": ones5}), "params['b']: its memory overlaps that of params['a'], but each needs "
-                                                 "its own."),
+        (lambda: Adam({"a": ones5, "b": ones5}),
+         "params['b']: its memory overlaps that of params['a'], but each needs its own."),
         (lambda: Adam([ones5[:3], np.ones(2), ones5[2:]]), "params[2]: its memory overlaps that of params[0]"),
         (lambda: Adam([]), "params: no arrays, but at least one is needed. Remove the group or give it parameters."),
         (lambda: Adam({"a": [], "b": {}}), "params: no arrays, but"),
@@ -219,8 +217,8 @@ CONSTRUCTORS = {
          "Adam: decay is 'l2', but one of 'coupled', 'decoupled', 'independent' is needed. Change decay."),
         (lambda: Adam(ones5, maximize="yes"), "Adam: maximize is 'yes', but one of False, True is needed."),
         (lambda: Momentum(ones5, form=None), "Momentum: form is None, but one of 'textbook', 'negative', 'outside'"),
-        (lambda: Adam(ones5, like="pytorch"), "like: 'pytorch' was found, one of torch, optax, keras, sklearn was "
-                                              "needed."),
+        (lambda: Adam(ones5, like="pytorch"),
+         "like: 'pytorch' was found, one of torch, optax, keras, sklearn was needed."),
         (lambda: Adam(ones5, like=["torch"]), "like: ['torch'] was found, one of torch, optax"),
         (lambda: Lion(ones5, like="torch"), "like='torch': the rule lion was found, one that torch has was"),
         (lambda: Adam(ones5, state="fp8"), "Adam: state format 'fp8' for m, but one of float64, float32,"),
@@ -229,7 +227,7 @@ CONSTRUCTORS = {
         (lambda: Adam(ones5, state={"m": f32}), "Adam: state format <class 'numpy.float32'> for m, but one of"),
         (lambda: Adam(ones5, threads=0), "Adam: threads is 0, but a whole number, 1 or more, is needed. Give None"),
         (lambda: Adam(ones5, threads=1.5), "Adam: threads is 1.5, but"),
-                 (lambda: Adam(ones5, threads=True), "threads is True, but"),
+        (lambda: Adam(ones5, threads=True), "threads is True, but"),
         (lambda: setattr(Adam(ones5), "t", 2.5), "t: found 2.5, but a whole number from 0 to 2**62 is needed."),
         (lambda: setattr(Adam(ones5), "t", -1), "t: found -1, but a whole number")],
     TypeError: [
@@ -272,21 +270,21 @@ def test_bad_constructors():
 
 def test_bad_rules():
     for body, options, message in (
-            (lambda c, g, p, v: p, {"state": "v"}, "it returns one value, but (u, v) is needed. Return a tuple of the "
-                                                   "update and"),
+            (lambda c, g, p, v: p, {"state": "v"},
+             "it returns one value, but (u, v) is needed. Return a tuple of the update and"),
             (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
             (lambda c, g, p, m: (p, m), {"state": "v"},
              "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
-            (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another "
-                                                  "name."),
+            (lambda c, g, p: (p,), {"clip": 1.0},
+             "its coefficient 'clip' is one that every rule has. Take another name."),
             (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every rule."),
             (lambda c, g, p: (p,), {"threads": 1.0}, "the hyperparameter 'threads' is there for every rule."),
-            (lambda c, g, p: (p,), {"docs": {"mu": "A line."}}, "a line of 'mu', but its hyperparameters are lr, "
-                                                                "weight_decay"),
+            (lambda c, g, p: (p,), {"docs": {"mu": "A line."}},
+             "a line of 'mu', but its hyperparameters are lr, weight_decay"),
             (lambda c, g, p, u: (p, u), {"state": "u", "ahead": "lr"},
              "ahead='lr', but the name of a coefficient and a state v are needed.")):
-        refused(ValueError, message, lambda body=body, options=options: fastopt.rule(lr=0.1, name="mine",
-                                                                                     **options)(body))
+        refused(ValueError, message,
+                lambda body=body, options=options: fastopt.rule(lr=0.1, name="mine", **options)(body))
     refused(ValueError, "rule: no hyperparameter `lr` was found. Give the rule one", lambda: fastopt.rule(rate=0.1))
 
 

@@ -1,5 +1,4 @@
-"""The examples run as their docstrings say, print what they promise, and fail with a cure where something is
-missing."""
+"""The examples run as their docstrings say, print what they promise, and fail with a cure where something lacks."""
 import os
 import re
 import subprocess
@@ -92,10 +91,10 @@ runpy.run_path(path, run_name="__main__")
 """
 
 
-@pytest.mark.parametrize(("name", "missing"), [
-    ("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"), ("curvature", "scipy"),
-    ("generalisation", "sklearn"), ("ill_conditioned", "matplotlib"), ("minimize", "scipy"),
-    ("surfaces", "matplotlib")])
+@pytest.mark.parametrize(("name", "missing"),
+                         [("digits", "sklearn"), ("digits", "rich"), ("adam_first_steps", "matplotlib"),
+                          ("curvature", "scipy"), ("generalisation", "sklearn"), ("ill_conditioned", "matplotlib"),
+                          ("minimize", "scipy"), ("surfaces", "matplotlib")])
 def test_names_the_extra(name, missing):
     """In a process of its own: here the library may have been imported already."""
     ran = subprocess.run([sys.executable, "-c", WITHOUT, str(ROOT/"examples"/f"{name}.py"), missing],
@@ -130,9 +129,8 @@ def test_own_kernel():
 MOMENTUM, NESTEROV, ADAM = COLOURS.values()
 GALLERY = {  # example: colours that its picture has
     "adam_first_steps": [MOMENTUM, NESTEROV, ADAM], "curvature": [MOMENTUM, NESTEROV],
-             "generalisation": [MOMENTUM, NESTEROV],
-    "ill_conditioned": [MOMENTUM, NESTEROV, ADAM], "minimize": [MOMENTUM, NESTEROV, ADAM],
-             "surfaces": [MOMENTUM, NESTEROV, ADAM]}
+    "generalisation": [MOMENTUM, NESTEROV], "ill_conditioned": [MOMENTUM, NESTEROV, ADAM],
+    "minimize": [MOMENTUM, NESTEROV, ADAM], "surfaces": [MOMENTUM, NESTEROV, ADAM]}
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +172,8 @@ def test_adam_first_steps(said):
 
 def test_curvature(said):
     text = said("curvature")
-    off = numbers(r"([-+]?[\d.]+) %$", "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}",
-                                                                                                 line)))
+    off = numbers(r"([-+]?[\d.]+) %$",
+                  "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}", line)))
     assert len(re.findall(r"(?:gradient descent|momentum|Nesterov) +[\d.]+ +0\.\d{4} +0\.\d{5} +0\.\d{5}", text)) == 9
     assert all(abs(x) < 5 for x in off)
     assert numbers(r"becomes ([\d.e+-]+) of the first", text)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % "

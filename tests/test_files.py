@@ -32,11 +32,11 @@ class Layer:
 def parameters(seed=0):
     """One of each: formats, ranks, memory orders, nothing at all; deep in a tree."""
     w = [normal(seed + k, 6).astype(f32) for k in range(6)]
-    return {"layers": [Layer(w[0].reshape(2, 3), w[1]), Layer(np.asfortranarray(w[2].reshape(3, 2)),
-                                                              np.array(w[3][0]))],
-            "half": w[4][:5].astype(f16), "bits": stored(w[5], "bf16"), 7: w[5].astype(BFLOAT16),
-            "double": normal(seed + 9, 2, 2),
-            "none": np.zeros((0, 3), f32), "empty": np.zeros(0), "ä/\"'": (normal(seed + 11, 5),)}
+    return {
+        "layers": [Layer(w[0].reshape(2, 3), w[1]), Layer(np.asfortranarray(w[2].reshape(3, 2)), np.array(w[3][0]))],
+        "half": w[4][:5].astype(f16), "bits": stored(w[5], "bf16"), 7: w[5].astype(BFLOAT16),
+        "double": normal(seed + 9, 2, 2), "none": np.zeros((0, 3), f32), "empty": np.zeros(0),
+        "ä/\"'": (normal(seed + 11, 5),)}
 
 
 def leaves(tree):
@@ -292,8 +292,8 @@ NOT_WRITTEN = [
     (lambda p, opt: files.save(p.parent, opt), ValueError,
      "save: {dir} is no file, but one is to be written. Give the path of a file."),
     (lambda p, opt: files.save(os.devnull, opt), ValueError, "save: /dev/null is no file"),
-    (lambda p, opt: files.save(p/"x"/"y", opt), FileNotFoundError, "save: {path}/x/y: no such directory, but one is "
-                                                                   "needed"),
+    (lambda p, opt: files.save(p/"x"/"y", opt), FileNotFoundError,
+     "save: {path}/x/y: no such directory, but one is needed"),
     (lambda p, opt: files.save(5, opt), TypeError, "save: 5, but the path of a file is needed."),
     (lambda p, opt: files.save(p, opt.params), TypeError,
      "save: opt is a dict, but an optimizer is needed. Call save(path, opt)."),
@@ -302,9 +302,8 @@ NOT_WRITTEN = [
     (lambda p, opt: files.save(p, fastopt.SGD({Key(): np.ones(2), Key(): np.ones(2)})), ValueError,
      "save: {path}: two parameters are params[key], but each needs a name of its own. Give them other keys."),
     (lambda p, opt: files.load(5, opt), TypeError, "load: 5, but the path of a file is needed. Give one."),
-    *((lambda p, opt, f=f: f("a\0b", opt), ValueError, f"{f.__name__}: 'a\\x00b' can be no path of a file. Give "
-                                                       "another.")
-      for f in (files.save, files.load)),
+    *((lambda p, opt, f=f: f("a\0b", opt), ValueError,
+       f"{f.__name__}: 'a\\x00b' can be no path of a file. Give another.") for f in (files.save, files.load)),
     (lambda p, opt: files.save("\ud800", opt), ValueError, "save: '\\ud800' can be no path of a file."),
     (lambda p, opt: files.save(f"{p}/", opt), FileNotFoundError,
      "save: {path}/: no such directory, but it ends as one. Give the path of a file."),
@@ -351,23 +350,20 @@ def other(metadata, *arrays):
 
 
 WHOLE = "no whole checkpoint of fastopt "
-BROKEN = [
-    (lambda p: p.write_bytes(b""), WHOLE + "(SafetensorError: "),
-    (lambda p: p.write_text("nothing of the kind"), WHOLE + "(SafetensorError: "),
-    (lambda p: p.write_bytes(p.read_bytes()[:-1]), WHOLE + "(SafetensorError: "),
-    (lambda p: p.write_bytes(p.read_bytes() + b"0"), WHOLE + "(SafetensorError: "),
-    (other(None), WHOLE + "(KeyError: 'fastopt'), but a file that fastopt.files.save wrote is needed. Give the path of "
-                          "one."),
-    (other({"format": "np"}), WHOLE + "(KeyError: 'fastopt')"),
-    (other({"fastopt": "{}"}, np.int64), WHOLE + "(KeyError: 'paths')"),
-    (other({"fastopt": "[1]"}), WHOLE + "(TypeError: "),
-    (other({"fastopt": "{"}), WHOLE + "(JSONDecodeError: "),
-    (other({"fastopt": "["*100_000}), WHOLE + "(RecursionError: "),
-    (told(lambda a: a["paths"].append("params['c']")), WHOLE + "(SafetensorError: "),
-    (told(lambda a: a.update(param_groups=[{"params": [0, 1]}], version=a.pop("groups"))), "no groups in it."),
-    (told(lambda a: a.update(version=2)), "version 2, but this fastopt reads 1. Update fastopt."),
-    (told(lambda a: a.update(t=-1)), "t is -1, but a whole number, 0 or more, is needed."),
-    (told(lambda a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite number, 0 or more,")]
+BROKEN = [(lambda p: p.write_bytes(b""), WHOLE + "(SafetensorError: "),
+          (lambda p: p.write_text("nothing of the kind"), WHOLE + "(SafetensorError: "),
+          (lambda p: p.write_bytes(p.read_bytes()[:-1]), WHOLE + "(SafetensorError: "),
+          (lambda p: p.write_bytes(p.read_bytes() + b"0"), WHOLE + "(SafetensorError: "),
+          (other(None), WHOLE + "(KeyError: 'fastopt'), but a file that fastopt.files.save wrote is needed. Give the "
+                                "path of one."), (other({"format": "np"}), WHOLE + "(KeyError: 'fastopt')"),
+          (other({"fastopt": "{}"}, np.int64), WHOLE + "(KeyError: 'paths')"),
+          (other({"fastopt": "[1]"}), WHOLE + "(TypeError: "), (other({"fastopt": "{"}), WHOLE + "(JSONDecodeError: "),
+          (other({"fastopt": "["*100_000}), WHOLE + "(RecursionError: "),
+          (told(lambda a: a["paths"].append("params['c']")), WHOLE + "(SafetensorError: "),
+          (told(lambda a: a.update(param_groups=[{"params": [0, 1]}], version=a.pop("groups"))), "no groups in it."),
+          (told(lambda a: a.update(version=2)), "version 2, but this fastopt reads 1. Update fastopt."),
+          (told(lambda a: a.update(t=-1)), "t is -1, but a whole number, 0 or more, is needed."),
+          (told(lambda a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite number, 0 or more,")]
 OTHERS = [
     (lambda: fastopt.AMSGrad(small().params), "the state of adam, but this optimizer is amsgrad. Make that one first."),
     (lambda: fastopt.Adam([{"params": small().params}, {"params": np.ones(2)}]), "1 groups, but this optimizer has"),

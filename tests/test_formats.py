@@ -91,8 +91,8 @@ def test_nan_stays_nan_with_its_sign(name):
 @both
 def test_compiled_code_gives_the_bits_of_numpy(name):
     """So do single numbers."""
-    decode, nearest, drawn = (njit(error_model="numpy")(f) for f in (
-        SIXTEEN[name].decode, SIXTEEN[name].encode, STOCHASTIC[name].encode))
+    decode, nearest, drawn = (njit(error_model="numpy")(f)
+                              for f in (SIXTEEN[name].decode, SIXTEEN[name].encode, STOCHASTIC[name].encode))
 
     @njit(error_model="numpy")
     def each(x, r, to_nearest, by_chance, codes, numbers):
@@ -135,12 +135,8 @@ def test_every_code_stays_whatever_is_drawn(name):
 @both
 def test_exactly_as_many_words_round_up_as_are_cut_off(name):
     """As many of the 2**32 words (the upper ones) as the number is above the code below it, in 2**-31 of the way to the
-    next code.
-
-    So the expected value is the number itself, subnormals included. The result is one of the two neighbours, and grows
-    with the word. The word 0x80000000, which `storage.encode` takes by default, gives the nearest code, ties away from
-    zero.
-    """
+    next code. So the expected value is the number itself. The result is one of two neighbours, and grows with the word.
+    The word 0x80000000, which `storage.encode` takes by default, gives the nearest code, ties away from zero."""
     x = SAMPLES[~np.isnan(SAMPLES)]
     below, way = floors(x, name)
     up = 2*np.floor(way*2.0**31).astype(np.int64)

@@ -1,5 +1,4 @@
-"""The gate: its statistics, its figures on versions that were made slower on purpose, its exit codes, the commit that
-it names."""
+"""The gate: its statistics, its figures on versions made slower on purpose, exit codes, the commit that it names."""
 import functools
 import importlib
 import math
@@ -24,8 +23,8 @@ with pytest.MonkeyPatch.context() as patch:
     duet, facts, figures, imports, inside, retired, timing, trial, verdict, versions = (
         importlib.import_module(f"benchmarks.gate.{name}") for name in (
             "duet", "facts", "figures", "imports", "inside", "retired", "timing", "trial", "verdict", "versions"))
-    gate, cpu_code, steps = (importlib.import_module(f"benchmarks.{name}") for name in (
-        "gate.__main__", "machine_code.cpu_code", "steps"))
+    gate, cpu_code, steps = (importlib.import_module(f"benchmarks.{name}")
+                             for name in ("gate.__main__", "machine_code.cpu_code", "steps"))
 
 Step = steps.Step
 PLANTS = {change.what: change for change in trial.PLANTS}
@@ -160,9 +159,9 @@ def test_imports_are_timed_each_with_its_own_package(tmp_path):
 A, B = Step("adam", 8), Step("sgd", 1_000)
 
 
-@pytest.mark.parametrize(("looks", "slower"), [
-    ([1.05]*3, True), ([1.019, 1.5, 1.5], False), ([1.05, 1.05, 1.0], False), ([1.05, 1.0, 1.05], False),
-    ([1.05, 1.021, 1.05], True), ([1.05, 1.021, 1.025], False)])
+@pytest.mark.parametrize(("looks", "slower"),
+                         [([1.05]*3, True), ([1.019, 1.5, 1.5], False), ([1.05, 1.05, 1.0], False),
+                          ([1.05, 1.0, 1.05], False), ([1.05, 1.021, 1.05], True), ([1.05, 1.021, 1.025], False)])
 def test_a_step_is_slower_if_every_look_says_so(monkeypatch, looks, slower):
     asked = []
 

@@ -27,10 +27,10 @@ def changed(g, function):
     return {k: function(x) for k, x in g.items()} if isinstance(g, dict) else function(g)
 
 
-@pytest.mark.parametrize("p", [
-    problems.quadratic(1e4, 30), problems.rosenbrock(5), problems.beale(), problems.rastrigin(4),
-    problems.linear_regression(), problems.logistic_regression(),
-    *map(problems.network, ("glorot", "saturated", "equal"))], ids=str)
+@pytest.mark.parametrize("p",
+                         [problems.quadratic(1e4, 30), problems.rosenbrock(5), problems.beale(), problems.rastrigin(4),
+                          problems.linear_regression(), problems.logistic_regression(),
+                          *map(problems.network, ("glorot", "saturated", "equal"))], ids=str)
 def test_right_gradients_are_ok(p):
     for seed in range(3 if p.hess else 1):
         rng = np.random.default_rng(seed)
@@ -177,8 +177,7 @@ RIGHT_AND_WRONG = {  # value, gradient, a wrong one, and points
     "numbers near the end of float64": (
         lambda w: 1e200*(w*w).sum(), lambda w: 2e200*w, lambda w: 3e200*w, [np.ones(4)]),
     "a large value in float32": (lambda w: f32(1e5 + (w*w).sum()), None, lambda w: 0*w, [np.ones(4, f32)]),
-    "a large value in float64": (lambda w: 1e13 + (w*w).sum(), None, lambda w: 0*w, [np.ones(4)]),
-}
+    "a large value in float64": (lambda w: 1e13 + (w*w).sum(), None, lambda w: 0*w, [np.ones(4)])}
 
 
 @pytest.mark.parametrize("case", RIGHT_AND_WRONG)

@@ -14,8 +14,7 @@ SHAPE, FAN_IN, FAN_OUT = (3, 3, 40, 90), 360, 810
 VARIANCE = {"glorot": 2/1170, "he": 2/360, "lecun": 1/360}
 everyone = pytest.mark.parametrize("name", FUNCTIONS)
 
-# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three are weights of Conv1d and
-# grouped Conv2d
+# torch 2.13: torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape)); the last three: Conv1d, grouped Conv2d
 TORCH = [((3, 5), (5, 3)), ((64, 128), (128, 64)), ((1, 1), (1, 1)), ((8, 3, 5), (15, 40)), ((16, 3, 3, 3), (27, 144)),
          ((32, 16, 5, 7), (560, 1120)), ((4, 2, 3, 4, 5), (120, 240)), ((11, 7, 3), (21, 33)), ((6, 1, 3, 3), (9, 54)),
          ((16, 2, 3, 3), (18, 144))]
@@ -80,8 +79,8 @@ def test_numbers_are_the_same_on_every_platform():
 
 def through(name, activation, gain, width=256, depth=10, seed=2):
     """The mean square of the input and behind every hidden layer."""
-    params = networks.initial([width]*(depth + 2), seed, lambda shape, rng,
-                              dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
+    params = networks.initial([width]*(depth + 2), seed,
+                              lambda shape, rng, dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
     x = np.random.default_rng(1).standard_normal((1000, width))
     return np.array([np.square(a).mean() for a in networks.forward(params, x, activation)[:-1]])
 
@@ -128,8 +127,8 @@ def test_gradients_keep_their_size_too():
     x = np.random.default_rng(1).standard_normal((500, 128))
     sizes = {}
     for gain in (1.0, 0.5):
-        params = networks.initial([128]*11 + [1], 3, lambda s, rng, dtype,
-                                  gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
+        params = networks.initial([128]*11 + [1], 3,
+                                  lambda s, rng, dtype, gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
         _, grads = networks.value_and_grad(params, x, np.zeros(500), "squared")
         sizes[gain] = np.linalg.norm(grads["b1"])/np.linalg.norm(grads["b10"])
     assert 0.3 < sizes[1.0] < 3
@@ -140,7 +139,7 @@ def test_gradients_keep_their_size_too():
 
 ERRORS = [
     ({"shape": (3,)}, ValueError,
-     r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. " r".*biases start at 0"),
+     r"fans: shape is \(3,\), but at least two whole numbers, 0 or more, are needed\. .*biases start at 0"),
     ({"shape": (3, -1)}, ValueError, r"fans: shape is \(3, -1\)"),
     ({"shape": (3, 2.0)}, ValueError, r"fans: shape is \(3, 2.0\)"),
     ({"shape": (3, True)}, ValueError, r"fans: shape is \(3, True\)"),

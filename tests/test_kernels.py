@@ -5,22 +5,10 @@ import random
 
 import numpy as np
 import pytest
-from conftest import (
-    BFLOAT16,
-    DTYPES,
-    LARGE_LR,
-    OPTIMIZERS,
-    OWN,
-    RULES,
-    SHARED,
-    assert_identical,
-    assert_same_bits,
-    decoded,
-    nasty,
-    normal,
-    stored,
-    unaligned,
-)
+
+from conftest import (  # isort: skip
+    BFLOAT16, DTYPES, LARGE_LR, OPTIMIZERS, OWN, RULES, SHARED, assert_identical, assert_same_bits, decoded, nasty,
+    normal, stored, unaligned)
 from internals import cpu_kernel, float_type, formats_of, job
 from reference import MIXES, SIZES, Twin, gradients, tiles_of
 
@@ -182,10 +170,8 @@ STATES = [f for f in STORED if f != "split"]
 
 
 def in_every_slot(name):
-    """Formats of gradient, parameter and states such that every slot takes every format that it may have.
-
-    Of the blocks, q44 has no sign, and q43 would round a small second moment to zero.
-    """
+    """Formats of gradient, parameter and states such that every slot takes every format that it may have. Of the
+    blocks, q44 has no sign, and q43 would round a small second moment to zero."""
     rng, states = random.Random(name), RULES[name].state
     of_states = [[f for f in STATES if f != ("q43" if state in RULES[name].nonnegative else "q44")] for state in states]
     columns = [list(FORMATS), list(PARAMETERS), *of_states]

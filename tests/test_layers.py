@@ -1,7 +1,4 @@
-"""Who may import whom: each room of fastopt only from the lines above its own, and nobody in a circle.
-
-A room is a public module, or a package.
-"""
+"""Who may import whom: each room of fastopt (a public module, or a package) only from the lines above its own."""
 import ast
 from graphlib import TopologicalSorter
 from pathlib import Path

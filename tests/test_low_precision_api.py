@@ -250,13 +250,12 @@ OVERLAP = "its memory overlaps that of grads[0], but each needs its own. Give on
 WRITTEN = "overlaps memory that the step writes (parameters, state or copies). Give a copy, numpy.array(x)."
 
 
-NOT_ZEROED = [
-    (lambda p: [np.ones(4, np.float32), np.ones(8, np.float32)[::2]], STRIDED),
-    (lambda p: [np.ones(4, np.float32), read_only()], READ_ONLY),
-    (lambda p: [np.ones(4, np.float32), np.broadcast_to(np.float32(1), 4)], STRIDED),
-    (lambda p: [np.ones(4, np.float32), p[1]], OWN_PARAMETER), (lambda p: [np.ones(4, np.float32), p[0]], WRITTEN),
-    (lambda p: [np.ones(4, np.float32)]*2, OVERLAP), (lambda p: [(wide := np.ones(8, np.float32))[:4], wide[3:7]],
-                                                      OVERLAP)]
+NOT_ZEROED = [(lambda p: [np.ones(4, np.float32), np.ones(8, np.float32)[::2]], STRIDED),
+              (lambda p: [np.ones(4, np.float32), read_only()], READ_ONLY),
+              (lambda p: [np.ones(4, np.float32), np.broadcast_to(np.float32(1), 4)], STRIDED),
+              (lambda p: [np.ones(4, np.float32), p[1]], OWN_PARAMETER),
+              (lambda p: [np.ones(4, np.float32), p[0]], WRITTEN), (lambda p: [np.ones(4, np.float32)]*2, OVERLAP),
+              (lambda p: [(wide := np.ones(8, np.float32))[:4], wide[3:7]], OVERLAP)]
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -374,7 +373,8 @@ def test_decoded_of_float64_is_float64():
 
 def test_repr_says_what_is_stored():
     b, f = zeros(1000, dtype=np.uint16), zeros(1000)
-    for opt, says in ((fastopt.Adam(b, rounding="stochastic", state="q8"),
+    for opt, says in (
+            (fastopt.Adam(b, rounding="stochastic", state="q8"),
              "1,000 parameters bf16, stochastic, state m q43, v q44 (2.064 bytes each)"),
             (fastopt.Adam(b, rounding="remainder", state="bf16"),
              "1,000 parameters bf16, state m bf16, v bf16, remainder (6 bytes each)"),

@@ -97,17 +97,16 @@ def test_words_of_a_stream_are_uniform_and_tell_nothing_of_each_other(name):
         assert abs(differ.mean() - 0.5) < 4.5*0.5/np.sqrt(differ.size), apart
 
 
-PAIRS = {
-    "steps": ({"step": 1}, {"step": 2}), "tensors": ({"tensor": 0}, {"tensor": 1}), "seeds": ({}, {"seed": 1}),
-    "far seeds": ({}, {"seed": 2**62}), "step and tensor": ({"step": 2, "tensor": 1}, {"step": 1, "tensor": 2}),
-    "seed and step": ({"seed": 2, "step": 1}, {"seed": 1, "step": 2})}
+PAIRS = {"steps": ({"step": 1}, {"step": 2}), "tensors": ({"tensor": 0}, {"tensor": 1}), "seeds": ({}, {"seed": 1}),
+         "far seeds": ({}, {"seed": 2**62}), "step and tensor": ({"step": 2, "tensor": 1}, {"step": 1, "tensor": 2}),
+         "seed and step": ({"seed": 2, "step": 1}, {"seed": 1, "step": 2})}
 
 
 def test_streams_are_unrelated():
     """The upper four bits of one tell nothing of those of the other, and their words are not correlated."""
     pairs = {name: (words(**one), words(**other)) for name, (one, other) in PAIRS.items()}
-    pairs |= {f"slots {a} and {b}": (words()*SLOTS[a], words()*SLOTS[b]) for a,
-              b in itertools.combinations(range(5), 2)}
+    pairs |= {f"slots {a} and {b}": (words()*SLOTS[a], words()*SLOTS[b])
+              for a, b in itertools.combinations(range(5), 2)}
     for name, (first, second) in pairs.items():
         assert abs(chi_square((first >> np.uint32(28))*np.uint32(16) + (second >> np.uint32(28)), 256)) < 4.5, name
         assert abs(np.corrcoef(first, second)[0, 1]) < 4.5/np.sqrt(N), name

@@ -76,10 +76,7 @@ def test_a_training_loop_inside_one_function():
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "adamw"])  # whose kernel is Adam's
 def test_machine_code(name, full, fresh):
-    """No float64 in a kernel of float32 arithmetic, and every operation of the rule on whole vectors.
-
-    In float32 and in another format; with --full in all.
-    """
+    """No float64 in a kernel of float32, every operation on whole vectors. In two formats; with --full in all."""
     others = [format for format in FORMATS if format != "f32"]
     for format in FORMATS if full else ("f32", others[list(RULES).index(name) % 3]):
         kernel, wide = compile_step(name, format), format == "f64"
@@ -136,8 +133,7 @@ EDITS = {
     "global number of a nested function": ("K = 2.5\n" + BODY.format("f = lambda x: x*K\n    p = f(g)"), "2.5", "3.5"),
     "function of a module": (MODULE.format(DOUBLE.replace("\n", "\\n")) + BODY.format("p = helpers.f(g)"), "x + x",
                              "x*x"),
-    "number of a module": (MODULE.format("K = 2.5") + BODY.format("p = p - helpers.K*g"), "2.5", "3.5"),
-}
+    "number of a module": (MODULE.format("K = 2.5") + BODY.format("p = p - helpers.K*g"), "2.5", "3.5")}
 
 
 def test_every_edit_of_a_rule_changes_its_digest():

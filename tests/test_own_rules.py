@@ -44,16 +44,15 @@ NAMES = {"np": np, "math": math, "fastopt": fastopt, "notation": notation, "sqrt
 REFUSED = {  # what is needed; the second line of a rule and what is found in it
     "but a rule holds no numbers": {
         "u = 0.9*g": "the number 0.9", "u = -1*g": "the number -1", "u = g**2": "the number 2",
-                                    "u = g[0]": "the number 0",
-        "u = True*g": "the number True", "u = HALF*g": "the number HALF", "u = math.pi*g": "the number math.pi",
-        "u = TABLE*g": "the number TABLE", "u = np.pi*g": "the number np.pi", "u = (lambda x: x*3)(g)": "the number 3"},
+        "u = g[0]": "the number 0", "u = True*g": "the number True", "u = HALF*g": "the number HALF",
+        "u = math.pi*g": "the number math.pi", "u = TABLE*g": "the number TABLE", "u = np.pi*g": "the number np.pi",
+        "u = (lambda x: x*3)(g)": "the number 3"},
     "but the update of an element is straight": dict.fromkeys(
         ("u = g if g > p else p", "u = g and p", "for u in g: pass", "u = [x for x in g]", "while g > p: g = p"),
         "a condition or a loop"),
-    "but a rule calls only absolute": {
-        "u = math.exp(g)": "a call of math.exp", "u = np.sqrt(g)": "a call of np.sqrt", "u = abs(g)": "a call of abs",
-        "u = np.float32(g)": "a call of np.float32", "u = g.sum()": "g.sum",
-                                       "u = sqrt(np.add(g, p))": "a call of np.add"},
+    "but a rule calls only absolute": {"u = math.exp(g)": "a call of math.exp", "u = np.sqrt(g)": "a call of np.sqrt",
+                                       "u = abs(g)": "a call of abs", "u = np.float32(g)": "a call of np.float32",
+                                       "u = g.sum()": "g.sum", "u = sqrt(np.add(g, p))": "a call of np.add"},
     "but an update only returns": {"global SET; SET = u = g": "SET, which is not the rule's own, set"}}
 TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)", "u = fastopt.notation.sqrt(g*g)",
          "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p", "half = lambda x: x*c.lr\n    u = "
@@ -115,8 +114,8 @@ def test_annotations_say_what_hyperparameters_are():
         return {"lr": lr}
 
     own = fastopt.rule(at, name="annotated")(lambda c, g, p: (c.lr*g,))
-    for name, bad, message in (("mu", 1.0, "mu is 1.0, but a number in"), ("form", "c", "form is 'c', but one of 'a', "
-                                                                                        "'b'"),
+    for name, bad, message in (("mu", 1.0, "mu is 1.0, but a number in"),
+                               ("form", "c", "form is 'c', but one of 'a', 'b'"),
                                ("flag", 2, "flag is 2, but one of False, True"), ("free", math.inf, "free is inf")):
         with pytest.raises(ValueError, match=re.escape(f"Annotated: {message}")):
             optimizer(own)(np.ones(2), **{name: bad})
@@ -145,11 +144,10 @@ def test_names_have_no_ranges_of_their_own():
 def test_ranges_of_ones_own():
     for text, inside, outside, needed in (
             ("[0, 1)", [0, 0.5], [-0.1, 1, math.nan], "a number in [0, 1)"),
-                                          ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
+            ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
             ("(0, inf)", [1e-9, 1e300], [0, math.inf], "a finite number, above 0"),
-                                          ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"),
-            ("(0, inf]", [math.inf], [0], "a number above 0"),
-                                          ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")):
+            ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"), ("(0, inf]", [math.inf], [0], "a number above 0"),
+            ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")):
         own = fastopt.rule(lr=0.1, rate=0.5, name="limited", ranges={"rate": text})(lambda c, g, p: (c.lr*g,))
         for x in inside:
             assert own.at(1, rate=x).rate == x

@@ -1,9 +1,7 @@
-"""Presets: each rule with ``like=`` walks with the system it is named after, in float64, at defaults and elsewhere.
-
-A row of the table is a rule, the system's name for it, arguments that make it so there, and hyperparameters beside
-`like` at which it is walked: ours, translated, or (ours, theirs). It is walked beside the system where that is
-installed, else beside its float64 twin in papers.py; with a constant lr, and with one that changes at every step.
-"""
+"""Presets: each rule with ``like=`` walks with the system it is named after, in float64, at defaults and elsewhere. A
+row of the table is a rule, the system's name for it, arguments that make it so there, and hyperparameters beside `like`
+at which it is walked: ours, translated, or (ours, theirs). It is walked beside the system where that is installed, else
+beside its float64 twin in papers.py; with a constant lr, and with one that changes at every step."""
 import importlib.util
 import math
 import os
@@ -19,52 +17,47 @@ from fastopt import rules
 from fastopt.presets import PRESETS, preset
 
 LR = {"torch": "lr", "optax": "lr", "keras": "learning_rate", "sklearn": "learning_rate_init"}  # in papers.py
-THEIRS = {
-    "torch": {}, "optax": {"alpha": "decay"},
-    "keras": {"lr": "learning_rate", "b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "eps_root": "epsilon",
-              "alpha": "rho", "clip_value": "clipvalue"},
-    "sklearn": {"lr": "learning_rate_init", "b1": "beta_1", "b2": "beta_2", "eps": "epsilon"}}
+THEIRS = {"torch": {}, "optax": {"alpha": "decay"},
+          "keras": {"lr": "learning_rate", "b1": "beta_1", "b2": "beta_2", "eps": "epsilon", "eps_root": "epsilon",
+                    "alpha": "rho", "clip_value": "clipvalue"},
+          "sklearn": {"lr": "learning_rate_init", "b1": "beta_1", "b2": "beta_2", "eps": "epsilon"}}
 B, L2, DECOUPLED = {"b1": 0.8, "b2": 0.95}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decay": "decoupled"}
 MOMENTUM, NESTEROV = {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}
 LARGE = {"lr": 0.1, **B, "eps": 0.1}
 SMALL = {"weight_decay": 1e-2, "decay": "decoupled"}
 
 TABLE = {
-    "torch": [
-        ("sgd", "SGD", {}, {"lr": 0.2, **L2, "maximize": True}),
-        ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.7, "dampening": 0.3, **L2}),
-        ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.7, **L2, "maximize": True}),
-        ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
-        ("adagrad", "Adagrad", {}, {"lr_decay": 0.2, "initial_accumulator_value": 0.5, "eps": 0.1, **L2}),
-        ("adam", "Adam", {}, {**B, "eps": 0.1, **L2}, {"lr": 0.1, **DECOUPLED, "maximize": True}),
-        ("adamw", "AdamW", {}, {**LARGE, **L2}), ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}),
-        ("amsgrad", "AdamW", {"amsgrad": True}, ({**B, **SMALL}, {"betas": (0.8, 0.95)})),
-        ("nadam", "NAdam", {}, {**LARGE, "momentum_decay": 0.1, **L2}, {**DECOUPLED, "maximize": True}),
-        ("radam", "RAdam", {}, {**LARGE, **L2}, {**B, **DECOUPLED})],
-    "optax": [
-        ("sgd", "sgd", {}, {"lr": 0.2}), ("momentum", "sgd", MOMENTUM, {"lr": 0.2, "momentum": 0.6}),
-        ("nesterov", "sgd", NESTEROV, {"lr": 0.2, "momentum": 0.6}),
-        ("rmsprop", "rmsprop", {}, ({"alpha": 0.7, "eps_root": 0.1}, {"decay": 0.7, "eps": 0.1}),
-         ({"alpha": 0.7, "eps": 0.1, "eps_root": 0.0}, {"decay": 0.7, "eps": 0.1, "eps_in_sqrt": False})),
-        ("adagrad", "adagrad", {}, ({"lr": 0.2, "initial_accumulator_value": 0.4, "eps_root": 0.1},
-                                    {"lr": 0.2, "initial_accumulator_value": 0.4, "eps": 0.1})),
-        ("adam", "adam", {}, {**B, "eps": 0.1, "eps_root": 0.2}),
+    "torch": [("sgd", "SGD", {}, {"lr": 0.2, **L2, "maximize": True}),
+              ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.7, "dampening": 0.3, **L2}),
+              ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.7, **L2, "maximize": True}),
+              ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
+              ("adagrad", "Adagrad", {}, {"lr_decay": 0.2, "initial_accumulator_value": 0.5, "eps": 0.1, **L2}),
+              ("adam", "Adam", {}, {**B, "eps": 0.1, **L2}, {"lr": 0.1, **DECOUPLED, "maximize": True}),
+              ("adamw", "AdamW", {}, {**LARGE, **L2}), ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}),
+              ("amsgrad", "AdamW", {"amsgrad": True}, ({**B, **SMALL}, {"betas": (0.8, 0.95)})),
+              ("nadam", "NAdam", {}, {**LARGE, "momentum_decay": 0.1, **L2}, {**DECOUPLED, "maximize": True}),
+              ("radam", "RAdam", {}, {**LARGE, **L2}, {**B, **DECOUPLED})],
+    "optax": [("sgd", "sgd", {}, {"lr": 0.2}), ("momentum", "sgd", MOMENTUM, {"lr": 0.2, "momentum": 0.6}),
+              ("nesterov", "sgd", NESTEROV, {"lr": 0.2, "momentum": 0.6}),
+              ("rmsprop", "rmsprop", {}, ({"alpha": 0.7, "eps_root": 0.1}, {"decay": 0.7, "eps": 0.1}),
+               ({"alpha": 0.7, "eps": 0.1, "eps_root": 0.0}, {"decay": 0.7, "eps": 0.1, "eps_in_sqrt": False})),
+              ("adagrad", "adagrad", {}, ({"lr": 0.2, "initial_accumulator_value": 0.4, "eps_root": 0.1},
+                                          {"lr": 0.2, "initial_accumulator_value": 0.4, "eps": 0.1})),
+              ("adam", "adam", {}, {**B, "eps": 0.1, "eps_root": 0.2}),
               ("adamw", "adamw", {}, {**LARGE, "eps_root": 0.2, **L2}),
-        ("amsgrad", "amsgrad", {}, {**B, "eps": 0.1, "eps_root": 0.2}), ("nadam", "nadam", {}, LARGE),
-        ("nadam", "nadamw", {}, ({"weight_decay": 1e-4, "decay": "decoupled"}, {})),
-        ("radam", "radam", {}, {**LARGE, "threshold": 6.5}), ("lion", "lion", {}, {"lr": 0.1, **B, **L2})],
-    "keras": [
-        ("sgd", "SGD", {}, {"lr": 0.2, **L2}), ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.6, **L2}),
-        ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.6, **L2}),
-        ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.7, "eps_root": 0.1, **L2}),
-        ("adagrad", "Adagrad", {}, {"lr": 0.1, "initial_accumulator_value": 0.5, "eps_root": 0.1, **L2}),
-        ("adam", "Adam", {}, {**LARGE, **L2, "clip_value": 0.7}), ("adamw", "AdamW", {}, {**LARGE, **L2}),
-        ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}), ("nadam", "Nadam", {}, {**LARGE, **L2}),
-        ("lion", "Lion", {}, {"lr": 0.1, **B, **L2})],
-    "sklearn": [
-        ("sgd", "SGDOptimizer", {"momentum": 0, "nesterov": False}, {"lr": 0.02}),
-        ("momentum", "SGDOptimizer", {"nesterov": False}, {"lr": 0.02, "momentum": 0.6}),
-        ("nesterov", "SGDOptimizer", {}, {"lr": 0.02, "momentum": 0.6}), ("adam", "AdamOptimizer", {}, LARGE)]}
+              ("amsgrad", "amsgrad", {}, {**B, "eps": 0.1, "eps_root": 0.2}), ("nadam", "nadam", {}, LARGE),
+              ("nadam", "nadamw", {}, ({"weight_decay": 1e-4, "decay": "decoupled"}, {})),
+              ("radam", "radam", {}, {**LARGE, "threshold": 6.5}), ("lion", "lion", {}, {"lr": 0.1, **B, **L2})],
+    "keras": [("sgd", "SGD", {}, {"lr": 0.2, **L2}), ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.6, **L2}),
+              ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.6, **L2}),
+              ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.7, "eps_root": 0.1, **L2}),
+              ("adagrad", "Adagrad", {}, {"lr": 0.1, "initial_accumulator_value": 0.5, "eps_root": 0.1, **L2}),
+              ("adam", "Adam", {}, {**LARGE, **L2, "clip_value": 0.7}), ("adamw", "AdamW", {}, {**LARGE, **L2}),
+              ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}), ("nadam", "Nadam", {}, {**LARGE, **L2}),
+              ("lion", "Lion", {}, {"lr": 0.1, **B, **L2})],
+    "sklearn": [("sgd", "SGDOptimizer", {"momentum": 0, "nesterov": False}, {"lr": 0.02}),
+                ("momentum", "SGDOptimizer", {"nesterov": False}, {"lr": 0.02, "momentum": 0.6}),
+                ("nesterov", "SGDOptimizer", {}, {"lr": 0.02, "momentum": 0.6}), ("adam", "AdamOptimizer", {}, LARGE)]}
 
 
 def theirs(system, ours):
@@ -80,8 +73,7 @@ CASES = [(system, rule, *(given if isinstance(given, tuple) else (given, theirs(
          for given in ([{}] if (rule, name) not in (("amsgrad", "AdamW"), ("nadam", "nadamw")) else []) + all_given]
 
 
-# One driver per system: drive(class, arguments, w, gradients, lrs) yields (parameters,) after every step; lrs is the
-# learning rate of each step, or None for the system's own.
+# One driver per system: drive(class, arguments, w, gradients, lrs or None) yields (parameters,) after every step.
 
 def drive_torch(name, given, w, gs, lrs):
     torch = importlib.import_module("torch")
@@ -182,8 +174,8 @@ def walk(case, drive=None):
 LIBRARIES = {"torch": ("torch",), "optax": ("jax", "optax"), "keras": ("jax", "keras"), "sklearn": ("sklearn",)}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case[:2])) + "".join(f"-{k}={v}" for k,
-                                                                                                v in case[2].items()))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case[:2]))
+                         + "".join(f"-{k}={v}" for k, v in case[2].items()))
 def test_preset_is_the_system(case):
     there = all(importlib.util.find_spec(name) for name in LIBRARIES[case[0]])
     walk(case, None if there else twin_of(case[0]))

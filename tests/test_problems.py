@@ -9,19 +9,14 @@ import scipy.optimize as so
 import fastopt
 from fastopt import networks, problems
 
-FLAT = {
-    "quadratic": lambda: problems.quadratic(50.0, 5, seed=3),
-    "diagonal": lambda: problems.quadratic(1e3, 4, rotated=False, spectrum="linear"),
-    "linear_regression": problems.linear_regression,
-    "linear_scaled": lambda: problems.linear_regression(50, 4, collinearity=0.5, scales=100.0, l2=0.1, seed=2),
-    "logistic_regression": problems.logistic_regression,
-    "logistic_scaled": lambda: problems.logistic_regression(100, 3, l2=0.0, scales=10.0, seed=1),
-    "rosenbrock": problems.rosenbrock,
-    "rosenbrock_5": lambda: problems.rosenbrock(5),
-    "beale": problems.beale,
-    "rastrigin": problems.rastrigin,
-    "rastrigin_3": lambda: problems.rastrigin(3),
-}
+FLAT = {"quadratic": lambda: problems.quadratic(50.0, 5, seed=3),
+        "diagonal": lambda: problems.quadratic(1e3, 4, rotated=False, spectrum="linear"),
+        "linear_regression": problems.linear_regression,
+        "linear_scaled": lambda: problems.linear_regression(50, 4, collinearity=0.5, scales=100.0, l2=0.1, seed=2),
+        "logistic_regression": problems.logistic_regression,
+        "logistic_scaled": lambda: problems.logistic_regression(100, 3, l2=0.0, scales=10.0, seed=1),
+        "rosenbrock": problems.rosenbrock, "rosenbrock_5": lambda: problems.rosenbrock(5), "beale": problems.beale,
+        "rastrigin": problems.rastrigin, "rastrigin_3": lambda: problems.rastrigin(3)}
 EVERY = {**FLAT, **{start: (lambda start=start: problems.network(start, seed=1)) for start in problems.STARTS}}
 flat, every = pytest.mark.parametrize("name", FLAT), pytest.mark.parametrize("name", EVERY)
 
@@ -195,10 +190,8 @@ def test_quadratic_options_change_nothing_else():
 
 
 def test_rotations_are_uniform_and_do_not_depend_on_lapack():
-    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long.
-
-    A rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt.
-    """
+    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long. A
+    rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt."""
     first = []
     for seed in range(400):
         problem = problems.quadratic(seed=seed)

@@ -1,7 +1,5 @@
-"""Laws that every optimizer obeys, whatever its formula: they need no reference, only the optimizer itself.
-
-Those of single elements (order, signs, a NaN that stays alone) are in test_rules.py: kernels have the bits of rules.
-"""
+"""Laws that every optimizer obeys, whatever its formula: they need no reference, only the optimizer itself. Those of
+single elements (order, signs, a NaN that stays alone) are in test_rules.py: kernels have the bits of rules."""
 import itertools
 import math
 
@@ -43,7 +41,7 @@ def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
     opt = OPTIMIZERS[name](p, threads=threads, **hyper)
     if tile:
         opt._backend.binding = Binding(opt.rule, opt._tensors, opt._backend.slots, [], opt._backend.written,
-                                        opt._backend.watch, opt._backend.coefs, tile=tile)
+                                       opt._backend.watch, opt._backend.coefs, tile=tile)
     with np.errstate(all="ignore"):
         for g in steps:
             opt.step(g, **(how or {}))
@@ -229,8 +227,7 @@ def test_solves_a_parabola_and_rosenbrock(name):
     low, curvature = np.linspace(-2, 2, 11), np.linspace(0.5, 4, 11)
     for lr, w, gradient, steps, want, near in zip(
             SOLVE.get(name, (0.1, 0.02)), (np.zeros(11), np.array([-1.2, 1.0])),
-                                                  (lambda w: curvature*(w - low), rosenbrock),
-            (1_500, 20_000), (low, [1, 1]), (1e-3, 0.02), strict=True):
+            (lambda w: curvature*(w - low), rosenbrock), (1_500, 20_000), (low, [1, 1]), (1e-3, 0.02), strict=True):
         opt = OPTIMIZERS[name](w, lr=lambda t, lr=lr, steps=steps: lr*(1 - (t - 1)/steps), weight_decay=0.0)
         for _ in range(steps):
             opt.step(gradient)

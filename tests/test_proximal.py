@@ -63,9 +63,8 @@ def test_float32_of_all_kinds():
 def test_project(dtype):
     w = np.array([-2, -1, 0, 1, 2], dtype)
     for bounds, want in (({"low": -1, "high": 1.5}, [-1, -1, 0, 1, 1.5]),
-                         ({"high": [0, -3, 5, 0.5, INF]}, [-1, -3, 0, 0.5, 1.5]),
-                         ({"low": 0}, [0, 0, 0, 0.5, 1.5]), ({}, [0, 0, 0, 0.5, 1.5]),
-                         ({"low": np.array([1.0]), "high": np.array([1.0])}, [1]*5)):
+                         ({"high": [0, -3, 5, 0.5, INF]}, [-1, -3, 0, 0.5, 1.5]), ({"low": 0}, [0, 0, 0, 0.5, 1.5]),
+                         ({}, [0, 0, 0, 0.5, 1.5]), ({"low": np.array([1.0]), "high": np.array([1.0])}, [1]*5)):
         assert project(w, **bounds) is None
         assert w.dtype == dtype
         assert w.astype(f64).tolist() == want
@@ -109,8 +108,8 @@ LOCKED.flags.writeable = False
 BAD = {  # the error, and by its function: arguments, what the error says
     (TypeError, soft_threshold): [
         (([1.0, 2.0], 1), "soft_threshold: w is a list, but a NumPy array of floats is needed"),
-                                  ((1.0, 1), "w is a float"),
-        ((np.array([1, 2]), 1), "w is an array of int64"), ((np.array([1j]), 1), "w is an array of complex128"),
+        ((1.0, 1), "w is a float"), ((np.array([1, 2]), 1), "w is an array of int64"),
+        ((np.array([1j]), 1), "w is an array of complex128"),
         ((FINE, "1"), "amount is '1', but a number or an array of numbers is needed"), ((FINE, None), "amount is None"),
         ((FINE, True), "amount is True"), ((FINE, 1j), "amount is 1j")],
     (ValueError, soft_threshold): [

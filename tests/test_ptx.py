@@ -139,10 +139,8 @@ FAULTS = {  # the message, and the code
     "misaligned: 4 bytes": "mad.wide.u32 %d1, %r28, 2, %d0; ld.global.u32 %r0, [%d1];",
     "misaligned: 16 bytes": "st.global.v4.u32 [%d0+8], {%r0, %r0, %r0, %r0};",
     "misaligned: 8 bytes": f"{SHARED} ld.shared.u64 %d2, [%d1+4];",
-    "not in constant memory": "ld.const.u32 %r0, [%d0];",
-    "division by zero": "div.u32 %r0, %r28, %r29;",
-    "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;",
-    "no end after 1000 instructions": "loop: bra loop;",
+    "not in constant memory": "ld.const.u32 %r0, [%d0];", "division by zero": "div.u32 %r0, %r28, %r29;",
+    "trap": "setp.eq.u32 %p0, %r28, 3; @%p0 trap;", "no end after 1000 instructions": "loop: bra loop;",
     "generic addresses of different state spaces": """mov.u64 %d2, buffer; cvta.shared.u64 %d1, %d2;
         setp.lt.u32 %p0, %r28, 4; selp.b64 %d1, %d1, %d0, %p0; ld.u32 %r0, [%d1];""",
     "divergent: for ever wait 31 threads at 'bar.sync 0'; 1 have exited":
@@ -153,10 +151,8 @@ FAULTS = {  # the message, and the code
         """setp.lt.u32 %p0, %r28, 4; @!%p0 bra other; shfl.sync.bfly.b32 %r0, %r1, 1, 31, -1; bra.uni end;
         other: shfl.sync.bfly.b32 %r0, %r1, 2, 31, -1; end: mov.u32 %r0, 1;""",
     "its mask of threads excludes it": "shfl.sync.bfly.b32 %r0, %r1, 1, 31, 0xFFFF;",
-    "a barrier of a part of the block": "bar.sync 0, 64;",
-    "there are 16 barriers": "barrier.sync.aligned 16;",
-    "has 64 bits, not 32": "add.u32 %r0, %r1, %d0;",
-    "has 32 bits, not 64": "add.u64 %r0, %d1, %d0;",
+    "a barrier of a part of the block": "bar.sync 0, 64;", "there are 16 barriers": "barrier.sync.aligned 16;",
+    "has 64 bits, not 32": "add.u32 %r0, %r1, %d0;", "has 32 bits, not 64": "add.u64 %r0, %d1, %d0;",
     "the literal 0x3f800000 as .f64": "add.rn.f64 %d1, %d0, 0f3F800000;",
     "the literal 0x1 as .f32": "add.rn.f32 %r0, %r0, 1;",
     "store to a read-only array": "mov.u64 %d1, table; st.global.u32 [%d1], 1;",
@@ -167,12 +163,10 @@ FAULTS = {  # the message, and the code
     "a third source": "setp.eq.and.u32 %p0, %r0, %r1;",
     "a rounding goes with a loss of precision": "cvt.f32.f64 %r0, %d0;",
     "rounding to an integer between different types": "cvt.rni.f64.f32 %d1, %r0;",
-    "%r0 has 32 bits, not 16": "cvt.rn.bf16.f32 %r0, %r1;",
-    "%r1 has 32 bits, not 16": "cvt.f32.bf16 %r0, %r1;",
+    "%r0 has 32 bits, not 16": "cvt.rn.bf16.f32 %r0, %r1;", "%r1 has 32 bits, not 16": "cvt.f32.bf16 %r0, %r1;",
     "64-bit integers to 16-bit floats": "cvt.rn.bf16.s64 %h0, %d0;",
     ".nc outside of .global": "ld.shared.nc.b32 %r0, [0];",
-    "3 parts of .b64": "mov.b64 %d1, {%r0, %r1, %r2};",
-}
+    "3 parts of .b64": "mov.b64 %d1, {%r0, %r1, %r2};"}
 
 
 def test_faults():
@@ -210,30 +204,20 @@ def test_unknown_instructions_and_modifiers():
 
 
 NOT_UNDERSTOOD = {
-    "add.u32 %r0, %r1;": "add.u32 with 2 operands",
-    "add.u32 %r0, %r1, %r99;": "unknown operand %r99",
-    "bra nowhere;": "unknown name nowhere",
-    "@%q0 ret;": "%q0 is no predicate",
-    "mov.u32 %r0, %clock;": "unknown operand %clock",
-    "mov.u32 %r0, 1.5;": "unknown number 1.5",
-    ".reg .b16 %r5;": "declared twice",
-    ".reg .b128 %q;": "unknown declaration",
-    ".tex .u32 image;": "unknown declaration",
-    "@%p0 bar.sync 0;": "under a guard",
-    "ld.global.u32 %r0, [elsewhere];": "unknown name elsewhere",
-    ".branchtargets a, b;": "unknown declaration",
-}
+    "add.u32 %r0, %r1;": "add.u32 with 2 operands", "add.u32 %r0, %r1, %r99;": "unknown operand %r99",
+    "bra nowhere;": "unknown name nowhere", "@%q0 ret;": "%q0 is no predicate",
+    "mov.u32 %r0, %clock;": "unknown operand %clock", "mov.u32 %r0, 1.5;": "unknown number 1.5",
+    ".reg .b16 %r5;": "declared twice", ".reg .b128 %q;": "unknown declaration",
+    ".tex .u32 image;": "unknown declaration", "@%p0 bar.sync 0;": "under a guard",
+    "ld.global.u32 %r0, [elsewhere];": "unknown name elsewhere", ".branchtargets a, b;": "unknown declaration"}
 
 
 WRONG_MODULES = {
     ".version 8.0\n.alias a, b;": "unknown declaration: .alias",
     ".entry k() .unknown 3 { ret; }": "unknown directive .unknown",
     ".entry k(.param .texref t) { ret; }": "unknown parameter: .param .texref t",
-    ".entry k() { ret;": "a brace is not closed",
-    ".entry k() { ret; } what": "unknown text: what",
-    ".extern .global .b32 x; .entry k() { ret; }": "variable x is not supported",
-    ".version 8.0\n": "0 entries",
-}
+    ".entry k() { ret;": "a brace is not closed", ".entry k() { ret; } what": "unknown text: what",
+    ".extern .global .b32 x; .entry k() { ret; }": "variable x is not supported", ".version 8.0\n": "0 entries"}
 
 
 def test_modules():
@@ -278,8 +262,7 @@ RACES = {  # the addresses, how far the other thread is, the code, and what orde
     "loads of many": (OWN, 32, f"{LAST} {{sync}} {FIFTH}", "bar.sync 0;"),
     "an atomic and a load": (OWN, 32, f"{ADD} {ADD} {{sync}} {LAST}", "bar.sync 0;"),
     "global memory within a block": (GLOBAL, 32, IN_GLOBAL, "bar.sync 0;"),
-    "global memory between blocks": (GLOBAL, 64, IN_GLOBAL, "membar.gl;"),
-}
+    "global memory between blocks": (GLOBAL, 64, IN_GLOBAL, "membar.gl;")}
 
 
 @pytest.mark.parametrize("what", RACES)

@@ -1,5 +1,4 @@
-"""The README is true: its code runs and gives what it says, its table is the rules', its commands, names and links
-exist.
+"""The README is true: its code gives what it says, its table is the rules', its commands, names and links exist.
 
 Its Python blocks run from top to bottom in one namespace. A line ``expression  # -> value`` states the value's repr.
 """

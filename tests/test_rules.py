@@ -391,8 +391,8 @@ def test_errors(apart):
 # The alphabet of rules.
 
 def bodies():
-    around = {f for f in vars(pieces).values() if inspect.isfunction(f) and next(iter(inspect.signature(f).parameters),
-                                                                                 "") == "c"}
+    around = {f for f in vars(pieces).values() if inspect.isfunction(f)
+              and next(iter(inspect.signature(f).parameters), "") == "c"}
     assert len(around) > 5
     for function in {rule.body for rule in ALL.values()} | around:
         yield ast.parse(inspect.getsource(function)).body[0]

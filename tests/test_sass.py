@@ -124,9 +124,9 @@ def test_float64(ccs):
 
 
 @needs_tools
-@pytest.mark.parametrize(("value", "mufu", "calls"), [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1),
-                                                      ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
-                                                      ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
+@pytest.mark.parametrize(("value", "mufu", "calls"),
+                         [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1), ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
+                          ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
 def test_slow_paths_are_cold(value, mufu, calls, ccs):
     for cc in ccs:
         image = compiled(f"{ONCE} {{ float c = b[i]; b[i] = {value}; }}", cc)

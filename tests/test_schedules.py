@@ -131,8 +131,7 @@ TORCH = [
     (s.one_cycle(0.1, 50), 0.1, "OneCycleLR", {"max_lr": 0.1, "total_steps": 50, "cycle_momentum": False}, 50),
     (s.one_cycle(2.0, 37, 0.45, 5.0, 50.0, "linear"), 2.0, "OneCycleLR",
      {"max_lr": 2.0, "total_steps": 37, "pct_start": 0.45, "div_factor": 5.0, "final_div_factor": 50.0,
-      "anneal_strategy": "linear", "cycle_momentum": False},
-     37),
+      "anneal_strategy": "linear", "cycle_momentum": False}, 37),
     *[(s.cyclical(0.01, 0.2, 6, mode, gamma), 0.01, "CyclicLR",
        {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 6, "mode": mode, "gamma": gamma, "cycle_momentum": False}, 70)
       for mode, gamma in [("triangular", 1.0), ("triangular2", 1.0), ("exp_range", 0.97)]],
@@ -164,8 +163,7 @@ def test_equals_torch_at_every_step():
 SEQUENCES = [  # ours, what torch runs after the warm-up of 6 steps, at which steps it changes
     (s.warmup_stable_decay(0.4, 30, 6, 10, end=0.04),
      [("ConstantLR", {"factor": 1.0}), ("LinearLR", {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 10})],
-     [6, 20]),
-    (s.cosine(0.4, 30, warmup=6), [("CosineAnnealingLR", {"T_max": 24})], [6]),
+     [6, 20]), (s.cosine(0.4, 30, warmup=6), [("CosineAnnealingLR", {"T_max": 24})], [6]),
     (s.warmup(6, s.cosine(0.4, 24)), [("CosineAnnealingLR", {"T_max": 24})], [6]),
     (s.warmup(6, s.step(0.4, 5)), [("StepLR", {"step_size": 5})], [6])]
 
@@ -179,10 +177,9 @@ def test_composition_equals_torch_sequence():
         assert [schedule(t) for t in range(1, 31)] == pytest.approx(rates, rel=1e-12, abs=1e-14), schedule
 
 
-LOSSES = {
-    "falls": [1 / (k + 1) for k in range(40)], "flat": [1.0] * 40, "creeps": [1 - 2e-5 * k for k in range(60)],
-    "NaN": [1.0, NAN, 0.5] + [NAN] * 20 + [0.4] * 20, "starts NaN": [NAN] * 9 + [INF, 3.0, INF, 2.0] + [2.5] * 12,
-    "noise": random.Random(1).choices([0.1, 0.2, 0.3, 0.4, 0.09, 0.05], k=80)}
+LOSSES = {"falls": [1 / (k + 1) for k in range(40)], "flat": [1.0] * 40, "creeps": [1 - 2e-5 * k for k in range(60)],
+          "NaN": [1.0, NAN, 0.5] + [NAN] * 20 + [0.4] * 20, "starts NaN": [NAN] * 9 + [INF, 3.0, INF, 2.0] + [2.5] * 12,
+          "noise": random.Random(1).choices([0.1, 0.2, 0.3, 0.4, 0.09, 0.05], k=80)}
 
 
 def test_plateau_equals_torch():
@@ -199,17 +196,16 @@ def test_plateau_equals_torch():
                                      "bad": theirs.num_bad_epochs, "cooling": theirs.cooldown_counter}
 
 
-PLATEAUS = [
-    ({"patience": 1}, [3, 3, 3, 3, 3], [1, 1, 0.5, 0.5, 0.25]), ({"patience": 0}, [3, NAN, NAN], [1, 0.5, 0.25]),
-    ({"patience": 0}, [NAN, 3, 2], [0.5, 0.5, 0.5]),
-    ({"patience": 0, "cooldown": 2}, [3, 3, 3, 3, 3], [1, 0.5, 0.5, 0.5, 0.25]),
-    ({"patience": 0, "min_lr": 0.4}, [3, 3, 3], [1, 0.5, 0.4]),
-    ({"patience": 0, "threshold": 0.1}, [10, 9.5, 8.9], [1, 0.5, 0.5]),
-    ({"patience": 0, "threshold": 0.1}, [-10, -10.5, -11.5], [1, 0.5, 0.5]),
-    ({"patience": 0, "mode": "max"}, [1, 2, 1], [1, 1, 0.5]),
-    ({"patience": 0, "mode": "max", "threshold": 0.1}, [-10, -9.5, -8.5], [1, 0.5, 0.5]),
-    ({"patience": 0}, [-INF, -INF, 1], [1, 0.5, 0.25]),
-    ({"patience": 0}, [np.float32(3), np.array(2.0), np.int64(2)], [1, 1, 0.5])]
+PLATEAUS = [({"patience": 1}, [3, 3, 3, 3, 3], [1, 1, 0.5, 0.5, 0.25]),
+            ({"patience": 0}, [3, NAN, NAN], [1, 0.5, 0.25]), ({"patience": 0}, [NAN, 3, 2], [0.5, 0.5, 0.5]),
+            ({"patience": 0, "cooldown": 2}, [3, 3, 3, 3, 3], [1, 0.5, 0.5, 0.5, 0.25]),
+            ({"patience": 0, "min_lr": 0.4}, [3, 3, 3], [1, 0.5, 0.4]),
+            ({"patience": 0, "threshold": 0.1}, [10, 9.5, 8.9], [1, 0.5, 0.5]),
+            ({"patience": 0, "threshold": 0.1}, [-10, -10.5, -11.5], [1, 0.5, 0.5]),
+            ({"patience": 0, "mode": "max"}, [1, 2, 1], [1, 1, 0.5]),
+            ({"patience": 0, "mode": "max", "threshold": 0.1}, [-10, -9.5, -8.5], [1, 0.5, 0.5]),
+            ({"patience": 0}, [-INF, -INF, 1], [1, 0.5, 0.25]),
+            ({"patience": 0}, [np.float32(3), np.array(2.0), np.int64(2)], [1, 1, 0.5])]
 
 
 def test_plateaus():
@@ -222,8 +218,8 @@ def test_plateaus():
 
 
 def test_plateau_continues_from_its_state():
-    for k, save in itertools.product((0, 1, 7, 30), (lambda p: json.loads(json.dumps(p.state_dict())),
-                                                     s.ReduceOnPlateau.state_dict)):
+    for k, save in itertools.product((0, 1, 7, 30),
+                                     (lambda p: json.loads(json.dumps(p.state_dict())), s.ReduceOnPlateau.state_dict)):
         whole, half, rest = (s.ReduceOnPlateau(0.1, patience=2, cooldown=1, mode="max") for _ in range(3))
         for loss in LOSSES["noise"][:k]:
             half.observe(loss)
@@ -308,7 +304,7 @@ def test_own_schedule():
 
 ERRORS = [
     (lambda: s.constant("0.1"), TypeError,
-     "constant.value: found '0.1' of type str, needed a finite number. Pass a " "float."),
+     "constant.value: found '0.1' of type str, needed a finite number. Pass a float."),
     (lambda: s.constant(True), TypeError, "constant.value: found True of type bool, needed a finite number"),
     (lambda: s.constant(NAN), ValueError, "constant.value: found nan, needed a finite number"),
     (lambda: s.constant(10**400), ValueError, "needed a finite number"),
@@ -316,14 +312,14 @@ ERRORS = [
     (lambda: s.linear(0.0, 1.0), TypeError, "linear: missing a required argument: 'steps', needed (start:"),
     (lambda: s.linear(0.0, 1.0, 5, warm=1), TypeError, "linear: got an unexpected keyword argument 'warm'"),
     (lambda: s.linear(0.0, 1.0, 0), ValueError,
-     "linear.steps: found 0, needed a whole number, 1 or more. Count steps, " "in an int."),
+     "linear.steps: found 0, needed a whole number, 1 or more. Count steps, in an int."),
     (lambda: s.linear(0.0, 1.0, 1e4), TypeError, "linear.steps: found 10000.0 of type float, needed a whole number"),
     (lambda: s.warmup(5, None), TypeError,
-     "warmup.then: found None of type NoneType, needed a finite number or a " "function of the step"),
+     "warmup.then: found None of type NoneType, needed a finite number or a function of the step"),
     (lambda: s.warmup(5, 0.1, start=1.5), ValueError, "warmup.start: found 1.5, needed a number from 0 to 1"),
     (lambda: s.cosine(0.1, 10, warmup=-1), ValueError, "cosine.warmup: found -1, needed a whole number, 0 or more"),
     (lambda: s.cosine(0.1, 10, warmup=10), ValueError,
-     "found 10 steps for a warm-up of 10 and a decay of 0, needed at " "least their sum"),
+     "found 10 steps for a warm-up of 10 and a decay of 0, needed at least their sum"),
     (lambda: s.warmup_stable_decay(0.1, 10, 6, 5), ValueError,
      "found 10 steps for a warm-up of 6 and a decay of 5, needed at least their sum"),
     (lambda: s.warmup_stable_decay(0.1, 10, 1, 5, shape="cos"), ValueError,
@@ -331,7 +327,7 @@ ERRORS = [
     (lambda: s.cosine_restarts(0.1, 10, multiply=1.5), TypeError,
      "cosine_restarts.multiply: found 1.5 of type float, needed a whole number"),
     (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError,
-     "cosine_restarts.decay: found 2.0, needed a number " "from 0 to 1"),
+     "cosine_restarts.decay: found 2.0, needed a number from 0 to 1"),
     (lambda: s.step(0.1, 0), ValueError, "step.every: found 0, needed a whole number, 1 or more"),
     (lambda: s.step(0.1, 5, 0.0), ValueError, "step.factor: found 0.0, needed a finite number above 0"),
     (lambda: s.multi_step(0.1, [3, 3]), ValueError,
@@ -341,14 +337,14 @@ ERRORS = [
     (lambda: s.multi_step(0.1, iter([1, 2])), TypeError, "needed a list of increasing whole numbers"),
     (lambda: s.exponential(0.1, -0.5), ValueError, "exponential.factor: found -0.5, needed a finite number above 0"),
     (lambda: s.exponential(1.0, 2.0)(BIG), OverflowError,
-     "found 1.0 * 2.0**1099511627775.0, needed a float64. Use a " "factor of at most 1"),
+     "found 1.0 * 2.0**1099511627775.0, needed a float64. Use a factor of at most 1"),
     (lambda: s.inverse_square_root(0.1, 0), ValueError,
-     "inverse_square_root.warmup: found 0, needed a whole number, 1 " "or more"),
+     "inverse_square_root.warmup: found 0, needed a whole number, 1 or more"),
     (lambda: s.one_cycle(0.1, 1), ValueError,
      "one_cycle: found the peak at step 1.0 of 1, needed it before the last. Lower warmup_fraction."),
     (lambda: s.one_cycle(0.1, 10, 1.0), ValueError, "one_cycle: found the peak at step 10.0 of 10"),
     (lambda: s.one_cycle(0.1, 10, anneal="cosine"), ValueError,
-     "one_cycle.anneal: found 'cosine', needed one of " "('cos', 'linear')"),
+     "one_cycle.anneal: found 'cosine', needed one of ('cos', 'linear')"),
     (lambda: s.cyclical(0.1, 1.0, 5, "zigzag"), ValueError,
      "cyclical.mode: found 'zigzag', needed one of ('triangular', 'triangular2', 'exp_range')"),
     (lambda: s.cyclical(0.1, 1.0, 5, gamma=0.9), ValueError,
@@ -356,12 +352,12 @@ ERRORS = [
     (lambda: s.cosine(0.1, 10)(0), ValueError, "cosine(t): found 0, needed a whole number, 1 or more"),
     (lambda: s.cosine(0.1, 10)(2.0), TypeError, "cosine(t): found 2.0 of type float, needed a whole number"),
     (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError,
-     "ReduceOnPlateau.factor: found 1.0, needed above 0 and " "below 1"),
+     "ReduceOnPlateau.factor: found 1.0, needed above 0 and below 1"),
     (lambda: s.ReduceOnPlateau(0.1, mode="low"), ValueError,
-     "ReduceOnPlateau.mode: found 'low', needed one of ('min', " "'max')"),
+     "ReduceOnPlateau.mode: found 'low', needed one of ('min', 'max')"),
     (lambda: s.ReduceOnPlateau(0.1, patience=1.5), TypeError, "ReduceOnPlateau.patience: found 1.5 of type float"),
     (lambda: s.ReduceOnPlateau(0.1, min_lr=0.2), ValueError,
-     "ReduceOnPlateau.min_lr: found 0.2, needed at most lr = " "0.1. Lower min_lr."),
+     "ReduceOnPlateau.min_lr: found 0.2, needed at most lr = 0.1. Lower min_lr."),
     (lambda: s.ReduceOnPlateau(0.1).observe([1, 2]), TypeError,
      "ReduceOnPlateau.observe: found [1, 2], needed one number. Pass float(loss)."),
     (lambda: s.ReduceOnPlateau(0.1).load_state_dict({"lr": 1}), ValueError,

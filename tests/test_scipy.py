@@ -164,8 +164,8 @@ def test_a_schedule_of_ones_own_is_asked_not_copied():
 
 # How often it asks
 
-@pytest.mark.parametrize(("scheme", "calls", "error"), [
-    (None, 5, 1e-7), ("2-point", 5, 1e-7), ("3-point", 9, 1e-9), ("cs", 5, 1e-14)])
+@pytest.mark.parametrize(("scheme", "calls", "error"),
+                         [(None, 5, 1e-7), ("2-point", 5, 1e-7), ("3-point", 9, 1e-9), ("cs", 5, 1e-14)])
 def test_differences(scheme, calls, error):
     """The word arrives as an option, and as `jac` where `minimize` does not swallow it."""
     bowl = Bowl()
@@ -462,10 +462,10 @@ def test_overflow_on_the_way():
     assert (found.status, found.nit, found.nfev) == (2, 1, 1)
 
 
-@pytest.mark.parametrize(("f", "g", "x"), [
-    *((lambda x, y=bad: x[0] if x > 0 else y, lambda x: [1.0], 0.25) for bad in (INF, -INF, NAN)),
-    *((lambda x: x[0], lambda x, y=bad: [1.0 if x > 0 else y], -0.25) for bad in (NAN, INF)),
-    (lambda x: x[0], lambda x: [1.0 if x > 0 else 1e300], np.float32(-0.25))])  # beyond float32
+@pytest.mark.parametrize(("f", "g", "x"),
+                         [*((lambda x, y=bad: x[0] if x > 0 else y, lambda x: [1.0], 0.25) for bad in (INF, -INF, NAN)),
+                          *((lambda x: x[0], lambda x, y=bad: [1.0 if x > 0 else y], -0.25) for bad in (NAN, INF)),
+                          (lambda x: x[0], lambda x: [1.0 if x > 0 else 1e300], np.float32(-0.25))])  # beyond float32
 def test_infinities_and_nan_end_the_run(f, g, x):
     found = minimize(f, np.array([1.25], np.asarray(x).dtype), jac=g, method=method("sgd", lr=0.5))
     assert (found.status, found.nit, found.x.tolist(), found.fun) == (2, 3, [x], x)
@@ -496,8 +496,7 @@ WRONG = [  # x0, fun, jac; the error and what is said
       for gradient, what in (([1.0], "of shape (1,) and dtype float64"), ([ONES], "of shape (1, 2) and dtype float64"),
                              (1.0, "of shape () and dtype float64"), ((1.0, ONES), "a tuple"), ({}, "a dict"),
                              ([1j, 1j], "of shape (2,) and dtype complex128"), ("a", "of shape () and dtype <U1"))),
-    (ONES, 1.0, None, TypeError, "the gradient is None, but an array is needed. Return it (where jac is True: beside"),
-]
+    (ONES, 1.0, None, TypeError, "the gradient is None, but an array is needed. Return it (where jac is True: beside")]
 
 
 def test_wrong_starts_values_and_gradients():
@@ -546,11 +545,10 @@ ARGUMENTS = [  # what minimize is given, the error
     *(({"constraints": x}, ValueError, "constraints are given, but fastopt.scipy.method('adam') handles bounds only. ")
       for x in ({"type": "eq", "fun": rosen}, [{"type": "eq", "fun": rosen}], LinearConstraint(np.eye(2), 0, 1))),
     *(({"options": {name: x}}, error, f"{name} is {x!r}, but a number, 0 or more, is needed. Change {name}.")
-      for name in ("maxiter", "gtol") for x, error in ((-1, ValueError), ("9", TypeError), (True, ValueError),
-                                                       (NAN, ValueError))),
+      for name in ("maxiter", "gtol")
+      for x, error in ((-1, ValueError), ("9", TypeError), (True, ValueError), (NAN, ValueError))),
     ({"tol": [1]}, TypeError, "gtol is [1]"), ({"callback": 3}, TypeError, "callback is 3, but a function is needed"),
-    ({"options": {"finite_diff": "4-point"}}, ValueError, "finite_diff is '4-point', but one of '2-point', '3-poi"),
-]
+    ({"options": {"finite_diff": "4-point"}}, ValueError, "finite_diff is '4-point', but one of '2-point', '3-poi")]
 
 
 def test_wrong_arguments_before_anything_is_evaluated():
@@ -572,8 +570,7 @@ METHODS = [
     *((rule, {}, TypeError, "method: rule is .*, but one of sgd, .*, an optimizer class or a rule is needed. Rules")
       for rule in (None, lambda c, g, p: p, int, fastopt.Adam(np.zeros(1)), fastopt.Optimizer)),
     ("adam", {"lr": -1}, ValueError, "lr is -1"), ("adam", {"threads": 0}, ValueError, "threads is 0"),
-    ("adam", {"maximize": True}, ValueError, "method: maximize is True, but minimize looks for the lowest value"),
-]
+    ("adam", {"maximize": True}, ValueError, "method: maximize is True, but minimize looks for the lowest value")]
 
 
 def test_wrong_methods_are_refused_at_once():

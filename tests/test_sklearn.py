@@ -102,9 +102,9 @@ def test_check_estimator(estimator, check):
     *((solver, options, {"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)) for solver, options in {
         "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8},
         "lion": {"learning_rate": schedules.exponential(0.01, 0.99)}}.items()),  # its steps shrink with it alone
-    *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False}, linear_model.ElasticNet(
-        alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
-        "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
+    *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False},
+       linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
+           "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
 def test_least_squares(diabetes, solver, options, penalty, reference):
     model = LinearRegression(solver=solver, **EXACT, **options, **penalty).fit(*diabetes)
     reference.fit(*diabetes)
@@ -231,9 +231,9 @@ def test_uneven_batches_have_no_bias(y, s):
     assert model.intercept_ == pytest.approx(np.average(y, weights=s), rel=0.02)
 
 
-@pytest.mark.parametrize(("n", "size", "sizes"), [
-    (201, "auto", [100, 101]), (200, "auto", [200]), (442, "auto", [147, 147, 148]), (10, 3, [2, 2, 3, 3]),
-    (442, None, [442]), (100, 1000, [100])])
+@pytest.mark.parametrize(("n", "size", "sizes"),
+                         [(201, "auto", [100, 101]), (200, "auto", [200]), (442, "auto", [147, 147, 148]),
+                          (10, 3, [2, 2, 3, 3]), (442, None, [442]), (100, 1000, [100])])
 def test_batches_are_even(diabetes, monkeypatch, n, size, sizes):
     seen, asked, real, x = [], [], networks.value_and_grad, diabetes[0][:n]
     monkeypatch.setattr(networks, "value_and_grad", lambda p, x, *more: (seen.append(x), real(p, x, *more))[1])
@@ -624,8 +624,8 @@ WRONG = [  # of LinearRegression, or of MLPRegressor where it alone has the para
       for name, x in (("alpha", -1.0), ("alpha", np.inf), ("l1", "1"))),
     ({"tol": -1e-4}, "tol is -0.0001, but a finite number, 0 or more, or None is needed"),
     ({"validation_fraction": 1.0}, r"validation_fraction is 1.0, but a number in \(0, 1\) is needed"),
-    *(({name: x}, f"{name} is {x!r}, but one of False, True is needed") for name, x in {
-        "fit_intercept": 1, "shuffle": None, "early_stopping": "yes"}.items()),
+    *(({name: x}, f"{name} is {x!r}, but one of False, True is needed")
+      for name, x in {"fit_intercept": 1, "shuffle": None, "early_stopping": "yes"}.items()),
     ({"batch_size": 0}, "batch_size is 0, but a whole number, 1 or more, is needed. Change .*, or give 'auto' or None"),
     ({"batch_size": "all"}, "batch_size is 'all'"), ({"n_iter_no_change": True}, "n_iter_no_change is True"),
     ({"max_iter": 0}, "max_iter is 0"), ({"max_iter": 10.0}, "max_iter is 10.0"),
@@ -636,8 +636,7 @@ WRONG = [  # of LinearRegression, or of MLPRegressor where it alone has the para
     ({"initializer": "zeros"}, "initializer is 'zeros', but one of 'glorot_uniform', .*'lecun_normal' is needed"),
     ({"solver": "sgd", "learning_rate": 1e50}, r"the loss is not finite in epoch \d. Lower learning_rate, or stand"),
     ({"solver": "sgd", "learning_rate": 1e308, "batch_size": None, "max_iter": 1},
-     "the weights are not finite after epoch 1. Lower learning_rate"),
-]
+     "the weights are not finite after epoch 1. Lower learning_rate")]
 
 
 def test_parameter_errors(diabetes):

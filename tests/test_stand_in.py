@@ -254,8 +254,7 @@ def test_handles_may_come_back(scene, device):
 
 @pytest.mark.parametrize("how", ["waits", "does not", "waits for an earlier record", "whole context"])
 def test_a_missing_wait_shows(how, scene):
-    """The second stream reads what the first writes: too early, unless it waits. A context runs streams in the wrong
-    order."""
+    """The second stream reads what the first writes: too early, unless it waits. Streams run in a wrong order."""
     x, y, z, first, second = scene
     if early := how == "waits for an earlier record":
         do("cuStreamWaitEvent", second, event := event_after(first), 0)
@@ -448,16 +447,15 @@ def test_streams_fork_into_a_capture_and_join(scene):
     assert [peek(at) for at in (x, y, z)] == [1, 4, 3]
 
 
-@pytest.mark.parametrize(("steps", "error"), [
-    ("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
-    ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
+@pytest.mark.parametrize(("steps", "error"),
+                         [("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
+                          ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
 def test_forked_streams_must_join(steps, error, scene):
     x, _, _, first, second = scene
     events = []
     do_step = {"fork": lambda: do("cuStreamWaitEvent", second, event_after(first), 0),
                "join": lambda: do("cuStreamWaitEvent", first, event_after(second), 0),
-               "work": lambda: launch(x, x, stream=second),
-               "early": lambda: events.append(event_after(second)),
+               "work": lambda: launch(x, x, stream=second), "early": lambda: events.append(event_after(second)),
                "late": lambda: do("cuStreamWaitEvent", first, events.pop(), 0)}
     for _ in range(2):
         begin(first)

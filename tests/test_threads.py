@@ -334,12 +334,11 @@ print(same(walk(0, 5), walk(0, 5, threads=1)))  # two threads on one core
 V1 = "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
 QUOTAS = [
     ({}, np.inf), ({"cpu.max": "max 100000\n"}, np.inf), ({"cpu.max": "150000 100000\n"}, 1.5),
-          ({"cpu.max": "50000 100000"}, 0.5),
-    ({"cpu.max": "400000 100000\n", V1[0]: "100000\n", V1[1]: "100000\n"}, 4.0),
+    ({"cpu.max": "50000 100000"}, 0.5), ({"cpu.max": "400000 100000\n", V1[0]: "100000\n", V1[1]: "100000\n"}, 4.0),
     ({V1[0]: "250000\n", V1[1]: "100000\n"}, 2.5), ({V1[0]: "-1\n", V1[1]: "100000\n"}, np.inf),
-          ({V1[0]: "250000\n"}, np.inf),
-    *(({"cpu.max": text}, np.inf) for text in ("", "many of them", "100000 0", "0 100000", "nan 100000",
-                                               b"\xff\xfe\x00"))]
+    ({V1[0]: "250000\n"}, np.inf),
+    *(({"cpu.max": text}, np.inf)
+      for text in ("", "many of them", "100000 0", "0 100000", "nan 100000", b"\xff\xfe\x00"))]
 
 
 def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path):
@@ -397,8 +396,8 @@ def test_a_neighbour_that_never_sleeps():
 
 
 @pytest.mark.parametrize("ending", [
-    "raise SystemExit(0)", "import time; time.sleep(0.05)", "import atexit; atexit.register(lambda: "
-                                                            "make(1)[0].step(g))",
+    "raise SystemExit(0)", "import time; time.sleep(0.05)",
+    "import atexit; atexit.register(lambda: make(1)[0].step(g))",
     "import gc; fastopt._cpu.pool.POOL = None; del opt; gc.collect()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(50)]); keep.start()",
     "keep = threading.Thread(target=lambda: [opt.step(g) for _ in range(10**9)], daemon=True); keep.start()"])

@@ -244,20 +244,12 @@ def test_batches_that_end(batches, steps, accumulate, taken, message):
 # Early stopping
 
 SEQUENCES = [  # validations, patience, min_delta; after which one it stops (0: never), which is the best
-    ([5, 4, 3, 2, 1, 0], 1, 0.0, 0, 6),
-    ([5, 4, 4, 3, 2, 1], 0, 0.0, 3, 2),
-    ([5, 4, 4, 3, 2, 1], 1, 0.0, 3, 2),
-    ([5, 4, 6, 3, 4, 3], 2, 0.0, 6, 4),
-    ([5, 4, 6, 3, 4, 2], 2, 0.0, 0, 6),
-    ([5, 6, 6, 4, 5, 5, 5, 1], 3, 0.0, 7, 4),
+    ([5, 4, 3, 2, 1, 0], 1, 0.0, 0, 6), ([5, 4, 4, 3, 2, 1], 0, 0.0, 3, 2), ([5, 4, 4, 3, 2, 1], 1, 0.0, 3, 2),
+    ([5, 4, 6, 3, 4, 3], 2, 0.0, 6, 4), ([5, 4, 6, 3, 4, 2], 2, 0.0, 0, 6), ([5, 6, 6, 4, 5, 5, 5, 1], 3, 0.0, 7, 4),
     ([5, 4.5, 4.2, 4.1, 1], 3, 0.5, 4, 4),    # 4.5 is not below 5 - 0.5
     ([5, 4.25, 4, 3.25], 1, 0.5, 3, 3),       # better, but not by more than enough: it stops, and that is the best
-    ([NAN, NAN, NAN, 1], 3, 0.0, 3, None),
-    ([NAN, 5, NAN, NAN, 1], 2, 0.0, 4, 2),
-    ([INF, INF, 1], 2, 0.0, 2, None),
-    ([1, 2, 3], None, 0.0, 0, 1),
-    ([-1, -2, -INF, -INF], 1, 0.0, 4, 3),
-]
+    ([NAN, NAN, NAN, 1], 3, 0.0, 3, None), ([NAN, 5, NAN, NAN, 1], 2, 0.0, 4, 2), ([INF, INF, 1], 2, 0.0, 2, None),
+    ([1, 2, 3], None, 0.0, 0, 1), ([-1, -2, -INF, -INF], 1, 0.0, 4, 3)]
 
 
 @pytest.mark.parametrize("restore", [True, False])
@@ -331,9 +323,9 @@ def test_what_the_callback_is_told():
     assert [now.validation for now in told] == [None, 7.0, None, 7.0]
 
 
-@pytest.mark.parametrize(("answer", "stops"), [
-    (lambda: True, True), (lambda: np.True_, True), (lambda: raising(StopIteration), True), (lambda: False, False),
-    (lambda: "yes", False), (lambda: np.ones(2), False)])
+@pytest.mark.parametrize(("answer", "stops"),
+                         [(lambda: True, True), (lambda: np.True_, True), (lambda: raising(StopIteration), True),
+                          (lambda: False, False), (lambda: "yes", False), (lambda: np.ones(2), False)])
 def test_the_callback_stops(answer, stops):
     opt, saved = make(), []
     result = fit(opt, value_and_grad, None, 5, callback=lambda now: answer() if now.t == 2 else None,
@@ -531,10 +523,10 @@ def struck(at):
     return strike
 
 
-@pytest.mark.parametrize(("where", "at", "t"), [
-    ("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1), ("callback", 5, 5), ("save", 1, 3),
-    ("save", 2, 6), ("save", 3, 8), ("batch", 4, 3),
-    ("rate", 3, 1), ("rate", 4, 1)])  # of step 2: for the history, and within opt.step
+@pytest.mark.parametrize(("where", "at", "t"),
+                         [("gradient", 1, 0), ("gradient", 5, 4), ("validate", 2, 4), ("callback", 1, 1),
+                          ("callback", 5, 5), ("save", 1, 3), ("save", 2, 6), ("save", 3, 8), ("batch", 4, 3),
+                          ("rate", 3, 1), ("rate", 4, 1)])  # of step 2: for the history, and within opt.step
 def test_interrupted(where, at, t, tmp_path):
     """Parameters, state and history are those of exactly opt.t steps; the checkpoint is written, and loads."""
     strikes = dict.fromkeys(("gradient", "validate", "callback", "save", "batch", "rate"), lambda *_: None)
@@ -562,8 +554,7 @@ def test_interrupted(where, at, t, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no interval timers")
 @pytest.mark.parametrize("after", [False, True], ids=["", "after_step"])
 def test_interrupts_at_any_moment(after):
-    """A storm: each fit is hit once at random, in whatever it does. Memory holds the best of whole steps, the history
-    all of them, the checkpoint the last one."""
+    """Each fit is hit once at random. Memory holds the best of whole steps, the history all, checkpoints the last."""
     rng, saved, later = random.Random(1), [], 0
 
     def strike():
@@ -768,8 +759,7 @@ ARGUMENTS = [  # beside validate and checkpoint; the error and what is said
     ({"validate_every": None, "batches": iter([1])}, ValueError, "validate with an iterator, but it is called after"),
     ({"opt": np.ones(3)}, TypeError, "opt is a ndarray, but an optimizer is needed. Make one: fastopt.Adam(params)."),
     *(({"batches": x}, TypeError, f"batches is {x!r}, but what can be iterated over, or a function, is needed. Give a")
-      for x in (5, np.array(2.0))),
-]
+      for x in (5, np.array(2.0)))]
 
 
 def test_arguments_are_checked_before_the_first_step():

@@ -331,12 +331,12 @@ def test_every_key_of_torchs_state_is_used_or_named(torch):
                 k = names.index(path[8:-2]) if isinstance(params, dict) else int(path[7])
                 assert_identical(m, saved["state"][k]["exp_avg"].numpy())
     first, second = saved["state"].values()
-    wrong = (({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but "
-                                                                 "its"), ({**saved, "state": {0: first, 7: second}},
-              "state has the keys 7, but its groups hold the parameters 0, 1"),
-             ({**saved, "state": {0: first, 1: second, "1": second}}, "1 stands for two parameters"),
-             ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}},
-              "parameter 0 has max_exp_avg_sq, for which adam has no place"))
+    wrong = (
+        ({**turned, "param_groups": saved["param_groups"]}, "state has the keys 'net.0.bias', 'net.0.weight', but its"),
+        ({**saved, "state": {0: first, 7: second}}, "state has the keys 7, but its groups hold the parameters 0, 1"),
+        ({**saved, "state": {0: first, 1: second, "1": second}}, "1 stands for two parameters"),
+        ({**saved, "state": {0: {**first, "max_exp_avg_sq": w[0]}}},
+         "parameter 0 has max_exp_avg_sq, for which adam has no place"))
     for d, message in wrong:
         opt = fastopt.Adam(copy.deepcopy(w))
         with pytest.raises(ValueError) as error:
@@ -402,9 +402,8 @@ def test_counts_at_their_end():
 
 
 ODD = [None, 3, -1, 2.5, float("inf"), float("nan"), 2**80, "x", b"x", [], [None], {}, {"a": 1}, (), True,
-       np.array(None),
-       np.zeros(2), np.zeros((0, 3)), object(), range(3), (x for x in ()), np.float64(2), lambda: 1, {1, 2}, [[1], 2],
-       np.array(["a"]), 1j]
+       np.array(None), np.zeros(2), np.zeros((0, 3)), object(), range(3), (x for x in ()), np.float64(2), lambda: 1,
+       {1, 2}, [[1], 2], np.array(["a"]), 1j]
 
 
 def spots(tree, path=()):

@@ -110,8 +110,7 @@ def write(tree, values):
 
 
 class Captured(Twins):
-    """Twins of which the one on the device, CuPy's, is captured: it takes the gradients that lie in `g`, at first those
-    of seed 1."""
+    """Twins of which CuPy's, on the device, is captured: it takes the gradients in `g`, first those of seed 1."""
 
     def __init__(self, make, params=None, grads=None, capturable=50):
         super().__init__(make, tree(0) if params is None else params, foreign, capturable=capturable)

@@ -1,7 +1,5 @@
-"""Random walks beside reference.Twin: change an array or an attribute, step, save, load, fork, in any order.
-
-A program that test_stateful.py runs: it forks, and a process of tests has threads of other libraries (JAX's).
-"""
+"""Random walks beside reference.Twin: change an array or an attribute, step, save, load, fork, in any order. A program
+that test_stateful.py runs: it forks, and a process of tests has threads of other libraries (JAX's)."""
 import copy
 import os
 import tempfile

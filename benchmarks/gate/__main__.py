@@ -3,8 +3,7 @@
 ``python -m benchmarks.gate BASE HEAD`` compares two commits, or folders that hold the package. First come the figures
 that are the same in every run: memory, machine code for two processors, retired instructions. Then the import. Then the
 duet: both versions step in turn in one process, in several processes; what looks slower is looked at again by others.
-Exit 0: not slower. 1: slower; the benchmark, both figures and the commit are named. 2: could not be measured, which
-says nothing about speed.
+Exit 0: not slower. 1: slower; benchmark, figures and commit are named. 2: could not be measured.
 """
 import argparse
 import re
@@ -78,12 +77,9 @@ def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
         log.medians, found, again, left = timing.duets(folders, steps, cache)
         low, high = (pick(steps, key=log.medians.__getitem__) for pick in (min, max))
         return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), "
-                                   f"{again} looked at "
-                                   f"again{f', {left} more seemed slower' if left else ''}")
-    for name, measure in (("memory", memory),
-                          ("machine code", lambda: (*figures.code(folders), "")), ("instructions", instructions),
-                          ("import", imported),
-                          ("duet", duets)):
+                                   f"{again} looked at again{f', {left} more seemed slower' if left else ''}")
+    for name, measure in (("memory", memory), ("machine code", lambda: (*figures.code(folders), "")),
+                          ("instructions", instructions), ("import", imported), ("duet", duets)):
         log.phase(name, measure)
         yield
 

@@ -1,7 +1,4 @@
-"""Facts of a version that are the same in every run: ``python -m benchmarks.gate.facts FOLDER``.
-
-Each stands under the name of the benchmark that tracks it.
-"""
+"""Facts of a version, the same in every run, by benchmark: ``python -m benchmarks.gate.facts FOLDER``."""
 import json
 import sys
 import tracemalloc
@@ -63,5 +60,4 @@ def table(folder: Path, cache: Path) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2
-                     else measured(load(sys.argv[1], "fastopt_facts"))))
+    print(json.dumps(figures(sys.argv[1]) if len(sys.argv) == 2 else measured(load(sys.argv[1], "fastopt_facts"))))

@@ -12,13 +12,10 @@ from .verdict import Finding, Growth, risen
 # vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more
 TARGETS = {"znver4": tuple(FORMATS), "x86-64-v3": ("f32", "bf16, bf16 state")}
 CODE = {  # figure: the benchmark that tracks it, and what it may rise by
-    "instructions": ("track_instructions", Growth(part=0.005)),
-    "accesses": ("track_accesses", Growth(part=0.005)),
+    "instructions": ("track_instructions", Growth(part=0.005)), "accesses": ("track_accesses", Growth(part=0.005)),
     "lanes_lost": ("track_lanes_lost", Growth()),
     # of a trip, however often the loop is unrolled: what counts is that there were none
-    "float64": ("track_float64", Growth(part=1.0)),
-    "calls": ("track_calls", Growth()),
-}
+    "float64": ("track_float64", Growth(part=1.0)), "calls": ("track_calls", Growth())}
 INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
 FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
          "bench_memory.Bytes.track_moved": Growth()}
@@ -49,8 +46,7 @@ def _code_suspect(finding: Finding) -> Suspect:
 
 
 def code(folders: Sequence[Path], targets: Mapping[str, Sequence[str]] = TARGETS) -> tuple[int, list[Suspect]]:
-    """How many figures of machine code were compared, and those that got worse; {target: kernels, or storages}. 0 where
-    Numba does not compile for x86-64."""
+    """How many figures of machine code were compared, those that got worse, and {target: kernels, or storages}."""
     compared, found = 0, []
     for target, only in targets.items() if cpu_code.X86 else ():
         base, head = both(lambda folder, of=(target, only): cpu_code.table(folder, *of), folders)
@@ -84,9 +80,7 @@ def _counted(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tup
 
 
 def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
-    """The same for the instructions that steps retire; 0 where they cannot be counted. What rose is counted again: one
-    process of many
-    differs by more than is allowed (on Python 3.13, once in two runs of the tests)."""
+    """The same for instructions that steps retire; what rose is counted again, as one process in many is off."""
     compared, found = _counted(folders, steps, cache)
     step_of = {str(step): step for step in steps}
     if found:

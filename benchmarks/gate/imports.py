@@ -1,8 +1,6 @@
-"""The time of ``import fastopt``, two versions in turn: ``python -m benchmarks.gate.imports BASE HEAD QUARTETS``.
-
-Each import happens in a forked child of a process that has imported Numba already: without that, Numba's own 0.3 to 1 s
-would be all that is seen. A child's first import of a version, which writes its bytecode, is not counted.
-"""
+"""The time of ``import fastopt``, two versions in turn: ``python -m benchmarks.gate.imports BASE HEAD QUARTETS``. Each
+import happens in a forked child of a process that has imported Numba already: without that, Numba's own 0.3 to 1 s
+would be all that is seen. A child's first import of a version, which writes its bytecode, is not counted."""
 import json
 import os
 import sys

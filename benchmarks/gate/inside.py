@@ -1,8 +1,6 @@
-"""The inside of a version of the package: the one module of the benchmarks that knows where things lie there.
-
-Each function takes a loaded package (`versions.load`, or `fastopt` itself). Old versions, the first release among them,
-are flat: modules without packages, and kernels that are named by the digest of a rule and a text of formats.
-"""
+"""The inside of a version of the package: the one module of the benchmarks that knows where things lie there. Each
+function takes a loaded package (`versions.load`, or `fastopt` itself). Old versions, the first release among them, are
+flat: modules without packages, and kernels that are named by the digest of a rule and a text of formats."""
 import importlib
 from collections.abc import Callable
 from importlib.util import find_spec

@@ -122,8 +122,8 @@ def figures(folder: str, step: Step) -> dict[str, float]:
 
 def table(folder: Path, steps: Sequence[Step], cache: Path) -> dict[Step, dict[str, float]]:
     """The figures of some steps, from one fresh process; empty where nothing can be counted."""
-    return {Step(*step): found for step, found in worker("gate.retired", str(folder), json.dumps(steps),
-                                                         cache=cache/"counted")}
+    return {Step(*step): found
+            for step, found in worker("gate.retired", str(folder), json.dumps(steps), cache=cache/"counted")}
 
 
 def fix_addresses() -> None:

@@ -26,24 +26,20 @@ def threads() -> int:
 
 
 def steps_of(rules: Sequence[str]) -> list[Step]:
-    """What the duet times: every rule at every size; formats, threads, lists of tensors and other ways for one rule or
-    two."""
+    """What the duet times: every rule at every size; formats, threads, lists and other ways for one rule or two."""
     steps, two = [Step(rule, n) for rule in rules for n in SIZES], figures.two_of(rules)
-    steps += [Step(rule, n, 1, format) for rule in two for format in FORMATS if format != "f32" for n in (100_000,
-                                                                                                          10_000_000)]
+    steps += [Step(rule, n, 1, format) for rule in two for format in FORMATS if format != "f32"
+              for n in (100_000, 10_000_000)]
     steps += [Step(rule, n, threads()) for rule in two for n in (1_000_000, 10_000_000) if threads() > 1]
     last = two[-1]
     steps += [Step(last, 8), Step(last, "200 x 1,000"), Step(last, "ResNet-50"),
-              Step(last, "148 x 8", way="new gradients"),
-              Step(last, "148 x 8", way="construct")]
+              Step(last, "148 x 8", way="new gradients"), Step(last, "148 x 8", way="construct")]
     return steps + [Step(last, n, 1, format, "clip_norm") for format in ("f32", "bf16") for n in (1_000, 100_000)]
 
 
 def confirmed(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> dict[Step,
                                                                                    tuple[Judged, list[duet.Pair]]]:
-    """Those steps, of some that seemed slower, that seem so again every time, and are by all that was then measured: by
-    processes
-    that had no part in the suspicion, which chance may have caused."""
+    """Those suspects that are slower every time, and by all measurements, in processes with no part in that."""
     found: dict[Step, list[duet.Pair]] = {step: [] for step in steps}
     for k in range(TIMES):
         looked = duet.duet(folders, list(found), AGAIN, SECONDS, cache, seed=1000*(k + 1)) if found else {}
@@ -67,8 +63,7 @@ def suspect(step: Step, judged: Judged, pairs: Sequence[duet.Pair], cache: Path)
 
 
 class Duets(NamedTuple):
-    """The first median of every step, the steps that are slower, and of those that seemed so how many were looked at
-    again or were not."""
+    """The first median of every step, the steps that are slower, and how many suspects were looked at again or not."""
 
     medians: dict[Step, float]
     slower: list[Suspect]
@@ -77,8 +72,7 @@ class Duets(NamedTuple):
 
 
 def duets(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> Duets:
-    """Look at every step, and at those that seem slower again, `MOST` at a time, until some are slower or none is
-    left."""
+    """Look at every step, and at suspects again, `MOST` at a time, until some are slower or none is left."""
     medians = {step: _median(pairs) for step, pairs in duet.duet(folders, steps, FIRST, SECONDS, cache).items()}
     worst = sorted((step for step in steps if medians[step] > SEEMS), key=lambda step: -medians[step])
     slower: list[Suspect] = []

@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Plant(NamedTuple):
-    """A change that makes something slower: in the one file of the package that holds `old`, or, where `old` is empty,
-    at the end of `file`. `named`: what the gate must name, a regular expression."""
+    """A change that makes something slower: in the file with `old`, or at the end of `file`; `named` must be found."""
 
     what: str
     named: str
@@ -73,8 +72,7 @@ def _planted():
 
 
 _planted()
-""", file="__init__.py"),
-]
+""", file="__init__.py")]
 
 
 def plant(change: Plant, into: Path) -> Path:

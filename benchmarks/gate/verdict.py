@@ -1,5 +1,4 @@
-"""What figures of two versions say: those that never move by their growth, ratios of times by an interval that assumes
-no distribution."""
+"""What figures of two versions say: exact ones by growth, ratios of times by an interval for any distribution."""
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,10 +1,7 @@
-"""Versions of the package side by side in one process, each under a name of its own: commits, folders, the first
-release.
-
+"""Versions of the package side by side in one process, each under its own name: commits, folders, the first release.
 The package imports its own modules by relative imports only, so a copy of it works under any name; each has its
 kernels, its pool and its tables. Compiled code names the modules that it came from. So each name needs a disk cache of
-its own too: under another name a kernel would be compiled anew, and overwrite the first.
-"""
+its own too: under another name a kernel would be compiled anew, and overwrite the first."""
 import importlib.util
 import json
 import os
@@ -33,8 +30,7 @@ def load(folder: str | Path, alias: str) -> ModuleType:
 
 
 def worker(module: str, *words: str, cache: Path | None = None, timeout: float = 900, **environment: str) -> Any:
-    """What a module of this suite prints as JSON on its last line, run in a fresh process; RuntimeError with what the
-    process says if it fails."""
+    """What a module of this suite prints as JSON on its last line, in a fresh process; RuntimeError if it fails."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")}
     kept |= {"PYTHONHASHSEED": "0", **({"FASTOPT_CACHE": str(cache)} if cache else {}), **environment}
     done = subprocess.run([sys.executable, "-m", f"benchmarks.{module}", *words], capture_output=True, text=True,
@@ -62,8 +58,7 @@ def is_folder(version: str | Path) -> bool:
 
 
 def export(version: str, into: Path) -> Path:
-    """The folder that holds a version's package: `version` itself where it is such a folder, else a commit's files,
-    written to `into`."""
+    """The folder of a version's package: `version` itself where it is one, else a commit's files, written to `into`."""
     if is_folder(version):
         return Path(version).resolve()
     commit = git("rev-parse", "--verify", f"{version}^{{commit}}")

@@ -29,19 +29,13 @@ LETTERS = {"b": 1, "w": 2, "l": 4, "d": 4, "q": 8}
 ITEM = {"s": 4, "d": 8}                                         # bytes of the numbers of an opcode that ends so
 BYTES = {"x": 16, "y": 32, "z": 64}                             # of vector registers
 # bytes that an instruction on vectors moves; the first match counts
-SIZES = {
-    "v?cvtt?ss2.*|v?cvtu?si2s[sd]l|v?(movd|extractps|insertps)": 4,
-    "v?cvtt?sd2.*|v?cvtu?si2s[sd]q|v?(movq|mov[lh]p[sd])|vbroadcast[fi]32x2": 8,
-    "v?(?:pextr|pinsr|pbroadcast)([bwdq])": LETTERS,
-    "v(insert|extract|broadcast)[fi](128|32x4|64x2)": 16,
-    "v(insert|extract|broadcast)[fi](32x8|64x4)": 32,
-    # of their register: memory is narrower
-    "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,
-    "v?pmov[sz]x(bd|wq)|vpmovu?s?(db|qw)": 1/4,
-    "v?pmov[sz]xbq|vpmovu?s?qb": 1/8,
-    "v?[^p]*ss": 4,
-    "v?[^p]*sd": 8,
-}
+SIZES = {"v?cvtt?ss2.*|v?cvtu?si2s[sd]l|v?(movd|extractps|insertps)": 4,
+         "v?cvtt?sd2.*|v?cvtu?si2s[sd]q|v?(movq|mov[lh]p[sd])|vbroadcast[fi]32x2": 8,
+         "v?(?:pextr|pinsr|pbroadcast)([bwdq])": LETTERS, "v(insert|extract|broadcast)[fi](128|32x4|64x2)": 16,
+         "v(insert|extract|broadcast)[fi](32x8|64x4)": 32,
+         # of their register: memory is narrower
+         "v?pmov[sz]x(bw|wd|dq)|vpmovu?s?(wb|dw|qd)|v?cvt(ps2pd|u?dq2pd|ph2ps|ps2ph)": 1/2,
+         "v?pmov[sz]x(bd|wq)|vpmovu?s?(db|qw)": 1/4, "v?pmov[sz]xbq|vpmovu?s?qb": 1/8, "v?[^p]*ss": 4, "v?[^p]*sd": 8}
 
 
 class Instruction(NamedTuple):
@@ -71,8 +65,7 @@ class Instruction(NamedTuple):
 
 
 class Access(NamedTuple):
-    """A load or a store. `stream`: its address without the displacement, by what the registers hold; `moves`: it
-    changes in a loop."""
+    """A load or a store. `stream`: its address without displacement, in what registers hold; `moves`: it changes."""
 
     stream: str
     moves: bool
@@ -81,8 +74,7 @@ class Access(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """The instructions of a loop that are in no loop within it, each counted once a trip; its first block, those of
-    loops around it."""
+    """Instructions of a loop but not of loops within it, counted once a trip; its first block, those of outer loops."""
 
     code: list[Instruction]
     head: int
@@ -90,8 +82,7 @@ class Loop(NamedTuple):
 
     @property
     def arithmetic(self) -> list[tuple[str, str, int]]:
-        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes of the register, 1 for a
-        scalar."""
+        """Its float arithmetic: operation, s or d for float32 or float64, and the lanes (1 for a scalar)."""
         found = [(x.vector, ARITHMETIC.fullmatch(x.opcode)) for x in self.code]
         return [(of[1], of[3], size//ITEM[of[3]] if of[2] == "p" else 1) for size, of in found if of]
 
@@ -126,11 +117,8 @@ def functions(text: str) -> list[list[Instruction | str]]:
 
 
 def digest(text: str) -> str:
-    """A name for a kernel's machine code: its instructions and constants.
-
-    Numba's symbols hold the names of modules and the number of functions compiled before: they count by their first
-    appearance. Wrappers and tables of symbols do not count.
-    """
+    """A name for a kernel's machine code: its instructions and constants. Numba's symbols hold the names of modules and
+    the number of functions compiled before: they count by their first appearance. Wrappers do not count."""
     lines = [x if isinstance(x, str) else f"{x.opcode} {', '.join(x.operands)}" for code in functions(text)
              for x in code]
     lines += re.findall(r"^\.LCPI.*(?:\n\t\.(?:long|quad|short|byte|zero|ascii)\t.*)*", text, re.MULTILINE)
@@ -143,8 +131,7 @@ def digest(text: str) -> str:
 # Loops
 
 def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], dict[int, list[int]]]:
-    """The basic blocks of a function; those that are reached, each behind one that leads to it, with those that may
-    follow it."""
+    """The basic blocks of a function that are reached, each behind one that leads to it, with those that may follow."""
     blocks: list[list[Instruction]] = [[]]
     names: dict[str, int] = {}
     for x in code:
@@ -168,8 +155,7 @@ def _flow(code: Sequence[Instruction | str]) -> tuple[list[list[Instruction]], d
 
 def _bodies(after: dict[int, list[int]], among: Collection[int]) -> dict[int, set[int]]:
     """The blocks of each loop, by the first that is reached: blocks that lead to each other, and those that still do
-    without the first.
-    So it does not matter where a loop is entered: LLVM jumps into the middle of some, which have two entries then."""
+    without the first. So it does not matter where a loop is entered: LLVM jumps into the middle of some."""
     leads: dict[int, set[int]] = {}
     for k in among:
         leads[k], grow = set(), [k]
@@ -191,8 +177,8 @@ def loops(code: Sequence[Instruction | str]) -> list[Loop]:
     bodies = _bodies(after, list(after))
     inner = {head: [of for k, of in bodies.items() if k != head and k in body] for head, body in bodies.items()}
     return [Loop([x for k in sorted(body.difference(*inner[head])) for x in blocks[k]], head,
-                 frozenset(other for other, of in bodies.items() if head in of and other != head)) for head,
-            body in bodies.items()]
+                 frozenset(other for other, of in bodies.items() if head in of and other != head))
+            for head, body in bodies.items()]
 
 
 # Accesses
@@ -204,8 +190,7 @@ def _whole(register: str) -> str:
 
 
 class _Registers:
-    """What the general registers hold, followed through a loop: for each an expression, and whether it changes from
-    trip to trip."""
+    """What general registers hold, followed through a loop: an expression, and whether it changes from trip to trip."""
 
     def __init__(self, moving: Collection[str] = ()):
         self.held = {register: (register, True) for register in moving}
@@ -268,8 +253,8 @@ class Trip(NamedTuple):
     @property
     def bytes(self) -> list[float]:
         """Loaded and stored for an element."""
-        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements for store in (False,
-                                                                                                               True)]
+        return [sum(x.size for x in self.accesses if x.moves and x.store is store)/self.elements
+                for store in (False, True)]
 
     @property
     def work(self) -> dict[str, float]:
@@ -280,9 +265,8 @@ class Trip(NamedTuple):
         return {what: count/self.elements for what, count in counts.items()}
 
     def leftover(self, other: "Trip") -> bool:
-        """Whether it is for the elements that another loop leaves over: narrower (a scalar may branch where vectors
-        select), or shorter; or
-        the loop around, whose trip ends with the odd one of pairs."""
+        """Whether it is for what another loop leaves over: narrower, or shorter; or the loop around, whose trip ends
+        with the odd one of pairs. (A scalar may branch where vectors select.)"""
         if self.loop.head in other.loop.around:
             return self.work == other.work
         return self.bytes == other.bytes and (self.loop.width < other.loop.width or self.work == other.work)
@@ -290,8 +274,7 @@ class Trip(NamedTuple):
 
 def _elements(found: Sequence[Access], item: int, norm: bool) -> float:
     """From the bytes of the largest array that a trip stores: one more array would raise the sum of bytes, and lower
-    what is counted per
-    element. The norm stores sums alone: from those of the largest array that it loads and does not store."""
+    what is counted per element. The norm stores sums alone: from the largest array that it loads and does not store."""
     stored, loaded = Counter(), Counter()
     for x in found:
         (stored if x.store else loaded)[x.stream] += x.moves*x.size
@@ -303,9 +286,8 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
     """The loops of a function that do its work, the widest first."""
     found = [Trip(loop, moved, _elements(moved, item, norm)) for loop in loops(code) for moved in [accesses(loop.code)]]
     found = [trip for trip in found if trip.elements and (not norm or any(x[0] == "mul" for x in trip.loop.arithmetic))]
-    # the norm's loop over the last 63 elements may keep its vectors when the others lose theirs: only what is as deep
-    # as the deepest loop, or the one around that (where a trip has room for all 64 sums, and the deepest is its scalar
-    # twin), may be hot
+    # the norm's loop over the last 63 elements may keep its vectors when others lose theirs: hot is only the deepest
+    # loop, or the one around (where a trip has room for all 64 sums, and the deepest is its scalar twin)
     around = max(found, key=Trip.depth).loop.around if found else set()
     found = [trip for trip in found if around <= trip.loop.around | {trip.loop.head}]
     hot: list[Trip] = []
@@ -317,11 +299,8 @@ def hot_loops(code: Sequence[Instruction | str], item: int, norm: bool = False) 
 
 def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
     """The figures of a kernel whose widest array that is stored (norm: whose gradient) has elements of `item` bytes.
-
-    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip of them: `spills` (accesses to
-    what found no register), `float64` (arithmetic and conversions). In the whole kernel: `calls`. `width`: bits of the
-    vectors. `code`: see `digest`.
-    """
+    Per element: `instructions` and `accesses` (to arrays) of the hot loops. Per trip: `spills`, `float64` (arithmetic
+    and conversions). In the whole kernel: `calls`. `width`: bits of the vectors. `code`: see `digest`."""
     bodies = functions(text)
     hot = [trip for code in bodies for trip in hot_loops(code, item, norm)]
     if not hot or not hot[0].loop.width:
@@ -332,6 +311,6 @@ def figures(text: str, item: int, norm: bool = False) -> dict[str, float | str]:
             "accesses": round(sum(sum(x.moves for x in trip.accesses)/trip.elements for trip in hot), 6),
             "width": hot[0].loop.width,
             "float64": sum(bool(FLOAT64.fullmatch(x.opcode)) for trip in hot for x in trip.loop.code),
-            "calls": sum(x.opcode.startswith("call") or (x.opcode.startswith("jmp")
-                                                         and not x.operands[0].startswith(".L")) for x in plain),
+            "calls": sum(x.opcode.startswith("call")
+                         or (x.opcode.startswith("jmp") and not x.operands[0].startswith(".L")) for x in plain),
             "spills": sum(not x.moves for trip in hot for x in trip.accesses), "code": digest(text)}

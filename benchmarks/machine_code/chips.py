@@ -1,5 +1,4 @@
-"""How long the cores of a GPU need for an element against how long its memory needs: an estimate from counts, with no
-GPU.
+"""How long a GPU's cores need for an element against how long its memory needs: an estimate, with no GPU.
 
 Data sheets round, so clocks are taken back from their peaks of float32: TFLOPS = SMs x lanes x 2 x GHz. Rates are
 results per clock and SM, one per thread, from the table of arithmetic throughput in NVIDIA's CUDA C++ Programming Guide
@@ -15,29 +14,21 @@ AMPERE = {
     "float64": 32,      # A100 whitepaper; the data sheet's 9.7 TFLOPS
     "integer": 64,      # guide: additions, multiplications, shifts, logic, compares
     "mufu": 16,         # guide: reciprocal, reciprocal square root
-    "conversion": 16,   # guide: "all other type conversions"
-}
+    "conversion": 16}   # guide: "all other type conversions"
 HOPPER = {**AMPERE,
     "float32": 128,     # H100 whitepaper: 128 cores an SM; the data sheet's 67 TFLOPS
     "float64": 64,      # H100 whitepaper; the data sheet's 34 TFLOPS
-    "conversion": 64,   # guide
-}
+    "conversion": 64}   # guide
 BLACKWELL = {**HOPPER}  # float32 and float64: the data sheet's 75 and 37 TFLOPS; the rest is assumed
 
-PIPES = {               # the classes of sass.py that a unit works on
+PIPES = {  # the classes of sass.py that a unit works on
     "issue": ("float32", "compare", "float64", "integer", "conversion", "mufu", "load", "store", "local", "control",
-              "other"),
-    "float32": ("float32",),
-    "float64": ("float64",),
-    "integer": ("integer", "compare"),
-    "mufu": ("mufu",),
-    "conversion": ("conversion",),
-}
+              "other"), "float32": ("float32",), "float64": ("float64",), "integer": ("integer", "compare"),
+    "mufu": ("mufu",), "conversion": ("conversion",)}
 
 
 class Chip(NamedTuple):
-    """A GPU: streaming multiprocessors, boost clock in GHz, peak bandwidth of its memory in GB/s, results per clock and
-    SM."""
+    """A GPU: multiprocessors (SMs), boost clock in GHz, its memory's peak GB/s, results per clock and SM."""
 
     cc: tuple[int, int]
     sms: int
@@ -47,31 +38,13 @@ class Chip(NamedTuple):
 
 
 CHIPS = {
-    "A100 40GB": Chip(
-        (8, 0),
-        108,            # A100 whitepaper
-        1.41,           # A100 whitepaper; 108 x 64 x 2 x 1.41 = 19.5 TFLOPS
-        1555,           # data sheet, SXM and PCIe
-        AMPERE),
-    "A100 80GB": Chip(
-        (8, 0),
-        108,
-        1.41,
-        2039,           # data sheet, SXM (PCIe: 1935)
-        AMPERE),
-    "H100 SXM": Chip(
-        (9, 0),
-        132,            # H100 whitepaper
-        1.98,           # data sheet: 67 TFLOPS = 132 x 128 x 2 x 1.98 (its PCIe sister: 1.755)
-        3350,           # data sheet
-        HOPPER),
-    "B200": Chip(
-        (10, 0),
-        148,            # as listed on hmc-tech.com, 18,944 cores; NVIDIA's data sheet does not say
-        1.98,           # data sheet of the HGX B200: 75 TFLOPS a GPU = 148 x 128 x 2 x 1.98
-        8000,           # data sheet of the DGX B200: 64 TB/s for eight, a round number; others list 7,700
-        BLACKWELL),
-}
+    # A100 whitepaper: SMs and clock, 108 x 64 x 2 x 1.41 = 19.5 TFLOPS; data sheet: bandwidth, SXM (PCIe: 1555, 1935)
+    "A100 40GB": Chip((8, 0), 108, 1.41, 1555, AMPERE), "A100 80GB": Chip((8, 0), 108, 1.41, 2039, AMPERE),
+    # H100 whitepaper: SMs; data sheet: 67 TFLOPS = 132 x 128 x 2 x 1.98 (its PCIe sister: 1.755), bandwidth
+    "H100 SXM": Chip((9, 0), 132, 1.98, 3350, HOPPER),
+    # SMs as listed on hmc-tech.com, 18,944 cores; NVIDIA's data sheet does not say. Data sheets: HGX B200, 75 TFLOPS a
+    # GPU = 148 x 128 x 2 x 1.98; DGX B200, 64 TB/s for eight, a round number; others list 7,700
+    "B200": Chip((10, 0), 148, 1.98, 8000, BLACKWELL)}
 
 
 class Estimate(NamedTuple):
@@ -85,8 +58,7 @@ def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Ch
     """The time that the tightest unit needs for an element over the time in which its bytes come and go.
 
     ``hot`` are the instructions of a trip by class (`sass.Figures`), of `elements` elements; `moved` bytes are read and
-    written for one. The units: the schedulers, which issue every instruction, and those of `PIPES`, each at its peak
-    rate.
+    written for one. The units: the schedulers, for every instruction, and `PIPES`, each at its peak rate.
 
     Assumed: the memory gives its peak bandwidth (real copies reach about nine tenths of it, which would lower the
     ratio), every byte comes from there and goes there, and the clock is the boost clock. There are always enough warps
@@ -97,8 +69,8 @@ def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Ch
     """
     if unknown := set(hot) - set(PIPES["issue"]):
         raise ValueError(f"core_over_memory: classes {sorted(unknown)} belong to no unit. Add them to chips.PIPES.")
-    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz) for pipe,
-            kinds in PIPES.items()}
+    core = {pipe: sum(hot.get(kind, 0) for kind in kinds)/elements/(chip.rates[pipe]*chip.sms*chip.ghz)
+            for pipe, kinds in PIPES.items()}
     unit = max(core, key=core.__getitem__)
     return Estimate(core[unit]/(moved/chip.gbps), unit)
 

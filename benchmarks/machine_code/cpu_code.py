@@ -25,9 +25,7 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 class Kernel(NamedTuple):
-    """What a kernel is compiled for: a rule ("look-ahead": Nesterov's point; "": the norm), and the formats of its
-    slots
-    (gradient, parameter, states)."""
+    """What a kernel is compiled for: a rule ("look-ahead": Nesterov's point; "": the norm), and its slots' formats."""
 
     rule: str
     formats: str
@@ -55,11 +53,8 @@ def compiled(package: ModuleType, kernel: Kernel) -> dict[str, float | str]:
 
 
 def table(folder: str | Path, target: str, only: Sequence[str] | None = None) -> dict[str, dict[str, float | str]]:
-    """{kernel: figures} of the package in a folder, compiled for a processor in a process of its own.
-
-    `only`: these kernels, or all of a storage. `lanes_lost`: wanted width/width. Raises RuntimeError with what the
-    process said where it fails.
-    """
+    """{kernel: figures} of the package in a folder, compiled for a processor in a process of its own. `only`: these
+    kernels, or all of a storage. `lanes_lost`: wanted width/width. RuntimeError with its text where it fails."""
     if target not in WIDTHS:  # LLVM takes an unknown name for the oldest of them
         raise ValueError(f"cpu_code: how wide the vectors of {target} are is not known. Add it to cpu_code.WIDTHS.")
     with tempfile.TemporaryDirectory() as empty:  # what comes from the disk cache has no assembly

@@ -1,9 +1,6 @@
-"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what the instructions of our kernel are counted against.
-Never run.
-
-NVRTC compiles it with the flags that our kernels are linked with: no contraction of products and sums, divisions and
-square roots by the IEEE rules, subnormal numbers kept. The coefficients are read from memory, once, as ours are.
-"""
+"""Adam by hand in CUDA C++, float32 in accesses of 16 bytes: what our kernel is counted against. Never run. NVRTC
+compiles it with the flags that our kernels are linked with: no contraction of products and sums, divisions and square
+roots by the IEEE rules, subnormal numbers kept. The coefficients are read from memory, once, as ours are."""
 import functools
 
 FLAGS = ("--fmad=false", "--prec-div=true", "--prec-sqrt=true", "--ftz=false", "--std=c++17")
@@ -48,15 +45,12 @@ SAME_WORK = """
     p.x = p.x - (c.lr*m.x/(sqrtf(v.x + c.root) + c.eps) + c.wd*p.x);
 """ + FRAME % "float scale, clip, l2, wd, lr, b1, a1, b2, a2, eps, root;"
 
-SOURCES = {
-    "bare": BARE,            # the paper's lines and nothing else
-    "same work": SAME_WORK,  # a step with all pieces, operation by operation
-}
+SOURCES = {"bare": BARE,            # the paper's lines and nothing else
+           "same work": SAME_WORK}  # a step with all pieces, operation by operation
 
 
 def compiled(source: str, cc: tuple[int, int], *flags: str) -> bytes:
-    """The cubin that NVRTC makes of CUDA C++; ValueError with its log where it does not, ImportError without cuda-
-    bindings."""
+    """The cubin that NVRTC makes of CUDA C++; ValueError with its log, or ImportError without cuda-bindings."""
     from cuda.bindings import nvrtc
 
     def check(result):

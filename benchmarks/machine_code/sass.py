@@ -1,5 +1,4 @@
-"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, and the instructions of its hot
-loop.
+"""What a CUDA kernel is made of, read from its cubin with no GPU: registers, memory, instructions of its hot loop.
 
 The figures are exact and repeat: they change with the code or with the toolkit that made it, which the cubin names.
 Registers, stack, shared memory and parameters stand in the cubin's ELF sections; instructions come from ``nvdisasm
@@ -9,8 +8,7 @@ loop with two entries, is a ValueError: no figure is better than a wrong one.
 Hot is the innermost loop that holds the widest stores to global memory (of several, the one that stores most in a
 trip), without its slow paths. Divisions and square roots by the IEEE rules call a subroutine for operands near the ends
 of the exponent's range (a root of zero among them): those calls, and what runs only on the way to them or back, are
-counted apart, as cold. All other instructions of the loop count once per trip, whether or not a branch may go around
-them.
+counted apart, as cold. All other instructions of the loop count once per trip, whatever branches go around them.
 """
 import functools
 import json
@@ -23,8 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-# Classes of instructions, by the part of the opcode before its first dot. What begins with U runs once per warp, on a
-# unit of its own.
+# Classes of instructions, by the opcode before its first dot. What begins with U runs once per warp, on its own unit.
 CLASSES = {
     "float32": "FADD FMUL FFMA FADD2 FMUL2 FFMA2 FADD32I FMUL32I FFMA32I HADD2 HMUL2 HFMA2 HADD2_32I HMUL2_32I "
                "HFMA2_32I FHADD FHFMA",
@@ -32,20 +29,17 @@ CLASSES = {
     "compare": "FSETP FSET FSEL FMNMX FMNMX3 FCHK HSETP2 HSET2 HMNMX2",
     "float64": "DADD DMUL DFMA DSETP DMNMX",
     "integer": "IADD IADD3 IADD32I VIADD VIADDMNMX VIMNMX VIMNMX3 IMNMX IMAD IMAD32I IMUL ISETP ISET LEA LOP LOP3 "
-               "LOP32I PLOP3 SHF SHL SHR "
-               "SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 UVIADD UIMAD UISETP ULEA "
-               "ULOP ULOP3 UPLOP3 "
-               "UMOV USEL USHF UPRMT UP2UR UR2UP UFLO UPOPC UBMSK USGXT UBREV UVIMNMX UIABS",
+               "LOP32I PLOP3 SHF SHL SHR SEL MOV MOV32I PRMT FLO POPC BREV BMSK SGXT IABS PSETP P2R R2P R2UR UIADD3 "
+               "UVIADD UIMAD UISETP ULEA ULOP ULOP3 UPLOP3 UMOV USEL USHF UPRMT UP2UR UR2UP UFLO UPOPC UBMSK USGXT "
+               "UBREV UVIMNMX UIABS",
     "conversion": "F2F F2I I2F I2I F2FP I2FP F2IP I2IP FRND",
-    "mufu": "MUFU",                                                     # reciprocals and roots, to be refined
-    "load": "LDG LD",                                                   # LD: the address space is found out at run time
-    "store": "STG ST",
-    "local": "LDL STL",
+    "mufu": "MUFU",     # reciprocals and roots, to be refined
+    "load": "LDG LD",   # LD: the address space is found out at run time
+    "store": "STG ST", "local": "LDL STL",
     "control": "BRA JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD NANOSLEEP BPT DEPBAR MEMBAR ERRBAR "
                "CCTL CCTLL ACQBULK",
     "other": "LDC ULDC LDCU LDS STS S2R S2UR CS2R CS2UR SHFL VOTE VOTEU MATCH REDUX CREDUX ATOM ATOMG ATOMS RED REDG "
-             "REDAS",
-}
+             "REDAS"}
 CLASS_OF = {opcode: kind for kind, opcodes in CLASSES.items() for opcode in opcodes.split()}
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 JUMPS = {"BRA", "JMP", "CALL", "RET", "EXIT", "BSSY", "BSYNC"}           # those that are followed
@@ -91,8 +85,7 @@ class Instruction(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for what is spilled and
-    for arrays."""
+    """What a kernel takes, in bytes but for the registers; `stack`: local memory per thread, for spills and arrays."""
 
     registers: int
     stack: int
@@ -112,8 +105,7 @@ class Kernel(NamedTuple):
 
 
 class Figures(NamedTuple):
-    """Of a kernel that walks arrays. `hot`: instructions of one trip by class; `loads`, `stores`: bytes of each global
-    access in a trip."""
+    """Of a kernel that walks arrays, per trip. `hot`: instructions by class; `loads`, `stores`: bytes of accesses."""
 
     name: str
     cc: tuple[int, int]
@@ -140,8 +132,7 @@ class Figures(NamedTuple):
 
     @property
     def narrow(self) -> int:
-        """Global accesses in the hot loop that are narrower than the widest there is: 32 bytes from sm_100 on, 16
-        before."""
+        """Global accesses in the hot loop narrower than the widest: 32 bytes from sm_100 on, 16 before."""
         return sum(width < (32 if self.cc >= (10, 0) else 16) for width in self.loads + self.stores)
 
 
@@ -163,8 +154,7 @@ def _string(text: bytes, at: int) -> str:
 
 
 def _attributes(info: bytes) -> Iterator[tuple[int, bytes]]:
-    """(attribute, its value) of an .nv.info section: two bytes of form and attribute, then two of value, or of size and
-    then the value."""
+    """(attribute, value) of an .nv.info section: two bytes of form and attribute, two of value, or of its size."""
     at = 0
     while at < len(info):
         form, attribute, value = struct.unpack_from("<BBH", info, at)
@@ -236,8 +226,7 @@ def _instruction(raw: dict[str, Any]) -> Instruction:
     if unknown := set(raw) - {"predicate", "opcode", "operands", "other-attributes"}:
         raise ValueError(f"sass: nvdisasm says more of {raw['opcode']} than is understood: {sorted(unknown)}.")
     return Instruction(raw["opcode"], raw.get("operands", ""), raw.get("predicate", ""),
-                       attributes.get("control-flow") == "True",
-                       attributes.get("subroutine-call") == "True")
+                       attributes.get("control-flow") == "True", attributes.get("subroutine-call") == "True")
 
 
 def kernel(image: bytes, name: str = "") -> Kernel:
@@ -280,8 +269,7 @@ def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) 
 
 
 def flow(code: tuple[Instruction, ...]) -> dict[int, list[int]]:
-    """The instructions that a kernel may reach, subroutines left out, in reverse postorder, each with those that may
-    run after it."""
+    """The instructions that a kernel may reach, without subroutines, in reverse postorder, with those that follow."""
     meetings: dict[str, set[int]] = {}
     for x in code:
         if x.base == "BSSY":
@@ -327,8 +315,7 @@ def loops(after: dict[int, list[int]]) -> dict[int, set[int]]:
 
 def hot_loop(code: tuple[Instruction, ...]) -> tuple[list[Instruction], list[Instruction]]:
     """The instructions of a trip of the innermost loop with the widest global stores (of several, the one that stores
-    most, then the
-    one with most instructions): those that count, and those of its slow paths."""
+    most, then the one with most instructions): those that count, and those of its slow paths."""
     after = flow(code)
     bodies = loops(after)
     inside = {head: [other for other in bodies if other != head and other in body] for head, body in bodies.items()}
@@ -366,8 +353,7 @@ def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int,
 
 
 def figures(image: bytes, stored: int, name: str = "") -> Figures:
-    """The figures of a kernel of which a loop stores `stored` bytes for each element; ValueError where they cannot be
-    had."""
+    """The figures of a kernel of which a loop stores `stored` bytes per element; ValueError where there are none."""
     found = kernel(image, name)
     hot, cold = hot_loop(found.code)
     loads, stores = (tuple(sorted(x.width for x in hot if x.kind == kind)) for kind in ("load", "store"))
@@ -377,5 +363,4 @@ def figures(image: bytes, stored: int, name: str = "") -> Figures:
                          f"of {stored} bytes.")
     local, float64 = sum(x.kind == "local" for x in found.code), sum(x.wide for x in found.code)
     return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, elements,
-                   dict(Counter(x.kind for x in hot)),
-                   len(cold), loads, stores)
+                   dict(Counter(x.kind for x in hot)), len(cold), loads, stores)

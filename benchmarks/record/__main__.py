@@ -29,8 +29,7 @@ SOURCES = ("code", "pretty_source")  # of benchmarks, in benchmarks.json: they a
 
 
 def processor(cpuinfo: str) -> str:
-    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but neither its family nor its
-    features."""
+    """Name of the first processor in a /proc/cpuinfo; clouds hide the model's number, but not its family."""
     said = dict(re.findall(r"^(.+?)\s*: (.*)$", cpuinfo.split("\n\n")[0], re.M))
     name = " ".join(NOISE.sub(" ", said.get("model name", "")).split())
     if not name or re.search(r"\d", name):
@@ -54,12 +53,8 @@ def machine() -> dict[str, str]:
 
 
 def configured(folder: Path, root: Path = ROOT) -> Path:
-    """asv's configuration with the record as its results, in a folder that asv then works in; it reads pyproject.toml
-    there.
-
-    The project's own asv.conf.json keeps results in .asv: everyday runs, and those of the tests, leave the record
-    alone.
-    """
+    """asv's configuration with the record as its results, in a folder that asv works in; it reads pyproject.toml there.
+    The project's own asv.conf.json keeps results in .asv: everyday runs, and the tests', leave the record alone."""
     said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
     places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
     said |= {key: str(root/said.get(key, usual)) for key, usual in places.items()}
@@ -71,10 +66,8 @@ def configured(folder: Path, root: Path = ROOT) -> Path:
 
 
 def run(commit: str, options: Sequence[str], root: Path = ROOT) -> int:
-    """``asv run`` with a home of its own, so that no ~/.asv-machine.json is read or written; its exit status.
-
-    The file is written here: ``asv machine --cpu ...`` leaves out every value that is what it would have guessed.
-    """
+    """``asv run`` with a home of its own, so that no ~/.asv-machine.json is read or written; its exit status. The file
+    is written here: ``asv machine --cpu ...`` leaves out every value that is what it would have guessed."""
     from asv.machine import MachineCollection
     home, described = Path.home(), machine()
     kept = {"XDG_CACHE_HOME": ".cache", "XDG_CONFIG_HOME": ".config",
@@ -93,8 +86,8 @@ def secrets(root: Path = ROOT) -> list[str]:
     with suppress(KeyError, OSError, ImportError):
         names.add(getpass.getuser())
     search = ["git", "-C", str(root), "grep", "-qwiF"]
-    return [x for x in sorted(names - {""}) if subprocess.run([*search, "-e", x, "--", ":!benchmarks/record/results"],
-                                                              check=False).returncode]
+    return [x for x in sorted(names - {""})
+            if subprocess.run([*search, "-e", x, "--", ":!benchmarks/record/results"], check=False).returncode]
 
 
 def strings(data: Any) -> Iterator[str]:
@@ -111,8 +104,7 @@ def strings(data: Any) -> Iterator[str]:
 
 
 def leak(file: Path, names: Sequence[str]) -> str | None:
-    """The first thing in a result that tells where it was measured: a name, a path, or a profile (names of files,
-    compressed)."""
+    """The first thing in a result that tells where it was measured: a name, a path, or a profile (it names files)."""
     data = json.loads(file.read_text(encoding="utf-8"))
     patterns = [PATH, *(re.compile(rf"(?<![a-z0-9]){re.escape(name)}(?![a-z0-9])", re.I) for name in names)]
     for text in (file.parent.name, file.name, *strings(data)):
@@ -132,8 +124,7 @@ def numbers(file: Path) -> str:
 
 def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS,
            run: Callable[..., int] = run) -> list[Path]:
-    """Measure a commit; the results that are new or changed. All files are as before if there is none, or one tells too
-    much."""
+    """Measure a commit; the new or changed results. Files are as before if there are none, or one tells too much."""
     def take_back(why: str) -> RuntimeError:
         for file in changed:
             file.write_bytes(before[file]) if file in before else file.unlink()

@@ -1,7 +1,6 @@
 """Draw the newest recorded throughput against the ceiling and the rivals, for the README.
 
-``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Equal results give equal bytes. Exit 0: drawn;
-2: there is nothing to draw.
+``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Same input, same bytes. Exit 0: drawn; 2: not.
 """
 import argparse
 import ast
@@ -18,22 +17,16 @@ from .__main__ import RESULTS, status
 RULES, THREADS = ("momentum", "nesterov", "adam"), 1
 CEILING, RIVAL = "bench_step.Step.track_vs_ceiling", "bench_rivals.Rivals.track_times_faster_than_"
 STYLES = {  # name, colour (Okabe and Ito: told apart by the colour-blind), marker
-    "fastopt": ("fastopt", "#0072b2", "o"),
-    "torch_fused": ("torch, fused", "#d55e00", "s"),
-    "torch_foreach": ("torch, foreach", "#cc79a7", "D"),
-    "torch_for_loop": ("torch, for loop", "#e69f00", "v"),
-    "optax": ("optax, jit", "#7f7f00", "P"),
-    "numexpr": ("numexpr", "#56b4e9", "^"),
-    "numpy_in_place": ("NumPy, in place", "#009e73", "X"),
-    "numpy": ("NumPy", "#000000", "*"),
-}
+    "fastopt": ("fastopt", "#0072b2", "o"), "torch_fused": ("torch, fused", "#d55e00", "s"),
+    "torch_foreach": ("torch, foreach", "#cc79a7", "D"), "torch_for_loop": ("torch, for loop", "#e69f00", "v"),
+    "optax": ("optax, jit", "#7f7f00", "P"), "numexpr": ("numexpr", "#56b4e9", "^"),
+    "numpy_in_place": ("NumPy, in place", "#009e73", "X"), "numpy": ("NumPy", "#000000", "*")}
 GAP = 0.055  # between the names at the lines' ends, as a part of the axis: two lines of text
 Points = dict[tuple[str, str], list[tuple[int, float]]]
 
 
 def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
-    """Rule, elements and value of a benchmark, for the rules, vectors and threads of the picture; those without a
-    number are left out."""
+    """Rule, elements and value of a benchmark, for the picture's rules, vectors and threads, where it has one."""
     if key not in results.get_all_result_keys():
         return
     params = results.get_result_params(key)
@@ -44,10 +37,8 @@ def measured(results: Any, key: str) -> Iterator[tuple[str, int, float]]:
 
 
 def fractions(results: Any) -> Points:
-    """{(rule, system): [(n, fraction of the ceiling's speed), ...]} of one asv result.
-
-    fastopt's is 1/track_vs_ceiling; a rival's is that over how many times faster fastopt was.
-    """
+    """{(rule, system): [(n, fraction of the ceiling's speed), ...]} of one asv result. fastopt's is 1/track_vs_ceiling;
+    a rival's is that over how many times faster fastopt was."""
     own = {(rule, n): 1/x for rule, n, x in measured(results, CEILING)}
     found = {(rule, n, "fastopt"): x for (rule, n), x in own.items()}
     for system in STYLES:
@@ -67,8 +58,7 @@ def newest(folder: Path) -> Any:
              for results in iter_results(str(folder)) if (points := fractions(results))]
     if not found:
         raise RuntimeError(f"picture: {folder} holds no result of {CEILING} for {', '.join(RULES)} on {THREADS} "
-                           f"thread. "
-                           "Measure one: python -m benchmarks.record HEAD")
+                           "thread. Measure one: python -m benchmarks.record HEAD")
     return max(found, key=lambda one: one[:-1])[-1]
 
 
@@ -80,8 +70,7 @@ def caption(results: Any) -> str:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as the lines
-    allow."""
+    """Where names go whose lines end at these heights: in that order, at least a gap apart, as low as possible."""
     places = [0.0]*len(heights)
     last = -math.inf
     for k in sorted(range(len(heights)), key=heights.__getitem__):

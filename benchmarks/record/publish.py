@@ -1,7 +1,5 @@
 """Make asv's site of the record: ``python -m benchmarks.record.publish [--out .asv/html]``. Exit 0: published; 2: not.
-
-Look at it with ``python -m http.server -d .asv/html``. The page loads its scripts from the network.
-"""
+Look at it with ``python -m http.server -d .asv/html``. The page loads its scripts from the network."""
 import argparse
 import importlib
 import subprocess

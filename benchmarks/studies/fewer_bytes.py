@@ -1,5 +1,4 @@
-"""What fewer bits do to the time of a step: Adam on one long vector, each configuration of training.py in turn with
-float32.
+"""What fewer bits do to the time of a step: Adam on one long vector, each configuration of training.py beside float32.
 
 ``python -m benchmarks.studies.fewer_bytes [--n 1e8] [--threads 2] [--seconds 4]`` prints a table: what a step must
 move, how many times faster than float32 that allows out of cache, how many times faster it is (the median of quartets
@@ -45,8 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if n < 1 or given.threads < 1:
         parser.error(f"--n is {given.n:g}, --threads {given.threads}, but at least 1 is needed.")
     heads = [f"Adam, {n:.0e} elements, {given.threads} threads", "bytes moved", "they allow", "times faster",
-             "99 % interval",
-             "ns: float32, it"]
+             "99 % interval", "ns: float32, it"]
     print(f"| {' | '.join(heads)} |", "|" + "---|"*len(heads), sep="\n")
     for name in list(CONFIGURATIONS)[1:]:
         pairs, moved = turns(name, n, given.threads, given.seconds), step(name, n, given.threads)[1]

@@ -48,8 +48,7 @@ def total(x: np.ndarray, axis: int) -> np.ndarray:
 
 
 def bowl(curvature: np.ndarray, noise: np.ndarray, tolerance: float) -> Problem:
-    """sum of curvature*p^2/2 in float32; the gradient of step t is taken beside p, at a distance that the noise
-    tells."""
+    """sum of curvature*p^2/2 in float32; the gradient of step t is taken beside p, as far as the noise tells."""
     def loss(p):
         return math.fsum(curvature*np.square(p, dtype=np.float64))/2
 
@@ -85,8 +84,7 @@ LEAST = 0.3703626016862147  # of the logistic loss, by Newton's method (tests/te
 
 
 def logistic() -> Problem:
-    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay: flat where it
-    is nearly solved."""
+    """Logistic regression on 200 x 20 made numbers in float64, a tenth of the labels wrong, with decay."""
     x, decay = uniform(3, 200, 20)/(1 + np.arange(20)/4), 1e-3
     sign = np.array([math.copysign(1, math.fsum(row)) for row in x*uniform(4, 20)])*np.where(np.arange(200) % 10, 1, -1)
     signed = np.ascontiguousarray((x*sign[:, None]).T)
@@ -101,18 +99,10 @@ def logistic() -> Problem:
 
 PROBLEMS = {make.__name__: make() for make in (quadratic, rosenbrock, logistic, noisy)}
 RATES: dict[str, tuple[float, ...]] = {  # a learning rate for each problem, in their order: what `best` finds
-    "sgd": (0.001, 0.001, 1.0, 0.003),
-    "momentum": (0.003, 0.001, 1.0, 0.0003),
-    "nesterov": (0.001, 0.001, 1.0, 0.0003),
-    "rmsprop": (0.01, 0.001, 0.03, 0.01),
-    "adagrad": (0.1, 1.0, 0.3, 0.1),
-    "adam": (0.03, 0.3, 0.03, 0.01),
-    "adamw": (0.03, 0.1, 0.03, 0.01),
-    "amsgrad": (1.0, 0.3, 0.03, 0.01),
-    "nadam": (0.01, 0.03, 0.03, 0.01),
-    "radam": (0.003, 0.003, 0.3, 0.01),
-    "lion": (0.003, 0.003, 0.01, 0.001),
-}
+    "sgd": (0.001, 0.001, 1.0, 0.003), "momentum": (0.003, 0.001, 1.0, 0.0003), "nesterov": (0.001, 0.001, 1.0, 0.0003),
+    "rmsprop": (0.01, 0.001, 0.03, 0.01), "adagrad": (0.1, 1.0, 0.3, 0.1), "adam": (0.03, 0.3, 0.03, 0.01),
+    "adamw": (0.03, 0.1, 0.03, 0.01), "amsgrad": (1.0, 0.3, 0.03, 0.01), "nadam": (0.01, 0.03, 0.03, 0.01),
+    "radam": (0.003, 0.003, 0.3, 0.01), "lion": (0.003, 0.003, 0.01, 0.001)}
 
 
 @cache
@@ -138,14 +128,12 @@ def steps(rule: str, problem: str, lr: float | None = None, **hyper: Any) -> flo
 
 
 def robust(rule: str, problem: str, lr: float, count: float) -> bool:
-    """Whether rates that differ by 1 % need about as many steps: on the edge of stability, or for luck, they may need
-    any number."""
+    """Whether rates that differ by 1 % need about as many steps: not so on the edge of stability, or by luck."""
     return all(abs(steps(rule, problem, lr*near)/count - 1) < 0.05 for near in (0.99, 1.01))
 
 
 def best(rule: str, problem: str) -> float:
-    """The learning rate of the grid that needs the fewest steps, of those that need `FEWEST` at least and are no
-    luck."""
+    """The learning rate of the grid that needs the fewest steps, of those with `FEWEST` at least and no luck."""
     counts = sorted((count, lr) for lr in GRID if (count := steps(rule, problem, lr)) >= FEWEST)
     return next(lr for count, lr in counts if robust(rule, problem, lr, count))
 

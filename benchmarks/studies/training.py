@@ -1,5 +1,4 @@
-"""What storing parameters and state in fewer bits does to training: the final loss of two networks, over float32's of
-the same seed.
+"""What storage in fewer bits does to training: the final loss of two networks, over float32's of the same seed.
 
     digits  64-128-10: scikit-learn's 1,797 handwritten digits, cross-entropy and l2
     names   468-256-39: the next character in the names of Unicode's characters, from the 12 before it, cross-entropy
@@ -43,18 +42,14 @@ class Configuration(NamedTuple):
 
 
 CONFIGURATIONS = {
-    REFERENCE: Configuration("f32", {}),
-    "bf16 state": Configuration("f32", {"state": {"m": "bf16", "v": "bf16s"}}),
+    REFERENCE: Configuration("f32", {}), "bf16 state": Configuration("f32", {"state": {"m": "bf16", "v": "bf16s"}}),
     "8-bit state": Configuration("f32", {"state": "q8"}),
     "bf16 + remainder": Configuration("bf16", {"state": {"m": "bf16", "v": "bf16s"}, "rounding": "remainder"}),
     "all bf16": Configuration("bf16", {"state": {"m": "bf16s", "v": "bf16s"}, "rounding": "stochastic"}),
     "bf16 + 8-bit state": Configuration("bf16", {"state": "q8", "rounding": "stochastic"}),
-    "bf16 state, nearest": Configuration("f32",
-                                         # what not to do: v does not fall, and
-                                         {"state": "bf16"}),
-    "all bf16, nearest": Configuration("bf16", {"state": "bf16",
-                                                "rounding": "nearest"}),  # small updates of the parameters are lost
-}
+    # what not to do: v does not fall, and small updates of the parameters are lost
+    "bf16 state, nearest": Configuration("f32", {"state": "bf16"}),
+    "all bf16, nearest": Configuration("bf16", {"state": "bf16", "rounding": "nearest"})}
 
 
 @cache

@@ -1,7 +1,6 @@
 """An interpreter of PTX in NumPy: runs what a GPU would run, on real data, and finds what a GPU would let pass.
 
-Kernels run on ordinary arrays, with every access checked for bounds, alignment and races, and every value rounded as
-the PTX manual says:
+Kernels run on ordinary arrays; every access is checked for bounds, alignment and races, every value rounded as in PTX:
 
 >>> memory = Memory()
 >>> x = np.arange(1000, dtype=np.float32)

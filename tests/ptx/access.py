@@ -15,8 +15,7 @@ COUNTERS = {"load": ("loaded_bytes", "loaded_sectors", "load_requests"),
 
 
 class Spaces:
-    """The state spaces of a launch, with `dynamic_shared` bytes of shared memory behind what the kernel declares; with
-    `stats`, traffic is counted, and global memory is checked for races too."""
+    """The state spaces of a launch, with bytes of dynamic shared memory; `stats` counts traffic, finds races."""
 
     def __init__(self, kernel, grid, memory, dynamic_shared, stats):
         self.kernel, self.grid, self.memory, self.stats = kernel, grid, memory, stats
@@ -44,8 +43,7 @@ class Spaces:
             self.scratch["param"].raw[parameter.offset:parameter.offset + parameter.bytes] = raw
 
     def locate(self, space, addresses, threads, size, word):
-        """The state space that these threads access (None: generic addresses), and the places: one for all if there is
-        one address for all of them."""
+        """The state space that these threads access (None: generic addresses), and the places: one if all are equal."""
         if space is None:
             space, addresses = _from_generic(addresses)
         if space in self.scratch:

@@ -1,8 +1,7 @@
 """A stand-in for the CUDA driver: the library in stand_in/, loaded before any other. The interpreter runs its kernels.
 
 ``load`` makes this process believe in a driver and in devices: cuda-bindings, cuda-core, numba-cuda and ctypes find
-``libcuda.so.1`` already there. It cannot be unloaded, so there is one for all tests of a process, which ``reset``
-clears.
+``libcuda.so.1`` already there. It cannot be unloaded, so a process has one, which ``reset`` clears.
 
 Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was
 made; for others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
@@ -135,11 +134,8 @@ class Watch:
 
 
 class StandIn:
-    """The loaded library. `load` makes it.
-
-    ``errors`` are what kernels raised; the driver reports them as error 700, 716 or 719 until `forgive` or `check`.
-    ``ptx`` is the PTX of kernels whose library is no PTX text, by the kernel's name.
-    """
+    """The loaded library. `load` makes it. ``errors`` are what kernels raised; the driver reports them as error 700,
+    716 or 719 until `forgive` or `check`. ``ptx`` is the PTX of kernels from other code, by their names."""
 
     def __init__(self, devices, cc):
         self.made, self.errors, self.ptx, self._kernels = (devices, cc), [], {}, []
@@ -319,10 +315,8 @@ def available():
 
 
 def load(devices=1, cc=(9, 0)):
-    """The stand-in, with so many devices of a compute capability; loaded at the first call.
-
-    Raises RuntimeError where it cannot be used (see `available`), and ValueError if it was loaded with other arguments.
-    """
+    """The stand-in, with so many devices of a compute capability; loaded at the first call. Raises RuntimeError where
+    it cannot be used (see `available`), and ValueError if it was loaded with other arguments."""
     global _loaded
     if _loaded is None:
         reason = available()

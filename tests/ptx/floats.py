@@ -1,9 +1,6 @@
 """Floats as PTX has them: formats, rounding, fused multiply-add, flushing of subnormals, minimum and maximum.
-
 ``decode`` turns words into numbers (float64 for f64, float32 for all others, which is exact), ``encode`` rounds numbers
-of either to words, once. A NaN becomes the canonical NaN of its format, except in f64, where the bits are those that
-NumPy gives.
-"""
+of either to words, once. A NaN becomes the canonical NaN of its format, but in f64 NumPy's."""
 from fractions import Fraction
 
 import numpy as np

@@ -2,8 +2,7 @@
 
 A pattern is written like the syntax lines of the PTX manual: words that must follow each other, ``a|b`` for one of
 several, ``?`` before one that may be missing, ``name=`` before one that the function wants to know. ``"setp
-compare=eq|ne ?ftz type=f32"`` matches ``setp.eq.ftz.f32``. What no pattern matches is an error, so no modifier can be
-overlooked.
+compare=eq|ne ?ftz type=f32"`` matches ``setp.eq.ftz.f32``. What no pattern matches is an error.
 """
 import inspect
 from types import SimpleNamespace
@@ -22,10 +21,8 @@ class Slot(NamedTuple):
 
 class Form(NamedTuple):
     """One syntax line: its slots, its meaning (run, form, *operands), and what the machine must know about it.
-
     ``waits`` is "block" or "warp" for instructions that wait for other threads, ``leaves`` marks the end of a basic
-    block, ``approximate`` results that differ between GPUs.
-    """
+    block, ``approximate`` results that differ between GPUs."""
 
     slots: tuple
     meaning: object

@@ -9,8 +9,8 @@ WARP = 32
 
 class Grid:
     """The threads of all blocks, numbered one block after the other: how many ``blocks``, threads in a block, ``warps``
-    and ``threads``; of each thread its ``lane``, ``warp`` (numbered through all blocks) and ``block``; the special
-    registers as words."""
+    and ``threads``; of each thread its ``lane``, ``warp`` (numbered through all blocks) and ``block``; special
+    registers."""
 
     def __init__(self, kernel, grid, block):
         grid, block = _three(grid), _three(block)

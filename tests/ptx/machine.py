@@ -157,8 +157,7 @@ class Run:
         raise PTXError(f"divergent: for ever wait {waiting}; {(~self.alive).sum()} have exited")
 
     def _partners_came(self, instruction, waiting):
-        """Whether all partners of each thread wait too: its block, of which none may have exited, or the lanes that it
-        names and that have not."""
+        """Whether all partners of each thread that have not exited wait too: its block, or the lanes that it names."""
         grid = self.grid
         if instruction.form.waits == "block":
             return (np.bincount(grid.block[waiting], minlength=grid.blocks) == grid.block_size)[grid.block]

@@ -1,8 +1,5 @@
 """Memory: buffers at made-up device addresses, and the memory that a block (shared) or a thread (local) has of its own.
-
-Both answer one question, ``locate``: where in an array lies what these addresses name? All checks of bounds and
-alignment are there.
-"""
+Both have ``locate``: where in an array lies what these addresses name? It checks bounds and alignment."""
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -28,10 +25,8 @@ class Place(NamedTuple):
 
 
 class Memory:
-    """Arrays as buffers in global memory, read and written in place.
-
-    ``find`` is the only way to a buffer: a subclass may resolve addresses as it likes.
-    """
+    """Arrays as buffers in global memory, read and written in place. ``find`` is the only way to a buffer: a subclass
+    may resolve addresses as it likes."""
 
     def __init__(self, first=FIRST_ADDRESS):
         self._next = first
@@ -39,8 +34,7 @@ class Memory:
         self._buffers = []
 
     def add(self, array, name=""):
-        """Give a C-contiguous array a device address, and return it. Kernels read and write the array in place; a store
-        to a read-only one raises. Errors call it `name`."""
+        """Give a C-contiguous array (`name` in errors) an address. Kernels write in place; a read-only one raises."""
         if not array.flags.c_contiguous:
             raise ValueError("only C-contiguous arrays have one address")
         raw = array.reshape(-1).view(np.uint8)

@@ -1,11 +1,10 @@
-"""Who accessed what last: finds accesses of two threads to the same bytes, one of them a store, with nothing that
-orders them.
+"""Who accessed what last: finds accesses of two threads to the same bytes, one a store, that nothing orders.
 
 The interpreter runs all threads in step, which hides a forgotten barrier. So each granule of memory remembers its last
 loads and stores. Two accesses are in order if one thread makes both, if a barrier of their block or of their warp came
 between, or if the blocks of both executed a fence since the first one (the usual way from block to block is store,
-fence, atomic, fence, load; that the atomic was the right one is not checked). Volatile, relaxed and atomic accesses do
-not race with each other.
+fence, atomic, fence, load; whether it is the right atomic is not checked). Volatile, relaxed and atomic accesses do not
+race.
 """
 from collections import namedtuple
 
@@ -86,8 +85,7 @@ class Races:
         self.histories = {}
 
     def check(self, places, size, group, *, stores, strong=False, atomic=False, constant=False):
-        """Raise `PTXError` if these accesses of `size` bytes collide with each other or race with earlier ones, else
-        remember them."""
+        """Raise `PTXError` if accesses of `size` bytes collide or race with earlier ones, else remember them."""
         self.clock.tick()
         count = size//self.granule
         for place in places:

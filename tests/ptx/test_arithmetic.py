@@ -8,24 +8,10 @@ import pytest
 from conftest import assert_identical, bits
 
 from . import PTXError
-from .snippets import (
-    DTYPE,
-    FORMAT,
-    INTEGERS,
-    UNSIGNED,
-    assert_floats,
-    coded,
-    computed,
-    crossed,
-    divided,
-    edges,
-    expect_floats,
-    expect_integers,
-    float_words,
-    numbers_of,
-    of,
-    rounded,
-)
+
+from .snippets import (  # isort: skip
+    DTYPE, FORMAT, INTEGERS, UNSIGNED, assert_floats, coded, computed, crossed, divided, edges, expect_floats,
+    expect_integers, float_words, numbers_of, of, rounded)
 
 # Integers
 
@@ -223,8 +209,8 @@ def test_halves(name):
 
 def test_subnormals_are_flushed_where_the_instruction_says_so():
     tiny, least, normal = 2.0**-149, 2.0**-127, 2.0**-126
-    x, y = (coded(column, "f32") for column in ([tiny, -tiny, normal, -normal, 3.0, -least],
-                                                [1.0, -0.0, 0.5, 0.5, tiny, 4.0]))
+    x, y = (coded(column, "f32")
+            for column in ([tiny, -tiny, normal, -normal, 3.0, -least], [1.0, -0.0, 0.5, 0.5, tiny, 4.0]))
     wide = bits(np.array([tiny, -least, 1.0]))
     for code, want, *inputs in (
             ("mul.rn.ftz.f32 %x, %a, %b;", [0.0, 0.0, 0.0, -0.0, 0.0, -0.0], x, y),

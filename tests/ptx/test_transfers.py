@@ -9,26 +9,10 @@ import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 
 from . import Kernel, Memory, PTXError, Run
-from .snippets import (
-    DTYPE,
-    FORMAT,
-    INDEX,
-    INTEGERS,
-    UNSIGNED,
-    assert_floats,
-    coded,
-    computed,
-    crossed,
-    edges,
-    expect_integers,
-    float_words,
-    launch,
-    module,
-    numbers_of,
-    of,
-    rounded,
-    wrapped,
-)
+
+from .snippets import (  # isort: skip
+    DTYPE, FORMAT, INDEX, INTEGERS, UNSIGNED, assert_floats, coded, computed, crossed, edges, expect_integers,
+    float_words, launch, module, numbers_of, of, rounded, wrapped)
 
 # Conversions
 
@@ -49,8 +33,7 @@ def test_integers_to_integers(source):
                         out=size)
         low, high = limits(target)
         expect_integers(f"cvt.sat.{target}.{source} %x, %a;", "", lambda x, low=low, high=high: min(max(x, low), high),
-                        x,
-                        out=size)
+                        x, out=size)
     wide = computed(f"cvt.s64.{source} %x, %a; cvt.{source}.{source} %x, %a;", 8,
                     x)  # a destination wider than the type
     assert_identical(wide, wrapped(x, 8))
@@ -68,8 +51,8 @@ def test_floats_to_integers(name):
         (low, high), size = limits(target), max(of(target).itemsize, 2)
         nan = 2**(8*of(target).itemsize - 1)*(-1 if target[0] == "s" else 1) if "64" in name + target else 0
         for mode, to_integer in ROUND.items():
-            want = [min(max(to_integer(x), low), high) if math.isfinite(x) else nan if math.isnan(x) else
-                    high if x > 0 else low for x in numbers_of(words, name)]
+            want = [min(max(to_integer(x), low), high) if math.isfinite(x) else nan if math.isnan(x) else high if x > 0
+                    else low for x in numbers_of(words, name)]
             code = f"cvt.{mode}.{target}.{name} %x, %a;"
             assert_identical(computed(code, size, words), wrapped(want, size), code)
         if name == "f32":
@@ -237,8 +220,8 @@ def test_parameters_of_all_kinds():
     kernel, memory, out = Kernel(text), Memory(), np.zeros(6, np.uint32)
     assert kernel.params == [("out", "u64", 8, 0), ("small", "u16", 2, 8), ("real", "f32", 4, 12),
                              ("many", "b8", 12, 16), ("last", "u64", 8, 32)]
-    Run(kernel, 1, 1, [np.uint64(memory.add(out)), -5, np.float32(1.5), np.array([7, 8, 9], np.uint32).tobytes(),
-                       2**64 - 1], memory)
+    Run(kernel, 1, 1,
+        [np.uint64(memory.add(out)), -5, np.float32(1.5), np.array([7, 8, 9], np.uint32).tobytes(), 2**64 - 1], memory)
     assert out.view(np.int32).tolist() == [-5, 0x3FC00000, 9, 7, -1, -1]
     for args, message in (([0, -5, 1.0], "5 parameters, but 3"), ([0, 70000, 1, b"", 0], "2 bytes, too few for 70000"),
                           ([0, 1, 1, b"", 0], r"is \.f32, but its argument an int"),
@@ -249,8 +232,7 @@ def test_parameters_of_all_kinds():
 
 
 def test_variables():
-    """Constants keep their values, globals their changes from launch to launch, as in a loaded module. Variables lie
-    one after the other as their alignment wants. What nobody wrote reads as ones, a NaN."""
+    """Constants keep their values, globals their changes between launches. What nobody wrote reads as ones, a NaN."""
     kernel = Kernel(module("""ld.param.u64 %d0, [q]; mov.u64 %d1, table; mov.u32 %r0, %tid.x;
         mad.wide.u32 %d2, %r0, 4, %d1;
         ld.const.f32 %r1, [%d2]; mov.u64 %d3, calls; cvta.global.u64 %d4, %d3; atom.add.u32 %r2, [%d4], 1;

@@ -52,13 +52,10 @@ Instruction = namedtuple("Instruction", "guard opcode modifiers form operands te
 
 
 class Kernel:
-    """An entry of a PTX module, ready to run; its name may be left out if there is only one.
-
-    ``params`` lists `Parameter`, ``target`` is the architecture, such as 90 (0 if the text names none), ``shared`` and
-    ``local`` the bytes that a block and a thread have of their own, dynamic shared memory excluded, ``blocks`` the
-    basic blocks in the order of the text: an instruction that waits for other threads starts one. Raises `PTXError` for
-    everything that it does not understand.
-    """
+    """An entry of a PTX module, ready to run; its name may be left out if there is only one. ``params`` lists
+    `Parameter`, ``target`` is the architecture, such as 90 (0 if the text names none), ``shared`` and ``local`` the
+    bytes that a block and a thread have of their own, dynamic shared memory excluded, ``blocks`` the basic blocks in
+    the order of the text: an instruction that waits for other threads starts one. Raises `PTXError` for all else."""
 
     def __init__(self, ptx, entry=None):
         self.target, self.params, self.param_bytes = 0, [], 0

@@ -1,7 +1,5 @@
 """The types of PTX and how NumPy holds them: a register is an array of unsigned words (or bools), one for each thread.
-
-An array of shape (1,) stands for the same value in all threads. Arrays in registers are never changed in place.
-"""
+An array of shape (1,) stands for the same value in all threads. Arrays in registers are never changed in place."""
 import numpy as np
 
 UNSIGNED = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16), 32: np.dtype(np.uint32), 64: np.dtype(np.uint64)}
@@ -14,11 +12,8 @@ class PTXError(Exception):
 
 
 class Type:
-    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of its registers.
-
-    ``word`` is the dtype of the register, ``number`` the one that its values are read in: float32 for 16-bit floats.
-    f16x2 and bf16x2 are two lanes of those.
-    """
+    """A fundamental type: ``kind`` is b (bits), u, s, f or p (predicate), ``bits`` the width of its registers. ``word``
+    is the register's dtype, ``number`` its values': float32 for 16-bit floats, two lanes in f16x2 and bf16x2."""
 
     def __init__(self, name, kind, bits, lanes=1):
         self.name, self.kind, self.bits, self.lanes, self.bytes = name, kind, bits, lanes, bits//8
