@@ -10,9 +10,28 @@ from conftest import assert_identical, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (  # isort: skip
-    BFLOAT, FLOAT, CuPy, Foreign, Interface, Packed, Tensor, Torch, adapters, backend, do, driver, foreign, late,
-    new_stream, on_second, pointer, to_device, to_host, wait)
+from devices import (
+    BFLOAT,
+    FLOAT,
+    CuPy,
+    Foreign,
+    Interface,
+    Packed,
+    Tensor,
+    Torch,
+    adapters,
+    backend,
+    do,
+    driver,
+    foreign,
+    late,
+    new_stream,
+    on_second,
+    pointer,
+    to_device,
+    to_host,
+    wait,
+)
 from twins import Twins
 
 import fastopt

@@ -11,8 +11,19 @@ from conftest import storm
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (  # isort: skip
-    Interface, backend, driver, in_thread, numba_cuda, on_second, plain, pointer, process, to_device, to_host)
+from devices import (
+    Interface,
+    backend,
+    driver,
+    in_thread,
+    numba_cuda,
+    on_second,
+    plain,
+    pointer,
+    process,
+    to_device,
+    to_host,
+)
 from twins import Twins, assert_same, leaves, tree
 
 import fastopt

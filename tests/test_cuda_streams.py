@@ -8,9 +8,27 @@ from conftest import OPTIMIZERS, assert_identical, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import (  # isort: skip
-    CuPy, Foreign, Interface, Packed, backend, do, foreign, given, in_thread, late, mapped, new_stream, numba_cuda,
-    on_second, peek, quiet, to_device, to_host, wait)
+from devices import (
+    CuPy,
+    Foreign,
+    Interface,
+    Packed,
+    backend,
+    do,
+    foreign,
+    given,
+    in_thread,
+    late,
+    mapped,
+    new_stream,
+    numba_cuda,
+    on_second,
+    peek,
+    quiet,
+    to_device,
+    to_host,
+    wait,
+)
 from twins import Captured, Graph, Twins, assert_look_ahead_is_captured, assert_same, bad, tree
 
 import fastopt

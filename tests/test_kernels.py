@@ -5,10 +5,22 @@ import random
 
 import numpy as np
 import pytest
-
-from conftest import (  # isort: skip
-    BFLOAT16, DTYPES, LARGE_LR, OPTIMIZERS, OWN, RULES, SHARED, assert_identical, assert_same_bits, decoded, nasty,
-    normal, stored, unaligned)
+from conftest import (
+    BFLOAT16,
+    DTYPES,
+    LARGE_LR,
+    OPTIMIZERS,
+    OWN,
+    RULES,
+    SHARED,
+    assert_identical,
+    assert_same_bits,
+    decoded,
+    nasty,
+    normal,
+    stored,
+    unaligned,
+)
 from internals import cpu_kernel, float_type, formats_of, job
 from reference import MIXES, SIZES, Twin, gradients, tiles_of
 

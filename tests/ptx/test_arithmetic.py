@@ -8,10 +8,24 @@ import pytest
 from conftest import assert_identical, bits
 
 from . import PTXError
-
-from .snippets import (  # isort: skip
-    DTYPE, FORMAT, INTEGERS, UNSIGNED, assert_floats, coded, computed, crossed, divided, edges, expect_floats,
-    expect_integers, float_words, numbers_of, of, rounded)
+from .snippets import (
+    DTYPE,
+    FORMAT,
+    INTEGERS,
+    UNSIGNED,
+    assert_floats,
+    coded,
+    computed,
+    crossed,
+    divided,
+    edges,
+    expect_floats,
+    expect_integers,
+    float_words,
+    numbers_of,
+    of,
+    rounded,
+)
 
 # Integers
 

@@ -9,10 +9,26 @@ import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
 
 from . import Kernel, Memory, PTXError, Run
-
-from .snippets import (  # isort: skip
-    DTYPE, FORMAT, INDEX, INTEGERS, UNSIGNED, assert_floats, coded, computed, crossed, edges, expect_integers,
-    float_words, launch, module, numbers_of, of, rounded, wrapped)
+from .snippets import (
+    DTYPE,
+    FORMAT,
+    INDEX,
+    INTEGERS,
+    UNSIGNED,
+    assert_floats,
+    coded,
+    computed,
+    crossed,
+    edges,
+    expect_integers,
+    float_words,
+    launch,
+    module,
+    numbers_of,
+    of,
+    rounded,
+    wrapped,
+)
 
 # Conversions
 
