@@ -152,6 +152,7 @@ class HostBackend(Stored):
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         if masks and masks is not self._masks:  # kernels read copies, whose addresses stay
             self._copies = self._copies or [row.copy() for row in masks]
+            self._masks = NO_MASKS  # a Ctrl-C may leave copies of two masks
             for copy, row in zip(self._copies, masks, strict=True):
                 copy[...] = row
             self._masks = masks

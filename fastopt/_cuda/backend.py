@@ -201,6 +201,7 @@ class CudaBackend(Stored):
                                    "step, and it cannot be sent now. Take one step with this mask first.")
             with self.gpu.current():
                 driver.do("cuCtxSynchronize")
+                self._masks = []  # a Ctrl-C may leave copies of two masks
                 self._copies = self._copies or [self.filled(t.array, np.uint8, np.uint8(0)) for t in self.tensors]
                 for copy, row in zip(self._copies, masks, strict=True):
                     self.gpu.upload(copy.address, row)
