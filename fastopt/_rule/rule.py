@@ -80,7 +80,12 @@ def _try_out(body, Coefficients, slots):
     def item(self, k):
         read.update(COMMON)  # by its place: then all stay where they are
         return Coefficients.__getitem__(self, k)
-    watched = type("Coefficients", (Coefficients,), {"__getattribute__": attribute, "__getitem__": item})
+
+    def each(self):
+        read.update(COMMON)
+        return Coefficients.__iter__(self)
+    ways = {"__getattribute__": attribute, "__getitem__": item, "__iter__": each}
+    watched = type("Coefficients", (Coefficients,), ways)
     try:
         with np.errstate(all="ignore"):
             found = body(watched(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
