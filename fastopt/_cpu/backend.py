@@ -170,8 +170,8 @@ class HostBackend(Stored):
         t, rows = self._t.value + 1, []
         asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
+            asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
             rows.append(group.coefficients(t, factor, limit))
-            asked.append(group.pieces)
         held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         if asked != binding.asked:

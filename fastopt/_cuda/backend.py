@@ -273,11 +273,12 @@ class CudaBackend(Stored):
         lent = [factor.owner] if on_device else []
         others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
         capturing, streams = self._order(stream, others)
+        asked = self._asked(request)  # before schedules, which may change hyperparameters, for the next step
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        plan = self._plan(tables, normed, addresses, coefficients, asked)
         main, at = self.advance.main, PARAMETERS
         main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
         main.words[at.factor_at] = factor.address if on_device else 0
