@@ -13,16 +13,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [*_of_rules, "Optimizer", "fit", "rule", "rules", "schedules"]
-LAZY = ("bitsandbytes", "curvature", "files", "init", "kernels", "networks", "presets", "problems", "proximal",
-        "scipy", "sklearn")
+LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "networks", "presets", "problems",
+        "proximal", "scipy", "sklearn")
 
 
 def __getattr__(name: str) -> Any:
     """Import a module that a step does not need when it is first named: importing fastopt takes 12 % less time so."""
     if name == "fit":
         return import_module(f"{__name__}._training.fit").fit
-    if name == "cuda_code":  # `import_registries`, for kernels of one's own
-        return import_module(f"{__name__}._cuda.code")
     if name in LAZY:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -100,11 +100,11 @@ class Optimizer:
             new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
             formats += [state_formats(asked, self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
             self._tensors += new
-            if "mask" in own:
+            if own.get("mask") is not None:
                 roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
             masks += [True]*(len(self._tensors) - len(masks))
         self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
-        masked = any("mask" in own for _, _, own in parts)
+        masked = any(own.get("mask") is not None for _, _, own in parts)
         self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
         return {name: [of[name] for of in formats] for name in self.rule.state}
 

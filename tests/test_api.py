@@ -682,3 +682,8 @@ def test_names_are_there_when_they_are_named():
     assert {*fastopt.__all__, *fastopt.LAZY} <= {*dir(fastopt)}
     with pytest.raises(AttributeError, match="module 'fastopt' has no attribute 'adam'"):
         _ = fastopt.adam
+
+
+def test_the_module_that_kernels_on_cuda_need_can_be_imported():
+    from fastopt.cuda_code import import_registries
+    assert fastopt.cuda_code.import_registries is import_registries

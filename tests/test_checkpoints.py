@@ -396,3 +396,20 @@ def test_states_of_bitsandbytes():
     momentum.load_state_dict({"state": {0: one}, "param_groups": [group]})
     assert np.array_equal(momentum.decoded("v"), want[0])
     assert (momentum.groups[0]["momentum"], momentum.groups[0]["dampening"], momentum.t) == (0.7, 0.0, 7)
+
+
+@pytest.mark.parametrize("other", [[(5,), (1,)], [(5,), (4,)], [(5,)], [(5,), (3,), (2,)]])
+def test_a_snapshot_of_other_parameters_writes_nothing(other):
+    mine = [np.ones(5, f32), np.ones(3, f32)]
+    opt, of = fastopt.SGD(mine), fastopt.SGD([np.zeros(shape, f32) for shape in other])
+    with of.snapshot(state=False, copy=True) as snapshot, pytest.raises(ValueError, match="It belongs to another"):
+        opt.restore(snapshot)
+    assert all((a == 1).all() for a in mine)
+
+
+def test_a_snapshot_of_another_format_writes_nothing():
+    mine = [np.ones(5, f32), np.ones(2, f32)]
+    opt, of = fastopt.SGD(mine), fastopt.SGD([np.zeros(5, f32), np.zeros(2, f64)])
+    with of.snapshot(state=False, copy=True) as snapshot, pytest.raises(ValueError, match="stored as f64"):
+        opt.restore(snapshot)
+    assert all((a == 1).all() for a in mine)

@@ -314,6 +314,13 @@ def stateless(shape=(3,)):
     return fastopt.SGD(np.ones(shape))
 
 
+def restored(old, new):
+    with old.snapshot(state=False, copy=True) as snapshot:
+        pass
+    new.restore(snapshot)
+    same(new.params, old.params)
+
+
 def text(path, content):
     path.write_text(content)
     return path
@@ -330,7 +337,9 @@ FILES = [
     (lambda: fastopt.files.load(file(opt=stateless(4)), stateless(3)), reloaded),
     (lambda: fastopt.files.load(file(opt=trained(dtype=f32)), fresh(dtype=f16, state="f32")), other_format),
     (lambda: fastopt.files.load(file(opt=trained(state="bf16")), fresh()),
-     lambda: reloaded(trained(state="bf16"), fresh(state="bf16")))]
+     lambda: reloaded(trained(state="bf16"), fresh(state="bf16"))),
+    (lambda: restored(listed(3), listed(3, 4)), lambda: restored(listed(3, 4), listed(3, 4))),
+    (lambda: restored(listed(1), listed(3)), lambda: restored(listed(3), listed(3)))]
 
 
 # `tried` and `_replace` are refused by the system, which tests/test_files.py imitates

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from conftest import OPTIMIZERS, stored
 
+import fastopt
 from fastopt import schedules
 
 SIZE, STEPS, LR = 4096, 1000, 1e-4
@@ -33,3 +34,18 @@ def test_small_decay_adds_up(name):
     for format, how in singles.items():
         share = done(cls, stored(start, format), **how)/right
         assert (np.abs(share - 1) < NOISE/np.array(SMALL)).all(), (format, share)
+
+
+def test_what_a_schedule_changes_counts_from_the_next_step():
+    w = np.ones(3, np.float32)
+
+    def lr(t):
+        opt.groups[0]["weight_decay"], opt.groups[0]["maximize"] = 0.0, False
+        return 0.5
+
+    opt = fastopt.SGD(w, weight_decay=0.5, maximize=True)
+    opt.groups[0]["lr"] = lr
+    opt.step(np.ones(3, np.float32))
+    assert w.tolist() == [1.25]*3     # 1 - 0.5*(-1 + 0.5*1)
+    opt.step(np.ones(3, np.float32))
+    assert w.tolist() == [0.75]*3

@@ -275,8 +275,9 @@ def test_bad_rules():
             (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
             (lambda c, g, p, m: (p, m), {"state": "v"},
              "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
-            (lambda c, g, p: (p,), {"clip": 1.0},
-             "its coefficient 'clip' is one that every rule has. Take another name."),
+            (lambda c, g, p: (p,), {"average_share": 1.0}, "its coefficient 'average_share' is one that every rule"),
+            (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another "
+                                                  "name."),
             (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every rule."),
             (lambda c, g, p: (p,), {"threads": 1.0}, "the hyperparameter 'threads' is there for every rule."),
             (lambda c, g, p: (p,), {"docs": {"mu": "A line."}},

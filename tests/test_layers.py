@@ -13,7 +13,7 @@ rules _formats init curvature
 _kernels storage networks
 _tensors kernels problems
 _cpu | _cuda bitsandbytes
-_state
+_state cuda_code
 optimizer
 optimizers files
 _training

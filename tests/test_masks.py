@@ -79,3 +79,40 @@ def test_on_a_device(mix, stand_in):
     for t, mask in enumerate((masks(1), None, masks(2), masks(2))):
         twins.step([stored(normal(10*t + k, *shape), format) for k, shape in enumerate(SHAPES)], mask=mask)
     twins.same()
+
+
+def test_an_interrupt_leaves_no_part_of_a_mask():
+    class Interrupted:
+        def __setitem__(self, where, what):
+            raise KeyboardInterrupt
+
+    w, b = np.zeros((2, 5), np.float32)
+    opt = fastopt.SGD([{"params": w, "mask": np.arange(5) > 2}, {"params": b}], lr=1.0)
+    opt.step([np.ones(5), np.ones(5)])
+    copies = opt._backend._copies
+    kept, copies[1] = copies[1], Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        opt.step([np.ones(5), np.ones(5)], mask=[np.arange(5) > 3, True])
+    copies[1] = kept
+    opt.step([np.ones(5), np.ones(5)])
+    assert (opt.t, w.tolist(), b.tolist()) == (2, [0, 0, 0, -2, -2], [-2]*5)
+
+
+def test_masks_of_any_kind_of_numbers():
+    for kind in (np.float64, np.complex64, object, ">i4"):
+        w = np.zeros(3, np.float32)
+        fastopt.SGD(w, lr=1.0).step(np.ones(3), mask=np.array([1, 0, 1], kind))
+        assert w.tolist() == [-1, 0, -1]
+    w = np.zeros(3, np.float32)
+    with pytest.raises(ValueError, match="mask: something in it is neither 0 nor 1"):
+        fastopt.SGD(w).step(np.ones(3), mask=np.zeros(3, [("a", "?")]))
+
+
+def test_a_group_may_have_no_mask():
+    w, b = np.zeros((2, 3), np.float32)
+    opt = fastopt.SGD([{"params": w, "mask": None}, {"params": b, "mask": np.arange(3) < 1}], lr=1.0)
+    opt.step([np.ones(3), np.ones(3)])
+    assert (w.tolist(), b.tolist()) == ([-1]*3, [-1, 0, 0])
+    opt = fastopt.SGD([{"params": w, "mask": None}], lr=1.0)
+    opt.step([np.ones(3)])
+    assert w.tolist() == [-2]*3

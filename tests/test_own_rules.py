@@ -214,3 +214,32 @@ for make in (fastopt.optimizer(rule), kind):
 """
     done = subprocess.run([sys.executable, "-c", code], input=sent, capture_output=True, check=False)
     assert done.stdout.split() == [b"0.5"]*4, done.stderr.decode()
+
+
+@fastopt.rule(state="v", lr=0.1, mu=0.9)
+def reads_scale(c, g, p, v):
+    v = c.mu*v + c.scale*g
+    return c.lr*v + c.wd*p, v
+
+
+def test_a_rule_that_reads_the_scale_gets_1_of_wider_gradients():
+    """They are scaled already, in their own type, as in `fastopt.kernels`."""
+    w = np.ones(4, np.float32)
+    opt = fastopt.optimizer(reads_scale)(w)
+    opt.step(np.arange(4.0), grad_factor=0.5)
+    assert opt.state["v"].tolist() == [0, 0.5, 1, 1.5]
+
+
+def test_a_rule_may_take_its_coefficients_apart():
+    @fastopt.rule(state="v", lr=0.1, mu=0.9)
+    def apart(c, g, p, v):
+        _, _, _, _, lr, mu = c
+        v = mu*v + g
+        return lr*v, v
+
+    w, of_it = np.ones((2, 4), np.float32)
+    opt, other = fastopt.optimizer(apart)(w, lr=0.1), fastopt.Momentum(of_it, lr=0.1, momentum=0.9, form="outside")
+    for how in ({}, {"clip_norm": 0.5}):
+        opt.step(np.arange(4, dtype=np.float32), **how)
+        other.step(np.arange(4, dtype=np.float32), **how)
+    assert np.array_equal(w, of_it)

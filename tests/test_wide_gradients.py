@@ -9,6 +9,7 @@ from reference import MIXES, Twin, made
 
 import fastopt
 from fastopt import kernels, rules
+from fastopt._kernels.layout import Layout
 
 SIZES = (0, 1, 3, 7, 8, 9, 15, 17, 127, 129, 1_025, 5_003)
 PLAIN = {"f32": ("f32", {}), "f16": ("f16", {"state": "float16"}), "bf16": ("bf16", {"state": "bfloat16"})}
@@ -157,3 +158,19 @@ def test_sums_of_batches_keep_the_digits_of_their_gradients():
              np.array([3.0], np.float32)]
     assert fitted(mixed[:2], 2) == (rounded(-(0.5 + 2.0**-31)), 1)
     assert fitted([*mixed[1:3], *mixed[2:]], 2) == (rounded(-(np.float32(2.0**-31 - 0.5) + 1)), 2)
+
+
+def test_an_interrupt_between_two_mixes_of_pieces_leaves_the_factor_of_the_next_step(monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    w, g = np.zeros(4, np.float32), np.ones(4)
+    opt = fastopt.SGD(w, lr=1.0)
+    opt.step(g, grad_factor=0.25)
+    opt.step(g, clip_value=0.25)
+    with monkeypatch.context() as at:
+        at.setattr(Layout, "wide", property(interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            opt.step(g, grad_factor=0.25)
+    opt.step(g, grad_factor=0.5)
+    assert w.tolist() == [-1]*4

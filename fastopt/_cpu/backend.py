@@ -152,6 +152,7 @@ class HostBackend(Stored):
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
         if masks and masks is not self._masks:  # kernels read copies, whose addresses stay
             self._copies = self._copies or [row.copy() for row in masks]
+            self._masks = NO_MASKS  # a Ctrl-C may leave copies of two masks
             for copy, row in zip(self._copies, masks, strict=True):
                 copy[...] = row
             self._masks = masks
@@ -169,8 +170,8 @@ class HostBackend(Stored):
         t, rows = self._t.value + 1, []
         asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
+            asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
             rows.append(group.coefficients(t, factor, limit))
-            asked.append(group.pieces)
         held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
         binding, norm, clip = self.binding, None, 1.0
         if asked != binding.asked:

@@ -189,8 +189,9 @@ class Binding:
         if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
             self.plans[key] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
-        self.plan, self.asked = self.plans[key], asked
-        self.wide = [job for job in self.plan.jobs if job.layout.wide]
+        plan = self.plans[key]
+        wide = [job for job in plan.jobs if job.layout.wide]
+        self.plan, self.wide, self.asked = plan, wide, asked  # at last: a Ctrl-C before it leaves nothing of two plans
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:
         """What to call so that random bits depend on these."""

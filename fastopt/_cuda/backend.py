@@ -201,6 +201,7 @@ class CudaBackend(Stored):
                                    "step, and it cannot be sent now. Take one step with this mask first.")
             with self.gpu.current():
                 driver.do("cuCtxSynchronize")
+                self._masks = []  # a Ctrl-C may leave copies of two masks
                 self._copies = self._copies or [self.filled(t.array, np.uint8, np.uint8(0)) for t in self.tensors]
                 for copy, row in zip(self._copies, masks, strict=True):
                     self.gpu.upload(copy.address, row)
@@ -272,11 +273,12 @@ class CudaBackend(Stored):
         lent = [factor.owner] if on_device else []
         others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
         capturing, streams = self._order(stream, others)
+        asked = self._asked(request)  # before schedules, which may change hyperparameters, for the next step
         coefficients = self._coefficients(capturing)
         if any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan = self._plan(tables, normed, addresses, coefficients, self._asked(request))
+        plan = self._plan(tables, normed, addresses, coefficients, asked)
         main, at = self.advance.main, PARAMETERS
         main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
         main.words[at.factor_at] = factor.address if on_device else 0

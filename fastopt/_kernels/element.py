@@ -67,6 +67,8 @@ class Element:
             scale, *rest = unpacked(self.builder, c)
             g = self.cast(self.builder.fmul(scale, values[0]), layout.values[0], layout.scalar)
             pipeline, values = pipeline.having("scale", False), [g, *values[1:]]
+            if "scale" in pipeline.loaded:  # the rule reads it, of a gradient that is scaled already
+                rest = [self.context.get_constant(layout.scalar, 1), *rest]
             kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
             c = self.context.make_tuple(self.builder, kind, rest)
 

@@ -75,6 +75,7 @@ PIECES = {piece.name: piece for piece in (
     Piece("copy", "after", parameter_copy, slot="output"))}
 PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
 COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
+FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
 for _function in (subtracted, *(piece.function for piece in PIECES.values())):
     register_jitable(_function)

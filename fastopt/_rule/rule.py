@@ -17,7 +17,7 @@ from .._checks.numbers import Range, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
-from .pieces import COMMON, coupled_decay, decoupled_decay, limited, scaled
+from .pieces import COMMON, FIELDS, coupled_decay, decoupled_decay, limited, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
 RESERVED = ("params", *ARGUMENTS)
@@ -80,7 +80,12 @@ def _try_out(body, Coefficients, slots):
     def item(self, k):
         read.update(COMMON)  # by its place: then all stay where they are
         return Coefficients.__getitem__(self, k)
-    watched = type("Coefficients", (Coefficients,), {"__getattribute__": attribute, "__getitem__": item})
+
+    def each(self):
+        read.update(COMMON)
+        return Coefficients.__iter__(self)
+    ways = {"__getattribute__": attribute, "__getitem__": item, "__iter__": each}
+    watched = type("Coefficients", (Coefficients,), ways)
     try:
         with np.errstate(all="ignore"):
             found = body(watched(*[1.0]*len(Coefficients._fields)), *np.ones((2 + len(slots), 1)))
@@ -241,7 +246,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             return (decoupled_decay(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
-        repeated = [field for field in fields[len(COMMON):] if field in COMMON]
+        repeated = [field for field in fields[len(COMMON):] if field in FIELDS]
         if repeated:
             raise ValueError(f"rule {body.__name__}: its coefficient {repeated[0]!r} is one that every rule has. Take "
                              "another name.")

@@ -65,19 +65,29 @@ def restore(backend: Stored, snapshot: Snapshot) -> None:
     """Take over a snapshot; TypeError or ValueError, before anything is written, where it does not fit."""
     parameters, remainders, saved = snapshot
     if saved is None:
+        _check_parameters(backend, parameters, remainders)
         backend.put([*zip([t.array for t in backend.tensors], parameters, strict=True),
                      *zip(backend.remainders, remainders, strict=True),
                      *backend.followers(backend.outputs.values(), parameters, remainders)])
         return
     places = check(backend, saved)
     parameters = [parameters[k] for k in places]
+    _check_parameters(backend, parameters, backend.remainders)
+    _write(backend, arranged(saved, places), parameters)
+
+
+def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remainders: Sequence[np.ndarray]) -> None:
+    """What is wrong with the parameters of a snapshot, which are in our order, and what they lack."""
+    shapes = [a.shape for a in backend.remainders]
+    if len(parameters) != len(backend.tensors) or [a.shape for a in remainders] != shapes:
+        raise ValueError(f"restore: {len(parameters)} parameters and {len(remainders)} remainders, but not those of "
+                         f"this optimizer. {FOREIGN}.")
     for t, source in zip(backend.tensors, parameters, strict=True):
         if source.shape != t.array.shape:
             raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
         if (found := arrays.format_of(source, t.path).name) != t.plain:
             raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
                              "of parameters of that format, and convert those.")
-    _write(backend, arranged(saved, places), parameters)
 
 
 def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:

@@ -142,11 +142,11 @@ def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that "
                          "shape, or one that broadcasts to it.") from error
-    if array.dtype != np.bool_ and not np.isin(array, (0, 1)).all():
+    if array.dtype.names or (array.dtype != np.bool_ and not np.isin(array, (0, 1)).all()):
         raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
                          "array, mask != 0 for example.")
     order = [*(d for d in range(whole.ndim) if d not in of.order), *of.order]
-    return whole.transpose(order).reshape(-1).astype(np.uint8)
+    return (whole.transpose(order).reshape(-1) != 0).view(np.uint8)
 
 
 def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
