@@ -1,6 +1,7 @@
 """What the optimizer class of a rule tells users: its signature, its documentation, its lines in `optimizers.pyi`."""
 import inspect
 from collections.abc import Iterable
+from functools import cache
 from inspect import cleandoc
 from textwrap import fill, indent
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -87,6 +88,11 @@ def signature(rule: "Rule") -> inspect.Signature:
         for name, a in arguments(rule).items()])
 
 
+@cache  # most are of several rules: filling all of them anew is a tenth of the time of `import fastopt`
+def _filled(doc: str) -> str:
+    return fill(doc, 120, initial_indent=" "*8, subsequent_indent=" "*8)
+
+
 def document(rule: "Rule") -> str:
     """A rule's docstring, followed by the parameters of its optimizer: hyperparameters may be functions of the step."""
     head = indent(cleandoc(rule.__doc__ or ""), "    ").strip()  # before 3.13, Python does not take the indentation off
@@ -94,7 +100,7 @@ def document(rule: "Rule") -> str:
     for name, (default, kind, _, doc) in arguments(rule).items():
         lines.append(f"    {name} : {kind}{f', default {default!r}' if name in rule.defaults else ''}")
         if doc:
-            lines.append(fill(doc, 120, initial_indent=" "*8, subsequent_indent=" "*8))
+            lines.append(_filled(doc))
     return "\n".join([*lines, "    "])
 
 
