@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from . import _trees as trees
+from . import _trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
 from ._formats.catalogue import Format, arithmetic
@@ -87,11 +87,11 @@ class Optimizer:
         """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
         self._tensors: list[Tensor] = []
         formats: list[dict[str, Format]] = []
-        roots: list[trees.Node] = []
+        roots: list[_trees.Node] = []
         masks: list[Any] = []
         for k, (tree, path, own) in enumerate(parts):
             leaves: list[tuple[str, Any]] = []
-            roots.append(trees.structure(tree, path, leaves))
+            roots.append(_trees.structure(tree, path, leaves))
             if not leaves:
                 raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it "
                                  "parameters.")
@@ -103,7 +103,7 @@ class Optimizer:
             if own.get("mask") is not None:
                 roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
             masks += [True]*(len(self._tensors) - len(masks))
-        self._structure = trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
+        self._structure = _trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
         masked = any(own.get("mask") is not None for _, _, own in parts)
         self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
         return {name: [of[name] for of in formats] for name in self.rule.state}

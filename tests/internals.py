@@ -8,6 +8,14 @@ from fastopt._rule.pieces import PLAIN
 from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.tensors import gradient, tensor
 
+OWN_RULE = """
+@fastopt.rule(state="v", lr=0.5)
+def mine(c, g, p, v):
+    v = v + g
+    u = c.lr*v
+    return u, v
+"""  # for programs, and scripts that are edited
+
 
 def formats_of(rule, format, state=None):
     """A gradient and a parameter of one format, the states of another: by default that of the arithmetic."""

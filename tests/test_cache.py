@@ -17,7 +17,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import RULES
-from internals import compile_step, cpu_kernel, norm_kernel, of_the_disk, steps_right
+from internals import OWN_RULE, compile_step, cpu_kernel, norm_kernel, of_the_disk, steps_right
 from numba.core.bytecode import FunctionIdentity
 
 import fastopt
@@ -208,11 +208,7 @@ import hashlib, sys
 import numpy as np
 import fastopt
 from numba.core import event
-@fastopt.rule(state="v", lr=0.5)
-def mine(c, g, p, v):
-    v = v + g
-    u = c.lr*v
-    return u, v
+""" + OWN_RULE + """
 p = np.linspace(-1, 1, 300, dtype=np.float32)
 with event.install_recorder("numba:compile") as compiled:
     for opt in (fastopt.Adam(p, lr=0.1, threads=1), fastopt.optimizer(mine)(p, threads=1)):

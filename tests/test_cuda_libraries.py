@@ -1,14 +1,14 @@
 """On a real CUDA device (`pytest -m cuda`): arrays, streams and captures of CuPy, PyTorch and Numba, beside the CPU."""
 from contextlib import nullcontext
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, assert_same_bits, normal, stored
-from twins import bad, leaves, tree
+from conftest import assert_same_bits, normal, stored
+from twins import bad, grouped, in_groups, leaves, tree
 
 import fastopt
-from fastopt import schedules
 from fastopt._cuda import driver
 from fastopt._tensors import arrays
 
@@ -133,13 +133,7 @@ def test_formats(name, format, gpu):
     ("adam", {"clip_norm": 2.0, "skip_nonfinite": True})])
 def test_graphs(which, name, how, gpu):
     """A hundred replays, beside as many steps of the CPU: equal bits, skipped steps included."""
-    def make(p, **more):
-        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
-                                 {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
-                                lr=schedules.one_cycle(0.1, steps=120), **more)
-
-    def grouped(g):
-        return [g["long"], [g["W"], g["b"]]]
+    make = partial(in_groups, name, 120)
     library = LIBRARIES[which]()
     with library.current() if which == "cupy" else nullcontext():
         host = {k: x for k, x in tree(0).items() if k in ("long", "W", "b")}

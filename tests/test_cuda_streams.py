@@ -1,10 +1,11 @@
 """Streams, captures, several devices. On the stand-in driver work runs late and in a wrong order unless ordered."""
 import gc
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, assert_identical, normal
+from conftest import assert_identical, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
@@ -29,10 +30,9 @@ from devices import (
     to_host,
     wait,
 )
-from twins import Captured, Graph, Twins, assert_look_ahead_is_captured, assert_same, bad, tree
+from twins import Captured, Graph, Twins, assert_look_ahead_is_captured, assert_same, bad, grouped, in_groups, tree
 
 import fastopt
-from fastopt import schedules
 
 ONE = np.float32(1)
 pytestmark = pytest.mark.usefixtures("cupy")
@@ -178,14 +178,7 @@ def test_every_thread_has_a_default_stream_of_its_own(interrupted, cupy, monkeyp
     ("nadam", {}), ("adam", {"clip_norm": 2.0, "skip_nonfinite": True})])
 def test_replays_are_steps(name, how):
     """Bit for bit, schedules and skipped steps included."""
-    def make(p, **more):
-        return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
-                                 {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
-                                lr=schedules.one_cycle(0.1, steps=60), **more)
-
-    def grouped(g):
-        return [g["long"], [g["W"], g["b"]]]
-    twins = Captured(make, grads=grouped(tree(1)), capturable=80).capture(**how)
+    twins = Captured(partial(in_groups, name, 60), grads=grouped(tree(1)), capturable=80).capture(**how)
     assert twins.on_device.t == 0
     for k in range(40):
         skipped = k % 9 == 4 and "skip_nonfinite" in how

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 from conftest import OWN, RULES, assert_identical, normal
-from internals import compile_step, norm_kernel, of_the_disk, text_of
+from internals import OWN_RULE, compile_step, norm_kernel, of_the_disk, text_of
 from numba import njit, prange
 
 import fastopt
@@ -143,18 +143,9 @@ def test_every_edit_of_a_rule_changes_its_digest():
         assert digest(source) != digest(source.replace(old, new)), edit
 
 
-USER = """
-@fastopt.rule(state="v", lr=0.5)
-def mine(c, g, p, v):
-    v = v + g
-    u = c.lr*v
-    return u, v
-"""
-
-
 def test_an_edited_rule_of_a_script_is_not_stale(fresh):
     seen = []
-    for script in (USER, USER, USER.replace("v = v + g", "v = v + g + g"), USER):
+    for script in (OWN_RULE, OWN_RULE, OWN_RULE.replace("v = v + g", "v = v + g + g"), OWN_RULE):
         scope = {"fastopt": fastopt, "__name__": "script"}
         exec(compile(script, "script.py", "exec"), scope)
         p = np.array([1, 2], np.float32)

@@ -3,10 +3,11 @@ import contextlib
 import gc
 
 import numpy as np
-from conftest import assert_identical, normal, stored
+from conftest import OPTIMIZERS, assert_identical, normal, stored
 from devices import CuPy, do, foreign, numba_cuda, to_device, to_host, wait
 
 import fastopt
+from fastopt import schedules
 
 SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}
 
@@ -151,3 +152,15 @@ def assert_look_ahead_is_captured(**options):
         twins.on_host.step(twins.on_host.lookahead())
     wait()
     twins.same()
+
+
+def in_groups(name, steps, p, **more):
+    """An optimizer of two groups with a decay, and with schedules of their own, the first for so many steps."""
+    return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
+                             {"params": [p["W"], p["b"]], "lr": lambda t: 0.2/t}],
+                            lr=schedules.one_cycle(0.1, steps=steps), **more)
+
+
+def grouped(grads):
+    """Gradients in its groups."""
+    return [grads["long"], [grads["W"], grads["b"]]]
