@@ -181,19 +181,18 @@ class Optimizer:
             forks.pause()
         turn = self._turn
         with turn.lock:  # two threads that step one optimizer take turns
-            if turn.stepping:
+            if turn.busy:
                 self._check_idle("step")
-            turn.stepping = True
+            turn.busy = "step"
             try:
                 self._step(grads, request)
             finally:
-                turn.stepping = False
+                turn.busy = ""
 
     def _check_idle(self, where: str) -> None:
-        """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
-        if self._turn.stepping:
-            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has "
-                               "returned.")
+        """Schedules and signal handlers within a step, and the block of a snapshot, may read the optimizer only."""
+        if busy := self._turn.busy:
+            raise RuntimeError(f"{where}: called within a {busy} of the same optimizer. Call it after that {busy}.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
                  zero_grads: Any, mask: Any) -> Request:
@@ -360,13 +359,17 @@ class Optimizer:
 
         Without `state` it is what the parameters alone need: they, and what bfloat16 lacks of them.
         """
-        backend = self._backend
-        with self._turn.lock:
-            backend.look()
-            saved = self.state_dict(copy) if state else None
-            parameters, remainders = ([backend.read(a, copy) for a in of]
-                                      for of in ([t.array for t in self._tensors], backend.remainders))
-            yield Snapshot(parameters, remainders, saved)
+        backend, turn = self._backend, self._turn
+        with turn.lock:
+            within, turn.busy = turn.busy, "snapshot"
+            try:
+                backend.look()
+                saved = self.state_dict(copy) if state else None
+                parameters, remainders = ([backend.read(a, copy) for a in of]
+                                          for of in ([t.array for t in self._tensors], backend.remainders))
+                yield Snapshot(parameters, remainders, saved)
+            finally:
+                turn.busy = within
 
     def restore(self, snapshot: Snapshot, where: str = "restore") -> None:
         """Take over a snapshot: all is checked and prepared, then written at once, whatever signals come."""

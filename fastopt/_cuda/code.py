@@ -172,6 +172,6 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
     entry = (re.search(rb"\.text\.([\w$]+)\0", image) if image.startswith(b"\x7fELF") else
              re.search(rb"\.entry\s+([\w$]+)", image))
     if entry is None:
-        raise RuntimeError(f"cuda_code: no kernel in what was linked for {name}. Report this with the versions "
+        raise RuntimeError(f"CUDA: no kernel in what was linked for {name}. Report this with the versions "
                            f"{', '.join(versions())}.")
     return Code(entry[1].decode(), image)

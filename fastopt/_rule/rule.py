@@ -228,6 +228,9 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     bare = [k for k, v in own_defaults.items() if v is inspect.Parameter.empty]
     if bare:
         raise ValueError(f"rule: the hyperparameter {bare[0]} has no default. Give it one, {bare[0]}=0.01 for example.")
+    if class_name is not None and not class_name.isidentifier():
+        raise ValueError(f"rule: class_name is {class_name!r}, but a name of letters, digits and underscores is "
+                         "needed. Change it.")
     if "lr" not in own_defaults:
         raise ValueError("rule: no hyperparameter `lr` was found. Give the rule one, lr=0.01 for example.")
     taken = [k for k in own_defaults if k in SHARED or k in RESERVED]

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
         help="write the figures as JSON, to standard output without FILE")
     add("--compare", metavar="FILE",
         help="show them beside those that an earlier --json FILE kept; exit status 1: slower")
-    add("--plot", metavar="FILE", help="draw the figures (needs matplotlib: the extra `examples`)")
+    add("--plot", metavar="FILE", help="draw the figures (the extra `plot`)")
     commands.add_parser("info", help="versions, processor, threads, cache").add_argument(
         "--json", action="store_true", help="as JSON")
     return top
