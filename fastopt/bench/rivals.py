@@ -7,6 +7,7 @@ comparison), and is used as its manual says. Hyperparameters are those of fastop
 """
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 from .._cpu.pool import available_threads
 from ..optimizers import ALL
 from ..presets import preset
+from .loops import c_step, numba_step
 from .numpy_steps import IN_PLACE, WRITTEN
 
 Hyper = dict[str, Any]
@@ -136,6 +138,17 @@ def numexpr(lines, rule, hyper, params, grads, threads):
     return counted(step, params, grads)
 
 
+# The same expressions as the loops that a user would write (loops.py)
+
+def looped(of):
+    def make(lines, rule, hyper, params, grads, threads):
+        needed = {name for _, expression in lines for name in re.findall(r"\w+", expression)}
+        at = folded(rule, hyper)
+        return counted(of(lines, params, states(rule, params), ("p", *ALL[rule].rule.state),
+                          lambda t: {k: x for k, x in at(t).items() if k in needed}, threads), params, grads)
+    return make
+
+
 # torch.optim
 
 def betas(h: Hyper) -> Hyper:
@@ -232,6 +245,8 @@ RIVALS: dict[str, System] = {
     "numpy": System(None, FLOATS, WRITTEN, written),
     "numpy_in_place": System(None, FLOATS, IN_PLACE, in_place),
     "numexpr": System(None, FLOATS, EXPRESSIONS, numexpr),
+    "c": System(None, FLOATS, EXPRESSIONS, looped(c_step)),
+    "numba": System(None, FLOATS, EXPRESSIONS, looped(numba_step)),
     "torch_fused": System("torch", FLOATS, FUSED, torch(fused=True)),
     "torch_foreach": System("torch", FLOATS, TORCH, torch(foreach=True)),
     "torch_for_loop": System("torch", FLOATS, TORCH, torch(foreach=False)),
