@@ -1,4 +1,4 @@
-"""From arrays in this machine's memory to jobs: the tables of their addresses, and the tiles that threads claim.
+"""From arrays in this machine's memory to jobs: the tables of their addresses, and the tiles that threads share.
 
 Tensors of one layout form one bucket: one table, and one job and kernel for each pipeline that their groups ask for.
 """
@@ -13,7 +13,7 @@ from numba.core.errors import NumbaError
 from .._formats.blocks import SIZE
 from .._kernels.compile import Kernel
 from .._kernels.layout import Layout
-from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, WORD
+from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, TILE, WORD
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.tensors import LINE, PerTensor, Tensor
@@ -24,7 +24,7 @@ from .pool import Plan
 # A tile is a 16th of the work within these bounds (benchmarks/bench_step.py). Out of cache 131,072 elements were 3 %
 # faster than 65,536 and 20 % faster than 16,384 (the prefetchers run on). In cache, 8,192 let two threads share evenly.
 SMALLEST_TILE, LARGEST_TILE = 8_192, 131_072
-CLAIM = 16_384  # elements that a thread claims at least: one atomic addition between two cores takes 50-100 ns
+TAKEN = 16_384  # elements that a thread takes at least: an atomic operation on a word of another core takes 50-100 ns
 
 
 def tile_size(elements: int) -> int:
@@ -68,9 +68,10 @@ class Job:
 
     def _cut(self, sizes: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
-        self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
+        self.tiles = tensors.make_tiles(sizes, self.groups, size, heads)
+        self.extents = self.tiles[:, TILE.end] - self.tiles[:, TILE.first]
         count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
-        words = {"count": count, "batch": max(1, CLAIM*count//max(1, self.elements)),
+        words = {"count": count, "batch": max(1, TAKEN*count//max(1, sum(sizes))),
                  "table": arrays.address(self.table), "width": self.table.shape[1], "tiles": arrays.address(self.tiles),
                  "coefs": arrays.address(self.coefs), "seed": self.chance.seed, "steps": self.chance.steps}
         for name, value in words.items():

@@ -6,7 +6,8 @@ import numpy as np
 from .._kernels import element, memory
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.layout import Layout
-from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, claim, put, word
+from .._kernels.atomics import HALF, MASK, take
+from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
 from .._rule.digest import digest
 from .._rule.pipeline import Pipeline
 from .._signals import UNDISTURBED
@@ -32,28 +33,27 @@ def _sweep(layout, pipeline):
 
 
 def _over_tiles(name, layout, work, room):
-    """The kernel that claims tiles until none is left, and works on each, with room that it has made once."""
+    """The kernel that takes tiles until none is left, and works on each, with room that it has made once."""
     work, room = jitted(work, inline="always"), jitted(room, inline="always")
     addresses, dense = memory.addresses(layout), memory.dense(layout)
 
-    def over_tiles(job):
-        count, batch, table, width, tiles = (word(job, JOB.count), word(job, JOB.batch), word(job, JOB.table),
-                                             word(job, JOB.width)*WORD, word(job, JOB.tiles))
-        place, first = room(), claim(job, batch)
-        while first < count:
-            for k in range(first, min(first + batch, count)):
+    def over_tiles(job, thread):
+        table, width, tiles = word(job, JOB.table), word(job, JOB.width)*WORD, word(job, JOB.tiles)
+        place, taken = room(), take(job, thread)
+        while taken:
+            for k in range(taken >> HALF, taken & MASK):
                 tile = tiles + k*4*WORD
                 lo, hi = word(tile, TILE.first), word(tile, TILE.end)
                 table_row = table + word(tile, TILE.tensor)*width
                 work(job, k, tile, table_row, dense(addresses(table_row), table_row, lo, hi), lo, hi, place)
-            first = claim(job, batch)
+            taken = take(job, thread)
     return kernel(f"{name} {layout}", over_tiles)
 
 
 @cache
 @UNDISTURBED
 def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
-    """The fused update of every claimed tile."""
+    """The fused update of every tile that is taken."""
     sweep = jitted(_sweep(layout, pipeline), inline="always")
     coefficients, tile_key = memory.coefficients(layout, pipeline), memory.tile_key(layout)
 
@@ -66,7 +66,7 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
 
 
 def _measured(name, layout, measure):
-    """The kernel that writes what `measure` makes of the gradient in every claimed tile."""
+    """The kernel that writes what `measure` makes of the gradient in every tile."""
     measure = jitted(measure, inline="always")
 
     def work(job, k, tile, table_row, row, lo, hi, lanes):
@@ -99,7 +99,7 @@ def _squares(name, layout, unit):
 @cache
 @UNDISTURBED
 def squares_kernel(layout: Layout) -> Kernel:
-    """The sum of the squared gradient of every claimed tile, in float64, in an order that depends on the tile."""
+    """The sum of the squared gradient of every tile, in float64, in an order that depends on the tile."""
     return _squares("squares", layout, 1.0)
 
 
@@ -113,7 +113,7 @@ def shrunk_kernel(layout: Layout) -> Kernel:
 @cache
 @UNDISTURBED
 def largest_kernel(layout: Layout) -> Kernel:
-    """The largest magnitude in every claimed tile, but for NaN."""
+    """The largest magnitude in every tile, but for NaN."""
     gradient = element.gradient(layout)
 
     def largest(row, lo, hi, lanes):

@@ -1,13 +1,14 @@
-"""Threads for kernels: claimed work, no fork or reentrancy to fear, and never slower than one thread for long.
+"""Threads for kernels: no fork or reentrancy to fear, and never slower than one thread for long.
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
-and its table), works on it, closes it, and waits only for workers that are inside it. A worker that a busy neighbour
-keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds the pool taken
+and its table), works on it, closes it, and waits only for workers that are inside it. Each thread has a share of the
+tiles, the same at every step, so that they stay in its core's cache; when it has done its own it helps others
+(`take`). A worker that a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds the pool taken
 and works alone; a forked child starts workers of its own. None of Numba's threading layers is used: workqueue aborts
-the process when two threads enter it, GNU OpenMP aborts a forked child, and both split the work in advance, so that one
-held-up thread holds up the step.
+the process when two threads enter it, GNU OpenMP aborts a forked child, and in both one held-up thread holds up the
+step.
 
-A plan is the list of the jobs of a step: (kernel, job, elements) each. Running it is one call of compiled code, which
+A plan is the list of the jobs of a step: (kernel, job, elements, where its shares are) each. Running it is one call of compiled code, which
 counts the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
 Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
 (On x86 and 64-bit ARM; on other processors the mode is left alone.)
@@ -28,9 +29,10 @@ from pathlib import Path
 import numpy as np
 from numba import types
 
-from .._kernels.atomics import DEFAULT_MODE, add, call, exchange, mode, pause, read, set_mode, write
+from .._kernels.atomics import (
+    DEFAULT_MODE, HALF, LINE, add, call, exchange, mode, nap, pause, read, set_mode, write)
 from .._kernels.compile import compiled
-from .._kernels.memory import JOB, record, word
+from .._kernels.memory import JOB, put_word, record, word
 
 log = logging.getLogger("fastopt")
 
@@ -85,23 +87,28 @@ def _usleep() -> int:
 
 @lru_cache(maxsize=1)
 def _run():
-    """run(mailbox, plan, count, helpers, small, done): every job of a plan in turn, then add 1 to the word `done`.
+    """run(mailbox, plan, count, shares, helpers, small, done): each job of a plan, then add 1 to the word `done`.
 
-    A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside.
+    A job with `small` elements or more is posted, worked on, closed, and over when no worker is inside. `shares` has a
+    cache line for each thread, in which lies what is left of its share of the tiles.
     """
-    def run(mailbox, plan, count, helpers, small, done):
+    def run(mailbox, plan, count, shares, helpers, small, done):
         before = mode()
         set_mode(DEFAULT_MODE)
         for k in range(count):
-            function, job, elements = word(plan, 3*k), word(plan, 3*k + 1), word(plan, 3*k + 2)
-            write(job, JOB.next, 0)  # every tile can be claimed
+            function, job, elements, own = word(plan, 4*k), word(plan, 4*k + 1), word(plan, 4*k + 2), word(plan, 4*k + 3)
             posted = helpers > 0 and elements >= small and exchange(mailbox, MAILBOX.taken, 0, 1)
+            put_word(job, JOB.shares, shares)
+            put_word(job, JOB.members, helpers + 1 if posted else 1)
+            put_word(shares, 0, word(job, JOB.count))
             if posted:
+                for thread in range(helpers + 1):
+                    put_word(shares, LINE*thread, word(own, thread))
                 write(mailbox, MAILBOX.function, function)
                 write(mailbox, MAILBOX.helpers, helpers)
                 write(mailbox, MAILBOX.job, job)
                 add(mailbox, MAILBOX.generation, 1)
-            call(function, job)
+            call(function, job, 0)
             if posted:
                 write(mailbox, MAILBOX.job, 0)
                 patience, usleep = PATIENCE, word(mailbox, MAILBOX.usleep)
@@ -110,12 +117,12 @@ def _run():
                         patience -= 1
                         pause()
                     else:
-                        call(usleep, NAP)
+                        nap(usleep, NAP)
                 write(mailbox, MAILBOX.taken, 0)
         set_mode(before)
         if done != 0:
             add(done, 0, 1)
-    return compiled("run", types.void(*[types.int64]*6), run)
+    return compiled("run", types.void(*[types.int64]*7), run)
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +141,7 @@ def _serve():
             add(mailbox, MAILBOX.inside, 1)  # before the job is read: the caller closes it, then waits
             job = read(mailbox, MAILBOX.job)
             if job != 0 and worker < read(mailbox, MAILBOX.helpers):
-                call(read(mailbox, MAILBOX.function), job)
+                call(read(mailbox, MAILBOX.function), job, worker + 1)
             add(mailbox, MAILBOX.inside, -1)
         set_mode(before)
         return seen
@@ -155,16 +162,15 @@ class Pool:
         self.bells: list[queue.SimpleQueue] = []
         self.starting = threading.Lock()
 
-    def run(self, plan: int, count: int, helpers: int, done: int) -> None:
-        """Run a plan (its address and length) with this many workers besides the caller."""
-        if helpers > 0:
-            if helpers > self.workers:
-                helpers = self._start(helpers)
-            for worker in range(helpers):
-                if self.asleep[worker]:
-                    self.asleep[worker] = False
-                    self.bells[worker].put(None)
-        _run()(self.address, plan, count, helpers, SMALL, done)
+    def awake(self, helpers: int) -> int:
+        """Wake so many workers, or start them; how many there are."""
+        if helpers > self.workers:
+            helpers = self._start(helpers)
+        for worker in range(helpers):
+            if self.asleep[worker]:
+                self.asleep[worker] = False
+                self.bells[worker].put(None)
+        return helpers
 
     def _start(self, helpers: int) -> int:
         """Start workers until there are this many, or as many as the system lets us have; how many there are."""
@@ -206,17 +212,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
+def shares(extents: np.ndarray, threads: int) -> np.ndarray:
+    """The share of each thread in tiles of so many elements: first*2**32 + end, for `take`."""
+    ends = np.cumsum(extents)
+    wanted = (ends[-1] if ends.size else 0)*np.arange(1, threads)/threads
+    cuts = np.searchsorted(ends - extents/2, wanted)
+    return (np.array([0, *cuts], np.int64) << HALF) + np.array([*cuts, len(extents)])
+
+
 class Plan:
     """The jobs of a step, each with its kernel, to be run in turn."""
 
     def __init__(self, jobs):
-        """`jobs` holds (kernel, job) pairs; a job has an address, elements and tiles."""
+        """`jobs` holds (kernel, job) pairs; a job has an address and `extents`, the elements of its tiles."""
         self.jobs = [job for _, job in jobs]  # kept alive
-        self.rows = np.array([(kernel.address, job.address, job.elements) for kernel, job in jobs], np.int64)
+        elements = [int(job.extents.sum()) for job in self.jobs]
+        self.rows = np.array([(kernel.address, job.address, n, 0) for (kernel, job), n in zip(jobs, elements,
+                                                                                          strict=True)], np.int64)
         self.address = self.rows.ctypes.data
-        self.largest = max((job.elements for job in self.jobs), default=0)
-        self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
+        self.largest = max(elements, default=0)
+        self.tiles = max((len(job.extents) for job in self.jobs), default=0)
+        self._share(1)
+
+    def _share(self, threads: int) -> None:
+        """Give each of so many threads a share of the tiles of each job, of about as many elements."""
+        self.threads, self.own = threads, [shares(job.extents, threads) for job in self.jobs]
+        for row, own in zip(self.rows, self.own, strict=True):
+            row[3] = own.ctypes.data
+        self.left = np.zeros(LINE*(threads + 1), np.int64)
+        self.left_at = (self.left.ctypes.data + 63)//64*64
 
     def run(self, threads: int, done: int = 0) -> None:
         """Run the jobs on up to this many threads, on one where that is faster, and add 1 to the word at `done`."""
-        POOL.run(self.address, len(self.jobs), min(threads, self.tiles) - 1 if self.largest >= SMALL else 0, done)
+        helpers = min(threads, self.tiles) - 1 if self.largest >= SMALL else 0
+        if helpers > 0 and (helpers := POOL.awake(helpers)) + 1 != self.threads:
+            self._share(helpers + 1)
+        _run()(POOL.address, self.address, len(self.jobs), self.left_at, helpers, SMALL, done)

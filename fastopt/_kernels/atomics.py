@@ -4,9 +4,13 @@ import platform
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.extending import register_jitable
 
 from .llvm import I8, I32, I64, call_llvm, code, i32, i64, pointer
-from .memory import INT
+from .memory import INT, JOB, word
+
+LINE = 8                     # words of a cache line: what two threads write lies in two
+HALF, MASK = 32, 2**32 - 1   # two numbers in a word
 
 X86, ARM = (platform.machine().lower() in names for names in (("x86_64", "amd64", "i686"), ("aarch64", "arm64")))
 
@@ -36,10 +40,38 @@ def write(context, builder, address, k, value):
     builder.store_atomic(value, pointer(builder, address, I64, k), "seq_cst", 8)
 
 
-@code(types.void, INT, INT)
-def call(context, builder, function, job):
+@code(types.void, INT, INT, INT)
+def call(context, builder, function, job, thread):
     """Call a kernel by its address."""
-    builder.call(builder.inttoptr(function, ir.FunctionType(ir.VoidType(), [I64]).as_pointer()), [job])
+    builder.call(builder.inttoptr(function, ir.FunctionType(ir.VoidType(), [I64, I64]).as_pointer()), [job, thread])
+
+
+@code(types.void, INT, INT)
+def nap(context, builder, usleep, microseconds):
+    """Call libc's usleep by its address."""
+    kind = ir.FunctionType(I32, [I32])
+    builder.call(builder.inttoptr(usleep, kind.as_pointer()), [builder.trunc(microseconds, I32)])
+
+
+@register_jitable
+def take(job, thread):
+    """The next tiles for a thread, first*2**32 + end; 0: none is left. They are the first of its own share, or, when
+    that is done, the last of another's: so a thread has the same tiles step after step, and a slow one gets help."""
+    members, batch, shares, of = word(job, JOB.members), word(job, JOB.batch), word(job, JOB.shares), thread
+    for _ in range(members):
+        held = read(shares, LINE*of)
+        first, end = held >> HALF, held & MASK
+        while first < end:
+            count = min(batch, end - first)
+            mine, rest = (first << HALF) + first + count, ((first + count) << HALF) + end
+            if of != thread:
+                mine, rest = ((end - count) << HALF) + end, (first << HALF) + end - count
+            if exchange(shares, LINE*of, held, rest):
+                return mine
+            held = read(shares, LINE*of)
+            first, end = held >> HALF, held & MASK
+        of = of + 1 if of + 1 < members else 0
+    return 0
 
 
 @code(types.void)

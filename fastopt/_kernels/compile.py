@@ -69,6 +69,6 @@ def compiled(name, signature, function, **flags):
 
 def kernel(name, function):
     with compiling():
-        run = compiled(name, types.void(types.int64), function)
-        result = run.overloads[(types.int64,)]
+        run = compiled(name, types.void(types.int64, types.int64), function)
+        result = run.overloads[(types.int64, types.int64)]
         return Kernel(run, result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name))

@@ -1,4 +1,4 @@
-"""Memory as kernels see it: the words of a job, rows of addresses, coefficients, claimed tiles, strided gradients.
+"""Memory as kernels see it: the words of a job, rows of addresses, coefficients, strided gradients.
 
 A kernel of the CPU takes one argument, the address of a job: words that say where its tables lie.
 
@@ -39,8 +39,8 @@ def flags(names: str) -> Any:
     return namedtuple("Flags", names)(*(2**k for k in range(len(names.split()))))  # type: ignore[misc]
 
 
-JOB = record("next", "count batch table width tiles coefs out seed steps factor")  # kernels write `next` alone
-JOB_WORDS = 24
+JOB = record("count batch table width tiles coefs out seed", "steps factor members shares")  # kernels write none
+JOB_WORDS = 16
 TILE = record("tensor group first end")
 
 
@@ -59,12 +59,6 @@ def words_of(kind, number):
 word, put_word = words_of(I64, INT)
 get, put = words_of(DOUBLE, FLOAT64)
 get_single, put_single = words_of(FLOAT, types.float32)
-
-
-@code(INT, INT, INT)
-def claim(context, builder, job, count):
-    """Take the next `count` tiles: their first index. A tile is taken once, whoever asks and however often."""
-    return builder.atomic_rmw("add", pointer(builder, job, I64, i64(JOB.next)), count, "monotonic")
 
 
 # Rows

@@ -2,8 +2,8 @@
 
 It reads every slot and writes every slot but the gradient's: integer additions as wide as the slot, so that no format
 has to be decoded. It shares the step's threads and nothing else, so that a slower schedule does not lower its own bar:
-no rule, no tiles, no table. Each thread's share is cut into up to 8 contiguous parts that threads claim: a static split
-waits for the thread that a neighbour holds up, and neither it nor Numba's prange was faster out of cache. The arrays
+no rule and no table. Each thread's share is cut into up to 8 contiguous parts: it helps others when its own are done,
+since a static split waits for the thread that a neighbour holds up. The arrays
 start at different places in their pages, since equal ones meet in the same cache sets.
 """
 from collections.abc import Sequence
@@ -17,10 +17,11 @@ from numba import types
 from .._cpu.pool import Plan
 from .._formats.catalogue import BF16, F32, F64
 from .._kernels import memory
+from .._kernels.atomics import HALF, MASK, take
 from .._kernels.compile import Kernel, kernel
 from .._kernels.layout import Layout
 from .._kernels.llvm import code, pointer, unpacked
-from .._kernels.memory import INT, JOB, JOB_WORDS, WORD, claim, word
+from .._kernels.memory import INT, JOB, JOB_WORDS, WORD, word
 from .._tensors.arrays import LINE, PAGE, STAGGER, address
 
 PARTS = 8                    # contiguous parts of a thread's share
@@ -45,14 +46,13 @@ def ceiling_kernel(layout: Layout) -> Kernel:
     """The loop for slots of this layout."""
     addresses, move_one = memory.addresses(layout), move(layout)
 
-    def ceiling(job):
-        n, part = word(job, JOB.count), word(job, JOB.batch)
-        row = addresses(job + JOB_WORDS*WORD)
-        first = claim(job, 1)*part
-        while first < n:
-            for i in range(first, min(first + part, n)):
+    def ceiling(job, thread):
+        n, part = word(job, JOB_WORDS), word(job, JOB_WORDS + 1)
+        row, taken = addresses(job + (JOB_WORDS + 2)*WORD), take(job, thread)
+        while taken:
+            for i in range((taken >> HALF)*part, min((taken & MASK)*part, n)):
                 move_one(row, i)
-            first = claim(job, 1)*part
+            taken = take(job, thread)
     return kernel(f"ceiling {layout}", ceiling)
 
 
@@ -71,10 +71,10 @@ class Traffic:
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]
         self.kernel = ceiling_kernel(Layout.of(*(OF_SIZE[a.itemsize] for a in self.arrays)))
         part = -(-max(SMALLEST, -(-n//(PARTS*threads)))//LINE)*LINE
-        self.tiles, self.elements, self.threads = range(-(-n//part)), n, threads
-        self.words = np.zeros(JOB_WORDS + len(self.arrays), np.int64)
-        self.words[[JOB.count, JOB.batch]] = n, part
-        self.words[JOB_WORDS:] = [address(a) for a in self.arrays]
+        self.extents, self.threads = np.diff([*range(0, n, part), n]), threads
+        self.words = np.zeros(JOB_WORDS + 2 + len(self.arrays), np.int64)
+        self.words[[JOB.count, JOB.batch]] = len(self.extents), 1
+        self.words[JOB_WORDS:] = [n, part, *(address(a) for a in self.arrays)]
         self.address = address(self.words)
         self.plan = Plan([(self.kernel, self)])
         for _ in range(3):
