@@ -4,9 +4,9 @@ from functools import cache
 import numpy as np
 
 from .._kernels import element, memory
+from .._kernels.atomics import HALF, MASK, take
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.layout import Layout
-from .._kernels.atomics import HALF, MASK, take
 from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
 from .._rule.digest import digest
 from .._rule.pipeline import Pipeline

@@ -2,16 +2,16 @@
 
 Worker threads are Python threads that live in compiled code without the GIL. The caller posts a job (a kernel's address
 and its table), works on it, closes it, and waits only for workers that are inside it. Each thread has a share of the
-tiles, the same at every step, so that they stay in its core's cache; when it has done its own it helps others
-(`take`). A worker that a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the same time finds the pool taken
-and works alone; a forked child starts workers of its own. None of Numba's threading layers is used: workqueue aborts
-the process when two threads enter it, GNU OpenMP aborts a forked child, and in both one held-up thread holds up the
-step.
+tiles, the same at every step, so that they stay in its core's cache; when it has done its own it helps others (`take`).
+A worker that a busy neighbour keeps from its core costs nothing but its help. A second Python thread that steps at the
+same time finds the pool taken and works alone; a forked child starts workers of its own. None of Numba's threading
+layers is used: workqueue aborts the process when two threads enter it, GNU OpenMP aborts a forked child, and in both
+one held-up thread holds up the step.
 
-A plan is the list of the jobs of a step: (kernel, job, elements, where its shares are) each. Running it is one call of compiled code, which
-counts the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or after all of it.
-Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those of any thread.
-(On x86 and 64-bit ARM; on other processors the mode is left alone.)
+A plan is the list of the jobs of a step: (kernel, job, elements, where its shares are) each. Running it is one call of
+compiled code, which counts the step at its end: an exception out of a signal handler (Ctrl-C) comes before all of it or
+after all of it. Kernels run in the default floating-point mode, whatever mode the thread is in, so that bits are those
+of any thread. (On x86 and 64-bit ARM; on other processors the mode is left alone.)
 
 The mailbox holds int64 words 64 bytes apart: `generation` counts jobs, `function` and `job` say what to do (0:
 closed), `helpers` how many workers may join, `inside` how many have, `taken` whether a caller owns the pool, `usleep`
@@ -29,10 +29,9 @@ from pathlib import Path
 import numpy as np
 from numba import types
 
-from .._kernels.atomics import (
-    DEFAULT_MODE, HALF, LINE, add, call, exchange, mode, nap, pause, read, set_mode, write)
+from .._kernels.atomics import DEFAULT_MODE, HALF, LINE, add, call, exchange, mode, nap, pause, read, set_mode, write
 from .._kernels.compile import compiled
-from .._kernels.memory import JOB, put_word, record, word
+from .._kernels.memory import JOB, WORD, put_word, record, word
 
 log = logging.getLogger("fastopt")
 
@@ -96,7 +95,8 @@ def _run():
         before = mode()
         set_mode(DEFAULT_MODE)
         for k in range(count):
-            function, job, elements, own = word(plan, 4*k), word(plan, 4*k + 1), word(plan, 4*k + 2), word(plan, 4*k + 3)
+            row = plan + 4*WORD*k
+            function, job, elements, own = word(row, 0), word(row, 1), word(row, 2), word(row, 3)
             posted = helpers > 0 and elements >= small and exchange(mailbox, MAILBOX.taken, 0, 1)
             put_word(job, JOB.shares, shares)
             put_word(job, JOB.members, helpers + 1 if posted else 1)

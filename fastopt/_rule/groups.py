@@ -53,6 +53,11 @@ class Group(MutableMapping):
         """The hyperparameters that are functions of the step."""
         return self._functions.values()
 
+    @property
+    def ahead(self) -> bool:
+        """Whether its coefficients may be computed before their steps."""
+        return self.rule.pure and not self._functions and self.history is None
+
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
 

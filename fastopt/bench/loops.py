@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 Lines = tuple[tuple[str, str], ...]
-FLAGS = "-O3 -march=native -fno-math-errno -fopenmp -std=c11 -shared -fPIC".split()
+FLAGS = ["-O3", "-march=native", "-fno-math-errno", "-fopenmp", "-std=c11", "-shared", "-fPIC"]
 
 # One parallel region serves all tensors. Threads get equal shares of the elements, cut at whole cache lines.
 C = """
@@ -83,8 +83,12 @@ def in_c(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...], re
     return step
 
 
-def c_step(lines: Lines, params: Sequence[np.ndarray], states: Sequence[Sequence[np.ndarray]], names: tuple[str, ...],
-           coefficients: Callable[[int], dict[str, float]], threads: int) -> Callable[[int, Sequence[np.ndarray]], None]:
+Arrays = Sequence[np.ndarray]
+Coefficients = Callable[[int], dict[str, float]]
+
+
+def c_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[str, ...], coefficients: Coefficients,
+           threads: int) -> Callable[[int, Arrays], None]:
     """A step of all tensors by one call of C; the arrays of `states` belong to all `names` but the first, ``p``."""
     fields = tuple(coefficients(1))
     run = in_c(lines, names, fields, {4: "float", 8: "double"}[params[0].itemsize])
@@ -121,9 +125,8 @@ def in_numba(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...]
     return numba.njit(parallel=True, fastmath=True)(made["step"])
 
 
-def numba_step(lines: Lines, params: Sequence[np.ndarray], states: Sequence[Sequence[np.ndarray]],
-               names: tuple[str, ...], coefficients: Callable[[int], dict[str, float]],
-               threads: int) -> Callable[[int, Sequence[np.ndarray]], None]:
+def numba_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[str, ...],
+               coefficients: Coefficients, threads: int) -> Callable[[int, Arrays], None]:
     """A step of all tensors by Numba, one after the other."""
     run, scalar = in_numba(lines, names, tuple(coefficients(1))), params[0].dtype.type
     numba = sys.modules["numba"]

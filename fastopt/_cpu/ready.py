@@ -1,0 +1,112 @@
+"""A step like the last one: one compiled call looks at the arrays, puts the coefficients in place and runs the kernels.
+
+Python decides nothing then: its code and objects have left the processor's caches when a program comes back from its
+own work. The coefficients of the next steps are computed ahead, as no hyperparameter is a function of the step.
+"""
+import ctypes
+import math
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numba import types
+
+from .._kernels.compile import compiled
+from .._kernels.memory import WORD, get_single, put_single, record, word
+from .._rule.groups import MOST_STEPS, Group
+from .._tensors.arrays import address
+from . import pool
+from .headers import COUNT, ITEMS, SAME, _refresh
+from .jobs import Binding
+
+READY = record("headers steps first rows plan jobs left kinds", "tables")
+TABLE = record("source target singles")  # of a float type: the rows, where one goes, and its length in units of 4 bytes
+SINGLE = 4
+DONE, MISSING, OTHER = range(3)
+MOST = 64  # rows that are computed ahead at most
+
+
+@lru_cache(maxsize=1)
+def _prepare():
+    """prepare(gradients, ready, mailbox): put addresses and a row in place; MISSING rows, OTHER arrays, or DONE."""
+    look = _refresh()
+
+    def prepare(gradients, ready, mailbox):
+        row = word(word(ready, READY.steps), 0) + 1 - word(ready, READY.first)
+        if row < 0 or row >= word(ready, READY.rows):
+            return MISSING
+        headers = word(ready, READY.headers)
+        if word(gradients, ITEMS - 1) != word(headers, COUNT) or look(gradients, headers) != SAME:
+            return OTHER
+        for k in range(word(ready, READY.kinds)):
+            table = ready + (READY.tables + 3*k)*WORD
+            source, target, singles = word(table, TABLE.source), word(table, TABLE.target), word(table, TABLE.singles)
+            for j in range(singles):
+                put_single(target, j, get_single(source, row*singles + j))
+        return DONE
+    return compiled("prepare", types.int64(*[types.int64]*3), prepare, nogil=False)
+
+
+@lru_cache(maxsize=1)
+def _alone():
+    """alone(gradients, ready, mailbox): `prepare`, and take the step in this thread, while others wait for Python."""
+    prepare, run = _prepare(), pool._run()
+
+    def alone(gradients, ready, mailbox):
+        found = prepare(gradients, ready, mailbox)
+        if found == DONE:
+            run(mailbox, word(ready, READY.plan), word(ready, READY.jobs), word(ready, READY.left), 0, 0,
+                word(ready, READY.steps))
+        return found
+    return compiled("alone", types.int64(*[types.int64]*3), alone, nogil=False)
+
+
+class Ready:
+    """The next step, if it asks for no more than the last one and its arrays are alike."""
+
+    def __init__(self, binding: Binding, groups: Sequence[Group], coefs: dict[np.dtype, np.ndarray],
+                 steps: ctypes.c_int64):
+        """`coefs` holds, for each float type, where kernels read a row for each group."""
+        self.plan, self.headers, self.groups, self.steps = binding.plan, binding.headers, groups, steps
+        self.count, self.ahead = ctypes.addressof(steps), 1
+        self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
+        self.tables = [np.zeros((MOST, a.nbytes//SINGLE), np.float32) for a in coefs.values()]
+        self.packers = [(struct.Struct(f"{a.size}{a.dtype.char}"), table.data.cast("B"), a.nbytes)
+                        for a, table in zip(coefs.values(), self.tables, strict=True)]
+        self.words = np.array([
+            self.headers.address, self.count, 0, 0, self.plan.address, len(self.plan.jobs), self.plan.left_at,
+            len(coefs), *(x for a, table in zip(coefs.values(), self.tables, strict=True)
+                          for x in (address(table), address(a), a.nbytes//SINGLE))], np.int64)
+        self.address = address(self.words)
+        self.alone = self.plan.largest < pool.SMALL
+        self.call = _alone() if self.alone else _prepare()
+
+    def step(self, leaves: list, threads: int) -> bool:
+        """Take the step if it is one, and say whether it was."""
+        for group, version in self.versions:
+            if group.version != version:
+                if [of.pieces for of in self.groups] != self.pieces or not all(of.ahead for of in self.groups):
+                    return False
+                self.ahead = 1
+                self._tabulate()
+                break
+        while (found := self.call(id(leaves), self.address, pool.POOL.address)) == MISSING:
+            self._tabulate()
+        if found == OTHER:
+            return False
+        if not self.alone:
+            self.plan.run(threads, self.count)
+        return True
+
+    def _tabulate(self) -> None:
+        """Compute the rows of the next steps, twice as many as before."""
+        self.words[READY.rows], first = 0, self.steps.value + 1
+        rows = min(self.ahead, max(1, MOST_STEPS + 1 - first))
+        for k in range(rows):
+            row = [x for group in self.groups for x in group.coefficients(first + k, 1.0, math.inf)]
+            for packer, buffer, size in self.packers:
+                packer.pack_into(buffer, k*size, *row)
+        self.versions = [(group, group.version) for group in self.groups]
+        self.words[READY.first] = first
+        self.words[READY.rows], self.ahead = rows, min(2*self.ahead, MOST)
