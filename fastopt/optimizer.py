@@ -185,7 +185,11 @@ class Optimizer:
                 self._check_idle("step")
             turn.busy = "step"
             try:
-                self._step(grads, request)
+                if grads is None and (grads := self._grads) is None:
+                    raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
+                leaves: list = []
+                self._structure.collect(grads, "grads", leaves)
+                self._backend.step(leaves, self._paths, request)
             finally:
                 turn.busy = ""
 
@@ -213,13 +217,6 @@ class Optimizer:
         self._structure.collect(tree, "mask", leaves)
         found = rows_of_masks(leaves, self._tensors)
         return [a & b for a, b in zip(found, self._plain.masks, strict=True)] if self._plain.masks else found
-
-    def _step(self, grads: Any, request: Request) -> None:
-        if grads is None and (grads := self._grads) is None:
-            raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
-        leaves: list = []
-        self._structure.collect(grads, "grads", leaves)
-        self._backend.step(leaves, self._paths, request)
 
     def lookahead(self) -> Any:
         """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), like the parameters.

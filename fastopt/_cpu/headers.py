@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import register_jitable
 
 from .._kernels.atomics import write
-from .._kernels.compile import compiled
+from .._kernels.compile import compiled, entry
 from .._kernels.memory import WORD, word
 from .._tensors.adapters import facts, owners
 from .._tensors.device_array import address, extent
@@ -189,7 +189,7 @@ class Watch:
 
     def same(self) -> bool:
         """Whether all arrays are as they were."""
-        return _refresh()(0, self.address) == SAME and self.others_same()
+        return entry(_refresh)(0, self.address) == SAME and self.others_same()
 
 
 class Headers:
@@ -213,7 +213,7 @@ class Headers:
         self.job = np.array([self.count, expected, width + 4, to, taken_at, len(taken), id(np.ndarray),
                              *watch.job[WATCHED:]], np.int64)
         self.address = address(self.job)
-        self.refresh = _refresh()
+        self.refresh = entry(_refresh)
 
     def same(self, gradients: list) -> bool:
         """Whether these, and all that the step writes, are like the bound ones; then the addresses are in place."""

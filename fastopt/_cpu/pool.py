@@ -30,7 +30,7 @@ import numpy as np
 from numba import types
 
 from .._kernels.atomics import DEFAULT_MODE, HALF, LINE, add, call, exchange, mode, nap, pause, read, set_mode, write
-from .._kernels.compile import compiled
+from .._kernels.compile import compiled, entry
 from .._kernels.memory import JOB, WORD, put_word, record, word
 
 log = logging.getLogger("fastopt")
@@ -247,4 +247,4 @@ class Plan:
         helpers = min(threads, self.tiles) - 1 if self.largest >= SMALL else 0
         if helpers > 0 and (helpers := POOL.awake(helpers)) + 1 != self.threads:
             self._share(helpers + 1)
-        _run()(POOL.address, self.address, len(self.jobs), self.left_at, helpers, SMALL, done)
+        entry(_run)(POOL.address, self.address, len(self.jobs), self.left_at, helpers, SMALL, done)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numba import types
 
-from .._kernels.compile import compiled
+from .._kernels.compile import compiled, entry
 from .._kernels.memory import WORD, get_single, put_single, record, word
 from .._rule.groups import MOST_STEPS, Group
 from .._tensors.arrays import address
@@ -80,7 +80,7 @@ class Ready:
                           for x in (address(table), address(a), a.nbytes//SINGLE))], np.int64)
         self.address = address(self.words)
         self.alone = self.plan.largest < pool.SMALL
-        self.call = _alone() if self.alone else _prepare()
+        self.call = entry(_alone if self.alone else _prepare)
 
     def step(self, leaves: list, threads: int) -> bool:
         """Take the step if it is one, and say whether it was."""
