@@ -76,7 +76,7 @@ def test_a_signal_waits_for_the_end_of_a_compilation(number, error, fresh, handl
 
 def test_loading_is_not_interrupted_either(fresh, monkeypatch):
     for make in (lambda: compile_step("sgd"), lambda: cpu.squares_kernel.__wrapped__(layout("f32 f32")),
-                 lambda: pool._run.__wrapped__(), lambda: cpu.kernel("squares f32", lambda job: None)):
+                 lambda: pool._run.__wrapped__(), lambda: cpu.kernel("squares f32", lambda job, thread: None)):
         make()
         plain, ended = KernelCache.load_overload, []
 

@@ -68,10 +68,9 @@ class Job:
 
     def _cut(self, sizes: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
-        self.tiles = tensors.make_tiles(sizes, self.groups, size, heads)
-        self.extents = self.tiles[:, TILE.end] - self.tiles[:, TILE.first]
+        self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
         count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
-        words = {"count": count, "batch": max(1, TAKEN*count//max(1, sum(sizes))),
+        words = {"count": count, "batch": max(1, TAKEN*count//max(1, self.elements)),
                  "table": arrays.address(self.table), "width": self.table.shape[1], "tiles": arrays.address(self.tiles),
                  "coefs": arrays.address(self.coefs), "seed": self.chance.seed, "steps": self.chance.steps}
         for name, value in words.items():
@@ -79,6 +78,11 @@ class Job:
         self.numbers = self.words.view(np.float64)
         self.numbers[JOB.factor] = 1.0
         self.address = arrays.address(self.words)
+
+    @property
+    def extents(self) -> np.ndarray:
+        """The elements of each tile."""
+        return self.tiles[:, TILE.end] - self.tiles[:, TILE.first]
 
     def run(self, kernel: Kernel, threads: int) -> None:
         """Run a kernel on all tiles."""

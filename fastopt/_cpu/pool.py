@@ -224,23 +224,21 @@ class Plan:
     """The jobs of a step, each with its kernel, to be run in turn."""
 
     def __init__(self, jobs):
-        """`jobs` holds (kernel, job) pairs; a job has an address and `extents`, the elements of its tiles."""
+        """`jobs` holds (kernel, job) pairs; a job has an address, its elements, and `extents`: those of its tiles."""
         self.jobs = [job for _, job in jobs]  # kept alive
-        elements = [int(job.extents.sum()) for job in self.jobs]
-        self.rows = np.array([(kernel.address, job.address, n, 0) for (kernel, job), n in zip(jobs, elements,
-                                                                                          strict=True)], np.int64)
+        rows = [(kernel.address, job.address, job.elements, 0) for kernel, job in jobs]
+        self.rows = np.array([*rows, (0, 0, 0, 0)], np.int64)
         self.address = self.rows.ctypes.data
-        self.largest = max(elements, default=0)
-        self.tiles = max((len(job.extents) for job in self.jobs), default=0)
-        self._share(1)
+        self.threads, self.left_at = 1, self.address + self.rows[:-1].nbytes  # where the share of one thread is
+        self.largest = max((job.elements for job in self.jobs), default=0)
+        self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
 
     def _share(self, threads: int) -> None:
         """Give each of so many threads a share of the tiles of each job, of about as many elements."""
-        self.threads, self.own = threads, [shares(job.extents, threads) for job in self.jobs]
-        for row, own in zip(self.rows, self.own, strict=True):
-            row[3] = own.ctypes.data
+        self.own = [shares(job.extents, threads) for job in self.jobs]
+        self.rows[:-1, 3] = [own.ctypes.data for own in self.own]
         self.left = np.zeros(LINE*(threads + 1), np.int64)
-        self.left_at = (self.left.ctypes.data + 63)//64*64
+        self.threads, self.left_at = threads, (self.left.ctypes.data + 63)//64*64
 
     def run(self, threads: int, done: int = 0) -> None:
         """Run the jobs on up to this many threads, on one where that is faster, and add 1 to the word at `done`."""

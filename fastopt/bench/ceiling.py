@@ -71,7 +71,8 @@ class Traffic:
         self.arrays = [staggered(n, dtype, k) for k, dtype in enumerate(dtypes)]
         self.kernel = ceiling_kernel(Layout.of(*(OF_SIZE[a.itemsize] for a in self.arrays)))
         part = -(-max(SMALLEST, -(-n//(PARTS*threads)))//LINE)*LINE
-        self.extents, self.threads = np.diff([*range(0, n, part), n]), threads
+        self.extents, self.elements, self.threads = np.diff([*range(0, n, part), n]), n, threads
+        self.tiles = self.extents
         self.words = np.zeros(JOB_WORDS + 2 + len(self.arrays), np.int64)
         self.words[[JOB.count, JOB.batch]] = len(self.extents), 1
         self.words[JOB_WORDS:] = [n, part, *(address(a) for a in self.arrays)]
