@@ -15,21 +15,11 @@ from .blocks import in_blocks
 from .pairs import in_pairs
 
 
-def _one_by_one(layout, pipeline):
-    """The loop over a tile's elements, which LLVM turns into vectors."""
-    advance = element.advance(layout, pipeline)
-
-    def sweep(c, row, lo, hi, key):
-        for i in range(lo, hi):
-            advance(c, row, i, key, i)
-    return sweep
-
-
 def _sweep(layout, pipeline):
     if layout.blocks:
-        return in_blocks(layout, pipeline)
+        return jitted(in_blocks(layout, pipeline), inline="always")
     in_words = all(f.itemsize == 2 or f.value.name == "bool" for f in layout.formats)
-    return (in_pairs if in_words else _one_by_one)(layout, pipeline)
+    return jitted(in_pairs(layout, pipeline), inline="always") if in_words else element.sweep(layout, pipeline)
 
 
 def _over_tiles(name, layout, work, room):
@@ -39,14 +29,16 @@ def _over_tiles(name, layout, work, room):
 
     def over_tiles(job, thread):
         table, width, tiles = word(job, JOB.table), word(job, JOB.width)*WORD, word(job, JOB.tiles)
-        place, taken = room(), take(job, thread)
-        while taken:
+        place = room()
+        while True:
+            taken = take(job, thread)
+            if taken == 0:
+                break
             for k in range(taken >> HALF, taken & MASK):
                 tile = tiles + k*4*WORD
                 lo, hi = word(tile, TILE.first), word(tile, TILE.end)
                 table_row = table + word(tile, TILE.tensor)*width
                 work(job, k, tile, table_row, dense(addresses(table_row), table_row, lo, hi), lo, hi, place)
-            taken = take(job, thread)
     return kernel(f"{name} {layout}", over_tiles)
 
 
@@ -54,7 +46,7 @@ def _over_tiles(name, layout, work, room):
 @UNDISTURBED
 def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
     """The fused update of every tile that is taken."""
-    sweep = jitted(_sweep(layout, pipeline), inline="always")
+    sweep = _sweep(layout, pipeline)
     coefficients, tile_key = memory.coefficients(layout, pipeline), memory.tile_key(layout)
 
     def step(job, k, tile, table_row, row, lo, hi, place):

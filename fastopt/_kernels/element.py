@@ -5,7 +5,7 @@ from llvmlite import ir
 from numba import types
 
 from .._formats import random_bits
-from .llvm import I1, call, code, i32, on_device, pointer, unpacked
+from .llvm import I1, I32, call, code, i32, independent, on_device, pointer, unpacked
 from .memory import FLOAT64, INT, U32, coefficients_kind
 
 U16 = types.uint16
@@ -150,6 +150,17 @@ def advance(layout, pipeline, cc=None):
         word = e.call(random_bits.word, U32(U32, U32), [key, number]) if layout.random else None
         emit_advance(e, c, row, i, word)
     return advance
+
+
+def sweep(layout, pipeline):
+    """sweep(c, row, first, end, key): a step of elements first to end - 1 of a row; LLVM makes vectors of them."""
+    @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, INT, U32)
+    def sweep(context, builder, c, row, first, end, key):
+        e = Element(context, builder, layout, pipeline)
+        with independent(builder, first, end) as i:
+            number = builder.trunc(i, I32)
+            emit_advance(e, c, row, i, e.call(random_bits.word, U32(U32, U32), [key, number]) if layout.random else None)
+    return sweep
 
 
 def gradient(layout, cc=None):

@@ -1,5 +1,6 @@
 """What all code generation needs: LLVM's types and addresses, calls of functions, intrinsics."""
 import inspect
+from contextlib import contextmanager
 
 from llvmlite import ir
 from numba import types
@@ -55,6 +56,42 @@ def call_llvm(builder, name, result, *args):
     """Call one of LLVM's own functions by its name."""
     kind = ir.FunctionType(result, [x.type for x in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+class _Distinct(ir.values.MDValue):
+    """Metadata that is equal to no other, and may name itself."""
+
+    def __init__(self, module):
+        super().__init__(module, (), name=str(len(module.metadata)))
+
+    def descr(self, buf):
+        buf += (f"distinct !{{{', '.join(x.get_reference() for x in self.operands)}}}", "\n")
+
+    def __hash__(self):
+        return id(self)
+
+
+@contextmanager
+def independent(builder, first, end):
+    """Emit a loop over i, whose trips touch no memory of each other: LLVM need not compare addresses for its vectors."""
+    module, function, before = builder.module, builder.function, builder.block
+    head, body, behind = (builder.append_basic_block(name) for name in ("head", "body", "behind"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(I64)
+    i.add_incoming(first, before)
+    builder.cbranch(builder.icmp_signed("<", i, end), body, behind)
+    builder.position_at_end(body)
+    yield i
+    i.add_incoming(builder.add(i, i64(1), flags=("nsw",)), builder.block)
+    group, loop = _Distinct(module), _Distinct(module)
+    loop.operands = loop, module.add_metadata(["llvm.loop.parallel_accesses", group])
+    builder.branch(head).set_metadata("llvm.loop", loop)
+    for block in function.blocks[function.blocks.index(body):]:
+        for instruction in block.instructions:
+            if instruction.opname in ("load", "store", "call"):
+                instruction.set_metadata("llvm.access.group", group)
+    builder.position_at_end(behind)
 
 
 def pointer(builder, address, kind, index=None):

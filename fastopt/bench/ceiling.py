@@ -48,11 +48,13 @@ def ceiling_kernel(layout: Layout) -> Kernel:
 
     def ceiling(job, thread):
         n, part = word(job, JOB_WORDS), word(job, JOB_WORDS + 1)
-        row, taken = addresses(job + (JOB_WORDS + 2)*WORD), take(job, thread)
-        while taken:
+        row = addresses(job + (JOB_WORDS + 2)*WORD)
+        while True:
+            taken = take(job, thread)
+            if taken == 0:
+                break
             for i in range((taken >> HALF)*part, min((taken & MASK)*part, n)):
                 move_one(row, i)
-            taken = take(job, thread)
     return kernel(f"ceiling {layout}", ceiling)
 
 
