@@ -17,12 +17,11 @@ from ._rule.rule import Rule
 from ._state import state_dict
 from ._state.state_dict import Snapshot
 from ._tensors import arrays, places
-from ._tensors.backend import Request, Stored
+from ._tensors.backend import PLAIN, Request, Stored
 from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, rows_of_masks, tensor
 from .presets import preset
 
-PLAIN = Request()
 STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
 
 

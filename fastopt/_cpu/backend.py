@@ -15,7 +15,7 @@ from .._rule.groups import Group
 from .._rule.pipeline import LOOK_AHEAD
 from .._signals import at_once
 from .._tensors import arrays
-from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
+from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
 from .headers import Watch
@@ -42,7 +42,7 @@ class HostBackend(Stored):
                          for dtype, a in self.coefs.items()]
         self._ahead: tuple[Ahead, Plan] | None = None
         self._buffers: list[np.ndarray] = []
-        self._ready: tuple[Request, Ready] | None = None  # a step that asks for this
+        self._ready: Ready | None = None
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
@@ -170,57 +170,60 @@ class HostBackend(Stored):
                 return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        if ready := self._ready:
-            if request is ready[0] and ready[1].step(leaves, self.threads):
+        if (ready := self._ready) is not None:
+            if request is PLAIN and not ready.scaled:
+                if ready.step(leaves, self.threads):
+                    self.grad_norm = None
+                    return
+            elif ready.suits(request) and ready.look(leaves):
+                if (factor := self._factor(request)) is not None:
+                    ready.run(factor, self.threads)
                 return
             self._ready = None
-        bound = self.binding.headers
-        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
-        t, rows = self._t.value + 1, []
-        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
+        bound, t, rows = self.binding.headers, self._t.value + 1, []
+        asked: list = [request.clip_norm is not None or request.factor != 1.0, request.limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
-            rows.append(group.coefficients(t, factor, limit))
-        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays of the program's must live until the end)
-        binding, norm, clip = self.binding, None, 1.0
+            rows.append(group.coefficients(t, 1.0, request.limit))
+        held = self.bind(leaves, paths, request.zero_grads, request.masks)  # noqa: F841 (arrays must live until the end)
+        binding = self.binding
         if asked != binding.asked:
             binding.use(asked)
-        if clip_norm is not None or skip_nonfinite:
-            norm = global_norm(binding.buckets, self.threads, factor)
-            clip = clip_factor(norm, clip_norm)
-            factor *= clip
-            if skip_nonfinite and not all_finite(binding.buckets, self.threads, norm, factor):
-                self._skip(norm)
-                return
-        for k, row in enumerate(rows):
-            if clip != 1.0:
-                row = (row[0]*clip, *row[1:])  # the gradient's factor
+        if (factor := self._factor(request)) is None:
+            return
+        for k, (sign, *row) in enumerate(rows):
             for packer, buffer, size in self._packers:
                 try:
-                    packer.pack_into(buffer, k*size, *row)
+                    packer.pack_into(buffer, k*size, sign*factor, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
-                    packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
+                    packer.pack_into(buffer, k*size, math.copysign(math.inf, sign*factor), *row)
+        binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
+        if bound is binding.headers and self._repeats(request):
+            self._ready = Ready(binding, self.groups, self.coefs, self._t, request)
+
+    def _factor(self, request: Request) -> float | None:
+        """What multiplies the gradients, clipping included; None where the step is skipped, as they are not finite."""
+        binding, factor, norm = self.binding, request.factor, None
+        if request.clip_norm is not None or request.skip_nonfinite:
+            norm = global_norm(binding.buckets, self.threads, factor)
+            factor *= clip_factor(norm, request.clip_norm)
+        self.grad_norm = norm
+        if request.skip_nonfinite and not all_finite(binding.buckets, self.threads, norm or 0.0, factor):
+            for gradient in binding.cleared:  # also of a step that is skipped
+                gradient[...] = 0
+            arrays.tell_autograd(binding.told)
+            return None
         for job in binding.wide:
             job.numbers[JOB.factor] = factor
-        self.grad_norm = norm
         if self.told or binding.told:
             arrays.tell_autograd([*self.told, *binding.told])
-        binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
-        if bound is binding.headers and asked[:2] == [False, False] and self._repeats(request):
-            self._ready = request, Ready(binding, self.groups, self.coefs, self._t)
+        return factor
 
     def _repeats(self, request: Request) -> bool:
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
         headers = self.binding.headers
-        return (headers is not None and headers.known and not (headers.others or self.told)
-                and not (request.zero_grads or request.skip_nonfinite) and all(group.ahead for group in self.groups))
-
-    def _skip(self, norm: float) -> None:
-        """Take no step, since gradients are not finite; set to zero what is to be zero after it."""
-        self.grad_norm = norm
-        for gradient in self.binding.cleared:
-            gradient[...] = 0
-        arrays.tell_autograd(self.binding.told)
+        return (headers is not None and headers.known and not headers.others and not self.told
+                and not request.zero_grads and request.limit == math.inf and all(group.ahead for group in self.groups))
 
     def tabulate(self) -> None:
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")

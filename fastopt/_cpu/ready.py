@@ -6,22 +6,26 @@ own work. The coefficients of the next steps are computed ahead, as no hyperpara
 import ctypes
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numba import types
 
 from .._kernels.compile import compiled, entry
-from .._kernels.memory import WORD, get_single, put_single, record, word
+from .._kernels.memory import WORD, get, get_single, put, put_single, record, word
 from .._rule.groups import MOST_STEPS, Group
 from .._tensors.arrays import address
+from .._tensors.backend import Request
 from . import pool
 from .headers import COUNT, ITEMS, SAME, _refresh
 from .jobs import Binding
 
-READY = record("headers steps first rows plan jobs left kinds", "tables")
-TABLE = record("source target singles")  # of a float type: the rows, where one goes, and its length in units of 4 bytes
+READY = record("headers steps first rows plan jobs left groups", "kinds tables")
+# Of a float type: the rows, where one goes, its length in units of 4 bytes, and the bytes of a number
+TABLE = record("source target singles itemsize")
 SINGLE = 4
 DONE, MISSING, OTHER = range(3)
 MOST = 64  # rows that are computed ahead at most
@@ -40,7 +44,7 @@ def _prepare():
         if word(gradients, ITEMS - 1) != word(headers, COUNT) or look(gradients, headers) != SAME:
             return OTHER
         for k in range(word(ready, READY.kinds)):
-            table = ready + (READY.tables + 3*k)*WORD
+            table = ready + (READY.tables + 4*k)*WORD
             source, target, singles = word(table, TABLE.source), word(table, TABLE.target), word(table, TABLE.singles)
             for j in range(singles):
                 put_single(target, j, get_single(source, row*singles + j))
@@ -62,13 +66,41 @@ def _alone():
     return compiled("alone", types.int64(*[types.int64]*3), alone, nogil=False)
 
 
+@lru_cache(maxsize=1)
+def _scaled():
+    """scaled(ready, mailbox, factor, alone): multiply the gradient's factors; if `alone`, take the step in this thread.
+
+    The factor is the first coefficient of each group.
+    """
+    run = pool._run()
+
+    def scaled(ready, mailbox, factor, alone):
+        row, groups = word(word(ready, READY.steps), 0) + 1 - word(ready, READY.first), word(ready, READY.groups)
+        for k in range(word(ready, READY.kinds)):
+            table = ready + (READY.tables + 4*k)*WORD
+            singles, target = word(table, TABLE.singles), word(table, TABLE.target)
+            source = word(table, TABLE.source) + row*singles*SINGLE
+            for group in range(groups):
+                at = group*(singles//groups)*SINGLE
+                if word(table, TABLE.itemsize) == WORD:
+                    put(target + at, 0, get(source + at, 0)*factor)
+                else:
+                    put_single(target + at, 0, np.float32(np.float64(get_single(source + at, 0))*factor))
+        if alone:
+            run(mailbox, word(ready, READY.plan), word(ready, READY.jobs), word(ready, READY.left), 0, 0,
+                word(ready, READY.steps))
+    return compiled("scaled", types.void(types.int64, types.int64, types.float64, types.boolean), scaled, nogil=False)
+
+
 class Ready:
     """The next step, if it asks for no more than the last one and its arrays are alike."""
 
     def __init__(self, binding: Binding, groups: Sequence[Group], coefs: dict[np.dtype, np.ndarray],
-                 steps: ctypes.c_int64):
-        """`coefs` holds, for each float type, where kernels read a row for each group."""
-        self.plan, self.headers, self.groups, self.steps = binding.plan, binding.headers, groups, steps
+                 steps: ctypes.c_int64, request: Request):
+        """`coefs` holds, for each float type, where kernels read a row for each group. `request`: of the last step."""
+        self.masks, self.scaled = request.masks, request.clip_norm is not None or request.factor != 1.0
+        self.plan, self.groups, self.steps = binding.plan, groups, steps
+        self.headers: Any = binding.headers  # kept alive, as all that has addresses here
         self.count, self.ahead = ctypes.addressof(steps), 1
         self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
         self.tables = [np.zeros((MOST, a.nbytes//SINGLE), np.float32) for a in coefs.values()]
@@ -76,14 +108,34 @@ class Ready:
                         for a, table in zip(coefs.values(), self.tables, strict=True)]
         self.words = np.array([
             self.headers.address, self.count, 0, 0, self.plan.address, len(self.plan.jobs), self.plan.left_at,
-            len(coefs), *(x for a, table in zip(coefs.values(), self.tables, strict=True)
-                          for x in (address(table), address(a), a.nbytes//SINGLE))], np.int64)
+            len(groups), len(coefs), *(x for a, table in zip(coefs.values(), self.tables, strict=True)
+                          for x in (address(table), address(a), a.nbytes//SINGLE, a.itemsize))], np.int64)
         self.address = address(self.words)
         self.alone = self.plan.largest < pool.SMALL
-        self.call = entry(_alone if self.alone else _prepare)
+        self.whole, self.prepare = entry(_alone if self.alone else _prepare), entry(_prepare)
+
+    def suits(self, request: Request) -> bool:
+        """Whether a step that asks for this needs the same pieces."""
+        return (self.scaled == (request.clip_norm is not None or request.factor != 1.0) and request.limit == math.inf
+                and request.masks is self.masks and not request.zero_grads)
 
     def step(self, leaves: list, threads: int) -> bool:
-        """Take the step if it is one, and say whether it was."""
+        """Take a step that asks for nothing, if its arrays are alike, and say whether they were."""
+        if not self.look(leaves, self.whole):
+            return False
+        if not self.alone:
+            self.plan.run(threads, self.count)
+        return True
+
+    def run(self, factor: float, threads: int) -> None:
+        """Take a step, after `look`, whose gradients are multiplied by this factor."""
+        entry(_scaled)(self.address, pool.POOL.address, factor, self.alone)
+        if not self.alone:
+            self.plan.run(threads, self.count)
+
+    def look(self, leaves: list, call: Callable[[int, int, int], int] | None = None) -> bool:
+        """Put addresses and coefficients in place if arrays are alike, and say whether they were."""
+        call = call or self.prepare
         for group, version in self.versions:
             if group.version != version:
                 if [of.pieces for of in self.groups] != self.pieces or not all(of.ahead for of in self.groups):
@@ -91,22 +143,17 @@ class Ready:
                 self.ahead = 1
                 self._tabulate()
                 break
-        while (found := self.call(id(leaves), self.address, pool.POOL.address)) == MISSING:
+        while (found := call(id(leaves), self.address, pool.POOL.address)) == MISSING:
             self._tabulate()
-        if found == OTHER:
-            return False
-        if not self.alone:
-            self.plan.run(threads, self.count)
-        return True
+        return found == DONE
 
     def _tabulate(self) -> None:
         """Compute the rows of the next steps, twice as many as before."""
         self.words[READY.rows], first = 0, self.steps.value + 1
         rows = min(self.ahead, max(1, MOST_STEPS + 1 - first))
-        for k in range(rows):
-            row = [x for group in self.groups for x in group.coefficients(first + k, 1.0, math.inf)]
+        for k, row in enumerate(zip(*(group.rows(first, rows) for group in self.groups), strict=True)):
             for packer, buffer, size in self.packers:
-                packer.pack_into(buffer, k*size, *row)
+                packer.pack_into(buffer, k*size, *chain.from_iterable(row))
         self.versions = [(group, group.version) for group in self.groups]
         self.words[READY.first] = first
         self.words[READY.rows], self.ahead = rows, min(2*self.ahead, MOST)

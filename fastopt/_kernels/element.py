@@ -158,8 +158,8 @@ def sweep(layout, pipeline):
     def sweep(context, builder, c, row, first, end, key):
         e = Element(context, builder, layout, pipeline)
         with independent(builder, first, end) as i:
-            number = builder.trunc(i, I32)
-            emit_advance(e, c, row, i, e.call(random_bits.word, U32(U32, U32), [key, number]) if layout.random else None)
+            at = [key, builder.trunc(i, I32)]
+            emit_advance(e, c, row, i, e.call(random_bits.word, U32(U32, U32), at) if layout.random else None)
     return sweep
 
 

@@ -73,7 +73,7 @@ class _Distinct(ir.values.MDValue):
 
 @contextmanager
 def independent(builder, first, end):
-    """Emit a loop over i, whose trips touch no memory of each other: LLVM need not compare addresses for its vectors."""
+    """Emit a loop over i whose trips touch no memory of each other: LLVM compares no addresses for its vectors."""
     module, function, before = builder.module, builder.function, builder.block
     head, body, behind = (builder.append_basic_block(name) for name in ("head", "body", "behind"))
     builder.branch(head)

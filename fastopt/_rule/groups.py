@@ -1,4 +1,5 @@
 """Parameter groups. A hyperparameter is a number or a function of the step, checked when it is set and when used."""
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import partial
 from typing import Any
@@ -87,6 +88,11 @@ class Group(MutableMapping):
         """These hyperparameters at step t, and whether they are the same at every step."""
         values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
         return tuple(values.values()), not (self._functions.keys() & values)
+
+    def rows(self, first: int, count: int) -> list[tuple[float, ...]]:
+        """The rows of some steps, if they may be computed `ahead`: without a gradient's factor, without a limit."""
+        common, own, given = shared(self._numbers, 1.0, math.inf), self.rule.own, self._own
+        return [(*common, *own(t, **given).values()) for t in range(first, first + count)]
 
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""

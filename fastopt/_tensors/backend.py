@@ -32,6 +32,9 @@ class Request(NamedTuple):
     masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
 
 
+PLAIN = Request()
+
+
 class Backend(Protocol):
     """What carries out the steps of an optimizer. It owns the memory of the states."""
 
