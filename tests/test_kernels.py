@@ -31,7 +31,7 @@ from fastopt._tensors import arrays
 from fastopt._tensors.tensors import make_tiles
 from fastopt.storage import coded_bytes
 
-LARGE = (100_003, 131_073)
+LARGE = (100_003,)
 MORE = {  # format of gradient and parameter, its rounding, those of states
     "f64": ("f64", "nearest", None), "f16": ("f16", "nearest", None), "bf16": ("bf16", "nearest", None),
     "f16 f16": ("f16", "nearest", "f16"), "bf16 bf16": ("bf16", "nearest", "bf16"), **MIXES}
@@ -116,16 +116,6 @@ def test_nasty_numbers(name, mixes):
 
 
 @each_rule
-def test_extreme_gradients(name):
-    for mix, value in itertools.product(("f32", "bf16s q8"), ("tiny", "smallest_subnormal", "max", "eps")):
-        twin = start(name, mix, (200,))
-        with np.errstate(all="ignore"):
-            g = np.full(200, getattr(np.finfo(np.float32), value))*np.linspace(0.3, 1, 200)
-            for sign in (1, -1, 1):
-                twin.step([stored((sign*g).astype(np.float32), ALL[mix][0])])
-
-
-@each_rule
 def test_every_element_changes_and_nothing_beside_them(name, mixes):
     """Guards around the parameter keep their bytes, also where a last block is not whole."""
     for mix, n in itertools.product(mixes, (1, 127, 129, 1_031)):
@@ -163,14 +153,14 @@ def test_threads_tiles_and_addresses_do_not_matter(name, mixes):
 
 
 @each_rule
-def test_step_numbers(name, mixes):
-    for mix, t in itertools.product(mixes[:3], (2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**53)):
-        for hyper in ({}, {"b2": 1 - 1e-8} if "b2" in RULES[name].defaults else OWN[name][0]):
-            twin = start(name, mix, (129,), seed=4, **hyper)
-            twin.opt.t = t - 1
-            twin.step(gradients(twin.opt, 1)).step(gradients(twin.opt, 2))
-            assert twin.opt.t == t + 1
-            assert np.isfinite(decoded(twin.opt.params, ALL[mix][0])).all()
+def test_step_numbers(name):
+    """Of any size, in float32 and where they decide what is drawn."""
+    for mix, t in itertools.product(("f32", "bf16s q8"), (2**24, 2**31 - 1, 2**32 - 1, 2**53)):
+        twin = start(name, mix, (129,), seed=4, **({"b2": 1 - 1e-8} if "b2" in RULES[name].defaults else {}))
+        twin.opt.t = t - 1
+        twin.step(gradients(twin.opt, 1)).step(gradients(twin.opt, 2))
+        assert twin.opt.t == t + 1
+        assert np.isfinite(decoded(twin.opt.params, ALL[mix][0])).all()
 
 
 # Formats
@@ -244,7 +234,7 @@ def test_bits_of_bfloat16_are_bfloat16():
 
 # Strides
 
-SHAPES = [(1,), (40, 50), (3, 4, 5), (1, 33), (33, 1), (2, 3, 1, 4, 5), (0,), (7, 0), (3, 0, 2), (70, 131), (177, 211)]
+SHAPES = [(1,), (3, 4, 5), (1, 33), (33, 1), (2, 3, 1, 4, 5), (7, 0), (70, 131)]
 
 
 def views(a):
@@ -288,7 +278,7 @@ def test_strided_gradients_and_parameters_in_any_order(mix, full):
 
 
 def test_the_norm_of_strided_gradients_is_that_of_their_copies():
-    for format, shape in itertools.product(FORMATS, ((40, 50), (3, 4, 5), (200, 100), (7, 0))):
+    for format, shape in itertools.product(("f32", "bf16"), ((40, 50), (3, 4, 5), (7, 0))):
         g, found = stored(normal(2, *shape), format), []
         for view in (*views(g), *(broadcast(g) if g.size else ())):
             for given in (view, np.ascontiguousarray(view)):
@@ -300,8 +290,9 @@ def test_the_norm_of_strided_gradients_is_that_of_their_copies():
 def test_size_1_dimensions_and_0_d_gradients_may_have_any_strides():
     odd, g = np.lib.stride_tricks.as_strided, stored(normal(2, 9), "f32")
     for shape, strides in (((9, 1), (4, 12_344)), ((1, 9), (-77, 4)), ((), ())):
-        twin = Twin(OPTIMIZERS["adam"](np.array(normal(1, *shape), np.float32)))
-        twin.step([g[:9 if shape else 1].reshape(shape)], [odd(g, shape, strides)])
+        for p in (np.array(normal(1, *shape), np.float32), odd(g.copy(), shape, strides)):
+            twin = Twin(OPTIMIZERS["adam"](p))
+            twin.step([g[:9 if shape else 1].reshape(shape)], [odd(g, shape, strides)])
 
 
 @each_mix
@@ -413,14 +404,15 @@ def test_the_seed_the_step_and_the_tensor_decide_what_is_drawn():
 
 def effective_step(state):
     """Adam's mean step after gradients became 10 times smaller, in units of lr*sign(g): about 1 if v has followed."""
-    n, b2 = 4_096, 0.999
+    n = 1_024
     p = np.zeros(n, np.float32)
-    opt = OPTIMIZERS["adam"](p, lr=1e-3, b1=0.0, b2=b2, state=state)
-    rng = np.random.default_rng(1)
+    opt = OPTIMIZERS["adam"](p, lr=1e-3, b1=0.0, b2=0.999, state=state)
+    large = np.random.default_rng(1).choice([0.9, 1.0, 1.1], (50, n)).astype(np.float32)
+    small = large*np.float32(0.1)
     for t in range(8_000):
         if t == 7_900:
             before = p.copy()
-        opt.step((rng.choice([0.9, 1.0, 1.1], n)*(1.0 if t < 1_000 else 0.1)).astype(np.float32))
+        opt.step((large if t < 1_000 else small)[t % 50])
     return (before - p).mean()/(100*1e-3)
 
 
@@ -435,15 +427,14 @@ def test_second_moments_follow_smaller_gradients_unless_rounded_to_nearest():
 
 @each_rule
 def test_weights_without_gradients_stay(name, mixes):
-    """500 steps in which others of the block get gradients of all sizes."""
+    """Whatever is drawn, and beside others of their block that get gradients of all sizes."""
     n, quiet = 300, np.arange(300) % 3 == 0
     for mix in mixes:
         plain, rng = ALL[mix][0], np.random.default_rng(2)
         p = stored(np.linspace(-2, 2, n), plain)
         before, opt = p.copy(), made(name, p, mix, lr=0.05, weight_decay=0.0)
-        for t in range(500):
-            g = np.where(quiet, 0, normal(t, n)*10.0**rng.uniform(-4, 4, n))
-            opt.step(stored(g, plain))
+        for t in range(100):
+            opt.step(stored(np.where(quiet, 0, normal(t, n)*10.0**rng.uniform(-4, 4, n)), plain))
         assert_identical(p[quiet], before[quiet])
         assert (p[~quiet] != before[~quiet]).mean() > 0.9, mix
         for state in opt.rule.state:
