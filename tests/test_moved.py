@@ -247,6 +247,7 @@ def test_gradient_buffers_are_looked_at_in_every_step(how):
             mine[...] = 1
         else:
             opt.grads = mine
+            assert opt.grads is mine
         opt.step()
         assert (w == -1).all()
         if own and how.startswith(("resize", "setstate")):
