@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from conftest import assert_identical, normal
 
-import fastopt
 from fastopt import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RAdam, rules
 from fastopt._tensors import arrays
 
@@ -205,37 +204,6 @@ def test_bad_constructors():
     assert_identical(ones5, np.ones(A))
 
 
-def test_bad_rules():
-    for body, options, message in (
-            (lambda c, g, p, v: p, {"state": "v"},
-             "it returns one value, but (u, v) is needed. Return a tuple of the update and"),
-            (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
-            (lambda c, g, p, m: (p, m), {"state": "v"},
-             "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
-            (lambda c, g, p: (p,), {"average_share": 1.0}, "its coefficient 'average_share' is one that every rule"),
-            (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every rule."),
-            (lambda c, g, p: (p,), {"docs": {"mu": "A line."}},
-             "a line of 'mu', but its hyperparameters are lr, weight_decay"),
-            (lambda c, g, p, u: (p, u), {"state": "u", "ahead": "lr"},
-             "ahead='lr', but the name of a coefficient and a state v are needed.")):
-        refused(ValueError, message,
-                lambda body=body, options=options: fastopt.rule(lr=0.1, name="mine", **options)(body))
-    refused(ValueError, "rule: no hyperparameter `lr` was found. Give the rule one", lambda: fastopt.rule(rate=0.1))
-
-
-def test_a_rule_that_numba_cannot_compile():
-    @fastopt.rule(lr=0.1)
-    def odd(c, g, p):
-        return (c,)  # fine for NumPy, which makes an array of it
-
-    w = np.ones(3, f32)
-    opt = fastopt.optimizer(odd)(w)
-    with pytest.raises(TypeError, match="rule odd: Numba does not compile its update for f32 f32") as error:
-        opt.step(np.ones(3, f32))
-    assert error.type is TypeError
-    assert (opt.t, w.tolist()) == (0, [1, 1, 1])
-
-
 def test_groups_keep_what_they_had():
     (opt, g), (twin, _) = make(), make()
     for name, value, kind in (("lr", -1, ValueError), ("b1", "x", TypeError), ("betas", (0.9, 0.99), TypeError),
@@ -287,16 +255,3 @@ def test_memory_that_cannot_be_had(monkeypatch):
                                            (4,))  # never touched: its state is refused first
     with pytest.raises(MemoryError):
         Adam(huge)
-
-
-def test_arrays_of_jax_and_torch_that_cannot_be_parameters():
-    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
-    for bad, message in (
-            (jax.numpy.ones(3), "a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x)."),
-            (torch.ones(3, device="meta"), "a tensor on meta, but one on the CPU or on a CUDA device is needed."),
-            (torch.eye(3).to_sparse(), "a torch tensor without a NumPy view"),
-            (torch.ones(3).to(torch.float8_e4m3fn), "a torch tensor without a NumPy view"),
-            (torch.ones(3, dtype=torch.int32), "dtype int32, but one of"), (torch.ones(1).expand(3), "strides (0,)")):
-        with pytest.raises((TypeError, ValueError)) as error:
-            Adam([bad])
-        assert str(error.value).startswith(f"params[0]: {message}")
