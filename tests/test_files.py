@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal, stored
+from reference import arrays_of
 from safetensors.numpy import load_file, save_file
 
 import fastopt
@@ -39,22 +40,14 @@ def parameters(seed=0):
         "ä/\"'": (normal(seed + 11, 5),)}
 
 
-def plain(a):
-    return a.view(u16) if a.dtype == BFLOAT16 else a
-
-
-def arrays_of(opt):
-    return [t.array for t in opt._tensors] + [a for state in opt._backend.state.values() for a in state]
-
-
 def everything(opt):
-    return [a.copy(order="K") for a in map(plain, arrays_of(opt))]
+    return [a.copy(order="K") for a in arrays_of(opt)]
 
 
 def assert_equal(opt, want, t):
     assert opt.t == t
     for have, expected in zip(arrays_of(opt), want, strict=True):
-        assert_identical(plain(have), expected)
+        assert_identical(have, expected)
 
 
 def walk(opt, steps):
@@ -68,7 +61,7 @@ def shaken(opt, seed=5, t=3):
     """As after some steps, without any: small random numbers everywhere, and a step count. (No kernel is compiled.)"""
     for k, a in enumerate(arrays_of(opt)):
         numbers = np.abs(normal(100*seed + k, *a.shape))
-        plain(a)[...] = stored(numbers, "bf16").reshape(a.shape) if plain(a).dtype == u16 else numbers
+        a[...] = stored(numbers, "bf16").reshape(a.shape) if a.dtype == u16 else numbers
     opt.t = t
     return opt
 
@@ -139,7 +132,7 @@ def test_what_others_read(path):
     assert set(found) == {*names, *(f"{s} of {name}" for s in "mv" for name in names)}
     assert found["params['bits']"].dtype == found["v of params['half']"].dtype == u16
     for key, a in zip([*names, *(f"{s} of {name}" for s in "mv" for name in names)], arrays_of(opt), strict=True):
-        assert_identical(plain(found[key]), plain(a), key)
+        assert_identical(found[key], a.view(found[key].dtype), key)
     raw = path.read_bytes()
     header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
     about = json.loads(header["__metadata__"]["fastopt"])

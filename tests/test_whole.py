@@ -10,6 +10,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from conftest import assert_identical, normal
+from reference import arrays_of
 from test_threads import only_linux, python
 
 import fastopt
@@ -308,7 +309,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
         for path, odd in product(list(spots(source)), [*ODD, put]):
             saved = copy.deepcopy(source)
             put(saved, path, odd)
-            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for s in opt._backend.state.values() for a in s]
+            before = opt.t, [dict(g) for g in opt.groups], [a.copy() for a in arrays_of(opt)]
             try:
                 opt.load_state_dict(saved)
             except (TypeError, ValueError) as error:
@@ -317,7 +318,7 @@ def test_odd_dicts_get_a_worded_error_and_change_nothing():
                 opt = make()
                 continue
             assert (opt.t, [dict(g) for g in opt.groups]) == before[:2]
-            for a, b in zip(before[2], (a for s in opt._backend.state.values() for a in s), strict=True):
+            for a, b in zip(before[2], arrays_of(opt), strict=True):
                 assert_identical(a, b)
     assert len(said) > 1500
     assert [text for text in said if not text.startswith("load_state_dict: ")] == []
