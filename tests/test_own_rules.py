@@ -54,9 +54,8 @@ REFUSED = {  # what is needed; the second line of a rule and what is found in it
                                        "u = abs(g)": "a call of abs", "u = np.float32(g)": "a call of np.float32",
                                        "u = g.sum()": "g.sum", "u = sqrt(np.add(g, p))": "a call of np.add"},
     "but an update only returns": {"global SET; SET = u = g": "SET, which is not the rule's own, set"}}
-TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)", "u = fastopt.notation.sqrt(g*g)",
-         "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p", "half = lambda x: x*c.lr\n    u = "
-                                                                                 "half(g)"]
+TAKEN = ["u = -c.lr*g + g**c.lr", "u = notation.sqrt(g*g) + fastopt.notation.sqrt(g*g)",
+         "u, v = where(g > p, g, p), p", "half = lambda x: x*c.lr\n    u = half(twice(product(g, c.lr)))"]
 
 
 def written(line, name="mine"):

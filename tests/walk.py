@@ -154,6 +154,6 @@ class Walk(RuleBasedStateMachine):
 
 if __name__ == "__main__":
     stateful.run_state_machine_as_test(Walk, settings=settings(
-        max_examples=15, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+        max_examples=12, stateful_step_count=25, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck)))
     print("walked")
