@@ -151,8 +151,7 @@ def test_arrays_that_a_mapping_makes_on_the_fly_live_through_the_step():
         assert all((x == -0.5*step).all() for x in w.values())
 
 
-# Gradient buffers
-
+# Gradients
 
 def test_own_buffers_cannot_be_swapped_unseen():
     """Assigning into the tree, instead of writing into its arrays, would train with zeros."""
@@ -166,6 +165,30 @@ def test_own_buffers_cannot_be_swapped_unseen():
     assert opt.params["W"].tolist() == [-1, -1]
     opt.step(opt.grads)  # and they are a tree like any other
     assert opt.params["W"].tolist() == [-2, -2]
+
+
+def test_gradients_that_change_from_step_to_step():
+    """New arrays, other strides, other float types, in any order: each step uses what it is given."""
+    w = [np.zeros(12, f32).reshape(3, 4), np.zeros(12, f32).reshape(3, 4)]
+    opt = fastopt.SGD(w, lr=1.0)
+    want = np.zeros((3, 4), f32)
+    make = [np.asarray, np.asfortranarray, lambda a: a.astype(f64), lambda a: np.repeat(a, 2, 1)[:, ::2],
+            lambda a: a.astype(f16), lambda a: a.astype(BFLOAT16), lambda a: a[::-1].copy()[::-1],
+            lambda a: a.astype(BFLOAT16).view(np.uint16)]
+    for step in range(40):
+        kinds = np.random.default_rng(step).integers(0, len(make), 2)
+        values = np.random.default_rng(step).integers(-3, 4, (3, 4)).astype(f32)  # exact in every format
+        opt.step([make[k](values) for k in kinds])
+        want -= values
+        assert np.array_equal(w[0], want)
+        assert np.array_equal(w[1], want)
+
+
+def test_one_gradient_buffer_for_two_tensors():
+    w, g = [np.zeros(5), np.ones(5)], np.arange(5.0)
+    fastopt.SGD(w, lr=1.0).step([g, g])
+    assert w[0].tolist() == [0, -1, -2, -3, -4]
+    assert w[1].tolist() == [1, 0, -1, -2, -3]
 
 
 # The look-ahead point
@@ -203,53 +226,22 @@ def stored_back(x):
     return x.astype(f32) if x.dtype == f16 else (x.astype(np.uint32) << 16).view(f32)
 
 
-# Gradients
-
-def test_gradients_that_change_from_step_to_step():
-    """New arrays, other strides, other float types, in any order: each step uses what it is given."""
-    w = [np.zeros(12, f32).reshape(3, 4), np.zeros(12, f32).reshape(3, 4)]
-    opt = fastopt.SGD(w, lr=1.0)
-    want = np.zeros((3, 4), f32)
-    make = [np.asarray, np.asfortranarray, lambda a: a.astype(f64), lambda a: np.repeat(a, 2, 1)[:, ::2],
-            lambda a: a.astype(f16), lambda a: a.astype(BFLOAT16), lambda a: a[::-1].copy()[::-1],
-            lambda a: a.astype(BFLOAT16).view(np.uint16)]
-    for step in range(40):
-        kinds = np.random.default_rng(step).integers(0, len(make), 2)
-        values = np.random.default_rng(step).integers(-3, 4, (3, 4)).astype(f32)  # exact in every format
-        opt.step([make[k](values) for k in kinds])
-        want -= values
-        assert np.array_equal(w[0], want)
-        assert np.array_equal(w[1], want)
-
-
-def test_one_gradient_buffer_for_two_tensors():
-    w, g = [np.zeros(5), np.ones(5)], np.arange(5.0)
-    fastopt.SGD(w, lr=1.0).step([g, g])
-    assert w[0].tolist() == [0, -1, -2, -3, -4]
-    assert w[1].tolist() == [1, 0, -1, -2, -3]
-
-
 # Arrays of others
 
 def test_memory_of_other_kinds(tmp_path):
     class Named(np.ndarray):
         pass
 
-    g = np.full(4, 0.25, f32)
     mapped = np.memmap(tmp_path/"w", f32, "w+", shape=4)
-    kinds = {"memmap": mapped, "subclass": np.zeros(4, f32).view(Named), "array": array.array("f", [0]*4),
-             "memoryview": memoryview(bytearray(16)).cast("f"), "matrix": np.zeros(4, f32)}
-    for name, w in kinds.items():
-        opt = fastopt.Momentum({name: w}, lr=1.0)
-        for gradient in (g, array.array("f", g), memoryview(g), g.view(Named), array.array("d", g)):
-            opt.step({name: gradient})
-        want = np.zeros(4, f32)
-        fastopt_twin = fastopt.Momentum(want, lr=1.0)
-        for _ in range(5):
-            fastopt_twin.step(g)
-        assert_identical(np.asarray(w).view(np.ndarray), want, name)
+    quarters = np.full(4, 0.25, f32)
+    given = array.array("f", quarters), array.array("d", quarters), memoryview(quarters), quarters.view(Named)
+    for w in (mapped, np.zeros(4, f32).view(Named), array.array("f", [0]*4), memoryview(bytearray(16)).cast("f")):
+        opt = fastopt.SGD({"w": w}, lr=1.0)
+        for g in given:
+            opt.step({"w": g})
+        assert np.asarray(w).tolist() == [-1]*4
     mapped.flush()
-    assert_identical(np.fromfile(tmp_path/"w", f32), want)
+    assert np.fromfile(tmp_path/"w", f32).tolist() == [-1]*4
 
 
 def test_tensors_of_torch():

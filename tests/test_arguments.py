@@ -148,10 +148,6 @@ def test_hyperparameters_are_in_the_groups():
         opt.lr = 0.25
     exec(re.search(r"Say (.*) instead\.$", str(error.value))[1])
     assert [group["lr"] for group in opt.groups] == [0.25, 0.25]
-    mine = fastopt.optimizer(
-        fastopt.rule(lr=0.1, rate=2.0, name="mine")(lambda c, g, p: (p - c.lr*c.rate*g,)))(np.ones(2))
-    with pytest.raises(AttributeError, match=r"Mine: rate is no attribute"):
-        mine.rate = 1.0
 
 
 def test_what_an_optimizer_is_made_with_stays():

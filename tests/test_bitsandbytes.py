@@ -40,7 +40,6 @@ def by_element(c, absmax, numbers, block):
 
 # The numbers
 
-
 def test_the_bits_are_those_of_bitsandbytes():
     """The checksums are of what create_dynamic_map of bitsandbytes 0.50.2 gives with torch 2.14."""
     assert [zlib.crc32(q.astype("<f4").tobytes()) for q in (SIGNED, UNSIGNED)] == [454261483, 3899729807]
