@@ -353,10 +353,7 @@ def test_repr_says_what_is_stored():
              "1,000 parameters bf16, stochastic, state m q43, v q44 (2.064 bytes each)"),
             (fastopt.Adam(b, rounding="remainder", state="bf16"),
              "1,000 parameters bf16, state m bf16, v bf16, remainder (6 bytes each)"),
-            (fastopt.SGD(b, rounding="remainder"), "1,000 parameters bf16, state remainder (2 bytes each)"),
             (fastopt.SGD(f, copy=b), "1,000 parameters f32, no state"),
-            (fastopt.Lion(f, average=0.99, state={"average": "bf16s"}),
-             "1,000 parameters f32, state m f32, average bf16s (6 bytes each)"),
             (fastopt.Adam([b, f], state=lambda path, a: "q8" if a is b else None, rounding="stochastic"),
              "2 tensors, 2,000 parameters bf16/f32, stochastic, state m q43/f32, v q44/f32 (5.032 bytes each)"),
             (fastopt.Adam(zeros(0), state="q8"), "0 parameters f32, state m q43, v q44 (0 bytes each)")):
