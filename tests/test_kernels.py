@@ -131,7 +131,7 @@ def ways(name, mix, sizes):
         yield (mix, threads, tile, offset), [part.tobytes() for slot in slots for part in slot]
 
 
-@each_rule
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "amsgrad"])  # of no, one, two and three states
 def test_threads_tiles_and_addresses_do_not_matter(name, mixes):
     for mix in mixes:
         (_, first), *others = ways(name, mix, (70_001, 1_025, 129))
