@@ -1,7 +1,7 @@
 """Each optimizer from its paper, unfolded (m_hat, v_hat, explicit 1 - beta**t), in plain float64; nothing of fastopt.
 ``step(t, theta, g, s, **hyperparameters) -> theta``: t = 1, 2, ...; s is a dict that holds the state and starts empty.
-First the papers, in their symbols; then the optimizers of Keras, which takes long to import, line by line from their
-sources, with their argument names and defaults."""
+The first half are the papers, in their symbols; the second half are the optimizers of torch, optax, Keras and
+scikit-learn line by line from their sources, with their argument names and defaults."""
 from fractions import Fraction
 
 import numpy as np
@@ -165,25 +165,181 @@ def adan(t, theta, g, s, *, lr, b1, b2, b3, eps):
     return theta - lr * (m_hat + (1 - beta2) * d_hat) / (np.sqrt(v_hat) + eps)
 
 
-# Keras. KERAS[name of its class] -> step with its arguments and defaults.
-KERAS = {}
+# The systems. SYSTEMS[system, class or function name of that system] -> step with that system's arguments and defaults.
+SYSTEMS = {}
 
 
-def keras(name):
-    """Add what its base optimizer shares: clipping by value, then decoupled decay, in every optimizer."""
+def system(*names):
     def add(step):
-        def full(t, theta, g, s, learning_rate=step.__defaults__[0], weight_decay=None, clipvalue=None, **rest):
-            if clipvalue:
-                g = np.clip(g, -clipvalue, clipvalue)
-            if weight_decay is not None:
-                theta = theta - theta * weight_decay * learning_rate
-            return step(t, theta, g, s, learning_rate, **rest)
-        KERAS[name] = full
-        return full
+        for name in names:
+            SYSTEMS[name] = step
+        return step
     return add
 
 
-@keras("SGD")
+def torch_gradient(theta, g, maximize, weight_decay):
+    return (-g if maximize else g) + weight_decay * theta
+
+
+@system("torch.SGD")
+def torch_sgd(t, theta, g, s, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False, maximize=False):
+    g = torch_gradient(theta, g, maximize, weight_decay)
+    if momentum != 0:
+        s["buf"] = momentum * s["buf"] + (1 - dampening) * g if "buf" in s else g
+        g = g + momentum * s["buf"] if nesterov else s["buf"]
+    return theta - lr * g
+
+
+@system("torch.RMSprop")
+def torch_rmsprop(t, theta, g, s, lr=1e-2, alpha=0.99, eps=1e-8, weight_decay=0, maximize=False):
+    g = torch_gradient(theta, g, maximize, weight_decay)
+    s["avg"] = alpha * s.get("avg", 0.0) + (1 - alpha) * g * g
+    return theta - lr * g / (np.sqrt(s["avg"]) + eps)
+
+
+@system("torch.Adagrad")
+def torch_adagrad(t, theta, g, s, lr=1e-2, lr_decay=0, weight_decay=0, initial_accumulator_value=0, eps=1e-10,
+                  maximize=False):
+    g = torch_gradient(theta, g, maximize, weight_decay)
+    s["sum"] = s.get("sum", initial_accumulator_value) + g * g
+    return theta - lr / (1 + (t - 1) * lr_decay) * g / (np.sqrt(s["sum"]) + eps)
+
+
+@system("torch.Adam")
+def torch_adam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, amsgrad=False, maximize=False,
+               decoupled_weight_decay=False):
+    if decoupled_weight_decay:
+        theta = theta * (1 - lr * weight_decay)
+    g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)
+    m, v = moments(g, s, *betas)
+    if amsgrad:
+        v = s["max"] = np.maximum(s.get("max", 0.0), v)
+    denominator = np.sqrt(v) / np.sqrt(correction(betas[1], t)) + eps
+    return theta - lr / correction(betas[0], t) * m / denominator
+
+
+@system("torch.AdamW")
+def torch_adamw(t, theta, g, s, weight_decay=1e-2, **rest):
+    return torch_adam(t, theta, g, s, weight_decay=weight_decay, decoupled_weight_decay=True, **rest)
+
+
+@system("torch.NAdam")
+def torch_nadam(t, theta, g, s, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, momentum_decay=4e-3,
+                maximize=False, decoupled_weight_decay=False):
+    if decoupled_weight_decay:
+        theta = theta * (1 - lr * weight_decay)
+    g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)
+    m, v = moments(g, s, *betas)
+    mu = betas[0] * (1.0 - 0.5 * 0.96 ** (t * momentum_decay))
+    mu_next = betas[0] * (1.0 - 0.5 * 0.96 ** ((t + 1) * momentum_decay))
+    s["product"] = s.get("product", 1.0) * mu
+    denominator = np.sqrt(v / correction(betas[1], t)) + eps
+    theta = theta - lr * (1 - mu) / (1 - s["product"]) * g / denominator
+    return theta - lr * mu_next / (1 - s["product"] * mu_next) * m / denominator
+
+
+def rectification(t, beta2):
+    power = Fraction(beta2) ** t
+    rho_inf = 2 / (1 - Fraction(beta2)) - 1
+    rho = rho_inf - 2 * t * power / (1 - power)
+    square = (rho - 4) * (rho - 2) * rho_inf / ((rho_inf - 4) * (rho_inf - 2) * rho)
+    return float(rho), float(max(square, 0)) ** 0.5
+
+
+@system("torch.RAdam")
+def torch_radam(t, theta, g, s, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0, maximize=False,
+                decoupled_weight_decay=False):
+    if decoupled_weight_decay:
+        theta = theta * (1 - lr * weight_decay)
+    g = torch_gradient(theta, g, maximize, 0 if decoupled_weight_decay else weight_decay)
+    m, v = moments(g, s, *betas)
+    rho, r = rectification(t, betas[1])
+    adaptive = correction(betas[1], t) ** 0.5 / (np.sqrt(v) + eps) * r if rho > 5.0 else 1.0
+    return theta - m / correction(betas[0], t) * lr * adaptive
+
+
+@system("optax.sgd")
+def optax_sgd(t, theta, g, s, lr, momentum=None, nesterov=False):
+    if momentum is not None:
+        s["trace"] = g + momentum * s.get("trace", 0.0)
+        g = g + momentum * s["trace"] if nesterov else s["trace"]
+    return theta - lr * g
+
+
+@system("optax.rmsprop")
+def optax_rmsprop(t, theta, g, s, lr, decay=0.9, eps=1e-8, eps_in_sqrt=True):
+    s["nu"] = (1 - decay) * g**2 + decay * s.get("nu", 0.0)
+    return theta - lr * (1 / np.sqrt(s["nu"] + eps) if eps_in_sqrt else 1 / (np.sqrt(s["nu"]) + eps)) * g
+
+
+@system("optax.adagrad")
+def optax_adagrad(t, theta, g, s, lr, initial_accumulator_value=0.1, eps=1e-7):
+    s["sum"] = g * g + s.get("sum", initial_accumulator_value)
+    return theta - lr * g / np.sqrt(s["sum"] + eps)
+
+
+def optax_mu_hat(t, g, mu, b1, nesterov):
+    if nesterov:
+        return b1 * (mu / correction(b1, t + 1)) + (1 - b1) * (g / correction(b1, t))
+    return mu / correction(b1, t)
+
+
+@system("optax.adam")
+def optax_adam(t, theta, g, s, lr, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0, weight_decay=0.0, nesterov=False):
+    mu, nu = moments(g, s, b1, b2)
+    update = optax_mu_hat(t, g, mu, b1, nesterov) / (np.sqrt(nu / correction(b2, t) + eps_root) + eps)
+    return theta - lr * (update + weight_decay * theta)
+
+
+@system("optax.adamw")
+def optax_adamw(t, theta, g, s, lr, weight_decay=1e-4, **rest):
+    return optax_adam(t, theta, g, s, lr, weight_decay=weight_decay, **rest)
+
+
+@system("optax.nadam")
+def optax_nadam(t, theta, g, s, lr, **rest):
+    return optax_adam(t, theta, g, s, lr, nesterov=True, **rest)
+
+
+@system("optax.nadamw")
+def optax_nadamw(t, theta, g, s, lr, weight_decay=1e-4, **rest):
+    return optax_adam(t, theta, g, s, lr, weight_decay=weight_decay, nesterov=True, **rest)
+
+
+@system("optax.amsgrad")
+def optax_amsgrad(t, theta, g, s, lr, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0):
+    mu, nu = moments(g, s, b1, b2)
+    s["max"] = np.maximum(s.get("max", 0.0), nu / correction(b2, t))
+    return theta - lr * (mu / correction(b1, t)) / (np.sqrt(s["max"] + eps_root) + eps)
+
+
+@system("optax.radam")
+def optax_radam(t, theta, g, s, lr, b1=0.9, b2=0.999, eps=1e-8, threshold=5.0):
+    mu, nu = moments(g, s, b1, b2)
+    mu_hat, (rho, r) = mu / correction(b1, t), rectification(t, b2)
+    return theta - lr * (r * mu_hat / (np.sqrt(nu / correction(b2, t)) + eps) if rho >= threshold else mu_hat)
+
+
+@system("optax.lion")
+def optax_lion(t, theta, g, s, lr, b1=0.9, b2=0.99, weight_decay=1e-3):
+    mu = s.get("mu", 0.0)
+    s["mu"] = (1 - b2) * g + b2 * mu
+    return theta - lr * (np.sign((1 - b1) * g + b1 * mu) + weight_decay * theta)
+
+
+def keras(step):
+    """Keras' base optimizer: clipping by value, then decoupled decay, in every optimizer."""
+    def full(t, theta, g, s, learning_rate=step.__defaults__[0], weight_decay=None, clipvalue=None, **rest):
+        if clipvalue:
+            g = np.clip(g, -clipvalue, clipvalue)
+        if weight_decay is not None:
+            theta = theta - theta * weight_decay * learning_rate
+        return step(t, theta, g, s, learning_rate, **rest)
+    return full
+
+
+@system("keras.SGD")
+@keras
 def keras_sgd(t, theta, g, s, learning_rate=0.01, momentum=0.0, nesterov=False):
     if momentum == 0:
         return theta - g * learning_rate
@@ -191,19 +347,22 @@ def keras_sgd(t, theta, g, s, learning_rate=0.01, momentum=0.0, nesterov=False):
     return theta + (m * momentum - g * learning_rate if nesterov else m)
 
 
-@keras("RMSprop")
+@system("keras.RMSprop")
+@keras
 def keras_rmsprop(t, theta, g, s, learning_rate=0.001, rho=0.9, epsilon=1e-7):
     s["velocity"] = rho * s.get("velocity", 0.0) + (1 - rho) * g**2
     return theta - learning_rate * g / np.sqrt(s["velocity"] + epsilon)
 
 
-@keras("Adagrad")
+@system("keras.Adagrad")
+@keras
 def keras_adagrad(t, theta, g, s, learning_rate=0.001, initial_accumulator_value=0.1, epsilon=1e-7):
     s["sum"] = s.get("sum", initial_accumulator_value) + g**2
     return theta - learning_rate * g / np.sqrt(s["sum"] + epsilon)
 
 
-@keras("Adam")
+@system("keras.Adam")
+@keras
 def keras_adam(t, theta, g, s, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7, amsgrad=False):
     m, v = moments(g, s, beta_1, beta_2)
     alpha = learning_rate * np.sqrt(correction(beta_2, t)) / correction(beta_1, t)
@@ -212,14 +371,13 @@ def keras_adam(t, theta, g, s, learning_rate=0.001, beta_1=0.9, beta_2=0.999, ep
     return theta - m * alpha / (np.sqrt(v) + epsilon)
 
 
+@system("keras.AdamW")
 def keras_adamw(t, theta, g, s, weight_decay=0.004, **rest):
     return keras_adam(t, theta, g, s, weight_decay=weight_decay, **rest)
 
 
-KERAS["AdamW"] = keras_adamw
-
-
-@keras("Nadam")
+@system("keras.Nadam")
+@keras
 def keras_nadam(t, theta, g, s, learning_rate=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-7):
     m, v = moments(g, s, beta_1, beta_2)
     u, u_next = (beta_1 * (1.0 - 0.5 * 0.96**i) for i in (t, t + 1))
@@ -228,8 +386,22 @@ def keras_nadam(t, theta, g, s, learning_rate=0.001, beta_1=0.9, beta_2=0.999, e
     return theta - m_hat * learning_rate / (np.sqrt(v / correction(beta_2, t)) + epsilon)
 
 
-@keras("Lion")
+@system("keras.Lion")
+@keras
 def keras_lion(t, theta, g, s, learning_rate=0.001, beta_1=0.9, beta_2=0.99):
     m = s.get("m", 0.0)
     s["m"] = m * beta_2 + g * (1.0 - beta_2)
     return theta - learning_rate * np.sign(m * beta_1 + g * (1.0 - beta_1))
+
+
+@system("sklearn.SGDOptimizer")
+def sklearn_sgd(t, theta, g, s, learning_rate_init=0.1, momentum=0.9, nesterov=True):
+    s["velocity"] = momentum * s.get("velocity", 0.0) - learning_rate_init * g
+    return theta + (momentum * s["velocity"] - learning_rate_init * g if nesterov else s["velocity"])
+
+
+@system("sklearn.AdamOptimizer")
+def sklearn_adam(t, theta, g, s, learning_rate_init=0.001, beta_1=0.9, beta_2=0.999, epsilon=1e-8):
+    m, v = moments(g, s, beta_1, beta_2)
+    rate = learning_rate_init * np.sqrt(correction(beta_2, t)) / correction(beta_1, t)
+    return theta - rate * m / (np.sqrt(v) + epsilon)
