@@ -176,10 +176,10 @@ class StandIn:
         if source is None or not re.search(rf"\.entry\s+{re.escape(name)}\b", source):
             return 500
         try:
-            kernel = _kernel(source, name)
-            numbers = [len(self._kernels), kernel.sizes["shared"], len(kernel.params)]
-            for _, _, size, offset in kernel.params:
-                numbers += offset, size
+            kernel = _kernel(source)
+            numbers = [len(self._kernels), kernel.shared, len(kernel.params)]
+            for parameter in kernel.params:
+                numbers += parameter.offset, parameter.bytes
             for i, number in enumerate(numbers[:room]):
                 answer[i] = number
         except BaseException as error:  # it must not pass through C
@@ -189,10 +189,12 @@ class StandIn:
         return 0
 
     def _run(self, number, device, dims, shared, params):
-        kernel, dims = self._kernels[number], tuple(dims[:6])
+        kernel = self._kernels[number]
         try:
-            arguments = [ctypes.string_at(params + offset, size) for _, _, size, offset in kernel.params]
-            Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared)
+            if shared or dims[:6] != [dims[0], 1, 1, dims[3], 1, 1]:
+                raise PTXError("a launch of more than one dimension, or with dynamic shared memory")
+            arguments = [ctypes.string_at(params + p.offset, p.bytes) for p in kernel.params]
+            Run(kernel, dims[0], dims[3], arguments, DeviceMemory(self, device))
         except BaseException as error:  # it must not pass through C
             self.errors.append(error)
             return (716 if "misaligned" in str(error) else 700) if isinstance(error, PTXError) else 719
@@ -282,9 +284,7 @@ class StandIn:
         return [_work(self._log[i % LOG]) for i in range(start, end)]
 
 
-@functools.lru_cache(maxsize=256)
-def _kernel(source, name):
-    return Kernel(source, name)
+_kernel = functools.lru_cache(maxsize=256)(Kernel)
 
 
 # Loading
