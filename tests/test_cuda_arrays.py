@@ -26,13 +26,14 @@ from devices import (
     foreign,
     late,
     new_stream,
+    of,
     on_second,
     pointer,
     to_device,
     to_host,
     wait,
 )
-from twins import Twins
+from twins import Twins, singles
 
 import fastopt
 from fastopt._tensors import arrays, tensors
@@ -40,14 +41,6 @@ from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
 pytestmark = pytest.mark.usefixtures("stand_in")
-
-
-def singles(seed, *shape):
-    return normal(seed, *shape).astype(f32)
-
-
-def of(value, n=6):
-    return to_device(np.full(n, value, f32))
 
 
 # Torch, CuPy

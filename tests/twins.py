@@ -12,6 +12,10 @@ from fastopt import schedules
 SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}
 
 
+def singles(seed, *shape):
+    return normal(seed, *shape).astype(np.float32)
+
+
 def tree(seed, format="f32"):
     return {k: np.array(stored(np.array(normal(seed + n, *shape)), format))
             for n, (k, shape) in enumerate(SHAPES.items())}
@@ -19,7 +23,9 @@ def tree(seed, format="f32"):
 
 def bad(grads, value=np.nan):
     """These gradients, one element of which is not finite."""
-    return {**grads, "long": np.where(np.arange(5_001) == 4_500, np.asarray(value, grads["long"].dtype), grads["long"])}
+    kind, long = grads["long"].dtype, grads["long"].copy()
+    long[4_500] = stored(value, "bf16") if kind == np.uint16 else value
+    return {**grads, "long": long}
 
 
 def leaves(tree):
@@ -141,8 +147,8 @@ class Captured(Twins):
 
 def assert_look_ahead_is_captured(**options):
     """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
-    twins = Twins(lambda p, **more: fastopt.Nesterov(p, lr=0.1, **options, **more), normal(1, 300).astype(np.float32),
-                  foreign, capturable=20)
+    twins = Twins(lambda p, **more: fastopt.Nesterov(p, lr=0.1, **options, **more), singles(1, 300), foreign,
+                  capturable=20)
     twins.on_device.lookahead()
     wait()
     with Graph() as graph:

@@ -229,16 +229,15 @@ def block_barrier(run, form, barrier):
 
 @instruction("bar warp sync", waits="warp")
 def warp_barrier(run, form, members):
-    _check_whole(run, members)
+    _check(run, members, 2**32 - 1, "a part of a warp")
     run.spaces.clock.warp[np.unique(run.threads.warp[run.executing()])] = run.spaces.clock.tick()
 
 
 @instruction("shfl sync mode=down|bfly|idx type=b32", waits="warp")
 def shuffle(run, form, d, a, b, c, members):
     """The value of a in another lane; one that does not execute it gives an undefined value, here all bits."""
-    _check_whole(run, members)
-    if (run.words(c, B32) != 31).any():
-        raise PTXError("a shuffle within a part of a warp")
+    _check(run, members, 2**32 - 1, "a part of a warp")
+    _check(run, c, 31, "a shuffle within a part of a warp")
     threads, values, by = run.threads, run.each(run.words(a, B32)), run.words(b, B32).astype(np.int64) & 31
     source = {"down": threads.lane + by, "bfly": threads.lane ^ by, "idx": by}[form.mode]
     inside = source < 32
@@ -252,6 +251,7 @@ def shuffle(run, form, d, a, b, c, members):
         run.write(predicate, inside, PREDICATE)
 
 
-def _check_whole(run, members):
-    if (run.words(members, B32) != 2**32 - 1).any():
-        raise PTXError("a part of a warp")
+def _check(run, operand, only, message):
+    """The operand has this value in all threads that execute the instruction."""
+    if (run.each(run.words(operand, B32))[run.executing()] != only).any():
+        raise PTXError(message)
