@@ -33,7 +33,7 @@ from devices import (
     to_host,
     wait,
 )
-from twins import Twins, singles
+from twins import Twins, adam, singles
 
 import fastopt
 from fastopt._tensors import arrays, tensors
@@ -111,7 +111,7 @@ def test_arrays_of_cupy(cupy):
 
 def test_dlpack():
     """Parameters and gradients; at every step the maker is told the stream that will read them."""
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 5, 40), lambda x: Packed(to_device(x)))
+    twins = Twins(adam, singles(1, 5, 40), lambda x: Packed(to_device(x)))
     g = singles(2, 5, 40)
     grad = Packed(to_device(g))
     for k in range(3):
@@ -269,7 +269,7 @@ def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
     """Before anything is enqueued, with the path; changed back, all goes on."""
     x, g = singles(1, 4, 6), singles(2, 4, 6)
     p, move = moving(kind, x)
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), {"w": x}, lambda _: {"w": p})
+    twins = Twins(adam, {"w": x}, lambda _: {"w": p})
     own, given = p.array, {"w": to_device(g)}
     twins.step({"w": g}, given)
     spoilt = {"shape (6, 4)": np.zeros((6, 4), f32), "shape (2, 6)": np.zeros((2, 6), f32),

@@ -24,7 +24,7 @@ from devices import (
     to_device,
     to_host,
 )
-from twins import Twins, assert_same, leaves, tree
+from twins import Twins, adam, assert_same, leaves, tree
 
 import fastopt
 from fastopt._cuda.driver import CudaError
@@ -309,7 +309,7 @@ def test_the_count_may_be_read_while_another_thread_steps(stand_in):
 
 
 def test_two_threads_step_one_optimizer(stand_in):
-    twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), np.arange(300, dtype=f32)), np.arange(300, dtype=f32)
+    twins, g = Twins(adam, np.arange(300, dtype=f32)), np.arange(300, dtype=f32)
     given = to_device(g)
 
     def work():
@@ -349,7 +349,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 def test_interrupts_come_before_a_step_or_after_it(stand_in):
     """Signals at any point of step's Python: count and device agree with a CPU optimizer that took as many steps."""
     gradient = np.arange(1, 61, dtype=f32)
-    twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), gradient.copy()), to_device(gradient)
+    twins, g = Twins(adam, gradient.copy()), to_device(gradient)
     opt = twins.on_device
     opt.step(g)
 

@@ -10,7 +10,7 @@ from conftest import OPTIMIZERS, OWN, RULES, normal, stored
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from devices import Interface, quiet, to_device, to_host
-from twins import SHAPES, Twins, assert_same, bad, leaves, singles, tree
+from twins import SHAPES, Twins, adam, assert_same, bad, leaves, singles, tree
 
 import fastopt
 from fastopt import schedules
@@ -42,7 +42,7 @@ def test_formats(format, state):
 def test_mixed_formats_take_one_launch_each(stand_in):
     formats = {"a": "f32", "b": "f64", "c": "bf16", "d": "f32"}
     params = {k: stored(normal(n, 50 + n), f) for n, (k, f) in enumerate(formats.items())}
-    twins, grads = Twins(lambda p: fastopt.Adam(p, lr=0.1), params), {k: v.copy() for k, v in params.items()}
+    twins, grads = Twins(adam, params), {k: v.copy() for k, v in params.items()}
     given = to_device(grads)
     twins.step(grads, given).same()
     with stand_in.watch() as seen:
@@ -56,7 +56,7 @@ def test_memory_orders():
     base = singles(1, 4, 6, 10)
     strided = base[::-1, :, ::2]
     for g, view in ((np.asfortranarray(base), None), (base.T.copy().T, None), (strided, to_device(base)[::-1, :, ::2])):
-        twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), np.asfortranarray(singles(2, *g.shape)))
+        twins = Twins(adam, np.asfortranarray(singles(2, *g.shape)))
         view = to_device(g) if view is None else view
         twins.step(g, view, clip_norm=0.1).same().step(g, view, clip_norm=0.1).same()
 
@@ -106,7 +106,7 @@ def test_more_groups_than_fit_into_one_launch():
 
 
 def test_gradient_buffers():
-    twins, grads = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0)), tree(5)
+    twins, grads = Twins(adam, tree(0)), tree(5)
     with pytest.raises(ValueError, match="no gradients were given"):
         twins.on_device.step()
     for k, buffer in twins.on_device.grads.items():
@@ -122,7 +122,7 @@ def test_gradient_buffers():
 
 
 def test_a_gradient_may_be_its_parameter():
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 3_000))
+    twins = Twins(adam, singles(1, 3_000))
     twins.step(twins.host, twins.device).same()
 
 
@@ -184,7 +184,7 @@ def test_the_product_of_nadam_is_that_of_the_steps_that_were_made(b1, capturable
 
 
 def test_setting_the_count():
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0))
+    twins = Twins(adam, tree(0))
     for t in (7, 2**24 + 1, 0):
         twins.on_host.t = twins.on_device.t = t
         twins.step(tree(t % 5), skip_nonfinite=t == 7).step(tree(3)).same()
@@ -282,7 +282,7 @@ def test_own_rule():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_gradient_factor_on_the_device(dtype):
     """One element, read when the step runs."""
-    twins, factor = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0)), to_device(np.array([0.3], dtype))
+    twins, factor = Twins(adam, tree(0)), to_device(np.array([0.3], dtype))
     for k in range(3):
         factor.copy_to_device(np.array([0.3 + k], dtype))
         twins.on_host.step(tree(k), grad_factor=float(dtype(0.3 + k)), clip_norm=0.5)
@@ -309,7 +309,7 @@ def test_sizes_and_addresses():
             part.copy_to_device(x)
         return parts
     p, g = [singles(n, n) for n in sizes], [singles(n + 1, n) for n in sizes]
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), p, lambda p: put(p, skips))
+    twins = Twins(adam, p, lambda p: put(p, skips))
     twins.step(g, put(g, 0*skips)).step(g, put(g, 2*skips % 7)).same()
 
 

@@ -8,8 +8,8 @@ from conftest import OPTIMIZERS, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from devices import Foreign, Interface, adapters, backend, foreign, pointer, to_device, to_host
-from twins import Captured, Twins, assert_look_ahead_is_captured, assert_same, bad, leaves, tree, write
+from devices import Foreign, Interface, adapters, backend, foreign, pointer, to_device, to_host, wait
+from twins import Captured, Graph, Twins, assert_same, bad, leaves, singles, tree, write
 
 import fastopt
 from fastopt import schedules
@@ -148,7 +148,18 @@ def test_replays_draw_anew(cupy):
 
 
 def test_look_ahead_in_a_capture(cupy):
-    assert_look_ahead_is_captured(state="q8")
+    """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
+    twins = Twins(lambda p, **more: fastopt.Nesterov(p, lr=0.1, state="q8", **more), singles(1, 300), foreign,
+                  capturable=20)
+    twins.on_device.lookahead()
+    wait()
+    with Graph() as graph:
+        twins.on_device.step(twins.on_device.lookahead())
+    for _ in range(10):
+        graph.replay()
+        twins.on_host.step(twins.on_host.lookahead())
+    wait()
+    twins.same()
 
 
 # Gradients that a step sets to zero

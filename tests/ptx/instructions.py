@@ -38,9 +38,9 @@ compute(lambda form, a, b, c: a*b + c, f"mad lo type={INTEGERS}")
 compute(lambda form, a, b: np.where((a > b) | ((a == b) & ~np.signbit(a)) | np.isnan(b), a, b), "max type=f64")
 
 
-@instruction("sub rn to=f32 type=f16")
-def mixed_difference(run, form, d, a, b):
-    run.put(d, run.read(a, form.type) - run.read(b, form.to), form.to)
+@instruction("add|sub rn to=f32 type=f16")
+def mixed_operation(run, form, d, a, b):
+    run.put(d, BINARY[form.opcode](run.read(a, form.type), run.read(b, form.to)), form.to)
 
 
 @instruction("mul wide type=u16|u32|s16|s32")

@@ -138,8 +138,9 @@ def test_halves(name):
         assert_same_bits(computed("cvt.f32.f16 %x, %a;", 4, codes).view(np.float32), neighbours)
         one = bits(nasty(65536, 3))
         with np.errstate(all="ignore"):
-            want = neighbours - one.view(np.float32)
-        assert_same_bits(computed("sub.rn.f32.f16 %x, %a, %b;", 4, codes, one).view(np.float32), want)
+            for op, want in (("add", neighbours + one.view(np.float32)), ("sub", neighbours - one.view(np.float32))):
+                have = computed(f"{op}.rn.f32.f16 %x, %a, %b;", 4, codes, one)
+                assert_same_bits(have.view(np.float32), want)
     with np.errstate(all="ignore"):
         middle = bits(neighbours*np.float32(1 + 2.0**-DIGITS[name]))[::7]
         words = np.concatenate([bits(nasty(3_000, 15)), middle, middle + np.uint32(1), middle - np.uint32(1)])
