@@ -51,20 +51,26 @@ def torch(stand_in, monkeypatch):
     return Torch
 
 
-@pytest.mark.parametrize(("format", "name"),
-                         [("f64", "float64"), ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")])
-def test_tensors_of_torch(format, name, torch, stand_in):
+@pytest.mark.parametrize(("format", "name", "state"),
+                         [("f32", "float32", None), ("bf16", "bfloat16", {"m": "bfloat16"})])
+def test_tensors_of_torch(format, name, state, torch, stand_in):
     """Also those that require a gradient, whose interface raises."""
     p, g = (stored(normal(k, 7, 9), format) for k in (1, 2))
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1, state={"m": "bfloat16"} if format == "bf16" else None), p,
-                  lambda x: Tensor(to_device(x), dtype=name))
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1, state=state), p, lambda x: Tensor(to_device(x), dtype=name))
     for _ in range(3):
         with stand_in.watch() as seen:
             twins.step(g, clip_norm=1.0).same()
     assert len(seen.launched()) == 1 + 3  # a new tensor of the kind that is known: only its address goes along
     m = twins.on_device.state["m"]
     assert isinstance(m, Tensor)
-    assert m.dtype == {"bf16": "torch.bfloat16", "f64": "torch.float64"}.get(format, "torch.float32")
+    assert m.dtype == f"torch.{name}"
+
+
+def test_wide_and_short_tensors_of_torch(torch):
+    for format, name in (("f64", "float64"), ("f16", "float16")):
+        twins = Twins(lambda p: fastopt.SGD(p, lr=0.5), stored(normal(1, 12), format),
+                      lambda x, name=name: Tensor(to_device(x), dtype=name))
+        twins.step(twins.host, twins.device).same()
 
 
 def test_torch_gradients_that_lie_in_another_order(torch):

@@ -10,7 +10,7 @@ from conftest import OPTIMIZERS, OWN, RULES, normal, stored
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from devices import Interface, quiet, to_device, to_host
-from twins import SHAPES, Twins, adam, assert_same, bad, leaves, singles, tree
+from twins import SHAPES, Twins, adam, assert_same, bad, heavy_ball, leaves, singles, tree
 
 import fastopt
 from fastopt import schedules
@@ -269,12 +269,6 @@ def test_torch_layout_is_read():
 
 
 def test_own_rule():
-    @fastopt.rule(state="v", lr=0.01, mu=0.9)
-    def heavy_ball(c, g, p, v):
-        v = c.mu*v + g
-        u = c.lr*v
-        return u, v
-
     twins = Twins(lambda p: fastopt.optimizer(heavy_ball)(p, lr=0.1), tree(0))
     twins.step(tree(1)).step(tree(2)).same()
 

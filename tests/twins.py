@@ -150,6 +150,14 @@ def adam(p, **more):
     return fastopt.Adam(p, lr=0.1, **more)
 
 
+@fastopt.rule(state="v", lr=0.01, mu=0.9)
+def heavy_ball(c, g, p, v):
+    """A rule of a user's own."""
+    v = c.mu*v + g
+    u = c.lr*v
+    return u, v
+
+
 def in_groups(name, steps, p, **more):
     """An optimizer of two groups with a decay, and with schedules of their own, the first for so many steps."""
     return OPTIMIZERS[name]([{"params": p["long"], "weight_decay": 0.1},
