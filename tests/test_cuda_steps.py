@@ -168,7 +168,7 @@ def test_the_count_is_asked_for_when_rows_run_out(stand_in, monkeypatch):
     assert twins.same().on_device.t == 15
 
 
-@pytest.mark.parametrize("capturable", [None, 4, 50])
+@pytest.mark.parametrize("capturable", [None, 4])
 @pytest.mark.parametrize("b1", [0.9, lambda t: min(0.95, 0.5 + 0.05*t)])
 def test_the_product_of_nadam_is_that_of_the_steps_that_were_made(b1, capturable):
     """Numbers change while the host does not know how many steps were skipped."""

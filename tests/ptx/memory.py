@@ -21,8 +21,7 @@ class Place(NamedTuple):
     which: object       # indices of the accesses, or a slice
     table: np.ndarray   # the buffer as rows of words, a row for each place where an access of this size may be
     rows: np.ndarray
-    base: int           # the buffer's first address
-    skipped: int        # bytes between it and the first row
+    base: int           # the buffer's first address, a multiple of ALIGNMENT
     size: int           # bytes of the buffer
 
 
@@ -91,10 +90,11 @@ class Scratch:
 
 
 def _place(which, addresses, base, raw, size, word):
-    skipped = -base % size  # a buffer need not start at a multiple of the size of an access
-    table = raw[skipped:skipped + max(raw.size - skipped, 0)//size*size].view(UNSIGNED[8*word]).reshape(-1, size//word)
-    rows = ((addresses - np.uint64(base + skipped))//np.uint64(size)).astype(np.int64)
-    return Place(which, table, rows, base, skipped, raw.size)
+    if base % size:
+        raise PTXError(f"a buffer at {base:#x}, which is no multiple of {size}")
+    table = raw[:raw.size//size*size].view(UNSIGNED[8*word]).reshape(-1, size//word)
+    rows = ((addresses - np.uint64(base))//np.uint64(size)).astype(np.int64)
+    return Place(which, table, rows, base, raw.size)
 
 
 class Spaces:
@@ -139,8 +139,7 @@ class Spaces:
         if space == "global" and self.stats:
             sectors = np.empty(threads.size, np.uint64)
             for place in places:
-                first = np.uint64(place.base + place.skipped)
-                sectors[place.which] = (first + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
+                sectors[place.which] = (np.uint64(place.base) + place.rows.astype(np.uint64)*np.uint64(size))//SECTOR
             pairs = self.threads.warp[threads].astype(np.uint64) << np.uint64(42) | sectors  # an address has 47 bits
             verb = "stored" if stores else "loaded"
             self.traffic[f"{verb}_bytes"] += threads.size*size

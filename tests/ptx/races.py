@@ -66,7 +66,7 @@ class Races:
             if place.base not in self.histories:
                 granules = place.size//self.granule + 1
                 self.histories[place.base] = Last(granules), Last(granules)
-            first = (place.skipped + place.rows*size)//self.granule
+            first = place.rows*size//self.granule
             at = (first[:, None] + np.arange(count)).reshape(-1)
             mine = Group(*(np.repeat(x[place.which], count) for x in group))
             self._check(self.histories[place.base], at, mine, stores)

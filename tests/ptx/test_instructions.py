@@ -218,26 +218,3 @@ def test_parameters_and_variables():
     for wrong, message in ((args[:3], "4 parameters, but 3"), ([*args[:3], np.float32(1)], "8 bytes, but its")):
         with pytest.raises(PTXError, match=message):
             Run(kernel, 1, 1, wrong, memory)
-
-
-class Elsewhere(Memory):
-    """Addresses that mean what a driver says: one array, at an address that is no multiple of 32."""
-
-    def __init__(self, array):
-        super().__init__()
-        self.array = array
-
-    def find(self, lo, hi):
-        if not 0x1008 <= lo <= hi <= 0x1008 + self.array.nbytes:
-            raise PTXError("not here")
-        return 0x1008, self.array.view(np.uint8)
-
-
-def test_memory_can_be_resolved_by_a_subclass():
-    y = np.zeros(11, np.uint32)
-    code = f"mov.u32 %r28, %tid.x; ld.param.u64 %d1, [q]; {own('%d1', 16)} st.global.v4.u32 [%d1], {{%r28, 7, 8, 9}};"
-    kernel = Kernel(module(code, ".param .u64 q"))
-    Run(kernel, 1, 2, [0x1010], Elsewhere(y), stats=True)
-    assert y.tolist() == [0, 0, 0, 7, 8, 9, 1, 7, 8, 9, 0]
-    with pytest.raises(PTXError, match=r"not here, in: st.global.v4.u32 \[%d1\]"):
-        Run(kernel, 1, 3, [0x1010], Elsewhere(y))
