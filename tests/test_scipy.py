@@ -287,7 +287,7 @@ def test_bounds(bounds):
     room = high - low
     chosen = method("nesterov", lr=0.15, momentum=0.4), method("sgd", lr=0.3)
     for seed, (scheme, weight, gtol) in itertools.product((5, 6), ((None, 0, 1e-7), ("2-point", 4, 1e-5),
-                                                                        ("3-point", 16, 1e-6))):
+                                                             ("3-point", 16, 1e-6))):
         bowl, twin = Bowl(seed), Bowl(seed)
         theirs = minimize(twin.f, twin.start, jac=twin.g, method="L-BFGS-B", bounds=new,
                           options={"ftol": 0, "gtol": 1e-10})
