@@ -14,40 +14,20 @@ from fastopt import schedules as s
 INF, NAN = math.inf, math.nan
 
 
-def half_cosine(x):
-    return (1 + math.cos(math.pi * x)) / 2
-
-
-# schedule, {step: value}
+# What torch has not: schedule, {step: value}
 POINTS = [
-    (s.constant(0.25), {1: 0.25, 10**9: 0.25}), (s.constant(3), {2: 3.0}),
-    (s.linear(1.0, 0.0, 10), {1: 1.0, 6: 0.5, 10: 0.1, 11: 0.0}), (s.linear(0.85, 0.95, 4), {2: 0.875, 99: 0.95}),
-    (s.linear(0.3, 0.7, 1), {1: 0.3, 2: 0.7}), (s.warmup(4, 0.8), {1: 0.2, 3: 0.6, 4: 0.8, 5: 0.8}),
-    (s.warmup(4, 0.8, start=0.5), {1: 0.5, 2: 0.6}), (s.warmup(1, 0.8), {1: 0.8}),
-    (s.warmup(5, s.linear(1.0, 0.0, 10)), {5: 1.0, 6: 1.0, 7: 0.9, 16: 0.0}),
-    (s.warmup(2, lambda k: 10.0 * k), {1: 5.0, 5: 30.0}),
+    (s.constant(0.25), {1: 0.25, 10**9: 0.25}), (s.constant(3), {2: 3.0}), (s.linear(0.3, 0.7, 1), {1: 0.3, 2: 0.7}),
+    (s.warmup(1, 0.8), {1: 0.8}), (s.warmup(2, lambda k: 10.0 * k), {1: 5.0, 5: 30.0}),
     (s.cosine(3e-4, 10_000, warmup=500), {1: 3e-4 / 500, 250: 1.5e-4, 500: 3e-4, 501: 3e-4, 5251: 1.5e-4, 10_001: 0.0}),
-    (s.cosine(1.0, 8, end=0.2), {1: 1.0, 3: 0.6 + 0.4 * math.sqrt(0.5), 5: 0.6, 9: 0.2, 10**12: 0.2}),
-    (s.cosine_restarts(1.0, 4), {1: 1.0, 3: 0.5, 5: 1.0}),
-    (s.cosine_restarts(1.0, 4, multiply=2), {5: 1.0, 9: 0.5, 12: half_cosine(7 / 8), 13: 1.0}),
-    (s.cosine_restarts(1.0, 4, end=0.2, decay=0.5), {5: 0.6, 7: 0.4}), (s.step(1.0, 3), {3: 1.0, 4: 0.1}),
-    (s.step(0.4, 2, factor=0.5), {7: 0.05}), (s.multi_step(1.0, [2, 5]), {2: 1.0, 3: 0.1}),
-    (s.multi_step(1.0, [2, 5], 0.5), {6: 0.25}), (s.multi_step(0.7, []), {100: 0.7}),
-    (s.exponential(2.0, 0.5), {1: 2.0, 4: 0.25}), (s.exponential(2.0, 0.25, every=10), {6: 1.0}),
-    (s.exponential(1e-7, 10.0, every=100), {701: 1.0}), (s.inverse_square_root(1.0, 4), {1: 0.25, 4: 1.0, 16: 0.5}),
+    (s.cosine_restarts(1.0, 4, end=0.2, decay=0.5), {5: 0.6, 7: 0.4}), (s.multi_step(0.7, []), {100: 0.7}),
+    (s.exponential(2.0, 0.25, every=10), {6: 1.0}), (s.exponential(1e-7, 10.0, every=100), {701: 1.0}),
     (s.inverse_square_root((512 * 4000) ** -0.5, 4000),
      {100: 512**-0.5 * 100 * 4000**-1.5, 9000: 512**-0.5 * 9000**-0.5}),
-    (s.one_cycle(1.0, 10), {1: 0.04, 2: 0.52, 3: 1.0, 10: 4e-6, 11: 4e-6}),
     (s.one_cycle(2.0, 21, 0.0, 4.0, 8.0, "linear"), {1: 2.0, 11: (2.0 + 2.0 / 32) / 2}),
-    (s.one_cycle(1.0, 2), {2: 4e-6}), (s.cyclical(1.0, 3.0, 4), {1: 1.0, 4: 2.5, 5: 3.0, 9: 1.0}),
-    (s.cyclical(0.95, 0.85, 12), {7: 0.9, 13: 0.85}),
-    (s.cyclical(1.0, 3.0, 4, "triangular2"), {13: 2.0, 21: 1.5}),
-    (s.cyclical(1.0, 3.0, 2, "exp_range", 0.5), {3: 1.5, 7: 1.0 + 2 / 64}),
-    (s.warmup_stable_decay(1.0, 20, 4, 8), {2: 0.5, 4: 1.0, 13: 1.0, 17: 0.5, 21: 0.0}),
+    (s.one_cycle(1.0, 2), {2: 4e-6}), (s.cyclical(0.95, 0.85, 12), {7: 0.9, 13: 0.85}),
     (s.warmup_stable_decay(1.0, 20, 0, 20, 0.2), {11: 0.6}),
     (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "sqrt"), {15: 0.6, 21: 0.2}),
-    (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "cosine"), {15: 0.2 + 0.8 * half_cosine(1 / 4)})]
-ALL = [schedule for schedule, _ in POINTS if "lambda" not in repr(schedule) and "factor=10" not in repr(schedule)]
+    (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "cosine"), {15: 0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2})]
 
 
 def test_values():
@@ -189,7 +169,9 @@ def test_plateau_continues_from_its_state():
 
 
 def test_pure_printable_and_picklable():
-    for schedule in ALL:
+    for schedule, *_ in POINTS + TORCH:
+        if "lambda" in repr(schedule) or "factor=10" in repr(schedule):
+            continue
         steps = [*range(1, 60), 2**20, 2**40]
         values = {t: schedule(t) for t in steps}
         random.Random(0).shuffle(steps)
