@@ -180,9 +180,9 @@ class Optimizer:
             forks.pause()
         turn = self._turn
         with turn.lock:  # two threads that step one optimizer take turns
-            if turn.busy:
+            if turn.stepping:
                 self._check_idle("step")
-            turn.busy = "step"
+            turn.stepping = True
             try:
                 if grads is None and (grads := self._grads) is None:
                     raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
@@ -190,12 +190,13 @@ class Optimizer:
                 self._structure.collect(grads, "grads", leaves)
                 self._backend.step(leaves, self._paths, request)
             finally:
-                turn.busy = ""
+                turn.stepping = False
 
     def _check_idle(self, where: str) -> None:
-        """Schedules and signal handlers within a step, and the block of a snapshot, may read the optimizer only."""
-        if busy := self._turn.busy:
-            raise RuntimeError(f"{where}: called within a {busy} of the same optimizer. Call it after that {busy}.")
+        """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
+        if self._turn.stepping:
+            raise RuntimeError(f"{where}: called within a step of the same optimizer. Call it when that one has "
+                               "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
                  zero_grads: Any, mask: Any) -> Request:
@@ -351,21 +352,18 @@ class Optimizer:
 
     @contextmanager
     def snapshot(self, state: bool = True, copy: bool = False) -> Iterator[Snapshot]:
-        """What a checkpoint holds, as it lies in memory: within ``with`` no step changes it. With `copy`, copies of it.
+        """What a checkpoint holds, as it lies in memory, or with `copy` copies of it. Other threads cannot step within
+        ``with``; do not step there either.
 
         Without `state` it is what the parameters alone need: they, and what bfloat16 lacks of them.
         """
-        backend, turn = self._backend, self._turn
-        with turn.lock:
-            within, turn.busy = turn.busy, "snapshot"
-            try:
-                backend.look()
-                saved = self.state_dict(copy) if state else None
-                parameters, remainders = ([backend.read(a, copy) for a in of]
-                                          for of in ([t.array for t in self._tensors], backend.remainders))
-                yield Snapshot(parameters, remainders, saved)
-            finally:
-                turn.busy = within
+        backend = self._backend
+        with self._turn.lock:
+            backend.look()
+            saved = self.state_dict(copy) if state else None
+            parameters, remainders = ([backend.read(a, copy) for a in of]
+                                      for of in ([t.array for t in self._tensors], backend.remainders))
+            yield Snapshot(parameters, remainders, saved)
 
     def restore(self, snapshot: Snapshot, where: str = "restore") -> None:
         """Take over a snapshot: all is checked and prepared, then written at once, whatever signals come."""

@@ -244,14 +244,6 @@ def assert_identical(have, want, what=""):
     assert np.array_equal(bits(have), bits(want)), what
 
 
-def ulps(x, y):
-    """How many floats of their format lie between two float arrays."""
-    def ordered(a):
-        signed = bits(a).view({2: np.int16, 4: np.int32, 8: np.int64}[a.dtype.itemsize]).astype(object)
-        return np.where(signed < 0, -(signed & (2**(8*a.dtype.itemsize - 1) - 1)), signed)
-    return np.abs(ordered(x) - ordered(y)).max(initial=0)
-
-
 # Steps
 
 def coefficients_and_gradient(rule, t, g, kind, **how):

@@ -129,6 +129,11 @@ def to_device(tree):
     return mapped(numba_cuda().to_device, tree)
 
 
+def of(value, n=6):
+    """So many times this value on the device."""
+    return to_device(np.full(n, value, np.float32))
+
+
 def to_host(tree):
     """Copies of device arrays, of any library of the tests."""
     def copied(x):

@@ -11,10 +11,13 @@ from fastopt._formats.catalogue import arithmetic
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.backend import in_memory_order
 
-MIXES = {  # format of gradient and parameter, its rounding, those of states
+LEAN = {  # format of gradient and parameter, its rounding, those of states
     "bf16s": ("bf16", "stochastic", "bf16s"), "split": ("bf16", "remainder", ("bf16", "bf16s", "bf16")),
     "q8": ("f32", "nearest", "q8"), "bf16s q8": ("bf16", "stochastic", "q8"), "f16s": ("f16", "stochastic", "f16s"),
     "f32 bf16s": ("f32", "nearest", "bf16s")}
+MIXES = {"f32": ("f32", "nearest", None), "f64": ("f64", "nearest", None), "f16": ("f16", "nearest", None),
+         "bf16": ("bf16", "nearest", None), "f16 f16": ("f16", "nearest", "f16"),
+         "bf16 bf16": ("bf16", "nearest", "bf16"), **LEAN}
 SIZES = (0, 1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 4097, 8193)
 
 
@@ -24,6 +27,11 @@ def made(name, params, mix, **hyper):
     cls = OPTIMIZERS[name]
     asked = dict(zip(cls.rule.state, state, strict=False)) if isinstance(state, tuple) else state
     return cls(params, state=asked, rounding=rounding, **hyper)
+
+
+def arrays_of(opt):
+    """Its parameters and states."""
+    return [t.array for t in opt._tensors] + [a for state in opt._backend.state.values() for a in state]
 
 
 def random_words(seed, step, tensor, n):

@@ -2,6 +2,7 @@
 import json
 import re
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pytest
@@ -75,25 +76,17 @@ def test_scalars_of_a_step():
         assert schedules.linear(1, 0, number)(number) == 0.25
 
 
-def test_optax_schedules_are_schedules():
-    optax = pytest.importorskip("optax")
-    w = np.zeros(2)
-    opt = fastopt.SGD(w, lr=optax.linear_schedule(1.0, 0.0, 4))
-    opt.step(np.ones(2))
-    assert w.tolist() == [-0.75]*2
-
-
 NOT_NUMBERS = ["1", b"1", True, np.bool_(True), np.nan, 1j, np.array(1j), np.array("1"), np.array([0.1, 0.2]), [0.1],
                np.zeros(0), np.datetime64(1, "s")]
 
 
-@pytest.mark.parametrize("bad", NOT_NUMBERS, ids=repr)
-def test_what_is_no_number(bad):
-    for call in (lambda: fastopt.SGD(ones, lr=bad), lambda: fastopt.SGD(ones).step(ones, clip_norm=bad),
-                 lambda: fastopt.SGD(ones, lr=lambda t: bad).step(ones), lambda: check_number("lr", bad, "here", "")):
+def test_what_is_no_number():
+    for bad, call in product(NOT_NUMBERS, (
+            lambda x: fastopt.SGD(ones, lr=x), lambda x: fastopt.SGD(ones).step(ones, clip_norm=x),
+            lambda x: fastopt.SGD(ones, lr=lambda t: x).step(ones), lambda x: check_number("lr", x, "here", ""))):
         with pytest.raises((TypeError, ValueError), match=r"^\w+( at step 1)?: \w+ is .* is needed\. Change \w+\.$"):
-            call()
-    assert whole(bad) is None
+            call(bad)
+        assert whole(bad) is None
     assert ones.tolist() == [1, 1, 1]
 
 
@@ -155,17 +148,12 @@ def test_hyperparameters_are_in_the_groups():
         opt.lr = 0.25
     exec(re.search(r"Say (.*) instead\.$", str(error.value))[1])
     assert [group["lr"] for group in opt.groups] == [0.25, 0.25]
-    mine = fastopt.optimizer(
-        fastopt.rule(lr=0.1, rate=2.0, name="mine")(lambda c, g, p: (p - c.lr*c.rate*g,)))(np.ones(2))
-    with pytest.raises(AttributeError, match=r"Mine: rate is no attribute"):
-        mine.rate = 1.0
 
 
 def test_what_an_optimizer_is_made_with_stays():
     opt, twin = made(seed=3), made(seed=3)
     g = {"w": np.ones(2), "b": np.ones(1)}
-    for name in ("params", "groups", "state", "rule", "seed", "grad_norm", "like", "rounding", "average", "copy",
-                 "capturable"):
+    for name in ("params", "groups", "state", "rule", "seed", "grad_norm", "rounding", "average", "copy"):
         with pytest.raises(AttributeError, match=rf"^Adam: {name} was set, but an optimizer keeps the one that it "
                                                  rf"has\. [A-Z]"):
             setattr(opt, name, 1)

@@ -3,12 +3,10 @@ import itertools
 
 import numpy as np
 import pytest
-from conftest import assert_identical, nasty, normal
-from numba import njit
+from conftest import assert_identical, normal
 
 from fastopt import storage
 from fastopt._formats.blocks import SIZE
-from fastopt._formats.catalogue import STORED
 
 EXPONENTS = range(16, 256)
 SOME = [16, 17, 18, 31, 60, 100, 126, 127, 128, 129, 200, 253, 254, 255]
@@ -223,32 +221,3 @@ def test_arrays_of_any_shape_run_in_c_order():
     x = np.asfortranarray(normal(1, 7, 50).astype(np.float32))
     assert_identical(storage.encode(x, "q43"), storage.encode(x.reshape(-1), "q43"))
     assert storage.decode(storage.encode(x, "q43"), "q43", x.shape).shape == (7, 50)
-
-
-@both
-def test_compiled_blocks_are_those_of_numpy(name):
-    block, decode = STORED[name].block, njit(error_model="numpy")(STORED[name].decode)
-    rounded, magnitude, share, encode = (
-        njit(error_model="numpy")(f) for f in (block.round, block.magnitude, block.share, block.encode))
-    kind = block.codes.type
-
-    @njit(error_model="numpy")
-    def each(x, r, codes, exponents, again):
-        for k in range(len(x)):
-            top = magnitude(rounded(x[k, 0], r[k, 0]))
-            for i in range(x.shape[1]):
-                top = max(top, magnitude(rounded(x[k, i], r[k, i])))
-            exponents[k] = share(top)
-            for i in range(x.shape[1]):
-                codes[k, i] = encode(rounded(x[k, i], r[k, i]), exponents[k])
-                again[k, i] = decode(kind(codes[k, i]), exponents[k])
-    x = np.concatenate([nasty(SIZE*500, 12).reshape(500, SIZE), normal(13, 100, SIZE).astype(np.float32),
-                        np.clip(nasty(SIZE*500, 14), -1e-36, 1e-36).reshape(500, SIZE)])
-    r = np.random.default_rng(15).integers(0, WORDS, x.shape, np.uint32)
-    codes, exponents, again = np.empty(x.shape, np.uint8), np.empty(len(x), np.uint16), np.empty(x.shape, np.float32)
-    each(x, r, codes, exponents, again)
-    want = there(x, name, r)
-    assert np.array_equal(codes, want[0])
-    assert np.array_equal(exponents, want[1])
-    assert np.array_equal(again, back(*want, name), equal_nan=True)
-    assert np.array_equal(np.signbit(again[again == 0]), np.signbit(back(*want, name)[again == 0]))

@@ -1,19 +1,13 @@
-"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU and those of the PTX interpreter."""
-import emulation
-import hardware
+"""On a real CUDA device (`pytest -m cuda`): every kernel gives the bits of the CPU, and so of the PTX interpreter."""
 import numpy as np
 import pytest
-import test_cuda_advance
 from conftest import DTYPES, OPTIMIZERS, OWN, RULES, SHARED, assert_same_bits, nasty, normal, stored
-from emulation import Launch, Squares
 from hardware import Placed
-from test_cuda_kernels import values
 from twins import leaves
 
 import fastopt
 from fastopt import schedules
 from fastopt._cuda import driver
-from fastopt._cuda.advance import MODE
 from fastopt._tensors.arrays import format_of
 from fastopt._tensors.device_array import DeviceArray
 
@@ -174,62 +168,3 @@ def test_more_than_two_to_the_31_elements(gpu):
     opt.step(g, skip_nonfinite=True)
     assert (opt.t, opt.grad_norm) == (2, np.inf)
     same_windows()
-
-
-# The interpreter of tests/ptx: the same launches, there and here
-
-@pytest.fixture
-def on_device(gpu, monkeypatch):
-    """Calls a function of these modules with the device in place of the interpreter."""
-    def call(function):
-        with monkeypatch.context() as patch:
-            for module in (emulation, test_cuda_advance):
-                for name in hardware.INSTEAD.keys() & vars(module).keys():
-                    patch.setattr(module, name, hardware.INSTEAD[name])
-            return function()
-    return call
-
-
-@pytest.mark.parametrize(("name", "formats", "make"),
-                         [("adam", "f32 f32 f32 f32", nasty), ("radam", "bf16 bf16 bf16 bf16", nasty),
-                          ("lion", "f16 f32 bf16", nasty), ("amsgrad", "f16 f16 f16 f16 f16", normal),
-                          ("nadam", "f64 f64 f64 f64", nasty), ("adam", "bf16 bf16 f32 f32", normal)])
-def test_the_interpreter_has_the_bits_of_the_device(name, formats, make, gpu, on_device):
-    """Also around the arrays, where both write nothing, and for arrays that are aligned in different ways."""
-    rule, sizes = RULES[name], (3, 1_025, 4_099)
-    tensors = [values(formats, n, 5*n, make) for n in sizes]
-    c = rule.at(3, np.float64 if name == "nadam" else np.float32, weight_decay=0.1, factor=-0.5, clip_value=1e30)
-    skips = [[1]*len(tensors[0]), list(range(len(tensors[0]))), [3]*len(tensors[0])]
-
-    def launch():
-        return Launch(rule, formats, tensors, [c], cc=gpu.cc, skips=skips)
-    there, here = launch(), on_device(launch)
-    for k, n in enumerate(sizes):
-        assert all(placed.untouched_around() for placed in here.tensors[k])
-        for have, want, format in zip(here.slots(k), there.slots(k), formats.split(), strict=True):
-            assert_same_bits(have, want, f"{format}, {n} elements", format)
-
-
-@each_format
-def test_the_interpreters_sums_of_squares(format, gpu, on_device):
-    gradients = numbers(5, format, (1, 65, 4_097, 10_000))
-
-    def sums():
-        return Squares(f"{format} {format}", gradients, gpu.cc).sums
-    assert_same_bits(on_device(sums), sums())
-
-
-@pytest.mark.parametrize("rule", ["sgd", "adam", "nadam"])
-@pytest.mark.parametrize("how", [
-    {}, {"t": 3, "factor": -0.3, "limit": 0.5}, {"t": 4, "last": 4},
-    {"sums": np.abs(normal(1, 700))*1e10, "clip_norm": 2.0}, {"sums": [1.0, np.inf], "mode": MODE.count | MODE.check},
-    {"post": (40, normal(2, 60)), "t": 1, "mode": MODE.count | MODE.post}],
-    ids=["plain", "factor", "beyond", "norm", "skipped", "posted"])
-def test_the_interpreters_advance(rule, how, gpu, on_device):
-    def advance():
-        found = test_cuda_advance.Advanced(rule=rule, cc=gpu.cc, **how)
-        return {"clock": found.clock.view(np.float64), "single": found.single, "double": found.double,
-                "posted": found.target}
-    there, here = advance(), on_device(advance)
-    for name, want in there.items():
-        assert_same_bits(here[name], want, name)

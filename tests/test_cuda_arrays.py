@@ -26,13 +26,14 @@ from devices import (
     foreign,
     late,
     new_stream,
+    of,
     on_second,
     pointer,
     to_device,
     to_host,
     wait,
 )
-from twins import Twins
+from twins import Twins, adam, singles
 
 import fastopt
 from fastopt._tensors import arrays, tensors
@@ -40,14 +41,6 @@ from fastopt._tensors.device_array import DeviceArray
 
 f32 = np.float32
 pytestmark = pytest.mark.usefixtures("stand_in")
-
-
-def singles(seed, *shape):
-    return normal(seed, *shape).astype(f32)
-
-
-def of(value, n=6):
-    return to_device(np.full(n, value, f32))
 
 
 # Torch, CuPy
@@ -58,20 +51,26 @@ def torch(stand_in, monkeypatch):
     return Torch
 
 
-@pytest.mark.parametrize(("format", "name"),
-                         [("f64", "float64"), ("f32", "float32"), ("f16", "float16"), ("bf16", "bfloat16")])
-def test_tensors_of_torch(format, name, torch, stand_in):
+@pytest.mark.parametrize(("format", "name", "state"),
+                         [("f32", "float32", None), ("bf16", "bfloat16", {"m": "bfloat16"})])
+def test_tensors_of_torch(format, name, state, torch, stand_in):
     """Also those that require a gradient, whose interface raises."""
     p, g = (stored(normal(k, 7, 9), format) for k in (1, 2))
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1, state={"m": "bfloat16"} if format == "bf16" else None), p,
-                  lambda x: Tensor(to_device(x), dtype=name))
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1, state=state), p, lambda x: Tensor(to_device(x), dtype=name))
     for _ in range(3):
         with stand_in.watch() as seen:
             twins.step(g, clip_norm=1.0).same()
     assert len(seen.launched()) == 1 + 3  # a new tensor of the kind that is known: only its address goes along
     m = twins.on_device.state["m"]
     assert isinstance(m, Tensor)
-    assert m.dtype == {"bf16": "torch.bfloat16", "f64": "torch.float64"}.get(format, "torch.float32")
+    assert m.dtype == f"torch.{name}"
+
+
+def test_wide_and_short_tensors_of_torch(torch):
+    for format, name in (("f64", "float64"), ("f16", "float16")):
+        twins = Twins(lambda p: fastopt.SGD(p, lr=0.5), stored(normal(1, 12), format),
+                      lambda x, name=name: Tensor(to_device(x), dtype=name))
+        twins.step(twins.host, twins.device).same()
 
 
 def test_torch_gradients_that_lie_in_another_order(torch):
@@ -118,7 +117,7 @@ def test_arrays_of_cupy(cupy):
 
 def test_dlpack():
     """Parameters and gradients; at every step the maker is told the stream that will read them."""
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 5, 40), lambda x: Packed(to_device(x)))
+    twins = Twins(adam, singles(1, 5, 40), lambda x: Packed(to_device(x)))
     g = singles(2, 5, 40)
     grad = Packed(to_device(g))
     for k in range(3):
@@ -276,7 +275,7 @@ def test_memory_of_another_kind_is_refused(kind, libraries, stand_in):
     """Before anything is enqueued, with the path; changed back, all goes on."""
     x, g = singles(1, 4, 6), singles(2, 4, 6)
     p, move = moving(kind, x)
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), {"w": x}, lambda _: {"w": p})
+    twins = Twins(adam, {"w": x}, lambda _: {"w": p})
     own, given = p.array, {"w": to_device(g)}
     twins.step({"w": g}, given)
     spoilt = {"shape (6, 4)": np.zeros((6, 4), f32), "shape (2, 6)": np.zeros((2, 6), f32),

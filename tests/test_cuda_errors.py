@@ -24,7 +24,7 @@ from devices import (
     to_device,
     to_host,
 )
-from twins import Twins, assert_same, leaves, tree
+from twins import Twins, adam, assert_same, leaves, tree
 
 import fastopt
 from fastopt._cuda.driver import CudaError
@@ -102,23 +102,6 @@ def test_gradients_that_overlap_what_is_written(stand_in):
     with pytest.raises(ValueError, match="overlaps memory"):
         opt.step([memory[4:12], memory[24:]])  # of the kind that is known: its address alone is new
     assert opt.t == 2
-
-
-def test_bad_arguments(stand_in):
-    p = numbers()
-    opt = fastopt.Adam(p)
-    for how, kind, message in (({"clip_norm": 0.0}, ValueError, "0.0"), ({"clip_value": -1}, ValueError, "-1"),
-                               ({"grad_factor": np.nan}, ValueError, "nan"), ({"clip_norm": "1"}, TypeError, "'1'"),
-                               ({"grad_factor": None}, TypeError, "None")):
-        with stand_in.watch() as seen, pytest.raises(kind) as error:
-            opt.step(numbers(), **how)
-        assert str(error.value).startswith(f"step: {next(iter(how))} is {message}")
-        assert seen.launched() == []
-    with pytest.raises(ValueError, match="t: found -1"):
-        opt.t = -1
-    with pytest.raises(ValueError, match="state format 'int8'"):
-        fastopt.Adam(numbers(), state="int8")
-    assert (opt.t, to_host(p).tolist()) == (0, [1, 2, 3, 4, 5, 6])
 
 
 def test_a_schedule_that_fails_changes_nothing(stand_in):
@@ -309,7 +292,7 @@ def test_the_count_may_be_read_while_another_thread_steps(stand_in):
 
 
 def test_two_threads_step_one_optimizer(stand_in):
-    twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), np.arange(300, dtype=f32)), np.arange(300, dtype=f32)
+    twins, g = Twins(adam, np.arange(300, dtype=f32)), np.arange(300, dtype=f32)
     given = to_device(g)
 
     def work():
@@ -349,7 +332,7 @@ def test_a_thread_without_a_context_keeps_none(stand_in):
 def test_interrupts_come_before_a_step_or_after_it(stand_in):
     """Signals at any point of step's Python: count and device agree with a CPU optimizer that took as many steps."""
     gradient = np.arange(1, 61, dtype=f32)
-    twins, g = Twins(lambda p: fastopt.Adam(p, lr=0.1), gradient.copy()), to_device(gradient)
+    twins, g = Twins(adam, gradient.copy()), to_device(gradient)
     opt = twins.on_device
     opt.step(g)
 
@@ -395,11 +378,15 @@ for name in sys.argv[1:]:
 
 
 def test_kernels_of_two_processes_are_not_taken_for_each_other(tmp_path):
-    """Compiled apart, kept on disk, loaded together: Numba names them alike. numba.cuda, 0.4 s, is not imported."""
-    apart = [process(STEPS, name, FASTOPT_CACHE=str(tmp_path)) for name in ("SGD", "Lion")]
-    assert all(line.endswith("True") for line in apart)
-    together = process(STEPS, "Lion", "SGD", FASTOPT_CACHE=str(tmp_path)).splitlines()
-    assert together == [line.replace("True", "False") for line in apart[::-1]]
+    """One is kept on disk, one compiled in the process that loads it: Numba names them alike. Without a need to compile
+    numba.cuda, 0.4 s, is not imported."""
+    def line(name, compiled):
+        array = np.linspace(1, 2, 50, dtype=f32)
+        getattr(fastopt, name)(array, lr=0.1).step(array)
+        return f"{name} {array.tobytes().hex()[:300]} {compiled}"
+    cache = {"FASTOPT_CACHE": str(tmp_path)}
+    assert process(STEPS, "SGD", **cache) == line("SGD", True)
+    assert process(STEPS, "SGD", "Lion", **cache).splitlines() == [line("SGD", False), line("Lion", True)]
 
 
 @pytest.mark.parametrize(("before", "message"), [

@@ -35,9 +35,9 @@ def one_of_two(thing, among, full):
 
 @pytest.fixture
 def cases(name, full):
-    """(mix, chip): float32 and every third other mix, which ones depends on the rule; all with --full."""
+    """(mix, chip): float32 and every fourth other mix, which ones depends on the rule; all with --full."""
     at, others = list(RULES).index(name), [mix for mix in MIXES if mix != "f32"]
-    some = [(mix, CHIPS[(at + k) % 2]) for k, mix in enumerate(["f32", *others[at % 3::3]])]
+    some = [(mix, CHIPS[(at + k) % 2]) for k, mix in enumerate(["f32", *others[at % 4::4]])]
     return list(itertools.product(MIXES, CHIPS)) if full else some
 
 
@@ -250,9 +250,9 @@ FAR = ["bf16 f32 f64 bf16", *(formats_of(RULES["adam"], mix) for mix in MIXES if
 @pytest.mark.parametrize("formats", FAR)
 def test_elements_far_behind(formats):
     """Tiles that begin beyond 2**31, 2**32 and 2**33, of tensors of which only that part exists."""
-    for k, begin in enumerate((2**31 - 1_024, 2**32 - 2_048, 2**33 + 128)):
+    for begin in (2**31 - 1_024, 2**32 - 2_048, 2**33 + 128):
         c = RULES["adam"].at(3, float_type(formats))
-        launched(RULES["adam"], formats, [c], (3_000,), CHIPS[(FAR.index(formats) + k) % 2], begin=begin, stats=True)
+        launched(RULES["adam"], formats, [c], (3_000,), CHIPS[FAR.index(formats) % 2], begin=begin, stats=True)
 
 
 def backwards(a):
@@ -316,15 +316,15 @@ def test_sums_of_squares_see_one_bad_element():
 # The code itself
 
 @each_rule
-def test_code(name, cases, full):
-    """Machine code for every chip; wide accesses, no contraction, no approximation, no local or shared memory."""
-    rule, older = RULES[name], [(mix, (8, 0))
-                                for mix in (MIXES if full else list(MIXES)[list(RULES).index(name) % 9:][:1])]
-    for mix, cc in (*cases, *older):
+def test_code(name, cases):
+    """Wide accesses, no contraction, no approximation, no local or shared memory; of float32 the machine code too."""
+    rule, older = RULES[name], (list(MIXES)[list(RULES).index(name) % 9], (8, 0))
+    for mix, cc in (*cases, older):
         formats = formats_of(rule, mix)
-        function, image = cuda_code(rule, formats, cc)
-        assert image[:4] == b"\x7fELF"
-        assert function.encode() in image
+        if mix == "f32":
+            function, image = cuda_code(rule, formats, cc)
+            assert image[:4] == b"\x7fELF"
+            assert function.encode() in image
         ptx = cuda_code(rule, formats, cc, "ptx")
         assert not re.findall(r"fma|approx|ftz|\.full|\.local|\.shared", ptx), (mix, cc)
         assert (".f64" in ptx) == (mix == "f64"), (mix, cc)

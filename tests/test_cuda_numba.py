@@ -13,8 +13,8 @@ pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 from devices import numba_cuda, to_device
 from ptx import Kernel, Memory, Run
 from ptx import driver as loader
+from twins import heavy_ball
 
-import fastopt
 from fastopt import rules
 from fastopt._cuda import code as cuda_code
 
@@ -117,12 +117,6 @@ def test_the_example(own_kernels, monkeypatch, capsys):
 
 
 def test_own_rules_in_own_kernels(own_kernels):
-    @fastopt.rule(state="v", lr=0.01, mu=0.9)
-    def heavy_ball(c, g, p, v):
-        v = c.mu*v + g
-        u = c.lr*v
-        return u, v
-
     g, p, v = (to_device(np.full(10, x, np.float32)) for x in (1, 1, 0))
     own_kernels.jit(plain_loop(heavy_ball))[1, 32](heavy_ball.at(1, np.float32, lr=0.5), g, p, v)
     assert (p.copy_to_host().tolist(), v.copy_to_host().tolist()) == ([0.5]*10, [1.0]*10)

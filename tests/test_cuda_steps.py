@@ -2,16 +2,15 @@
 import copy
 import itertools
 import pickle
-from functools import partial
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, OWN, RULES, SHARED, normal, stored
+from conftest import OPTIMIZERS, OWN, RULES, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 from devices import Interface, quiet, to_device, to_host
-from twins import SHAPES, Twins, assert_same, bad, leaves, tree
+from twins import SHAPES, Twins, adam, assert_same, bad, heavy_ball, leaves, singles, tree
 
 import fastopt
 from fastopt import schedules
@@ -21,34 +20,29 @@ pytestmark = pytest.mark.usefixtures("stand_in")
 f32 = np.float32
 
 
-def singles(seed, *shape):
-    return normal(seed, *shape).astype(f32)
-
-
 @pytest.mark.parametrize("name", RULES)
 def test_trees_groups_and_schedules(name):
+    """With all that may stand around a rule, in one kernel."""
     def make(p):
-        scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10)}
-        return OPTIMIZERS[name]([{"params": p["a"], **SHARED[1]}, {"params": [p["b"]], **scheduled}], lr=0.05)
+        scheduled = {**OWN[name][0], "lr": schedules.cosine(0.1, steps=10), "weight_decay": 0.2}
+        return OPTIMIZERS[name]([{"params": p["a"], "weight_decay": 0.1}, {"params": [p["b"]], **scheduled}], lr=0.05)
     twins = Twins(make, {"a": tree(0), "b": tree(10)})
-    for k, how in enumerate(({"clip_norm": 0.5}, {"clip_value": 0.1, "grad_factor": -0.3}, {"skip_nonfinite": True})):
-        twins.step([tree(20 + k), [tree(30 + k)]], **how).same()
+    for k, how in enumerate(({"clip_norm": 0.5}, {}, {"skip_nonfinite": True})):
+        twins.step([tree(20 + k), [tree(30 + k)]], clip_value=0.1, grad_factor=-0.3, **how).same()
 
 
-@pytest.mark.sampled("name", "format", "state")
-@pytest.mark.parametrize("name", ["momentum", "adam", "amsgrad"])
-@pytest.mark.parametrize("format", ["f64", "f16", "bf16"])
-@pytest.mark.parametrize("state", [None, "bfloat16", "float16", "float64"])
-def test_formats(name, format, state):
-    twins = Twins(lambda p: OPTIMIZERS[name](p, lr=0.05, weight_decay=0.1, state=state), tree(0, format))
-    for k in range(3):
-        twins.step(tree(10 + k, ["f32", format, "f64"][k]), clip_norm=[None, 0.7, 2.0][k]).same()
+@pytest.mark.parametrize(("format", "state"), [("f64", None), ("f16", "bfloat16"), ("bf16", "float64")])
+def test_formats(format, state):
+    """Gradients have the format of the parameters, or another."""
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.05, state=state), tree(0, format))
+    for k, of_gradient in enumerate((format, "f32")):
+        twins.step(tree(10 + k, of_gradient)).same()
 
 
 def test_mixed_formats_take_one_launch_each(stand_in):
     formats = {"a": "f32", "b": "f64", "c": "bf16", "d": "f32"}
     params = {k: stored(normal(n, 50 + n), f) for n, (k, f) in enumerate(formats.items())}
-    twins, grads = Twins(lambda p: fastopt.Adam(p, lr=0.1), params), {k: v.copy() for k, v in params.items()}
+    twins, grads = Twins(adam, params), {k: v.copy() for k, v in params.items()}
     given = to_device(grads)
     twins.step(grads, given).same()
     with stand_in.watch() as seen:
@@ -57,22 +51,14 @@ def test_mixed_formats_take_one_launch_each(stand_in):
     twins.same()
 
 
-@pytest.mark.parametrize("format", ["f32", "f64", "f16", "bf16"])
-def test_initial_state(format):
-    how = {"lr": 0.1, "state": {"f16": "float16", "bf16": "bfloat16"}.get(format)}
-    for initial in (0.0, 0.25):
-        twins = Twins(partial(fastopt.AdaGrad, initial_accumulator_value=initial, **how), tree(0, format))
-        twins.same().step(tree(1, format)).same()
-
-
 def test_memory_orders():
     """Parameters in any permuted order; gradients in another, or strided."""
     base = singles(1, 4, 6, 10)
     strided = base[::-1, :, ::2]
     for g, view in ((np.asfortranarray(base), None), (base.T.copy().T, None), (strided, to_device(base)[::-1, :, ::2])):
-        twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), np.asfortranarray(singles(2, *g.shape)))
+        twins = Twins(adam, np.asfortranarray(singles(2, *g.shape)))
         view = to_device(g) if view is None else view
-        twins.step(g, view).same().step(g, view, clip_norm=0.1).same()
+        twins.step(g, view, clip_norm=0.1).same().step(g, view, clip_norm=0.1).same()
 
 
 # What a step asks of the driver
@@ -108,7 +94,9 @@ def test_a_thousand_tensors_take_one_launch(stand_in):
 
 
 def test_more_groups_than_fit_into_one_launch():
-    twins = Twins(lambda p: fastopt.Adam([{"params": x, "lr": 0.01*k} for k, x in enumerate(p)], weight_decay=0.1),
+    """Of three kinds: no decay, decoupled, coupled."""
+    kinds = [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decay": "coupled"}]
+    twins = Twins(lambda p: fastopt.Adam([{"params": x, "lr": 0.01*k, **kinds[k % 3]} for k, x in enumerate(p)]),
                   [singles(k, 40) for k in range(23)])
     for k in range(4):
         for opt in (twins.on_host, twins.on_device):
@@ -118,7 +106,7 @@ def test_more_groups_than_fit_into_one_launch():
 
 
 def test_gradient_buffers():
-    twins, grads = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0)), tree(5)
+    twins, grads = Twins(adam, tree(0)), tree(5)
     with pytest.raises(ValueError, match="no gradients were given"):
         twins.on_device.step()
     for k, buffer in twins.on_device.grads.items():
@@ -134,19 +122,18 @@ def test_gradient_buffers():
 
 
 def test_a_gradient_may_be_its_parameter():
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(1, 3_000))
+    twins = Twins(adam, singles(1, 3_000))
     twins.step(twins.host, twins.device).same()
 
 
 # Skipped steps
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_skipped_steps_change_nothing(value):
+def test_skipped_steps_change_nothing():
     """As the very first step, too; the count stays, and so does the schedule's place."""
     twins = Twins(lambda p: fastopt.Adam(p, lr=lambda t: 0.1/t), tree(0))
-    twins.step(bad(tree(1), value), skip_nonfinite=True).same()
+    twins.step(bad(tree(1)), skip_nonfinite=True).same()
     assert twins.on_device.t == 0
-    for k in range(3):
+    for k, value in enumerate((np.nan, np.inf, -np.inf)):
         twins.step(tree(2 + k), skip_nonfinite=True, clip_norm=1.0)
         twins.step(bad(tree(9), value), skip_nonfinite=True, clip_norm=1.0)
     assert twins.same().on_device.t == 3
@@ -181,7 +168,7 @@ def test_the_count_is_asked_for_when_rows_run_out(stand_in, monkeypatch):
     assert twins.same().on_device.t == 15
 
 
-@pytest.mark.parametrize("capturable", [None, 4, 50])
+@pytest.mark.parametrize("capturable", [None, 4])
 @pytest.mark.parametrize("b1", [0.9, lambda t: min(0.95, 0.5 + 0.05*t)])
 def test_the_product_of_nadam_is_that_of_the_steps_that_were_made(b1, capturable):
     """Numbers change while the host does not know how many steps were skipped."""
@@ -197,7 +184,7 @@ def test_the_product_of_nadam_is_that_of_the_steps_that_were_made(b1, capturable
 
 
 def test_setting_the_count():
-    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0))
+    twins = Twins(adam, tree(0))
     for t in (7, 2**24 + 1, 0):
         twins.on_host.t = twins.on_device.t = t
         twins.step(tree(t % 5), skip_nonfinite=t == 7).step(tree(3)).same()
@@ -205,26 +192,18 @@ def test_setting_the_count():
 
 # Look-ahead, callables
 
-def assert_same_points(twins):
-    assert_same(to_host(twins.on_device.lookahead()), twins.on_host.lookahead())
-
-
-@pytest.mark.parametrize("format", ["f32", "f16"])
 @pytest.mark.parametrize("how", [{}, {"form": "outside", "momentum": lambda t: 0.5 + 0.1*(t % 4)}, {"shifted": True}])
-def test_nesterov(how, format):
+def test_nesterov(how):
     """A skipped step among them: the next point is again that of the step that was not made."""
-    twins = Twins(lambda p: fastopt.Nesterov(p, lr=lambda t: 0.1/t, **how), tree(0, format))
+    twins = Twins(lambda p: fastopt.Nesterov(p, lr=lambda t: 0.1/t, **how), tree(0))
     before, seen = to_host(twins.device), []
     for k in range(4):
-        assert_same_points(twins)
-        g = tree(k + 1, format)
-        if k == 1:
-            g["W"][2, 3] = np.inf
-        twins.step(g, skip_nonfinite=k % 2 == 1)
+        assert_same(to_host(twins.on_device.lookahead()), twins.on_host.lookahead())
+        twins.step(bad(tree(k + 1), np.inf) if k == 1 else tree(k + 1), skip_nonfinite=k % 2 == 1)
     assert twins.same().on_device.t == 3
     assert not all(np.array_equal(a, b) for a, b in zip(leaves(before), leaves(to_host(twins.device)), strict=True))
-    twins.on_device.step(lambda ahead: seen.append(ahead) or to_device(tree(9, format)))
-    twins.on_host.step(lambda ahead: tree(9, format))
+    twins.on_device.step(lambda ahead: seen.append(ahead) or to_device(tree(9)))
+    twins.on_host.step(lambda ahead: tree(9))
     assert seen[0]["W"].shape == SHAPES["W"]
     twins.same()
 
@@ -290,21 +269,14 @@ def test_torch_layout_is_read():
 
 
 def test_own_rule():
-    @fastopt.rule(state="v", lr=0.01, mu=0.9)
-    def heavy_ball(c, g, p, v):
-        v = c.mu*v + g
-        u = c.lr*v
-        return u, v
-
     twins = Twins(lambda p: fastopt.optimizer(heavy_ball)(p, lr=0.1), tree(0))
-    for k in range(3):
-        twins.step(tree(k), clip_norm=1.0).same()
+    twins.step(tree(1)).step(tree(2)).same()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_gradient_factor_on_the_device(dtype):
     """One element, read when the step runs."""
-    twins, factor = Twins(lambda p: fastopt.Adam(p, lr=0.1), tree(0)), to_device(np.array([0.3], dtype))
+    twins, factor = Twins(adam, tree(0)), to_device(np.array([0.3], dtype))
     for k in range(3):
         factor.copy_to_device(np.array([0.3 + k], dtype))
         twins.on_host.step(tree(k), grad_factor=float(dtype(0.3 + k)), clip_norm=0.5)
@@ -318,14 +290,21 @@ def test_a_gradient_factor_on_the_device(dtype):
 
 def test_sizes_and_addresses():
     """Sizes around the widths of vectors, from every address that a multiple of an element may have."""
-    for n, skip in itertools.product((1, 3, 4, 5, 31, 33, 2_049), (0, 1, 2, 3, 5)):
-        twins, memory = Twins(lambda p: fastopt.Adam(p, lr=0.1), singles(n, n)), to_device(np.zeros(n + skip, f32))
-        twins.device = memory[skip:]
-        twins.device.copy_to_device(twins.host)
-        twins.on_device = fastopt.Adam(twins.device, lr=0.1)
-        g = singles(n + 1, n)
-        shifted = to_device(np.concatenate([np.zeros(skip*2 % 7, f32), g]))[skip*2 % 7:]
-        twins.step(g).step(g, shifted).same()
+    cases = list(itertools.product((1, 3, 4, 5, 31, 33, 2_049), (0, 1, 2, 3, 5)))
+    sizes, skips = [n for n, _ in cases], np.array([skip for _, skip in cases])
+    at = np.cumsum([0, *(64*(2 + n//64) for n in sizes)])
+
+    def put(arrays, skips):
+        """Each in a memory for all, so many elements behind a multiple of 256 bytes."""
+        memory = to_device(np.zeros(at[-1], f32))
+        starts = (at[:-1] + skips).tolist()
+        parts = [memory[start:start + x.size] for start, x in zip(starts, arrays, strict=True)]
+        for part, x in zip(parts, arrays, strict=True):
+            part.copy_to_device(x)
+        return parts
+    p, g = [singles(n, n) for n in sizes], [singles(n + 1, n) for n in sizes]
+    twins = Twins(adam, p, lambda p: put(p, skips))
+    twins.step(g, put(g, 0*skips)).step(g, put(g, 2*skips % 7)).same()
 
 
 def test_a_plateau_is_heard_at_once():
@@ -346,8 +325,7 @@ def test_a_plateau_is_heard_at_once():
 
 # Gradients wider than their parameters
 
-@pytest.mark.parametrize(("format", "how"), [("f32", {}), ("f16", {"state": "float16"}), ("f32", {"state": "q8"}),
-                                             ("bf16", {"rounding": "remainder"})])
+@pytest.mark.parametrize(("format", "how"), [("f32", {}), ("bf16", {"rounding": "remainder"})])
 def test_wide_gradients_are_scaled_in_float64(format, how):
     """Two groups of other signs, gradients of several formats in a step, a factor from the host or the device."""
     twins = Twins(lambda p: fastopt.Adam([{"params": p[0]}, {"params": p[1], "maximize": True}], lr=0.05, **how),
@@ -357,9 +335,8 @@ def test_wide_gradients_are_scaled_in_float64(format, how):
         """One of them float32, whose numbers are not large."""
         found = {k: v*size for k, v in tree(seed, "f64").items()}
         return [{**found, "b": stored(normal(seed, 45)*min(size, 1), "f32")}, normal(seed, 700)*size]
-    for seed, (size, options) in enumerate([
-            (1e100, {"clip_norm": 0.5}), (1e-37, {"grad_factor": -1e37}), (1.0, {"skip_nonfinite": True}),
-            (1e30, {"clip_norm": 3.0, "grad_factor": 1e-10, "clip_value": 0.4})]):
+    for seed, (size, options) in enumerate([(1e100, {"clip_norm": 0.5}), (1e-37, {"grad_factor": -1e37}),
+                                            (1e30, {"clip_norm": 3.0, "grad_factor": 1e-10, "skip_nonfinite": True})]):
         twins.step(grads(seed, size), **options).same()
     given = grads(7, 1e60)
     twins.on_host.step(given, grad_factor=1e-60, clip_norm=0.5)
@@ -379,8 +356,8 @@ def test_what_is_not_finite_for_the_rule_is_skipped():
     edge = float(np.finfo(f32).max) + 2.0**103
     for dtype, g, factor, clip, skipped in (
             ("f32", 1e100, 1, None, 1), ("f32", 1e100, 1e-100, None, 0), ("f32", 1e100, 1, 1.0, 0),
-            ("bf16", edge, 1, None, 1), ("f32", np.nextafter(edge, 0), -1, None, 0), ("f32", edge/2, -2, None, 1),
-            ("f16", 1.7e308, 1e-300, None, 0), ("f32", np.inf, 1e-300, 1.0, 1), ("f64", 1e200, 1, 0.5, 0),
+            ("f32", edge, 1, None, 1), ("f32", np.nextafter(edge, 0), -1, None, 0), ("f32", edge/2, -2, None, 1),
+            ("f32", 1.7e308, 1e-300, None, 0), ("f32", np.inf, 1e-300, 1.0, 1), ("f64", 1e200, 1, 0.5, 0),
             ("f64", 1.7e308, 2, None, 1), ("f64", np.nan, 1, None, 1)):
         twins = Twins(lambda p: fastopt.SGD(p, lr=0.1), stored(np.ones(600), dtype))
         given = np.zeros(600)

@@ -79,6 +79,7 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(lambda c, g, p, v: (g, v, v), state="v"), lambda: works(velocity, **MU)),
     (lambda: fastopt.rule(lambda t, lr, mu=0.5: {"lr": lr}),
      lambda: fastopt.rule(lambda t, lr=0.01, mu=0.5: {"lr": lr, "mu": mu})),
+    (lambda: fastopt.rule(lr=0.5, class_name="heavy ball"), lambda: works(plain, class_name="HeavyBall")),
     (lambda: fastopt.rule(rate=0.5), lambda: works(plain, lr=0.5)),
     (lambda: fastopt.rule(lr=0.5, weight_decay=0.1), lambda: works(plain, 0.0, defaults={"weight_decay": 1.0}, lr=0.5)),
     (lambda: fastopt.rule(lr=0.5, threads=2.0), lambda: works(lambda c, g, p: (c.lr*g*c.count,), 0.0, count=2.0)),

@@ -1,7 +1,4 @@
 """Eigenvalues against exact ones and the gradients they took; suggested settings against the rates they promise."""
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from scipy.sparse.linalg import cg, eigsh
@@ -39,11 +36,9 @@ def one_blas_thread():
 
 @pytest.mark.parametrize(("condition", "spectrum", "dtype", "calls", "small", "large"), [
     # most gradients, errors of the smallest and of the largest: what the docstring reports, rounded up
-    (10, "geometric", f64, 700, 2e-5, 1e-11), (1e3, "geometric", f64, 3700, 1e-10, 1e-11),
-    (1e5, "geometric", f64, 3700, 1e-9, 1e-11), (10, "linear", f64, 600, 1e-5, 1e-6),
-    (1e3, "linear", f64, 800, 1e-7, 1e-10), (1e5, "linear", f64, 900, 1e-6, 1e-10),
-    (10, "geometric", f32, 700, 2e-5, 1e-5), (1e3, "geometric", f32, 3700, 1e-3, 1e-5),
-    (1e5, "geometric", f32, 3700, 0.5, 1e-5), (1e5, "linear", f32, 600, 1e-2, 1e-5)])
+    (10, "geometric", f64, 700, 2e-5, 1e-11), (1e5, "geometric", f64, 3700, 1e-9, 1e-11),
+    (10, "linear", f64, 600, 1e-5, 1e-6), (1e5, "linear", f64, 900, 1e-6, 1e-10),
+    (1e3, "geometric", f32, 3700, 1e-3, 1e-5), (1e5, "linear", f32, 600, 1e-2, 1e-5)])
 def test_extreme_eigenvalues_of_a_thousand(condition, spectrum, dtype, calls, small, large):
     """Far fewer gradients than the 2,000 that would form the Hessian, if its spectrum is kind; more if it is not."""
     grad = Counted(RATIOS[spectrum](1, condition, 1000), dtype)
@@ -192,19 +187,6 @@ def test_weight_decay_makes_a_flat_direction_convex():
         assert log_rate(name, getattr(s, name), np.ones(20), lambda w: d*w, 101) == pytest.approx(1, rel=0.02)
 
 
-def test_gradient_descent_converges_below_the_largest_stable_lr_and_diverges_above():
-    for n, condition in [(2, 10), (50, 1e3), (200, 100)]:
-        d = np.geomspace(0.3, 0.3*condition, n)
-        stable = curvature.suggest(lambda w: d*w, np.ones(n)).largest_stable_lr  # noqa: B023
-        assert stable == pytest.approx(2/(0.3*condition), rel=1e-6)
-        for factor, shrinks in [(0.998, 0.996), (1.002, 1.004)]:
-            w = np.ones(n)
-            opt = fastopt.SGD(w, lr=factor*stable, threads=1)
-            for _ in range(2500):
-                opt.step(d*w)
-            assert abs(w[-1]) == pytest.approx(shrinks**2500, rel=1e-2)
-
-
 def test_suggestion_is_what_its_docstring_says():
     def hvp(low, high):
         return lambda w, v: np.array([low, high])*v
@@ -268,14 +250,3 @@ def test_errors_name_place_find_and_need(call, error, text):
     with pytest.raises(error, match=text) as caught:
         call()
     assert str(caught.value).endswith(".")
-
-
-def test_without_scipy_the_extra_is_named():
-    code = ("import sys, fastopt\nfor module in ('scipy.differentiate', 'scipy'):\n  sys.modules[module] = None\n"
-            "  try: fastopt.curvature\n  except ImportError as error: print(error)")
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                         env={"PYTHONPATH": ":".join(sys.path)})
-    for line in ran.stdout.splitlines(keepends=True):
-        assert line.startswith("fastopt.curvature: ")
-        assert line.endswith('Install it with: pip install "fastopt[scipy]"\n')
-    assert ran.stdout.count("\n") == 2

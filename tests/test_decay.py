@@ -25,12 +25,12 @@ def done(cls, start, **how):
     return plain - decayed
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["momentum", "adamw", "lion"])
 def test_small_decay_adds_up(name):
     """p is rounded once, after update and decay are added: at lr*wd = 1e-9 the decay alone would never change p."""
     cls, start = OPTIMIZERS[name], np.linspace(0.5, 1.5, SIZE)
     right = done(cls, start)
-    singles = {"f32": {}, **({"bf16": {"rounding": "remainder"}} if name in ("momentum", "adamw") else {})}
+    singles = {"f32": {}, **({"bf16": {"rounding": "remainder"}} if name == "adamw" else {})}
     for format, how in singles.items():
         share = done(cls, stored(start, format), **how)/right
         assert (np.abs(share - 1) < NOISE/np.array(SMALL)).all(), (format, share)

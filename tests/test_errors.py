@@ -5,13 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from conftest import BFLOAT16, assert_identical, normal
+from conftest import assert_identical, normal
 
-import fastopt
 from fastopt import SGD, AdaGrad, Adam, AdamW, Lion, Momentum, Nesterov, RAdam, rules
 from fastopt._tensors import arrays
 
-f32, f64 = np.float32, np.float64
+f32 = np.float32
 A, B = 5, (3, 4)
 
 
@@ -65,53 +64,35 @@ class Device:
 
 ones5 = np.ones(A)
 B_IS = "grads[0]['b']: "
-LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5
+LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5; other kinds of arrays are in tests/test_cures.py
     ValueError: [(np.ones(4), B_IS + "shape (4,), but params[0]['b'] has (5,). Give a gradient of that shape."),
                  (np.ones((5, 1)), B_IS + "shape (5, 1), but params[0]['b'] has (5,)."),
-                 (np.array(1.0), B_IS + "shape (), but"), (1.0, B_IS + "shape (), but params[0]['b'] has (5,)."),
-                 (f64(1), B_IS + "shape (), but params[0]['b'] has (5,).")],
+                 (1.0, B_IS + "shape (), but params[0]['b'] has (5,).")],
     TypeError: [
         (np.ones(A, int),
          B_IS + "dtype int64, but one of float64, float32, float16, bfloat16 (ml_dtypes, or its bits as"),
-        (np.ones(A, bool), B_IS + "dtype bool, but one of"), (np.ones(A, complex), "dtype complex128, but one of"),
-        (np.ones(A, np.longdouble), f"dtype {np.dtype(np.longdouble)}, but one of"),
-        (np.ones(A, object), "dtype object, but one of"), (np.array(["a"]*A), "dtype <U1, but one of"),
-        (np.zeros(A, "f4,f4"), "but one of float64"),
         (np.ones(A, ">f8"), B_IS + "dtype >f8 in foreign byte order, but this machine's is needed. Convert it"),
-        (None, B_IS + "a NoneType, but an array is needed"), (True, B_IS + "a bool, but an array is needed"),
-        ([1.0]*A, B_IS + "a list, but an array is needed"), ("ones5", B_IS + "a str, but an array is needed"),
+        (None, B_IS + "a NoneType, but an array is needed"), ([1.0]*A, B_IS + "a list, but an array is needed"),
         (np.ma.array(ones5, mask=[1, 0, 0, 0, 0]), B_IS + "a masked array, but kernels do not see masks. Give x.data,"),
         (Device(), B_IS + "on a CUDA device, but params[0]['b'] is in this machine's memory. Copy the"),
         (iter([ones5]), "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an")]}
 TREES = {
     ValueError: [
-        (lambda g: [{"W": g[0]["W"]}, g[1]],
-         "grads[0]: no ['b']; params has the keys ['W', 'b'] there. Give exactly those."),
-        (lambda g: [{**g[0], "c": ones5}, g[1]], "grads[0]: unknown ['c']; params has the keys ['W', 'b'] there."),
         (lambda g: [{"W": ones5, "c": ones5}, g[1]], "grads[0]: no ['b'] and unknown ['c']; params has the keys"),
-        (lambda g: g[:1], "grads: 1 entries, but params has 2 there. Give one for each."),
         (lambda g: [g[0], [g[1][0]]*2], "grads[1]: 2 entries, but params has 1 there. Give one for each."),
         (lambda g: None, "step: no gradients were given. Pass them, or write them into opt.grads first.")],
     TypeError: [
         (lambda g: [g[0], g[1][0]], "grads[1]: found ndarray, but params has a list of 1 there. Give the structure"),
         (lambda g: [list(g[0].values()), g[1]], "grads[0]: found list, but params has a dict with the keys 'W', 'b'"),
-        (lambda g: [g[0], None], "grads[1]: found NoneType, but params has a list of 1 there."),
         (lambda g: 1.0, "grads: found float, but params has a list of 2 there.")]}
-ARGUMENTS = {
-    ValueError: [
-        ("clip_norm", 0, "step: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
-        ("clip_norm", -1.0, "step: clip_norm is -1.0, but a number above 0"),
-        ("clip_norm", np.nan, "clip_norm is nan, but"), ("clip_norm", True, "step: clip_norm is True, but"),
-        ("clip_value", np.nan, "step: clip_value is nan, but"),
-        ("clip_value", 0.0, "step: clip_value is 0.0, but a number above 0 is needed. Change clip_value."),
-        ("grad_factor", np.nan, "step: grad_factor is nan, but a finite number is needed. Change grad_factor."),
-        ("grad_factor", -np.inf, "step: grad_factor is -inf, but"), ("grad_factor", True, "grad_factor is True, but")],
-    TypeError: [
-        ("clip_norm", "1", "step: clip_norm is '1', but"), ("clip_norm", 1j, "step: clip_norm is 1j, but"),
-        ("clip_norm", np.ones(2), "clip_norm is array([1., 1.]), but"),
-        ("clip_value", [1, 2], "clip_value is [1, 2], but"), ("grad_factor", None, "step: grad_factor is None, but"),
-        ("lr", 0.1, "unexpected keyword argument 'lr'"),
-        ("grad_factor", np.ones(2), "step: grad_factor is array([1., 1.]), but")]}
+ARGUMENTS = {  # what is no number at all is in tests/test_arguments.py
+    ValueError: [("clip_norm", 0, "step: clip_norm is 0, but a number above 0 is needed. Change clip_norm."),
+                 ("clip_norm", -1.0, "step: clip_norm is -1.0, but a number above 0"),
+                 ("clip_value", 0.0, "step: clip_value is 0.0, but a number above 0 is needed. Change clip_value."),
+                 ("grad_factor", -np.inf, "step: grad_factor is -inf, but a finite number is needed.")],
+    TypeError: [("clip_value", [1, 2], "clip_value is [1, 2], but"),
+                ("grad_factor", None, "step: grad_factor is None, but"),
+                ("lr", 0.1, "unexpected keyword argument 'lr'")]}
 
 
 def test_a_bad_step_changes_nothing():
@@ -129,28 +110,19 @@ def test_a_bad_step_changes_nothing():
         assert_untouched(opt, twin, g)
 
 
-@pytest.mark.parametrize(("bad", "kind", "message"), [
-    (np.nan, ValueError, "Adam group 0 at step 5: lr is nan, but a finite number, 0 or more,"),
-    (-1.0, ValueError, "Adam group 0 at step 5: lr is -1.0, but a finite number, 0 or more,"),
-    ("big", TypeError, "Adam group 0 at step 5: lr is 'big', but"),
-    (None, TypeError, "Adam group 0 at step 5: lr is None, but"),
-    (10**400, ValueError, "Adam group 0 at step 5: lr is 1000")], ids=["nan", "negative", "text", "None", "huge"])
-def test_bad_schedule_changes_nothing(bad, kind, message):
-    broken = [False]
-    opt, g = make(lr=lambda t: bad if broken[0] else 0.1/t, second=lambda t: 0.2/t)
-    twin, _ = make(lr=lambda t: 0.1/t, second=lambda t: 0.2/t)
-    for o in (opt, twin):
-        for _ in range(4):
+def test_bad_schedule_changes_nothing():
+    rate = [lambda t: 0.1/t]
+    (opt, g), (twin, _) = make(lr=lambda t: rate[0](t)), make(lr=lambda t: 0.1/t)
+    for bad, kind, found in ((np.nan, ValueError, "nan"), (-1.0, ValueError, "-1.0"), ("big", TypeError, "'big'"),
+                             (None, TypeError, "None"), (10**400, ValueError, "1000")):
+        right, rate[0] = rate[0], lambda t, bad=bad: bad
+        refused(kind, f"Adam group 0 at step {opt.t + 1}: lr is {found}", lambda: opt.step(g))
+        rate[0] = right
+        for o in (opt, twin):
             o.step(g)
-    broken[0] = True
-    refused(kind, message, lambda: opt.step(g))
-    broken[0] = False
-    for o in (opt, twin):
-        o.step(g)
-    (have, (t, *_)), (want, (wanted, *_)) = everything(opt), everything(twin)
-    assert t == wanted == 5
-    for x, y in zip(have, want, strict=True):
-        assert_identical(x, y)
+        assert opt.t == twin.t
+        for x, y in zip(everything(opt)[0], everything(twin)[0], strict=True):
+            assert_identical(x, y)
 
 
 def test_an_error_of_the_users_own_function_passes_through():
@@ -189,25 +161,19 @@ def test_gradients_over_written_memory_are_refused():
     assert_identical(w, own - 0.25*own)
 
 
-CONSTRUCTORS = {
+CONSTRUCTORS = {  # the wording of others, and what is to be done, is in tests/test_cures.py
     ValueError: [
         (lambda: Adam(np.ones(10)[::2]),
          "params: strides (16,) for shape (5,) and 8-byte elements, but memory without gaps is needed. Give the "),
         (lambda: Adam(np.ones(5)[::-1]), "params: strides (-8,) for shape (5,) and 8-byte elements, but memory"),
-        (lambda: Adam(np.ones((5, 2))[:, :1]), "params: strides (16, 8) for shape (5, 1)"),
         (lambda: Adam(np.lib.stride_tricks.as_strided(np.ones(5), (5, 5), (0, 8))), "params: strides (0, 8) for"),
         (lambda: Adam(read_only(ones5)), "params: read-only, but it is updated in place. Give a copy, numpy.array"),
-        (lambda: Adam({"a": ones5, "b": ones5}),
-         "params['b']: its memory overlaps that of params['a'], but each needs its own."),
         (lambda: Adam([ones5[:3], np.ones(2), ones5[2:]]), "params[2]: its memory overlaps that of params[0]"),
-        (lambda: Adam([]), "params: no arrays, but at least one is needed. Remove the group or give it parameters."),
-        (lambda: Adam({"a": [], "b": {}}), "params: no arrays, but"),
+        (lambda: Adam({"a": [], "b": {}}), "params: no arrays, but at least one is needed. Remove the group or give"),
         (lambda: Adam([{"params": ones5}, {"params": []}]), "params[1]: no arrays, but at least one"),
         (lambda: Adam(ones5, -1), "Adam: lr is -1, but a finite number, 0 or more, or a function of the step is"),
-        (lambda: Adam(ones5, np.nan), "Adam: lr is nan, but"), (lambda: Adam(ones5, np.inf), "Adam: lr is inf, but"),
-        (lambda: Adam(ones5, True), "Adam: lr is True, but"), (lambda: Adam(ones5, 10**400), "Adam: lr is 1000"),
+        (lambda: Adam(ones5, 10**400), "Adam: lr is 1000"),
         (lambda: Adam(ones5, b1=1.0), "Adam: b1 is 1.0, but a number in [0, 1) or a function of the step is needed."),
-        (lambda: Adam(ones5, b2=-0.1), "Adam: b2 is -0.1, but a number in [0, 1)"),
         (lambda: Nesterov(ones5, momentum=1.5), "Nesterov: momentum is 1.5, but a number in [0, 1)"),
         (lambda: Adam(ones5, eps=-1e-8), "Adam: eps is -1e-08, but a finite number, 0 or more,"),
         (lambda: AdamW(ones5, weight_decay=-0.1), "AdamW: weight_decay is -0.1, but"),
@@ -215,49 +181,19 @@ CONSTRUCTORS = {
         (lambda: RAdam(ones5, threshold=3.0), "RAdam: threshold is 3.0, but a finite number, 4 or more,"),
         (lambda: Adam(ones5, decay="l2"),
          "Adam: decay is 'l2', but one of 'coupled', 'decoupled', 'independent' is needed. Change decay."),
-        (lambda: Adam(ones5, maximize="yes"), "Adam: maximize is 'yes', but one of False, True is needed."),
         (lambda: Momentum(ones5, form=None), "Momentum: form is None, but one of 'textbook', 'negative', 'outside'"),
-        (lambda: Adam(ones5, like="pytorch"),
-         "like: 'pytorch' was found, one of torch, optax, keras, sklearn was needed."),
         (lambda: Adam(ones5, like=["torch"]), "like: ['torch'] was found, one of torch, optax"),
-        (lambda: Lion(ones5, like="torch"), "like='torch': the rule lion was found, one that torch has was"),
-        (lambda: Adam(ones5, state="fp8"), "Adam: state format 'fp8' for m, but one of float64, float32,"),
-        (lambda: Adam(ones5, state={"u": "f32"}), "Adam: state names 'u', but adam has m, v. Remove it."),
-        (lambda: SGD(ones5, state={"v": "f32"}), "SGD: state names 'v', but sgd has none. Remove it."),
-        (lambda: Adam(ones5, state={"m": f32}), "Adam: state format <class 'numpy.float32'> for m, but one of"),
-        (lambda: Adam(ones5, threads=0), "Adam: threads is 0, but a whole number, 1 or more, is needed. Give None"),
-        (lambda: Adam(ones5, threads=1.5), "Adam: threads is 1.5, but"),
-        (lambda: Adam(ones5, threads=True), "threads is True, but"),
-        (lambda: setattr(Adam(ones5), "t", 2.5), "t: found 2.5, but a whole number from 0 to 2**62 is needed."),
-        (lambda: setattr(Adam(ones5), "t", -1), "t: found -1, but a whole number")],
+        (lambda: Lion(ones5, like="torch"), "like='torch': the rule lion was found, one that torch has was")],
     TypeError: [
         (lambda: Adam(1.0),
          "params: a float, which cannot be updated in place. Make it an array with numpy.array(x, numpy.float64)."),
-        (lambda: Adam(None), "params: a NoneType, but an array is needed"),
         (lambda: Adam({"w": "w"}), "params['w']: a str, but an array is needed"),
-        (lambda: Adam(f32(1)), "params: a NumPy scalar, which cannot be updated in place. Make it an array"),
-        (lambda: Adam([1.0, 2.0]), "params[0]: a float, which cannot be updated in place."),
-        (lambda: Adam(x for x in [ones5]), "params: a generator, but an array is needed (NumPy, a tensor of"),
-        (lambda: Adam({"w": 3, "b": ones5}), "params['w']: a int, which cannot be updated in place."),
-        (lambda: Adam(np.ones(3, int)), "params: dtype int64, but one of float64, float32, float16, bfloat16"),
         (lambda: Adam([np.ones(3, complex)]), "params[0]: dtype complex128, but one of"),
-        (lambda: Adam(np.ones(3, ">f4")), "params: dtype >f4 in foreign byte order"),
-        (lambda: Adam(np.ones(3, object)), "params: dtype object, but one of"),
         (lambda: Adam(b"12345678"), "params: dtype uint8, but one of"),
-        (lambda: Adam(np.ma.ones(3)), "params: a masked array, but kernels do not see masks."),
-        (lambda: Adam([{"params": ones5, "lrate": 1.0}]),
-         "Adam group 0: 'lrate' is no hyperparameter of adam, which has lr, b1, b2,"),
         (lambda: Adam([{"params": ones5, "threads": 1}]), "Adam group 0: 'threads' is no hyperparameter"),
-        (lambda: fastopt.Optimizer(ones5), "Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example,"),
-        (lambda: Adam(ones5, "0.1"), "Adam: lr is '0.1', but"), (lambda: Adam(ones5, 1j), "Adam: lr is 1j, but"),
-        (lambda: Adam(ones5, np.array([0.1])), "Adam: lr is array([0.1]), but"),
         (lambda: AdaGrad(ones5, initial_accumulator_value=lambda t: 1.0), "initial_accumulator_value"),
         (lambda: Adam(ones5, betas=(0.9, 0.99)), "Adam: 'betas' is no hyperparameter of adam, which has lr, b1, b2,"),
         (lambda: SGD(ones5, learning_rate=0.1), "SGD: 'learning_rate' is no hyperparameter of sgd, which has lr,"),
-        (lambda: Adam(ones5, state=16),
-         "Adam: state is 16, but the name of a format, a dict of them by state, or a function of path and array"),
-        (lambda: Adam(ones5).lookahead(), "lookahead: Adam takes its gradient at the parameters themselves."),
-        (lambda: fastopt.optimizer(max), "optimizer: <built-in function max> is no rule. Decorate it with"),
         (lambda: rules.adam.at(1, betas=(0.9, 0.99)), "adam.at: unknown betas, but it has lr, b1, b2,")]}
 
 
@@ -268,45 +204,10 @@ def test_bad_constructors():
     assert_identical(ones5, np.ones(A))
 
 
-def test_bad_rules():
-    for body, options, message in (
-            (lambda c, g, p, v: p, {"state": "v"},
-             "it returns one value, but (u, v) is needed. Return a tuple of the update and"),
-            (lambda c, g, p: (p, g), {}, "it returns 2 values, but (u,) is needed."),
-            (lambda c, g, p, m: (p, m), {"state": "v"},
-             "its arguments are ('c', 'g', 'p', 'm'), but state='v' needs ('c', 'g', 'p', 'v')."),
-            (lambda c, g, p: (p,), {"average_share": 1.0}, "its coefficient 'average_share' is one that every rule"),
-            (lambda c, g, p: (p,), {"clip": 1.0}, "its coefficient 'clip' is one that every rule has. Take another "
-                                                  "name."),
-            (lambda c, g, p: (p,), {"weight_decay": 0.1}, "the hyperparameter 'weight_decay' is there for every rule."),
-            (lambda c, g, p: (p,), {"threads": 1.0}, "the hyperparameter 'threads' is there for every rule."),
-            (lambda c, g, p: (p,), {"docs": {"mu": "A line."}},
-             "a line of 'mu', but its hyperparameters are lr, weight_decay"),
-            (lambda c, g, p, u: (p, u), {"state": "u", "ahead": "lr"},
-             "ahead='lr', but the name of a coefficient and a state v are needed.")):
-        refused(ValueError, message,
-                lambda body=body, options=options: fastopt.rule(lr=0.1, name="mine", **options)(body))
-    refused(ValueError, "rule: no hyperparameter `lr` was found. Give the rule one", lambda: fastopt.rule(rate=0.1))
-
-
-def test_a_rule_that_numba_cannot_compile():
-    @fastopt.rule(lr=0.1)
-    def odd(c, g, p):
-        return (c,)  # fine for NumPy, which makes an array of it
-
-    w = np.ones(3, f32)
-    opt = fastopt.optimizer(odd)(w)
-    with pytest.raises(TypeError, match="rule odd: Numba does not compile its update for f32 f32") as error:
-        opt.step(np.ones(3, f32))
-    assert error.type is TypeError
-    assert (opt.t, w.tolist()) == (0, [1, 1, 1])
-
-
 def test_groups_keep_what_they_had():
     (opt, g), (twin, _) = make(), make()
     for name, value, kind in (("lr", -1, ValueError), ("b1", "x", TypeError), ("betas", (0.9, 0.99), TypeError),
-                              ("decay", "l2", ValueError), ("maximize", lambda t: True, ValueError),
-                              ("eps_mode", None, ValueError)):
+                              ("decay", "l2", ValueError), ("maximize", lambda t: True, ValueError)):
         with pytest.raises(kind, match=f"Adam group 1: .*{name}"):
             opt.groups[1][name] = value
     with pytest.raises(TypeError, match=r"Adam group 0: a group keeps all hyperparameters of its rule. Set lr to a "
@@ -354,25 +255,3 @@ def test_memory_that_cannot_be_had(monkeypatch):
                                            (4,))  # never touched: its state is refused first
     with pytest.raises(MemoryError):
         Adam(huge)
-
-
-def test_arrays_of_jax_and_torch_that_cannot_be_parameters():
-    jax, torch = pytest.importorskip("jax"), pytest.importorskip("torch")
-    for bad, message in (
-            (jax.numpy.ones(3), "a JAX array, which is immutable. Keep the parameters in NumPy: numpy.array(x)."),
-            (torch.ones(3, device="meta"), "a tensor on meta, but one on the CPU or on a CUDA device is needed."),
-            (torch.eye(3).to_sparse(), "a torch tensor without a NumPy view"),
-            (torch.ones(3).to(torch.float8_e4m3fn), "a torch tensor without a NumPy view"),
-            (torch.ones(3, dtype=torch.int32), "dtype int32, but one of"), (torch.ones(1).expand(3), "strides (0,)")):
-        with pytest.raises((TypeError, ValueError)) as error:
-            Adam([bad])
-        assert str(error.value).startswith(f"params[0]: {message}")
-
-
-def test_bfloat16_bits_and_arrays_are_one_format():
-    w, g = np.ones(4, BFLOAT16), np.ones(4, f32)
-    bits = w.copy().view(np.uint16)
-    for p in (w, bits):
-        SGD(p, lr=0.5).step(g)
-    assert_identical(w.view(np.uint16), bits)
-    assert w.astype(f32).tolist() == [0.5]*4

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal, stored
+from reference import arrays_of
 from safetensors.numpy import load_file, save_file
 
 import fastopt
@@ -39,30 +40,14 @@ def parameters(seed=0):
         "ä/\"'": (normal(seed + 11, 5),)}
 
 
-def leaves(tree):
-    if isinstance(tree, np.ndarray):
-        return [tree]
-    if dataclasses.is_dataclass(tree):
-        tree = [tree.W, tree.b]
-    return [a for x in (tree.values() if isinstance(tree, dict) else tree) for a in leaves(x)]
-
-
-def plain(a):
-    return a.view(u16) if a.dtype == BFLOAT16 else a
-
-
-def arrays_of(opt):
-    return [t.array for t in opt._tensors] + [a for state in opt._backend.state.values() for a in state]
-
-
 def everything(opt):
-    return [a.copy(order="K") for a in map(plain, arrays_of(opt))]
+    return [a.copy(order="K") for a in arrays_of(opt)]
 
 
 def assert_equal(opt, want, t):
     assert opt.t == t
     for have, expected in zip(arrays_of(opt), want, strict=True):
-        assert_identical(plain(have), expected)
+        assert_identical(have, expected)
 
 
 def walk(opt, steps):
@@ -76,7 +61,7 @@ def shaken(opt, seed=5, t=3):
     """As after some steps, without any: small random numbers everywhere, and a step count. (No kernel is compiled.)"""
     for k, a in enumerate(arrays_of(opt)):
         numbers = np.abs(normal(100*seed + k, *a.shape))
-        plain(a)[...] = stored(numbers, "bf16").reshape(a.shape) if plain(a).dtype == u16 else numbers
+        a[...] = stored(numbers, "bf16").reshape(a.shape) if a.dtype == u16 else numbers
     opt.t = t
     return opt
 
@@ -137,14 +122,6 @@ def test_groups_and_hyperparameters(path):
     assert_equal(walk(new, 2), everything(walk(old, 2)), 4)
 
 
-def test_bfloat16_as_bits_and_as_numbers_are_one_format(path):
-    p = normal(3, 9).astype(f32)
-    bits, numbers = stored(p, "bf16"), np.zeros(9, BFLOAT16)
-    files.save(path, fastopt.Adam(bits, state="bfloat16"))
-    files.load(path, fastopt.Adam(numbers, state="bfloat16"))
-    assert_identical(numbers.view(u16), bits)
-
-
 def test_what_others_read(path):
     """safetensors' own reader finds the numbers under the paths."""
     opt = shaken(make("adam", state={"v": "bfloat16"}), t=2)
@@ -155,7 +132,7 @@ def test_what_others_read(path):
     assert set(found) == {*names, *(f"{s} of {name}" for s in "mv" for name in names)}
     assert found["params['bits']"].dtype == found["v of params['half']"].dtype == u16
     for key, a in zip([*names, *(f"{s} of {name}" for s in "mv" for name in names)], arrays_of(opt), strict=True):
-        assert_identical(plain(found[key]), plain(a), key)
+        assert_identical(found[key], a.view(found[key].dtype), key)
     raw = path.read_bytes()
     header = json.loads(raw[8:8 + int.from_bytes(raw[:8], "little")])
     about = json.loads(header["__metadata__"]["fastopt"])
@@ -205,30 +182,35 @@ def test_a_failed_save_leaves_the_old_file(where, path, monkeypatch):
         assert_equal(opt, before, 1)
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
-@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
-def test_a_killed_program_leaves_the_old_file(where, path):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_killed_program_leaves_the_old_file(path):
+    """Wherever it is killed; and nothing is in the way of the next."""
     opt = fastopt.Adam([np.ones(1000, f32), np.ones(1000, f32)])
     files.save(path, opt)
     content = path.read_bytes()
-    ran = subprocess.run([sys.executable, "-c", f"""
+    ran = subprocess.run([sys.executable, "-c", """
 import os, signal, sys
 import numpy as np, fastopt
 from fastopt import files
-def kill(*arguments, **options):
-    if {where!r} == "write":
-        open(arguments[1], "wb").write(b"a part")
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(files if {where!r} == "write" else os, "save_file" if {where!r} == "write" else {where!r}, kill)
-files.save(sys.argv[1], fastopt.Adam([np.zeros(1000, np.float32), np.zeros(1000, np.float32)]))
-""", path], check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert ran.returncode == -signal.SIGKILL
-    assert len(os.listdir(path.parent)) == 2  # what it left, and
+opt = fastopt.Adam([np.zeros(1000, np.float32), np.zeros(1000, np.float32)])
+for where in ("save_file", "fsync", "replace"):
+    def kill(*arguments, **options):
+        if where == "save_file":
+            open(arguments[1], "wb").write(b"a part")
+        os.kill(os.getpid(), signal.SIGKILL)
+    child = os.fork()
+    if child == 0:
+        setattr(files if where == "save_file" else os, where, kill)
+        files.save(sys.argv[1], opt)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""", path], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert ran.stdout.split() == [str(-signal.SIGKILL)]*3
+    assert len(os.listdir(path.parent)) == 1 + 3  # and what each left
     assert path.read_bytes() == content
     again = fastopt.Adam([np.zeros(1000, f32), np.zeros(1000, f32)])
     files.load(path, again)
     assert all((w == 1).all() for w in again.params)
-    files.save(path, again)  # and nothing is in the way of the next
+    files.save(path, again)
 
 
 def test_the_order_of_things(path, monkeypatch):
@@ -266,6 +248,14 @@ def test_no_step_comes_between(path, monkeypatch):
     assert free[-1]
 
 
+class Spelled:
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return os.fsencode(self.path)
+
+
 def test_links_relative_paths_and_permissions(path, monkeypatch):
     link = path.with_name("latest")
     link.symlink_to(path.name)
@@ -273,45 +263,35 @@ def test_links_relative_paths_and_permissions(path, monkeypatch):
     opt = make("sgd")
     old = os.umask(0o027)
     try:
-        files.save("latest", opt)
+        files.save(Spelled("latest"), opt)
     finally:
         os.umask(old)
     assert link.is_symlink()
     assert path.stat().st_mode & 0o777 == 0o640
-    again = make("sgd", seed=50)
-    files.load("latest", again)
-    assert_equal(again, everything(opt), 0)
+    for spelled in ("latest", Spelled(path)):
+        again = make("sgd", seed=50)
+        files.load(spelled, again)
+        assert_equal(again, everything(opt), 0)
 
 
-class Key:
-    def __repr__(self):
-        return "key"
-
-
-NOT_WRITTEN = [
+NOT_WRITTEN = [  # what is to be done is in tests/test_cures_states.py
     (lambda p, opt: files.save(p.parent, opt), ValueError,
      "save: {dir} is no file, but one is to be written. Give the path of a file."),
     (lambda p, opt: files.save(os.devnull, opt), ValueError, "save: /dev/null is no file"),
     (lambda p, opt: files.save(p/"x"/"y", opt), FileNotFoundError,
      "save: {path}/x/y: no such directory, but one is needed"),
-    (lambda p, opt: files.save(5, opt), TypeError, "save: 5, but the path of a file is needed."),
     (lambda p, opt: files.save(p, opt.params), TypeError,
      "save: opt is a dict, but an optimizer is needed. Call save(path, opt)."),
     (lambda p, opt: files.load(p, opt.state_dict()), TypeError,
      "load: opt is a dict, but an optimizer is needed. Call load(path, opt)."),
-    (lambda p, opt: files.save(p, fastopt.SGD({Key(): np.ones(2), Key(): np.ones(2)})), ValueError,
-     "save: {path}: two parameters are params[key], but each needs a name of its own. Give them other keys."),
     (lambda p, opt: files.load(5, opt), TypeError, "load: 5, but the path of a file is needed. Give one."),
-    *((lambda p, opt, f=f: f("a\0b", opt), ValueError,
-       f"{f.__name__}: 'a\\x00b' can be no path of a file. Give another.") for f in (files.save, files.load)),
+    (lambda p, opt: files.load("a\0b", opt), ValueError, "load: 'a\\x00b' can be no path of a file. Give another."),
     (lambda p, opt: files.save("\ud800", opt), ValueError, "save: '\\ud800' can be no path of a file."),
     (lambda p, opt: files.save(f"{p}/", opt), FileNotFoundError,
      "save: {path}/: no such directory, but it ends as one. Give the path of a file."),
-    (lambda p, opt: files.save(f"{p}/.", opt), FileNotFoundError, "save: {path}/.: no such directory"),
     (lambda p, opt: files.save(f"{p.parent}/", opt), ValueError, "save: {dir} is no file, but one"),
     (lambda p, opt: files.save("", opt), ValueError, " is no file, but one is to be written."),
-    (lambda p, opt: files.load(p, opt), FileNotFoundError, "[Errno 2] No such file or directory: '{path}'"),
-    (lambda p, opt: files.load(p.parent, opt), OSError, "{dir}")]
+    (lambda p, opt: files.load(p, opt), FileNotFoundError, "[Errno 2] No such file or directory: '{path}'")]
 
 
 def test_where_nothing_is_written(path):
@@ -353,43 +333,35 @@ WHOLE = "no whole checkpoint of fastopt "
 BROKEN = [(lambda p: p.write_bytes(b""), WHOLE + "(SafetensorError: "),
           (lambda p: p.write_text("nothing of the kind"), WHOLE + "(SafetensorError: "),
           (lambda p: p.write_bytes(p.read_bytes()[:-1]), WHOLE + "(SafetensorError: "),
-          (lambda p: p.write_bytes(p.read_bytes() + b"0"), WHOLE + "(SafetensorError: "),
           (other(None), WHOLE + "(KeyError: 'fastopt'), but a file that fastopt.files.save wrote is needed. Give the "
-                                "path of one."), (other({"format": "np"}), WHOLE + "(KeyError: 'fastopt')"),
+                                "path of one."),
           (other({"fastopt": "{}"}, np.int64), WHOLE + "(KeyError: 'paths')"),
           (other({"fastopt": "[1]"}), WHOLE + "(TypeError: "), (other({"fastopt": "{"}), WHOLE + "(JSONDecodeError: "),
           (other({"fastopt": "["*100_000}), WHOLE + "(RecursionError: "),
           (told(lambda a: a["paths"].append("params['c']")), WHOLE + "(SafetensorError: "),
           (told(lambda a: a.update(param_groups=[{"params": [0, 1]}], version=a.pop("groups"))), "no groups in it."),
           (told(lambda a: a.update(version=2)), "version 2, but this fastopt reads 1. Update fastopt."),
-          (told(lambda a: a.update(t=-1)), "t is -1, but a whole number, 0 or more, is needed."),
           (told(lambda a: a["groups"][0].update(lr=-1.0)), "group 0: lr is -1.0, but a finite number, 0 or more,")]
 OTHERS = [
     (lambda: fastopt.AMSGrad(small().params), "the state of adam, but this optimizer is amsgrad. Make that one first."),
-    (lambda: fastopt.Adam([{"params": small().params}, {"params": np.ones(2)}]), "1 groups, but this optimizer has"),
-    (lambda: fastopt.Adam({"w": np.ones((2, 3), f32)}), "2 parameters, but this optimizer has 1."),
     (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "c": [np.ones(2, f16)]}),
      "the checkpoint has no params['c'][0] and params['b'][0], which this optimizer has not."),
-    (lambda: fastopt.Adam({"w": np.ones((3, 2), f32), "b": [np.ones(2, f16)]}),
-     "m of params['w']: shape (2, 3), but (3, 2) is needed. It belongs to another model."),
     (lambda: small(state="bfloat16"), "m of params['w']: stored as float32, but this optimizer keeps uint16."),
     (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "b": [np.ones(2, f32)]}),
      "params['b'][0]: stored as f16, but the parameter is f32. Load it into")]
-STATELESS = [
-    (lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}),
-     "no params['v'] and params['w'], which this optimizer has not. Give the"),
-    (lambda: fastopt.SGD({"w": np.ones((1, 3), f32)}), "params['w']: shape (2, 3), but (1, 3) is needed.")]
+STATELESS = [(lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}),
+              "no params['v'] and params['w'], which this optimizer has not. Give the"),
+             (lambda: fastopt.SGD({"w": np.ones((1, 3), f32)}), "params['w']: shape (2, 3), but (1, 3) is needed.")]
 
 
 def test_what_does_not_fit_changes_nothing(path):
     """A broken file; that of another optimizer; parameters where there is no state to tell."""
-    stateless = lambda: fastopt.SGD({"w": np.ones((2, 3), f32)})  # noqa: E731
     for spoil, message in BROKEN:
         files.save(path, small())
         spoil(path)
         refused(path, small(), message)
-    for saved, cases in ((small, OTHERS), (stateless, STATELESS)):
-        files.save(path, saved())
+    for saved, cases in ((small(), OTHERS), (fastopt.SGD({"w": np.ones((2, 3), f32)}), STATELESS)):
+        files.save(path, saved)
         for make_other, message in cases:
             refused(path, make_other(), message)
 
@@ -413,22 +385,6 @@ def test_what_is_checked_is_what_is_loaded(path):
     changed(path, lambda header, about: about.update(param_groups=[]))
     again = shaken(small(), seed=9, t=1)
     files.load(path, again)
-    assert_equal(again, everything(opt), 3)
-
-
-class Spelled:
-    def __init__(self, path):
-        self.path = path
-
-    def __fspath__(self):
-        return os.fsencode(self.path)
-
-
-def test_a_path_in_bytes(path):
-    opt = shaken(small(), t=3)
-    files.save(Spelled(path), opt)
-    assert os.listdir(path.parent) == [path.name]
-    files.load(Spelled(path), again := small())
     assert_equal(again, everything(opt), 3)
 
 
@@ -463,7 +419,7 @@ def test_the_extra_is_named(monkeypatch):
 @pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="the extra `cuda` is not installed")
 def test_from_a_device_and_back(stand_in, path):
     """The stand-in driver's device: the same bits on both sides."""
-    from devices import to_device, to_host
+    from devices import to_device
 
     def host(seed):
         return {"w": normal(seed, 3, 5).astype(f32), "b": [normal(1, 7).astype(f32)],
@@ -481,6 +437,6 @@ def test_from_a_device_and_back(stand_in, path):
     files.load(path, back)
     back.step(to_device(g))
     here.step(g)
-    for a, b in zip(leaves(to_host(back.params)), leaves(here.params), strict=True):
-        assert_identical(a, b)
-    assert back.t == 3
+    files.save(path, back)
+    files.load(path, again)
+    assert_equal(again, everything(here), 3)

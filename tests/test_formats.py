@@ -196,19 +196,3 @@ def test_every_nan_returns_and_all_but_65_535_signalling_ones_are_seen():
         check_halves(u)
         hidden = u[~np.isnan(BF16.decode(encode_split(u.view(np.float32))[0]))] & np.uint32(0x7FFFFFFF)
         assert_identical(hidden, np.arange(0x7F800001, 0x7F810000).astype(np.uint32))
-
-
-def test_compiled_halves_are_those_of_numpy():
-    there, back = njit(error_model="numpy")(encode_split), njit(error_model="numpy")(decode_split)
-
-    @njit(error_model="numpy")
-    def each(x, high, low, again):
-        for i in range(x.size):
-            high[i], low[i] = there(x[i])
-            again[i] = back(high[i], low[i])
-    u = np.concatenate([bits(SAMPLES), np.array(EDGES, np.uint32)[:, None].repeat(3, 1).reshape(-1) << np.uint32(16)])
-    high, low, again = np.empty(len(u), np.uint16), np.empty(len(u), np.uint16), np.empty(len(u), np.uint32)
-    each(u.view(np.float32), high, low, again.view(np.float32))
-    for have, want in zip((high, low), encode_split(u.view(np.float32)), strict=True):
-        assert_identical(have, want)
-    assert_identical(again, u)

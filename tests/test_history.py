@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 from conftest import normal
+from papers import PAPERS
 
 import fastopt
 from fastopt import kernels, rules
@@ -26,14 +27,10 @@ def changed(opt, t):
 
 
 def paper(start, group):
-    """README's formula in float64, P being a product of numbers: a generator of the parameters after each step."""
-    p, m, v, P = start.copy(), 0.0, 0.0, 1.0
+    """The paper's formula in float64, P being a product of numbers: a generator of the parameters after each step."""
+    p, s = start.copy(), {}
     for t in range(1, STEPS + 1):
-        h = dict(group(t))
-        mu, ahead = (h["b1"]*(1 - 0.5*0.96**(k*h["momentum_decay"])) for k in (t, t + 1))
-        P, g = P*mu, gradient(t, len(start))
-        m, v = h["b1"]*m + (1 - h["b1"])*g, h["b2"]*v + (1 - h["b2"])*g*g
-        p = p - h["lr"]*(ahead*m/(1 - P*ahead) + (1 - mu)*g/(1 - P))/(np.sqrt(v/(1 - h["b2"]**t)) + h["eps"])
+        p = PAPERS["nadam"](t, p, gradient(t, len(start)), s, **group(t))
         yield p
 
 

@@ -1,4 +1,4 @@
-"""Fans against torch's, variances and ranges on large arrays, and what becomes of a signal's variance in ten layers."""
+"""Fans against torch's, variances and ranges on large arrays."""
 import itertools
 import math
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fastopt import init, networks
+from fastopt import init
 
 FUNCTIONS = {f"{kind}_{form}": getattr(init, f"{kind}_{form}") for kind in ("glorot", "he", "lecun")
              for form in ("uniform", "normal")}
-SHAPE, FAN_IN, FAN_OUT = (3, 3, 40, 90), 360, 810
+SHAPE = (3, 3, 40, 90)  # 360 inputs, 810 outputs
 VARIANCE = {"glorot": 2/1170, "he": 2/360, "lecun": 1/360}
 everyone = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -73,66 +73,6 @@ def test_numbers_are_the_same_on_every_platform():
     np.testing.assert_allclose(init.glorot_uniform((1, 3), 0, np.float64)[0], [(2*x - 1)*math.sqrt(6/4) for x in u],
                                rtol=1e-14)
     np.testing.assert_allclose(init.he_normal((1, 3), 0, np.float64)[0], [x*math.sqrt(2) for x in z], rtol=1e-7)
-
-
-# Ten layers
-
-def through(name, activation, gain, width=256, depth=10, seed=2):
-    """The mean square of the input and behind every hidden layer."""
-    params = networks.initial([width]*(depth + 2), seed,
-                              lambda shape, rng, dtype: FUNCTIONS[name](shape, rng, dtype, gain), np.float64)
-    x = np.random.default_rng(1).standard_normal((1000, width))
-    return np.array([np.square(a).mean() for a in networks.forward(params, x, activation)[:-1]])
-
-
-def mean_field(gain, depth=10):
-    """The mean square behind infinitely wide layers of tanh: q <- E[tanh(gain*sqrt(q)*z)^2], by Gauss and Hermite."""
-    z, weight = np.polynomial.hermite_e.hermegauss(201)
-    q = [1.0]
-    for _ in range(depth):
-        q.append(weight @ np.tanh(gain*math.sqrt(q[-1])*z)**2/weight.sum())
-    return np.array(q)
-
-
-@pytest.mark.parametrize("name", ["he_normal", "he_uniform"])
-def test_he_keeps_the_mean_square_through_relus(name):
-    """Its logarithm wanders by sqrt(5/n) in a layer of n units, 0.44 in 10 layers of 256; the bound is 3 times that."""
-    for seed in (2, 3, 4):
-        kept = through(name, "relu", 1.0, seed=seed)
-        assert kept.min() > 1/3.75
-        assert kept.max() < 3.75
-    assert through(name, "relu", 0.5)[-1] < 4e-6  # 0.5^20 = 1e-6: vanishes
-    assert through(name, "relu", 2.0)[-1] > 2.5e5  # 2^20 = 1e6: explodes
-
-
-@pytest.mark.parametrize("name", ["glorot_normal", "glorot_uniform", "lecun_normal", "lecun_uniform"])
-def test_glorot_and_lecun_through_tanh(name):
-    squares = {gain: through(name, "tanh", gain) for gain in (0.25, 1.0, 5/3, 10.0)}
-    for gain, have in squares.items():
-        np.testing.assert_allclose(have, mean_field(gain), rtol=0.15 if gain < 5/3 else 0.03)
-    assert 0.05 < squares[1.0][-1] < 0.07  # what the docstring says
-    assert 0.41 < squares[5/3][-1] < 0.43
-    assert squares[0.25][-1] < 1e-11  # vanished
-    assert squares[10.0][-1] > 0.9  # saturated: most units are at -1 or 1
-
-
-@pytest.mark.parametrize("name", ["glorot_normal", "lecun_uniform"])
-def test_glorot_and_lecun_through_identities(name):
-    kept = through(name, "identity", 1.0)
-    assert 0.75 < kept.min() <= kept.max() < 1.35  # its logarithm wanders by sqrt(2/n) a layer: 0.28 in 10
-
-
-def test_gradients_keep_their_size_too():
-    """He's weights: those of the first and the last hidden layer are of one size; with half the gain, 0.5^9 of it."""
-    x = np.random.default_rng(1).standard_normal((500, 128))
-    sizes = {}
-    for gain in (1.0, 0.5):
-        params = networks.initial([128]*11 + [1], 3,
-                                  lambda s, rng, dtype, gain=gain: init.he_normal(s, rng, dtype, gain), np.float64)
-        _, grads = networks.value_and_grad(params, x, np.zeros(500), "squared")
-        sizes[gain] = np.linalg.norm(grads["b1"])/np.linalg.norm(grads["b10"])
-    assert 0.3 < sizes[1.0] < 3
-    assert sizes[0.5] < 1e-2
 
 
 # Errors

@@ -14,7 +14,6 @@ from reference import Twin, gradients, made
 import fastopt
 from fastopt import files, storage
 from fastopt._cpu import headers
-from fastopt._tensors import arrays
 
 f32 = np.float32
 GUARD = 0xA5
@@ -63,17 +62,12 @@ def changed(a, how):
             a.strides = strides
 
 
-def all_bits(opt):
-    return [np.array(x) for x in (*(t.original for t in opt._tensors), *(a for s in opt.state.values() for a in s))]
-
-
 @pytest.mark.parametrize("how", CHANGES)
 @pytest.mark.parametrize("slot", ["parameter", "copy"])
 def test_what_a_step_writes_has_changed(how, slot):
     """An error names the array, nothing is written, no step counted; changed back, the step is the rule's."""
     owning = how.startswith(("resize", "setstate"))
-    cases = (("sgd", "f32 bf16s", 9), ("momentum", "q8", 1025), ("nesterov", "split", 257), ("lion", "bf16s", 70_001))
-    for k, (name, mix, n) in enumerate(cases):
+    for k, (name, mix, n) in enumerate((("sgd", "split", 257), ("momentum", "q8", 70_001))):
         values = [normal(k + j, n).astype(f32) for j in range(2)]
         values = [storage.encode(x, "bf16") if mix in ("split", "bf16s") else x for x in values]
         values += [np.zeros(n, f32), np.zeros(n, f32)]
@@ -115,88 +109,52 @@ def test_memory_that_moved_is_followed():
             assert_identical(w, copy)
 
 
-def test_a_view_whose_owner_was_resized():
-    base = np.zeros(100, f32)
-    w = base[10:30]
-    opt = fastopt.Adam(w, lr=0.1)
-    opt.step(np.ones(20, f32))
-    base.resize(5, refcheck=False)
-    with pytest.raises(ValueError, match=r"params: the array that it is a view of was resized"):
-        opt.step(np.ones(20, f32))
-    assert opt.t == 1
-
-
-def test_an_owner_behind_other_views_was_resized():
-    """A view of a class's view of an array, and views of what ctypes has made: whoever owns the memory is looked at."""
+def test_the_owner_of_a_view_was_resized():
+    """A view, one of a class's view, and those of what ctypes has made: whoever owns the memory is looked at."""
     class Kind(np.ndarray):
         pass
 
     class Record(ctypes.Structure):
         _fields_ = [("values", ctypes.c_float*1000)]
 
-    def of_a_class():
-        base = np.zeros(2000, f32)
-        return base.view(Kind)[:1000], lambda: base.resize(5, refcheck=False)
+    def of_an_array(view):
+        base = np.ones((2, 1000), f32, "F")
+        return view(base), lambda: base.resize(5, refcheck=False)
 
     def of_ctypes(kind, view):
         made = kind()
         return view(made), lambda: ctypes.resize(made, 40_000_000)
 
-    numbers = ctypes.c_float*1000
-    for slot in ("params", "copy"):
-        for w, resize in (of_a_class(), of_ctypes(numbers, np.ctypeslib.as_array),
-                          of_ctypes(numbers, lambda x: np.frombuffer(x, f32)),
-                          of_ctypes(Record, lambda x: np.ctypeslib.as_array(x.values))):
-            other = np.zeros(1000, f32)
-            opt = fastopt.Adam(w, lr=0.1, copy=other) if slot == "params" else fastopt.Adam(other, lr=0.1, copy=w)
+    numbers, view_of = ctypes.c_float*1000, {"params": "params", "copy": "copy", "grads": "grads", "buffers": "grads"}
+    for slot in view_of:
+        for view, resize in (of_an_array(lambda x: x.ravel("K")[500:1500]),
+                             of_an_array(lambda x: x.view(Kind).ravel("K")[:1000]),
+                             of_ctypes(numbers, np.ctypeslib.as_array),
+                             of_ctypes(numbers, lambda x: np.frombuffer(x, f32)),
+                             of_ctypes(Record, lambda x: np.ctypeslib.as_array(x.values))):
+            other, g = np.zeros(1000, f32), [np.ones(1000, f32)]
+            opt = fastopt.Adam(view if slot == "params" else other, lr=0.1, copy=view if slot == "copy" else None)
+            if slot == "grads":
+                g = [view]
+            elif slot == "buffers":
+                opt.grads, g = view, []
             for _ in range(2):
-                opt.step(np.ones(1000, f32))
+                opt.step(*g)
             resize()
             before = other.copy()
-            for act in (lambda opt=opt: opt.step(np.ones(1000, f32)), lambda opt=opt: opt.decoded("params")):
-                with pytest.raises(ValueError, match=f"{slot}: the array that it is a view of was resized"):
+            acts = [lambda opt=opt, g=g: opt.step(*g), lambda opt=opt: opt.decoded("params")]
+            for act in acts if slot in ("params", "copy") else acts[:1]:
+                with pytest.raises(ValueError, match=f"{view_of[slot]}: the array that it is a view of was resized"):
                     act()
             assert opt.t == 2
             assert_identical(other, before)
 
 
-@pytest.mark.parametrize("how", ["given", "buffers"])
-def test_a_gradient_whose_owner_was_resized(how):
-    """Its memory is gone: that is said, and not read. Views of owners of any shape are gradients as before."""
-    class Kind(np.ndarray):
-        pass
-
-    for base in (np.ones(2000, f32), np.ones((2, 1, 1000), f32), np.ones((2, 1000), f32, "F"), Kind((2000,), f32)):
-        base[...] = 1
-        g = (base.reshape(-1) if base.ndim == 1 else base.ravel("K"))[500:1500]
-        w = np.zeros(1000, f32)
-        opt = fastopt.SGD(w, lr=1.0)
-        if how == "buffers":
-            opt.grads = g
-        for _ in range(2):
-            opt.step(*([g] if how == "given" else []))
-        assert opt._backend.binding.headers.known == (type(base) is np.ndarray)
-        while isinstance(base.base, np.ndarray):
-            base = base.base
-        base.resize(5, refcheck=False)
-        with pytest.raises(ValueError, match="grads: the array that it is a view of was resized"):
-            opt.step(*([g] if how == "given" else []))
-        assert opt.t == 2
-        assert (w == -2).all()
-    whole = np.ones((1, 1), f32)
-    opt = fastopt.SGD(np.zeros(1, f32), lr=1.0)
-    for g in (whole[0], np.ones(1, f32), np.frombuffer(bytes(4), f32), whole[:, 0]):
-        opt.step(g)
-        opt.step(g)
-        assert opt._backend.binding.headers.same([g])  # views are no slower
-    assert opt.t == 8
-
-
 def test_states_that_a_program_sees_are_views():
     """Their headers may change; where memory itself is taken away, that is said, and nothing is written."""
-    for name, asked in (("adam", None), ("adam", "q8"), ("adagrad", "bf16s"), ("momentum", "bf16")):
+    for asked in (None, "q8"):
         n = 20_001
-        opt = OPTIMIZERS[name](normal(1, n).astype(f32), lr=0.1, state=asked, average=0.99)
+        opt = fastopt.Momentum(normal(1, n).astype(f32), lr=0.1, state=asked, average=0.99)
         twin = Twin(opt)
         twin.step([normal(2, n).astype(f32)])
         first = next(iter(opt.state))
@@ -247,6 +205,7 @@ def test_gradient_buffers_are_looked_at_in_every_step(how):
             mine[...] = 1
         else:
             opt.grads = mine
+            assert opt.grads is mine
         opt.step()
         assert (w == -1).all()
         if own and how.startswith(("resize", "setstate")):
@@ -361,63 +320,32 @@ def test_subclasses_and_bfloat16(tmp_path):
 
 # torch
 
-def test_tensors_of_torch_that_move():
+def test_tensors_of_torch_that_move_or_become_others():
     torch = pytest.importorskip("torch")
-    ones = torch.ones(4, 6)
 
-    def moved(act, group=lambda p: [p]):
-        p = torch.nn.Parameter(torch.zeros(4, 6))
-        opt = fastopt.Momentum(group(p), lr=1.0, momentum=0.0)
-        opt.step([ones])
-        act(p)
-        opt.step([ones])
-        return p
-
-    def put(p):
-        p.data = p.data.clone()
+    def data(change):
+        def act(p):
+            p.data = change(p.data)
+        return act
 
     def swap(p):
         with torch.no_grad():
             p.set_(p.data.clone())
 
-    for act in (lambda p: p.share_memory_(), put, swap,
-                lambda p: torch.nn.utils.vector_to_parameters(-torch.ones(24), [p])):
-        assert (moved(act).detach() == -2).all()
-    module = torch.nn.Linear(3, 2)
-    torch.nn.init.zeros_(module.weight)
-    opt = fastopt.SGD([module.weight, module.bias], lr=1.0)
-    g = [torch.ones(2, 3), torch.ones(2)]
-    opt.step(g)
-    kept = module.weight.detach().clone()
-    module.double()
-    with pytest.raises(ValueError, match=r"params\[0\]: it has become float64 of shape \(2, 3\), but the optimizer was "
-                                         r"made for float32"):
-        opt.step(g)
-    module.float()
-    opt.step(g)
-    assert opt.t == 2
-    assert (module.weight.detach() == kept - 1).all()
-
-
-def test_tensors_of_torch_that_have_become_others():
-    torch = pytest.importorskip("torch")
-
-    def sliced(p):
-        p.data = p.data[:2]
-
-    for act, said in ((lambda p: p.data.resize_(2, 2), None), (lambda p: p.detach().t_(), None),
-                      (sliced, r"shape \(2, 4\)"), (lambda p: p.requires_grad_(False), "frozen")):
+    for act, said in ((lambda p: p.share_memory_(), None), (data(torch.clone), None), (swap, None),
+                      (lambda p: torch.nn.utils.vector_to_parameters(-torch.ones(16), [p]), None),
+                      (lambda p: p.data.resize_(2, 2), None),  # another header of the same memory,
+                      (lambda p: p.detach().t_(), None),       # as this is
+                      (data(lambda x: x[:2]), r"shape \(2, 4\)"), (data(lambda x: x.double()), "it has become float64"),
+                      (lambda p: p.requires_grad_(False), "frozen")):
         p = torch.nn.Parameter(torch.zeros(4, 4))
         opt = fastopt.SGD(p, lr=1.0)
         opt.step(torch.ones(4, 4))
         act(p)
-        if said is None:  # another header of the same memory: the tensor itself is as it was
+        with pytest.raises((TypeError, ValueError), match=said) if said else contextlib.nullcontext():
             opt.step(torch.ones(4, 4))
-            assert (p == -2).all()
-            continue
-        with pytest.raises((TypeError, ValueError), match=said):
-            opt.step(torch.ones(4, 4))
-        assert opt.t == 1
+        assert opt.t == (1 if said else 2)
+        assert said or (p == -2).all()
     p = torch.zeros(4, 4)
     opt = fastopt.SGD(p, lr=1.0)
     p.t_()
@@ -446,6 +374,10 @@ def test_autograd_is_told():
     before = x._version
     opt.step(torch.full((3,), np.nan), skip_nonfinite=True)
     assert x._version == before
+    with torch.inference_mode():
+        w = torch.ones(3)  # has no version
+    fastopt.SGD(w, lr=1.0).step(g)
+    assert (w == 1 - g).all()
 
 
 def test_autograd_is_told_of_what_a_load_writes():
@@ -458,48 +390,3 @@ def test_autograd_is_told_of_what_a_load_writes():
     assert (x._version == versions[0], copy._version > versions[1]) == (True, True)
     opt._backend.put([(opt._tensors[0].array, np.zeros(3, np.uint16))])
     assert x._version > versions[0]
-
-
-class Moving(array.array):
-    """A buffer that may say it lies on a device, as torch's parameters do after `module.cuda()`."""
-
-
-def test_parameters_that_went_to_a_device_are_refused():
-    """Kernels of this machine would read and write at the addresses of the device."""
-    w = Moving("d", [0.0, 0.0, 0.0])
-    opt = fastopt.Adam([w, np.zeros(3)], lr=1.0)
-    opt.step([np.ones(3)]*2)
-    before = opt.state_dict()
-    w.__cuda_array_interface__ = {"shape": (3,), "typestr": "<f8", "data": (4096, False), "version": 2}
-    for use in (lambda: opt.step([np.ones(3)]*2), lambda: opt.load_state_dict(before)):
-        with pytest.raises(TypeError, match=r"params\[0\]: it is now on a CUDA device, but the optimizer was made for "
-                                            r"an array in this"):
-            use()
-    del w.__cuda_array_interface__
-    assert opt.t == 1
-    opt.step([np.ones(3)]*2)
-    assert_identical(np.asarray(w), opt.params[1])
-
-
-def test_frozen_parameters_of_torch():
-    torch = pytest.importorskip("torch")
-    module = torch.nn.Linear(2, 2)
-    module.bias.requires_grad_(False)
-    before = module.bias.clone()
-    with pytest.raises(ValueError, match=r"params\[1\]: a torch parameter with requires_grad=False, which is frozen"):
-        fastopt.SGD(list(module.parameters()))
-    fastopt.SGD([p for p in module.parameters() if p.requires_grad], lr=1.0).step([torch.ones(2, 2)])
-    assert (module.bias == before).all()
-    fastopt.SGD([p.data for p in module.parameters()], lr=1.0).step([torch.ones(2, 2), torch.ones(2)])
-    assert (module.bias == before - 1).all()
-    with torch.inference_mode():
-        w = torch.ones(3)
-    fastopt.SGD(w, lr=1.0).step(np.ones(3, f32))
-    assert (w == 0).all()
-
-
-def test_views_have_headers_of_their_own():
-    w = np.ones((3, 4), f32)
-    view = arrays.own_view(w, "w")
-    assert view is not w
-    assert np.shares_memory(view, w)

@@ -54,9 +54,8 @@ REFUSED = {  # what is needed; the second line of a rule and what is found in it
                                        "u = abs(g)": "a call of abs", "u = np.float32(g)": "a call of np.float32",
                                        "u = g.sum()": "g.sum", "u = sqrt(np.add(g, p))": "a call of np.add"},
     "but an update only returns": {"global SET; SET = u = g": "SET, which is not the rule's own, set"}}
-TAKEN = ["u = c.lr*g", "u = -c.lr*g", "u = g**c.lr", "u = notation.sqrt(g*g)", "u = fastopt.notation.sqrt(g*g)",
-         "u = twice(product(g, c.lr))", "u = where(g > p, g, p)", "u, v = g, p", "half = lambda x: x*c.lr\n    u = "
-                                                                                 "half(g)"]
+TAKEN = ["u = -c.lr*g + g**c.lr", "u = notation.sqrt(g*g) + fastopt.notation.sqrt(g*g)",
+         "u, v = where(g > p, g, p), p", "half = lambda x: x*c.lr\n    u = half(twice(product(g, c.lr)))"]
 
 
 def written(line, name="mine"):
@@ -144,10 +143,9 @@ def test_names_have_no_ranges_of_their_own():
 def test_ranges_of_ones_own():
     for text, inside, outside, needed in (
             ("[0, 1)", [0, 0.5], [-0.1, 1, math.nan], "a number in [0, 1)"),
-            ("[-1, 2]", [-1, 2], [2.5, -math.inf], "a number in [-1, 2]"),
             ("(0, inf)", [1e-9, 1e300], [0, math.inf], "a finite number, above 0"),
-            ("[4, inf)", [4], [3.9], "a finite number, 4 or more,"), ("(0, inf]", [math.inf], [0], "a number above 0"),
-            ("(-inf, 0)", [-5], [0, -math.inf], "a number in (-inf, 0)")):
+            ("(0, inf]", [math.inf], [0], "a number above 0"),
+            ("(-inf, 2]", [-5, 2], [2.5, -math.inf], "a number in (-inf, 2]")):
         own = fastopt.rule(lr=0.1, rate=0.5, name="limited", ranges={"rate": text})(lambda c, g, p: (c.lr*g,))
         for x in inside:
             assert own.at(1, rate=x).rate == x
@@ -157,9 +155,6 @@ def test_ranges_of_ones_own():
     for text in ("0..1", "[1, 0]", "[a, 1]", "[0, nan)"):
         with pytest.raises(ValueError, match="but an interval is needed"):
             fastopt.rule(lr=0.1, name="limited", ranges={"lr": text})(lambda c, g, p: (c.lr*g,))
-    with pytest.raises(ValueError, match="a range of 'mu', but its hyperparameters are lr, weight_decay, decay, "
-                                         "maximize"):
-        fastopt.rule(lr=0.1, name="limited", ranges={"mu": "[0, 1)"})(lambda c, g, p: (c.lr*g,))
 
 
 # Other processes

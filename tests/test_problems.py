@@ -133,26 +133,14 @@ def test_initial_is_a_fresh_copy(name):
 
 # Functions
 
-def test_rastrigin_has_a_minimum_in_every_cell_and_the_lowest_at_0():
-    problem = problems.rastrigin(2)
-    for cell in ((0, 0), (1, 0), (-2, 3), (4, -4)):
-        found = so.minimize(problem.value, np.add(cell, 0.1), jac=problem.grad, method="BFGS")
-        assert np.abs(found.x - cell).max() < 0.03
-        np.testing.assert_allclose(found.fun, np.square(cell).sum(), rtol=0.01, atol=1e-10)
+def test_rastrigin_and_rosenbrock_are_their_formulas():
     w = np.array([0.3, -1.7])
-    np.testing.assert_allclose(problem.value(w), 20 + (w**2 - 10*np.cos(2*math.pi*w)).sum(), rtol=1e-14)
-    assert problem.value([1e-9, 0]) == pytest.approx((1 + 20*math.pi**2)*1e-18, rel=1e-12)
-
-
-def test_rosenbrock_is_that_of_scipy():
+    np.testing.assert_allclose(problems.rastrigin(2).value(w), 20 + (w**2 - 10*np.cos(2*math.pi*w)).sum(), rtol=1e-14)
+    assert problems.rastrigin(2).value([1e-9, 0]) == pytest.approx((1 + 20*math.pi**2)*1e-18, rel=1e-12)
     for n in (2, 3, 7):
         w = near(problems.rosenbrock(n), size=1.0)
         np.testing.assert_allclose(problems.rosenbrock(n).value(w), so.rosen(w), rtol=1e-14)
-    problem = problems.rosenbrock(4)
-    assert problem.start.tolist() == [-1.2, 1, -1.2, 1]
-    local = so.minimize(problem.value, [-1, 1, 1, 1], jac=problem.grad, method="BFGS", options={"gtol": 1e-8})
-    np.testing.assert_allclose(local.x, [-0.776, 0.613, 0.382, 0.146], atol=1e-3)  # Shang & Qiu 2006
-    assert local.fun == pytest.approx(3.7014, abs=1e-4)
+    assert problems.rosenbrock(4).start.tolist() == [-1.2, 1, -1.2, 1]
 
 
 def test_beale_at_known_points():
@@ -189,19 +177,16 @@ def test_quadratic_options_change_nothing_else():
     assert not np.array_equal(first.minimum[0], problems.quadratic(seed=5).minimum[0])
 
 
-def test_rotations_are_uniform_and_do_not_depend_on_lapack():
-    """Of 400 rotations of the plane, the first eigenvector's double angle is uniform: its mean is 1/sqrt(400) long. A
-    rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt."""
-    first = []
-    for seed in range(400):
+def test_rotations_do_not_depend_on_lapack():
+    """A rotation is the one orthogonal factor whose triangular partner has a positive diagonal: that of Gram-Schmidt.
+    That of normal numbers is uniform."""
+    for seed in range(20):
         problem = problems.quadratic(seed=seed)
         a, b = np.random.default_rng(seed).spawn(3)[1].standard_normal((2, 2)).T
         a /= np.linalg.norm(a)
         b = b - (a @ b)*a
         distance = problem.start - problem.minimum[0]
         np.testing.assert_allclose(distance, a + b/np.linalg.norm(b), atol=1e-12/np.linalg.norm(b))
-        first.append(np.linalg.eigh(problem.hess(problem.start))[1][:, 0])
-    assert abs(((np.stack(first) @ [1, 1j])**2).mean()) < 3/math.sqrt(400)
 
 
 def test_noise_of_the_gradient():
@@ -211,8 +196,6 @@ def test_noise_of_the_gradient():
     assert np.array_equal(draws, np.stack([again.grad(w) - exact.grad(w) for _ in range(2000)]))
     assert abs(draws.std()/0.5 - 1) < 5/math.sqrt(2*draws.size)
     assert np.abs(draws.mean(axis=0)).max() < 5*0.5/math.sqrt(2000)
-    assert abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 5/math.sqrt(2000)
-    assert np.abs(np.corrcoef(draws.T) - np.eye(6)).max() < 5/math.sqrt(2000)
     assert noisy.value(w) == exact.value(w)
     assert noisy.grad(w.astype(np.float32)).dtype == np.float32
 
@@ -282,24 +265,20 @@ def test_separable_classes_are_refused_and_no_others():
 
 # Networks
 
-RULES = {"SGD": {"lr": 0.3}, "Nesterov": {"lr": 0.1, "momentum": 0.9}, "Adam": {"lr": 0.01}, "Lion": {"lr": 0.003}}
-
-
-def trained(problem, rule, steps=1000):
+def trained(problem, rule, lr, steps=1000):
     w = problem.initial()
-    opt = getattr(fastopt, rule)(w, threads=1, **RULES[rule])
+    opt = getattr(fastopt, rule)(w, lr=lr, threads=1)
     for _ in range(steps):
         opt.step(problem.grad)
     return w
 
 
-@pytest.mark.parametrize("start", ["glorot", "he", "lecun"])
-def test_good_starts_train(start):
-    for seed, rules in [(0, RULES if start == "glorot" else ["Nesterov"]), (1, ["Adam"])]:
-        problem = problems.network(start, seed)
-        assert 0.6 < problem.value(problem.start) < 0.9
-        for rule in rules:
-            assert problem.value(trained(problem, rule)) < 0.06, rule
+@pytest.mark.parametrize(("start", "seed", "rule", "lr"),
+                         [("glorot", 0, "SGD", 0.3), ("he", 1, "Adam", 0.01), ("lecun", 0, "Nesterov", 0.1)])
+def test_good_starts_train(start, seed, rule, lr):
+    problem = problems.network(start, seed)
+    assert 0.6 < problem.value(problem.start) < 0.9
+    assert problem.value(trained(problem, rule, lr)) < 0.06
 
 
 def test_saturated_units_hardly_learn():
@@ -317,15 +296,15 @@ def test_saturated_units_hardly_learn():
     assert np.abs(g["W3"]).max() > 0.1  # the output layer has no tanh
     for name, factor in {"W1": 10, "W2": 10, "W3": 1}.items():
         assert np.array_equal(problem.start[name], factor*good.start[name])
-    for rule in ("SGD", "Nesterov", "Adam"):  # log(2) = 0.693 is what a constant gives; good starts end below 0.06
-        assert problem.value(trained(problem, rule)) > 0.69, rule
+    for rule, lr in (("SGD", 0.3), ("Adam", 0.01)):  # log(2) = 0.693 is what a constant gives
+        assert problem.value(trained(problem, rule, lr)) > 0.69, rule
 
 
 def test_equal_units_stay_equal():
     problem = problems.network("equal")
     assert {float(v) for name in ("W1", "W2", "W3") for v in problem.start[name].ravel()} == {0.1}
-    for rule in RULES:
-        w = trained(problem, rule, 500)
+    for rule, lr in (("SGD", 0.3), ("Adam", 0.01)):
+        w = trained(problem, rule, lr, 500)
         assert np.abs(w["W1"] - problem.start["W1"]).max() > 0.1, rule  # they do learn
         for name, axis in (("W1", 1), ("b1", 0), ("W2", 0), ("W2", 1), ("b2", 0), ("W3", 0)):
             assert np.ptp(w[name], axis=axis).max() == 0, (rule, name)

@@ -1,11 +1,10 @@
-"""Proximal steps and projections against their definitions: argmin, the formula in every bit, lasso's conditions."""
+"""Proximal steps and projections against their definitions, in every bit."""
 import re
 
 import numpy as np
 import pytest
 from conftest import BFLOAT16, assert_identical, nasty, normal, unaligned
 
-import fastopt
 from fastopt.proximal import project, soft_threshold
 
 f16, f32, f64 = np.float16, np.float32, np.float64
@@ -30,18 +29,12 @@ def test_soft_threshold_is_the_formula_in_every_bit(dtype):
         assert len(w) > 5
 
 
-def test_soft_threshold_by_hand_and_by_its_definition():
+def test_soft_threshold_by_hand():
     w = np.array([3.0, -3.0, 0.5, -0.5, 0.0, NAN])
     soft_threshold(w, 1)
     assert_identical(w, np.array([2.0, -2.0, 0.0, 0.0, 0.0, NAN]))
     soft_threshold(w, [0, 0.5, 1, 1, 1, 1])
     assert_identical(w, np.array([2.0, -1.5, 0.0, 0.0, 0.0, NAN]))
-    grid = np.linspace(-4, 4, 80_001)
-    for start, amount in zip(3*normal(1, 20), np.abs(normal(2, 20)), strict=True):
-        w = np.array([start])
-        soft_threshold(w, amount)
-        best = grid[np.argmin((grid - start)**2/2 + amount*np.abs(grid))]
-        assert abs(w[0] - best) <= 1e-4/2 + 1e-12
 
 
 def test_float32_of_all_kinds():
@@ -132,19 +125,3 @@ def test_bad_input_writes_nothing():
                 f(*arguments)
     assert FINE.tolist() == [1, -2]
     assert LOCKED.tolist() == [1, 1]
-
-
-def test_lasso_by_proximal_gradient():
-    """At the optimum the smooth part's gradient is -strength*sign(w) where w is not 0, within strength elsewhere."""
-    X = normal(6, 60, 12)
-    y = X[:, :3] @ [2.0, -1.5, 0.7] + 0.1*normal(7, 60)
-    w, strength = np.zeros(12), 0.2
-    lr = len(y)/np.linalg.eigvalsh(X.T @ X).max()
-    opt = fastopt.SGD(w, lr=lr)
-    for _ in range(400):
-        opt.step(X.T @ (X @ w - y)/len(y))
-        soft_threshold(w, lr*strength)
-    g = X.T @ (X @ w - y)/len(y)
-    assert 3 <= (w != 0).sum() < 12
-    assert np.abs(g + strength*np.sign(w))[w != 0].max() < 1e-12
-    assert np.abs(g[w == 0]).max() < strength

@@ -1,4 +1,4 @@
-"""Schedules against formulas written a second time, against torch at every step, and against their own promises."""
+"""Schedules against numbers found by hand, against torch at every step, and against their own promises."""
 import itertools
 import json
 import math
@@ -8,47 +8,26 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fastopt import schedules as s
 
 INF, NAN = math.inf, math.nan
 
 
-def half_cosine(x):
-    return (1 + math.cos(math.pi * x)) / 2
-
-
-# schedule, {step: value}
+# What torch has not: schedule, {step: value}
 POINTS = [
-    (s.constant(0.25), {1: 0.25, 10**9: 0.25}), (s.constant(3), {2: 3.0}),
-    (s.linear(1.0, 0.0, 10), {1: 1.0, 6: 0.5, 10: 0.1, 11: 0.0}), (s.linear(0.85, 0.95, 4), {2: 0.875, 99: 0.95}),
-    (s.linear(0.3, 0.7, 1), {1: 0.3, 2: 0.7}), (s.warmup(4, 0.8), {1: 0.2, 3: 0.6, 4: 0.8, 5: 0.8}),
-    (s.warmup(4, 0.8, start=0.5), {1: 0.5, 2: 0.6}), (s.warmup(1, 0.8), {1: 0.8}),
-    (s.warmup(5, s.linear(1.0, 0.0, 10)), {5: 1.0, 6: 1.0, 7: 0.9, 16: 0.0}),
-    (s.warmup(2, lambda k: 10.0 * k), {1: 5.0, 5: 30.0}),
+    (s.constant(0.25), {1: 0.25, 10**9: 0.25}), (s.constant(3), {2: 3.0}), (s.linear(0.3, 0.7, 1), {1: 0.3, 2: 0.7}),
+    (s.warmup(1, 0.8), {1: 0.8}), (s.warmup(2, lambda k: 10.0 * k), {1: 5.0, 5: 30.0}),
     (s.cosine(3e-4, 10_000, warmup=500), {1: 3e-4 / 500, 250: 1.5e-4, 500: 3e-4, 501: 3e-4, 5251: 1.5e-4, 10_001: 0.0}),
-    (s.cosine(1.0, 8, end=0.2), {1: 1.0, 3: 0.6 + 0.4 * math.sqrt(0.5), 5: 0.6, 9: 0.2, 10**12: 0.2}),
-    (s.cosine_restarts(1.0, 4), {1: 1.0, 3: 0.5, 5: 1.0}),
-    (s.cosine_restarts(1.0, 4, multiply=2), {5: 1.0, 9: 0.5, 12: half_cosine(7 / 8), 13: 1.0}),
-    (s.cosine_restarts(1.0, 4, end=0.2, decay=0.5), {5: 0.6, 7: 0.4}), (s.step(1.0, 3), {3: 1.0, 4: 0.1}),
-    (s.step(0.4, 2, factor=0.5), {7: 0.05}), (s.multi_step(1.0, [2, 5]), {2: 1.0, 3: 0.1}),
-    (s.multi_step(1.0, [2, 5], 0.5), {6: 0.25}), (s.multi_step(0.7, []), {100: 0.7}),
-    (s.exponential(2.0, 0.5), {1: 2.0, 4: 0.25}), (s.exponential(2.0, 0.25, every=10), {6: 1.0}),
-    (s.exponential(1e-7, 10.0, every=100), {701: 1.0}), (s.inverse_square_root(1.0, 4), {1: 0.25, 4: 1.0, 16: 0.5}),
+    (s.cosine_restarts(1.0, 4, end=0.2, decay=0.5), {5: 0.6, 7: 0.4}), (s.multi_step(0.7, []), {100: 0.7}),
+    (s.exponential(2.0, 0.25, every=10), {6: 1.0}), (s.exponential(1e-7, 10.0, every=100), {701: 1.0}),
     (s.inverse_square_root((512 * 4000) ** -0.5, 4000),
      {100: 512**-0.5 * 100 * 4000**-1.5, 9000: 512**-0.5 * 9000**-0.5}),
-    (s.one_cycle(1.0, 10), {1: 0.04, 2: 0.52, 3: 1.0, 10: 4e-6, 11: 4e-6}),
     (s.one_cycle(2.0, 21, 0.0, 4.0, 8.0, "linear"), {1: 2.0, 11: (2.0 + 2.0 / 32) / 2}),
-    (s.one_cycle(1.0, 2), {2: 4e-6}), (s.cyclical(1.0, 3.0, 4), {1: 1.0, 4: 2.5, 5: 3.0, 9: 1.0}),
-    (s.cyclical(1.0, 3.0, 4, "triangular2"), {13: 2.0, 21: 1.5}),
-    (s.cyclical(1.0, 3.0, 2, "exp_range", 0.5), {3: 1.5, 7: 1.0 + 2 / 64}),
-    (s.warmup_stable_decay(1.0, 20, 4, 8), {2: 0.5, 4: 1.0, 13: 1.0, 17: 0.5, 21: 0.0}),
+    (s.one_cycle(1.0, 2), {2: 4e-6}), (s.cyclical(0.95, 0.85, 12), {7: 0.9, 13: 0.85}),
     (s.warmup_stable_decay(1.0, 20, 0, 20, 0.2), {11: 0.6}),
     (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "sqrt"), {15: 0.6, 21: 0.2}),
-    (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "cosine"), {15: 0.2 + 0.8 * half_cosine(1 / 4)})]
-ALL = [schedule for schedule, _ in POINTS if "lambda" not in repr(schedule) and "factor=10" not in repr(schedule)]
+    (s.warmup_stable_decay(1.0, 20, 4, 8, 0.2, "cosine"), {15: 0.2 + 0.8 * (1 + math.cos(math.pi / 4)) / 2})]
 
 
 def test_values():
@@ -56,51 +35,6 @@ def test_values():
         for t, value in points.items():
             assert schedule(t) == pytest.approx(value, rel=1e-14, abs=1e-300), (schedule, t)
             assert type(schedule(t)) is float
-
-
-def cosine_formula(t, lr, n, end, w):
-    return (t / w if t <= w else 1) * (end + (lr - end) * half_cosine(max(t - 1 - w, 0) / (n - w)))
-
-
-def cyclical_formula(t, low, high, h):
-    k = (t - 1) % (2 * h)
-    return low + (high - low) * min(k, 2 * h - k) / h
-
-
-def one_cycle_formula(t, top, n, part, d, e):
-    start, peak = top / d, part * n
-    up = start + (top - start) * (1 - half_cosine((t - 1) / (peak - 1)))
-    return up if t <= peak else start / e + (top - start / e) * half_cosine((t - peak) / (n - peak))
-
-
-FORMULAS = [
-    (s.cosine, cosine_formula,
-     [(0.1, 7, 0.0, 0), (3.0, 50, 0.5, 1), (0.02, 33, 0.0, 32), (1e-3, 100, 1e-5, 10), (0.1, 9, 0.7, 0)]),
-    (s.cyclical, cyclical_formula, [(0.0, 1.0, 1), (0.1, 0.7, 5), (0.95, 0.85, 12)]),
-    (s.one_cycle, one_cycle_formula, [(0.1, 40, 0.25, 10.0, 100.0), (2.0, 33, 0.4, 3.0, 1e3)]),
-    (s.exponential, lambda t, lr, f, k: lr * math.exp(math.log(f) * (t - 1) / k),
-     [(0.1, 0.9, 1), (2.0, 1.1, 3), (1.0, 0.5, 7)]),
-    (s.step, lambda t, lr, k, f: lr * math.prod([f] * ((t - 1) // k)), [(0.1, 1, 0.9), (2.0, 7, 0.3)]),
-    (s.multi_step, lambda t, lr, ms, f: lr * math.prod(f for m in ms if m < t),
-     [(0.3, (1, 2, 30), 0.1), (3.0, (7,), 0.5)])]
-
-
-def test_formulas_at_every_step():
-    for make, formula, rows in FORMULAS:
-        for row in rows:
-            steps = range(1, 1 + (row[1] if formula in (cosine_formula, one_cycle_formula) else 60))
-            have, want = [make(*row)(t) for t in steps], [formula(t, *row) for t in steps]
-            assert have == pytest.approx(want, rel=1e-13, abs=1e-15), (make, row)
-
-
-@given(steps=st.integers(1, 9), multiply=st.integers(1, 5), t=st.integers(1, 3000),
-       decay=st.sampled_from([1.0, 0.5, 0.9]))
-def test_cosine_restarts_finds_the_cycle_that_a_loop_finds(steps, multiply, t, decay):
-    e, length, height = t - 1, steps, 1.0
-    while e >= length:
-        e, length, height = e - length, length * multiply, height * decay
-    assert s.cosine_restarts(1.0, steps, multiply, decay=decay)(t) == pytest.approx(height * half_cosine(e / length),
-                                                                                    rel=1e-12, abs=1e-15)
 
 
 def test_cosine_restarts_exactly_at_the_edge():
@@ -235,7 +169,9 @@ def test_plateau_continues_from_its_state():
 
 
 def test_pure_printable_and_picklable():
-    for schedule in ALL:
+    for schedule, *_ in POINTS + TORCH:
+        if "lambda" in repr(schedule) or "factor=10" in repr(schedule):
+            continue
         steps = [*range(1, 60), 2**20, 2**40]
         values = {t: schedule(t) for t in steps}
         random.Random(0).shuffle(steps)
@@ -247,8 +183,6 @@ def test_pure_printable_and_picklable():
 
 
 def test_repr_is_the_call():
-    assert repr(s.warmup(5, s.cosine(3e-4, steps=10))) == (
-        "warmup(steps=5, then=cosine(lr=0.0003, steps=10, end=0.0, warmup=0), start=0.0)")
     assert repr(s.multi_step(np.float32(0.5), np.array([1, 2]))) == "multi_step(lr=0.5, milestones=(1, 2), factor=0.1)"
     assert repr(s.ReduceOnPlateau(1, patience=2)) == (
         "ReduceOnPlateau(lr=1.0, factor=0.1, patience=2, threshold=0.0001, mode='min', cooldown=0, min_lr=0.0, "
@@ -302,66 +236,46 @@ def test_own_schedule():
     assert [s.evaluate(v, 2) for v in (mine, 3, np.float32(0.5), lambda t: t)] == [1.0, 3.0, 0.5, 2.0]
 
 
-ERRORS = [
-    (lambda: s.constant("0.1"), TypeError,
-     "constant.value: found '0.1' of type str, needed a finite number. Pass a float."),
-    (lambda: s.constant(True), TypeError, "constant.value: found True of type bool, needed a finite number"),
+ERRORS = [  # what is called, the error, and what it says
+    (lambda: s.constant("0.1"), TypeError, "constant.value: found '0.1' of type str, needed a finite number. Pass a f"),
+    (lambda: s.constant(True), TypeError, "constant.value: found True of type bool"),
     (lambda: s.constant(NAN), ValueError, "constant.value: found nan, needed a finite number"),
     (lambda: s.constant(10**400), ValueError, "needed a finite number"),
-    (lambda: s.linear(0.0, INF, 5), ValueError, "linear.end: found inf, needed a finite number"),
+    (lambda: s.linear(0.0, INF, 5), ValueError, "linear.end: found inf"),
     (lambda: s.linear(0.0, 1.0), TypeError, "linear: missing a required argument: 'steps', needed (start:"),
     (lambda: s.linear(0.0, 1.0, 5, warm=1), TypeError, "linear: got an unexpected keyword argument 'warm'"),
-    (lambda: s.linear(0.0, 1.0, 0), ValueError,
-     "linear.steps: found 0, needed a whole number, 1 or more. Count steps, in an int."),
+    (lambda: s.linear(0.0, 1.0, 0), ValueError, "linear.steps: found 0, needed a whole number, 1 or more. Count steps"),
     (lambda: s.linear(0.0, 1.0, 1e4), TypeError, "linear.steps: found 10000.0 of type float, needed a whole number"),
-    (lambda: s.warmup(5, None), TypeError,
-     "warmup.then: found None of type NoneType, needed a finite number or a function of the step"),
+    (lambda: s.warmup(5, None), TypeError, "warmup.then: found None of type NoneType, needed a finite number or a fun"),
     (lambda: s.warmup(5, 0.1, start=1.5), ValueError, "warmup.start: found 1.5, needed a number from 0 to 1"),
     (lambda: s.cosine(0.1, 10, warmup=-1), ValueError, "cosine.warmup: found -1, needed a whole number, 0 or more"),
-    (lambda: s.cosine(0.1, 10, warmup=10), ValueError,
-     "found 10 steps for a warm-up of 10 and a decay of 0, needed at least their sum"),
-    (lambda: s.warmup_stable_decay(0.1, 10, 6, 5), ValueError,
-     "found 10 steps for a warm-up of 6 and a decay of 5, needed at least their sum"),
-    (lambda: s.warmup_stable_decay(0.1, 10, 1, 5, shape="cos"), ValueError,
-     "shape: found 'cos', needed one of ('linear', 'cosine', 'sqrt')"),
-    (lambda: s.cosine_restarts(0.1, 10, multiply=1.5), TypeError,
-     "cosine_restarts.multiply: found 1.5 of type float, needed a whole number"),
-    (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError,
-     "cosine_restarts.decay: found 2.0, needed a number from 0 to 1"),
+    (lambda: s.cosine(0.1, 10, warmup=10), ValueError, "found 10 steps for a warm-up of 10 and a decay of 0, needed"),
+    (lambda: s.warmup_stable_decay(0.1, 10, 6, 5), ValueError, "found 10 steps for a warm-up of 6 and a decay of 5"),
+    (lambda: s.warmup_stable_decay(0.1, 10, 1, 5, shape="cos"), ValueError, "shape: found 'cos', needed one of ('line"),
+    (lambda: s.cosine_restarts(0.1, 10, multiply=1.5), TypeError, "cosine_restarts.multiply: found 1.5 of type float"),
+    (lambda: s.cosine_restarts(0.1, 10, decay=2.0), ValueError, "cosine_restarts.decay: found 2.0, needed a number f"),
     (lambda: s.step(0.1, 0), ValueError, "step.every: found 0, needed a whole number, 1 or more"),
     (lambda: s.step(0.1, 5, 0.0), ValueError, "step.factor: found 0.0, needed a finite number above 0"),
-    (lambda: s.multi_step(0.1, [3, 3]), ValueError,
-     "multi_step.milestones: found [3, 3], needed a list of increasing whole numbers, 1 or more."),
+    (lambda: s.multi_step(0.1, [3, 3]), ValueError, "multi_step.milestones: found [3, 3], needed a list of increasing"),
     (lambda: s.multi_step(0.1, [0, 3]), ValueError, "multi_step.milestones: found [0, 3]"),
     (lambda: s.multi_step(0.1, 30), TypeError, "multi_step.milestones: found 30 of type int"),
     (lambda: s.multi_step(0.1, iter([1, 2])), TypeError, "needed a list of increasing whole numbers"),
     (lambda: s.exponential(0.1, -0.5), ValueError, "exponential.factor: found -0.5, needed a finite number above 0"),
-    (lambda: s.exponential(1.0, 2.0)(BIG), OverflowError,
-     "found 1.0 * 2.0**1099511627775.0, needed a float64. Use a factor of at most 1"),
-    (lambda: s.inverse_square_root(0.1, 0), ValueError,
-     "inverse_square_root.warmup: found 0, needed a whole number, 1 or more"),
-    (lambda: s.one_cycle(0.1, 1), ValueError,
-     "one_cycle: found the peak at step 1.0 of 1, needed it before the last. Lower warmup_fraction."),
+    (lambda: s.exponential(1.0, 2.0)(BIG), OverflowError, "2.0**1099511627775.0, needed a float64. Use a factor of at"),
+    (lambda: s.inverse_square_root(0.1, 0), ValueError, "inverse_square_root.warmup: found 0"),
+    (lambda: s.one_cycle(0.1, 1), ValueError, "one_cycle: found the peak at step 1.0 of 1, needed it before the last"),
     (lambda: s.one_cycle(0.1, 10, 1.0), ValueError, "one_cycle: found the peak at step 10.0 of 10"),
-    (lambda: s.one_cycle(0.1, 10, anneal="cosine"), ValueError,
-     "one_cycle.anneal: found 'cosine', needed one of ('cos', 'linear')"),
-    (lambda: s.cyclical(0.1, 1.0, 5, "zigzag"), ValueError,
-     "cyclical.mode: found 'zigzag', needed one of ('triangular', 'triangular2', 'exp_range')"),
-    (lambda: s.cyclical(0.1, 1.0, 5, gamma=0.9), ValueError,
-     "cyclical.gamma: found 0.9 with mode 'triangular', needed 1. Use mode='exp_range'"),
+    (lambda: s.one_cycle(0.1, 10, anneal="cosine"), ValueError, "one_cycle.anneal: found 'cosine', needed one of"),
+    (lambda: s.cyclical(0.1, 1.0, 5, "zigzag"), ValueError, "cyclical.mode: found 'zigzag', needed one of"),
+    (lambda: s.cyclical(0.1, 1.0, 5, gamma=0.9), ValueError, "cyclical.gamma: found 0.9 with mode 'triangular', neede"),
     (lambda: s.cosine(0.1, 10)(0), ValueError, "cosine(t): found 0, needed a whole number, 1 or more"),
     (lambda: s.cosine(0.1, 10)(2.0), TypeError, "cosine(t): found 2.0 of type float, needed a whole number"),
-    (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError,
-     "ReduceOnPlateau.factor: found 1.0, needed above 0 and below 1"),
-    (lambda: s.ReduceOnPlateau(0.1, mode="low"), ValueError,
-     "ReduceOnPlateau.mode: found 'low', needed one of ('min', 'max')"),
+    (lambda: s.ReduceOnPlateau(0.1, factor=1.0), ValueError, "ReduceOnPlateau.factor: found 1.0, needed above 0 and"),
+    (lambda: s.ReduceOnPlateau(0.1, mode="low"), ValueError, "ReduceOnPlateau.mode: found 'low', needed one of"),
     (lambda: s.ReduceOnPlateau(0.1, patience=1.5), TypeError, "ReduceOnPlateau.patience: found 1.5 of type float"),
-    (lambda: s.ReduceOnPlateau(0.1, min_lr=0.2), ValueError,
-     "ReduceOnPlateau.min_lr: found 0.2, needed at most lr = 0.1. Lower min_lr."),
-    (lambda: s.ReduceOnPlateau(0.1).observe([1, 2]), TypeError,
-     "ReduceOnPlateau.observe: found [1, 2], needed one number. Pass float(loss)."),
-    (lambda: s.ReduceOnPlateau(0.1).load_state_dict({"lr": 1}), ValueError,
-     "found the keys ['lr'], needed ['bad', 'best', 'cooling', 'lr']"),
+    (lambda: s.ReduceOnPlateau(0.1, min_lr=0.2), ValueError, "ReduceOnPlateau.min_lr: found 0.2, needed at most lr ="),
+    (lambda: s.ReduceOnPlateau(0.1).observe([1, 2]), TypeError, "ReduceOnPlateau.observe: found [1, 2], needed one n"),
+    (lambda: s.ReduceOnPlateau(0.1).load_state_dict({"lr": 1}), ValueError, "found the keys ['lr'], needed ['bad', "),
     (lambda: s.ReduceOnPlateau(0.1).load_state_dict({"lr": 1, "best": NAN, "bad": 0, "cooling": 0}), ValueError,
      "['best']: found nan, needed a number")]
 

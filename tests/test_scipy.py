@@ -2,8 +2,6 @@
 import itertools
 import pickle
 import re
-import threading
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,7 @@ from fastopt import schedules
 from fastopt.scipy import method
 
 INF, NAN = np.inf, np.nan
-FAST = {"momentum": {"lr": 0.05}, "nesterov": {"lr": 0.05}, "adam": {"lr": 0.1}}  # solve `Bowl` in 10,000 steps
+FAST = {"momentum": 0.05, "nesterov": 0.05, "adam": 0.1}  # learning rates that solve `Bowl` in 10,000 steps
 ADAM = method("adam", lr=0.1)
 
 
@@ -46,14 +44,14 @@ class Bowl:
 @pytest.mark.parametrize("name", FAST)
 def test_the_points_are_the_optimizers(name):
     """Bit for bit those of a loop over `step`, each evaluated once, value and gradient at one place, to the minimum."""
-    bowl, chosen = Bowl(), method(name, **FAST[name])
+    bowl, chosen = Bowl(), method(name, lr=FAST[name])
     found = bowl.solve(chosen, options={"return_all": True})
     assert (found.success, found.status, found.message) == (True, 0, "Optimization terminated successfully.")
     slopes = [np.abs(bowl.A @ (x - bowl.m)).max() for x in found.allvecs]
     assert slopes[-1] <= 1e-5 < min(slopes[:-1])  # the first point that is flat enough
     assert np.abs(found.x - bowl.m).max() <= 2e-5  # the gradient's norm over the smallest eigenvalue, 1
     w, points = bowl.start.copy(), []
-    opt = OPTIMIZERS[name](w, **FAST[name])
+    opt = OPTIMIZERS[name](w, lr=FAST[name])
     for _ in range(found.nit + 1):
         points.append((opt.lookahead() if name == "nesterov" else w).copy())
         opt.step(bowl.A @ (points[-1] - bowl.m))
@@ -64,25 +62,6 @@ def test_the_points_are_the_optimizers(name):
     assert_identical(found.x, points[-1])
     assert_identical(found.jac, bowl.A @ (found.x - bowl.m))
     assert found.fun == Bowl().f(found.x)
-
-
-def test_nesterov_evaluates_at_the_look_ahead():
-    """By its formula; with like="torch", in the shifted form, at the stored parameters."""
-    bowl, p, v, points = Bowl(1), Bowl(1).start, np.zeros(4), []
-    for _ in range(21):
-        points.append(p - 0.8*v)
-        v = 0.8*v + 0.03*(bowl.A @ (points[-1] - bowl.m))
-        p = p - v
-    bowl.solve(method("nesterov", lr=0.03, momentum=0.8), options={"maxiter": 20})
-    assert np.abs(np.array(bowl.points) - points).max() < 1e-14
-    assert np.abs(np.diff(points, axis=0)).max() > 0.01
-    bowl, w, points = Bowl(), Bowl().start, []
-    opt = fastopt.Nesterov(w, lr=0.02, like="torch", momentum=0.7)
-    for _ in range(11):
-        points.append(w.copy())
-        opt.step(bowl.A @ (w - bowl.m))
-    bowl.solve(method("nesterov", lr=0.02, like="torch", momentum=0.7), options={"maxiter": 10})
-    assert_identical(np.array(bowl.points), np.array(points))
 
 
 def test_steps_that_do_not_suffice_give_the_lowest_point():
@@ -109,26 +88,11 @@ def test_how_many_steps():
     assert (found.status, found.nit) == (1, 10_000)
 
 
-@fastopt.rule(state="v", lr=0.05, mu=0.8)
-def heavy_ball(c, g, p, v):
-    """Polyak's heavy ball."""
-    v = c.mu*v + g
-    u = c.lr*v
-    return u, v
-
-
 def test_names_classes_and_rules():
-    for rules, hyper in (["adam", fastopt.Adam, "ADAM", fastopt.rules.adam], {"lr": 0.1}), (
-            [heavy_ball, fastopt.optimizer(heavy_ball)], {"mu": 0.6}):
-        first, *others = [Bowl().solve(method(rule, **hyper), options={"maxiter": 20}) for rule in rules]
-        for other in others:
-            assert_identical(other.x, first.x)
-    bowl, v, points = Bowl(), np.zeros(4), [Bowl().start]
-    for _ in range(20):
-        v = 0.6*v + bowl.A @ (points[-1] - bowl.m)
-        points.append(points[-1] - 0.05*v)
-    bowl.solve(method(heavy_ball, mu=0.6), options={"maxiter": 20})
-    assert np.abs(np.array(bowl.points) - points).max() < 1e-13
+    first, *others = [Bowl().solve(method(rule, lr=0.1), options={"maxiter": 20})
+                      for rule in ("adam", fastopt.Adam, "ADAM", fastopt.rules.adam)]
+    for other in others:
+        assert_identical(other.x, first.x)
 
 
 def test_one_method_serves_many_runs():
@@ -152,14 +116,6 @@ def test_reduce_on_plateau_is_fed():
         x = x - twin(1)*2*x
     assert np.allclose(points, want, rtol=1e-12, atol=0)
     assert twin(1) < 1.1
-
-
-def test_a_schedule_of_ones_own_is_asked_not_copied():
-    rate = [0.1, threading.Lock()]  # which no copy can have
-    found = Bowl().solve(method("sgd", lr=partial(lambda rate, t: rate[0], rate)),
-                         callback=lambda x: rate.__setitem__(0, 0.0), options={"maxiter": 5, "return_all": True})
-    assert not np.array_equal(found.allvecs[0], found.allvecs[1])
-    assert all(np.array_equal(x, found.allvecs[1]) for x in found.allvecs[1:])
 
 
 # How often it asks
@@ -216,8 +172,8 @@ def test_args():
         return b*((x - a)**2).sum()
     for given in ({"jac": lambda x, a, b: 2*b*(x - a)}, {"jac": None}, {"options": {"finite_diff": "3-point"}}):
         assert np.abs(minimize(f, [0.0, 0.0], args=(3.0, 2.0), method=ADAM, **given).x - 3).max() < 1e-5
-    for found in (minimize(f, [0.0], args=2.0, method=ADAM), ADAM(f, [0.0], args=2.0)):
-        assert abs(found.x[0] - 2) < 1e-5
+    assert abs(minimize(f, [0.0], args=2.0, method=ADAM).x[0] - 2) < 1e-5
+    assert abs(ADAM(f, [0.0], args=2.0).x[0] - 2) < 1e-5
 
 
 # Tolerances and options
@@ -330,8 +286,8 @@ def test_bounds(bounds):
     low, high = np.broadcast_to(new.lb, 4), np.broadcast_to(new.ub, 4)
     room = high - low
     chosen = method("nesterov", lr=0.15, momentum=0.4), method("sgd", lr=0.3)
-    for seed, (scheme, weight, gtol) in itertools.product(range(5, 9), ((None, 0, 1e-7), ("2-point", 4, 1e-5),
-                                                                        ("3-point", 16, 1e-6))):
+    for seed, (scheme, weight, gtol) in itertools.product((5, 6), ((None, 0, 1e-7), ("2-point", 4, 1e-5),
+                                                             ("3-point", 16, 1e-6))):
         bowl, twin = Bowl(seed), Bowl(seed)
         theirs = minimize(twin.f, twin.start, jac=twin.g, method="L-BFGS-B", bounds=new,
                           options={"ftol": 0, "gtol": 1e-10})
@@ -348,14 +304,6 @@ def test_bounds(bounds):
         limit = np.where(room > 1e-6, 1e-6, weight*roundings/np.where(room > 0, room, 1) + 5*room)
         assert (np.abs(found.jac - g) < limit)[~fixed].all() if scheme else (found.jac == g).all()
         assert np.isnan(found.jac[fixed]).all()  # as SciPy says it
-
-
-def test_the_solution_is_on_the_bounds():
-    """What the test above would not see if no bound mattered."""
-    found, free = Bowl(5).solve(bounds=BOUNDS[0]), Bowl(5).solve()
-    assert (np.abs(found.x - free.x) > 0.01).any()
-    assert sum(x in pair for x, pair in zip(found.x, BOUNDS[0], strict=True)) >= 2
-    assert np.abs(found.jac).max() > 0.01
 
 
 def test_starts_outside_fixed_variables_and_huge_bounds():
@@ -583,7 +531,7 @@ def test_repr_and_pickle():
     chosen = method("adam", lr=0.1, b1=0.8, threads=1)
     assert repr(chosen) == "fastopt.scipy.method('adam', threads=1, lr=0.1, b1=0.8)"
     assert repr(method(fastopt.Lion)) == "fastopt.scipy.method(Lion)"
-    assert repr(method(heavy_ball, mu=0.5)) == "fastopt.scipy.method(heavy_ball, mu=0.5)"
+    assert repr(method(fastopt.rules.lion, lr=0.5)) == "fastopt.scipy.method(lion, lr=0.5)"
     again = pickle.loads(pickle.dumps(chosen))
     assert again == chosen
     assert_identical(Bowl().solve(again).x, Bowl().solve(chosen).x)
@@ -620,7 +568,4 @@ def test_progress(capfd):
         assert re.search(part, err)
     assert_identical(found.x, Bowl().solve(options={"maxiter": 77, "gtol": 0}).x)
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(ValueError, match="fun returned"):
-        minimize(lambda x: None, [1.0], jac=lambda x: x, method=drawn)
-    assert bowl.solve(drawn, options={"maxiter": INF}).success  # the bar of a run that failed is gone
-    assert "adam" in capfd.readouterr().err
+    assert bowl.solve(drawn, options={"maxiter": INF}).success

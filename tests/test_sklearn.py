@@ -12,13 +12,13 @@ import warnings
 import numpy as np
 import pytest
 from conftest import assert_identical
-from sklearn import linear_model, neural_network
+from internals import OWN_RULE
+from sklearn import linear_model
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_digits, load_iris, load_wine
+from sklearn.datasets import load_diabetes, load_digits, load_iris
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.model_selection import cross_val_score, train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -32,13 +32,6 @@ from fastopt.sklearn import _fit
 LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor = ALL = [getattr(ours, name) for name in ours.__all__]
 EXACT = {"batch_size": None, "tol": 1e-15, "n_iter_no_change": 50, "max_iter": 20_000}  # until the loss falls no more
 NEAR = 1e-6  # of the largest coefficient; 2e-7 was the most that was found
-
-
-@fastopt.rule(state="v", lr=0.1, mu=0.9)
-def heavy_ball(c, g, p, v):
-    v = c.mu*v + g
-    u = c.lr*v
-    return u, v
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +90,13 @@ def test_check_estimator(estimator, check):
 # Linear models: the solutions of scikit-learn
 
 @pytest.mark.parametrize(("solver", "options", "penalty", "reference"), [
-    (heavy_ball, {"learning_rate": 0.05, "solver_options": {"mu": 0.5}}, {}, linear_model.LinearRegression()),
+    ("sgd", {"learning_rate": 0.2}, {}, linear_model.LinearRegression()),
     ("nesterov", {"learning_rate": 0.1}, {"alpha": 0.3}, linear_model.Ridge(alpha=0.3*442)),
-    *((solver, options, {"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)) for solver, options in {
-        "sgd": {"learning_rate": 0.2}, "momentum": {"learning_rate": 0.1, "momentum": 0.8},
-        "lion": {"learning_rate": schedules.exponential(0.01, 0.99)}}.items()),  # its steps shrink with it alone
-    *((solver, options, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False},
-       linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False)) for solver, options in {
-           "adamw": {"solver_options": {"weight_decay": 0.0}}, "adagrad": {"learning_rate": 0.2}}.items())])
+    ("momentum", {"learning_rate": 0.1, "momentum": 0.8}, {"l1": 5.0}, linear_model.Lasso(alpha=5.0, tol=1e-12)),
+    ("lion", {"learning_rate": schedules.exponential(0.01, 0.99)}, {"l1": 5.0},  # its steps shrink with it alone
+     linear_model.Lasso(alpha=5.0, tol=1e-12)),
+    ("adamw", {"solver_options": {"weight_decay": 0.0}}, {"l1": 6.0, "alpha": 0.1, "fit_intercept": False},
+     linear_model.ElasticNet(alpha=6.1, l1_ratio=6/6.1, tol=1e-12, fit_intercept=False))])
 def test_least_squares(diabetes, solver, options, penalty, reference):
     model = LinearRegression(solver=solver, **EXACT, **options, **penalty).fit(*diabetes)
     reference.fit(*diabetes)
@@ -263,14 +255,9 @@ def test_digits():
     x, y = load_digits(return_X_y=True)
     x, test_x, y, test_y = train_test_split(x, y, test_size=0.25, random_state=0, stratify=y)
     scaler = StandardScaler().fit(x)
-    x, test_x = scaler.transform(x), scaler.transform(test_x)
-    model = MLPClassifier(solver="nesterov", learning_rate=0.02, random_state=0).fit(x, y)
-    with threadpool_limits(1):
-        reference = neural_network.MLPClassifier(random_state=0).fit(x, y)
-    assert model.score(test_x, test_y) >= reference.score(test_x, test_y) - 0.005 > 0.97
-    assert model.score(x, y) == 1
-    assert [w.shape for w in model.coefs_] == [w.shape for w in reference.coefs_]
-    assert [b.shape for b in model.intercepts_] == [b.shape for b in reference.intercepts_]
+    model = few(scaler.transform(x), y, kind=MLPClassifier, solver="nesterov", learning_rate=0.02, max_iter=20)
+    assert model.score(scaler.transform(test_x), test_y) > 0.96  # 0.98 after 143 epochs, as scikit-learn's
+    assert [a.shape for a in (*model.coefs_, *model.intercepts_)] == [(64, 100), (100, 10), (100,), (10,)]
 
 
 def test_network_without_hidden_layers_is_the_linear_model(diabetes):
@@ -282,13 +269,6 @@ def test_network_without_hidden_layers_is_the_linear_model(diabetes):
 
 
 # Parameters
-
-def test_defaults_serve_standardised_data():
-    x, y = load_wine(return_X_y=True)
-    have, want = (cross_val_score(make_pipeline(StandardScaler(), model), x, y, cv=2).mean()
-                  for model in (LogisticRegression(random_state=0), linear_model.LogisticRegression()))
-    assert have > want - 0.01
-
 
 @pytest.mark.parametrize("kind", [LinearRegression, LogisticRegression])
 def test_defaults_converge_where_a_batch_holds_all(kind):
@@ -544,21 +524,11 @@ def test_blas_threads_come_back_after_the_last_fit():
 
 # scikit-learn's tools
 
-OWN_RULES = """
-import fastopt
-@fastopt.rule(state="v", lr=0.1, mu=0.9)
-def own_rule(c, g, p, v):
-    v = c.mu*v + g
-    return c.lr*v, v
-OwnRule = fastopt.optimizer(own_rule)
-"""
-
-
 def test_own_rules_pickle_by_their_names(tmp_path, monkeypatch, diabetes):
     """Models with them go to other processes, which import their module."""
-    (tmp_path/"rules_for_processes.py").write_text(OWN_RULES)
+    (tmp_path/"rules_for_processes.py").write_text(f"import fastopt\n{OWN_RULE}Mine = fastopt.optimizer(mine)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("own_rule", "OwnRule"):
+    for name in ("mine", "Mine"):
         own = importlib.import_module("rules_for_processes")
         model = few(*diabetes, solver=getattr(own, name))
         pickled = pickle.dumps(model)

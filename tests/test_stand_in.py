@@ -1,14 +1,11 @@
 """The stand-in for the CUDA driver: what waits, what is ordered, what is refused. It must not hide a fault of ours."""
 import ctypes
-import os
 import re
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from devices import in_thread
 from ptx import PTXError
 from ptx import driver as loader
 
@@ -104,68 +101,6 @@ def event_after(s):
     return event
 
 
-def in_thread(call):
-    """What a function returns in another thread."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(call).result()
-
-
-def alone(program):
-    """What a program prints that has the stand-in for itself."""
-    begin = "import os, sys\nsys.path.insert(0, sys.argv[1])\nfrom ptx.driver import load\nit = load(devices=2)\n"
-    program = f"{begin}from test_stand_in import *\n{program}"
-    done = subprocess.run([sys.executable, "-c", program, Path(__file__).parent], capture_output=True, text=True,
-                          check=True)
-    return done.stdout.strip()
-
-
-# Loading, code
-
-def test_there_is_one_for_all(stand_in):
-    assert loader.load(devices=2) is stand_in
-    with pytest.raises(ValueError, match="one driver"):
-        loader.load(devices=1)
-    do("cuInit", 0)
-    count = ctypes.c_int()
-    assert ctypes.CDLL("libcuda.so.1").cuDeviceGetCount(ctypes.byref(count)) == 0
-    assert count.value == do("cuDeviceGetCount") == 2
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_what_is_proved_in_a_process_of_its_own(stand_in):
-    """It does not survive a fork; a context that is released is empty (fastopt keeps those that it has used)."""
-    assert alone("""
-do("cuInit", 0)
-do("cuCtxSetCurrent", do("cuDevicePrimaryCtxRetain", 0))
-child = os.fork()
-if not child:
-    os._exit(refused("cuCtxSynchronize") + 10*refused("cuInit", 0) + 100*refused("cuGetErrorName", 3))
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-do("cuCtxSynchronize")
-other = do("cuDevicePrimaryCtxRetain", 1)
-do("cuCtxPushCurrent", other)
-s, x = stream(), new(1)
-do("cuCtxPopCurrent")
-do("cuDevicePrimaryCtxRetain", 1)
-do("cuDevicePrimaryCtxRelease", 1)
-do("cuStreamSynchronize", s)
-do("cuDevicePrimaryCtxRelease", 1)
-print(do("cuDevicePrimaryCtxGetState", 1), it.block(x), refused("cuStreamSynchronize", s),
-      refused("cuCtxPushCurrent", other))
-""") == "33\n[0, 0] None 400 201"
-
-
-def test_code_and_launches_that_do_not_fit(device):
-    assert refused("cuModuleLoadData", PLUS.replace("sm_80", "sm_100").encode() + b"\0") == 218
-    assert refused("cuModuleLoadData", b"\x01\x02\x03\x04\0") == 200
-    module = do("cuModuleLoadData", PLUS.encode() + b"\0")
-    assert refused("cuModuleGetFunction", module, b"minus") == 500
-    assert launch(0, 0, block=1025, how=refused) == launch(0, 0, shared=50_000, how=refused) == 1
-    kernel = do("cuModuleGetFunction", module, b"plus")
-    do("cuModuleUnload", module)
-    assert refused("cuModuleGetFunction", module, b"plus") == launch(0, 0, how=refused, kernel=kernel) == 400
-
-
 # What waits
 
 def test_calls_and_work_are_counted(scene, device):
@@ -192,10 +127,15 @@ def test_nothing_runs_before_it_must(force, scene):
     assert peek(y) == 3
 
 
+def parameters(y, x, a):
+    """The words of a launch's parameters, which may be changed, and pointers to them."""
+    words = np.array([y, x, np.float32(a).view(np.uint32)], np.uint64)
+    return words, words.ctypes.data + 8*np.arange(3, dtype=np.uint64)
+
+
 def test_parameters_are_copied_at_the_launch(scene, device):
     x, y, *_ = scene
-    words = np.array([y, x, np.float32(2).view(np.uint32)], np.uint64)
-    pointers = words.ctypes.data + 8*np.arange(3, dtype=np.uint64)
+    words, pointers = parameters(y, x, 2.)
     do("cuLaunchKernel", device.plus, 1, 1, 1, N, 1, 1, 0, 0, pointers.ctypes.data, 0)
     words[:] = 0
     assert (read(y) == 3).all()
@@ -340,32 +280,8 @@ def test_use_after_free_is_found(scene, device):
 
 # Devices and contexts
 
-@pytest.fixture
-def other(device):
-    """The context of device 1, not current."""
-    yield do("cuDevicePrimaryCtxRetain", 1)
-    do("cuDevicePrimaryCtxRelease", 1)
-
-
-def test_contexts(device, other):
-    first = do("cuCtxGetCurrent")
-    assert do("cuDevicePrimaryCtxGetState", 1) == [0, 1]
-    do("cuCtxPushCurrent", other)
-    assert int(do("cuCtxGetDevice")) == 1
-    a = new(1)
-    assert int(do("cuCtxPopCurrent")) == int(other)
-    assert int(do("cuCtxGetDevice")) == 0
-    assert (device.block(a).device, device.block(new(1)).device) == (1, 0)
-    elsewhere = in_thread(lambda: (int(do("cuCtxGetCurrent")), refused("cuMemAlloc", 4),
-                                   refused("cuStreamSynchronize", 0)))
-    assert elsewhere == (0, 201, 201)              # each thread has contexts of its own
-    do("cuCtxSetCurrent", None)
-    assert refused("cuCtxPopCurrent") == refused("cuCtxGetDevice") == 201
-    do("cuCtxSetCurrent", first)
-
-
-def test_things_of_another_device(device, other):
-    y = new(0)
+def test_things_of_another_device(device):
+    y, other = new(0), do("cuDevicePrimaryCtxRetain", 1)
     do("cuCtxPushCurrent", other)
     theirs, s, x = function(), stream(), new(1)
     event = do("cuEventCreate", 0)
@@ -381,19 +297,18 @@ def test_things_of_another_device(device, other):
     assert refused("cuCtxSynchronize") == 700
     with pytest.raises(PTXError, match="is of device 1"):
         device.check()
-    do("cuCtxSetCurrent", None)
-    assert launch(y, y, how=refused) == 201
+    assert in_thread(lambda: (int(do("cuCtxGetCurrent")), launch(y, y, how=refused))) == (0, 201)  # each has its own
 
 
 # Graphs
 
-def mode(name):
+def mode(name="GLOBAL"):
     from cuda.bindings.driver import CUstreamCaptureMode
     return getattr(CUstreamCaptureMode, f"CU_STREAM_CAPTURE_MODE_{name}")
 
 
-def begin(s, name="GLOBAL"):
-    do("cuStreamBeginCapture", s, mode(name))
+def begin(s, how=do):
+    return how("cuStreamBeginCapture", s, mode())
 
 
 def end(s):
@@ -406,8 +321,7 @@ def status(s):
 
 def test_a_graph_repeats_what_was_captured(scene, device):
     x, y, _, s, _ = scene
-    words = np.array([x, x, np.float32(2).view(np.uint32)], np.uint64)
-    pointers = words.ctypes.data + 8*np.arange(3, dtype=np.uint64)
+    words, pointers = parameters(x, x, 2.)
     begin(s)
     with device.watch() as seen:
         do("cuLaunchKernel", device.plus, 1, 1, 1, N, 1, 1, 0, s, pointers.ctypes.data, 0)
@@ -448,8 +362,8 @@ def test_streams_fork_into_a_capture_and_join(scene):
 
 
 @pytest.mark.parametrize(("steps", "error"),
-                         [("", 0), ("fork join", 0), ("fork work join", 0), ("fork join work join", 0), ("fork", 904),
-                          ("fork join work", 904), ("fork join fork", 904), ("fork early work late", 904)])
+                         [("fork work join", 0), ("fork join work join", 0), ("fork", 904), ("fork join work", 904),
+                          ("fork early work late", 904)])
 def test_forked_streams_must_join(steps, error, scene):
     x, _, _, first, second = scene
     events = []
@@ -464,13 +378,6 @@ def test_forked_streams_must_join(steps, error, scene):
         assert end(first) == error
 
 
-def test_only_the_first_stream_ends_a_capture(scene):
-    *_, first, second = scene
-    begin(first)
-    do("cuStreamWaitEvent", second, event_after(first), 0)
-    assert (end(second), refused("cuStreamDestroy", second), end(first)) == (903, 900, 901)
-
-
 def test_what_a_capture_forbids(scene):
     (x, _, _, s, other), host = scene, np.zeros(N, np.float32).ctypes.data
     event = event_after(other)
@@ -479,44 +386,32 @@ def test_what_a_capture_forbids(scene):
              ("cuCtxSynchronize",), ("cuStreamSynchronize", other), ("cuStreamQuery", other),
              ("cuEventSynchronize", event), ("cuEventQuery", event), ("cuStreamSynchronize", s)]
     for call in calls:
-        for kind in ("GLOBAL", "THREAD_LOCAL"):
-            begin(s, kind)
-            assert (refused(*call), status(s)) == (900, 2), call
-            assert (refused("cuMemsetD8Async", x, 0, 4, s), end(s), status(s)) == (901, 901, 0), call
-    for call in (c for c in calls[:-1] if c[0] != "cuMemFree"):
-        begin(s, "RELAXED")
-        assert refused(*call) in (0, 600), call
-        do("cuStreamEndCapture", s)
+        begin(s)
+        assert (refused(*call), status(s)) == (900, 2), call
+        assert (refused("cuMemsetD8Async", x, 0, 4, s), end(s), status(s)) == (901, 901, 0), call
 
 
-def test_modes_of_threads(scene):
-    s = scene[-1]
-
+def test_other_threads_end_a_capture_too(scene):
+    """But for what a thread does in the relaxed mode."""
     def elsewhere():
         do("cuCtxSetCurrent", do("cuDevicePrimaryCtxRetain", 0))
-        found = []
-        for name in ("GLOBAL", "THREAD_LOCAL", "RELAXED"):
-            do("cuThreadExchangeStreamCaptureMode", mode(name))
-            found.append(refused("cuMemAlloc", 4))
+        found = refused("cuMemAlloc", 4)
         do("cuDevicePrimaryCtxRelease", 0)
-        return [*found, end(s)]
-
-    for name, found in (("GLOBAL", [900, 0, 0, 908, 901]), ("THREAD_LOCAL", [0, 0, 0, 908, 901]),
-                        ("RELAXED", [0, 0, 0, 0, 401])):
-        begin(s, name)
-        assert [*in_thread(elsewhere), end(s)] == found
-    begin(s)
-    assert int(do("cuThreadExchangeStreamCaptureMode", mode("RELAXED"))) == 0
+        return found
+    begin(scene[-1])
+    assert (in_thread(elsewhere), end(scene[-1])) == (900, 901)
+    begin(scene[-1])
+    do("cuThreadExchangeStreamCaptureMode", mode("RELAXED"))
     do("cuMemAlloc", 4)
-    assert int(do("cuThreadExchangeStreamCaptureMode", mode("GLOBAL"))) == 2
-    do("cuStreamEndCapture", s)
+    do("cuThreadExchangeStreamCaptureMode", mode())
+    assert (refused("cuMemAlloc", 4), end(scene[-1])) == (900, 901)
 
 
 def test_the_default_stream_during_a_capture(scene):
     (x, _, _, free, _), blocking = scene, stream(0)
-    assert refused("cuStreamBeginCapture", 0, mode("GLOBAL")) == 900
+    assert begin(0, refused) == 900
     begin(blocking)
-    assert refused("cuStreamBeginCapture", blocking, mode("GLOBAL")) == 401
+    assert begin(blocking, refused) == 401
     assert (launch(x, x, how=refused), end(blocking)) == (906, 901)
     begin(blocking)
     assert (refused("cuStreamIsCapturing", 0), end(blocking)) == (906, 0)

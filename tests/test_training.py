@@ -382,6 +382,7 @@ def test_what_comes_after_a_step_is_part_of_it(stop, tmp_path):
                      validate=lambda p, seen=validated: seen.append(p.copy()) or 1.0, validate_every=1,
                      restore_best=False, checkpoint=tmp_path / "c", checkpoint_every=every)
         assert (result.stopped, result.steps) == ("interrupted" if stop == "signal" else stop, 6)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         for seen in (validated, told):
             assert len(seen) == (5 if stop == "signal" else 6)
             np.testing.assert_array_equal(seen, want[:len(seen)])
@@ -389,13 +390,6 @@ def test_what_comes_after_a_step_is_part_of_it(stop, tmp_path):
         assert_identical(again.params, want[5])
         fit(again, well, None, 6, after_step=shrink)
         assert_identical(again.params, want[11])
-
-
-def test_after_a_step_that_is_skipped_there_is_nothing():
-    opt, seen = make(), []
-    fit(opt, lambda p, k: (1.0, {"W": np.full((4, 3), k, f32), "b": [np.ones(3, f32)]}), [1.0, NAN, 2.0],
-        skip_nonfinite=True, after_step=lambda o: seen.append(o.t) or True)
-    assert (seen, opt.t) == ([1, 2], 2)
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, StopIteration, KeyboardInterrupt])
@@ -412,52 +406,32 @@ def test_an_error_after_a_step(error):
     assert (result.validated.tolist(), saved) == ([1, 2], [2])
 
 
+@pytest.mark.usefixtures("python_handler")
 @main_thread
-def test_ctrl_c_after_a_step():
-    """The first waits for what comes after the step; a second does not. Then the handler is what it was."""
+def test_a_second_ctrl_c_does_not_wait_for_what_comes_after_a_step():
+    """The handler is the user's, before and afterwards."""
     def press(o):
-        done.append("before")
-        for _ in range(times):
+        for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
-        done.append("after")
+        raise AssertionError("It has waited.")
 
     def handler(number, frame):
         raise KeyboardInterrupt("mine")
-    old = signal.signal(signal.SIGINT, handler)
-    try:
-        for n, want, ended in ((1, ["before", "after"], nullcontext()),
-                               (2, ["before"], pytest.raises(KeyboardInterrupt, match="mine"))):
-            times, done = n, []
-            with ended:
-                assert fit(make(), value_and_grad, None, 5, after_step=press).stopped == "interrupted"
-            assert done == want
-            assert signal.getsignal(signal.SIGINT) is handler
-    finally:
-        signal.signal(signal.SIGINT, old)
+    signal.signal(signal.SIGINT, handler)
+    with pytest.raises(KeyboardInterrupt, match="mine"):
+        fit(make(), value_and_grad, None, 5, after_step=press)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_after_a_step_where_there_are_no_signals():
     opt, seen = make(), []
     thread = threading.Thread(target=lambda: fit(opt, value_and_grad, None, 2, after_step=lambda o: seen.append(o.t)))
     thread.start()
     thread.join()
-    assert seen == [1, 2]  # where there are no signals
+    assert seen == [1, 2]
 
 
 # Checkpoints
-
-def test_resumed_equals_uninterrupted(tmp_path):
-    """In another optimizer, on the batches that follow, whatever the validation was and the best in memory."""
-    path, rate, batches = tmp_path / "c.safetensors", schedules.cosine(0.1, 12), normal(5, 12).tolist()
-    options = {"validate": lambda p: float(p["W"][0, 0]), "validate_every": 3}
-    whole, first, again = make(lr=rate), make(lr=rate), make(p=zeros(), lr=rate)
-    fit(whole, value_and_grad, batches, restore_best=False)
-    before = fit(first, value_and_grad, batches[:7], checkpoint=path, **options)
-    files.load(path, again)
-    assert again.t == 7
-    after = fit(again, value_and_grad, batches[7:], **{**options, "restore_best": False})
-    assert_equal(again, whole)
-    assert [*before.t, *after.t] == [*range(1, 13)]
-    assert before.best in (3, 6)
-    assert [*before.validated, *after.validated] == [3, 6, 9, 12]
-
 
 def test_when_it_saves(tmp_path):
     opt, saved = make(), []
@@ -603,17 +577,6 @@ def test_interrupts_at_any_moment(after):
     assert later > 50
 
 
-def test_an_interrupt_while_the_best_is_copied(monkeypatch):
-    """The copy is made when the training ends."""
-    opt, strike, at, snapshot = make(), struck(2), {}, fastopt.Optimizer.snapshot
-    monkeypatch.setattr(fastopt.Optimizer, "snapshot", lambda self, **how: strike() or snapshot(self, **how))
-    result = fit(opt, value_and_grad, None, 9, validate=lambda p: at.update({opt.t: copies(opt)}) or -opt.t,
-                 validate_every=3)
-    assert (result.stopped, result.best, opt.t) == ("interrupted", 6, 6)
-    assert result.validation.tolist() == [-3, -6]
-    assert_arrays(copies(opt), at[6])
-
-
 def test_a_second_interrupt_is_raised():
     """Where the checkpoint is being written: the parameters are those of the last step."""
     opt, twin = make(), make()
@@ -663,17 +626,18 @@ def test_a_value_that_is_not_finite(bad):
 
 
 def test_skipped_steps_are_recorded():
-    opt, twin, saved = make(), make(), []
+    opt, twin, saved, after = make(), make(), [], []
 
     def some(p, k):
         value, g = value_and_grad(p, k)
         return (NAN, {"W": g["W"]*f32(NAN), "b": g["b"]}) if k in (2, 3) else (value, g)
     result = fit(opt, some, [1, 2, 3, 4, 5], 5, skip_nonfinite=True, checkpoint=lambda o: saved.append(o.t),
-                 checkpoint_every=1, validate=lambda p: 1.0, validate_every=1, restore_best=False)
+                 checkpoint_every=1, validate=lambda p: 1.0, validate_every=1, restore_best=False,
+                 after_step=lambda o: after.append(o.t) or True)
     values = replay(twin, [1, 4, 5], skip_nonfinite=True)
     assert result.t.tolist() == [1, 1, 1, 2, 3]
     np.testing.assert_array_equal(result.value, [values[0], NAN, NAN, *values[1:]])
-    assert result.validated.tolist() == saved == [1, 2, 3]
+    assert result.validated.tolist() == saved == after == [1, 2, 3]
     assert_equal(opt, twin)
 
 
@@ -794,18 +758,18 @@ def test_the_bar_is_on_stderr(capfd):
 
 
 @pytest.mark.parametrize(("module", "where", "extra", "call"), [
-    *((module, "fit: progress", "progress", lambda: fit(make(), value_and_grad, None, 1, progress=True))
-      for module in ("rich.progress",)),
+    ("rich.progress", "fit: progress", "progress", lambda: fit(make(), value_and_grad, None, 1, progress=True)),
     ("safetensors", "fastopt.files", "files", lambda: fit(make(), value_and_grad, None, 1, checkpoint="c")),
     ("rich.progress", "fastopt.scipy", "progress", lambda: fastopt.scipy.method(progress=True)),
     ("scipy.optimize", "fastopt.scipy", "scipy", lambda: fastopt.scipy),
+    ("scipy.differentiate", "fastopt.curvature", "scipy", lambda: fastopt.curvature),
     ("sklearn.base", "fastopt.sklearn", "sklearn", lambda: fastopt.sklearn)])
 def test_an_extra_that_is_missing_is_named(module, where, extra, call, monkeypatch):
     """Without it, the rest of fastopt works."""
     pytest.importorskip(module)
-    for name in [name for name in sys.modules if re.match(r"fastopt\.(files|scipy|sklearn)", name)]:
+    for name in [name for name in sys.modules if re.match(r"fastopt\.(curvature|files|scipy|sklearn)", name)]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("files", "scipy", "sklearn"):
+    for name in ("curvature", "files", "scipy", "sklearn"):
         monkeypatch.delattr(fastopt, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     if extra == "progress":

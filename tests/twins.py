@@ -12,6 +12,10 @@ from fastopt import schedules
 SHAPES = {"W": (23, 45), "b": (45,), "s": (), "long": (5_001,), "none": (0, 3)}
 
 
+def singles(seed, *shape):
+    return normal(seed, *shape).astype(np.float32)
+
+
 def tree(seed, format="f32"):
     return {k: np.array(stored(np.array(normal(seed + n, *shape)), format))
             for n, (k, shape) in enumerate(SHAPES.items())}
@@ -19,7 +23,9 @@ def tree(seed, format="f32"):
 
 def bad(grads, value=np.nan):
     """These gradients, one element of which is not finite."""
-    return {**grads, "long": np.where(np.arange(5_001) == 4_500, np.asarray(value, grads["long"].dtype), grads["long"])}
+    kind, long = grads["long"].dtype, grads["long"].copy()
+    long[4_500] = stored(value, "bf16") if kind == np.uint16 else value
+    return {**grads, "long": long}
 
 
 def leaves(tree):
@@ -139,19 +145,17 @@ class Captured(Twins):
         return super().same()
 
 
-def assert_look_ahead_is_captured(**options):
-    """The gradient of |w|^2/2 at the look-ahead point is that point: a whole training step in one graph."""
-    twins = Twins(lambda p, **more: fastopt.Nesterov(p, lr=0.1, **options, **more), normal(1, 300).astype(np.float32),
-                  foreign, capturable=20)
-    twins.on_device.lookahead()
-    wait()
-    with Graph() as graph:
-        twins.on_device.step(twins.on_device.lookahead())
-    for _ in range(10):
-        graph.replay()
-        twins.on_host.step(twins.on_host.lookahead())
-    wait()
-    twins.same()
+def adam(p, **more):
+    """What most tests ask of Adam."""
+    return fastopt.Adam(p, lr=0.1, **more)
+
+
+@fastopt.rule(state="v", lr=0.01, mu=0.9)
+def heavy_ball(c, g, p, v):
+    """A rule of a user's own."""
+    v = c.mu*v + g
+    u = c.lr*v
+    return u, v
 
 
 def in_groups(name, steps, p, **more):

@@ -22,11 +22,11 @@ _LIVING: "weakref.WeakValueDictionary[int, Turn]" = weakref.WeakValueDictionary(
 
 
 class Turn:
-    """Who has an optimizer: the lock that its steps, saves and loads take, and what is under way."""
+    """Who has an optimizer: the lock that its steps, saves and loads take, and whether a step is under way."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a signal handler may save a checkpoint in the middle of step's Python
-        self.busy = ""                 # "step" or "snapshot" while there is one
+        self.stepping = False
         _LIVING[id(self)] = self       # from now on forks wait
 
 
@@ -105,7 +105,7 @@ def _after_in_child() -> None:
     held = [lock for lock, taken in zip(fork.locks, fork.taken, strict=False) if taken] if fork else []
     for turn in living():
         if not any(turn.lock is lock for lock in held):
-            turn.lock, turn.busy = threading.RLock(), ""  # of a thread that is not here
+            turn.lock, turn.stepping = threading.RLock(), False  # of a thread that is not here
     if fork:
         fork.release()
 

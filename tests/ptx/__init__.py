@@ -6,11 +6,11 @@ Kernels run on ordinary arrays; every access is checked for bounds, alignment an
 >>> x = np.arange(1000, dtype=np.float32)
 >>> Run(Kernel(ptx), 4, 256, [np.uint64(memory.add(x)), np.uint32(x.size)], memory)
 
-It executes PTX, not the machine code that ptxas makes of it (which may contract products and sums that lack a ``.rn``),
-knows nothing of time, caches or weak memory, and runs threads in step. What it does not know (an instruction, a
-modifier, a state space) raises `PTXError`.
+It knows what the kernels of this project consist of. All else (an instruction, a modifier, a state space) raises
+`PTXError`. It executes PTX, not the machine code that ptxas makes of it (which may contract products and sums that lack
+a ``.rn``), knows nothing of time, caches or weak memory, and runs threads in step.
 """
-from . import arithmetic, threads, transfers, words  # noqa: F401 (they fill the table of instructions)
+from . import instructions  # noqa: F401 (it fills the table of instructions)
 from .machine import Run
 from .memory import Memory
 from .text import Kernel

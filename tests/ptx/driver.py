@@ -4,7 +4,7 @@
 ``libcuda.so.1`` already there. It cannot be unloaded, so a process has one, which ``reset`` clears.
 
 Code comes as PTX text. For the cubins of Numba's own dispatcher ``record_numba_ptx`` keeps the PTX from which each was
-made; for others, ``StandIn.ptx[kernel name]`` is where their PTX is looked up.
+made.
 """
 import atexit
 import ctypes
@@ -35,16 +35,11 @@ PHASES = ("given", "captured", "done")
 LOG = 1 << 16  # entries that queue.c keeps
 COMPILED = "FASTOPT_TESTS_STAND_IN"  # in the environment: the path of the compiled library
 H100 = {  # CU_DEVICE_ATTRIBUTE_*; what is not here is 0. No memory pools: cuda-core then allocates with cuMemAlloc
-    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_BLOCK_DIM_Y": 1024, "MAX_BLOCK_DIM_Z": 64,
-    "MAX_GRID_DIM_X": 2**31 - 1, "MAX_GRID_DIM_Y": 65535, "MAX_GRID_DIM_Z": 65535, "MAX_SHARED_MEMORY_PER_BLOCK": 49152,
-    "TOTAL_CONSTANT_MEMORY": 65536, "WARP_SIZE": 32, "MAX_PITCH": 2**31 - 1, "MAX_REGISTERS_PER_BLOCK": 65536,
-    "CLOCK_RATE": 1_980_000, "MULTIPROCESSOR_COUNT": 132, "CAN_MAP_HOST_MEMORY": 1, "CONCURRENT_KERNELS": 1,
-    "MEMORY_CLOCK_RATE": 2_619_000, "GLOBAL_MEMORY_BUS_WIDTH": 5120, "L2_CACHE_SIZE": 50 << 20,
-    "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "ASYNC_ENGINE_COUNT": 3, "UNIFIED_ADDRESSING": 1,
-    "STREAM_PRIORITIES_SUPPORTED": 1, "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472,
-    "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536, "MANAGED_MEMORY": 1, "COOPERATIVE_LAUNCH": 1,
-    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "HOST_REGISTER_SUPPORTED": 1, "MAX_BLOCKS_PER_MULTIPROCESSOR": 32,
-    "RESERVED_SHARED_MEMORY_PER_BLOCK": 1024}
+    "MAX_THREADS_PER_BLOCK": 1024, "MAX_BLOCK_DIM_X": 1024, "MAX_GRID_DIM_X": 2**31 - 1, "WARP_SIZE": 32,
+    "MAX_SHARED_MEMORY_PER_BLOCK": 49152, "MAX_REGISTERS_PER_BLOCK": 65536, "MULTIPROCESSOR_COUNT": 132,
+    "L2_CACHE_SIZE": 50 << 20, "MAX_THREADS_PER_MULTIPROCESSOR": 2048, "UNIFIED_ADDRESSING": 1,
+    "MAX_SHARED_MEMORY_PER_MULTIPROCESSOR": 233472, "MAX_REGISTERS_PER_MULTIPROCESSOR": 65536,
+    "MAX_SHARED_MEMORY_PER_BLOCK_OPTIN": 232448, "MAX_BLOCKS_PER_MULTIPROCESSOR": 32}
 
 
 Work = namedtuple("Work", "phase kind name stream grid block size device")
@@ -135,7 +130,7 @@ class Watch:
 
 class StandIn:
     """The loaded library. `load` makes it. ``errors`` are what kernels raised; the driver reports them as error 700,
-    716 or 719 until `forgive` or `check`. ``ptx`` is the PTX of kernels from other code, by their names."""
+    716 or 719 until `forgive` or `check`. ``ptx`` is the PTX of Numba's kernels, by their names."""
 
     def __init__(self, devices, cc):
         self.made, self.errors, self.ptx, self._kernels = (devices, cc), [], {}, []
@@ -176,10 +171,10 @@ class StandIn:
         if source is None or not re.search(rf"\.entry\s+{re.escape(name)}\b", source):
             return 500
         try:
-            kernel = _kernel(source, name)
-            numbers = [len(self._kernels), kernel.sizes["shared"], len(kernel.params)]
-            for _, _, size, offset in kernel.params:
-                numbers += offset, size
+            kernel = _kernel(source)
+            numbers = [len(self._kernels), kernel.shared, len(kernel.params)]
+            for parameter in kernel.params:
+                numbers += parameter.offset, parameter.bytes
             for i, number in enumerate(numbers[:room]):
                 answer[i] = number
         except BaseException as error:  # it must not pass through C
@@ -189,10 +184,12 @@ class StandIn:
         return 0
 
     def _run(self, number, device, dims, shared, params):
-        kernel, dims = self._kernels[number], tuple(dims[:6])
+        kernel = self._kernels[number]
         try:
-            arguments = [ctypes.string_at(params + offset, size) for _, _, size, offset in kernel.params]
-            Run(kernel, dims[:3], dims[3:], arguments, DeviceMemory(self, device), dynamic_shared=shared)
+            if shared or dims[:6] != [dims[0], 1, 1, dims[3], 1, 1]:
+                raise PTXError("a launch of more than one dimension, or with dynamic shared memory")
+            arguments = [ctypes.string_at(params + p.offset, p.bytes) for p in kernel.params]
+            Run(kernel, dims[0], dims[3], arguments, DeviceMemory(self, device))
         except BaseException as error:  # it must not pass through C
             self.errors.append(error)
             return (716 if "misaligned" in str(error) else 700) if isinstance(error, PTXError) else 719
@@ -282,9 +279,7 @@ class StandIn:
         return [_work(self._log[i % LOG]) for i in range(start, end)]
 
 
-@functools.lru_cache(maxsize=256)
-def _kernel(source, name):
-    return Kernel(source, name)
+_kernel = functools.lru_cache(maxsize=256)(Kernel)
 
 
 # Loading

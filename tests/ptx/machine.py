@@ -9,39 +9,49 @@ from functools import lru_cache
 
 import numpy as np
 
-from .access import Spaces
-from .floats import decode, encode
-from .grid import Grid
-from .memory import UNWRITTEN
+from .memory import UNWRITTEN, Spaces
+from .races import Group
 from .text import Immediate, Register, Special, Symbol
-from .values import B32, PREDICATE, SIGNED, UNSIGNED, PTXError
+from .values import PREDICATE, PTXError, decode, encode
 
-LIMIT = 10_000_000
+LIMIT, WARP = 10_000_000, 32
+
+
+class Threads:
+    """The threads of all blocks, numbered one block after the other: how many ``blocks``, ``warps`` and ``threads``; of
+    each thread its ``lane``, ``warp`` (numbered through all blocks) and ``block``; special registers."""
+
+    def __init__(self, kernel, blocks, size):
+        if not 0 < size <= kernel.max_threads or blocks < 1:
+            raise PTXError(f"a launch of {blocks} blocks of {size} threads")
+        self.blocks, self.threads, self.warps = blocks, blocks*size, blocks*-(-size//WARP)
+        self.numbers = np.arange(self.threads)
+        in_block, self.block = self.numbers % size, self.numbers//size
+        self.lane, self.warp = in_block % WARP, self.block*-(-size//WARP) + in_block//WARP
+        special = {"%tid.x": in_block, "%ntid.x": size, "%ctaid.x": self.block, "%nctaid.x": blocks}
+        self.special = {name: np.atleast_1d(value).astype(np.uint32) for name, value in special.items()}
+
+    def group(self, threads):
+        """These threads, with their warps and blocks."""
+        return Group(threads, self.warp[threads], self.block[threads])
 
 
 class Run:
     """Run a kernel; returns when all threads have left it, and raises `PTXError` for every fault.
 
-    ``grid`` and ``block`` are ints or up to three ints, ``args`` a NumPy scalar, bytes, or an int for each parameter.
-    With ``stats`` (several times slower) it counts the ``traffic`` with global memory, atomics excluded (bytes that
-    threads ask for, sectors of 32 bytes, requests of warps), and looks for collisions and races there too; shared
-    memory is always checked. ``dynamic_shared`` are bytes of shared memory. ``approximate`` allows instructions whose
-    results are approximate on a GPU (``div.full``, ``ex2.approx``, ...); they are computed accurately here. ``limit``
-    bounds ``executed``, the instructions that groups of threads execute, before the kernel is taken for endless.
+    ``args`` are a NumPy scalar, bytes, or an int of 64 bits for each parameter. With ``stats`` (several times slower)
+    it counts the ``traffic`` with global memory (bytes that threads ask for, and sectors of 32 bytes), and looks for
+    collisions and races there too; shared memory is always checked. ``limit`` bounds ``executed``, the instructions
+    that groups of threads execute, before the kernel is taken for endless.
     """
 
-    def __init__(self, kernel, grid, block, args, memory, stats=False, dynamic_shared=0, *, approximate=False,
-                 limit=LIMIT):
+    def __init__(self, kernel, blocks, block_size, args, memory, stats=False, *, limit=LIMIT):
         self.kernel, self.limit = kernel, limit
-        if not approximate:
-            _refuse_approximations(kernel)
-        self.grid = Grid(kernel, grid, block)
-        self.spaces = Spaces(kernel, self.grid, memory, dynamic_shared, stats)
-        self.spaces.set_parameters(args)
-        self.special = self.grid.special | self.spaces.special
+        self.threads = Threads(kernel, blocks, block_size)
+        self.spaces = Spaces(kernel, self.threads, memory, args, stats)
         self.traffic = self.spaces.traffic
         self.registers, self.executed = {}, 0
-        self.alive = np.ones(self.grid.threads, np.bool_)
+        self.alive = np.ones(self.threads.threads, np.bool_)
         self.mask = None  # the threads that execute; None for all that are alive
         with np.errstate(all="ignore"):
             self._run()
@@ -55,76 +65,62 @@ class Run:
     def numbers(self):
         """The numbers of the threads that execute the instruction."""
         executing = self.executing()
-        return self.grid.numbers if executing.all() else np.flatnonzero(executing)
+        return self.threads.numbers if executing.all() else np.flatnonzero(executing)
 
     def each(self, values):
         """A value for each thread."""
-        return np.broadcast_to(values, (self.grid.threads,))
+        return np.broadcast_to(values, (self.threads.threads,))
 
     def gather(self, values, threads):
         """The values of these threads; still one if it is the same for all."""
-        return values if values.size == 1 or threads is self.grid.numbers else values[threads]
+        return values if values.size == 1 or threads is self.threads.numbers else values[threads]
 
     def scatter(self, values, threads):
         """The reverse: a value for each thread, those of these threads given (or one for all of them)."""
-        if values.size == 1 or threads is self.grid.numbers:
+        if values.size == 1 or threads is self.threads.numbers:
             return values
-        scattered = np.zeros(self.grid.threads, values.dtype)
+        scattered = np.zeros(self.threads.threads, values.dtype)
         scattered[threads] = values
         return scattered
 
     # Values
 
-    def words(self, operand, type, wider=False):
-        """The words of an operand, as wide as the type; `wider` registers lend their lower bits where allowed."""
+    def words(self, operand, type):
+        """The words of an operand, as wide as the type."""
         if isinstance(operand, Register):
-            return self._register(operand, type, wider)
+            words = self.registers.get(operand.name)
+            words = _unwritten(operand.type) if words is None else words
+            if words.dtype != type.word:
+                raise PTXError(f"{operand.name} has {operand.type.bits} bits, not {type.bits}")
+            return words
         if isinstance(operand, Immediate):
             return _constant(operand, type)
         if isinstance(operand, Special) and type.bits == 32:
-            return self.special[operand.name]
-        if isinstance(operand, Symbol) and operand.name in self.spaces.symbols and type.bits in (32, 64):
-            return np.array([(self.spaces.symbols[operand.name] + operand.offset) % 2**type.bits], type.word)
+            return self.threads.special[operand.name]
+        if isinstance(operand, Symbol) and type.bits in (32, 64):
+            return np.array([self.kernel.symbols[operand.name]], type.word)
         raise PTXError(f"operand {operand} as .{type.name}")
 
-    def _register(self, register, type, wider):
-        words = self.registers.get(register.name)
-        if words is None:
-            words = _unwritten(register.type)
-        if words.dtype != type.word:
-            if not (wider and register.type.bits > type.bits > 1):
-                raise PTXError(f"{register.name} has {register.type.bits} bits, not {type.bits}")
-            words = words.astype(type.word)
-        if not register.negated:
-            return words
-        if type is not PREDICATE:
-            raise PTXError(f"{register.name} is not a predicate")
-        return ~words
-
-    def read(self, operand, type, wider=False):
+    def read(self, operand, type):
         """The numbers in an operand."""
-        return decode(self.words(operand, type, wider), type)
+        return decode(self.words(operand, type), type)
 
-    def write(self, operand, words, type, extend=False):
-        """Put words into a register; a wider one gets the sign or zeros in front where `extend` allows it."""
+    def write(self, operand, words, type):
+        """Put words into a register."""
         if not isinstance(operand, Register):
             raise PTXError(f"destination {operand}")
         if operand.name == "_":
             return
         if operand.type.word != type.word:
-            if not (extend and operand.type.bits > type.bits > 1):
-                raise PTXError(f"{operand.name} has {operand.type.bits} bits, not {type.bits}")
-            if type.kind == "s":
-                words = words.view(type.number).astype(SIGNED[operand.type.bits])
-            words = words.astype(UNSIGNED[operand.type.bits])
+            raise PTXError(f"{operand.name} has {operand.type.bits} bits, not {type.bits}")
         if self.mask is not None:
             old = self.registers.get(operand.name)
             words = np.where(self.mask, words, _unwritten(operand.type) if old is None else old)
         self.registers[operand.name] = words
 
-    def put(self, operand, numbers, type, rounding="rn", extend=False):
+    def put(self, operand, numbers, type):
         """Round numbers to the type and put them into a register."""
-        self.write(operand, encode(numbers, type, rounding), type, extend)
+        self.write(operand, encode(numbers, type), type)
 
     # Control
 
@@ -147,7 +143,7 @@ class Run:
         for block in sorted(groups):
             ready, first = groups[block], self.kernel.blocks[block][0]
             if first.form.waits:
-                ready = ready & self._partners_came(first, ready)
+                ready = ready & self._partners_came(first.form.waits, ready)
             if ready.any():
                 rest = groups.pop(block) & ~ready
                 if rest.any():
@@ -156,46 +152,28 @@ class Run:
         waiting = ", ".join(f"{groups[k].sum()} threads at '{self.kernel.blocks[k][0].text}'" for k in sorted(groups))
         raise PTXError(f"divergent: for ever wait {waiting}; {(~self.alive).sum()} have exited")
 
-    def _partners_came(self, instruction, waiting):
-        """Whether all partners of each thread that have not exited wait too: its block, or the lanes that it names."""
-        grid = self.grid
-        if instruction.form.waits == "block":
-            return (np.bincount(grid.block[waiting], minlength=grid.blocks) == grid.block_size)[grid.block]
-        members = self.each(self.words(instruction.operands[-1], B32))
-        if (waiting & ((members >> grid.lane.astype(np.uint32) & np.uint32(1)) == 0)).any():
-            raise PTXError(f"a thread executes what its mask of threads excludes it from, in: {instruction.text}")
-        missing = grid.bits_of_warps(self.alive) & ~grid.bits_of_warps(waiting)
-        return (members & missing[grid.warp]) == 0
+    def _partners_came(self, of, waiting):
+        """Whether all partners of each thread wait too: its block, or what of its warp has not exited."""
+        unit, away = (self.threads.block, ~waiting) if of == "block" else (self.threads.warp, self.alive & ~waiting)
+        return np.bincount(unit, away)[unit] == 0
 
     def _block(self, index):
         """Execute a basic block; returns where its threads go: pairs of a block and a mask."""
-        block, mask = self.kernel.blocks[index], self.mask
-        for instruction in block:
-            form = instruction.form
-            try:
-                if instruction.guard is not None:
-                    self.mask = self.words(instruction.guard, PREDICATE) & self.executing()
-                if form.leaves:
-                    return self._leave(index, instruction, mask)
-                if instruction.guard is None or self.mask.any():
-                    form.meaning(self, instruction.modifiers, *instruction.operands)
-            except PTXError as error:
-                raise PTXError(f"{error}, in: {instruction.text}") from None
-            self.mask = mask
+        try:
+            for instruction in self.kernel.blocks[index]:
+                if instruction.form.leaves:
+                    return self._leave(index, instruction)
+                instruction.form.meaning(self, instruction.modifiers, *instruction.operands)
+        except PTXError as error:
+            raise PTXError(f"{error}, in: {instruction.text}") from None
         return [(index + 1, self.executing())]
 
-    def _leave(self, index, instruction, mask):
-        taken = self.executing()
-        rest = (self.alive if mask is None else mask) & ~taken
+    def _leave(self, index, instruction):
+        here = taken = self.executing()
+        if instruction.guard is not None:
+            taken = here & (self.words(instruction.guard, PREDICATE) != instruction.negated)
         target = instruction.form.meaning(self, instruction.modifiers, *instruction.operands)
-        return [(block, threads) for block, threads in ((target, taken), (index + 1, rest)) if threads.any()]
-
-
-def _refuse_approximations(kernel):
-    for block in kernel.blocks:
-        for instruction in block:
-            if instruction.form.approximate:
-                raise PTXError(f"approximate, in: {instruction.text}")
+        return [(block, threads) for block, threads in ((target, taken), (index + 1, here & ~taken)) if threads.any()]
 
 
 @lru_cache(None)
@@ -204,8 +182,7 @@ def _constant(immediate, type):
     value, width = immediate
     if type is PREDICATE:
         return np.array([bool(value)])
-    float_ = type.name in ("f32", "f64")
-    if width != type.bits and (float_ or width):
+    if width != type.bits and (width or type.name in ("f32", "f64")):
         raise PTXError(f"the literal {value:#x} as .{type.name}")
     return np.array([value % 2**type.bits], type.word)
 
