@@ -41,7 +41,7 @@ def sgd_at(t, lr=1e-3):
     return {"lr": lr}
 
 
-@rule(sgd_at, class_name="SGD", examples=[{"lr": 0.07}], steady={"lr": 1e-4})
+@rule(sgd_at, class_name="SGD", settled=1, examples=[{"lr": 0.07}], steady={"lr": 1e-4})
 def sgd(c, g, p):
     """Gradient descent: the step is the gradient times the learning rate.
 
@@ -63,7 +63,7 @@ def momentum_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form
     return {"mu": momentum, "a": a, "lr": out}
 
 
-@rule(momentum_at, state="v", steady={"lr": 1e-4, "momentum": 0.9}, examples=[
+@rule(momentum_at, state="v", settled=2, steady={"lr": 1e-4, "momentum": 0.9}, examples=[
     {"momentum": 0.8, "form": "negative", "dampening": 0.1},
     {"form": "outside", "first_step": "copy", "dampening": 0.3}])
 def momentum(c, g, p, v):
@@ -88,7 +88,7 @@ def nesterov_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form
     return {"mu": momentum, "a": a, "lr": out, "now": 0.0, "ahead": out*momentum}
 
 
-@rule(nesterov_at, state="v", ahead="ahead", steady={"lr": 1e-4, "momentum": 0.9}, examples=[
+@rule(nesterov_at, state="v", ahead="ahead", settled=2, steady={"lr": 1e-4, "momentum": 0.9}, examples=[
     {"momentum": 0.7, "form": "outside"}, {"shifted": True, "dampening": 0.2, "first_step": "copy"},
     {"form": "negative"}])
 def nesterov(c, g, p, v):
@@ -112,7 +112,7 @@ def rmsprop_at(t, lr=1e-2,
     return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
-@rule(rmsprop_at, state="v", nonnegative="v", class_name="RMSProp", steady={"lr": 1e-5}, examples=[
+@rule(rmsprop_at, state="v", nonnegative="v", class_name="RMSProp", settled=1, steady={"lr": 1e-5}, examples=[
     {"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}])
 def rmsprop(c, g, p, v):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
@@ -300,7 +300,7 @@ def lion_at(t, lr=1e-4, b1: Annotated[float, "[0, 1)", "Weight of the momentum i
     return {"lr": lr, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2}
 
 
-@rule(lion_at, state="m", defaults={"decay": "decoupled"}, steady={"lr": 1e-6}, examples=[
+@rule(lion_at, state="m", settled=1, defaults={"decay": "decoupled"}, steady={"lr": 1e-6}, examples=[
     {"lr": 0.01, "b1": 0.6, "b2": 0.8}])
 def lion(c, g, p, m):
     """Lion (Chen et al. 2023): the sign of an interpolated momentum. Typical lr is 3-10 times smaller than AdamW's.

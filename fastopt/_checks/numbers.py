@@ -50,7 +50,9 @@ def instead(name: str, value: Any) -> str:
 
 def check_number(name: str, value: Any, where: str, otherwise: str = "", allowed: Range = FINITE) -> float:
     """The value as a float; ValueError where it is a number that is not allowed, TypeError where it is no number."""
-    found = value if type(value) is float else plain(value)
+    if type(value) is float and allowed[0](value):
+        return value
+    found = plain(value)
     try:
         number = float(found) if isinstance(found, numbers.Real) and not isinstance(found, bool) else math.nan
     except OverflowError:  # an int that no float can hold

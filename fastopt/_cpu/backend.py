@@ -18,7 +18,7 @@ from .._tensors import arrays
 from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
-from .headers import Watch
+from .headers import Headers, Watch
 from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
 from .norm import all_finite, clip_factor, global_norm
@@ -198,8 +198,8 @@ class HostBackend(Stored):
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, sign*factor), *row)
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
-        if bound is binding.headers and self._repeats(request):
-            self._ready = Ready(binding, self.groups, self.coefs, self._t, request)
+        if bound is not None and bound is binding.headers and self._repeats(bound, request):
+            self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
 
     def _factor(self, request: Request) -> float | None:
         """What multiplies the gradients, clipping included; None where the step is skipped, as they are not finite."""
@@ -219,11 +219,10 @@ class HostBackend(Stored):
             arrays.tell_autograd([*self.told, *binding.told])
         return factor
 
-    def _repeats(self, request: Request) -> bool:
+    def _repeats(self, headers: Headers, request: Request) -> bool:
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
-        headers = self.binding.headers
-        return (headers is not None and headers.known and not headers.others and not self.told
-                and not request.zero_grads and request.limit == math.inf and all(group.ahead for group in self.groups))
+        return (headers.known and not headers.others and not self.told and not request.zero_grads
+                and request.limit == math.inf and all(group.ahead for group in self.groups))
 
     def tabulate(self) -> None:
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")

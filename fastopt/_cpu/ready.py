@@ -5,10 +5,8 @@ own work. The coefficients of the next steps are computed ahead, as no hyperpara
 """
 import ctypes
 import math
-import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,10 +18,10 @@ from .._rule.groups import MOST_STEPS, Group
 from .._tensors.arrays import address
 from .._tensors.backend import Request
 from . import pool
-from .headers import COUNT, ITEMS, SAME, _refresh
-from .jobs import Binding
+from .headers import COUNT, ITEMS, SAME, Headers, _refresh
 
-READY = record("headers steps first rows plan jobs left groups", "kinds tables")
+# The rows are those of the steps from `first` on, so many of them; from the last that is kept on they are all the same
+READY = record("headers steps first rows kept plan jobs left", "groups kinds tables")
 # Of a float type: the rows, where one goes, its length in units of 4 bytes, and the bytes of a number
 TABLE = record("source target singles itemsize")
 SINGLE = 4
@@ -40,7 +38,7 @@ def _prepare():
         row = word(word(ready, READY.steps), 0) + 1 - word(ready, READY.first)
         if row < 0 or row >= word(ready, READY.rows):
             return MISSING
-        headers = word(ready, READY.headers)
+        row, headers = min(row, word(ready, READY.kept) - 1), word(ready, READY.headers)
         if word(gradients, ITEMS - 1) != word(headers, COUNT) or look(gradients, headers) != SAME:
             return OTHER
         for k in range(word(ready, READY.kinds)):
@@ -76,6 +74,7 @@ def _scaled():
 
     def scaled(ready, mailbox, factor, alone):
         row, groups = word(word(ready, READY.steps), 0) + 1 - word(ready, READY.first), word(ready, READY.groups)
+        row = min(row, word(ready, READY.kept) - 1)
         for k in range(word(ready, READY.kinds)):
             table = ready + (READY.tables + 4*k)*WORD
             singles, target = word(table, TABLE.singles), word(table, TABLE.target)
@@ -95,19 +94,16 @@ def _scaled():
 class Ready:
     """The next step, if it asks for no more than the last one and its arrays are alike."""
 
-    def __init__(self, binding: Binding, groups: Sequence[Group], coefs: dict[np.dtype, np.ndarray],
+    def __init__(self, plan: pool.Plan, headers: Headers, groups: Sequence[Group], coefs: dict[np.dtype, np.ndarray],
                  steps: ctypes.c_int64, request: Request):
         """`coefs` holds, for each float type, where kernels read a row for each group. `request`: of the last step."""
         self.masks, self.scaled = request.masks, request.clip_norm is not None or request.factor != 1.0
-        self.plan, self.groups, self.steps = binding.plan, groups, steps
-        self.headers: Any = binding.headers  # kept alive, as all that has addresses here
+        self.plan, self.headers, self.groups, self.steps = plan, headers, groups, steps
         self.count, self.ahead = ctypes.addressof(steps), 1
         self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
-        self.tables = [np.zeros((MOST, a.nbytes//SINGLE), np.float32) for a in coefs.values()]
-        self.packers = [(struct.Struct(f"{a.size}{a.dtype.char}"), table.data.cast("B"), a.nbytes)
-                        for a, table in zip(coefs.values(), self.tables, strict=True)]
+        self.tables = [np.zeros((MOST, a.size), dtype) for dtype, a in coefs.items()]
         self.words = np.array([
-            self.headers.address, self.count, 0, 0, self.plan.address, len(self.plan.jobs), self.plan.left_at,
+            self.headers.address, self.count, 0, 0, 0, self.plan.address, len(self.plan.jobs), self.plan.left_at,
             len(groups), len(coefs), *(x for a, table in zip(coefs.values(), self.tables, strict=True)
                           for x in (address(table), address(a), a.nbytes//SINGLE, a.itemsize))], np.int64)
         self.address = address(self.words)
@@ -150,10 +146,13 @@ class Ready:
     def _tabulate(self) -> None:
         """Compute the rows of the next steps, twice as many as before."""
         self.words[READY.rows], first = 0, self.steps.value + 1
-        rows = min(self.ahead, max(1, MOST_STEPS + 1 - first))
-        for k, row in enumerate(zip(*(group.rows(first, rows) for group in self.groups), strict=True)):
-            for packer, buffer, size in self.packers:
-                packer.pack_into(buffer, k*size, *chain.from_iterable(row))
+        most, settled = max(1, MOST_STEPS + 1 - first), self.groups[0].rule.settled
+        same = settled is not None and first >= settled
+        kept = 1 if same else min(self.ahead, most)
+        rows = np.array([group.rows(first, kept) for group in self.groups]).transpose(1, 0, 2).reshape(kept, -1)
+        with np.errstate(over="ignore"):
+            for table in self.tables:
+                table[:kept] = rows
         self.versions = [(group, group.version) for group in self.groups]
-        self.words[READY.first] = first
-        self.words[READY.rows], self.ahead = rows, min(2*self.ahead, MOST)
+        self.words[READY.first], self.words[READY.kept] = first, kept
+        self.words[READY.rows], self.ahead = most if same else kept, min(2*self.ahead, MOST)

@@ -40,6 +40,7 @@ class Rule(Protocol):
     own_names: tuple[str, ...]
     digest: str
     pure: bool  # whether its coefficients depend on nothing but the step and the hyperparameters
+    settled: int | None  # the step from which on they stay the same, while hyperparameters do
     Coefficients: Any
     own: Callable[..., dict[str, float]]
     at: Callable[..., Any]
@@ -161,7 +162,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
          ranges: dict[str, str] | None = None, docs: dict[str, str] | None = None,
          defaults: dict[str, Any] | None = None, ahead: str | None = None, history: Callable[..., float] | None = None,
          name: str | None = None, class_name: str | None = None, examples: Sequence[dict[str, Any]] = (),
-         steady: dict[str, float] | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+         steady: dict[str, float] | None = None, settled: int | None = None,
+         **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
     ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the
@@ -205,6 +207,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         Hyperparameters that are not the defaults, several sets, for tests.
     steady : dict, optional
         Hyperparameters with which thousands of steps along one gradient stay finite and normal, for benchmarks.
+    settled : int, optional
+        The step from which on `at` gives the same coefficients as long as the hyperparameters stay.
     **hyper : float
         Hyperparameters and their defaults, where there is no `at`. One of them must be ``lr``.
 
@@ -287,7 +291,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             "options": {**EVERY.options, **said.options, **(options or {})},
             "ranges": {**EVERY.ranges, **said.ranges, **{k: interval(text) for k, text in (ranges or {}).items()}},
             "docs": {**EVERY.docs, **said.docs, **(docs or {})}, "examples": tuple(examples), "steady": steady or {},
-            "own": ordered, "pure": pure, "own_names": tuple(own_defaults), "at": coefficients_at(update),
+            "own": ordered, "pure": pure, "settled": 1 if own is _identity else settled,
+            "own_names": tuple(own_defaults), "at": coefficients_at(update),
             "Coefficients": Coefficients, "ahead": ahead, "history": history, "body": body, "reads": reads,
             "returns": "u", "digest": digest(body, *fields)}
         for fact, value in facts.items():
