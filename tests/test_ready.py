@@ -1,8 +1,9 @@
 """Steps like the last one, which one compiled call takes: they are those that Python would take, whatever changes."""
-import fastopt
 import numpy as np
 import pytest
 from conftest import OWN, RULES, assert_identical, normal
+
+import fastopt
 from fastopt._cpu import pool
 
 F32, F64 = np.float32, np.float64
@@ -17,7 +18,7 @@ def slow(opt):
 
 
 def pair(cls, **hyper):
-    """Two equal optimizers, the second slow: in two groups of two float types, one gradient wider than its parameter."""
+    """Two equal optimizers, the second slow: two groups of two float types, one gradient wider than its parameter."""
     def made():
         w = [normal(k, 5 + k).astype(dtype) for k, dtype in enumerate((F32, F64, F32))]
         return cls([{"params": w[:2]}, {"params": w[2:], "lr": 0.25}], **hyper)
@@ -33,7 +34,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("name", RULES)
 def test_many_steps_with_changes_in_between(name):
-    opts, rng = pair(fastopt.optimizers.ALL[name], lr=0.125, **OWN[name][0]), np.random.default_rng(0)
+    opts, rng = pair(fastopt.optimizers.ALL[name], **{"lr": 0.125, **OWN[name][0]}), np.random.default_rng(0)
     gradients = [[normal(10*k + j, 5 + j).astype(F64 if j else F32) for j in range(3)] for k in range(4)]
     asked, ready = ASKED[0], 0
     for step in range(150):
@@ -79,13 +80,12 @@ def test_coefficients_settle_when_a_rule_says_so():
 
 
 def test_a_rule_of_ones_own_is_asked_at_every_step():
-    rates = []
+    rates = [1.0]
 
     @fastopt.rule(lambda t, lr=1.0: {"lr": rates[-1]})
     def asked(c, g, p):
         return (c.lr*g,)
 
-    rates.append(1.0)  # as the rule is made, its coefficients are asked for
     opt = fastopt.optimizer(asked)(np.zeros(3))
     for rate in range(1, 9):
         rates.append(float(rate))
@@ -108,6 +108,7 @@ def test_shares_are_of_equal_elements():
         for threads in (1, 2, 3, 16):
             found = pool.shares(np.array(extents, np.int64), threads)
             first, end = found >> 32, found & 0xFFFFFFFF
-            assert first[0] == 0 and end[-1] == len(extents) and (first[1:] == end[:-1]).all() and (first <= end).all()
+            assert (first[0], *first[1:], len(extents)) == (0, *end)
+            assert (first <= end).all()
             sums = [sum(extents[a:b]) for a, b in zip(first, end, strict=True)]
             assert max(sums) <= sum(extents)/threads + max(extents, default=0), (extents, threads)

@@ -7,7 +7,6 @@ import ctypes
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numba import types
