@@ -20,7 +20,7 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
     "device": ("_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
-    "_kernels.compile": "tests/test_cures_rules.py, in a process of its own",
+    "_kernels.compile": "tests/test_undisturbed.py, in a process of its own",
     "_training.progress": "an extra that is missing", "kernels": "tests/test_cures_rules.py, in compiled code",
     "bitsandbytes": "tests/test_bitsandbytes.py",
     "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",

@@ -252,7 +252,7 @@ def strike(*_):
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*300e-6)
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
-while interrupts < 150 or opt.t <= 50:
+while interrupts < 80 or opt.t <= 30:
     try:
         busy[0] = True
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*6e-3)
