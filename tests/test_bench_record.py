@@ -128,32 +128,6 @@ def test_results_that_tell_too_much_are_refused(tmp_path, monkeypatch):
         assert ({file: file.read_bytes() for file in folder.rglob("*.json")} == before) is bool(said), planted
 
 
-ASV = """
-import json, os, sys
-home = os.path.expanduser("~")
-found = home, sys.argv[1:], json.load(open(home + "/.asv-machine.json")), json.load(open(sys.argv[2]))
-open("said", "w").write(repr(found))
-sys.exit(2)
-"""
-
-
-def test_asv_runs_in_a_home_of_its_own(tmp_path):
-    """An asv that prints its arguments and its files."""
-    (tmp_path/"asv").mkdir()
-    (tmp_path/"asv"/"__init__.py").touch()
-    (tmp_path/"asv"/"__main__.py").write_text(ASV)
-    given = {"version": 1, "env_dir": ".asv/env", "pythons": ["3.11"], "results_dir": "elsewhere"}
-    (tmp_path/"asv.conf.json").write_text(json.dumps(given))
-    (tmp_path/"pyproject.toml").write_text("[build-system]")
-    assert record.run("HEAD", ["-b", "Step"], tmp_path) == 2
-    home, arguments, machine, config = eval((tmp_path/"said").read_text())
-    assert home != str(Path.home())
-    assert not Path(home).exists()
-    assert (config["pythons"], config["results_dir"]) == (["3.11"], str(tmp_path/"benchmarks/record/results"))
-    assert arguments[2:] == ["run", "HEAD^!", "--machine", record.machine()["machine"], "-b", "Step"]
-    assert machine == {record.machine()["machine"]: record.machine(), "version": 1}
-
-
 # picture
 
 def test_fractions(tmp_path):

@@ -134,7 +134,7 @@ class FakeCuPy(types.ModuleType):
 
     def __init__(self):
         super().__init__("cupy")
-        self.freed, self.made = 0, []
+        self.freed = 0
         self.asarray = np.array  # it copies
         self.asnumpy, self.zeros_like = np.array, np.zeros_like
 
@@ -144,7 +144,6 @@ class FakeCuPy(types.ModuleType):
     def ElementwiseKernel(self, inputs, outputs, operation, name, preamble):
         names = [p.removeprefix("T ") for p in f"{inputs}, {outputs}".split(", ")]
         lines = [line.split(" = ") for line in operation.split("; ")]
-        self.made.append((inputs, outputs, operation, name, preamble))
 
         def kernel(*arguments):
             values = dict(zip(names, arguments, strict=True))
@@ -164,27 +163,6 @@ def cupy(monkeypatch):
 def test_the_cupy_rival_computes_the_rule(cupy):
     for rule, format in [*((rule, "f32") for rule in rivals_cuda.RIVALS["cupy"].rules), ("adam", "f64")]:
         assert cpu.mistake("cupy", rule, format, 1, {"lr": 0.01}, rivals_cuda.RIVALS) is None, (rule, format)
-
-
-def test_the_cupy_rivals_kernels_are_cuda(cupy):
-    """NVRTC compiles them as CuPy puts them together; in another process: it does not start beside the stand-in."""
-    pytest.importorskip("cuda.bindings.nvrtc")
-    sources = []
-    for rule in rivals_cuda.RIVALS["cupy"].rules:
-        rivals_cuda.RIVALS["cupy"](rule, ALL[rule].rule.steady, [np.ones(3, np.float32)], [np.ones(3, np.float32)], 1)
-    for inputs, outputs, operation, name, preamble in cupy.made:
-        gradient, *scalars = inputs.split(", ")
-        arrays = [(f"const {gradient}", gradient[2:]), *((p, p[2:]) for p in outputs.split(", "))]
-        parameters = ", ".join([*(f"const {p}" for p in scalars),
-                                *(f"{t.replace('T ', 'T* raw_')}" for t, _ in arrays)])
-        body = "".join(f"{t.replace('T ', 'T &')} = raw_{x}[threadIdx.x]; " for t, x in arrays) + operation
-        sources += [f'typedef {kind} T;\n{preamble}\nextern "C" __global__ void {name}({parameters}) {{ {body}; }}'
-                    for kind in ("float", "double")]
-    code = ("import json, sys\nfrom benchmarks.machine_code.cuda_c import compiled\n"
-            "print([compiled(s, (9, 0))[1:4] for s in json.load(sys.stdin)])")
-    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(sources), capture_output=True, text=True,
-                          check=True, cwd=Path(__file__).parents[1])
-    assert done.stdout.strip() == str([b"ELF"]*2*len(rivals_cuda.RIVALS["cupy"].rules))
 
 
 def test_a_rival_that_is_wrong_or_fails_is_not_timed(quick, cupy, capsys, monkeypatch):
