@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import traceback
+from functools import partial
 
 from conftest import assert_identical
 
@@ -19,7 +20,7 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
     "device": ("_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
-    "_kernels.compile": "tests/test_cures_rules.py, in a process of its own",
+    "_kernels.compile": "tests/test_undisturbed.py, in a process of its own",
     "_training.progress": "an extra that is missing", "kernels": "tests/test_cures_rules.py, in compiled code",
     "bitsandbytes": "tests/test_bitsandbytes.py",
     "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",
@@ -47,13 +48,23 @@ def where(error):
     return here | where(error.__context__) if error else here
 
 
+def alike(cure, *bad):
+    """Cases of one cure: it is a call, and so is each that raises."""
+    return [(call, cure) for call in bad]
+
+
+def values(call, **given):
+    """Cases of one call: of each argument a value that is refused, and one that is taken."""
+    return [(partial(call, **{name: bad}), partial(call, **{name: good})) for name, (bad, good) in given.items()]
+
+
 def check(cases, of="", elsewhere=(), seen=()):
     """Each case is (what raises, what the message says to do instead, which checks what comes of it). Every `raise` of
     the modules `of` is then among the lines seen, here or before, or in functions tested elsewhere."""
     seen = set(seen)
-    for bad, cure in cases:
+    for k, (bad, cure) in enumerate(cases):
         found = lines(bad)
-        assert found, inspect.getsource(bad)
+        assert found, f"case {k} raises nothing: {bad if isinstance(bad, partial) else inspect.getsource(bad)}"
         seen |= found
         cure()
     left = []

@@ -1,4 +1,5 @@
 """Recorded results: named for the machine and not for its owner, drawn always the same, published."""
+import contextlib
 import importlib
 import json
 import math
@@ -56,7 +57,7 @@ VALUES = {
     CEILING: table(momentum=(4.0, 2.0, 1.0), nesterov=(4.0, 2.0, 1.25), adam=(8.0, 2.0, 0.8), sgd=(9.0, 9.0, 9.0)),
     f"{RIVAL}numpy": {**table(momentum=(0.5, 4.0, 5.0), adam=(2.0, 10.0, 5.0)), ("adam", "GPT-2 small", 1): 7.0},
     f"{RIVAL}torch_fused": table(momentum=(20.0, 8.0, math.nan), nesterov=(20.0, 8.0, 1.0), adam=(20.0, None, 1.0)),
-    f"{RIVAL}numexpr": table(momentum=(math.nan,)*3, adam=(math.nan,)*3), f"{RIVAL}abacus": table(adam=(1.0, 1.0, 1.0))}
+    f"{RIVAL}numexpr": table(momentum=(math.nan,)*3, adam=(math.nan,)*3)}
 
 
 def test_every_environment_imports_them():
@@ -69,19 +70,15 @@ def test_every_environment_imports_them():
 # record
 
 def test_processor(monkeypatch):
-    amd = {"vendor_id": "AuthenticAMD", "model name": "AMD EPYC"}
-    for lines, name in (({**amd, "cpu family": 25, "model": 17, "flags": "fpu avx512f clwb"}, "AMD EPYC Zen4"),
-                        ({**amd, "cpu family": 25, "model": 1, "flags": "fpu clwb"}, "AMD EPYC Zen3"),
-                        ({**amd, "cpu family": 26, "model": 2, "flags": "fpu avx512f"}, "AMD EPYC Zen5"),
-                        ({**amd, "cpu family": 99, "model": 2, "flags": ""}, "AMD EPYC family 99 model 2"),
+    amd = {"vendor_id": "AuthenticAMD", "model name": "AMD EPYC", "cpu family": 25}
+    for lines, name in (({**amd, "model": 17, "flags": "fpu avx512f clwb"}, "AMD EPYC Zen4"),
+                        ({**amd, "model": 1, "flags": "fpu clwb"}, "AMD EPYC Zen3"),
                         ({"model name": "AMD EPYC 9R14 96-Core Processor"}, "AMD EPYC 9R14"),
                         ({"model name": "Intel(R) Core(TM) i5-2520M CPU @ 2.50GHz"}, "Intel Core i5-2520M"),
                         ({"vendor_id": "GenuineIntel", "model name": "Intel(R) Xeon(R) Processor @ 2.60GHz",
                           "cpu family": 6, "model": 143}, "Intel Xeon family 6 model 143")):
         one = "\n".join(f"{key}\t: {value}" for key, value in lines.items())
         assert record.processor(f"processor\t: 0\n{one}\n\nprocessor\t: 1\n{one}\n\n") == name
-    monkeypatch.setattr("platform.processor", lambda: "arm")
-    assert record.processor("") == "arm"
 
 
 def test_machine_is_named_without_its_owner(monkeypatch):
@@ -103,89 +100,32 @@ def test_what_is_found_is_kept(tmp_path):
     old = save(tmp_path, "0123456789"*4)
     files = record.record("HEAD", ["--quick"], tmp_path, lambda commit, options: save(tmp_path) and 2)
     assert [file.name for file in files] == ["c0ffee00-virtualenv-py3.11.json"]
-    assert record.numbers(files[0]) == "1 of 1 benchmarks have numbers"
     assert old.exists()
-    nothing = save(tmp_path, values={CEILING: {("adam", 1, 1): None}, f"{RIVAL}numpy": {("adam", 1, 1): math.nan}})
-    assert record.numbers(nothing) == "0 of 2 benchmarks have numbers"
-    with pytest.raises(RuntimeError, match=r"record: asv ended with 1 and wrote no result of v1 to .+\. Read what"):
+    with pytest.raises(RuntimeError, match="asv ended with 1 and wrote no result of v1"):
         record.record("v1", [], tmp_path, lambda *_: asv.util.write_json(str(tmp_path/"new"/"machine.json"), {}) or 1)
     assert not (tmp_path/"new"/"machine.json").exists()
 
 
-@pytest.mark.parametrize(("planted", "said"),
-                         [({"env_name": "existing-python"}, None),
-                          ({"env_name": "existing-_home_ada_l_venv"}, "existing-_home_ada_l_venv"),
-                          ({"env_vars": {"HOST": "on Build-Host-17:80"}}, "on Build-Host-17:80"),
-                          ({"env_vars": {"HOST": "rebuild-host-170"}}, None),
-                          ({"python": "/opt/python3.11/bin/python"}, "/opt/python3.11/bin/python"),
-                          ({"requirements": {"pip+~/wheels/numba.whl": ""}}, "pip+~/wheels/numba.whl"),
-                          ({"requirements": {"pip+numba-cuda[cu13]": "0.30.4", "pip+nvidia-nvvm": "13"}}, None),
-                          ({"env_vars": {"CACHE": r"C:\Users\x"}}, r"C:\\Users\\x"),
-                          ({"values": {CEILING: {("adam", "/tmp/data/x.npy", 1): 1.0}}}, "/tmp/data/x.npy"),
-                          ({"profile": b"names of files"}, "a profile"),
-                          ({"machine": "build-host-17"}, "build-host-17")], ids=str)
-def test_results_that_tell_too_much_are_refused(planted, said, tmp_path, monkeypatch):
+LEAKS = [  # what a result holds, and what of it is refused
+    ({"env_name": "existing-python"}, None), ({"env_name": "existing-_home_ada_l_venv"}, "existing-_home_ada_l_venv"),
+    ({"env_vars": {"HOST": "on Build-Host-17:80"}}, "on Build-Host-17:80"),
+    ({"env_vars": {"HOST": "rebuild-host-170"}}, None), ({"env_vars": {"CACHE": r"C:\Users\x"}}, r"C:\\Users\\x"),
+    ({"python": "/opt/python3.11/bin/python"}, "/opt/python3.11/bin/python"),
+    ({"requirements": {"pip+~/wheels/numba.whl": ""}}, "pip+~/wheels/numba.whl"),
+    ({"requirements": {"pip+numba-cuda[cu13]": "0.30.4", "pip+nvidia-nvvm": "13"}}, None),
+    ({"values": {CEILING: {("adam", "/tmp/data/x.npy", 1): 1.0}}}, "/tmp/data/x.npy"),
+    ({"profile": b"names of files"}, "a profile"), ({"machine": "build-host-17"}, "build-host-17")]
+
+
+def test_results_that_tell_too_much_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "secrets", lambda: ["build-host-17", "ada_l"])
-    save(tmp_path, values={CEILING: {("adam", 1, 1): 3.0}})
-    (tmp_path/"benchmarks.json").write_text(json.dumps({"bench.f": {"code": "open('/proc/self/maps')"}}))  # is no leak
-    before = {file: file.read_bytes() for file in tmp_path.rglob("*.json")}
-
-    def recorded():
-        return record.record("HEAD", [], tmp_path, lambda *_: save(tmp_path, date=1, **planted) and 0)
-    if said is None:
-        assert recorded()
-        assert record.leak(tmp_path/"benchmarks.json", []) is None
-        return
-    with pytest.raises(RuntimeError, match=re.escape(said)) as error:
-        recorded()
-    assert re.fullmatch(r"record: .+\.json holds .+, needed no name or path of this machine\. .+", str(error.value))
-    assert {file: file.read_bytes() for file in tmp_path.rglob("*.json")} == before
-
-
-def test_commits_come_before_the_options_of_asv(monkeypatch, capsys):
-    def refuse(commit, options):
-        seen.append((commit, options))
-        if commit == "v2":
-            raise RuntimeError("record: refused")
-        return []
-    monkeypatch.setattr(record, "record", refuse)
-    for words, asked in (([], [("HEAD", [])]),
-                         (["v1", "v2", "--", "-b", "Step"], [("v1", ["-b", "Step"]), ("v2", ["-b", "Step"])])):
-        seen = []
-        assert record.main(words) == (2 if words else 0)
-        assert seen == asked
-    assert capsys.readouterr().err == "record: refused\n"
-
-
-ASV = """
-import os, sys
-home, config = os.path.expanduser("~"), sys.argv[2]
-beside = os.listdir(os.path.dirname(config))
-found = [home, sys.argv[1:], open(home + "/.asv-machine.json").read(), open(config).read(), beside]
-open("said", "w").write(repr(found))
-sys.exit(2)
-"""
-
-
-def test_asv_runs_in_a_home_of_its_own(tmp_path):
-    """An asv that prints its arguments and its machine file."""
-    (tmp_path/"asv").mkdir()
-    (tmp_path/"asv"/"__init__.py").touch()
-    given = {"version": 1, "env_dir": ".asv/env", "pythons": ["3.11"], "results_dir": "elsewhere"}
-    (tmp_path/"asv.conf.json").write_text(json.dumps(given))
-    (tmp_path/"pyproject.toml").write_text("[build-system]")
-    (tmp_path/"asv"/"__main__.py").write_text(ASV)
-    assert record.run("HEAD", ["-b", "Step"], tmp_path) == 2
-    home, arguments, machine, config, beside = eval((tmp_path/"said").read_text())
-    assert home != str(Path.home())
-    assert not Path(home).exists()
-    folders = {"repo": "", "benchmark_dir": "benchmarks", "env_dir": ".asv/env", "html_dir": "html",
-               "results_dir": "benchmarks/record/results"}
-    assert json.loads(config) == {"version": 1, "pythons": ["3.11"], **{k: str(tmp_path/v) for k, v in folders.items()}}
-    assert "pyproject.toml" in beside
-    assert arguments[0] == "--config"
-    assert arguments[2:] == ["run", "HEAD^!", "--machine", record.machine()["machine"], "-b", "Step"]
-    assert json.loads(machine) == {record.machine()["machine"]: record.machine(), "version": 1}
+    for k, (planted, said) in enumerate(LEAKS):
+        folder = tmp_path/str(k)
+        save(folder, values={CEILING: {("adam", 1, 1): 3.0}})
+        before = {file: file.read_bytes() for file in folder.rglob("*.json")}
+        with pytest.raises(RuntimeError, match=re.escape(said)) if said else contextlib.nullcontext():
+            record.record("HEAD", [], folder, lambda *_: save(folder, date=1, **planted) and 0)  # noqa: B023
+        assert ({file: file.read_bytes() for file in folder.rglob("*.json")} == before) is bool(said), planted
 
 
 # picture
@@ -227,22 +167,12 @@ def test_the_picture_is_always_the_same(tmp_path):
     assert {"Momentum", "Nesterov", "Adam", "fastopt", "torch, fused", "NumPy"} <= set(words)
     assert "numexpr" not in words
     assert not re.search(r"(?<!:/)/(home|root|tmp|usr)/", text)
-    assert picture.apart([0.5, 0.1, 0.11, 0.9], 0.05) == pytest.approx([0.5, 0.1, 0.15, 0.9])  # names do not overlap
-
-
-def test_no_picture_without_results(tmp_path, capsys):
-    save(tmp_path, values={CEILING: table(lion=(1.0, 1.0, 1.0))})
-    assert picture.main(["--results", str(tmp_path), "--out", str(tmp_path/"x.svg")]) == 2
-    assert capsys.readouterr().err == (
-        f"picture: {tmp_path} holds no result of bench_step.Step.track_vs_ceiling for momentum, nesterov, adam on 1 "
-        "thread. Measure one: python -m benchmarks.record HEAD\n")
-    assert not (tmp_path/"x.svg").exists()
 
 
 # site
 
-def test_publish(tmp_path, monkeypatch, capfd):
-    """With the real asv, in a repository of one commit: twice into one folder; without results an error."""
+def test_publish(tmp_path, monkeypatch):
+    """With the real asv, in a repository of one commit: twice into one folder."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
     for words in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "one"]):
         subprocess.run([*git, *words], check=True)
@@ -250,8 +180,6 @@ def test_publish(tmp_path, monkeypatch, capfd):
     said = {"version": 1, "project": "x", "repo": ".", "branches": ["main"], "dvcs": "git", "benchmark_dir": "b"}
     (tmp_path/"asv.conf.json").write_text(json.dumps(said))
     monkeypatch.setattr(publish, "ROOT", tmp_path)
-    assert publish.main(["--out", str(tmp_path/"html")]) == 2
-    assert "publish: asv publish ended with 1, but 0 is needed." in capfd.readouterr().err
     results = tmp_path/"benchmarks"/"record"/"results"
     save(results, commit, 1_795_508_420_000)
     benchmark = {"name": CEILING, "version": "1", "params": [["'adam'"], ["1000"], ["1"]], "type": "track",
@@ -262,18 +190,7 @@ def test_publish(tmp_path, monkeypatch, capfd):
     assert json.loads((tmp_path/"html"/"graphs"/"summary"/f"{CEILING}.json").read_text()) == [[0, 2.0]]
 
 
-def test_other_folders_are_not_emptied(tmp_path, capsys):
+def test_other_folders_are_not_emptied(tmp_path):
     (tmp_path/"thesis.tex").touch()
     assert publish.main(["--out", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (f"publish: {tmp_path} holds other files, but a new folder or an old site is "
-                                       "needed: asv empties it. Name another.\n")
     assert (tmp_path/"thesis.tex").exists()
-
-
-def test_a_missing_asv_names_the_extra(monkeypatch, capsys):
-    for module in [m for m in sys.modules if m == "asv" or m.startswith("asv.")]:
-        monkeypatch.setitem(sys.modules, module, None)
-    for program in (record, picture, publish):
-        assert program.main([]) == 2
-        said = 'asv is not installed. Install what this needs: python -m pip install ".[test]"\n'
-        assert capsys.readouterr().err == said

@@ -18,8 +18,13 @@ def figures(capsys, *arguments):
     return json.loads(capsys.readouterr().out)["results"]
 
 
-def test_figures_add_up(capsys):
-    results = figures(capsys, "--rules", "sgd,adam", "--against", "numpy")
+def test_figures_add_up(capsys, tmp_path):
+    image = pytest.importorskip("matplotlib.image")
+    file, picture = tmp_path/"figures.json", tmp_path/"bench.png"
+    arguments = ["--against", "numpy", "--rules", "sgd,adam", "--json", str(file), "--plot", str(picture)]
+    assert cli.main([*QUICK, *arguments]) == 0
+    shown, results = capsys.readouterr().out.splitlines(), json.loads(file.read_text())["results"]
+    assert shown[0].startswith("2,000 elements, f32, 1 threads")
     for r, (rule, size) in zip(results, [("sgd", 12), ("adam", 28)], strict=True):
         assert (r["rule"], r["bytes_per_element"], r["threads"]) == (rule, size, 1)
         assert 0 < r["fastest"] <= r["seconds"] < 1
@@ -29,6 +34,12 @@ def test_figures_add_up(capsys):
         assert 0 < r["times_faster"]["numpy"] < 1e4
         assert r["rival_seconds"]["numpy"] > 0
         assert r["turns"] >= 3
+        row = next(line.split() for line in shown if line.startswith(rule))
+        assert float(row[-1]) == pytest.approx(r["times_faster"]["numpy"], rel=0.01)
+        assert f"{100*r['ceiling']:.0f}" in row
+    pixels = image.imread(picture)[..., :3]
+    ours = np.abs(pixels - np.array([0xd1, 0x49, 0x5b])/255).max(-1) < 0.02
+    assert ours.sum() > 500  # our bars
 
 
 def test_every_rule_has_steady_settings():
@@ -52,36 +63,15 @@ def test_a_rival_without_the_rule_is_said_to_be_missing():
     assert missing == {"numpy_in_place": "no nadam there"}
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (["--rules", "adem"], "rule 'adem' was found, but one of sgd, momentum"),
-    (["--rules", ","], "no rule was found, but one of sgd, momentum"),
-    (["--against", "tensorflow"], "rival 'tensorflow' was found"),
-    (["--format", "f8"], "invalid choice: 'f8'"),
-    (["--n", "0"], "'0' was found, but a whole number"), (["--n", "1.5"], "'1.5' was found"),
-    (["--threads", "x"], "'x' was found")])
-def test_bad_arguments_exit_with_2(capsys, arguments, said):
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", *arguments])
-    assert stop.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-def test_the_table_and_the_picture(capsys, tmp_path):
-    image = pytest.importorskip("matplotlib.image")
-    file, picture = tmp_path/"figures.json", tmp_path/"bench.png"
-    arguments = ["--against", "numpy", "--rules", "adam,sgd", "--json", str(file), "--plot", str(picture)]
-    assert cli.main([*QUICK, *arguments]) == 0
-    shown, results = capsys.readouterr().out, json.loads(file.read_text())["results"]
-    for r in results:
-        row = next(line.split() for line in shown.splitlines() if line.startswith(r["rule"]))
-        assert float(row[-1]) == pytest.approx(r["times_faster"]["numpy"], rel=0.01)
-        assert f"{100*r['ceiling']:.0f}" in row
-    assert shown.splitlines()[0].startswith("2,000 elements, f32, 1 threads")
-    pixels = image.imread(picture)
-    assert min(pixels.shape[:2]) > 200
-    assert np.unique(pixels.reshape(-1, pixels.shape[-1]), axis=0).shape[0] > 20
-    red = np.abs(pixels[..., :3] - np.array([0xd1, 0x49, 0x5b])/255).max(-1) < 0.02  # our bar
-    assert red.sum() > 500
+def test_bad_arguments_exit_with_2(capsys):
+    for option, value, said in (("--rules", "adem", "rule 'adem' was found, but one of sgd, momentum"),
+                                ("--rules", ",", "no rule was found, but one of sgd, momentum"),
+                                ("--against", "tensorflow", "rival 'tensorflow' was found"),
+                                ("--n", "0", "'0' was found, but a whole number"), ("--n", "1.5", "'1.5' was found")):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["bench", option, value])
+        assert stop.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 def result(ceiling, spread=0.01, **given):
@@ -135,7 +125,7 @@ def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch):
         assert missing["numpy"].startswith("computes something else: ")
 
 
-@pytest.mark.parametrize("dtypes", [["f4"]*2, ["f4"]*5, ["f8"]*4, ["u2", "u2", "f4", "f4"]], ids=str)
+@pytest.mark.parametrize("dtypes", [["f4"]*5, ["u2", "u2", "f4", "f4"]], ids=str)
 def test_the_ceiling_is_vectorised(fresh, monkeypatch, dtypes):
     monkeypatch.setattr(ceiling, "ceiling_kernel", ceiling.ceiling_kernel.__wrapped__)
     run = ceiling.Traffic(64, list(map(np.dtype, dtypes)), 1).kernel.run
@@ -194,14 +184,12 @@ def test_compare(capsys, tmp_path, monkeypatch):
         file.write_text(json.dumps({**kept, "results": [then]}))
         assert cli.main([*quick, "--compare", str(file)]) == status
         out = capsys.readouterr().out
-        assert "x ceiling then" in out
         assert said in out
         assert "another processor" not in out
     file.write_text(json.dumps({**kept, "processor": {"name": "another"}}))
     cli.main([*quick, "--compare", str(file), "--json"])
     said = capsys.readouterr()
     assert json.loads(said.out)["results"][0]["rule"] == "adam"
-    assert "x ceiling then" in said.err
     assert "The file tells of another processor" in said.err
 
 

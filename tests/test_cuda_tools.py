@@ -49,16 +49,13 @@ def test_a_library_that_is_missing_is_named(toolkit, monkeypatch):
     def missing(name):
         raise pathfinder.DynamicLibNotFoundError(f"Failure finding {name}\nin many places")
     monkeypatch.setattr(pathfinder, "load_nvidia_dynamic_lib", missing)
-    with pytest.raises(ImportError) as error:
+    with pytest.raises(ImportError, match=r"nvvm was not found .* Install the extra: pip install"):
         cuda_code.versions()
-    assert str(error.value) == ("CUDA arrays: NVIDIA's library nvvm was not found (Failure finding nvvm). Install the "
-                                'extra: pip install "fastopt[cuda]"')
 
 
 @pytest.mark.parametrize(("status", "kind", "message"), [
     (14, ImportError, r"is older than the compiler NVVM.* Install both of one version: pip install"),
     (16, ImportError, r"makes no code for compute capability 9\.0\. Install a newer one: pip install"),
-    (17, ImportError, r"makes no code for compute capability 9\.0\. Install a newer one: pip install"),
     (6, RuntimeError, r"refused a kernel: ERROR_INTERNAL \(6\)\. Report this with the versions numba 0")])
 def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
     """Whatever architecture it is asked for."""
@@ -72,10 +69,17 @@ def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
 
 
 def test_a_device_that_is_too_old(fresh):
-    with pytest.raises(ImportError) as error:
+    with pytest.raises(ImportError, match=r"capability 5\.2 is not supported.*\. Use a newer device, or NumPy arrays"):
         step_code(fastopt.rules.sgd, "f32 f32", (5, 2), "cubin")
-    assert re.fullmatch(r"CUDA arrays: GPU compute capability 5\.2 is not supported ?\(requires >=\d\.\d\) by this "
-                        r"compiler\. Use a newer device, or NumPy arrays\.", str(error.value))
+
+
+def test_rounding_is_written_into_every_instruction():
+    """What makes machine code of PTX may contract products and sums that leave their rounding open; ours do not."""
+    for formats in ("f64 f64 f64 f64", "bf16 bf16 f32 f32"):
+        code = step_code(fastopt.rules.nadam, formats).image.decode()
+        operations = re.findall(r"\b((?:add|sub|mul|fma|mad|div|sqrt)\.\S*f(?:32|64))\s", code)
+        assert operations
+        assert not [op for op in operations if ".rn." not in op or op.startswith(("fma", "mad"))]
 
 
 def test_a_chip_that_the_linker_does_not_know(tmp_path):
@@ -87,21 +91,11 @@ def test_a_chip_that_the_linker_does_not_know(tmp_path):
         import devices
         from emulation import step_code
         image = step_code(fastopt.rules.sgd, "f32 f32", (13, 1), "cubin").image
-        array, g = (devices.plain(np.linspace(1, 2, 500, dtype=np.float32)) for _ in range(2))
+        array, g = (devices.plain(np.linspace(1, 2, 50, dtype=np.float32)) for _ in range(2))
         fastopt.SGD(array, lr=0.5).step(g)
         print(re.search(rb"\\.target\\s+sm_(\\d+)", image)[1] > b"100",
               np.array_equal(array.copy_to_host(), 0.5*g.copy_to_host()))
     """, FASTOPT_CACHE=str(tmp_path)) == "True True"
-
-
-@pytest.mark.parametrize("format", ["f32", "f64", "bf16"])
-def test_rounding_is_written_into_every_instruction(format):
-    """What makes machine code of PTX may contract products and sums that leave their rounding open; ours do not."""
-    rule = fastopt.rules.nadam
-    code = step_code(rule, " ".join([format]*(2 + len(rule.state))), (9, 0)).image.decode()
-    operations = re.findall(r"\b((?:add|sub|mul|fma|mad|div|sqrt)\.\S*f(?:32|64))\s", code)
-    assert operations
-    assert not [op for op in operations if ".rn." not in op or op.startswith(("fma", "mad"))]
 
 
 def test_numpy_without_row_stack(tmp_path):

@@ -2,10 +2,7 @@
 import functools
 import importlib.metadata
 import itertools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,17 +129,6 @@ def test_steps_in_compiled_code():
             compiled(*bad)
         compiled(*good)
         assert good[2].tolist() == [0.5]*3
-
-
-def test_compiled_code_that_is_switched_off():
-    """As the message says: unset before Python starts."""
-    code = "import numpy as np, fastopt; w = np.ones(1); fastopt.SGD(w, lr=1.0).step(np.ones(1)); print(w)"
-    for value, said in (("1", "NUMBA_DISABLE_JIT is set, but a step is compiled code. Unset it before Python starts."),
-                        (None, "[0.]")):
-        env = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | ({"NUMBA_DISABLE_JIT": value}
-                                                                                   if value else {})
-        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env)
-        assert said in ran.stdout + ran.stderr
 
 
 def test_the_extras_that_messages_name_exist():

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 from conftest import BFLOAT16
-from cures import check
+from cures import alike, check, values
 
 pytest.importorskip("sklearn")
 
@@ -55,22 +55,19 @@ def sometimes(p, batch):
 
 
 FIT = [  # what raises; and what the message says to do instead
-    (lambda: fastopt.fit(np.ones(3), slope, [0.0]), fitted), (lambda: fitted(function=1), fitted),
-    (lambda: fitted(min_delta=-1.0), lambda: fitted(min_delta=1.0)),
-    (lambda: fitted(batches=5), lambda: fitted(batches=[0.0]*3)),
+    *alike(fitted, lambda: fastopt.fit(np.ones(3), slope, [0.0]), lambda: fitted(1), lambda: fitted(lambda p, batch: p),
+           lambda: fitted(lambda p, batch: (1.0, None)), lambda: fitted(batches=[], steps=1)),
+    *values(fitted, min_delta=(-1.0, 1.0), batches=(5, [0.0]*3), steps=(0, 3), accumulate=("2", 1)),
     (lambda: fitted(batches=None), lambda: fitted(lambda p, _: slope(p, 0.0), None, steps=3)),
     (lambda: fitted(patience=2), lambda: fitted(validate=lambda p: 1.0, patience=2)),
     (lambda: fitted(batches=iter([0.0]*3), validate=np.sum),
      lambda: fitted(batches=iter([0.0]*3), validate=np.sum, validate_every=1)),
     (on_a_device, lambda: (fitted(mean, [(0.0, 1.0)], 0.75), fitted(slope, [0.0, 1.0], 0.75, accumulate=2))),
-    (lambda: fitted(steps=0), lambda: fitted(steps=3)), (lambda: fitted(accumulate="2"), lambda: fitted(accumulate=1)),
-    (lambda: fitted(batches=[], steps=1), fitted),
     (lambda: fitted(batches=iter([0.0]), steps=3),
      lambda: (fitted(batches=iter([0.0]*3), steps=3), fitted(batches=[0.0], steps=3),
               fitted(batches=lambda epoch: [0.0], steps=3), fitted(batches=iter([0.0]), steps=1, want=0.5))),
     (lambda: fitted(batches=lambda epoch: 5),
      lambda: (fitted(batches=lambda epoch: [0.0]*3), fitted(batches=lambda epoch: iter([0.0]*3)))),
-    (lambda: fitted(lambda p, batch: p), fitted), (lambda: fitted(lambda p, batch: (1.0, None)), fitted),
     (lambda: fitted(lambda p, batch: (p.repeat(2), p)), lambda: fitted(lambda p, batch: (float((p**2).sum()/2), p))),
     (lambda: fitted(steep, lr=0.5), lambda: (fitted(steep, lr=0.005), fitted(steep, want=0.0, clip_norm=1.0))),
     (lambda: fitted(sometimes, [0.0, 1.0, 0.0, 0.0]),
@@ -90,22 +87,19 @@ def shrunk(w, amount=0.5):
 
 
 FIXED = np.broadcast_to(1.0, 3)
-NEAR = [(lambda: shrunk(np.ones(2), -1), lambda: shrunk(np.ones(2), 0)),
+NEAR = [*values(lambda amount: shrunk(np.ones(2), amount), amount=(-1, 0)),
         (lambda: point(np.ones(2), 2, 1), lambda: point(np.ones(2), 1, 2)),
         (lambda: point(np.ones(2, f32), -np.inf, -1e300),
          lambda: (point(np.ones(2, f32), -np.inf, np.inf), point(np.ones(2, f32), 0, np.inf))),
-        (lambda: point([1.0], 2), lambda: point(np.ones(1), 2)),
-        (lambda: point(np.ones(2, int), 2), lambda: point(np.ones(2, BFLOAT16), 2)),
-        (lambda: point(FIXED, 2), lambda: point(FIXED.copy(), 2)),
-        (lambda: point(np.ones(2), "a"), lambda: point(np.ones(2), 0)),
-        (lambda: point(np.ones(2), np.ones(3)), lambda: point(np.ones(2), np.ones(2))),
-        (lambda: problems.linear_regression(collinearity=2), lambda: problems.linear_regression(collinearity=0.99)),
+        *alike(lambda: [point(w, 2) for w in (np.ones(1), np.ones(2, BFLOAT16), FIXED.copy())],
+               lambda: point([1.0], 2), lambda: point(np.ones(2, int), 2), lambda: point(FIXED, 2)),
+        *alike(lambda: [point(np.ones(2), bound) for bound in (0, np.ones(2))],
+               lambda: point(np.ones(2), "a"), lambda: point(np.ones(2), np.ones(3))),
+        *values(problems.linear_regression, collinearity=(2, 0.99), l2=(-1, 1), samples=(0, 1)),
         (lambda: problems.rosenbrock(3).value(np.ones(2)),
          lambda: problems.rosenbrock(3).value(np.zeros_like(problems.rosenbrock(3).start))),
         (lambda: problems.logistic_regression(9, 5, l2=0),
-         lambda: (problems.logistic_regression(9, 5, l2=1e-3), problems.logistic_regression(2000, 5, l2=0))),
-        (lambda: problems.linear_regression(l2=-1), lambda: problems.linear_regression(l2=1)),
-        (lambda: problems.linear_regression(samples=0), lambda: problems.linear_regression(samples=1))]
+         lambda: (problems.logistic_regression(9, 5, l2=1e-3), problems.logistic_regression(2000, 5, l2=0)))]
 
 
 # curvature and gradients: value (w^4)/4 + w^2/2, whose Hessian at w is diagonal
@@ -171,18 +165,17 @@ LOOK = [
      lambda: hessian(np.asarray(np.arange(4).astype(BFLOAT16), np.float64))),
     (lambda: hessian(of_torch()), lambda: hessian(of_torch().double().numpy(force=True))),
     (lambda: hessian(of_torch("bfloat16")), lambda: hessian(of_torch("bfloat16").double().numpy(force=True))),
-    (lambda: hessian({"a": None, "b": np.arange(4.0)}), hessian), (lambda: hessian(np.zeros(0)), hessian),
-    (lambda: hessian(np.array([np.nan, 3])), hessian), (lambda: hessian(gradient=lambda w: None), hessian),
+    *alike(hessian, lambda: hessian({"a": None, "b": np.arange(4.0)}), lambda: hessian(np.zeros(0)),
+           lambda: hessian(np.array([np.nan, 3])), lambda: hessian(gradient=lambda w: None),
+           lambda: hessian(gradient=lambda w: grad(w)[:2])),
+    *values(hessian, tol=(2, 1e-6), max_products=(0, 100)),
     (lambda: hessian(gradient=lambda w: grad(w).astype(complex)),
      lambda: hessian(gradient=lambda w: grad(w).astype(complex).real)),
     (lambda: hessian(gradient=lambda w: grad(w).astype(object)),
      lambda: hessian(gradient=lambda w: np.asarray(grad(w).astype(object), np.float64))),
-    (lambda: hessian(gradient=lambda w: grad(w)[:2]), hessian),
     (lambda: hessian(gradient=None), lambda: (hessian(), hessian(gradient=None, hvp=lambda w, v: (3*w**2 + 1)*v))),
     (lambda: spectrum(max_products=2), lambda: (spectrum(max_products=200), spectrum(tol=0.1),
                                                 suggested(lambda w: w*np.arange(40), np.ones(40), weight_decay=1.0))),
-    (lambda: hessian(tol=2), lambda: hessian(tol=1e-6)),
-    (lambda: hessian(max_products=0), lambda: hessian(max_products=100)),
     (lambda: suggested(saddle, np.ones(2)),
      lambda: (suggested(saddle, np.ones(2), weight_decay=2.0), suggested(grad, np.ones(2)),
               curvature.extreme_eigenvalues(saddle, np.ones(2)))),
@@ -191,13 +184,13 @@ LOOK = [
      lambda: [jacobian(method=m) for m in ("2-point", "3-point", "cs", "adaptive")]),
     (lambda: jacobian(method="cs", with_error=True), lambda: jacobian(method="adaptive", with_error=True)),
     (lambda: jacobian(method="adaptive", rel_step=1e-3), lambda: jacobian(method="adaptive")),
-    (lambda: jacobian(lambda w: None), jacobian), (lambda: jacobian(lambda w: [w, w[:1]] and {"a": w}), jacobian),
+    *alike(jacobian, lambda: jacobian(lambda w: None), lambda: jacobian(lambda w: {"a": w}),
+           lambda: jacobian(shapes())),
     (lambda: jacobian(root, np.zeros(1), method="3-point"), lambda: jacobian(root, np.ones(1), 0.5, method="3-point")),
     (lambda: jacobian(root, np.full(1, 1e-3), method="3-point", rel_step=0.01),
      lambda: jacobian(root, np.full(1, 1e-3), 0.5/np.sqrt(1e-3), method="3-point", rel_step=1e-5)),
-    (lambda: jacobian(shapes()), jacobian), (lambda: checked(samples=0), lambda: checked(samples=1)),
-    (lambda: checked(rtol=2), checked), (lambda: checked(f=lambda w: np.inf), checked),
-    (lambda: checked(f=lambda w: w), checked), (lambda: checked(f=lambda w: None), checked)]
+    *alike(lambda: checked(samples=1), lambda: checked(samples=0), lambda: checked(rtol=2),
+           lambda: checked(f=lambda w: np.inf), lambda: checked(f=lambda w: w), lambda: checked(f=lambda w: None))]
 
 
 # minimize
@@ -218,12 +211,12 @@ MINIMIZE = [
     (lambda: found(constraints=ABOVE),
      lambda: (found(constraints=ABOVE, method="SLSQP"),
               found(constraints=ABOVE, method="trust-constr", hess=lambda x: np.diag(3*x**2 + 1)))),
-    (lambda: found(jac=lambda x: None), found), (lambda: found(jac=lambda x: np.ones(3)), found),
+    *alike(found, lambda: found(jac=lambda x: None), lambda: found(jac=lambda x: np.ones(3)),
+           lambda: found(lambda x: x), lambda: found(x0=np.ones(2, complex))),
     (lambda: found(jac=None, options={"finite_diff": "4-point"}),
      lambda: found(jac=None, options={"finite_diff": "3-point"})),
-    (lambda: found(options={"gtol": -1}), lambda: found(options={"gtol": 1e-5})),
+    *values(found, options=({"gtol": -1}, {"gtol": 1e-5})),
     (lambda: found(callback=5), lambda: (found(callback=None), found(callback=lambda x: None))),
-    (lambda: found(x0=np.ones(2, complex)), found), (lambda: found(lambda x: x), found),
     (lambda: found(bounds=[(0, 1)]*3), lambda: found(bounds=Bounds([1, 1], [2, 2]))),
     (lambda: found(bounds=Bounds([2, 1], [1, 2])), lambda: found(bounds=Bounds([1, 1], [2, np.inf])))]
 
@@ -266,7 +259,7 @@ FITTED = [
     (lambda: regression(early_stopping=True, validation_fraction=0.01),
      lambda: regression(early_stopping=True, validation_fraction=0.1)),
     (lambda: classes(np.zeros(40)), lambda: classes((LINE > 3).astype(int))),
-    (lambda: regression(alpha=-1), lambda: regression(alpha=0)),
+    *values(regression, alpha=(-1, 0)),
     (lambda: regression(solver_options={"lr": 0.1}), lambda: regression(learning_rate=0.1)),
     (lambda: regression(solver_options=5), lambda: (regression(solver_options={}), regression(solver_options=None))),
     (lambda: regression(momentum=0.9, solver="adam"),

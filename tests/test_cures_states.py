@@ -1,12 +1,13 @@
 """Cures of messages about state dicts and files: each is executed, loses nothing, and no message is left out."""
 import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import normal
-from cures import check, same
+from cures import alike, check, same
 
 import fastopt
 from fastopt import bitsandbytes
@@ -30,8 +31,8 @@ def trained(kind=fastopt.Adam, *given, **more):
     return opt
 
 
-def saved(**changes):
-    return {**trained().state_dict(), **changes}
+def saved():
+    return trained().state_dict()
 
 
 def load(new, old, **more):
@@ -134,38 +135,43 @@ def resized():
     return opt
 
 
+def spoilt(**changes):
+    """A saved state dict that is not whole any more."""
+    load(fresh(), {**trained().state_dict(), **changes})
+
+
+def unlike(other=None, **how):
+    """A case: a state dict is loaded into an optimizer of another storage; one of its own takes it."""
+    return ((lambda: load(fresh(**(other or {})), trained(**how).state_dict())),
+            lambda: goes_on(trained(**how), fresh(**how)))
+
+
+def converted(state):
+    """A case: states in another format are converted where that is asked for."""
+    return ((lambda: load(fresh(dtype=f32), trained(dtype=f32, state=state).state_dict())),
+            lambda: convert(trained(dtype=f32, state=state), fresh(dtype=f32)))
+
+
 CALLS = [  # what raises; and what the message says to do instead
-    (lambda: load(fresh(), [1]), as_given), (lambda: load(fresh(), {"t": 1}), as_given),
-    (lambda: load(fresh(), saved(groups=1)), as_given), (lambda: load(fresh(), saved(version=2)), as_given),
-    (lambda: load(fresh(), saved(t=-1)), as_given), (lambda: load(fresh(), saved(groups=[1])), as_given),
-    (lambda: load(fresh(), saved(history=[1])), as_given), (lambda: load(fresh(), saved(paths=1)), as_given),
-    (lambda: load(fresh(), saved(state={"m": 1, "v": 1})), as_given),
-    (lambda: load(fresh(), saved(state={"m": [1], "v": [1]})), as_given),
-    (lambda: load(fresh(), damaged(seed=-1)), as_given), (lambda: load(fresh(fastopt.SGD), saved()), as_given),
+    *alike(as_given, lambda: load(fresh(), [1]), lambda: load(fresh(), {"t": 1}), lambda: load(resized(), saved()),
+           lambda: load(fresh(fastopt.SGD), saved()), lambda: spoilt(**damaged(seed=-1)),
+           lambda: load(fresh(), fastopt.Adam({"a": np.ones(2), "b": np.ones((3, 4))}).state_dict()),
+           *(partial(spoilt, **{key: value}) for key, value in (
+               ("groups", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]), ("paths", 1),
+               ("state", {"m": 1, "v": 1}), ("state", {"m": [1], "v": [1]})))),
+    *alike(other_order, lambda: load(listed(3), listed(3, 3).state_dict()),
+           lambda: load(listed(3, 3), fastopt.Adam({"x": np.ones(3), "y": np.ones(3)}).state_dict()),
+           lambda: load(listed(3, 3), twice(["params[1]", "params[1]"]))),
     (lambda: load(groups(), groups(count=1).state_dict()), lambda: load(groups(), groups().state_dict())),
-    (lambda: load(fresh(), trained(average=0.9).state_dict()),
-     lambda: goes_on(trained(average=0.9), fresh(average=0.9))),
-    (lambda: load(fresh(), trained(average=0.9).state_dict()), without_remainder),
+    unlike(average=0.9), unlike(dtype=f32), unlike(state="bf16"), unlike(state="q8"),
+    unlike({"state": "q8", "order": "F"}, state="q8"), converted("bf16"), converted("q8"),
+    (unlike(average=0.9)[0], without_remainder),
     (lambda: load(fresh(dtype=np.uint16), fresh(dtype=np.uint16, rounding="remainder").state_dict()),
-     lambda: goes_on(trained(dtype=np.uint16, rounding="remainder"), fresh(dtype=np.uint16, rounding="remainder"))),
-    (lambda: load(listed(3), listed(3, 3).state_dict()), other_order),
-    (lambda: load(listed(3, 3), fastopt.Adam({"x": np.ones(3), "y": np.ones(3)}).state_dict()), other_order),
-    (lambda: load(listed(3, 3), twice(["params[1]", "params[1]"])), other_order),
-    (lambda: load(fresh(), fastopt.Adam({"a": np.ones(2), "b": np.ones((3, 4))}).state_dict()), as_given),
-    (lambda: load(fresh(), trained(dtype=f32).state_dict()), lambda: goes_on(trained(dtype=f32), fresh(dtype=f32))),
-    (lambda: load(read_only(), saved()), made_writable), (lambda: load(resized(), saved()), as_given),
+     unlike(dtype=np.uint16, rounding="remainder")[1]),
+    (lambda: load(read_only(), saved()), made_writable),
     (lambda: load(keyed("k", "k", "x"), keyed("x", "k", "k").state_dict()), in_order),
-    (lambda: load(fresh(), trained(state="bf16").state_dict()),
-     lambda: goes_on(trained(state="bf16"), fresh(state="bf16"))),
-    (lambda: load(fresh(dtype=f32), trained(dtype=f32, state="bf16").state_dict()),
-     lambda: convert(trained(dtype=f32, state="bf16"), fresh(dtype=f32))),
-    (lambda: load(fresh(), trained(state="q8").state_dict()), lambda: goes_on(trained(state="q8"), fresh(state="q8"))),
-    (lambda: load(fresh(dtype=f32), trained(dtype=f32, state="q8").state_dict()),
-     lambda: convert(trained(dtype=f32, state="q8"), fresh(dtype=f32))),
-    (lambda: load(fresh(state="q8", order="F"), trained(state="q8").state_dict()),
-     lambda: goes_on(trained(state="q8", order="F"), fresh(state="q8", order="F"))),
     (lambda: load(fastopt.Adam(np.ones(3), state="q8"), fastopt.Adam(np.ones(300), state="q8").state_dict()),
-     lambda: goes_on(trained(state="q8"), fresh(state="q8")))]
+     unlike(state="q8")[1])]
 
 
 # What torch makes
@@ -233,27 +239,26 @@ def renamed(saved):
     return {**saved, "state": dict(zip(saved["param_groups"][0]["params"], strange.values(), strict=True))}
 
 
+def theirs(given=None, kind=fastopt.Adam, name="Adam", **more):
+    """A dict of torch, of an optimizer with other settings, is loaded."""
+    load(fresh(kind), parts(name, **more).state_dict() if given is None else given)
+
+
 THEIRS = [
-    (lambda: load(fresh(fastopt.Lion), parts().state_dict()),
-     lambda: goes_on(trained(fastopt.Lion), fresh(fastopt.Lion))),
-    (lambda: load(listed(3), parts().state_dict()), like_torch),
-    (lambda: load(fresh(), {"param_groups": []}), like_torch),
-    (lambda: load(fresh(), {"param_groups": 1, "state": {}}), like_torch),
-    (lambda: load(fresh(), {"param_groups": [], "state": 1}), like_torch),
-    (lambda: load(fresh(), group(params=1)), like_torch), (lambda: load(fresh(), group(params=[[0], [1]])), like_torch),
-    (lambda: load(fresh(), group(params=[0, 0])), like_torch),
-    (lambda: load(fresh(), {**parts().state_dict(), "state": {"x": parts().state_dict()["state"][0]}}),
-     lambda: like_torch(wrong=renamed)), (lambda: load(fresh(fastopt.RMSProp), parts().state_dict()), like_torch),
-    (lambda: load(fresh(), entry(max_exp_avg_sq=np.ones(3))), lambda: like_torch(fastopt.AMSGrad, amsgrad=True)),
-    (lambda: load(fresh(), entry(step=None)), like_torch), (lambda: load(fresh(), entry(step=1.5)), like_torch),
-    (lambda: load(fresh(), parts(steps=(3, 2)).state_dict()), by_count),
-    (lambda: load(fresh(), group(lr=np.ones(2))), like_torch),
-    (lambda: load(fresh(), group(amsgrad=np.ones(2))), like_torch),
-    (lambda: load(fresh(), group(betas=0.9)), like_torch),
-    (lambda: load(fresh(), parts(amsgrad=True).state_dict()), lambda: like_torch(fastopt.AMSGrad, amsgrad=True)),
-    (lambda: load(fresh(fastopt.SGD), parts("SGD", momentum=0.9).state_dict()),
+    *alike(like_torch, lambda: load(listed(3), parts().state_dict()), lambda: theirs({"param_groups": []}),
+           lambda: theirs({"param_groups": 1, "state": {}}), lambda: theirs({"param_groups": [], "state": 1}),
+           lambda: theirs(group(params=1)), lambda: theirs(group(params=[[0], [1]])),
+           lambda: theirs(group(params=[0, 0])), lambda: theirs(group(lr=np.ones(2))),
+           lambda: theirs(group(amsgrad=np.ones(2))), lambda: theirs(group(betas=0.9)),
+           lambda: theirs(kind=fastopt.RMSProp), lambda: theirs(entry(step=None)), lambda: theirs(entry(step=1.5))),
+    *alike(lambda: like_torch(fastopt.AMSGrad, amsgrad=True), lambda: theirs(entry(max_exp_avg_sq=np.ones(3))),
+           lambda: theirs(amsgrad=True)),
+    (lambda: theirs(kind=fastopt.Lion), lambda: goes_on(trained(fastopt.Lion), fresh(fastopt.Lion))),
+    (lambda: theirs({**parts().state_dict(), "state": {"x": parts().state_dict()["state"][0]}}),
+     lambda: like_torch(wrong=renamed)), (lambda: theirs(steps=(3, 2)), by_count),
+    (lambda: theirs(kind=fastopt.SGD, name="SGD", momentum=0.9),
      lambda: like_torch(fastopt.Momentum, "SGD", momentum=0.9)),
-    (lambda: load(fresh(fastopt.Momentum), parts("SGD", momentum=0.9, nesterov=True).state_dict()),
+    (lambda: theirs(kind=fastopt.Momentum, name="SGD", momentum=0.9, nesterov=True),
      lambda: like_torch(fastopt.Nesterov, "SGD", momentum=0.9, nesterov=True))]
 
 
@@ -327,14 +332,12 @@ def text(path, content):
 
 
 FILES = [
-    (lambda: fastopt.files.save(HERE, trained()), reloaded),
-    (lambda: fastopt.files.save(f"{HERE}/x/", trained()), reloaded),
+    *alike(reloaded, lambda: fastopt.files.save(HERE, trained()), lambda: fastopt.files.save(f"{HERE}/x/", trained()),
+           lambda: fastopt.files.save(5, trained()), lambda: fastopt.files.save("a\0", trained()),
+           lambda: fastopt.files.save(file(), 5), lambda: fastopt.files.save(file(), keyed("k", "k")),
+           lambda: fastopt.files.load(text(file("b"), "no"), fresh()), lambda: fastopt.files.load(os.devnull, fresh()),
+           lambda: fastopt.files.load(file(opt=stateless(4)), stateless(3))),
     (lambda: fastopt.files.save(HERE / "new/a", trained()), made_first),
-    (lambda: fastopt.files.save(5, trained()), reloaded), (lambda: fastopt.files.save("a\0", trained()), reloaded),
-    (lambda: fastopt.files.save(file(), 5), reloaded), (lambda: fastopt.files.save(file(), keyed("k", "k")), reloaded),
-    (lambda: fastopt.files.load(text(file("b"), "no"), fresh()), reloaded),
-    (lambda: fastopt.files.load(os.devnull, fresh()), reloaded),
-    (lambda: fastopt.files.load(file(opt=stateless(4)), stateless(3)), reloaded),
     (lambda: fastopt.files.load(file(opt=trained(dtype=f32)), fresh(dtype=f16, state="f32")), other_format),
     (lambda: fastopt.files.load(file(opt=trained(state="bf16")), fresh()),
      lambda: reloaded(trained(state="bf16"), fresh(state="bf16"))),

@@ -33,21 +33,25 @@ def numbers(pattern, text):
     return [float(x) for x in re.findall(pattern, text)]
 
 
-def test_every_example_is_tested():
-    assert sorted([*(f"{name}.py" for name in GALLERY), "cuda_kernel.py", "digits.py", "own_kernel.py",
-                   "own_rule.py"]) == EXAMPLES
     # cuda_kernel.py in test_cuda_numba.py
 
 
-def test_the_index_has_every_example():
+def test_every_example_is_tested_and_in_the_index():
+    others = ["cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py"]  # the first in test_cuda_numba.py
+    assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
-    pictures = re.findall(r"!\[[^]]+\]\((pictures/\w+\.png)\)", index)
-    assert sorted(pictures) == sorted(str(path.relative_to(ROOT/"examples"))
-                                      for path in (ROOT/"examples"/"pictures").iterdir())
-    assert sorted(Path(picture).stem for picture in pictures) == sorted([*GALLERY, "digits"])
-    for picture in pictures:
-        assert min(imread(ROOT/"examples"/picture).shape[:2]) > 600
+    pictures = {path.stem for path in (ROOT/"examples"/"pictures").iterdir()}
+    assert {*re.findall(r"!\[[^]]+\]\(pictures/(\w+)\.png\)", index)} == pictures == {*GALLERY, "digits"}
+
+
+def assert_shows(plot, colours):
+    """The picture is large, and has lines of these colours."""
+    picture = np.round(imread(plot)[..., :3]*255).astype(int)
+    assert picture.shape[0] > 700
+    assert picture.shape[1] > 1000
+    for colour in colours:
+        assert (np.abs(picture - colour).max(axis=2) < 4).sum() > 300, colour
 
 
 def test_digits(tmp_path):
@@ -58,29 +62,10 @@ def test_digits(tmp_path):
         assert 97 < float(accuracy) <= 100
         assert 1 <= int(epoch) <= int(epochs) == 100
         assert 0 < float(loss) < 0.15
-    picture = np.round(imread(plot)[..., :3]*255).astype(int)
-    assert picture.shape[0] > 700
-    assert picture.shape[1] > 1000
-    left, right = np.array_split(picture[:picture.shape[0]*3//4], 2, axis=1)
-    for side in (left, right):
-        for name, colour in COLOURS.items():
-            assert (np.abs(side - colour).max(axis=2) < 4).sum() > 300, name
-
-
-def test_digits_is_deterministic_and_says_when_it_fails(tmp_path):
-    plot = tmp_path / "curves.png"
-    first, second = (example("digits.py", "--epochs", 1, "--seed", 3, "--plot", plot, check=False) for _ in range(2))
-    assert first.returncode == second.returncode == 1
-    assert ACCURACY.findall(first.stdout) == ACCURACY.findall(second.stdout)
-    assert len(ACCURACY.findall(first.stdout)) == 3
-    assert "did not get above 97%" in first.stderr
-    assert "Traceback" not in first.stderr
-
-
-def test_digits_refuses_no_epochs():
-    ran = example("digits.py", "--epochs", 0, check=False)
-    assert ran.returncode == 2
-    assert "--epochs is 0, but at least 1 is needed" in ran.stderr
+    assert_shows(plot, COLOURS.values())
+    short = example("digits.py", "--epochs", 1, "--plot", plot, check=False)
+    assert short.returncode == 1
+    assert "did not get above 97%" in short.stderr
 
 
 WITHOUT = """
@@ -97,8 +82,7 @@ runpy.run_path(path, run_name="__main__")
                           ("minimize", "scipy"), ("surfaces", "matplotlib")])
 def test_names_the_extra(name, missing):
     """In a process of its own: here the library may have been imported already."""
-    ran = subprocess.run([sys.executable, "-c", WITHOUT, str(ROOT/"examples"/f"{name}.py"), missing],
-                         capture_output=True, text=True, check=False)
+    ran = run("-c", WITHOUT, ROOT/"examples"/f"{name}.py", missing, check=False)
     assert ran.returncode == 1
     assert missing in ran.stderr
     assert 'pip install "fastopt[examples]"' in ran.stderr
@@ -133,22 +117,13 @@ GALLERY = {  # example: colours that its picture has
     "minimize": [MOMENTUM, NESTEROV, ADAM], "surfaces": [MOMENTUM, NESTEROV, ADAM]}
 
 
-@pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    """What an example prints, run once."""
-    texts = {}
-
-    def text(name):
-        if name not in texts:
-            plot = tmp_path_factory.mktemp(name)/"plot.png"
-            texts[name] = example(f"{name}.py", "--short", "--plot", plot).stdout
-            assert texts[name].endswith(f"picture: {plot}\n")
-            picture = np.round(imread(plot)[..., :3]*255).astype(int)
-            assert picture.shape[0] > 700
-            assert picture.shape[1] > 1000
-            for colour in GALLERY[name]:
-                assert (np.abs(picture - colour).max(axis=2) < 4).sum() > 300, colour
-        return texts[name]
+@pytest.fixture
+def said(request, tmp_path):
+    """What the example of a test prints."""
+    name, plot = request.node.name.removeprefix("test_"), tmp_path/"plot.png"
+    text = example(f"{name}.py", "--short", "--plot", plot).stdout
+    assert text.endswith(f"picture: {plot}\n")
+    assert_shows(plot, GALLERY[name])
     return text
 
 
@@ -159,35 +134,32 @@ def row(text, start):
 
 
 def test_adam_first_steps(said):
-    text = said("adam_first_steps")
-    assert row(text, "always 0.5   Adam")[::2] == [1]*6                     # exactly lr, whatever the gradient's size
-    assert row(text, "always 0.5   no correction")[0] == 3.16               # (1 - b1)/sqrt(1 - b2)
-    assert row(text, "normal       no correction")[0] > 5*row(text, "normal       no correction")[-2]
-    assert row(text, "normal       warm-up")[0] == 0.01
-    radam = row(text, "normal       RAdam")
+    assert row(said, "always 0.5   Adam")[::2] == [1]*6                     # exactly lr, whatever the gradient's size
+    assert row(said, "always 0.5   no correction")[0] == 3.16               # (1 - b1)/sqrt(1 - b2)
+    assert row(said, "normal       no correction")[0] > 5*row(said, "normal       no correction")[-2]
+    assert row(said, "normal       warm-up")[0] == 0.01
+    radam = row(said, "normal       RAdam")
     assert radam[4] < 0.02 < 0.3 < radam[2]  # momentum until t = 5, then rectified
-    have, theory = row(text, "v/c2: standard deviation"), row(text, "   in theory")
+    have, theory = row(said, "v/c2: standard deviation"), row(said, "   in theory")
     assert have == pytest.approx(theory, rel=0.05)
 
 
 def test_curvature(said):
-    text = said("curvature")
     off = numbers(r"([-+]?[\d.]+) %$",
-                  "\n".join(line for line in text.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}", line)))
-    assert len(re.findall(r"(?:gradient descent|momentum|Nesterov) +[\d.]+ +0\.\d{4} +0\.\d{5} +0\.\d{5}", text)) == 9
+                  "\n".join(line for line in said.splitlines() if re.search(r"0\.\d{5} +0\.\d{5}", line)))
+    assert len(re.findall(r"(?:gradient descent|momentum|Nesterov) +[\d.]+ +0\.\d{4} +0\.\d{5} +0\.\d{5}", said)) == 9
     assert all(abs(x) < 5 for x in off)
-    assert numbers(r"becomes ([\d.e+-]+) of the first", text)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % "
-                                                                                        r"above", text)[0]
-    assert re.findall(r"^(\S+) +wrong", text, re.MULTILINE) == ["w['W2']"]
-    assert all(x > 33 for x in numbers(r"(\d+) %$", text[text.index("once more after"):text.index("Gradient check")]))
+    assert numbers(r"becomes ([\d.e+-]+) of the first", said)[0] < 0.01 < 100 < numbers(r"([\d.e+-]+) with one 2 % "
+                                                                                        r"above", said)[0]
+    assert re.findall(r"^(\S+) +wrong", said, re.MULTILINE) == ["w['W2']"]
+    assert all(x > 33 for x in numbers(r"(\d+) %$", said[said.index("once more after"):said.index("Gradient check")]))
 
 
 def test_minimize(said):
-    text = said("minimize")
-    least, most = map(float, re.search(r"L-BFGS-B takes ([\d.]+) to ([\d.]+) times fewer", text).groups())
+    least, most = map(float, re.search(r"L-BFGS-B takes ([\d.]+) to ([\d.]+) times fewer", said).groups())
     assert least > 1
     assert most > 5
-    exact, noisy = text.split("Quadratic with noisy gradients")
+    exact, noisy = said.split("Quadratic with noisy gradients")
     rows = re.findall(r"^  (?:L-BFGS-B|CG|momentum.*|nesterov.*|adam.*?) +(\d) +\d+ +\d+ +\d+ +([\d.e+-]+) +\S+$",
                       exact, re.MULTILINE)
     assert len(rows) == 19
@@ -197,38 +169,35 @@ def test_minimize(said):
 
 
 def test_surfaces(said):
-    text = said("surfaces")
-    assert len(re.findall(r"^(?:Quadratic|Rosenbrock|Beale|Rastrigin).* \(-?[\d.]+, -?[\d.]+\) +[\d.]+e[+-]\d+$", text,
+    assert len(re.findall(r"^(?:Quadratic|Rosenbrock|Beale|Rastrigin).* \(-?[\d.]+, -?[\d.]+\) +[\d.]+e[+-]\d+$", said,
                           re.MULTILINE)) == 16
-    ratios = re.search(r"^SGD's steps over the others'.*$", text, re.MULTILINE).group()
+    ratios = re.search(r"^SGD's steps over the others'.*$", said, re.MULTILINE).group()
     assert len(numbers(r"\d+\.\d", ratios)) == 9
     assert all(x >= 2 for x in numbers(r"\d+\.\d", ratios))
-    heights = re.search(r"^On Rastrigin's surface.*$", text, re.MULTILINE).group()
+    heights = re.search(r"^On Rastrigin's surface.*$", said, re.MULTILINE).group()
     assert all(x > 0.9 for x in numbers(r"\d+\.\d", heights))
 
 
 def test_generalisation(said):
-    text = said("generalisation")
     for name, least in {"wine": 0.88, "diabetes": 0.2}.items():
-        momentum, adam = row(text, name)[:2]
+        momentum, adam = row(said, name)[:2]
         assert least < momentum <= 1
         assert least < adam <= 1
-    assert re.search(r"test score, Momentum - Adam: \d of 2 intervals include equality", text)
-    assert len(re.findall(r"^\s*\w+ .*\d+ of 45: ", text, re.MULTILINE)) == 2
+    assert re.search(r"test score, Momentum - Adam: \d of 2 intervals include equality", said)
+    assert len(re.findall(r"^\s*\w+ .*\d+ of 45: ", said, re.MULTILINE)) == 2
 
 
 def test_ill_conditioned(said):
-    text = said("ill_conditioned")
-    along, rotated = row(text, "quadratic along the axes"), row(text, "the same, rotated")
-    assert re.search(r"^the same, rotated.* > 3,000 +\d+$", text,
+    along, rotated = row(said, "quadratic along the axes"), row(said, "the same, rotated")
+    assert re.search(r"^the same, rotated.* > 3,000 +\d+$", said,
                      re.MULTILINE)  # RMSProp, which is the fastest along the axes
     assert abs(along[2] - rotated[2]) <= 1                                       # Momentum
     assert along[4] < along[2] < rotated[4]                                      # Adam
-    assert row(text, "features, scales 1 to 100")[2] > 5*row(text, "the same, scaled")[2]
-    zeros = [row(text, start)[0] for start in ("least squares", "L1 in the gradient", "L1 by proximal step")]
+    assert row(said, "features, scales 1 to 100")[2] > 5*row(said, "the same, scaled")[2]
+    zeros = [row(said, start)[0] for start in ("least squares", "L1 in the gradient", "L1 by proximal step")]
     assert zeros[:2] == [0, 0]
     assert zeros[2] >= 37
-    losses = row(text[text.index("loss of the network"):], "Adam")[::2]  # the learning rates stand between them
+    losses = row(said[said.index("loss of the network"):], "Adam")[::2]  # the learning rates stand between them
     assert losses[0] > 0.5
     assert max(losses[2:]) < 0.05
-    assert all(x > 1 for x in numbers(r"([\d.]+) times", text[text.index("A cosine ends"):]))
+    assert all(x > 1 for x in numbers(r"([\d.]+) times", said[said.index("A cosine ends"):]))

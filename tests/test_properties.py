@@ -15,10 +15,10 @@ import fastopt
 from fastopt._cpu import loops as cpu
 from fastopt._cpu import norm as norms
 from fastopt._cpu import pool
-from fastopt._cpu.jobs import Binding
 from fastopt._formats.catalogue import FORMATS
 
 each_rule = pytest.mark.parametrize("name", RULES)
+some_rules = pytest.mark.parametrize("name", ["nesterov", "adam", "lion"])  # where the schedule is tested
 each_format = pytest.mark.parametrize("format", FORMATS)
 sampled = pytest.mark.sampled("name", "format")
 law = settings(deadline=None, derandomize=True, database=None, max_examples=25)
@@ -34,14 +34,11 @@ def f32(*shape, seed=0):
     return normal(seed, *shape).astype(np.float32)
 
 
-def train(name, p, steps, *, tile=0, threads=1, how=None, **hyper):
+def train(name, p, steps, *, how=None, **hyper):
     """Step a copy of p (an array or a list) through gradients of its structure: the parameters, then the states."""
     several = isinstance(p, list)
     p = [a.copy() for a in p] if several else p.copy()
-    opt = OPTIMIZERS[name](p, threads=threads, **hyper)
-    if tile:
-        opt._backend.binding = Binding(opt.rule, opt._tensors, opt._backend.slots, [], opt._backend.written,
-                                       opt._backend.watch, opt._backend.coefs, tile=tile)
+    opt = OPTIMIZERS[name](p, threads=1, **hyper)
     with np.errstate(all="ignore"):
         for g in steps:
             opt.step(g, **(how or {}))
@@ -68,7 +65,7 @@ def split(a, sizes):
     return [part.copy() for part in np.split(a, np.cumsum(sizes)[:-1])]
 
 
-@each_rule
+@some_rules
 @law
 @given(data=st.data())
 def test_split_into_tensors(name, data):
@@ -81,47 +78,9 @@ def test_split_into_tensors(name, data):
     assert_all(assert_same_bits, joined, whole, f"{sizes}")
 
 
-@each_rule
-def test_split_into_tensors_of_many_tiles(name, parallel):
-    sizes = [1, 20_000, 0, 7, 30_001, 50_000]
-    p, steps = f32(sum(sizes)), [f32(sum(sizes), seed=t) for t in (1, 2)]
-    whole = train(name, p, steps)
-    parts = train(name, split(p, sizes), [split(g, sizes) for g in steps], threads=4)
-    for k, want in enumerate(whole):
-        assert_identical(np.concatenate(parts[k*len(sizes):(k + 1)*len(sizes)]), want)
+# 2: any order of tensors (any tile size and number of threads: test_kernels.py)
 
-
-# 2: any tile size, any number of threads, any order of tensors
-
-@each_rule
-@law
-@given(data=st.data())
-def test_any_tile_size_and_number_of_threads(name, data):
-    n = data.draw(st.integers(0, 300))
-    p, g = data.draw(floats(n)), data.draw(floats(n))
-    tile, threads = data.draw(st.integers(1, 320)), data.draw(st.integers(1, 4))
-    small, pool.SMALL = pool.SMALL, 1
-    try:
-        have = train(name, p, [g, g], tile=tile, threads=threads, weight_decay=0.1)
-    finally:
-        pool.SMALL = small
-    want = train(name, p, [g, g], weight_decay=0.1)
-    assert_all(assert_same_bits, have, want, f"{n} elements, tiles of {tile}, {threads} threads")
-
-
-@each_rule
-@pytest.mark.parametrize("format", ["f32", "bf16"])
-@sampled
-def test_threads_share_tiles_without_a_trace(name, format, parallel):
-    n = 60_007
-    p, steps = stored(normal(0, n), format), [stored(normal(t, n), format) for t in (1, 2, 3)]
-    want = train(name, p, steps, how={"clip_norm": 3.0})
-    for threads, tile in itertools.product((1, 2, 3, 4), (0, 17, 1_000, 8_192)):
-        assert_all(assert_identical, train(name, p, steps, threads=threads, tile=tile, how={"clip_norm": 3.0}), want,
-                   f"{threads} {tile}")
-
-
-@each_rule
+@some_rules
 @law
 @given(data=st.data())
 def test_any_order_of_tensors(name, data):
@@ -136,43 +95,20 @@ def test_any_order_of_tensors(name, data):
             assert_identical(have[slot*len(sizes) + at], want[slot*len(sizes) + k], f"{sizes} {order}")
 
 
-# 7: lr = 0 and no decay leave p as it is
-
-@each_rule
-@each_format
-@sampled
-def test_no_learning_rate_no_change(name, format):
-    p = stored(normal(1, 300), format)
-    have, *states = train(name, p, [stored(normal(t, 300), format) for t in range(4)], lr=0.0, weight_decay=0.0)
-    assert_identical(have, p)
-    numbers = [decoded(s, "f64" if s.dtype == np.float64 else "f32") for s in states]
-    assert all(map(np.any, numbers)) or name in ("momentum", "nesterov")  # their velocity holds lr
-
-
-@each_rule
-def test_decoupled_decay_alone_shrinks(name):
-    p = f32(300)
-    have = train(name, p, [np.zeros_like(p)], lr=0.5, weight_decay=0.25, decay="decoupled")[0]
-    assert_identical(have, p - np.float32(0.125)*p)
-
-
 # 10: save, load, continue == continue
 
 @each_rule
-@pytest.mark.parametrize("format", [None, "bfloat16", "float16", "float64"])
-@sampled
-def test_resuming(name, format):
+def test_resuming(name):
     steps = [[f32(40, seed=t), f32(3, 5, seed=10 + t)] for t in range(6)]
-    state = format if RULES[name].state else None
     for at in (0, 1, 3):
         first = [f32(40), f32(3, 5)]
-        opt = OPTIMIZERS[name](first, **OWN[name][-1], weight_decay=0.05, state=state)
+        opt = OPTIMIZERS[name](first, **OWN[name][-1], weight_decay=0.05)
         for g in steps[:at]:
             opt.step(g)
         saved, second = opt.state_dict(), [a.copy() for a in first]
         for g in steps[at:]:
             opt.step(g)
-        again = OPTIMIZERS[name](second, lr=0.77, state=state)  # the checkpoint brings the hyperparameters
+        again = OPTIMIZERS[name](second, lr=0.77)  # the checkpoint brings the hyperparameters
         again.load_state_dict(saved)
         assert again.t == at
         for g in steps[at:]:
@@ -189,7 +125,7 @@ def kernels_made():
     return [f.cache_info().misses for f in (cpu.step_kernel, cpu.squares_kernel)]
 
 
-@each_rule
+@some_rules
 @each_format
 @sampled
 def test_the_second_step_compiles_nothing(name, format):
@@ -284,7 +220,7 @@ def test_norms_worth_knowing():
     assert norms.clip_factor(math.inf, 1.0) == norms.clip_factor(math.nan, 1.0) == 1.0
 
 
-@each_rule
+@some_rules
 @each_format
 @sampled
 def test_clipping_by_the_norm_is_a_factor(name, format):
@@ -296,17 +232,11 @@ def test_clipping_by_the_norm_is_a_factor(name, format):
         have = train(name, p, [gs], how={"clip_norm": limit, "grad_factor": factor})
         scale = factor*(limit/norm) if norm > limit else factor
         assert_all(assert_identical, have, train(name, p, [gs], how={"grad_factor": scale}))
-
-
-@each_rule
-def test_huge_gradients_are_clipped_without_overflow(name):
-    g = np.array([1e38, -3e38, 2e38, 0], np.float32)
-    norm = exact_norm([g])
-    clipped = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"clip_norm": 1.0})
+    huge = np.array([1e38, -3e38, 2e38, 0], np.float32)  # clipped without overflow
+    clipped = train(name, np.zeros(4, np.float32), [huge], lr=0.1, how={"clip_norm": 1.0})
     assert all(np.isfinite(a).all() for a in clipped)
-    want = train(name, np.zeros(4, np.float32), [g], lr=0.1, how={"grad_factor": norm_of([g])**-1})
+    want = train(name, np.zeros(4, np.float32), [huge], lr=0.1, how={"grad_factor": norm_of([huge])**-1})
     assert_all(assert_identical, clipped, want)
-    assert norm_of([g]) == pytest.approx(norm, rel=1e-15)
 
 
 # Skipping steps whose gradients are not finite
@@ -327,7 +257,7 @@ def good(opt, seed):
              for k, a in enumerate(g["params"])] for g in opt.params]
 
 
-@each_rule
+@some_rules
 @pytest.mark.parametrize("format", ["f64", "f16"])
 @sampled
 def test_bad_gradients_leave_everything_alone(name, format):

@@ -2,7 +2,6 @@
 import importlib
 import math
 import re
-import struct
 import subprocess
 from pathlib import Path
 
@@ -124,17 +123,15 @@ def test_float64(ccs):
 
 
 @needs_tools
-@pytest.mark.parametrize(("value", "mufu", "calls"),
-                         [("a[i]/c", 1, 1), ("sqrtf(a[i])", 1, 1), ("a[i]/(sqrtf(a[i]) + c)", 2, 2),
-                          ("__fdividef(a[i], c)", 1, 0), ("a[i]/4.0f", 0, 0)])
-def test_slow_paths_are_cold(value, mufu, calls, ccs):
-    for cc in ccs:
+@every_cc
+def test_slow_paths_are_cold(cc):
+    for value, mufu, calls in (("a[i]/(sqrtf(a[i]) + c)", 2, 2), ("__fdividef(a[i], c)", 1, 0)):
         image = compiled(f"{ONCE} {{ float c = b[i]; b[i] = {value}; }}", cc)
         hot, cold = sass.hot_loop(sass.kernel(image).code)
         assert sum(x.kind == "mufu" for x in hot) == mufu
         assert (sum(x.calls for x in hot), sum(x.calls for x in cold)) == (0, calls)
         assert calls <= len(cold) <= 5*calls  # arguments, the call, the way back
-        assert [x.opcode.split(".")[0] for x in hot].count("FCHK") == value.count("/c") + value.count("+ c")
+        assert [x.opcode.split(".")[0] for x in hot].count("FCHK") == value.count("/(")
 
 
 @needs_tools
@@ -162,22 +159,20 @@ TILES = """for (unsigned k = blockIdx.x; k < n; k += gridDim.x) {
 
 
 @needs_tools
-@pytest.mark.parametrize("also", ["", "((float4*)b)[k] = make_float4(1.0f, 2.0f, 3.0f, 4.0f);"])
-def test_the_widest_inner_loop_is_hot(also, ccs):
+def test_the_widest_inner_loop_is_hot(ccs):
     """A tile's head and tail are scalar loops. A wide store in the outer loop does not count where a trip does more."""
     for cc in ccs:
-        code = sass.kernel(compiled(TILES % also, cc)).code
+        code = sass.kernel(compiled(TILES % "", cc)).code
         bodies = sass.loops(sass.flow(code))
         outer = max(bodies.values(), key=len)
         assert [body <= outer for body in bodies.values()] == [True]*4
-        if also:
-            with pytest.raises(ValueError, match="holds a loop whose trips cannot be counted"):
-                sass.hot_loop(code)
-        else:
-            hot, cold = sass.hot_loop(code)
-            assert sum(x.base in ("FADD", "FMUL") for x in hot) == 4
-            assert [x.width for x in hot if x.kind in ("load", "store")] == [16, 16]
-            assert not cold
+        hot, cold = sass.hot_loop(code)
+        assert sum(x.base in ("FADD", "FMUL") for x in hot) == 4
+        assert [x.width for x in hot if x.kind in ("load", "store")] == [16, 16]
+        assert not cold
+    code = sass.kernel(compiled(TILES % "((float4*)b)[k] = make_float4(1.0f, 2.0f, 3.0f, 4.0f);")).code
+    with pytest.raises(ValueError, match="holds a loop whose trips cannot be counted"):
+        sass.hot_loop(code)
 
 
 @needs_tools
@@ -189,10 +184,14 @@ def test_both_sides_of_a_branch_count():
 
 @needs_tools
 def test_what_a_kernel_takes(ccs):
-    text = ('extern "C" __global__ void big(double x, char y, float* p) { __shared__ float s[100]; s[threadIdx.x] = x '
-            '+ y; '
-            '__syncthreads(); p[threadIdx.x] = s[99 - threadIdx.x]; }\n'
-            'extern "C" __global__ void small(float* p) { *p = 1; }')
+    text = """
+        extern "C" __global__ void big(double x, char y, float* p) {
+            __shared__ float s[100];
+            s[threadIdx.x] = x + y;
+            __syncthreads();
+            p[threadIdx.x] = s[99 - threadIdx.x];
+        }
+        extern "C" __global__ void small(float* p) { *p = 1; }"""
     for cc in ccs:
         image = cuda_c.compiled(text, cc)
         found = sass.usage(image)
@@ -201,9 +200,8 @@ def test_what_a_kernel_takes(ccs):
         assert (found["small"].shared, found["small"].parameters) == (0, 8)
         assert found["big"].registers >= found["small"].registers > 0
         assert found["big"].code == 16*len(sass.kernel(image, "big").code)
-    for name in ("", "other"):
-        with pytest.raises(ValueError, match=r"the cubin has the kernels \['big', 'small'\]. Name one of them"):
-            sass.kernel(image, name)
+    with pytest.raises(ValueError, match=r"the cubin has the kernels \['big', 'small'\]. Name one of them"):
+        sass.kernel(image, "")
 
 
 @needs_tools
@@ -217,16 +215,6 @@ def test_what_a_kernel_takes(ccs):
 def test_no_figure_is_better_than_a_wrong_one(body, before, message):
     with pytest.raises(ValueError, match=message):
         figures(body, before=before, stored=8 if "3*i" in body else 4)
-
-
-def test_files_that_are_not_understood():
-    for image in (b"", b"PTX text, not a cubin", b"\x7fELF\x01" + bytes(60)):
-        with pytest.raises(ValueError, match="this is no cubin"):
-            sass.usage(image)
-    assert list(sass._attributes(struct.pack("<BBHII", 4, 0x2F, 8, 3, 40) + struct.pack("<BBH", 3, 0x19, 48))) == [
-        (0x2F, struct.pack("<II", 3, 40)), (0x19, b"0\0")]
-    with pytest.raises(ValueError, match="an attribute of form 9"):
-        list(sass._attributes(struct.pack("<BBH", 9, 1, 0)))
 
 
 # Control flow, on instructions by hand
@@ -255,14 +243,10 @@ def test_flow_and_nested_loops():
 def test_flow_that_is_not_understood():
     for code, message in {
             "@P0 BRA 0x30; NOP; NOP; NOP; @P1 BRA 0x20; EXIT": "a second entry: it has no count of instructions",
-            "BRX R2,-0x40": "where  BRX R2,-0x40 leads is not known",
-            "@Q0 BRA 0x0": "where @Q0 BRA 0x0 leads is not known",
-            "WARPSYNC.COLLECTIVE R2,0x20": "where  WARPSYNC.COLLECTIVE R2,0x20 leads is not known",
-            "BRA `(.L_x_1)": "only jumps to places in the kernel are understood",
-            "BRA 0x40": "only jumps to places in the kernel are understood",
-            "RET.REL.NODEC R2,f": "only jumps to places in the kernel are understood",
+            **dict.fromkeys(("BRX R2,-0x40", "@Q0 BRA 0x0", "WARPSYNC.COLLECTIVE R2,0x20"), "leads is not known"),
+            **dict.fromkeys(("BRA `(.L_x_1)", "BRA 0x40", "RET.REL.NODEC R2,f"), "only jumps to places in the kernel"),
             "BSSY B0,0x30; BSYNC B0; NOP; EXIT": "not in front of the place where its threads meet"}.items():
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with pytest.raises(ValueError, match=message):
             sass.loops(sass.flow(lines(code)))
 
 
@@ -295,33 +279,18 @@ def test_opcodes():
 # The hand-written kernels, and ours against them
 
 @needs_tools
-@pytest.mark.parametrize(("name", "float32", "compare"), [("bare", 19, 1), ("same work", 25, 5)])
-def test_hand_written(name, float32, compare, ccs):
-    """The operations of the formula, with five of a division (and its check) and four of a root."""
-    for cc in ccs:
+@every_cc
+def test_adam_is_within_a_tenth_of_hand_written(cc):
+    """Which has the operations of the formula, with five of a division (and its check) and four of a root."""
+    pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is needed")
+    for name, all_pieces, float32, compare in (("bare", False, 19, 1), ("same work", True, 25, 5)):
         found = sass.figures(cuda_c.adam(name, cc), cuda_c.STORED)
         assert (found.elements, found.loads, found.stores) == (4, (16,)*4, (16,)*3)
         assert (found.hot["float32"], found.hot["compare"], found.hot["mufu"]) == (4*float32, 4*compare, 8)
-        assert (found.spilled, found.float64) == (0, 0)
-        assert found.cold > 0
-
-
-@needs_tools
-@every_cc
-def test_adam_is_within_a_tenth_of_hand_written(cc):
-    pytest.importorskip("numba.cuda.dispatcher", reason="numba-cuda is needed")
-    for name, all_pieces in (("bare", False), ("same work", True)):
-        by_hand = bench.measured(cuda_c.adam(name, cc), cuda_c.STORED, cuda_c.MOVED)
         ours = bench.ours("adam", "f32", cc, all_pieces=all_pieces)
-        assert ours["instructions"] <= 1.1*by_hand["instructions"]
+        assert ours["instructions"] <= 1.1*found.per_element
         assert (ours["spilled"], ours["float64"], ours["narrow"]) == (0, 0, 0)
         assert ours["core_over_memory"] < 0.5
-
-
-@needs_tools
-def test_nvrtc_says_why():
-    with pytest.raises(ValueError, match=r"NVRTC_ERROR_COMPILATION\n.*kernel.cu\(1\): error"):
-        cuda_c.compiled("__global__ void f() { return x; }", (9, 0))
 
 
 # Chips and benchmarks
@@ -333,7 +302,6 @@ def test_chips():
             chip = chips.CHIPS[name]
             assert math.isclose(chip.sms*chip.rates[kind]*2*chip.ghz/1e3, peak, rel_tol=0.02), name
     assert {kind for kinds in chips.PIPES.values() for kind in kinds} == set(sass.CLASSES) == set(chips.PIPES["issue"])
-    assert all(set(chip.rates) == set(chips.PIPES) for chip in chips.CHIPS.values())
     assert [chips.fastest(cc) for cc in ALL] == ["A100 80GB", "H100 SXM", "B200"]
 
 
@@ -345,15 +313,6 @@ def test_core_over_memory():
         assert chips.core_over_memory(instructions, 4, 28, chip) == (pytest.approx(cycles/200*1e3/28), pipe)
     with pytest.raises(ValueError, match=r"classes \['tensor'\] belong to no unit"):
         chips.core_over_memory({"tensor": 1}, 1, 1, chip)
-
-
-def test_benchmarks_without_the_tools(monkeypatch):
-    monkeypatch.setattr(bench, "TOOLKIT", "none")
-    found = bench.tables.__wrapped__()
-    assert found == {}
-    assert math.isnan(bench.Rules().track_registers(found, "adam", "sm_90", "none"))
-    assert math.isnan(bench.Worst().track_registers(found, "sm_90", "none"))
-    assert math.isnan(bench.HandWritten().track_over_bare(found, "sm_90", "none"))
 
 
 @needs_tools

@@ -31,13 +31,9 @@ def walk(opt, gradients, steps):
     return opt
 
 
-def held(opt):
-    return opt.params, opt.state["m"], opt.state["v"]
-
-
 def assert_equal(opt, want):
     assert opt.t == want.t
-    for x, y in zip(held(opt), held(want), strict=True):
+    for x, y in zip((opt.params, *opt.state.values()), (want.params, *want.state.values()), strict=True):
         assert_identical(x, y)
 
 
@@ -79,19 +75,14 @@ def python(code, timeout=600, **environment):
 
 # Threads
 
-def test_threads_that_step_their_own_optimizers():
-    made = [make(seed) for seed in range(4)]
+def test_threads_that_step_optimizers_of_their_own_or_one():
+    """Of one every step is whole: with one gradient for all, the result is that of one thread."""
+    made, (opt, (g, _)) = [make(seed) for seed in range(4)], make(0)
     with ThreadPoolExecutor(4) as executor:
         list(executor.map(lambda pair: walk(*pair, 10), made))
-    for seed, (opt, _) in enumerate(made):
-        assert_equal(opt, serial(seed, 10))
-
-
-def test_threads_that_step_one_optimizer_take_turns():
-    """The order is theirs, but every step is whole: with one gradient for all, the result is that of one thread."""
-    opt, (g, _) = make(0)
-    with ThreadPoolExecutor(4) as executor:
         list(executor.map(lambda _: opt.step(g), range(40)))
+    for seed, (own, _) in enumerate(made):
+        assert_equal(own, serial(seed, 10))
     twin, _ = make(0, threads=1)
     for _ in range(40):
         twin.step(g)
@@ -107,13 +98,9 @@ def test_the_number_of_threads_changes_no_bit():
 
 def test_small_steps_start_no_worker(monkeypatch):
     monkeypatch.setattr(pool, "POOL", pool.Pool())
-    opt, gradients = make(0, n=pool.SMALL - 1)
-    walk(opt, gradients, 3)
-    assert pool.POOL.workers == 0
-    opt, gradients = make(0, n=pool.SMALL)
-    walk(opt, gradients, 3)
-    assert pool.POOL.workers == 1
-    assert_equal(opt, serial(0, 3, n=pool.SMALL))
+    for n, workers in ((pool.SMALL - 1, 0), (pool.SMALL, 1)):
+        assert_equal(walk(*make(0, n=n), 3), serial(0, 3, n=n))
+        assert pool.POOL.workers == workers
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
@@ -130,17 +117,9 @@ def test_a_system_that_lets_us_have_no_more_threads(monkeypatch, caplog, allowed
     monkeypatch.setattr(threading.Thread, "start", limited)
     assert_equal(walk(*make(2, threads=4), 5), serial(2, 5))
     assert (pool.POOL.workers, left[0]) == (allowed, -1)  # asked once, not at every step
+    assert all(t.daemon for t in threading.enumerate() if t.name.startswith("fastopt-"))
     assert [r.message for r in caplog.records] == [f"fastopt: {allowed} worker threads instead of 3: can't start new "
                                                    "thread. Steps use fewer threads."]
-
-
-def test_workers_are_daemons_by_name():
-    """It has a name that tells whose it is, and does not keep the process alive."""
-    opt, gradients = make(3, threads=2)
-    walk(opt, gradients, 2)
-    workers = {t.name: t.daemon for t in threading.enumerate() if t.name.startswith("fastopt-")}
-    assert workers["fastopt-0"]
-    assert len(workers) >= pool.POOL.workers
 
 
 def test_the_gil_is_released():
@@ -190,27 +169,26 @@ print(same(parent, walk(0, 6, threads=1)), pool.POOL.workers)
 
 
 @only_linux
-@pytest.mark.parametrize("lock", [
-    "numba.core.compiler_lock.global_compiler_lock._lock", "llvmlite.binding.ffi.lib._lock._lock"])
-def test_a_fork_while_another_thread_compiles(lock):
-    """The child compiles its first step although the lock was taken by a thread that it does not have."""
-    assert python(f"""
+def test_a_fork_while_another_thread_compiles():
+    """The child compiles its first step although a lock was taken by a thread that it does not have."""
+    assert python("""
 import numba, llvmlite.binding, time
-taken = threading.Event()
-def compiling():
-    with {lock}:
+def compiling(lock):
+    with lock:
         taken.set()
         time.sleep(0.3)
-other = threading.Thread(target=compiling)
-other.start()
-taken.wait()
-pid = os.fork()
-if pid == 0:
-    signal.alarm(300)
-    os._exit(0 if same(walk(1, 3), walk(1, 3, threads=1)) else 1)
-print(os.waitpid(pid, 0)[1], same(walk(1, 3), walk(1, 3, threads=1)))
-other.join()
-""") == "0 True\n"
+for lock in (numba.core.compiler_lock.global_compiler_lock._lock, llvmlite.binding.ffi.lib._lock._lock):
+    taken = threading.Event()
+    other = threading.Thread(target=compiling, args=(lock,))
+    other.start()
+    taken.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(300)
+        os._exit(0 if same(walk(1, 3), walk(1, 3, threads=1)) else 1)
+    print(os.waitpid(pid, 0)[1])
+    other.join()
+""") == "0\n0\n"
 
 
 @only_linux
@@ -274,7 +252,7 @@ def strike(*_):
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*300e-6)
         raise KeyboardInterrupt
 signal.signal(signal.SIGALRM, strike)
-while interrupts < 150 or opt.t <= 50:
+while interrupts < 80 or opt.t <= 30:
     try:
         busy[0] = True
         signal.setitimer(signal.ITIMER_REAL, 10e-6 + random.random()*6e-3)
@@ -354,7 +332,6 @@ def test_threads_follow_the_quota_of_the_cgroup(monkeypatch, tmp_path):
         want = 64 if quota == np.inf else int(np.ceil(quota))
         assert pool.available_threads() == want
         assert fastopt.SGD(np.zeros(1)).threads == want
-        assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
 
 
 def test_threads_follow_omp_num_threads(monkeypatch, tmp_path):
@@ -367,33 +344,13 @@ def test_threads_follow_omp_num_threads(monkeypatch, tmp_path):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
         opt = fastopt.SGD(np.zeros(1))
         assert pool.available_threads() == opt.threads == want
-        assert fastopt.SGD(np.zeros(1), threads=7).threads == 7
         opt.threads = 7
         assert opt.threads == 7
         opt.threads = None
         assert opt.threads == want
 
 
-# Neighbours and ends
-
-@only_linux
-def test_a_neighbour_that_never_sleeps():
-    """Every core shared with a spinning process: slower, but right, and done."""
-    cores = sorted(os.sched_getaffinity(0))
-    spin = "import os, sys\nos.sched_setaffinity(0, {int(sys.argv[1])})\nprint(flush=True)\nwhile True: pass"
-    neighbours = [subprocess.Popen([sys.executable, "-c", spin, str(core)], stdout=subprocess.PIPE)
-                  for core in cores[-2:]]
-    try:
-        for neighbour in neighbours:
-            neighbour.stdout.readline()  # it spins
-        opt = walk(*make(4), 100)
-    finally:
-        for neighbour in neighbours:
-            neighbour.kill()
-            neighbour.wait()
-            neighbour.stdout.close()
-    assert_equal(opt, serial(4, 100))
-
+# Ends
 
 @pytest.mark.parametrize("ending", [
     "raise SystemExit(0)", "import time; time.sleep(0.05)",

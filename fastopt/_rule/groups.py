@@ -91,14 +91,13 @@ class Group(MutableMapping):
 
     def rows(self, first: int, count: int) -> list[tuple[float, ...]]:
         """The rows of some steps, if they may be computed `ahead`: without a gradient's factor, without a limit."""
+        _check_count(first)
         common, own, given = shared(self._numbers, 1.0, math.inf), self.rule.own, self._own
         return [(*common, *own(t, **given).values()) for t in range(first, first + count)]
 
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
-        if t > MOST_STEPS:
-            raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller "
-                             "number.")
+        _check_count(t)
         now, own = self._numbers, self._own
         if self._functions:
             now = self.at(t)
@@ -106,3 +105,8 @@ class Group(MutableMapping):
         if self.history is not None:
             own = {**own, "past": self.history.until(t, self.version)}
         return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())
+
+
+def _check_count(t: int) -> None:
+    if t > MOST_STEPS:
+        raise ValueError(f"step: {t - 1} steps have been taken, but counts end there. Set opt.t to a smaller number.")
