@@ -6,7 +6,7 @@ real training does too. Virtual machines may report a smaller cache than the pro
 MB, Adam on 100,000 elements took 163 us after a sweep over 32 MB, 182 after 64, 211 after 128, and 213 after 256: the
 ratio to the ceiling, which pays the same, depends on it less (1.64 to 1.76).
 """
-from pathlib import Path
+from fastopt.bench.cpu import cache_bytes
 
 from . import common
 from .gate.versions import ROOT
@@ -33,12 +33,6 @@ def emptied(step, calls):
 pairs = quartets(pair, %r, emptied, (1, 1))
 print(statistics.median({"us": ours*1e6, "ratio": ours/ceiling}[%r] for ours, ceiling in pairs))
 """
-
-
-def cache_bytes() -> int:
-    """The largest cache that Linux tells of, or 0."""
-    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
-    return max((int(size[:-1])*{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[size[-1]] for size in sizes), default=0)
 
 
 def swept_bytes() -> int:

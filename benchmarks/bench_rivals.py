@@ -31,6 +31,14 @@ class Rivals:
               common.SIZES if common.QUICK else [*common.SIZES, *common.LISTS], common.THREADS)
     param_names, version, timeout = ["rule", "tensors", "threads"], "2", 600
 
+    def track_times_faster_than_c(self, *case):
+        """C as people write it, compiled for this machine, one call for all tensors, OpenMP's threads."""
+        return times_faster("c", *case)
+
+    def track_times_faster_than_numba(self, *case):
+        """A plain loop under ``@njit(parallel=True, fastmath=True)``, a call for each tensor."""
+        return times_faster("numba", *case)
+
     def track_times_faster_than_numpy(self, *case):
         """NumPy as people write it; one thread, whatever ours are."""
         return times_faster("numpy", *case)

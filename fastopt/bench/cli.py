@@ -13,8 +13,9 @@ from ..optimizers import ALL
 from . import compare, cpu, cuda, info
 
 # OpenMP threads of other systems would spin for milliseconds after their step, and hold the cores that the next
-# contender needs. Their libraries read this once, when they are loaded. fastopt itself does not use OpenMP.
-PASSIVE = {"OMP_WAIT_POLICY": "passive", "JAX_PLATFORMS": "cpu"}
+# contender needs. So they wait as long as ours do, which finds them awake in steps back to back. Their libraries read
+# this once, when they are loaded. fastopt itself does not use OpenMP.
+WAIT = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "0", "JAX_PLATFORMS": "cpu"}
 LEGEND = """
 step: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only
 moves these bytes, over the step's. x ...: how many times longer the same step takes there."""
@@ -33,6 +34,25 @@ def _choices(name: str, allowed: Sequence[str], none: bool = False) -> Callable[
             raise argparse.ArgumentTypeError(f"{found} was found, but one of {', '.join(allowed)} is needed")
         return words
     return parse
+
+
+def _rules(value: str) -> list[str]:
+    """Names of rules, and of rules of one's own, which may lie where the program was started."""
+    found = []
+    for word in value.split(","):
+        if ":" not in word:
+            found += _choices("rule", list(ALL))(word)
+            continue
+        sys.path.insert(0, os.getcwd())
+        try:
+            cpu.of(word)
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(f"rule {word!r} was found, but package.module:name of a rule or an "
+                                             f"optimizer class is needed ({error})") from None
+        finally:
+            sys.path.pop(0)
+        found.append(word)
+    return found
 
 
 def _whole(value: str) -> int:
@@ -56,11 +76,12 @@ def parser() -> argparse.ArgumentParser:
     add = bench.add_argument
     add("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: the first device that is visible")
     add("--n", type=_whole, default=10_000_000, help="elements; 1e6 is understood")
-    add("--rules", type=_choices("rule", list(ALL)), default=",".join(cpu.DEFAULT_RULES), metavar="A,B",
-        help=", ".join(ALL))
+    add("--rules", type=_rules, default=",".join(cpu.DEFAULT_RULES), metavar="A,B",
+        help=f"{', '.join(ALL)}, or package.module:rule")
     add("--against", type=_choices("rival", list({**cpu.RIVALS, **cuda.RIVALS}), none=True), default=argparse.SUPPRESS,
         metavar="A,B", help=f"none, or some of {here} (default: {','.join(cpu.DEFAULT_RIVALS)}), with --device cuda of "
                             f"{there} (default: all); those that are not installed are left out")
+    add("--cold", action="store_true", help="empty the caches before each step, as a forward and backward pass does")
     add("--threads", type=_whole, help="for all contenders on the CPU; all that the process may use if left out")
     add("--format", choices=list(FORMATS), default="f32",
         help="storage of parameter and gradient; the state is float32 (f64: float64)")
@@ -76,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _bench(given: argparse.Namespace) -> int:
-    for name, value in PASSIVE.items():
+    for name, value in WAIT.items():
         os.environ.setdefault(name, value)
     where: Any = cuda if given.device == "cuda" else cpu
     given.against = getattr(given, "against", where.DEFAULT_RIVALS)
@@ -87,7 +108,9 @@ def _bench(given: argparse.Namespace) -> int:
     if given.threads and given.device == "cuda":
         raise OSError("--threads was found, but a step on a CUDA device has no threads to choose. Leave it out, or "
                       "take --device cpu.")
-    how = {} if given.device == "cuda" else {"threads": given.threads}
+    if given.cold and given.device == "cuda":
+        raise OSError("--cold was found, but on a CUDA device caches are always emptied. Leave it out.")
+    how = {} if given.device == "cuda" else {"threads": given.threads, "cold": given.cold}
     where.check_memory(given.n, given.against, given.format)
     if given.plot:
         cpu.check_picture(given.plot)  # now, not after the measurement
@@ -121,7 +144,7 @@ def _kept(given: argparse.Namespace) -> dict[str, Any]:
     """The earlier figures, checked before anything is measured."""
     kept = compare.read(given.compare)
     where = ({"device": driver.name(cuda.device().device)} if given.device == "cuda" else
-             {"threads": given.threads or pool.available_threads()})
+             {"threads": given.threads or pool.available_threads(), **({"cold": True} if given.cold else {})})
     wanted = [{"rule": rule, "n": given.n, "format": given.format, **where} for rule in given.rules]
     compare.check(kept, wanted, given.compare)
     return kept

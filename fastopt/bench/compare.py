@@ -11,7 +11,7 @@ from .cpu import place
 
 Figures = Mapping[str, Any]
 NOISE = 1.10
-SAME = ("rule", "n", "format", "threads", "device")  # what two figures share; the last two as far as they have them
+SAME = ("rule", "n", "format", "threads", "device", "cold")  # what two figures share; the last three if they have them
 
 
 def read(path: str) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 Each contender of a rule takes turns with our step in one process (interleave.py): a step that is not counted, and some
 that are. Ratios are taken within a quartet of turns, so that a slow spell of a shared computer falls on both sides.
 """
+import importlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from .._cpu.pool import available_threads
 from .._formats.catalogue import FORMATS
-from ..optimizers import ALL
+from ..optimizers import ALL, chosen
 from . import interleave
 from .ceiling import Traffic
 from .rivals import RIVALS, Hyper, System
@@ -20,7 +22,8 @@ from .rivals import RIVALS, Hyper, System
 Step = Callable[[], Any]
 CEILING, OURS = "ceiling", "fastopt"
 DEFAULT_RULES = ["momentum", "nesterov", "adam"]
-DEFAULT_RIVALS = ["numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
+DEFAULT_RIVALS = ["c", "numba", "numpy", "numpy_in_place", "torch_fused", "torch_for_loop", "optax", "numexpr"]
+LEAST_SWEPT, WORD = 64 << 20, 8  # bytes that are read to empty the caches, where Linux tells of smaller ones
 TURN = 2e-3  # seconds of counted steps in a turn, at least one step
 CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a rate that makes the step larger than rounding
 # A right answer may be off by so many roundings of p, and this part of the longest way. torch keeps the running product
@@ -28,25 +31,36 @@ CHECKED, CHECK_STEPS, CHECK_LR = 1_000, 5, 1e-2  # elements, steps, and a rate t
 ROUNDINGS, PART_OF_WAY = 16, {"f32": 1e-3, "f64": 1e-5}
 
 
+@cache
+def of(rule: str) -> Any:
+    """The optimizer class of a rule's name, or of a rule or class of one's own, "package.module:name"."""
+    if rule in ALL:
+        return ALL[rule]
+    module, _, name = rule.partition(":")
+    return chosen(getattr(importlib.import_module(module), name), "bench", rule)
+
+
 def vectors(n: int, format: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """A parameter and a gradient: normal random numbers away from zero, every page touched."""
-    of, rng = FORMATS[format], np.random.default_rng(seed)
+    stored_as, rng = FORMATS[format], np.random.default_rng(seed)
     both = []
     for scale in (1.0, 0.01):
         x = rng.standard_normal(n, np.float32)
         x += np.copysign(np.float32(0.1), x)
         x *= np.float32(scale)
-        stored = x if of.value.name == of.stored.name else of.encode(x)
-        both.append(stored.view(of.dtype) if stored.dtype.itemsize == of.itemsize else stored.astype(of.dtype))
+        stored = x if stored_as.value.name == stored_as.stored.name else stored_as.encode(x)
+        same = stored.dtype.itemsize == stored_as.itemsize
+        both.append(stored.view(stored_as.dtype) if same else stored.astype(stored_as.dtype))
     return both[0], both[1]
 
 
 def reference(rule: str, hyper: Hyper, p: np.ndarray, gradients: Sequence[np.ndarray]) -> np.ndarray:
     """Where the rule goes in float64, on NumPy arrays."""
-    of, point = ALL[rule].rule, p.astype(np.float64)
-    state = [np.full_like(point, hyper[of.initial[name]] if name in of.initial else 0.0) for name in of.state]
+    formula, point = of(rule).rule, p.astype(np.float64)
+    state = [np.full_like(point, hyper[formula.initial[name]] if name in formula.initial else 0.0)
+             for name in formula.state]
     for t, g in enumerate(gradients, 1):
-        point, *state = of(of.at(t, **hyper), g.astype(np.float64), point, *state)
+        point, *state = formula(formula.at(t, **hyper), g.astype(np.float64), point, *state)
     return point
 
 
@@ -74,7 +88,7 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int,
                format: str) -> tuple[dict[str, Step], dict[str, str], int]:
     """{name: a step}, {name: why it is missing}, and the bytes that a step must move."""
     params, grads = vectors(n, format)
-    opt = ALL[rule](params, threads=threads, **ALL[rule].rule.steady)
+    opt = of(rule)(params, threads=threads, **of(rule).rule.steady)
     ceiling = Traffic(n, [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())], threads)
     others, missing = checked(rule, (params, grads), against, threads, format)
     return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
@@ -91,9 +105,9 @@ def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[
             missing[name] = f"measured with {' and '.join(systems[name].formats)} only"
             continue
         try:
-            if wrong := mistake(name, rule, format, threads, {**ALL[rule].rule.steady, "lr": CHECK_LR}, systems):
+            if wrong := mistake(name, rule, format, threads, {**of(rule).rule.steady, "lr": CHECK_LR}, systems):
                 raise LookupError(f"computes something else: {wrong}")
-            steps[name] = systems[name](rule, ALL[rule].rule.steady, [vector[0]], [vector[1]], threads).step
+            steps[name] = systems[name](rule, of(rule).rule.steady, [vector[0]], [vector[1]], threads).step
         except survived as error:
             missing[name] = str(error)
     return steps, missing
@@ -102,6 +116,22 @@ def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[
 def _turn(step: Step, calls: int) -> float:
     step()  # wakes its threads, fills its caches
     return interleave.seconds(step, calls)
+
+
+def cache_bytes() -> int:
+    """The largest cache that Linux tells of, or 0."""
+    sizes = [path.read_text().strip() for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")]
+    return max((int(size[:-1])*{"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[size[-1]] for size in sizes), default=0)
+
+
+def emptied() -> Callable[[Step, int], float]:
+    """A turn of one step that finds nothing in the caches: twice their size is read before it, and not timed."""
+    swept = np.ones(max(2*cache_bytes(), LEAST_SWEPT)//WORD, np.int64)
+
+    def turn(step: Step, calls: int) -> float:
+        swept.max()
+        return interleave.seconds(step)
+    return turn
 
 
 def in_turn(steps: Mapping[str, Any], seconds: float,
@@ -114,9 +144,10 @@ def in_turn(steps: Mapping[str, Any], seconds: float,
 
 
 def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None = None, format: str = "f32",
-            seconds: float = 4.0) -> dict:
-    """Time the steps of a rule, a key of `fastopt.optimizers.ALL`, on a vector of `n` elements.
+            seconds: float = 4.0, cold: bool = False) -> dict:
+    """Time the steps of a rule, a name that `of` knows, on a vector of `n` elements.
 
+    With `cold` caches are emptied before each step, as they are after a forward and a backward pass.
     `against`: keys of `RIVALS`. `threads`: for all contenders that let one choose, by default all that the process may
     use. `format`: storage of parameter and gradient. `seconds`: to spend, compilation not counted.
 
@@ -127,8 +158,9 @@ def measure(rule: str, n: int, against: Sequence[str] = (), threads: int | None 
     """
     threads = threads or available_threads()
     steps, missing, moved = contenders(rule, n, against, threads, format)
-    return {"rule": rule, "n": n, "format": format, "threads": threads,
-            **figures(in_turn(steps, seconds), n, moved, against), "missing": missing}
+    pairs = in_turn(steps, seconds, emptied() if cold else _turn)
+    return {"rule": rule, "n": n, "format": format, "threads": threads, **({"cold": True} if cold else {}),
+            **figures(pairs, n, moved, against), "missing": missing}
 
 
 def figures(pairs: Mapping[str, interleave.Pairs], n: int, moved: int, against: Sequence[str]) -> dict:
@@ -193,7 +225,8 @@ def table(results: Sequence[dict], against: Sequence[str]) -> list[list[str]]:
 
 def place(result: Mapping[str, Any]) -> str:
     """Where a rule was measured: a device's name, or so many threads."""
-    return result["device"] if "device" in result else f"{result['threads']} threads"
+    where = result["device"] if "device" in result else f"{result['threads']} threads"
+    return f"{where}, empty caches" if result.get("cold") else where
 
 
 def text(rows: Sequence[Sequence[str]]) -> str:

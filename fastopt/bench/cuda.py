@@ -14,7 +14,6 @@ from typing import Any
 
 from .._cuda import code, driver
 from .._tensors.device_array import DeviceArray
-from ..optimizers import ALL
 from . import cpu, rivals_cuda
 from .cpu import CEILING, OURS, Step
 from .rivals_cuda import RIVALS
@@ -108,7 +107,7 @@ def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], forma
     vector = cpu.vectors(n, format)
     params, grads = (DeviceArray(m.address, x.shape, x.dtype, device=gpu.ordinal, owner=m)
                      for x in vector for m in [driver.uploaded(gpu, x)])
-    opt = ALL[rule](params, state=state, **ALL[rule].rule.steady)
+    opt = cpu.of(rule)(params, state=state, **cpu.of(rule).rule.steady)
     moved = 2*sum(a.nbytes for a in (params, *opt.state.values())) + grads.nbytes
     # whatever goes wrong with another library is told beside the figures, not instead of them
     others, missing = cpu.checked(rule, vector, against, 1, format, RIVALS, (Exception,))
