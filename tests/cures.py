@@ -27,7 +27,7 @@ OTHERS = {  # why those of the others are not looked for
     "_cuda.driver": "what is not installed, or fails: tests/test_cuda_errors.py",
     "_cuda.streams": "captures: tests/test_cuda_streams.py",
     "_cuda.tables": "as `_cpu.jobs`, with the compiler for devices",
-    **dict.fromkeys(("bench.cpu", "bench.compare", "bench.cuda", "bench.cli", "bench.rivals"),
+    **dict.fromkeys(("bench.cpu", "bench.compare", "bench.cuda", "bench.cli", "bench.loops", "bench.rivals"),
                     "the command's: tests/test_cli.py and the tests of the benchmark")}
 
 

@@ -299,7 +299,7 @@ def test_our_kernels(tables, target, width):
         assert accesses < found[kernel]["instructions"]*lanes < 6*accesses
     for kernel in KERNELS[:-1]:
         assert found[kernel].items() >= whole | {"float64": 0, "calls": 0}.items(), kernel
-    assert found["squares, f32"].items() >= whole | {"calls": 3}.items()  # 64 sums: allocated, released twice
+    assert found["squares, f32"].items() >= whole | {"calls": 2}.items()  # 64 sums: allocated, released
     assert list(found) == KERNELS
     assert len({of["code"] for of in found.values()}) == len(KERNELS)
 
