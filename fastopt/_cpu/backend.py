@@ -180,25 +180,31 @@ class HostBackend(Stored):
                     ready.run(factor, self.threads)
                 return
             self._ready = None
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
         bound, t, rows = self.binding.headers, self._t.value + 1, []
-        asked: list = [request.clip_norm is not None or request.factor != 1.0, request.limit != math.inf]
+        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
             asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
-            rows.append(group.coefficients(t, 1.0, request.limit))
-        held = self.bind(leaves, paths, request.zero_grads, request.masks)  # noqa: F841 (arrays must live until the end)
+            rows.append(group.coefficients(t, 1.0, limit))
+        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays must live until the end)
         binding = self.binding
         if asked != binding.asked:
             binding.use(asked)
-        if (factor := self._factor(request)) is None:
-            return
-        for k, (sign, *row) in enumerate(rows):
+        self.grad_norm = None
+        if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
+            if (found := self._factor(request)) is None:
+                return
+            factor = found
+        for k, row in enumerate(rows):
+            if factor != 1.0:
+                row = (row[0]*factor, *row[1:])
             for packer, buffer, size in self._packers:
                 try:
-                    packer.pack_into(buffer, k*size, sign*factor, *row)
+                    packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
-                    packer.pack_into(buffer, k*size, math.copysign(math.inf, sign*factor), *row)
+                    packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
-        if bound is not None and bound is binding.headers and self._repeats(bound, request):
+        if bound is not None and bound is binding.headers and self.groups[0].ahead and self._repeats(bound, request):
             self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
 
     def _factor(self, request: Request) -> float | None:

@@ -19,6 +19,7 @@ class Group(MutableMapping):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
+        self.ahead = False  # whether coefficients may be computed before their steps
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -47,17 +48,13 @@ class Group(MutableMapping):
         decay = "coupled" if values["decay"] == "coupled" else "decoupled"
         pieces = (*(["scale"] if values["maximize"] else []), *([decay] if values["weight_decay"] != 0 else []))
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
-                       pieces=pieces, version=self.version + 1)
+                       pieces=pieces, ahead=self.rule.pure and not functions and not self.rule.history,
+                       version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
         """The hyperparameters that are functions of the step."""
         return self._functions.values()
-
-    @property
-    def ahead(self) -> bool:
-        """Whether its coefficients may be computed before their steps."""
-        return self.rule.pure and not self._functions and self.history is None
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
