@@ -1,15 +1,17 @@
 """Every optimizer, once: the coefficients of a step, the update of one element, and its facts, sorted by complexity.
 
-``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ... Its arguments are the
-hyperparameters: their annotations say what each may be, and what it is. The rule below it runs on every element and
-returns its update and the new states. A rule sees the gradient after gradient factor, clipping and coupled decay; the
-update, and decoupled decay with it, is then taken from the parameter. One alphabet: g gradient, p parameter, u update,
-m first moment, v second moment or velocity, c coefficients.
+``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ..., or for the steps in an
+array at once. Its arguments are the hyperparameters: their annotations say what each may be, and what it is. The rule
+below it runs on every element and returns its update and the new states. A rule sees the gradient after gradient
+factor, clipping and coupled decay; the update, and decoupled decay with it, is then taken from the parameter. One
+alphabet: g gradient, p parameter, u update, m first moment, v second moment or velocity, c coefficients.
 """
 from functools import lru_cache
 from math import exp, expm1, inf, log
 from math import sqrt as root
 from typing import Annotated, Any, Literal
+
+import numpy as np
 
 from ._rule.rule import rule
 from .notation import maximum, minimum, sign, sqrt
@@ -32,9 +34,14 @@ EPS_MODE = Annotated[Literal["outside", "hat"],
                      '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.']
 
 
+def each(function, x):
+    """A function of `math` at x, or at each element of an array: NumPy's have other bits on some processors."""
+    return np.array(list(map(function, x.tolist()))) if type(x) is np.ndarray else function(x)
+
+
 def unbias(b, t):
     """1 - b**t without cancellation, for any integer t: exact where a float32 counter stops at 2**24."""
-    return -expm1(t*log(b)) if b > 0 else 1.0
+    return -each(expm1, t*log(b)) if b > 0 else 1.0
 
 
 def sgd_at(t, lr=1e-3):
@@ -148,7 +155,7 @@ def adam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root:
             eps_mode: EPS_MODE = "outside",
             bias_correction: Annotated[bool, "False: the moments are used as they are."] = True):
     c1, c2 = (unbias(b1, t), unbias(b2, t)) if bias_correction else (1.0, 1.0)
-    fix = root(c2)  # lr*(m/c1)/(sqrt(v/c2) + eps) = lr*fix/c1 * m/(sqrt(v) + eps*fix)
+    fix = each(root, c2)  # lr*(m/c1)/(sqrt(v/c2) + eps) = lr*fix/c1 * m/(sqrt(v) + eps*fix)
     return {"lr": lr*fix/c1, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2,
             "eps": eps*fix if eps_mode == "outside" else eps, "root": eps_root*c2}
 
@@ -315,9 +322,9 @@ def lion(c, g, p, m):
 def adan_at(t, lr=1e-3, b1: B1 = 0.98,
             b2: Annotated[float, "[0, 1)", "Decay of the average difference of gradients, in [0, 1)."] = 0.92,
             b3: Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."] = 0.99, eps: EPS = 1e-8):
-    c1, c2, fix = unbias(b1, t), unbias(b2, t), root(unbias(b3, t))
+    c1, c2, fix = unbias(b1, t), unbias(b2, t), each(root, unbias(b3, t))
     return {"lr": lr*fix/c1, "ahead": lr*b2*fix/c2, "b1": b1, "a1": 1 - b1, "b2": b2, "a2": 1 - b2,
-            "b3": b3, "a3": 1 - b3, "eps": eps*fix, "known": float(t > 1)}
+            "b3": b3, "a3": 1 - b3, "eps": eps*fix, "known": 1.0*(t > 1)}
 
 
 @rule(adan_at, state="m d v old", nonnegative="v", defaults={"decay": "decoupled"}, steady={"lr": 1e-5}, examples=[

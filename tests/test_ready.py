@@ -5,6 +5,7 @@ from conftest import OWN, RULES, assert_identical, normal
 
 import fastopt
 from fastopt._cpu import pool
+from fastopt._rule.groups import Group
 
 F32, F64 = np.float32, np.float64
 ASKED = [{}, {"clip_norm": 0.5}, {"clip_norm": 100.0}, {"grad_factor": -0.3}, {"skip_nonfinite": True},
@@ -70,6 +71,15 @@ def test_a_skipped_step_changes_nothing_and_the_next_is_right():
             opt.step(list(grads), skip_nonfinite=True)
         same(*opts)
     assert opts[0].t == 5
+
+
+def test_coefficients_of_many_steps_are_those_of_each():
+    for name, rule in RULES.items():
+        for hyper in ({}, *OWN[name], {"weight_decay": 0.25, "decay": "independent", "maximize": True}):
+            group = Group(rule, {**hyper, "lr": 0.3}, "here")
+            for first in (1, 2, 3, 1000, 2**24 + 1, 2**53 + 1) if group.ahead else ():
+                rows = [group.coefficients(t, 1.0, np.inf) for t in range(first, first + 40)]
+                assert group.rows(first, 40).tolist() == [list(map(float, row)) for row in rows], (name, hyper, first)
 
 
 def test_coefficients_settle_when_a_rule_says_so():

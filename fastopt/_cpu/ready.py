@@ -148,7 +148,7 @@ class Ready:
         most, settled = max(1, MOST_STEPS + 1 - first), self.groups[0].rule.settled
         same = settled is not None and first >= settled
         kept = 1 if same else min(self.ahead, most)
-        rows = np.array([group.rows(first, kept) for group in self.groups]).transpose(1, 0, 2).reshape(kept, -1)
+        rows = np.concatenate([group.rows(first, kept) for group in self.groups], axis=1)
         with np.errstate(over="ignore"):
             for table in self.tables:
                 table[:kept] = rows

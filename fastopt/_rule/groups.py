@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from .._signals import at_once
 from .history import History
 from .hyperparameters import ELSEWHERE, check_value
@@ -86,11 +88,21 @@ class Group(MutableMapping):
         values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
         return tuple(values.values()), not (self._functions.keys() & values)
 
-    def rows(self, first: int, count: int) -> list[tuple[float, ...]]:
+    def rows(self, first: int, count: int) -> np.ndarray:
         """The rows of some steps, if they may be computed `ahead`: without a gradient's factor, without a limit."""
         _check_count(first)
         common, own, given = shared(self._numbers, 1.0, math.inf), self.rule.own, self._own
-        return [(*common, *own(t, **given).values()) for t in range(first, first + count)]
+        if count > 1:
+            try:
+                columns = (*common, *own(np.arange(first, first + count), **given).values())
+            except (TypeError, ValueError):  # it decides by the step
+                pass
+            else:
+                rows = np.empty((count, len(columns)))
+                for k, column in enumerate(columns):
+                    rows[:, k] = column
+                return rows
+        return np.array([(*common, *own(t, **given).values()) for t in range(first, first + count)])
 
     def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""

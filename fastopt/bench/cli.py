@@ -15,7 +15,7 @@ from . import compare, cpu, cuda, info
 # OpenMP threads of other systems would spin for milliseconds after their step, and hold the cores that the next
 # contender needs. So they wait as long as ours do, which finds them awake in steps back to back. Their libraries read
 # this once, when they are loaded. fastopt itself does not use OpenMP.
-WAIT = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "0", "JAX_PLATFORMS": "cpu"}
+WAIT = {"GOMP_SPINCOUNT": str(pool.SPINS), "KMP_BLOCKTIME": "0", "JAX_PLATFORMS": "cpu"}
 LEGEND = """
 step: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only
 moves these bytes, over the step's. x ...: how many times longer the same step takes there."""
