@@ -105,7 +105,7 @@ def test_our_steps_are_the_rule(stand_in, monkeypatch):
         def __init__(self, p, **hyper):
             seen.append(p)
             super().__init__(p, **hyper)
-    monkeypatch.setitem(cuda.ALL, "adam", Adam)
+    monkeypatch.setattr(cpu, "of", lambda rule: Adam)
     p, g = cpu.vectors(3_000, "f32")
     opt = fastopt.Adam(p, **ALL["adam"].rule.steady)
     with driver.gpu(0).current():

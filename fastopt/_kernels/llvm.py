@@ -67,6 +67,9 @@ class _Distinct(ir.values.MDValue):
     def descr(self, buf):
         buf += (f"distinct !{{{', '.join(x.get_reference() for x in self.operands)}}}", "\n")
 
+    def __eq__(self, other):
+        return self is other
+
     def __hash__(self):
         return id(self)
 
