@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastopt._cpu.pool import available_threads
-from fastopt.bench import ceiling, cli, compare, cpu, info, interleave, numpy_steps, rivals
+from fastopt.bench import ceiling, cli, compare, cpu, info, interleave, loops, numpy_steps, rivals
 from fastopt.optimizers import ALL
 
 QUICK = ["bench", "--n", "2000", "--seconds", "0.01", "--threads", "1"]
@@ -139,6 +139,19 @@ def test_rivals_compute_the_rule(name):
             assert cpu.mistake(name, rule, format, available_threads(), {"lr": 0.01}) is None, (rule, format)
     except ImportError as error:
         pytest.skip(str(error))
+
+
+def test_loops_that_cannot_be_compiled_or_run_are_missing(monkeypatch):
+    vector = cpu.vectors(10, "f32")
+    for given, said in (("no-such-compiler -O1", "no C compiler was found: no-such"), ("false", "false failed")):
+        monkeypatch.setenv("CC", given)
+        loops.in_c.cache_clear()
+        steps, missing = cpu.checked("sgd", vector, ["c"], 1, "f32")
+        assert steps == {}
+        assert missing["c"].startswith(said)
+    steps, missing = cpu.checked("sgd", vector, ["numba"], 10_000, "f32")
+    assert steps == {}
+    assert missing["numba"].endswith("threads, not 10000")
 
 
 def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch):

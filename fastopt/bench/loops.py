@@ -60,9 +60,9 @@ void step(int64_t count, const int64_t *sizes, real *const *at, const real *coef
 @cache
 def in_c(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...], real: str) -> Any:
     """``step(count, sizes, addresses, coefficients, threads)`` in C, `names` being the arrays beside the gradient."""
-    compiler = os.environ.get("CC") or shutil.which("cc")
-    if not compiler:
-        raise LookupError("no C compiler was found: neither $CC nor cc")
+    compiler = os.environ.get("CC") or "cc"
+    if not shutil.which(compiler.split()[0]):
+        raise LookupError(f"no C compiler was found: {compiler}")
     source = C.format(
         arrays=", ".join(f"real *restrict {name}_at" for name in names), width=1 + len(names),
         coefficients=", ".join(f"{name} = coefficients[{k}]" for k, name in enumerate(coefficients)),
@@ -77,8 +77,11 @@ def in_c(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...], re
         made = subprocess.run([*compiler.split(), *FLAGS, f"-Dreal={real}", path, "-o", library, "-lm"],
                               capture_output=True, text=True, check=False)
         if made.returncode:
-            raise LookupError(f"{compiler} failed: {made.stderr.strip().splitlines()[0]}")
-        step = ctypes.CDLL(str(library)).step
+            raise LookupError(f"{compiler} failed: {made.stderr.strip().partition(chr(10))[0]}")
+        try:
+            step = ctypes.CDLL(str(library)).step
+        except OSError as error:  # a temporary folder from which nothing may be executed, for example
+            raise LookupError(f"what {compiler} made cannot be loaded: {error}") from None
     step.argtypes, step.restype = [ctypes.c_int64, *[ctypes.c_void_p]*3, ctypes.c_int64], None
     return step
 
@@ -119,6 +122,7 @@ def in_numba(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...]
         "        g = g_at[i]", *(f"        {name} = {name}_at[i]" for name in names),
         *(f"        {name} = {expression}" for name, expression in lines),
         *(f"        {name}_at[i] = {name}" for name in names)])
+    # fastmath for the rival alone: nobody shall say that it was held back. fastopt's own kernels have none of it
     made: dict[str, Any] = {"prange": numba.prange, "sqrt": importlib.import_module("math").sqrt,
                             "where": numba.njit(lambda condition, x, y: x if condition else y)}
     exec(text, made)
@@ -128,6 +132,8 @@ def in_numba(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...]
 def numba_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[str, ...],
                coefficients: Coefficients, threads: int) -> Callable[[int, Arrays], None]:
     """A step of all tensors by Numba, one after the other."""
+    if threads > (most := importlib.import_module("numba").config.NUMBA_NUM_THREADS):
+        raise LookupError(f"Numba has {most} threads, not {threads}")
     run, scalar = in_numba(lines, names, tuple(coefficients(1))), params[0].dtype.type
     numba = sys.modules["numba"]
     flat = [[a.reshape(-1) for a in (p, *of)] for p, of in zip(params, states, strict=True)]
