@@ -1,41 +1,71 @@
 """Blocks of 128 elements whose codes share exponents, on the CPU: loops that LLVM turns into vectors.
 
-Between the passes 16 bits of each element lie on the stack. Blocks take the passes in company: while the largest number
-of one is waited for, others' are looked for. With COMPANY = 1 Adam's step took 18 % longer
-(benchmarks/studies/fewer_bytes.py --n 1e5 --threads 1).
+The codes of a block become words of 16 bits on the stack: bfloat16 numbers. A step puts 16 bits of each new number
+where its word was. The largest of them gives the exponent; then all become codes. What has 8 and 16 bits gets loops of
+its own, because a vector holds more of them than of float32 numbers. Blocks take the passes in company: while the
+largest number of one is waited for, others' are looked for.
 """
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from .._formats import random_bits
 from .._formats.blocks import SIZE
-from .._formats.random_bits import ELEMENT, start
+from .._formats.scalars import decode_bf16
 from .._kernels import block
-from .._kernels.block import BlockElement, coded, filled, tops_kind
-from .._kernels.compile import jitted
-from .._kernels.llvm import I8, I16, I64, code, i64, pointer, unpacked
+from .._kernels.block import BlockElement, coded, exponents_kind, filled, tops_kind
+from .._kernels.element import U16
+from .._kernels.llvm import I8, I16, I32, I64, code, i64, independent, pointer, unpacked
 from .._kernels.memory import INT, U32, coefficients_kind, row_at
 
 COMPANY = 8  # blocks that take the passes together
+WORD = 2     # bytes
 
 
-class Apart:
-    """Tells LLVM that arrays but gradient and parameter lie apart: else a block begins with a dozen comparisons."""
+class Words(BlockElement):
+    """An element of a block whose codes have become words, which lie at `room`."""
 
-    def __init__(self, builder, layout):
-        self.module, count = builder.module, len(layout.slots)
-        domain = self.module.add_metadata(["fastopt arrays"])
-        self.scopes = {k: self.module.add_metadata([f"fastopt array {k}", domain])
-                       for k in (*range(1, count), *range(-count, 0))}
+    def __init__(self, context, builder, layout, pipeline, room):
+        super().__init__(context, builder, layout, pipeline)
+        self.room = room
 
-    def mark(self, access, slot):
-        """An access to a slot's array; `slot` -1, -2, ...: to what lies on the stack for coded slot 0, 1, ..."""
-        mine = slot or 1
-        access.set_metadata("alias.scope", self.module.add_metadata([self.scopes[mine]]))
-        others = [scope for k, scope in self.scopes.items() if k != mine]
-        access.set_metadata("noalias", self.module.add_metadata(others))
-        return access
+    def word_at(self, k, i):
+        start = i64(self.layout.blocks.index(k)*COMPANY*SIZE)
+        return pointer(self.builder, self.room, I16, self.builder.add(i, start))
+
+    def code_at(self, row, k, i):
+        return pointer(self.builder, self.builder.extract_value(row, self.layout.starts[k]), I8, i)
+
+    def places(self, row, i):
+        return [[self.word_at(k, i)] if self.layout.formats[k].block else places
+                for k, places in enumerate(super().places(row, i))]
+
+    def decode(self, k, parts, exponent=None, kind=None):
+        f = self.layout.formats[k]
+        if not f.block:
+            return super().decode(k, parts, exponent, kind)
+        return self.cast(self.call(decode_bf16, f.value(U16), parts), f.value, kind or self.layout.values[k])
+
+
+def make_room(layout):
+    """make_room(): the address of room on the stack for the words of a company of blocks."""
+    @code(INT)
+    def make_room(context, builder):
+        room = ir.ArrayType(I64, WORD*COMPANY*SIZE*len(layout.blocks)//8)
+        return builder.ptrtoint(cgutils.alloca_once(builder, room), I64)
+    return make_room
+
+
+def unpack(layout, pipeline):
+    """unpack(row, shared, room): make the words of a block out of its codes."""
+    @code(types.void, layout.row, exponents_kind(layout), INT)
+    def unpack(context, builder, row, shared, room):
+        e, exponents = Words(context, builder, layout, pipeline, room), block.by_slot(builder, layout, shared)
+        with independent(builder, i64(0), i64(SIZE)) as i:
+            for k, exponent in exponents.items():
+                f, stored = layout.formats[k], builder.load(e.code_at(row, k, i))
+                builder.store(e.call(f.block.word, U16(f.stored, U16), [stored, exponent]), e.word_at(k, i))
+    return unpack
 
 
 def _copied(layout):
@@ -62,48 +92,41 @@ def padded(layout):
 
 
 def unpadded(layout, pipeline):
-    """unpadded(row, copy, count): bring the elements of a padded copy back, of what a step writes."""
+    """unpadded(row, copy, count, room): bring back what a step has made of a padded copy; zero the words behind it."""
     last = pipeline.writes + 1
     written = range(0 if layout.zeroed else layout.starts[1], (*layout.starts, layout.columns)[last])
 
-    @code(types.void, layout.row, layout.row, INT)
-    def unpadded(context, builder, row, copy, count):
+    @code(types.void, layout.row, layout.row, INT, INT)
+    def unpadded(context, builder, row, copy, count, room):
+        e = Words(context, builder, layout, pipeline, room)
         with builder.if_then(builder.icmp_signed("<", count, i64(SIZE)), likely=False):
             for column, size in _copied(layout):
                 if column in written:
                     target, source = (pointer(builder, builder.extract_value(x, column), I8) for x in (row, copy))
                     cgutils.raw_memcpy(builder, target, source, count, size, align=1)
+            for k in coded(layout, pipeline):  # what a rule makes of zeros is no number of the block
+                behind = builder.bitcast(e.word_at(k, count), I8.as_pointer())
+                cgutils.memset(builder, behind, builder.mul(builder.sub(i64(SIZE), count), i64(WORD)), 0)
     return unpadded
 
 
-def scratch(layout, pipeline):
-    """scratch(): the address of room on the stack for a company of blocks: a half-word for each coded number."""
-    @code(INT)
-    def scratch(context, builder):
-        size = max(1, COMPANY*SIZE//4*len(coded(layout, pipeline)))
-        return builder.ptrtoint(cgutils.alloca_once(builder, ir.ArrayType(I64, size)), I64)
-    return scratch
-
-
-def _kept(builder, room, number, i):
-    return pointer(builder, room, I16, builder.add(i, i64(number*COMPANY*SIZE)))
-
-
 def first_pass(layout, pipeline):
-    """first_pass(c, row, shared, i, start, room, first): of element i of a block, number `first` + i of its company."""
-    @code(types.void, coefficients_kind(layout, pipeline), layout.row, block.exponents_kind(layout), INT, U32, INT, INT)
-    def first_pass(context, builder, c, row, shared, i, start, room, first):
-        e, apart = BlockElement(context, builder, layout, pipeline), Apart(builder, layout)
-        at = e.places(row, i)
-        stored = [[apart.mark(builder.load(place, align=1), k) for place in places] for k, places in enumerate(at)]
-        own, kept = e.first_pass(c, stored, shared, start)
-        for new in own:
-            for part, place in zip(e.encode(new), at[new.slot], strict=True):
-                apart.mark(builder.store(part, place, align=1), new.slot)
-        if layout.zeroed:
-            apart.mark(builder.store(ir.Constant(at[0][0].type.pointee, 0), at[0][0], align=1), 0)
-        for number, bits in enumerate(kept):
-            apart.mark(builder.store(bits, _kept(builder, room, number, builder.add(first, i))), -1 - number)
+    """first_pass(c, row, room, key, first): a step of a block, whose elements are numbered from `first` on."""
+    @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, U32, INT)
+    def first_pass(context, builder, c, row, room, key, first):
+        e = Words(context, builder, layout, pipeline, room)
+        start = e.call(random_bits.start, U32(U32, U32), [key, builder.trunc(first, I32)])
+        with independent(builder, i64(0), i64(SIZE)) as i:
+            at = e.places(row, i)
+            stored = [[builder.load(place, align=1) for place in places] for places in at]
+            behind = e.call(random_bits.start, U32(U32, U32), [start, builder.trunc(i, I32)])
+            own, kept = e.first_pass(c, stored, e.random_word(behind))
+            for k, bits in reversed(list(zip(coded(layout, pipeline), kept, strict=True))):
+                builder.store(bits, e.word_at(k, i))
+            for new in reversed(own):
+                e.store(new.slot, e.encode(new), at[new.slot])
+            if layout.zeroed:
+                builder.store(ir.Constant(at[0][0].type.pointee, 0), at[0][0], align=1)
     return first_pass
 
 
@@ -119,73 +142,48 @@ def larger(layout, pipeline):
     """larger(room, i, top): the largest magnitudes of each coded slot: those so far, and those of element i."""
     @code(tops_kind(layout, pipeline), INT, INT, tops_kind(layout, pipeline))
     def larger(context, builder, room, i, top):
-        e, apart, found = BlockElement(context, builder, layout), Apart(builder, layout), unpacked(builder, top)
+        e, found = Words(context, builder, layout, pipeline, room), unpacked(builder, top)
         for number, k in enumerate(coded(layout, pipeline)):
-            bits = apart.mark(builder.load(_kept(builder, room, number, i)), -1 - number)
-            found[number] = block.maximum(builder, found[number], e.magnitude(k, bits))
+            magnitude = e.magnitude(k, builder.load(e.word_at(k, i)))
+            found[number] = block.maximum(builder, found[number], magnitude)
         return found
     return larger
 
 
 def second_pass(layout, pipeline):
-    """second_pass(row, shared, room, i, first): codes of element i of a block, number `first` + i of its company."""
-    @code(types.void, layout.row, block.exponents_kind(layout), INT, INT, INT)
-    def second_pass(context, builder, row, shared, room, i, first):
-        e, apart = BlockElement(context, builder, layout), Apart(builder, layout)
-        for number, k in enumerate(coded(layout, pipeline)):
-            bits = apart.mark(builder.load(_kept(builder, room, number, builder.add(first, i))), -1 - number)
-            place = pointer(builder, builder.extract_value(row, layout.starts[k]), I8, i)
-            apart.mark(builder.store(builder.trunc(e.code(k, bits, shared), I8), place), k)
+    """second_pass(row, shared, room): make the codes of a block out of its words."""
+    @code(types.void, layout.row, exponents_kind(layout), INT)
+    def second_pass(context, builder, row, shared, room):
+        e = Words(context, builder, layout, pipeline, room)
+        with independent(builder, i64(0), i64(SIZE)) as i:
+            for k in coded(layout, pipeline):
+                number = e.code(k, builder.load(e.word_at(k, i)), shared)
+                builder.store(builder.trunc(number, I8), e.code_at(row, k, i))
     return second_pass
 
 
 def in_blocks(layout, pipeline):
     """The loops over a tile's blocks: tiles begin with whole ones."""
-    exponents, row_of, fill = block.exponents(layout), row_at(layout), padded(layout)
-    make_room, first_of, none, top_of, code_of, share, put_exponents, restore = (make(layout, pipeline) for make in (
-        scratch, first_pass, no_tops, larger, second_pass, block.shares, block.store_exponents, unpadded))
+    room_of, exponents, row_of, fill = make_room(layout), block.exponents(layout), row_at(layout), padded(layout)
+    decode, update, restore, none, top_of, share, put_exponents, encode = (make(layout, pipeline) for make in (
+        unpack, first_pass, unpadded, no_tops, larger, block.shares, block.store_exponents, second_pass))
 
-    def whole(c, row, lo, hi, key):
-        room = make_room()
+    def sweep(c, row, lo, hi, key):
+        room = room_of()
         for begin in range(lo, hi, COMPANY*SIZE):
             end = min(begin + COMPANY*SIZE, hi)
             for first in range(begin, end, SIZE):
-                here, bits = row_of(row, first), start(key, first)
-                shared = exponents(here)
-                for i in range(SIZE):
-                    first_of(c, here, shared, i, bits, room, first - begin)
-                    bits = np.uint32(bits + ELEMENT)
+                here, words, count = row_of(row, first), room + (first - begin)*WORD, end - first
+                copy = fill(here, count)
+                decode(here, exponents(here), words)
+                update(c, copy, words, key, first)
+                restore(here, copy, count, words)
             for first in range(begin, end, SIZE):
-                here, top = row_of(row, first), none()
-                for i in range(first - begin, first - begin + SIZE):
-                    top = top_of(room, i, top)
+                here, words, top = row_of(row, first), room + (first - begin)*WORD, none()
+                for i in range(SIZE):
+                    top = top_of(words, i, top)
                 put_exponents(here, share(exponents(here), top))
             for first in range(begin, end, SIZE):
                 here = row_of(row, first)
-                shared = exponents(here)
-                for i in range(SIZE):
-                    code_of(here, shared, room, i, first - begin)
-
-    def rest(c, row, first, count, key):
-        """A last block of less than 128 elements: a copy on the stack, with zeros behind, takes the first pass."""
-        room, there, bits, top = make_room(), row_of(row, first), start(key, first), none()
-        here, shared = fill(there, count), exponents(there)
-        for i in range(SIZE):
-            first_of(c, here, shared, i, bits, room, 0)
-            bits = np.uint32(bits + ELEMENT)
-        restore(there, here, count)
-        for i in range(count):  # what a rule makes of the zeros is not looked at
-            top = top_of(room, i, top)
-        shared = share(shared, top)
-        put_exponents(there, shared)
-        for i in range(count):
-            code_of(there, shared, room, i, 0)
-
-    whole, rest = jitted(whole, inline="always"), jitted(rest)
-
-    def sweep(c, row, lo, hi, key):
-        end = hi - (hi - lo) % SIZE
-        whole(c, row, lo, end, key)
-        if end < hi:
-            rest(c, row, end, hi - end, key)
+                encode(here, exponents(here), room + (first - begin)*WORD)
     return sweep

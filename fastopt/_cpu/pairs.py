@@ -29,10 +29,10 @@ def advance_pair(layout, pipeline):
             shifted = [[builder.lshr(w, ir.Constant(w.type, w.type.width//2)) if lane else w for w in parts]
                        for parts in words]
             stored = [[builder.trunc(w, kind) for w in parts] for kind, parts in zip(narrow, shifted, strict=True)]
-            both.append([e.encode(new) for new in e.advance(c, stored, e.random_word(start, lane))])
-        for places, low, high in zip(at[1:], *both, strict=False):
-            for place, first, second in zip(places, low, high, strict=True):
-                word = builder.or_(builder.zext(first, I32), builder.shl(builder.zext(second, I32), i32(16)))
+            both.append(e.advance(c, stored, e.random_word(start, lane)))
+        for pair in reversed(list(zip(*both, strict=True))):
+            for place, low, high in zip(at[pair[0].slot], *map(e.encode, pair), strict=True):
+                word = builder.or_(builder.zext(low, I32), builder.shl(builder.zext(high, I32), i32(16)))
                 builder.store(word, place, align=1)
         if layout.zeroed:
             builder.store(i32(0), at[0][0], align=1)

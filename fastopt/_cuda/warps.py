@@ -131,10 +131,11 @@ def first_pass(layout, pipeline, cc, whole):
     def first_pass(context, builder, c, row, table_row, shared, first, n, i, start):
         e = (Quads(context, builder, layout, pipeline, cc, row, i) if whole else
              Singles(context, builder, layout, pipeline, cc, row, i, table_row, first, n))
-        stored = [e.load_all(k) for k in range(len(layout.slots))]
+        stored, exponents = [e.load_all(k) for k in range(len(layout.slots))], block.by_slot(builder, layout, shared)
         own, kept = [], []
         for lane in range(QUAD):
-            new, bits = e.first_pass(c, [parts[lane] for parts in stored], shared, start, lane)
+            word = e.random_word(start, lane)
+            new, bits = e.first_pass(c, [parts[lane] for parts in stored], word, exponents)
             own.append(new)
             kept.append([e.present(lane, x) for x in bits])
         for of_slot in zip(*own, strict=True):

@@ -20,30 +20,23 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ..notation import where
-from .scalars import INFINITY32, MAGNITUDE32, QUIET32, SIGN32, U32, ZERO, as_bits, as_float
+from .scalars import MAGNITUDE32, U32, as_bits, decode_bf16
 
 U16, I16, I32 = np.uint16, np.int16, np.int32
 SIZE = 128
 LOWEST = U16(16)                        # of the exponents; 2**-126 is the smallest number then
-TOP_BINADE, TWENTYTHREE = U32(15), U32(23)
-NOT_A_NUMBER = U32(INFINITY32 | QUIET32)
-NINETEEN, TWENTY, THIRTEEN = U32(19), U32(20), U32(13)
-CODE_43, UNIT_43 = U32(127 << 20), U32(1 << 20)
-LAST_44 = U32(255)
+NOT_A_NUMBER = U16(0x7FC0)
+NINETEEN, THIRTEEN = U32(19), U32(13)
+CODE_43, LAST_44 = U16(127 << 4), U16(255)
 INFINITE = U16(0xFF0)                   # what `round` makes of infinity, 4 bits of mantissa behind 8 of exponent
-MAGNITUDE, SIGN_43 = U16(0xFFF), U16(0x80)
+MAGNITUDE, SIGN, SIGN_43 = U16(0xFFF), U16(0x8000), U16(0x80)
 NEARER_ZERO_43 = I16(-14)               # half the smallest number, in 16ths of a binade from the block's lowest
 ONE_32 = U32(1)
-FOUR, THREE, EIGHT, ONE, ZERO_16 = U16(4), U16(3), U16(8), U16(1), U16(0)
-
-
-def _base(exponent):
-    """The bits of the lowest binade's first number. (Blocks of zeros have no code to add it to.)"""
-    return U32(U32(U32(exponent) - TOP_BINADE) << TWENTYTHREE)
+ZERO_16, ONE, THREE, FOUR, SEVEN, EIGHT = U16(0), U16(1), U16(3), U16(4), U16(7), U16(8)
 
 
 def _lowest(exponent, shift):
-    """What `_base` gives, in 16 bits, of which `shift` are mantissa."""
+    """The lowest binade's first number, behind whose exponent stand `shift` bits of mantissa."""
     return U16(U16(U16(exponent) - U16(15)) << shift)
 
 
@@ -51,13 +44,17 @@ def _finite(magnitude):
     return where(magnitude < INFINITE, magnitude, ZERO_16)
 
 
-def decode_q43(code, exponent):
-    """`code` is a signed byte: it brings its sign to where the number has it."""
-    code = U32(I32(code))
-    magnitude = U32(U32(code << TWENTY) & CODE_43)
-    u = where(magnitude == ZERO, ZERO, U32(magnitude + _base(exponent)))
+def word_q43(code, exponent):
+    """The number of a code as bfloat16: no code has more bits. `code` is a signed byte, with its sign where that is."""
+    code = U16(I16(code))
+    magnitude = U16(U16(code << FOUR) & CODE_43)
+    u = where(magnitude == ZERO_16, ZERO_16, U16(magnitude + _lowest(exponent, SEVEN)))
     u = where(magnitude == CODE_43, NOT_A_NUMBER, u)
-    return as_float(U32(u | U32(code & SIGN32)))
+    return U16(u | U16(code & SIGN))
+
+
+def decode_q43(code, exponent):
+    return decode_bf16(word_q43(code, exponent))
 
 
 def round_q43(x, r):
@@ -85,10 +82,14 @@ def encode_q43(t, exponent):
     return where(I16(U16(magnitude - U16(lowest << ONE))) < NEARER_ZERO_43, ZERO_16, code)
 
 
+def word_q44(code, exponent):
+    code = U16(code)
+    u = where(code == ZERO_16, ZERO_16, U16(U16(code << THREE) + _lowest(exponent, SEVEN)))
+    return where(code == LAST_44, NOT_A_NUMBER, u)
+
+
 def decode_q44(code, exponent):
-    code = U32(code)
-    u = where(code == ZERO, ZERO, U32(U32(code << NINETEEN) + _base(exponent)))
-    return as_float(where(code == LAST_44, NOT_A_NUMBER, u))
+    return decode_bf16(word_q44(code, exponent))
 
 
 def round_q44(x, r):
@@ -115,5 +116,5 @@ def encode_q44(t, exponent):
     return where(t == ZERO_16, ZERO_16, U16(code))
 
 
-for _function in (_base, _lowest, _finite):  # what the others call
+for _function in (_lowest, _finite, word_q43, word_q44):  # what the others call
     register_jitable(_function)

@@ -25,6 +25,7 @@ class Block(NamedTuple):
 
     size: int
     codes: np.dtype
+    word: Callable[..., Any]       # (code, exponent) -> the number as bfloat16
     round: Callable[..., Any]      # (number, random bits) -> 16 bits
     magnitude: Callable[..., Any]  # 16 bits -> their magnitude; 0 where they are no finite number
     share: Callable[..., Any]      # the largest magnitude -> exponent
@@ -109,10 +110,10 @@ def _blocks(name: str, stored: Any, decode: Any, random: bool, *functions: Any) 
                   block=Block(blocks.SIZE, np.dtype(stored.name), *functions))
 
 
-Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.round_q43, blocks.magnitude_q43, blocks.share_q43,
-              blocks.encode_q43)
-Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.round_q44, blocks.magnitude_q44, blocks.share_q44,
-              blocks.encode_q44)
+Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.word_q43, blocks.round_q43, blocks.magnitude_q43,
+              blocks.share_q43, blocks.encode_q43)
+Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.word_q44, blocks.round_q44, blocks.magnitude_q44,
+              blocks.share_q44, blocks.encode_q44)
 
 STORED = {f.name: f for f in (F64, F32, F16, BF16, F16S, BF16S, SPLIT, Q43, Q44)}  # all in which kernels store numbers
 FORMATS = {f.name: f for f in STORED.values() if f.dtypes}                         # those that an array's dtype tells

@@ -20,7 +20,6 @@ HALF_ULP_BF16, HALF_ULP_F16 = U32(0x7FFF), U32(0x0FFF)
 ZERO, NINETEEN, TWENTYTHREE, THIRTYONE, THIRTYTWO = U32(0), U32(19), U32(23), U32(31), U32(32)
 SIGN32, LOWER32, MANTISSA32, MANTISSA_ONE32 = U32(0x80000000), U32(0xFFFF), U32(0x007FFFFF), U32(0x00800000)
 SUBNORMAL_SHIFT_F16 = U32(126)         # 2**-24 is the unit, behind a bias of 127 stand 23 bits
-PAYLOAD_BF16 = U32(0x007F0000)         # the part of a NaN's payload that bfloat16 keeps
 SMALLEST_NORMAL_F16 = U32(0x38800000)  # 2**-14
 OVERFLOW_F16 = U32(0x47800000)         # 2**16: everything above is infinite, what lies below rounds there by itself
 REBIAS_F16 = U32(0xC8000000)           # (15 - 127) << 23, modulo 2**32
@@ -54,21 +53,15 @@ def decode_bf16(u):
     return as_float(U32(U32(u) << SIXTEEN))
 
 
-def _unless_nan(x, rounded):
-    """The bits to cut bfloat16 from. A NaN keeps its upper half (rounding could make a number of it)."""
-    u = as_bits(x)
-    nan = where(U32(u & PAYLOAD_BF16) == ZERO, U32(u | QUIET32), u)
-    return where(x != x, nan, rounded)  # one instruction, where a comparison of bits takes two
-
-
 def encode_bf16(x):
+    """A NaN becomes a quiet one: rounding could make a number of it."""
     u = as_bits(x)
     nearest = U32(U32(u + HALF_ULP_BF16) + U32(U32(u >> SIXTEEN) & ONE))
-    return U16(U32(_unless_nan(x, nearest) >> SIXTEEN))
+    return U16(U32(where(x != x, U32(u | QUIET32), nearest) >> SIXTEEN))
 
 
 def encode_bf16_stochastic(x, r):
-    """Up with the probability of what is cut off: the carry of 16 random bits. A NaN becomes a quiet one."""
+    """Up with the probability of what is cut off: the carry of 16 random bits."""
     u = as_bits(x)
     return U16(U32(where(x != x, U32(u | QUIET32), U32(u + U32(r >> SIXTEEN))) >> SIXTEEN))
 
@@ -138,5 +131,5 @@ def is_set(u):
     return u != NOT_SET
 
 
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set, _unless_nan):
+for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set):
     register_jitable(_function)

@@ -35,6 +35,11 @@ def _exponent(builder, layout, row, k):
     return pointer(builder, builder.extract_value(row, layout.starts[k] + 1), I8)
 
 
+def by_slot(builder, layout, shared):
+    """{slot: its exponent} of a block."""
+    return dict(zip(layout.blocks, unpacked(builder, shared), strict=False))
+
+
 def exponents(layout):
     """exponents(row): the exponents of a block, from its row."""
     @code(exponents_kind(layout), layout.row)
@@ -68,10 +73,9 @@ def store_exponents(layout, pipeline):
 class BlockElement(Element):
     """An element of a block."""
 
-    def first_pass(self, c, stored, shared, start, lane=0):
+    def first_pass(self, c, stored, word, exponents=None):
         """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
-        exponents = dict(zip(self.layout.blocks, unpacked(self.builder, shared), strict=False))
-        new = self.advance(c, stored, self.random_word(start, lane), exponents)
+        new = self.advance(c, stored, word, exponents)
         shares = set(self.layout.blocks)
         return [x for x in new if x.slot not in shares], [self.round(x) for x in new if x.slot in shares]
 

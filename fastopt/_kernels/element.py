@@ -136,7 +136,7 @@ def emit_advance(e, c, row, i, word=None):
     """Emit a step of element i of a row, whose random bits are `word`."""
     at = e.places(row, i)
     stored = [e.load(k, places) for k, places in enumerate(at)]
-    for new in e.advance(c, stored, word):
+    for new in reversed(e.advance(c, stored, word)):
         e.store(new.slot, e.encode(new), at[new.slot])
     if e.layout.zeroed:
         e.store(0, [ir.Constant(at[0][0].type.pointee, 0)], at[0])
