@@ -4,6 +4,8 @@ import numpy as np
 from conftest import RULES, layout, normal
 
 from fastopt._cpu import jobs, loops
+from fastopt._formats.bits import emit
+from fastopt._kernels.llvm import code
 from fastopt._rule.pieces import PLAIN
 from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.tensors import gradient, tensor
@@ -15,6 +17,15 @@ def mine(c, g, p, v):
     u = c.lr*v
     return u, v
 """  # for programs, and scripts that are edited
+
+
+def of_formula(formula, result, *kinds):
+    """A function that Numba compiles, of a format's formula of one value, two or three, of these types of Numba's."""
+    def emitted(builder, *values):
+        return emit(builder, formula, kinds, values)
+    return code(result, *kinds)((lambda context, builder, x: emitted(builder, x),
+                                 lambda context, builder, x, y: emitted(builder, x, y),
+                                 lambda context, builder, x, y, z: emitted(builder, x, y, z))[len(kinds) - 1])
 
 
 def formats_of(rule, format, state=None):

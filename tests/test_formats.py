@@ -3,7 +3,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import assert_identical, assert_same_bits, bits, nasty
-from numba import njit
+from internals import of_formula
+from numba import njit, types
 
 from fastopt._formats.catalogue import BF16, BF16S, F16, F16S
 from fastopt._formats.scalars import decode_split, encode_split
@@ -91,10 +92,11 @@ def test_nan_stays_nan_with_its_sign(name):
 @both
 def test_compiled_code_gives_the_bits_of_numpy(name):
     """So do single numbers."""
-    decode, nearest, drawn = (njit(error_model="numpy")(f)
-                              for f in (SIXTEEN[name].decode, SIXTEEN[name].encode, STOCHASTIC[name].encode))
+    U16, U32, F32 = types.uint16, types.uint32, types.float32
+    decode, nearest = of_formula(SIXTEEN[name].decode, F32, U16), of_formula(SIXTEEN[name].encode, U16, F32)
+    drawn = of_formula(STOCHASTIC[name].encode, U16, F32, U32)
 
-    @njit(error_model="numpy")
+    @njit
     def each(x, r, to_nearest, by_chance, codes, numbers):
         for i in range(x.size):
             to_nearest[i], by_chance[i] = nearest(x[i]), drawn(x[i], r[i])

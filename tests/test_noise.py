@@ -4,7 +4,8 @@ import itertools
 import numpy as np
 import pytest
 from conftest import assert_identical
-from numba import njit
+from internals import of_formula
+from numba import njit, types
 
 from fastopt._formats.random_bits import SLOTS, key, word
 
@@ -69,10 +70,13 @@ def test_words_of_numpy_and_of_compiled_code_are_those_of_whole_numbers():
     for first in (2**31, 2**32 - 2, 2**33 + 5):
         assert words(1, 2, 3, 4, first).tolist() == [by_hand(1, 2, 3, first + i) for i in range(4)]
 
+    key_of = of_formula(key, types.uint32, *[types.int64]*3)
+    word_of = of_formula(word, types.uint32, types.uint32, types.int64)
+
     @njit
     def each(seeds, steps, tensors, elements, out):
         for i in range(len(out)):
-            out[i] = word(key(seeds[i], steps[i], tensors[i]), elements[i])
+            out[i] = word_of(key_of(seeds[i], steps[i], tensors[i]), elements[i])
         return out
     rng = np.random.default_rng(1)
     which = [rng.integers(0, most, 5000) for most in (2**63 - 1, 2**62, 2**20, 2**40)]

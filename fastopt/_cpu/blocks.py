@@ -44,7 +44,7 @@ class Words(BlockElement):
         f = self.layout.formats[k]
         if not f.block:
             return super().decode(k, parts, exponent, kind)
-        return self.cast(self.call(decode_bf16, f.value(U16), parts), f.value, kind or self.layout.values[k])
+        return self.cast(self.formula(decode_bf16, [U16], parts), f.value, kind or self.layout.values[k])
 
 
 def make_room(layout):
@@ -64,7 +64,7 @@ def unpack(layout, pipeline):
         with independent(builder, i64(0), i64(SIZE)) as i:
             for k, exponent in exponents.items():
                 f, stored = layout.formats[k], builder.load(e.code_at(row, k, i))
-                builder.store(e.call(f.block.word, U16(f.stored, U16), [stored, exponent]), e.word_at(k, i))
+                builder.store(e.formula(f.block.word, [f.stored, U16], [stored, exponent]), e.word_at(k, i))
     return unpack
 
 
@@ -115,11 +115,11 @@ def first_pass(layout, pipeline):
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, U32, INT)
     def first_pass(context, builder, c, row, room, key, first):
         e = Words(context, builder, layout, pipeline, room)
-        start = e.call(random_bits.start, U32(U32, U32), [key, builder.trunc(first, I32)])
+        start = e.formula(random_bits.start, [U32, U32], [key, builder.trunc(first, I32)])
         with independent(builder, i64(0), i64(SIZE)) as i:
             at = e.places(row, i)
             stored = [[builder.load(place, align=1) for place in places] for places in at]
-            behind = e.call(random_bits.start, U32(U32, U32), [start, builder.trunc(i, I32)])
+            behind = e.formula(random_bits.start, [U32, U32], [start, builder.trunc(i, I32)])
             own, kept = e.first_pass(c, stored, e.random_word(behind))
             for k, bits in reversed(list(zip(coded(layout, pipeline), kept, strict=True))):
                 builder.store(bits, e.word_at(k, i))

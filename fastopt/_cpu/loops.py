@@ -48,8 +48,10 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
     """The fused update of every tile that is taken."""
     sweep = _sweep(layout, pipeline)
     coefficients, tile_key = memory.coefficients(layout, pipeline), memory.tile_key(layout)
+    wide = element.wide_vectors(layout)
 
     def step(job, k, tile, table_row, row, lo, hi, place):
+        wide()
         c = coefficients(word(job, JOB.coefs), word(tile, TILE.group), job + JOB.factor*WORD)
         sweep(c, row, lo, hi, tile_key(table_row, word(job, JOB.seed), word(job, JOB.steps), 1))
 

@@ -6,7 +6,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from .._formats.random_bits import ELEMENT, start
+from .._formats.random_bits import ELEMENT
 from .._kernels import element
 from .._kernels.llvm import I8, I16, I32, code, i32
 from .._kernels.memory import INT, U32, coefficients_kind
@@ -41,10 +41,10 @@ def advance_pair(layout, pipeline):
 
 def in_pairs(layout, pipeline):
     """The loop over a tile's elements, by two."""
-    pair, single = advance_pair(layout, pipeline), element.advance(layout, pipeline)
+    pair, single, start = advance_pair(layout, pipeline), element.advance(layout, pipeline), element.start
 
     def sweep(c, row, lo, hi, key):
-        even, bits = hi - (hi - lo) % 2, start(key, lo)
+        even, bits = hi - (hi - lo) % 2, start(key, np.uint32(lo))
         for i in range(lo, even, 2):
             pair(c, row, i, bits)
             bits = np.uint32(bits + NEXT_PAIR)

@@ -8,7 +8,6 @@ is compiled, not before. What a step needs from the one before it lies in the cl
 import math
 from functools import cache
 
-from .._formats import random_bits
 from .._formats.blocks import SIZE
 from .._kernels import block, element, memory
 from .._kernels.layout import Layout
@@ -90,7 +89,7 @@ def _step(pipeline, layout, cc):
 def _in_lanes(layout, pipeline, cc):
     """A tile by neighbours that a thread takes together, and by single elements at its ends."""
     from numba import cuda, uint32
-    together, strided, start_of = lanes_of(layout, cc), layout.strided, random_bits.start
+    together, strided, start_of = lanes_of(layout, cc), layout.strided, element.start
     aligned_from, strided_row = lanes.aligned_from(layout, together), lanes.strided_row(layout)
     advance_lanes, advance = lanes.advance_lanes(layout, pipeline, cc, together), element.advance(layout, pipeline, cc)
 
@@ -115,7 +114,7 @@ def _in_lanes(layout, pipeline, cc):
 def _in_blocks(layout, pipeline, cc):
     """A tile by blocks, each of which a warp takes: aligned whole ones, then those whose elements come one by one."""
     from numba import cuda, uint32
-    start_of, in_all = random_bits.start, THREADS*QUAD
+    start_of, in_all = element.start, THREADS*QUAD
     exponents, exponents_at, aligned = block.exponents(layout), warps.exponents_at(layout), warps.aligned_quads(layout)
     shares, store_exponents, largest, second_pass = (make(layout, pipeline) for make in (
         block.shares, block.store_exponents, warps.largest, warps.second_pass))

@@ -16,41 +16,40 @@ exponent is still unknown; the largest of them gives it, and all of them their c
 
 n numbers are stored as bytes: 128 codes per block (those behind the n-th are 0), then an exponent per block.
 """
-import numpy as np
-from numba.extending import register_jitable
+from .bits import I16, I32, U16, U32, as_bits, where
+from .scalars import MAGNITUDE32, decode_bf16
 
-from ..notation import where
-from .scalars import MAGNITUDE32, U32, as_bits, decode_bf16
-
-U16, I16, I32 = np.uint16, np.int16, np.int32
 SIZE = 128
-LOWEST = U16(16)                        # of the exponents; 2**-126 is the smallest number then
+LOWEST = U16(16)           # of the exponents; 2**-126 is the smallest number then
 NOT_A_NUMBER = U16(0x7FC0)
-NINETEEN, THIRTEEN = U32(19), U32(13)
 CODE_43, LAST_44 = U16(127 << 4), U16(255)
-INFINITE = U16(0xFF0)                   # what `round` makes of infinity, 4 bits of mantissa behind 8 of exponent
+INFINITE = U16(0xFF0)      # what `round` makes of infinity, 4 bits of mantissa behind 8 of exponent
 MAGNITUDE, SIGN, SIGN_43 = U16(0xFFF), U16(0x8000), U16(0x80)
-NEARER_ZERO_43 = I16(-14)               # half the smallest number, in 16ths of a binade from the block's lowest
-ONE_32 = U32(1)
-ZERO_16, ONE, THREE, FOUR, SEVEN, EIGHT = U16(0), U16(1), U16(3), U16(4), U16(7), U16(8)
+NEARER_ZERO_43 = I16(-14)  # half the smallest number, in 16ths of a binade from the block's lowest
+ZERO, ONE, THREE, FOUR, SEVEN, EIGHT, FIFTEEN = map(U16, (0, 1, 3, 4, 7, 8, 15))
 
 
 def _lowest(exponent, shift):
     """The lowest binade's first number, behind whose exponent stand `shift` bits of mantissa."""
-    return U16(U16(U16(exponent) - U16(15)) << shift)
+    return (U16(exponent) - FIFTEEN) << shift
 
 
 def _finite(magnitude):
-    return where(magnitude < INFINITE, magnitude, ZERO_16)
+    return where(magnitude < INFINITE, magnitude, ZERO)
+
+
+def _limited(code, last):
+    """A code from 1 to the last."""
+    code = where(code < I16(1), I16(1), code)
+    return U16(where(code > last, last, code))
 
 
 def word_q43(code, exponent):
     """The number of a code as bfloat16: no code has more bits. `code` is a signed byte, with its sign where that is."""
     code = U16(I16(code))
-    magnitude = U16(U16(code << FOUR) & CODE_43)
-    u = where(magnitude == ZERO_16, ZERO_16, U16(magnitude + _lowest(exponent, SEVEN)))
-    u = where(magnitude == CODE_43, NOT_A_NUMBER, u)
-    return U16(u | U16(code & SIGN))
+    magnitude = (code << FOUR) & CODE_43
+    u = where(magnitude == ZERO, ZERO, magnitude + _lowest(exponent, SEVEN))
+    return where(magnitude == CODE_43, NOT_A_NUMBER, u) | (code & SIGN)
 
 
 def decode_q43(code, exponent):
@@ -59,32 +58,29 @@ def decode_q43(code, exponent):
 
 def round_q43(x, r):
     """Sign, exponent and one bit of mantissa more than a code has: that decides which is nearer."""
-    return U16(I32(I32(as_bits(x)) >> I32(19)))
+    return U16(I32(as_bits(x)) >> I32(19))
 
 
 def magnitude_q43(t):
-    return _finite(U16(t & MAGNITUDE))
+    return _finite(t & MAGNITUDE)
 
 
 def share_q43(largest):
     """The exponent of a block: that of its largest number, rounded, or the next where that would take the last code."""
-    rounded = U16(U16(largest + ONE) >> ONE)
-    exponent = U16(U16(rounded + ONE) >> THREE)
+    rounded = (largest + ONE) >> ONE
+    exponent = (rounded + ONE) >> THREE
     return where(exponent < LOWEST, LOWEST, exponent)
 
 
 def encode_q43(t, exponent):
-    magnitude, lowest = U16(t & MAGNITUDE), _lowest(exponent, THREE)
-    code = I16(U16(U16(U16(magnitude + ONE) >> ONE) - lowest))
-    code = where(code < I16(1), I16(1), code)
-    code = where(code > I16(127), I16(127), code)
-    code = U16(U16(code) | U16(U16(t >> EIGHT) & SIGN_43))
-    return where(I16(U16(magnitude - U16(lowest << ONE))) < NEARER_ZERO_43, ZERO_16, code)
+    magnitude, lowest = t & MAGNITUDE, _lowest(exponent, THREE)
+    code = _limited(I16(((magnitude + ONE) >> ONE) - lowest), I16(127)) | ((t >> EIGHT) & SIGN_43)
+    return where(I16(magnitude - (lowest << ONE)) < NEARER_ZERO_43, ZERO, code)
 
 
 def word_q44(code, exponent):
     code = U16(code)
-    u = where(code == ZERO_16, ZERO_16, U16(U16(code << THREE) + _lowest(exponent, SEVEN)))
+    u = where(code == ZERO, ZERO, (code << THREE) + _lowest(exponent, SEVEN))
     return where(code == LAST_44, NOT_A_NUMBER, u)
 
 
@@ -94,9 +90,9 @@ def decode_q44(code, exponent):
 
 def round_q44(x, r):
     """Exponent and mantissa with random bits added behind them, whose carry rounds. Only zero becomes zero."""
-    u = U32(as_bits(x) & MAGNITUDE32)  # -0 is 0, and so is what a rule of yours should not have given
-    t = U32(U32(u + U32(r >> THIRTEEN)) >> NINETEEN)
-    least = where(u < ONE_32, u, ONE_32)
+    u = as_bits(x) & MAGNITUDE32  # -0 is 0, and so is what a rule of yours should not have given
+    t = (u + (r >> U32(13))) >> U32(19)
+    least = where(u < U32(1), u, U32(1))
     return U16(where(t > least, t, least))
 
 
@@ -105,16 +101,9 @@ def magnitude_q44(t):
 
 
 def share_q44(largest):
-    exponent = U16(U16(largest + ONE) >> FOUR)
+    exponent = (largest + ONE) >> FOUR
     return where(exponent < LOWEST, LOWEST, exponent)
 
 
 def encode_q44(t, exponent):
-    code = I16(U16(t - _lowest(exponent, FOUR)))
-    code = where(code < I16(1), I16(1), code)
-    code = where(code > I16(255), I16(255), code)
-    return where(t == ZERO_16, ZERO_16, U16(code))
-
-
-for _function in (_lowest, _finite, word_q43, word_q44):  # what the others call
-    register_jitable(_function)
+    return where(t == ZERO, ZERO, _limited(I16(t - _lowest(exponent, FOUR)), I16(255)))

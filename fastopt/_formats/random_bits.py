@@ -4,10 +4,8 @@ There is no generator and no state. A tile's `key` is made once (splitmix64, Ste
 32 bits are two rounds of multiply and shift of its number (as in Wellons' hash prospector, 2018). Slots have products
 of them. Elements 2**32 apart in one tensor have the same bits within a step.
 """
-import numpy as np
-from numba.extending import register_jitable
+from .bits import U32, U64
 
-U32, U64 = np.uint32, np.uint64
 SEED, STEP, TENSOR = U64(0x9E3779B97F4A7C15), U64(0xD1B54A32D192ED03), U64(0x8CB92BA72F3D8DD7)
 FIRST, SECOND = U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
 THIRTY, TWENTYSEVEN, THIRTYTWO = U64(30), U64(27), U64(32)
@@ -18,27 +16,23 @@ SLOTS = tuple(U32(pow(0xCC9E2D51, k, 2**32)) for k in range(64))
 
 def key(seed, step, tensor):
     """What the bits of all elements of a tensor depend on at a step: 32 bits."""
-    z = U64(U64(U64(U64(seed)*SEED) + U64(U64(step)*STEP)) + U64(U64(tensor)*TENSOR))
-    z = U64(U64(z ^ U64(z >> THIRTY))*FIRST)
-    z = U64(U64(z ^ U64(z >> TWENTYSEVEN))*SECOND)
-    return U32(U64(z >> THIRTYTWO))
+    z = U64(seed)*SEED + U64(step)*STEP + U64(tensor)*TENSOR
+    z = (z ^ (z >> THIRTY))*FIRST
+    z = (z ^ (z >> TWENTYSEVEN))*SECOND
+    return U32(z >> THIRTYTWO)
 
 
 def start(key, element):
     """Where an element's bits begin, counted modulo 2**32; the next element's begin `ELEMENT` further."""
-    return U32(U32(U32(element)*ELEMENT) + U32(key))
+    return U32(element)*ELEMENT + U32(key)
 
 
 def mixed(x):
     """The 32 random bits that begin at x."""
-    x = U32(U32(x ^ U32(x >> SIXTEEN))*ROUND_1)
-    return U32(U32(x ^ U32(x >> FIFTEEN))*ROUND_2)
+    x = (x ^ (x >> SIXTEEN))*ROUND_1
+    return (x ^ (x >> FIFTEEN))*ROUND_2
 
 
 def word(key, element):
     """The 32 random bits of an element."""
     return mixed(start(key, element))
-
-
-for _function in (key, start, mixed, word):
-    register_jitable(_function)

@@ -1,17 +1,13 @@
 """Functions of formats that store each number alone: ``decode`` (stored bits to float) and ``encode`` (back).
 
 They are integer operations on unsigned 32-bit words. NumPy, LLVM and PTX give equal bits for them, with no
-half-precision hardware. Every unsigned operation is wrapped, because NumPy and Numba would widen its result to 64 bits.
-`encode` rounds to nearest, ties to even. A stochastic one takes 32 random bits and rounds up or down by chance, so that
-the expected value is the number itself.
+half-precision hardware. `encode` rounds to nearest, ties to even. A stochastic one takes 32 random bits and rounds up
+or down by chance, so that the expected value is the number itself.
 """
 import numpy as np
-from numba import types
-from numba.extending import intrinsic, overload, register_jitable
 
-from ..notation import where
+from .bits import U16, U32, as_bits, as_float, where
 
-U32, U16 = np.uint32, np.uint16
 NOT_SET = np.uint8(0)
 ONE, THIRTEEN, SIXTEEN = U32(1), U32(13), U32(16)
 MAGNITUDE32, INFINITY32, QUIET32 = U32(0x7FFFFFFF), U32(0x7F800000), U32(0x00400000)
@@ -27,48 +23,26 @@ ALIGN_F16 = U32(0x3F000000)            # 0.5, whose unit in the last place is ha
 TWO_112 = np.float32(2.0**112)         # 2**(127 - 15)
 
 
-def as_float(u):
-    """The float32 of these 32 bits."""
-    return np.asarray(u, np.uint32).view(np.float32)[()]
-
-
-def as_bits(x):
-    """The 32 bits of this float32."""
-    return np.asarray(x, np.float32).view(np.uint32)[()]
-
-
-def _bitcast(to):
-    @intrinsic
-    def cast(typing, x):
-        return to(x), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_data_type(to))
-    return cast
-
-
-_to_float, _to_bits = _bitcast(types.float32), _bitcast(types.uint32)
-overload(as_float)(lambda u: (lambda u: _to_float(U32(u))))
-overload(as_bits)(lambda x: (lambda x: _to_bits(np.float32(x))))
-
-
 def decode_bf16(u):
-    return as_float(U32(U32(u) << SIXTEEN))
+    return as_float(U32(u) << SIXTEEN)
 
 
 def encode_bf16(x):
     """A NaN becomes a quiet one: rounding could make a number of it."""
     u = as_bits(x)
-    nearest = U32(U32(u + HALF_ULP_BF16) + U32(U32(u >> SIXTEEN) & ONE))
-    return U16(U32(where(x != x, U32(u | QUIET32), nearest) >> SIXTEEN))
+    nearest = u + HALF_ULP_BF16 + ((u >> SIXTEEN) & ONE)
+    return U16(where(x != x, u | QUIET32, nearest) >> SIXTEEN)
 
 
 def encode_bf16_stochastic(x, r):
     """Up with the probability of what is cut off: the carry of 16 random bits."""
     u = as_bits(x)
-    return U16(U32(where(x != x, U32(u | QUIET32), U32(u + U32(r >> SIXTEEN))) >> SIXTEEN))
+    return U16(where(x != x, u | QUIET32, u + (r >> SIXTEEN)) >> SIXTEEN)
 
 
 def decode_split(high, low):
     """The float32 of these halves."""
-    return as_float(U32(U32(U32(high) << SIXTEEN) | U32(low)))
+    return as_float((U32(high) << SIXTEEN) | U32(low))
 
 
 def encode_split(x):
@@ -79,48 +53,46 @@ def encode_split(x):
     rest would become NaN.
     """
     u = as_bits(x)
-    return U16(U32(u >> SIXTEEN)), U16(U32(u & LOWER32))
+    return U16(u >> SIXTEEN), U16(u & LOWER32)
 
 
 def decode_f16(u):
     u = U32(u)
-    sign = U32(U32(u & SIGN16) << SIXTEEN)
-    shifted = U32(U32(u & MAGNITUDE16) << THIRTEEN)
+    sign = (u & SIGN16) << SIXTEEN
+    shifted = (u & MAGNITUDE16) << THIRTEEN
     scaled = as_bits(as_float(shifted)*TWO_112)  # exact, subnormals included
-    magnitude = where(U32(u & INFINITY16) == INFINITY16, U32(shifted | INFINITY32), scaled)
-    return as_float(U32(magnitude | sign))
+    magnitude = where((u & INFINITY16) == INFINITY16, shifted | INFINITY32, scaled)
+    return as_float(magnitude | sign)
+
+
+def _f16(u, normal, subnormal):
+    """The float16 of a float32 with these bits, of what a number and a subnormal number would be rounded to."""
+    magnitude = u & MAGNITUDE32
+    top = (magnitude >> THIRTEEN) & MAGNITUDE16
+    nan = where(top == INFINITY16, top | QUIET16, top)
+    finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
+    finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
+    return U16(where(magnitude > INFINITY32, nan, finite) | ((u >> SIXTEEN) & SIGN16))
 
 
 def encode_f16(x):
     u = as_bits(x)
-    sign = U32(U32(u >> SIXTEEN) & SIGN16)
-    magnitude = U32(u & MAGNITUDE32)
-    odd = U32(U32(magnitude >> THIRTEEN) & ONE)
-    normal = U32(U32(U32(U32(magnitude + REBIAS_F16) + HALF_ULP_F16) + odd) >> THIRTEEN)
-    subnormal = U32(as_bits(as_float(magnitude) + as_float(ALIGN_F16)) - ALIGN_F16)  # the addition rounds
-    top = U32(U32(magnitude >> THIRTEEN) & MAGNITUDE16)
-    nan = where(top == INFINITY16, U32(top | QUIET16), top)
-    finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
-    finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
-    return U16(U32(where(magnitude > INFINITY32, nan, finite) | sign))
+    magnitude = u & MAGNITUDE32
+    odd = (magnitude >> THIRTEEN) & ONE
+    normal = (magnitude + REBIAS_F16 + HALF_ULP_F16 + odd) >> THIRTEEN
+    return _f16(u, normal, as_bits(as_float(magnitude) + as_float(ALIGN_F16)) - ALIGN_F16)  # the addition rounds
 
 
 def encode_f16_stochastic(x, r):
     """As `encode_bf16_stochastic`; a subnormal number lacks more bits, of which up to 31 are drawn."""
     u = as_bits(x)
-    sign = U32(U32(u >> SIXTEEN) & SIGN16)
-    magnitude = U32(u & MAGNITUDE32)
-    normal = U32(U32(U32(magnitude + REBIAS_F16) + U32(r >> NINETEEN)) >> THIRTEEN)
-    shift = U32(SUBNORMAL_SHIFT_F16 - U32(magnitude >> TWENTYTHREE))  # of the mantissa above the unit 2**-24
-    beyond = where(shift > THIRTYONE, U32(shift - THIRTYONE), ZERO)  # (wraps for normal numbers, which `normal` gives)
+    magnitude = u & MAGNITUDE32
+    normal = (magnitude + REBIAS_F16 + (r >> NINETEEN)) >> THIRTEEN
+    shift = SUBNORMAL_SHIFT_F16 - (magnitude >> TWENTYTHREE)         # of the mantissa above the unit 2**-24
+    beyond = where(shift > THIRTYONE, shift - THIRTYONE, ZERO)       # (wraps for normal numbers, which `normal` gives)
     beyond, shift = where(beyond > THIRTYONE, THIRTYONE, beyond), where(shift > THIRTYONE, THIRTYONE, shift)
-    mantissa = U32(where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | U32(magnitude & MANTISSA32))
-    subnormal = U32(U32(U32(mantissa >> beyond) + U32(r >> U32(THIRTYTWO - shift))) >> shift)
-    top = U32(U32(magnitude >> THIRTEEN) & MAGNITUDE16)
-    nan = where(top == INFINITY16, U32(top | QUIET16), top)
-    finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
-    finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
-    return U16(U32(where(magnitude > INFINITY32, nan, finite) | sign))
+    mantissa = where(magnitude < MANTISSA_ONE32, ZERO, MANTISSA_ONE32) | (magnitude & MANTISSA32)
+    return _f16(u, normal, ((mantissa >> beyond) + (r >> (THIRTYTWO - shift))) >> shift)
 
 
 def unchanged(x):
@@ -129,7 +101,3 @@ def unchanged(x):
 
 def is_set(u):
     return u != NOT_SET
-
-
-for _function in (decode_bf16, encode_bf16, decode_f16, encode_f16, unchanged, is_set):
-    register_jitable(_function)

@@ -6,8 +6,9 @@ second finds the exponent and makes codes. Between them the bits lie on the stac
 from llvmlite import ir
 from numba import types
 
+from .._formats.bits import emit
 from .element import U16, Element
-from .llvm import I8, I16, call, call_llvm, code, on_device, pointer, tuple_of, unpacked
+from .llvm import I8, I16, call_llvm, code, on_device, pointer, tuple_of, unpacked
 
 
 def coded(layout, pipeline):
@@ -55,7 +56,7 @@ def shares(layout, pipeline):
         values = unpacked(builder, old)
         for number, k in enumerate(coded(layout, pipeline)):
             share, largest = layout.formats[k].block.share, builder.extract_value(top, number)
-            values[layout.blocks.index(k)] = call(context, builder, share, U16(U16), [largest])
+            values[layout.blocks.index(k)] = emit(builder, share, [U16], [largest])
         return values
     return shares
 
@@ -80,12 +81,12 @@ class BlockElement(Element):
         return [x for x in new if x.slot not in shares], [self.round(x) for x in new if x.slot in shares]
 
     def magnitude(self, k, bits):
-        return self.call(self.layout.formats[k].block.magnitude, U16(U16), [bits])
+        return self.formula(self.layout.formats[k].block.magnitude, [U16], [bits])
 
     def code(self, k, bits, shared):
         """The code of slot k, in 16 bits."""
         exponent = self.builder.extract_value(shared, self.layout.blocks.index(k))
-        return self.call(self.layout.formats[k].block.encode, U16(U16, U16), [bits, exponent])
+        return self.formula(self.layout.formats[k].block.encode, [U16, U16], [bits, exponent])
 
 
 def maximum(builder, x, y):

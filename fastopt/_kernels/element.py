@@ -5,6 +5,7 @@ from llvmlite import ir
 from numba import types
 
 from .._formats import random_bits
+from .._formats.bits import emit
 from .llvm import I1, I32, call, code, i32, independent, on_device, pointer, unpacked
 from .memory import FLOAT64, INT, U32, coefficients_kind
 
@@ -34,18 +35,22 @@ class Element:
     def cast(self, x, have, want):
         return self.context.cast(self.builder, x, have, want)
 
-    def _converted(self, instruction, function, signature, args):
+    def formula(self, function, kinds, args):
+        """What a formula of a format makes of values of these types."""
+        return emit(self.builder, function, kinds, args)
+
+    def _converted(self, instruction, function, kinds, args):
         if instruction and self.cc and self.cc >= instruction.since:
             return instruction.emit(self.builder, *args)
-        return self.call(function, signature, args)
+        return self.formula(function, kinds, args)
 
     def decode(self, k, parts, exponent=None, kind=None):
         """The number of slot k, stored as these parts, in its type or another; `exponent` is its block's."""
         f = self.layout.formats[k]
         if f.block:
-            number = self.call(f.decode, f.value(f.stored, U16), [*parts, exponent])
+            number = self.formula(f.decode, [f.stored, U16], [*parts, exponent])
         else:
-            number = self._converted(f.device_decode, f.decode, f.value(*[f.stored]*len(parts)), parts)
+            number = self._converted(f.device_decode, f.decode, [f.stored]*len(parts), parts)
         return self.cast(number, f.value, kind or self.layout.values[k])
 
     def random_word(self, start, lane=0):
@@ -53,7 +58,7 @@ class Element:
         if not self.layout.random:
             return None
         start = self.builder.add(start, i32(lane*int(random_bits.ELEMENT) % 2**32)) if lane else start
-        return self.call(random_bits.mixed, U32(U32), [start])
+        return self.formula(random_bits.mixed, [U32], [start])
 
     def _drawn(self, word):
         """{slot: its random bits}: a product of the element's word for each slot behind the first."""
@@ -93,9 +98,8 @@ class Element:
         f = self.layout.formats[new.slot]
         value = self.cast(new.number, self.layout.scalar, f.value)
         given, kinds = ([value, new.random], [f.value, U32]) if f.random else ([value], [f.value])
-        result = types.UniTuple(f.stored, 2) if f.split else f.stored
-        parts = self._converted(f.device_encode, f.encode, result(*kinds), given)
-        parts = unpacked(self.builder, parts) if f.split else [parts]
+        parts = self._converted(f.device_encode, f.encode, kinds, given)
+        parts = parts if f.split else [parts]
         if new.change is None:
             return parts
         return [self.builder.select(new.change, part, old) for part, old in zip(parts, new.parts, strict=True)]
@@ -105,7 +109,7 @@ class Element:
         f = self.layout.formats[new.slot]
         x = new.number if new.change is None else self.builder.select(new.change, new.number, new.old)
         x = self.cast(x, self.layout.scalar, f.value)
-        return self.call(f.block.round, U16(f.value, U32), [x, new.random or i32(0)])
+        return self.formula(f.block.round, [f.value, U32], [x, new.random or i32(0)])
 
     # An element in memory
 
@@ -147,7 +151,7 @@ def advance(layout, pipeline, cc=None):
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, U32, U32)
     def advance(context, builder, c, row, i, key, number):
         e = Element(context, builder, layout, pipeline, cc)
-        word = e.call(random_bits.word, U32(U32, U32), [key, number]) if layout.random else None
+        word = e.formula(random_bits.word, [U32, U32], [key, number]) if layout.random else None
         emit_advance(e, c, row, i, word)
     return advance
 
@@ -159,8 +163,26 @@ def sweep(layout, pipeline):
         e = Element(context, builder, layout, pipeline)
         with independent(builder, first, end) as i:
             at = [key, builder.trunc(i, I32)]
-            emit_advance(e, c, row, i, e.call(random_bits.word, U32(U32, U32), at) if layout.random else None)
+            emit_advance(e, c, row, i, e.formula(random_bits.word, [U32, U32], at) if layout.random else None)
     return sweep
+
+
+def wide_vectors(layout):
+    """wide_vectors(): ask LLVM for vectors of 512 bits in the kernel that calls this, where the processor has them.
+
+    On Intel's LLVM prefers 256. What has 8 and 16 bits takes many instructions per byte, and the more lanes the better.
+    """
+    @code(types.void)
+    def wide_vectors(context, builder):
+        if any(f.itemsize < 4 and f.value is not types.boolean for f in layout.formats):
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows only LLVM's own names
+    return wide_vectors
+
+
+@code(U32, U32, U32)
+def start(context, builder, key, number):
+    """start(key, number): where the random bits of an element begin."""
+    return emit(builder, random_bits.start, [U32, U32], [key, number])
 
 
 def gradient(layout, cc=None):

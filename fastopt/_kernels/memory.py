@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
+from .._formats.bits import emit
 from .._formats.random_bits import key
 from .llvm import DOUBLE, FLOAT, I32, I64, call, code, i32, i64, pointer, unpacked
 
@@ -91,7 +92,7 @@ def tile_key(layout):
             return i32(0)
         tensor = builder.load(pointer(builder, table_row, I64, i64(layout.columns)))
         step = builder.add(builder.load(pointer(builder, steps_at, I64, i64(0))), more)
-        return call(context, builder, key, U32(INT, INT, INT), [seed, step, tensor])
+        return emit(builder, key, [INT]*3, [seed, step, tensor])
     return tile_key
 
 

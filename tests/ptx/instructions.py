@@ -60,6 +60,15 @@ def quotient(run, form, d, a, b):
     run.put(d, rest if form.opcode == "rem" else (x - rest)//y, form.type)
 
 
+@instruction("bfe type=s32")
+def field(run, form, d, a, start, length):
+    """Some bits, the uppermost of them as the sign; beyond the word's end is not in use."""
+    x, start, length = (run.read(operand, form.type) for operand in (a, start, length))
+    if ((length < 1) | (start + length > form.type.bits)).any():
+        raise PTXError("bits beyond a word, or none")
+    run.put(d, x << form.type.bits - length - start >> form.type.bits - length, form.type)
+
+
 @instruction("neg|abs type=f32|f64")
 def float_sign(run, form, d, a):
     """On the bits: a NaN keeps its payload (a GPU leaves that open)."""
@@ -156,6 +165,12 @@ def global_address(run, form, d, a):
 @instruction("cvt rn to=f16|bf16 type=f32")
 def convert(run, form, d, a):
     run.put(d, run.read(a, form.type).astype(form.to.number), form.to)
+
+
+@instruction("cvt to=s8 type=s32")
+def convert_to_byte(run, form, d, a):
+    """A register has 16 bits at least, which take the byte's sign."""
+    run.put(d, run.read(a, form.type).astype(np.int8).astype(np.int16), TYPES["s16"])
 
 
 @instruction("cvt rn to=f16x2|bf16x2 type=f32")

@@ -65,13 +65,17 @@ def test_bits_and_bytes():
     for selector in (0x0654, 0x1054, 0x3210, 0x7654):
         expect(f"prmt.b32 %x, %a, %b, {selector};", 4, lambda a, b, s=selector: int.from_bytes(bytes(
             (b << 32 | a).to_bytes(8, "little")[s >> 4*k & 7] for k in range(4)), "little"), a, b)
+    for start, length in ((0, 32), (8, 8), (24, 8), (3, 1)):
+        expect(f"bfe.s32 %x, %a, {start}, {length};", 4,
+               lambda a, b, s=start, n=length: (a >> s & 2**n - 1) - (a >> s + n - 1 & 1) * 2**n, a, b)
     for code, out, reference in (
             ("mov.b64 %x, {%a, %b};", 8, lambda a, b: b << 32 | a),
             ("mov.b64 %d9, {%a, %b}; mov.b64 {_, %x}, %d9;", 4, lambda a, b: b),
             ("mov.b32 {%h0, %h1}, %a; mov.b32 %x, {%h1, %h0};", 4, lambda a, b: a << 16 | a >> 16),
             ("cvt.u64.u32 %d8, %a; cvt.u64.u32 %d9, %b; bfi.b64 %x, %d9, %d8, 32, 32;", 8, lambda a, b: b << 32 | a),
             ("cvt.u64.u32 %x, %a;", 8, lambda a, b: a), ("cvt.s64.s32 %x, %a;", 8, lambda a, b: a - (a >> 31 << 32)),
-            ("cvt.u16.u32 %x, %a;", 2, lambda a, b: a), ("not.b32 %x, %a;", 4, lambda a, b: ~a)):
+            ("cvt.u16.u32 %x, %a;", 2, lambda a, b: a), ("cvt.s8.s32 %x, %a;", 2, lambda a, b: (a + 128) % 256 - 128),
+            ("not.b32 %x, %a;", 4, lambda a, b: ~a)):
         expect(code, out, reference, a, b)
     expect("""mov.pred %p1, 0; setp.lt.u32 %p0, %a, %b; not.pred %p0, %p0; or.pred %p0, %p0, %p1;
         selp.u32 %x, 5, 6, %p0;""", 4, lambda a, b: 6 if a < b else 5, a, b)

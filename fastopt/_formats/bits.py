@@ -1,0 +1,111 @@
+"""Numbers in which formats are computed. Each formula is written once: NumPy's numbers go in, or LLVM's values.
+
+``U16``, ``U32``, ... convert a number, as np.uint16, np.uint32, ... do. Given an `Emitted` value, they and all
+operators emit LLVM's instructions, for any target. An operator takes two numbers of one type, and gives one of it.
+"""
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+INTEGER = {"+": "add", "-": "sub", "*": "mul", "&": "and_", "|": "or_", "^": "xor", "<<": "shl"}
+FLOATING = {"+": "fadd", "-": "fsub", "*": "fmul"}
+
+
+class Kind:
+    """A type of numbers. Calling it converts to it."""
+
+    def __init__(self, dtype: Any):
+        self.dtype = np.dtype(dtype)
+        self.bits, self.signed, self.floating = 8*self.dtype.itemsize, self.dtype.kind == "i", self.dtype.kind == "f"
+        self.llvm = ((ir.FloatType() if self.bits == 32 else ir.DoubleType()) if self.floating
+                     else ir.IntType(1 if self.dtype.kind == "b" else self.bits))
+
+    def __call__(self, x: Any) -> Any:
+        if not isinstance(x, Emitted):
+            return self.dtype.type(x)
+        if x.kind.bits == self.bits:
+            return Emitted(x.builder, x.value, self)
+        change = "trunc" if self.bits < x.kind.bits else "sext" if x.kind.signed else "zext"
+        return Emitted(x.builder, getattr(x.builder, change)(x.value, self.llvm), self)
+
+
+U8, U16, U32, U64 = map(Kind, (np.uint8, np.uint16, np.uint32, np.uint64))
+I8, I16, I32, I64 = map(Kind, (np.int8, np.int16, np.int32, np.int64))
+F32, F64, BOOL = Kind(np.float32), Kind(np.float64), Kind(np.bool_)
+KINDS = {kind.dtype: kind for kind in (U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, BOOL)}
+
+
+class Emitted:
+    """A value of LLVM and its kind. Operators take two of one kind, or a number of NumPy's."""
+
+    __array_ufunc__ = None  # NumPy's numbers leave their operators to this class
+    __hash__ = None         # type: ignore[assignment]
+
+    def __init__(self, builder: Any, value: Any, kind: Kind):
+        self.builder, self.value, self.kind = builder, value, kind
+
+    def _value(self, other: Any) -> Any:
+        return _emitted(self.builder, other, self.kind).value
+
+    def _operation(self, sign: str, x: Any, y: Any) -> "Emitted":
+        name = FLOATING[sign] if self.kind.floating else INTEGER.get(sign, "ashr" if self.kind.signed else "lshr")
+        return Emitted(self.builder, getattr(self.builder, name)(x, y), self.kind)
+
+    def _comparison(self, sign: str, other: Any) -> "Emitted":
+        b, kind = self.builder, self.kind
+        compare = ((b.fcmp_unordered if sign == "!=" else b.fcmp_ordered) if kind.floating
+                   else b.icmp_signed if kind.signed else b.icmp_unsigned)
+        return Emitted(b, compare(sign, self.value, self._value(other)), BOOL)
+
+
+def _emitted(builder: Any, x: Any, needed: Kind | None = None) -> Emitted:
+    """A value, or NumPy's number as one; of the kind that is needed."""
+    if not isinstance(x, Emitted):
+        kind = KINDS[np.asarray(x).dtype]
+        x = Emitted(builder, ir.Constant(kind.llvm, x.item()), kind)
+    if x.kind is not (needed or x.kind):
+        raise TypeError(f"a formula of {needed.dtype} and {x.kind.dtype}, but one type is needed. Convert one.")
+    return x
+
+
+def _define(name: str, sign: str) -> None:
+    setattr(Emitted, f"__{name}__", lambda x, y: x._operation(sign, x.value, x._value(y)))
+    setattr(Emitted, f"__r{name}__", lambda x, y: x._operation(sign, x._value(y), x.value))
+
+
+for _name, _sign in (("add", "+"), ("sub", "-"), ("mul", "*"), ("and", "&"), ("or", "|"), ("xor", "^"),
+                     ("lshift", "<<"), ("rshift", ">>")):
+    _define(_name, _sign)
+for _name, _sign in (("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("eq", "=="), ("ne", "!=")):
+    setattr(Emitted, f"__{_name}__", lambda x, y, sign=_sign: x._comparison(sign, y))
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    """x where the condition holds, else y."""
+    if not isinstance(condition, Emitted):
+        return np.where(condition, x, y)
+    b, x = condition.builder, _emitted(condition.builder, x)
+    return Emitted(b, b.select(condition.value, x.value, x._value(y)), x.kind)
+
+
+def as_float(u: Any) -> Any:
+    """The float32 of these 32 bits."""
+    if isinstance(u, Emitted):
+        return Emitted(u.builder, u.builder.bitcast(u.value, F32.llvm), F32)
+    return np.asarray(u, np.uint32).view(np.float32)[()]
+
+
+def as_bits(x: Any) -> Any:
+    """The 32 bits of this float32."""
+    if isinstance(x, Emitted):
+        return Emitted(x.builder, x.builder.bitcast(x.value, U32.llvm), U32)
+    return np.asarray(x, np.float32).view(np.uint32)[()]
+
+
+def emit(builder: Any, formula: Callable[..., Any], kinds: Sequence[Any], values: Sequence[Any]) -> Any:
+    """Emit a formula of values of these types of Numba's; its value, or a list of them."""
+    named = [KINDS[np.dtype(str(kind).replace("boolean", "bool"))] for kind in kinds]
+    found = formula(*[Emitted(builder, value, kind) for value, kind in zip(values, named, strict=True)])
+    return [x.value for x in found] if isinstance(found, tuple) else found.value
