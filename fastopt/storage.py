@@ -65,7 +65,7 @@ def _encode_blocks(values: np.ndarray, block: Block, bits: np.ndarray | np.gener
         flat[:n] = x.reshape(-1)
         return flat.reshape(count, SIZE)
     drawn = np.broadcast_to(np.asarray(bits, np.uint32), values.shape)
-    t = block.round(rows(values), rows(np.ascontiguousarray(drawn)))
+    t = block.words.encode(rows(values), *([rows(np.ascontiguousarray(drawn))] if block.words.random else []))
     exponents = block.share(block.magnitude(t).max(axis=1, initial=0))
     codes = block.encode(t, exponents[:, None])
     return np.concatenate([codes.reshape(-1), exponents]).astype(np.uint8)

@@ -45,6 +45,12 @@ def test_a_masked_step(mix):
                     assert_identical(x[mask[k]], np.asarray(new[name][k])[mask[k]], f"{name} {k}")
     for copy, other, p, changed in zip(copies, others, masters, mask, strict=True):
         assert_identical(copy, np.where(changed, other, p.astype(np.float32)))
+    free.step([np.zeros_like(p) for p in free.params], zero_grads=True, grad_factor=0.5)  # no block's exponent rises
+    old = {name: [np.array(x) for x in found] for name, found in parts(free, mix).items()}
+    free.step([np.zeros_like(p) for p in free.params], mask=mask, zero_grads=True, grad_factor=0.5)
+    for name, found in parts(free, mix).items():
+        for k, x in enumerate(found):
+            assert_identical(x[~mask[k]], np.asarray(old[name][k])[~mask[k]], f"{name} {k} from a state")
 
 
 def test_masks_broadcast_and_groups_have_their_own():

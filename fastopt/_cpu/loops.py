@@ -11,13 +11,13 @@ from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
 from .._rule.digest import digest
 from .._rule.pipeline import Pipeline
 from .._signals import UNDISTURBED
-from .blocks import in_blocks
+from .blocks import in_blocks, of_words
 from .pairs import in_pairs
 
 
 def _sweep(layout, pipeline):
     if layout.blocks:
-        return jitted(in_blocks(layout, pipeline), inline="always")
+        return jitted(in_blocks(layout, pipeline, _sweep(of_words(layout), pipeline)), inline="always")
     in_words = all(f.itemsize == 2 or f.value.name == "bool" for f in layout.formats)
     return jitted(in_pairs(layout, pipeline), inline="always") if in_words else element.sweep(layout, pipeline)
 

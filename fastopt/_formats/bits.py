@@ -61,11 +61,11 @@ class Emitted:
 
 
 def _emitted(builder: Any, x: Any, needed: Kind | None = None) -> Emitted:
-    """A value, or NumPy's number as one; of the kind that is needed."""
+    """A value, or a number of NumPy's as one; of the kind that is needed."""
     if not isinstance(x, Emitted):
         kind = KINDS[np.asarray(x).dtype]
         x = Emitted(builder, ir.Constant(kind.llvm, x.item()), kind)
-    if x.kind is not (needed or x.kind):
+    if needed and x.kind is not needed:
         raise TypeError(f"a formula of {needed.dtype} and {x.kind.dtype}, but one type is needed. Convert one.")
     return x
 

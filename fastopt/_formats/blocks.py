@@ -56,7 +56,7 @@ def decode_q43(code, exponent):
     return decode_bf16(word_q43(code, exponent))
 
 
-def round_q43(x, r):
+def round_q43(x):
     """Sign, exponent and one bit of mantissa more than a code has: that decides which is nearer."""
     return U16(I32(as_bits(x)) >> I32(19))
 

@@ -21,15 +21,15 @@ class Instruction(NamedTuple):
 
 
 class Block(NamedTuple):
-    """How numbers of a block share an exponent: `round` leaves 16 bits of each; the largest `magnitude` gives it."""
+    """How numbers of a block share an exponent. While that is unknown, 16 bits of each are kept, as `words`."""
 
     size: int
     codes: np.dtype
+    words: "Format"                # of 16 bits: what it decodes is made by `word`, what it encodes goes to `encode`
     word: Callable[..., Any]       # (code, exponent) -> the number as bfloat16
-    round: Callable[..., Any]      # (number, random bits) -> 16 bits
-    magnitude: Callable[..., Any]  # 16 bits -> their magnitude; 0 where they are no finite number
+    magnitude: Callable[..., Any]  # encoded word -> its magnitude; 0 where it is no finite number
     share: Callable[..., Any]      # the largest magnitude -> exponent
-    encode: Callable[..., Any]     # (16 bits, exponent) -> code, in 16 bits
+    encode: Callable[..., Any]     # (encoded word, exponent) -> code, in 16 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,7 @@ class Format:
     long: str = ""                     # the other name that users may say
     random: bool = False               # whether `encode` takes random bits beside the number
     split: bool = False                # whether a number is stored as two of this dtype, in two arrays
+    one_way: bool = False              # whether `encode` gives another form than `decode` takes
     block: Block | None = None         # how blocks of numbers share an exponent
     dtypes: tuple[str, ...] = ()       # the dtypes of arrays that mean this format
     device_decode: Instruction | None = None
@@ -105,14 +106,16 @@ SPLIT = Format("split", np.dtype(np.uint16), types.uint16, types.float32, scalar
                "bfloat16_remainder", split=True)
 
 
-def _blocks(name: str, stored: Any, decode: Any, random: bool, *functions: Any) -> Format:
+def _blocks(name: str, stored: Any, random: bool, decode: Any, round: Any, *functions: Any) -> Format:
+    words = replace(BF16, name=f"{name} words", encode=round, random=random, one_way=True, long="", dtypes=(),
+                    device_encode=None, device_pair=None)
     return Format(name, np.dtype(np.uint8), stored, types.float32, decode, None, random=random,
-                  block=Block(blocks.SIZE, np.dtype(stored.name), *functions))
+                  block=Block(blocks.SIZE, np.dtype(stored.name), words, *functions))
 
 
-Q43 = _blocks("q43", types.int8, blocks.decode_q43, False, blocks.word_q43, blocks.round_q43, blocks.magnitude_q43,
+Q43 = _blocks("q43", types.int8, False, blocks.decode_q43, blocks.round_q43, blocks.word_q43, blocks.magnitude_q43,
               blocks.share_q43, blocks.encode_q43)
-Q44 = _blocks("q44", types.uint8, blocks.decode_q44, True, blocks.word_q44, blocks.round_q44, blocks.magnitude_q44,
+Q44 = _blocks("q44", types.uint8, True, blocks.decode_q44, blocks.round_q44, blocks.word_q44, blocks.magnitude_q44,
               blocks.share_q44, blocks.encode_q44)
 
 STORED = {f.name: f for f in (F64, F32, F16, BF16, F16S, BF16S, SPLIT, Q43, Q44)}  # all in which kernels store numbers

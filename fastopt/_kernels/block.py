@@ -77,8 +77,9 @@ class BlockElement(Element):
     def first_pass(self, c, stored, word, exponents=None):
         """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
         new = self.advance(c, stored, word, exponents)
-        shares = set(self.layout.blocks)
-        return [x for x in new if x.slot not in shares], [self.round(x) for x in new if x.slot in shares]
+        words = {k: self.layout.formats[k].block.words for k in self.layout.blocks}
+        return ([x for x in new if x.slot not in words],
+                [part for x in new if x.slot in words for part in self.encode(x, words[x.slot])])
 
     def magnitude(self, k, bits):
         return self.formula(self.layout.formats[k].block.magnitude, [U16], [bits])

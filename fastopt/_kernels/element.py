@@ -93,23 +93,18 @@ class Element:
         return [New(k, x, random.get(k), stored[k], old[k], change if k <= 1 + len(pipeline.state) else None)
                 for k, x in enumerate(self._updated(c, old), 1)]
 
-    def encode(self, new):
+    def encode(self, new, f=None):
         """The parts in which a new number is stored: one, or two. What a mask keeps is what was stored, bit for bit."""
-        f = self.layout.formats[new.slot]
-        value = self.cast(new.number, self.layout.scalar, f.value)
-        given, kinds = ([value, new.random], [f.value, U32]) if f.random else ([value], [f.value])
+        f, number, kept = f or self.layout.formats[new.slot], new.number, new.change is not None
+        if kept and f.one_way:
+            number, kept = self.builder.select(new.change, number, new.old), False
+        number = self.cast(number, self.layout.scalar, f.value)
+        given, kinds = ([number, new.random], [f.value, U32]) if f.random else ([number], [f.value])
         parts = self._converted(f.device_encode, f.encode, kinds, given)
         parts = parts if f.split else [parts]
-        if new.change is None:
+        if not kept:
             return parts
         return [self.builder.select(new.change, part, old) for part, old in zip(parts, new.parts, strict=True)]
-
-    def round(self, new):
-        """The 16 bits of a new number until its block's exponent is known. A mask keeps the old number."""
-        f = self.layout.formats[new.slot]
-        x = new.number if new.change is None else self.builder.select(new.change, new.number, new.old)
-        x = self.cast(x, self.layout.scalar, f.value)
-        return self.formula(f.block.round, [f.value, U32], [x, new.random or i32(0)])
 
     # An element in memory
 

@@ -75,8 +75,11 @@ class _Distinct(ir.values.MDValue):
 
 
 @contextmanager
-def independent(builder, first, end):
-    """Emit a loop over i whose trips touch no memory of each other: LLVM compares no addresses for its vectors."""
+def independent(builder, first, end, lanes=None):
+    """Emit a loop over i whose trips touch no memory of each other: LLVM compares no addresses for its vectors.
+
+    `lanes`: of a vector; None: as many as the widest type in the loop allows.
+    """
     module, function, before = builder.module, builder.function, builder.block
     head, body, behind = (builder.append_basic_block(name) for name in ("head", "body", "behind"))
     builder.branch(head)
@@ -88,7 +91,8 @@ def independent(builder, first, end):
     yield i
     i.add_incoming(builder.add(i, i64(1), flags=("nsw",)), builder.block)
     group, loop = _Distinct(module), _Distinct(module)
-    loop.operands = loop, module.add_metadata(["llvm.loop.parallel_accesses", group])
+    wishes = [["llvm.loop.parallel_accesses", group], *([["llvm.loop.vectorize.width", i32(lanes)]] if lanes else [])]
+    loop.operands = loop, *map(module.add_metadata, wishes)
     builder.branch(head).set_metadata("llvm.loop", loop)
     for block in function.blocks[function.blocks.index(body):]:
         for instruction in block.instructions:
