@@ -23,9 +23,10 @@ from .headers import COUNT, ITEMS, SAME, Headers, _refresh
 READY = record("headers steps first rows kept plan jobs left", "groups kinds tables")
 # Of a float type: the rows, where one goes, its length in units of 4 bytes, and the bytes of a number
 TABLE = record("source target singles itemsize")
-SINGLE = 4
+TABLE_WORDS, SINGLE = len(TABLE), 4
 DONE, MISSING, OTHER = range(3)
-MOST = 64  # rows that are computed ahead at most
+FEWEST, MOST = 64, 512  # rows that are computed ahead at most, by how many numbers they have together:
+LARGEST = 2**15         # 128 KB of float32
 
 
 @lru_cache(maxsize=1)
@@ -41,7 +42,7 @@ def _prepare():
         if word(gradients, ITEMS - 1) != word(headers, COUNT) or look(gradients, headers) != SAME:
             return OTHER
         for k in range(word(ready, READY.kinds)):
-            table = ready + (READY.tables + 4*k)*WORD
+            table = ready + (READY.tables + k*TABLE_WORDS)*WORD
             source, target, singles = word(table, TABLE.source), word(table, TABLE.target), word(table, TABLE.singles)
             for j in range(singles):
                 put_single(target, j, get_single(source, row*singles + j))
@@ -75,7 +76,7 @@ def _scaled():
         row, groups = word(word(ready, READY.steps), 0) + 1 - word(ready, READY.first), word(ready, READY.groups)
         row = min(row, word(ready, READY.kept) - 1)
         for k in range(word(ready, READY.kinds)):
-            table = ready + (READY.tables + 4*k)*WORD
+            table = ready + (READY.tables + k*TABLE_WORDS)*WORD
             singles, target = word(table, TABLE.singles), word(table, TABLE.target)
             source = word(table, TABLE.source) + row*singles*SINGLE
             for group in range(groups):
@@ -100,7 +101,8 @@ class Ready:
         self.plan, self.headers, self.groups, self.steps = plan, headers, groups, steps
         self.count, self.ahead = ctypes.addressof(steps), 1
         self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
-        self.tables = [np.zeros((MOST, a.size), dtype) for dtype, a in coefs.items()]
+        self.most = max(FEWEST, min(MOST, LARGEST//max(a.size for a in coefs.values())))
+        self.tables = [np.zeros((self.most, a.size), dtype) for dtype, a in coefs.items()]
         self.words = np.array([
             self.headers.address, self.count, 0, 0, 0, self.plan.address, len(self.plan.jobs), self.plan.left_at,
             len(groups), len(coefs), *(x for a, table in zip(coefs.values(), self.tables, strict=True)
@@ -154,4 +156,4 @@ class Ready:
                 table[:kept] = rows
         self.versions = [(group, group.version) for group in self.groups]
         self.words[READY.first], self.words[READY.kept] = first, kept
-        self.words[READY.rows], self.ahead = most if same else kept, min(2*self.ahead, MOST)
+        self.words[READY.rows], self.ahead = most if same else kept, min(2*self.ahead, self.most)
