@@ -54,7 +54,7 @@ class Peak:
 
 
 class Bytes:
-    """Exact numbers, from arrays of 1,000 elements."""
+    """Exact numbers, from arrays of 1,000 elements, or 100,000."""
 
     params, param_names, version = (common.RULES, FORMATS), ["rule", "format"], "1"
 
@@ -66,4 +66,8 @@ class Bytes:
         """Bytes that a step reads and writes per element."""
         return facts.bytes_per_element(fastopt, rule, format)[1]
 
-    track_state.unit = track_moved.unit = "bytes/element"
+    def track_made(self, rule, format):
+        """Peak of what Python and NumPy allocate while an optimizer is made: its states once, and little else."""
+        return facts.made_bytes(fastopt, rule, format)
+
+    track_state.unit = track_moved.unit = track_made.unit = "bytes/element"

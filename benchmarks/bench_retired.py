@@ -35,7 +35,7 @@ class Retired:
 
 
 class Ways:
-    """Adam with a norm to clip by (8 elements), and with new arrays for 148 gradients of 8 elements."""
+    """Adam: with a norm to clip by (8 elements), new arrays for 148 gradients of 8, a schedule (1 element)."""
 
     params, param_names, version, timeout = ([step.way for step in STEPS if step.way != "step"],), ["way"], "1", 600
     setup_cache = Retired.setup_cache

@@ -3,6 +3,7 @@ import itertools
 import math
 import os
 import random
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -16,6 +17,8 @@ from .shapes import GPT2, RESNET50, SMALL
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)
     "f32": ("f32", None), "f64": ("f64", None), "f16": ("f16", None), "bf16": ("bf16", None),
     "f32, bf16 state": ("f32", "bf16"), "bf16, bf16 state": ("bf16", "bf16")}
+BLOCKS = {"f32, q8 state": ("f32", "q8")}  # 8 bits with shared exponents: old versions lack it
+STORAGE = {**FORMATS, **BLOCKS}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
 SHAPES = {"200 x 1,000": SMALL, "ResNet-50": RESNET50, "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
 QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
@@ -57,7 +60,7 @@ class Case(NamedTuple):
 
 def arrays(shapes: Sequence[Sequence[int]], format: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Parameters and gradients."""
-    stored = FORMATS[format][0]
+    stored = STORAGE[format][0]
     return ([filled(shape, stored, 1.0, k) for k, shape in enumerate(shapes)],
             [filled(shape, stored, 0.01, 1000 + k) for k, shape in enumerate(shapes)])
 
@@ -65,7 +68,7 @@ def arrays(shapes: Sequence[Sequence[int]], format: str) -> tuple[list[np.ndarra
 def optimizer(package: ModuleType, rule: str, params: list[np.ndarray], threads: int | None = None,
               format: str = "f32") -> Any:
     """A version's optimizer, with hyperparameters that let it take thousands of steps with one gradient."""
-    return inside.optimizers(package)[rule](params, threads=threads, state=FORMATS[format][1],
+    return inside.optimizers(package)[rule](params, threads=threads, state=STORAGE[format][1],
                                             **inside.steady(package, rule))
 
 
@@ -74,10 +77,16 @@ def _other_gradients(opt: Any, grads: list[np.ndarray]) -> Callable[[], object]:
     return lambda: opt.step(next(sets))
 
 
+def _scheduled(opt: Any, grads: list[np.ndarray]) -> Callable[[], object]:
+    package, group = sys.modules[type(opt).__module__.partition(".")[0]], opt.groups[0]
+    group["lr"] = inside.part(package, "schedules").cosine(group["lr"], 1_000_000)
+    return partial(opt.step, grads)
+
+
 WAYS: dict[str, Callable[[Any, list[np.ndarray]], Callable[[], object]]] = {
     "step": lambda opt, grads: partial(opt.step, grads),
     "clip_norm": lambda opt, grads: partial(opt.step, grads, clip_norm=1.0), "new gradients": _other_gradients,
-    "construct": lambda opt, grads: partial(type(opt), opt.params, lr=1e-3)}
+    "schedule": _scheduled, "construct": lambda opt, grads: partial(type(opt), opt.params, lr=1e-3)}
 
 
 class Step(NamedTuple):

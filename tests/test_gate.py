@@ -20,9 +20,10 @@ ROOT, SOURCE = Path(__file__).parents[1], Path(fastopt.__file__).parents[1]
 
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(ROOT))
-    duet, facts, figures, imports, inside, retired, timing, trial, verdict, versions = (
+    cold, duet, facts, figures, imports, inside, retired, timing, trial, verdict, versions = (
         importlib.import_module(f"benchmarks.gate.{name}") for name in (
-            "duet", "facts", "figures", "imports", "inside", "retired", "timing", "trial", "verdict", "versions"))
+            "cold", "duet", "facts", "figures", "imports", "inside", "retired", "timing", "trial", "verdict",
+            "versions"))
     gate, cpu_code, steps = (importlib.import_module(f"benchmarks.{name}")
                              for name in ("gate.__main__", "machine_code.cpu_code", "steps"))
 
@@ -33,7 +34,7 @@ git_checkout = pytest.mark.skipif(not (ROOT/".git").exists(), reason="an unpacke
 
 def appended(into, code, file="__init__.py"):
     """A copy of the package with code at the end of a file."""
-    return trial.plant(trial.Plant("", "", code, file=file), into)
+    return trial.plant(trial.Plant("", "", "", code, file=file), into)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_risen():
 
 
 def suspect(benchmark, case, again=lambda folders: True, **more):
-    finding = verdict.Finding(benchmark, case, "1", "2", "x 2.000 [1, 2]")
+    finding = verdict.Finding(benchmark, case, "1", "2", "x 2.000 [1, 2]", 2.0)
     return figures.Suspect(finding, **{"of": None, **more}, again=again)
 
 
@@ -111,7 +112,7 @@ def test_export_gives_the_files_of_a_commit(tmp_path):
 
 
 def test_every_way_of_a_step_is_one_step():
-    for way in ("step", "clip_norm", "new gradients"):
+    for way in ("step", "clip_norm", "new gradients", "schedule"):
         params, grads = steps.arrays([(5,), (7,)], "f32")
         before = [p.copy() for p in params]
         Step("sgd", "148 x 8", way=way).of(fastopt, params, grads)()
@@ -164,6 +165,18 @@ def test_a_step_is_slower_if_every_look_says_so(monkeypatch, looks, slower):
     assert len({seed for _, seed in asked}) == len(asked)
 
 
+@pytest.mark.parametrize(("least", "slower"), [
+    ([1.5, 1.0, 1.0], True), ([1.5]*3, True), ([1.05]*3, False),  # of three processes one finds both cores free
+    ([1.5, 0.6, 1.0], False), ([1.5, *[1.0]*5], False)])         # or finds them free for one version; or too few do
+def test_on_several_threads_the_least_seconds_count(monkeypatch, least, slower):
+    """The medians say that a neighbour had a core."""
+    step = Step("adam", 100_000, 2)
+    monkeypatch.setattr(duet, "duet", lambda _, steps, count, *of, seed=0: {
+        step: [duet.Pair(3.0, 1.0, 0.3, (1.0, least[k % len(least)])) for k in range(count)] for step in steps})
+    found = timing.duets([], [step], Path()).slower
+    assert [s.finding[2:5] for s in found] == [("1e+06 us", "1.5e+06 us", "x 1.500 [1.500, 1.500]")]*slower
+
+
 @pytest.mark.parametrize(("slow", "found", "again", "left"), [(0, 0, 30, 0), (1, 1, 24, 6), (12, 12, 12, 18)])
 def test_no_suspect_is_dropped(monkeypatch, slow, found, again, left):
     """30 that seem slower, the first of them in the second dozen."""
@@ -171,8 +184,8 @@ def test_no_suspect_is_dropped(monkeypatch, slow, found, again, left):
     really = steps_[13:13 + slow] if slow == 1 else steps_[:slow]
 
     def looked(folders, steps, processes, duration, cache, seed=0):
-        return {s: [duet.Pair(1, r, r) for r in [1.1 - s.tensors/1e3 if not seed or s in really else 1.0]*processes]
-                for s in steps}
+        ratios = {s: 1.1 - s.tensors/1e3 if not seed or s in really else 1.0 for s in steps}
+        return {s: [duet.Pair(1, r, r)]*processes for s, r in ratios.items()}
     monkeypatch.setattr(duet, "duet", looked)
     result = timing.duets([], steps_, Path())
     assert (len(result.slower), result.again, result.left) == (found, again, left)
@@ -182,6 +195,34 @@ def test_an_import_is_slower(monkeypatch):
     for first, then, slower in ((1.2, 1.2, True), (1.04, 2, False), (1.2, 1.09, False)):
         monkeypatch.setattr(imports, "pairs", lambda _, n, looks=(first, then): [(1.0, looks[n != timing.IMPORTS])]*n)
         assert len(timing.imports_of([])[1]) == slower
+
+
+def test_first_steps_are_timed(tmp_path):
+    """Three steps, for the one kernel of two of these."""
+    slow = trial.plant(trial.Plant("", "", "", trial._around_step(
+        "end = thread_time() + 0.5\n        while thread_time() < end: pass"), file="optimizer.py"), tmp_path)
+    few = [Step("momentum", 1_000), Step("momentum", 8), Step("no such rule", 8)]
+
+    def right():
+        (base, head), = cold.pairs([SOURCE, slow], few, directory())
+        return 0 < base < head - 1
+    assert once(right)
+
+
+def test_compiling_is_slower(monkeypatch):
+    for first, then, slower in ((1.3, 1.3, True), (1.04, 2, False), (1.3, 1.09, False)):
+        monkeypatch.setattr(cold, "pairs", lambda *_, seed=0, looks=(first, then): [(1.0, looks[seed > 0])]*20)
+        assert len(timing.compiling_of([], [], Path())[1]) == slower
+
+
+def test_the_duet_has_what_differs():
+    """Sizes at which a second thread begins to help, and a format whose loops are of another kind."""
+    timed = {(s.tensors, s.threads, s.format, s.way) for s in timing.steps_of(list(fastopt.optimizers.ALL))}
+    assert {(100_000, 1, "f32, q8 state", "step"), (8, 1, "f32", "schedule")} <= timed
+    if timing.threads() > 1:
+        assert {(n, timing.threads(), "f32", "step") for n in (100_000, 300_000, 1_000_000)} <= timed
+    assert duet.known([None, fastopt], Step("adam", 8, 1, "f32, q8 state"))
+    assert not inside.stores(fastopt, "q7")
 
 
 # Exact figures
@@ -204,9 +245,29 @@ def test_more_instructions_are_counted_again(monkeypatch):
     """A rise that a second count does not show was chance."""
     for second, found in ((2_000, 1), (1_000, 0)):
         counts = iter([{A: {"call": 1_000}}, {A: {"call": 2_000}}, {A: {"call": 1_000}}, {A: {"call": second}}])
-        monkeypatch.setattr(figures, "both", lambda measure, folders, counts=counts: [next(counts), next(counts)])
-        compared, slower = figures.instructions([], [A], Path())
+        monkeypatch.setattr(retired, "table", lambda *of, counts=counts: next(counts))
+        compared, slower = figures.instructions([Path(), Path()], [A], Path())
         assert (compared, [s.finding[:3] for s in slower]) == (1, [("bench_retired.track_call", str(A), "1000")]*found)
+
+
+@needs_counts
+def test_counting_ends_at_three_times_the_base():
+    """A count of 50,000,000 would take half an hour."""
+    step = Step("sgd", "148 x 8")
+    code = ("from benchmarks.gate import retired\nfrom benchmarks.steps import Step\n"
+            "def run():\n    for _ in range(1_000_000): pass\n"
+            "Step.of = lambda *of: run\n"
+            f"print(retired.figures({str(SOURCE)!r}, {step!r}, {{'call': 1000}}), retired.method())")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    if done.stdout.endswith("single steps\n"):
+        assert done.stdout.startswith("{'call': 3000} ")
+
+
+def test_where_counting_ended_is_said(monkeypatch):
+    counts = {"base": {A: {"call": 1_000}}, "head": {A: {"call": 3_000}}}
+    monkeypatch.setattr(retired, "table", lambda folder, *of: counts[folder])
+    _, (found,) = figures.instructions(["base", "head"], [A], Path())
+    assert str(found.finding) == f"bench_retired.track_call ({A}): 1000 -> 3000 or more, x 3.000"
 
 
 def test_a_counter_counts():
@@ -220,6 +281,13 @@ def test_a_counter_counts():
                        for k in (1_000, 1_000_000))
         return 0 < 50*short < long
     assert once(right)
+
+
+def test_states_that_are_allocated_twice_are_seen(tmp_path):
+    twice = versions.load(trial.plant(PLANTS["states that are allocated twice"], tmp_path), "fastopt_test_twice")
+    for rule, format, n in (("sgd", "f32", 0), ("adam", "f32", 8), ("adam", "f32, q8 state", 2), ("adan", "f64", 32)):
+        assert n <= facts.made_bytes(fastopt, rule, format) <= n + 0.5
+    assert facts.made_bytes(twice, "adam", "f32") >= 12  # one lives on, the other until the next is there
 
 
 def test_worse_machine_code_is_found(tmp_path, monkeypatch):
@@ -281,8 +349,9 @@ def history(tmp_path, monkeypatch):
     monkeypatch.setattr(versions, "ROOT", tmp_path)
     monkeypatch.setattr(figures, "code", lambda *_: 1/0)  # a part that fails
     monkeypatch.setattr(figures, "instructions", lambda *_: (7, []))
-    monkeypatch.setattr(timing, "imports_of", lambda *_: ("", []))
-    monkeypatch.setattr(duet, "prepare", lambda *_: 1/0)
+    for name in ("imports_of", "compiling_of"):
+        monkeypatch.setattr(timing, name, lambda *_: ("", []))
+    monkeypatch.setattr(duet, "duet", lambda *_: 1/0)
     return tmp_path
 
 
@@ -303,12 +372,35 @@ def test_findings_may_be_wanted(history, capsys, monkeypatch):
     assert gate.allowed("HEAD~2", "HEAD", ["mine", ""]) == ["mine", "track_python (new gradients)"]
     assert gate.allowed("HEAD", "HEAD", []) == []
     monkeypatch.setattr(figures, "code", lambda *_: (0, []))
-    monkeypatch.setattr(duet, "prepare", lambda *_: None)
     monkeypatch.setattr(timing, "duets", lambda _, steps, cache: timing.Duets(dict.fromkeys(steps, 1.0), [], 0, 0))
     for pattern, code in (("track_python (", 0), ("P.*k.track_p.* .(adam|momentum)", 0), ("track_python (adam", 1)):
         assert gate.main(["HEAD~2", "HEAD", "--stop", "--allow", pattern]) == code
         said = capsys.readouterr().out
         assert ("noted  bench_memory.Peak.track_python (adam, step)" in said, "duet: " in said) == (True, not code)
+
+
+def test_the_worst_is_said_first(capsys):
+    log = gate.Log()
+    log.slower = [suspect("b", f"x {ratio}")._replace(finding=verdict.Finding("b", f"x {ratio}", "", "", "", ratio))
+                  for ratio in (1.1, 3.0, 1.5, math.inf)]
+    gate.verdict(log, lambda s: s.finding.ratio == 3.0)
+    assert re.findall(r"(SLOWER|noted) +b \(x (\S+)\)", capsys.readouterr().out) == [
+        ("SLOWER", "inf"), ("SLOWER", "1.5"), ("SLOWER", "1.1"), ("noted", "3.0")]
+
+
+def test_a_part_without_an_end_is_a_finding(capsys):
+    """If it is the head's: a base that has no end says nothing of the head."""
+    def measure(folders):
+        if "endless" in folders:
+            versions.worker("gate.facts", str(SOURCE), "rules", timeout=0.01)
+        return 7, [], ""
+    for folders, found, failed in ((["base", "endless"], ["gate, duet"], []), (["endless", "head"], [], ["duet"])):
+        log = gate.Log()
+        log.phase("duet", measure, folders)
+        assert ([s.finding.benchmark for s in log.slower], log.failed) == (found, failed)
+        for of in log.slower:
+            assert (of.again(["base", "endless"]), of.again(["base", "head"])) == (True, False)
+    assert "TimeoutExpired" in capsys.readouterr().err
 
 
 def test_a_folder_has_no_commits(history):

@@ -1,12 +1,15 @@
 """The gate: did this change make a step slower, and where?
 
 ``python -m benchmarks.gate BASE HEAD`` compares two commits, or folders that hold the package. First come the figures
-that are the same in every run: memory, machine code for two processors, retired instructions. Then the import. Then the
-duet: both versions step in turn in one process, in several processes; what looks slower is looked at again by others.
+that are the same in every run: memory, machine code for two processors, retired instructions. Then import and
+compiling. Then the duet: both versions step in turn in one process, in several processes; what looks slower is looked
+at again by others. A part that has no end is a finding, too. The worst finding is printed first.
 Exit 0: not slower. 1: slower; benchmark, figures and commit are named. 2: could not be measured.
 """
 import argparse
+import math
 import re
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -17,8 +20,9 @@ from pathlib import Path
 from time import perf_counter
 
 try:
-    from . import duet, facts, figures, timing, versions
+    from . import facts, figures, timing, versions
     from .figures import Suspect
+    from .verdict import Finding
 except ImportError as error:
     if __name__ != "__main__":
         raise
@@ -26,7 +30,30 @@ except ImportError as error:
     sys.exit(2)
 
 FASTER = 0.97  # of a rule's steps, at every size: then more instructions were a good trade
+PARTS = "memory", "machine code", "instructions", "import", "compiling", "duet"
 RECHECKS = 8   # of one finding, to name the commit: 2**8 commits
+
+
+Measure = Callable[[Sequence[Path]], tuple[int, list[Suspect], str]]
+
+
+def in_time(name: str, measure: Measure, folders: Sequence[Path]) -> tuple[int, list[Suspect], str]:
+    """What a part finds. Where it has no end, that is the finding, if the base beside itself has one."""
+    try:
+        return measure(folders)
+    except subprocess.TimeoutExpired as late:
+        start = perf_counter()
+        compared = measure([folders[0]]*2)[0]
+        took = f"{perf_counter() - start:.0f} s"
+        finding = Finding(f"gate, {name}", "a process", took, f"no end in {late.timeout:.0f} s", "time-out", math.inf)
+
+    def again(folders: Sequence[Path]) -> bool:
+        try:
+            measure(folders)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
+    return compared, [Suspect(finding, None, again)], ""
 
 
 class Log:
@@ -38,11 +65,11 @@ class Log:
         self.failed: list[str] = []
         self.medians: dict = {}
 
-    def phase(self, name: str, measure: Callable[[], tuple[int, list[Suspect], str]]) -> None:
+    def phase(self, name: str, measure: Measure, folders: Sequence[Path]) -> None:
         """Measure a part. One that fails leaves what the others find as it is."""
         start = perf_counter()
         try:
-            compared, found, detail = measure()
+            compared, found, detail = in_time(name, measure, folders)
         except Exception:  # whatever it is, it is not slower: exit code 2, not Python's 1
             self.failed.append(name)
             print(f"  {name}: could not be measured\n{traceback.format_exc()}", file=sys.stderr, flush=True)
@@ -53,41 +80,51 @@ class Log:
               flush=True)
 
 
-def phases(folders: Sequence[Path], cache: Path, log: Log) -> Iterator[None]:
-    """All that is measured, part by part: the exact figures first."""
-    both = figures.both(facts.rules, folders)
-    rules = [rule for rule in both[1] if rule in both[0]]
-    if apart := sorted({*both[0]} ^ {*both[1]}):
+def phases(folders: Sequence[Path], cache: Path, log: Log, only: Sequence[str]) -> Iterator[None]:
+    """All that is measured, or `only` these parts, part by part: the exact figures first."""
+    sides = figures.in_parallel(facts.rules, folders)
+    rules = [rule for rule in sides[1] if rule in sides[0]]
+    if apart := sorted({*sides[0]} ^ {*sides[1]}):
         print(f"  in one version only, not compared: {', '.join(apart)}")
     steps = timing.steps_of(rules)
 
-    def memory():
-        return *figures.memory(*figures.both(partial(facts.table, cache=cache), folders), cache=cache), ""
+    def memory(folders):
+        return *figures.memory(*figures.in_parallel(partial(facts.table, cache=cache), folders), cache=cache), ""
 
-    def instructions():
-        compared, found = figures.instructions(folders, figures.counted_steps(figures.two_of(rules)), cache)
+    def instructions(folders):
+        compared, found = figures.instructions(folders, figures.counted_steps(facts.two_of(rules)), cache)
         return compared, found, "" if compared else " (neither hardware counter nor ptrace here)"
 
-    def imported():
+    def imported(folders):
         ratio, found = timing.imports_of(folders)
         return 1, found, f", {ratio}"
 
-    def duets():
-        duet.prepare(folders, steps, cache)
+    def compiling(folders):
+        ratio, found = timing.compiling_of(folders, steps, cache)
+        return 1, found, f", {ratio}"
+
+    def duets(folders):
         log.medians, found, again, left = timing.duets(folders, steps, cache)
-        low, high = (pick(steps, key=log.medians.__getitem__) for pick in (min, max))
-        return len(steps), found, (f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), "
-                                   f"{again} looked at again{f', {left} more seemed slower' if left else ''}")
-    for name, measure in (("memory", memory), ("machine code", lambda: (*figures.code(folders), "")),
-                          ("instructions", instructions), ("import", imported), ("duet", duets)):
-        log.phase(name, measure)
-        yield
+        low, high = (pick(log.medians, key=log.medians.__getitem__) for pick in (min, max))
+        return len(log.medians), found, (
+            f", medians x {log.medians[low]:.3f} ({low}) to x {log.medians[high]:.3f} ({high}), {again} looked at again"
+            f"{f', {left} more seemed slower' if left else ''}")
+    measures = memory, lambda folders: (*figures.code(folders), ""), instructions, imported, compiling, duets
+    for name, measure in zip(PARTS, measures, strict=True):
+        if name in (only or PARTS):
+            log.phase(name, measure, folders)
+            yield
 
 
 def good_trade(suspect: Suspect, medians: dict) -> bool:
-    """Whether a rule retires more instructions but is faster at every size, in that format."""
-    of_rule = [m for step, m in medians.items() if suspect.of == (step.rule, step.format) and step.way == "step"]
-    return suspect.trade and bool(of_rule) and max(of_rule) < FASTER
+    """Whether a rule, or all rules of a format in which it is not timed, has more instructions but is faster at every
+    size."""
+    if not suspect.trade or suspect.of is None:
+        return False
+    rule, format = suspect.of
+    timed = [(step.rule, m) for step, m in medians.items() if step.format == format and step.way == "step"]
+    of_rule = [m for of, m in timed if of == rule] or [m for _, m in timed]
+    return bool(of_rule) and max(of_rule) < FASTER
 
 
 def same_sources(folders: Sequence[Path]) -> bool:
@@ -144,14 +181,16 @@ def matches(pattern: str, suspect: Suspect) -> bool:
 # The program
 
 def verdict(log: Log, wanted: Callable[[Suspect], bool]) -> list[Suspect]:
-    """Print every finding; those that nothing excuses."""
-    bad = [suspect for suspect in log.slower if not wanted(suspect) and not good_trade(suspect, log.medians)]
-    for suspect in log.slower:
+    """Print every finding, the worst first; those that nothing excuses."""
+    worst = sorted(log.slower, key=lambda suspect: -suspect.finding.ratio)
+    bad = [suspect for suspect in worst if not wanted(suspect) and not good_trade(suspect, log.medians)]
+    for suspect in [*bad, *(suspect for suspect in worst if suspect not in bad)]:
         print(f"{'SLOWER' if suspect in bad else '  noted '} {suspect.finding}", flush=True)
     return bad
 
 
-def gate(base: str, head: str, always: bool = False, stop: bool = False, allow: Sequence[str] = ()) -> int:
+def gate(base: str, head: str, always: bool = False, stop: bool = False, allow: Sequence[str] = (),
+         only: Sequence[str] = ()) -> int:
     """Measure, print, and give the exit code."""
     with tempfile.TemporaryDirectory() as place:
         work, log = Path(place), Log()
@@ -164,7 +203,7 @@ def gate(base: str, head: str, always: bool = False, stop: bool = False, allow: 
 
         def wanted(suspect: Suspect) -> bool:
             return any(matches(pattern, suspect) for pattern in patterns)
-        for _ in phases(folders, work/"kernels", log):
+        for _ in phases(folders, work/"kernels", log, only):
             if stop and any(not suspect.trade and not wanted(suspect) for suspect in log.slower):
                 break
         if bad := verdict(log, wanted):
@@ -186,11 +225,12 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--stop", action="store_true", help="stop after the first part that finds something")
     parser.add_argument("--allow", action="append", default=[], metavar="PATTERN",
                         help="findings that are wanted: a part of what is printed, or a regular expression")
+    parser.add_argument("--only", action="append", default=[], choices=PARTS, help="a part to measure; may be repeated")
     given = parser.parse_args(words)
     try:
-        return gate(given.base, given.head, given.always, given.stop, given.allow)
+        return gate(given.base, given.head, given.always, given.stop, given.allow, given.only)
     except Exception as error:  # Python's own exit code for them is 1
-        if not isinstance(error, (LookupError, RuntimeError, ImportError)):
+        if not isinstance(error, (LookupError, RuntimeError, ImportError, subprocess.TimeoutExpired)):
             traceback.print_exc()
         print(f"gate: could not measure: {error}", file=sys.stderr)
         return 2

@@ -1,16 +1,21 @@
 """The figures of two versions that are the same in every run, compared: machine code, retired instructions, memory."""
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..machine_code import cpu_code
 from ..steps import FORMATS, Step
 from . import facts, retired
+from .facts import two_of
 from .verdict import Finding, Growth, risen
 
-# vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more
-TARGETS = {"znver4": tuple(FORMATS), "x86-64-v3": ("f32", "bf16, bf16 state")}
+# Vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more. Every rule in
+# float32, in other formats one with one state, with two, and with four: a format's code is the same in all rules
+KERNELS = tuple(f"{rule}, {format}" for format in FORMATS if format != "f32"
+                for rule in ("momentum", "adam", "adan", "look-ahead", "squares"))
+TARGETS = {"znver4": ("f32", *KERNELS), "x86-64-v3": ("f32", "adam, bf16, bf16 state", "adan, bf16, bf16 state")}
 CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "instructions": ("track_instructions", Growth(part=0.005)), "accesses": ("track_accesses", Growth(part=0.005)),
     "lanes_lost": ("track_lanes_lost", Growth()),
@@ -18,7 +23,7 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "float64": ("track_float64", Growth(part=1.0)), "calls": ("track_calls", Growth())}
 INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
 FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
-         "bench_memory.Bytes.track_moved": Growth()}
+         "bench_memory.Bytes.track_moved": Growth(), "bench_memory.Bytes.track_made": Growth(part=0.01, units=0.2)}
 
 
 class Suspect(NamedTuple):
@@ -30,10 +35,15 @@ class Suspect(NamedTuple):
     trade: bool = False  # whether more of it may be a good trade
 
 
-def both(measure: Callable[[Path], dict], folders: Sequence[Path]) -> list[dict]:
-    """What is measured of the two versions, each on a core of its own: these figures do not mind."""
+def in_parallel(measure: Callable[[Any], Any], parts: Sequence[Any]) -> list[Any]:
+    """What is measured of some parts (the two versions, or halves of the cases), each on a core of its own."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(measure, folders))
+        return list(pool.map(measure, parts))
+
+
+def halves(steps: Sequence[Step]) -> list[Sequence[Step]]:
+    """Two processes' work."""
+    return [half for half in (steps[::2], steps[1::2]) if half]
 
 
 def _code_suspect(finding: Finding) -> Suspect:
@@ -49,7 +59,7 @@ def code(folders: Sequence[Path], targets: Mapping[str, Sequence[str]] = TARGETS
     """How many figures of machine code were compared, those that got worse, and {target: kernels, or storages}."""
     compared, found = 0, []
     for target, only in targets.items() if cpu_code.X86 else ():
-        base, head = both(lambda folder, of=(target, only): cpu_code.table(folder, *of), folders)
+        base, head = in_parallel(lambda folder, of=(target, only): cpu_code.table(folder, *of), folders)
         for name, (benchmark, may) in CODE.items():
             sides = [{f"{kernel}, {target}": of[name] for kernel, of in side.items()} for side in (base, head)]
             compared += len(sides[0].keys() & sides[1].keys())
@@ -57,26 +67,25 @@ def code(folders: Sequence[Path], targets: Mapping[str, Sequence[str]] = TARGETS
     return compared, list(map(_code_suspect, found))
 
 
-def two_of(rules: Sequence[str]) -> list[str]:
-    """A rule with one state and one with two, for what does not differ from rule to rule."""
-    return [rule for rule in ("momentum", "adam") if rule in rules] or list(rules[:1])
-
-
 def counted_steps(rules: Sequence[str]) -> list[Step]:
     """What instructions are counted of: the step of each rule, and other ways of one."""
     last = two_of(rules)[-1]
-    ways = [Step(last, retired.FEW, way="clip_norm"), Step(last, "148 x 8", way="new gradients")]
+    ways = [Step(last, retired.FEW, way="clip_norm"), Step(last, "148 x 8", way="new gradients"),
+            Step(last, 1, way="schedule")]
     return [*(Step(rule, retired.FEW) for rule in rules), *ways]
 
 
 def _counted(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Finding]]:
-    base, head = both(lambda folder: retired.table(folder, steps, cache), folders)
+    def counts(half: Sequence[Step]) -> tuple[dict, dict]:
+        base = retired.table(folders[0], half, cache)
+        return base, retired.table(folders[1], half, cache, base)
+    base, head = (ChainMap(*sides) for sides in zip(*in_parallel(counts, halves(steps)), strict=True))
     compared, found = 0, []
     for name, may in INSTRUCTIONS.items():
         sides = [{str(step): of[name] for step, of in side.items() if name in of} for side in (base, head)]
         compared += len(sides[0].keys() & sides[1].keys())
         found += risen(f"bench_retired.track_{name}", *sides, may)
-    return compared, found
+    return compared, [f._replace(head=f"{f.head} or more") if f.ratio == retired.STOP else f for f in found]
 
 
 def instructions(folders: Sequence[Path], steps: Sequence[Step], cache: Path) -> tuple[int, list[Suspect]]:
@@ -102,7 +111,7 @@ def memory(base: dict, head: dict, cache: Path) -> tuple[int, list[Suspect]]:
 
     def suspect(finding: Finding) -> Suspect:
         def again(folders: Sequence[Path]) -> bool:
-            sides = both(lambda folder: facts.table(folder, cache), folders)
+            sides = in_parallel(lambda folder: facts.table(folder, cache), folders)
             return any(s.finding[:2] == finding[:2] for s in memory(*sides, cache)[1])
         return Suspect(finding, None, again)
     return sum(len(base[name].keys() & head[name].keys()) for name in FACTS), list(map(suspect, found))

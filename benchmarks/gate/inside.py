@@ -33,6 +33,15 @@ def steady(package: ModuleType, rule: str) -> dict[str, float]:
     return own or part(package, "bench.rivals", "rivals").STEADY[rule]
 
 
+def stores(package: ModuleType, state: str | None) -> bool:
+    """Whether states can be stored so."""
+    try:
+        optimizers(package)["adam"](np.ones(1, np.float32), state=state)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def traffic(package: ModuleType) -> Callable[..., Any]:
     """The class of the ceiling: ``Traffic(elements, dtypes, threads)()`` moves the bytes of a step."""
     return part(package, "bench.ceiling", "ceiling").Traffic

@@ -1,8 +1,8 @@
 """Try the gate itself: ``python -m benchmarks.gate.trial planted`` and ``python -m benchmarks.gate.trial alarms 20``.
 
-`planted` gives the gate copies of the package that were made slower on purpose, each in one way: the gate must find
-each, and name the right benchmark. `alarms` gives it the package against a copy of itself, so many times, two at a
-time: each run is the other's busy neighbour, of cores, shared cache and memory.
+`planted` gives the gate copies of the package that were made slower on purpose, each in one way: the part of the gate
+that is meant for it must find each, and name the right benchmark. `alarms` gives it the package against a copy of
+itself, so many times, two at a time: each run is the other's busy neighbour, of cores, shared cache and memory.
 """
 import argparse
 import re
@@ -21,9 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Plant(NamedTuple):
-    """A change that makes something slower: in the file with `old`, or at the end of `file`; `named` must be found."""
+    """A change that makes something slower: in the file with `old`, or at the end of `file`; a part finds `named`."""
 
     what: str
+    part: str
     named: str
     new: str
     old: str = ""
@@ -49,19 +50,61 @@ Optimizer.step = _planted(Optimizer.step)
 """
 
 
+CODES = """
+                for i in range(SIZE):
+                    code_of(here, shared, room, i, first - begin)"""
 PLANTS = [
-    Plant("one kernel at one size, 5 % slower", r"track_vs_golden \((adam|adamw), 1,000,000 elements", _around_step(
-        "large = self.rule.name.startswith('adam') and isinstance(grads, list) and grads[0].size == 1_000_000",
-        "end = thread_time() + 0.05*(thread_time() - start)*large\n        while thread_time() < end: pass"),
-        file="optimizer.py"),
-    Plant("a lost vectorisation", "track_lanes_lost", "as i:\n            builder.fence('seq_cst')\n            at = ",
-          "as i:\n            at = "),
-    Plant("an accidental float64", "track_float64", "    return p - 0.9999999*u\n", "    return p - u\n"),
-    Plant("a new temporary", "track_python", _around_step("kept = [g.copy() for g in grads]", "del kept"),
+    Plant("one kernel at one size, 5 % slower", "duet", r"track_vs_golden \((adam|adamw), 1,000,000", """
+
+def _planted(init):
+    from time import thread_time
+
+    def planted(self, params, *how, **more):
+        init(self, params, *how, **more)
+        step = self.step
+
+        def slower(grads, **how):
+            start = thread_time()
+            step(grads, **how)
+            end = thread_time() + 0.05*(thread_time() - start)
+            while thread_time() < end:
+                pass
+        if self.rule.name.startswith("adam") and params[0].size == 1_000_000:
+            vars(self)["step"] = slower
+    return planted
+
+
+Optimizer.__init__ = _planted(Optimizer.__init__)
+""", file="optimizer.py"),
+    Plant("a lost vectorisation", "machine code", "track_lanes_lost",
+          "as i:\n            builder.fence('seq_cst')\n            at = ", "as i:\n            at = "),
+    Plant("an accidental float64", "machine code", "track_float64",
+          "    return p - 0.9999999*u\n", "    return p - u\n"),
+    Plant("a new temporary", "memory", "track_python", _around_step("kept = [g.copy() for g in grads]", "del kept"),
           file="optimizer.py"),
-    Plant("5 us of Python per step", r"track_call|track_vs_golden \(adam, 8 elements", _around_step(
+    Plant("5 us of Python per step", "instructions", "track_call", _around_step(
         "for _ in range(460): pass"), file="optimizer.py"),
-    Plant("an import 20 % slower", "track_import", """
+    Plant("two threads that wait for more elements", "duet", r"track_vs_golden \(adam, [13]00,000 elements, 2 threads",
+          "SMALL = 600_000 ", "SMALL = 65_536 "),
+    Plant("codes of 8 bits that are made twice, 9 % slower", "duet", "track_vs_golden .*q8 state", 2*CODES, CODES),
+    Plant("4 us more in every step with a schedule", "instructions", "schedule",
+          "[self._functions[name](t) for k in range(100) if not k][0]", "self._functions[name](t)"),
+    Plant("a compilation 30 % slower", "compiling", "track_cold", """
+        from time import thread_time
+        start = thread_time()
+        dispatcher.compile(signature)
+        end = thread_time() + 0.3*(thread_time() - start)
+        while thread_time() < end:
+            pass
+""", "\n        dispatcher.compile(signature)\n"),
+    Plant("new gradients that take 800 times as long", "instructions", "track_call .*new gradients", _around_step(
+        "first = id(grads[0]) if isinstance(grads, list) and len(grads) == 148 else 0\n"
+        "        last, step.last = getattr(step, 'last', 0), first\n"
+        "        for _ in range(1_500_000*(first != last)): pass"), file="optimizer.py"),
+    Plant("states that are allocated twice", "memory", "track_made",
+          "new = [self._zeros(t, state_dtype(format, t), k) for k in (0, 1 + self.rule.state.index(name))][1]",
+          "new = self._zeros(t, state_dtype(format, t), 1 + self.rule.state.index(name))"),
+    Plant("an import 20 % slower", "import", "track_import", """
 
 def _planted():
     import sys
@@ -99,11 +142,11 @@ def run(base: Path, head: Path, *words: str) -> tuple[int, str, float]:
     return done.returncode, done.stdout + done.stderr, perf_counter() - start
 
 
-def planted(place: Path) -> int:
-    """Every plant; how many were missed."""
+def planted(place: Path, which: str) -> int:
+    """Every plant of which this is a part of the name; how many were missed."""
     missed = 0
-    for k, change in enumerate(PLANTS):
-        code, said, took = run(ROOT, plant(change, place/str(k)), "--stop")
+    for k, change in enumerate(change for change in PLANTS if which in change.what):
+        code, said, took = run(ROOT, plant(change, place/str(k)), "--only", change.part)
         found = [line for line in said.splitlines() if line.startswith("SLOWER")]
         right = code == 1 and any(re.search(change.named, line) for line in found)
         missed += not right
@@ -128,10 +171,12 @@ def alarms(place: Path, count: int) -> int:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="trial", description=str(__doc__).splitlines()[0])
     parser.add_argument("what", choices=["planted", "alarms"])
-    parser.add_argument("count", type=int, nargs="?", default=20)
+    parser.add_argument("count", type=int, nargs="?", default=20, help="of alarms")
+    parser.add_argument("--only", default="", metavar="WORD", help="plants whose name has this word")
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as place:
-        return 1 if (planted(Path(place)) if given.what == "planted" else alarms(Path(place), given.count)) else 0
+        of = planted(Path(place), given.only) if given.what == "planted" else alarms(Path(place), given.count)
+    return 1 if of else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """What figures of two versions say: exact ones by growth, ratios of times by an interval for any distribution."""
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ class Finding(NamedTuple):
     base: str
     head: str
     why: str
+    ratio: float  # head/base; infinite where there was none
 
     def __str__(self) -> str:
         return f"{self.benchmark} ({self.case}): {self.base} -> {self.head}, {self.why}"
@@ -31,7 +33,8 @@ class Growth(NamedTuple):
 
 def risen(benchmark: str, base: dict[str, float], head: dict[str, float], may: Growth) -> list[Finding]:
     """The cases, of those that both versions have, whose figure rose by more than it may."""
-    return [Finding(benchmark, case, f"{base[case]:g}", f"{x:g}", f"x {x/base[case]:.3f}" if base[case] else "was none")
+    return [Finding(benchmark, case, f"{base[case]:g}", f"{x:g}",
+                    *((f"x {x/base[case]:.3f}", x/base[case]) if base[case] else ("was none", math.inf)))
             for case, x in head.items() if case in base and not may.passed(base[case], x)]
 
 

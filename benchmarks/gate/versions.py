@@ -16,6 +16,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "fastopt"
 FIRST_RELEASE = "c68f9ee"
+ALONE = "fastopt_alone"  # the name of a version that has a process to itself: of both, so that they count alike
 
 
 def load(folder: str | Path, alias: str) -> ModuleType:
@@ -29,7 +30,7 @@ def load(folder: str | Path, alias: str) -> ModuleType:
     return module
 
 
-def worker(module: str, *words: str, cache: Path | None = None, timeout: float = 900, **environment: str) -> Any:
+def worker(module: str, *words: str, cache: Path | None = None, timeout: float = 600, **environment: str) -> Any:
     """What a module of this suite prints as JSON on its last line, in a fresh process; RuntimeError if it fails."""
     kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE")}
     kept |= {"PYTHONHASHSEED": "0", **({"FASTOPT_CACHE": str(cache)} if cache else {}), **environment}
