@@ -46,7 +46,8 @@ SAMPLES = float32_samples()
 def test_codes_decode_as_their_library_does_and_return(name):
     """NaN with its sign and payload, of bfloat16 as a quiet one."""
     numbers = SIXTEEN[name].decode(CODES)
-    assert_same_bits(numbers, CODES.view(LIBRARY[name]).astype(np.float32))
+    with np.errstate(invalid="ignore"):  # a cast of a signalling NaN: ARM's instruction says so
+        assert_same_bits(numbers, CODES.view(LIBRARY[name]).astype(np.float32))
     assert np.isnan(numbers).sum() == {"f16": 2*1023, "bf16": 2*127}[name]
     assert_identical(encode(numbers, name), np.where(np.isnan(numbers) & (name == "bf16"), CODES | 0x40, CODES))
 
