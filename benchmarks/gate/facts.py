@@ -25,11 +25,11 @@ def python_bytes(package: ModuleType, rule: str, way: str) -> int:
         tracemalloc.stop()
 
 
-def bytes_per_element(package: ModuleType, rule: str, format: str) -> tuple[float, float]:
-    """Bytes of state per element, and what a step reads and writes."""
+def state_bytes_per_element(package: ModuleType, rule: str, format: str) -> float:
+    """What a format keeps beside a parameter."""
     params, grads = arrays([(1_000,)], format)
     case = Case(optimizer(package, rule, params, 1, format), grads)
-    return case.state_bytes/case.elements, case.moved_bytes/case.elements
+    return case.state_bytes/case.elements
 
 
 def figures(folder: str) -> dict[str, dict[str, float]]:
@@ -37,10 +37,9 @@ def figures(folder: str) -> dict[str, dict[str, float]]:
     package = load(folder, "fastopt_facts")
     rules = measured(package)
     python = {f"{rule}, {way}": python_bytes(package, rule, way) for rule in rules for way in WAYS}
-    stored = {f"{rule}, {format}": bytes_per_element(package, rule, format) for rule in rules for format in FORMATS}
-    return {"bench_memory.Peak.track_python": python,
-            "bench_memory.Bytes.track_state": {case: state for case, (state, _) in stored.items()},
-            "bench_memory.Bytes.track_moved": {case: moved for case, (_, moved) in stored.items()}}
+    stored = {f"{rule}, {format}": state_bytes_per_element(package, rule, format)
+              for rule in rules for format in FORMATS}
+    return {"bench_memory.Peak.track_python": python, "bench_memory.Bytes.track_state": stored}
 
 
 def measured(package: ModuleType) -> list[str]:

@@ -9,7 +9,7 @@ from ..steps import FORMATS, Step
 from . import facts, retired
 from .verdict import Finding, Growth, risen
 
-# vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more
+# vectors of 512 bits, and of 256 for what most people store
 TARGETS = {"znver4": tuple(FORMATS), "x86-64-v3": ("f32", "bf16, bf16 state")}
 CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "instructions": ("track_instructions", Growth(part=0.005)), "accesses": ("track_accesses", Growth(part=0.005)),
@@ -17,8 +17,7 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     # of a trip, however often the loop is unrolled: what counts is that there were none
     "float64": ("track_float64", Growth(part=1.0)), "calls": ("track_calls", Growth())}
 INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
-FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
-         "bench_memory.Bytes.track_moved": Growth()}
+FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth()}
 
 
 class Suspect(NamedTuple):
