@@ -11,45 +11,36 @@ from fastopt.optimizers import ALL
 from . import common
 from .common import Step as Timed
 from .gate import inside
+from .gate.harness import clock_of
 from .shapes import GPT2
 
 SCHEDULES = {"constant": schedules.constant(1e-3), "cosine": schedules.cosine(1e-3, steps=10_000, warmup=500),
              "one_cycle": schedules.one_cycle(1e-3, steps=10_000)}
 
 
-class Small:
-    """A step on so few elements that only the way to the kernel counts, on one thread."""
-
-    params, param_names, version = (common.RULES, [1, 8, 1_000][:1 if common.QUICK else None]), ["rule", "n"], "1"
-
-    def time_step(self, rule, n):
-        """One tensor through ``opt.step(g)``."""
-        common.vector(rule, n, 1).step()
-
-
-OVERHEADS = [Timed(rule, n) for rule in common.RULES for n in (1, 8)][:1 if common.QUICK else None]
+OVERHEADS = [Timed(rule, 8) for rule in common.MAIN]
 if not common.QUICK:
     OVERHEADS += [Timed("adam", "148 x 8", way=way) for way in ("new gradients", "construct")]
 
 
 class Overhead:
-    """Steps on 1 and 8 elements, new arrays for 148 gradients, a new optimizer for 148 tensors."""
+    """Steps on 8 elements, new arrays for 148 gradients, a new optimizer for 148 tensors; one thread."""
 
     params, param_names, version, timeout = (list(map(str, OVERHEADS)),), ["step"], "1", 600
 
     def setup_cache(self):
         """Every case once in each process."""
-        return {str(step): found for step, found in common.beside(OVERHEADS, ceiling=False).items()}
+        return {str(step): found for step, found in common.beside("golden", OVERHEADS).items()}
 
     setup_cache.timeout = 3600
 
     def track_vs_golden(self, found, step):
         """Time over that of the first release, interleaved in one process on the same arrays."""
-        return common.each(found[step].golden)
+        return common.ratios(found[step])
 
     def track_microseconds(self, found, step):
         """Time itself: look at it, never gate on it."""
-        return common.each([1e6*s for s in found[step].seconds])
+        return common.each([1e6*pair.head for pair in found[step]])
 
     track_vs_golden.unit, track_microseconds.unit = "x first release", "us"
 
@@ -77,17 +68,9 @@ class Addresses:
 
     params, param_names, version = ([1] if common.QUICK else [1, 1_000],), ["n"], "1"
 
-    def time_step(self, n):
-        """A step that is handed new gradient arrays."""
-        rotating(n)[0]()
-
-    def time_step_from_buffers(self, n):
-        """A step from ``opt.grads``: no Python per tensor."""
-        rotating(n)[1]()
-
     def track_refresh(self, n):
         """What new addresses cost on top of the step from buffers."""
-        ours, theirs, _ = common.abba(*rotating(n))
+        ours, theirs, _ = common.abba(*rotating(n), clock_of(1))
         return round((ours - theirs)*1e6, 2)
 
     track_refresh.unit = "us"
@@ -139,11 +122,7 @@ class Construction:
 
     version = "1"
 
-    def time_construct(self):
-        """Checks, state, tables."""
-        ALL["adam"](tiny()[0], lr=1e-3)
-
     def time_first_step(self):
-        """The same, and the first step, which binds the gradients."""
+        """Checks, state, tables, and the first step, which binds the gradients; `Overhead` has the part before it."""
         params, grads = tiny()
         ALL["adam"](params, lr=1e-3).step(grads)

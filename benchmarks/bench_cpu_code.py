@@ -7,9 +7,10 @@ from functools import lru_cache, partial
 from typing import Any
 
 from . import common
+from .gate import figures
 from .machine_code import cpu_code
 
-TARGETS = ["x86-64-v2", "x86-64-v3", "znver4", "skylake-avx512"][2 if common.QUICK else 0:][:1 if common.QUICK else 4]
+TARGETS = ["znver4"] if common.QUICK else list(figures.TARGETS)
 NORMS = ["f32"] if common.QUICK else ["f32", "f64", "f16", "bf16"]
 
 

@@ -3,10 +3,9 @@
 They follow the toolkit as much as the source. So its version is a parameter: asv stores each figure under it, shows it,
 and compares only cases whose parameters are equal. (Under a new unit the old points would stay in the series, and a new
 `version` would drop them.) asv takes the values of a parameter from one environment, so no matrix may hold two
-toolkits. NaN: what is needed is not installed.
+toolkits. Where what is needed is not installed this module has no benchmarks.
 """
 import importlib.metadata
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -57,16 +56,11 @@ def ours(rule: str, storage: str, cc: tuple[int, int], **how: bool) -> dict[str,
 
 @lru_cache(maxsize=1)
 def tables() -> dict[tuple[str, ...], dict[str, float]]:
-    """{(rule, format, chip), (hand-written kernel, chip), ("worst", chip): figures}; empty where tools are missing."""
-    if TOOLKIT == "none":
-        return {}
+    """{(rule, format, chip), (hand-written kernel, chip): figures}."""
     found: dict[tuple[str, ...], dict[str, float]] = {}
     for architecture, cc in ARCHITECTURES.items():
-        steps = {(rule, storage, architecture): ours(rule, storage, cc) for rule in common.RULES for storage in STORAGE}
-        single = [figures for (_, storage, _), figures in steps.items() if storage != "f64"]
-        worst = {name: max(figures[name] for figures in steps.values()) for name in single[0]}
-        found |= steps
-        found["worst", architecture] = {**worst, "float64": max(figures["float64"] for figures in single)}
+        found |= {(rule, storage, architecture): ours(rule, storage, cc) for rule in common.RULES for storage in STORAGE
+                  if storage == "f32" or rule in Formats.params[0]}
         found["all pieces", architecture] = ours("adam", "f32", cc, all_pieces=True)
         for name in cuda_c.SOURCES:
             found[name, architecture] = measured(cuda_c.adam(name, cc), cuda_c.STORED, cuda_c.MOVED)
@@ -80,13 +74,13 @@ class Rules:
     version, timeout = "1", 600
 
     def setup_cache(self):
-        """All kernels at once: 204 of them in two minutes, compiled anew or not, most of it nvdisasm's start."""
+        """All kernels at once: 75 of them, compiled anew or not; most of the time is nvdisasm's start."""
         return tables()
 
     setup_cache.timeout = 3600
 
     def look_up(self, found, figure, rule, architecture, toolkit, storage="f32"):
-        return found.get((rule, storage, architecture), {}).get(figure, math.nan)
+        return found[rule, storage, architecture][figure]
 
     def track_registers(self, found, *case):
         """Registers of a thread: more than 64 (of 256 threads) leave room for fewer than four blocks."""
@@ -124,15 +118,6 @@ class Formats(Rules):
     param_names = (*Rules.param_names, "format")
 
 
-class Worst(Rules):
-    """The highest figure of all rules in all formats (that of float64: in all other formats)."""
-
-    params, param_names = (list(ARCHITECTURES), [TOOLKIT]), ["architecture", "toolkit"]
-
-    def look_up(self, found, figure, architecture, toolkit):
-        return found.get(("worst", architecture), {}).get(figure, math.nan)
-
-
 class HandWritten:
     """Adam in float32 against CUDA C++ with float4, compiled by NVRTC in the same run, with the same rounding."""
 
@@ -140,8 +125,6 @@ class HandWritten:
     setup_cache = Rules.setup_cache
 
     def over(self, found, ours, name, architecture):
-        if not found:
-            return math.nan
         return round(found[(*ours, architecture)]["instructions"]/found[name, architecture]["instructions"], 3)
 
     def track_over_same_work(self, found, architecture, toolkit):
@@ -153,3 +136,7 @@ class HandWritten:
         return self.over(found, ["adam", "f32"], "bare", architecture)
 
     track_over_same_work.unit = track_over_bare.unit = "x"
+
+
+if TOOLKIT == "none":
+    del Rules, Formats, HandWritten  # nothing can be compiled

@@ -5,16 +5,16 @@ from . import common
 from .studies import fewer_bytes
 
 CONFIGURATIONS = list(fewer_bytes.CONFIGURATIONS)[1:2 if common.QUICK else None]
-SIZES, SECONDS = ([1_000], 0.01) if common.QUICK else ([100_000, 10_000_000], 1.0)
+SIZES, SECONDS = ([1_000], 0.01) if common.QUICK else ([100_000, 50_000_000], 1.0)
 
 
 class Storage:
-    """One long vector, one thread."""
+    """One vector, in cache and out of it."""
 
-    params, param_names, version = (CONFIGURATIONS, SIZES), ["configuration", "n"], "1"
+    params, param_names, version = (CONFIGURATIONS, SIZES, common.THREADS), ["configuration", "n", "threads"], "2"
 
-    def track_time_over_float32(self, configuration, n):
+    def track_time_over_float32(self, *case):
         """Time of a step over that of float32: the median of quartets."""
-        return round(statistics.median(b/a for a, b in fewer_bytes.turns(configuration, n, 1, SECONDS)), 4)
+        return round(statistics.median(b/a for a, b in fewer_bytes.turns(*case, SECONDS)), 4)
 
     track_time_over_float32.unit = "of float32's"

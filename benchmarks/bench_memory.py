@@ -1,4 +1,4 @@
-"""Memory: what a step needs beyond its arrays, and the bytes that each format keeps and moves."""
+"""Memory: what a step needs beyond its arrays, and the bytes that each format keeps."""
 import fastopt
 
 from . import common
@@ -35,7 +35,7 @@ FORMATS = list(common.FORMATS)[:1 if common.QUICK else None]
 class Peak:
     """A step's memory beyond parameters, gradients and state."""
 
-    params, param_names, version = (common.RULES, list(STEPS)), ["rule", "way"], "1"
+    params, param_names, version = (common.two_or("momentum", "adam"), list(STEPS)), ["rule", "way"], "1"
 
     def track_beyond_arrays(self, rule, way):
         """Growth of the resident set over steps on 1e7 elements, in a fresh process. Linux only, NaN elsewhere."""
@@ -59,15 +59,11 @@ class Bytes:
     params, param_names, version = (common.RULES, FORMATS), ["rule", "format"], "1"
 
     def track_state(self, rule, format):
-        """Bytes of state per element."""
-        return facts.bytes_per_element(fastopt, rule, format)[0]
-
-    def track_moved(self, rule, format):
-        """Bytes that a step reads and writes per element."""
-        return facts.bytes_per_element(fastopt, rule, format)[1]
+        """Bytes of state per element; a step moves these twice, the parameter twice and the gradient once."""
+        return facts.state_bytes_per_element(fastopt, rule, format)
 
     def track_made(self, rule, format):
         """Peak of what Python and NumPy allocate while an optimizer is made: its states once, and little else."""
         return facts.made_bytes(fastopt, rule, format)
 
-    track_state.unit = track_moved.unit = track_made.unit = "bytes/element"
+    track_state.unit = track_made.unit = "bytes/element"

@@ -4,7 +4,7 @@ import math
 from . import common
 from .gate import figures, retired
 
-STEPS = figures.counted_steps(common.RULES)[:2 if common.QUICK else None]
+STEPS = figures.counted_steps(common.MAIN)[:2 if common.QUICK else None]
 
 
 def table():

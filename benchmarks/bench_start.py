@@ -91,7 +91,7 @@ class Import:
 class Compile:
     """One kernel, float32, and the first step that needs it."""
 
-    params, param_names, version, timeout = (common.RULES,), ["rule"], "2", 600
+    params, param_names, version, timeout = (common.two_or("momentum", "adam"),), ["rule"], "2", 600
 
     def track_cold(self, rule):
         """Compiled on an empty cache."""
@@ -108,7 +108,7 @@ class Compile:
 class FirstStep:
     """An optimizer made and stepped once in a new process: all kernels that it needs, and Numba's own start."""
 
-    params, param_names, version, timeout = (common.two_or("momentum", "adam"),), ["rule"], "1", 600
+    params, param_names, version, timeout = (["adam"],), ["rule"], "1", 600
 
     def track_cold(self, rule):
         """On an empty cache."""

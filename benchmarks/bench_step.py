@@ -1,77 +1,88 @@
-"""One vector: the time of a step, its bytes per second, its time over the first release's and over the ceiling's. The
-ceiling is a loop that moves the bytes of the step and computes next to nothing. The figures of `track_` come from
-processes of their own, each with one sample. A fresh process finds its memory and code at other places, which moves a
-step in cache by some percent; hundreds of samples from one process would look like a change."""
+"""One vector: the time of a step over the ceiling's, and over the first release's. The ceiling is a loop that moves the
+bytes of the step and computes next to nothing. Figures come from processes of their own, each with one sample. A fresh
+process finds its memory and code at other places, which moves a step in cache by some percent; hundreds of samples from
+one process would look like a change."""
+from functools import partial
 from itertools import product
 
 from . import common
 from .common import Step as Timed
+from .gate.harness import clock_of
 
 
-class Time:
-    """Every rule in float32."""
+class Others:
+    """Every rule but the main ones in float32, on one thread, in cache and out of it."""
 
-    params, param_names, version = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"], "1"
-
-    def time_step(self, *case):
-        """``opt.step(g)``."""
-        common.vector(*case).step()
-
-
-class Step:
-    """Every rule in float32."""
-
-    params, param_names = (common.RULES, common.SIZES, common.THREADS), ["rule", "n", "threads"]
-    version, timeout = "2", 600
+    params = ([rule for rule in common.RULES if common.QUICK or rule not in common.MAIN], common.FEW_SIZES, [1])
+    param_names, version, timeout = ["rule", "n", "threads"], "1", 600
 
     def setup_cache(self):
         """Every case once in each process."""
-        return common.beside([Timed(*case) for case in product(*Step.params)])
+        return {"ceiling": common.beside("ceiling", [Timed(*case) for case in product(*Others.params)])}
 
-    setup_cache.timeout = 7200
-
-    def track_gbps(self, found, *case):
-        """Bytes that the step must move, over its time. Higher is better: look at it, never gate on it."""
-        return common.gigabytes_per_second(Timed(*case), found[Timed(*case)])
+    setup_cache.timeout = 3600
 
     def track_vs_ceiling(self, found, *case):
         """Time over that of a loop that moves the same bytes, interleaved in one process."""
-        return common.each(found[Timed(*case)].ceiling)
+        return common.ratios(found["ceiling"][Timed(*case)])
 
-    def track_vs_golden(self, found, *case):
-        """Time over that of the first release, interleaved in one process on the same arrays."""
-        return common.each(found[Timed(*case)].golden)
-
-    track_gbps.unit, track_vs_ceiling.unit, track_vs_golden.unit = "GB/s", "x ceiling", "x first release"
+    track_vs_ceiling.unit = "x ceiling"
 
 
-class Formats(Step):
-    """One rule with one state and one with two, in every other format."""
+class Step(Others):
+    """The main rules in float32."""
 
-    params = (common.two_or("momentum", "adam"), common.SIZES, common.THREADS, common.OTHER_FORMATS)
-    param_names = (*Step.param_names, "format")
+    params, version = (common.MAIN, common.SIZES, common.THREADS), "2"
 
     def setup_cache(self):
         """Every case once in each process."""
-        return common.beside([Timed(*case) for case in product(*Formats.params)])
-
-    setup_cache.timeout = 7200
-
-
-class Clipped:
-    """Adam with ``clip_norm``: one more pass over the gradients."""
-
-    params = (common.SIZES, common.THREADS, ["f32"] if common.QUICK else ["f32", "bf16"])
-    param_names, version, timeout = ["n", "threads", "format"], "1", 600
-
-    def setup_cache(self):
-        """Every case once in each process."""
-        return common.beside([Timed("adam", *case, "clip_norm") for case in product(*Clipped.params)], ceiling=False)
+        return common.beside_both([Timed(*case) for case in product(*Step.params)])
 
     setup_cache.timeout = 3600
 
     def track_vs_golden(self, found, *case):
         """Time over that of the first release, interleaved in one process on the same arrays."""
-        return common.each(found[Timed("adam", *case, "clip_norm")].golden)
+        return common.ratios(found["golden"][Timed(*case)])
 
-    track_vs_golden.unit = "x first release"
+    track_vs_golden.unit, track_vs_golden.params = "x first release", (*params[:2], [1])
+
+
+class Formats(Others):
+    """One rule with one state and one with two, in every other format."""
+
+    params = (common.two_or("momentum", "adam"), common.FEW_SIZES, [1], common.OTHER_FORMATS)
+    param_names, version = [*Others.param_names, "format"], "2"
+
+    def setup_cache(self):
+        """Every case once in each process."""
+        return {"ceiling": common.beside("ceiling", [Timed(*case) for case in product(*Formats.params)])}
+
+    setup_cache.timeout = 3600
+
+
+class Large:
+    """A vector of 1e8 elements, the 161 tensors of ResNet-50, and the 148 of GPT-2 small."""
+
+    params, param_names, version, timeout = (common.MAIN, common.LARGE, common.THREADS), ["rule", "tensors",
+                                                                                          "threads"], "1", 600
+
+    def track_vs_ceiling(self, *case):
+        """Time over that of a loop that moves the same bytes in one vector, interleaved in one process: no spread."""
+        return common.beside_ceiling_once(Timed(*case))
+
+    track_vs_ceiling.unit = "x ceiling"
+
+
+class Clipped:
+    """Adam with ``clip_norm``: one more pass over the gradients."""
+
+    params = (common.FEW_SIZES, common.THREADS, ["f32"] if common.QUICK else ["f32", "bf16"])
+    param_names, version, timeout = ["n", "threads", "format"], "1", 600
+
+    def track_over_plain(self, n, threads, format):
+        """Time over that of the step without it, interleaved in one process."""
+        clipped, plain = (common.warm(common.make("adam", [(n,)], threads, format)) for _ in range(2))
+        run = partial(clipped.opt.step, clipped.grads, clip_norm=1.0)
+        return round(common.abba(run, plain.step, clock_of(threads))[2], 3)
+
+    track_over_plain.unit = "x plain step"

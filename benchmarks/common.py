@@ -1,4 +1,5 @@
 """What the benchmarks share: sizes, cases, fresh processes, and figures beside the first release and the ceiling."""
+import json
 import math
 import os
 import subprocess
@@ -8,26 +9,28 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 import fastopt
 from fastopt.optimizers import ALL
 
-from .gate import duet, facts, harness, inside, versions
+from .gate import duet, harness, inside, versions
 from .gate.harness import seconds
-from .steps import DTYPES, FORMATS, QUICK, SHAPES, Case, Step, arrays, optimizer
+from .steps import DTYPES, FORMATS, MAIN_RULES, QUICK, SHAPES, Case, Step, arrays, optimizer
 
 __all__ = ["DTYPES", "FORMATS", "QUICK", "SHAPES", "Case", "Step"]
 
 SCALE = os.environ.get("FASTOPT_BENCH", "full")
 RULES = ["adam"] if QUICK else list(ALL)
-SIZES = {"quick": [1_000], "full": [1_000, 100_000, 1_000_000, 10_000_000],
-         "xl": [1_000, 100_000, 1_000_000, 10_000_000, 100_000_000]}[SCALE]
-LISTS = ["200 x 1,000"] if QUICK else ["200 x 1,000", "ResNet-50", "GPT-2 small"]
+MAIN = ["adam"] if QUICK else MAIN_RULES
+SIZES = [1_000] if QUICK else [1_000, 10_000, 100_000, 300_000, 1_000_000, 10_000_000]
+FEW_SIZES = [1_000] if QUICK else [100_000, 10_000_000]                  # in cache and out of it
+LISTS = ["200 x 1,000"] if QUICK else ["200 x 1,000", "1,000 x 100"]
+LARGE = [1_000] if QUICK else [100_000_000, "ResNet-50", "GPT-2 small"]
 OTHER_FORMATS = ["bf16"] if QUICK else [name for name in FORMATS if name != "f32"]
-SECONDS = 0.01 if QUICK else 0.3             # that one comparison takes in one process
+SECONDS = 0.01 if QUICK else 0.2             # that one comparison takes in one process
 PROCESSES = 1 if QUICK else 8                # samples that need a process each: with six asv can never call a change
 THREADS = sorted({1, 1 if QUICK else fastopt.SGD(np.ones(1, np.float32)).threads})
 SOURCE = Path(fastopt.__file__).parents[1]   # of the fastopt that is measured, not that of the current directory
@@ -55,13 +58,9 @@ def warm(case: Case) -> Case:
 
 
 @lru_cache(maxsize=1)
-def vector(rule: str, n: int, threads: int, format: str = "f32") -> Case:
-    return warm(make(rule, [(n,)], threads, format))
-
-
-@lru_cache(maxsize=1)
-def tensors(rule: str, name: str, threads: int) -> Case:
-    return warm(make(rule, SHAPES[name], threads))
+def case_of(rule: str, tensors: int | str, threads: int) -> Case:
+    """A step in float32 on one vector, or on a list of `SHAPES`."""
+    return warm(make(rule, Step(rule, tensors).shapes, threads))
 
 
 def abba(run: Callable[[], Any], other: Callable[[], Any],
@@ -72,37 +71,40 @@ def abba(run: Callable[[], Any], other: Callable[[], Any],
 
 # Figures beside others, each from a few processes
 
-class Beside(NamedTuple):
-    """The samples of a step, one for each process: over the first release's, over the ceiling's, and its seconds."""
-
-    golden: list[float]
-    ceiling: list[float]
-    seconds: list[float]
-
-
-def beside(steps: Sequence[Step], ceiling: bool = True) -> dict[Step, Beside]:
-    """Every step against the first release, where it has the rule, and the ceiling, in turn; LookupError without it."""
+def beside(other: str, steps: Sequence[Step]) -> dict[Step, list[duet.Pair]]:
+    """Every step in turn with "golden", the first release, where that has the rule, or with the "ceiling": a pair from
+    each process. LookupError where the commit of that release is missing."""
     with tempfile.TemporaryDirectory() as place:
-        kept = cache()/"benchmarks"
+        kept, first = cache()/"benchmarks", versions.golden(Path(place)) if other == "golden" else duet.CEILING
+        if not QUICK:
+            duet.prepare([first, SOURCE], steps, kept)
+        return duet.duet([first, SOURCE], steps, PROCESSES, SECONDS, kept)
 
-        def over(first: Path | str) -> dict[Step, list[duet.Pair]]:
-            if not QUICK:
-                duet.prepare([first, SOURCE], steps, kept)
-            return duet.duet([first, SOURCE], steps, PROCESSES, SECONDS, kept)
-        old, bare = over(versions.golden(Path(place))), over(duet.CEILING) if ceiling else {step: [] for step in steps}
-    return {step: Beside([pair.ratio for pair in old[step]], [pair.ratio for pair in bare[step]],
-                         [pair.head for pair in old[step] or bare[step]]) for step in steps}
+
+Found = dict[str, dict[Step, list[duet.Pair]]]
+
+
+def beside_both(steps: Sequence[Step]) -> Found:
+    """Beside the ceiling, and on one thread beside the first release: on two it was up to 85 % off beside load."""
+    return {"ceiling": beside("ceiling", steps), "golden": beside("golden", [s for s in steps if s.threads == 1])}
+
+
+def ratios(found: Sequence[duet.Pair]) -> Any:
+    """The time of a step over the other's, one number for each process."""
+    return each([pair.ratio for pair in found])
+
+
+def beside_ceiling_once(step: Step) -> float:
+    """The median of a few quartets in this process, for steps so long that no process differs from another."""
+    shared = arrays(step.shapes, step.format)
+    runs = step.of(fastopt, *shared), step.ceiling(fastopt, *shared)
+    timed = partial(seconds, clock=harness.clock_of(step.threads))
+    return round(harness.medians(harness.quartets(runs, SECONDS, timed, (1, 1)))[2], 3)
 
 
 def each(found: Sequence[float], digits: int = 3) -> Any:
     """One number per process: asv stores their median and spread. NaN where the first release lacks a rule."""
     return {"samples": [round(x, digits) for x in found], "number": 1} if found else math.nan
-
-
-def gigabytes_per_second(step: Step, found: Beside) -> dict[str, Any]:
-    """What a step moves, over its time in each process."""
-    moved = facts.bytes_per_element(fastopt, step.rule, step.format)[1]*step.elements/1e9
-    return each([moved/s for s in found.seconds], 2)
 
 
 def fresh(code: str, kernels: str | None = None) -> str:
@@ -121,3 +123,12 @@ def fresh(code: str, kernels: str | None = None) -> str:
 def samples(code: str, kernels: str | None = None) -> dict[str, Any]:
     """The number that a program prints, once per process."""
     return each([float(fresh(code, kernels)) for _ in range(PROCESSES)], 6)
+
+
+def apart(function: Callable[..., Any], *words: Any) -> Any:
+    """What a function of the suite gives in a process of its own, where it finds the usual cache; of JSON's types."""
+    return json.loads(fresh(f"""
+import json, sys
+sys.path.append({str(versions.ROOT)!r})
+from {function.__module__} import {function.__name__} as function
+print(json.dumps(function(*{words!r})))""", str(cache())))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .gate import inside
-from .shapes import GPT2, RESNET50, SMALL
+from .shapes import GPT2, RESNET50, SMALL, TINY
 
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)
     "f32": ("f32", None), "f64": ("f64", None), "f16": ("f16", None), "bf16": ("bf16", None),
@@ -20,7 +20,9 @@ FORMATS = {  # storage of gradient and parameter, and of the state (None: the de
 BLOCKS = {"f32, q8 state": ("f32", "q8")}  # 8 bits with shared exponents: old versions lack it
 STORAGE = {**FORMATS, **BLOCKS}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
-SHAPES = {"200 x 1,000": SMALL, "ResNet-50": RESNET50, "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
+SHAPES = {"200 x 1,000": SMALL, "1,000 x 100": TINY, "ResNet-50": RESNET50, "GPT-2 small": GPT2,
+          "148 x 8": [(8,)]*len(GPT2)}
+MAIN_RULES = ["momentum", "nesterov", "adam", "adamw"]  # the rules that are measured at every size; the others at two
 QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
 BLOCK = 1 << 20  # random numbers that a longer array repeats: drawing 1e7 takes longer than timing a step on them
 
@@ -107,12 +109,14 @@ class Step(NamedTuple):
     def benchmark(self) -> str:
         """The asv benchmark that tracks it."""
         if self.way == "clip_norm":
-            return "bench_step.Clipped.track_vs_golden"
+            return "bench_step.Clipped.track_over_plain"
         if self.tensors in (1, 8, "148 x 8"):
             return "bench_call.Overhead.track_vs_golden"
         if isinstance(self.tensors, str):
-            return "bench_many.Many.track_vs_golden"
-        return f"bench_step.{'Step' if self.format == 'f32' else 'Formats'}.track_vs_golden"
+            return f"bench_{'many.Many.track_vs_golden' if self.elements < 1e6 else 'step.Large.track_vs_ceiling'}"
+        if self.format == "f32" and self.rule in MAIN_RULES:
+            return "bench_step.Step.track_vs_golden"
+        return f"bench_step.{'Others' if self.format == 'f32' else 'Formats'}.track_vs_ceiling"
 
     @property
     def shapes(self) -> Sequence[Sequence[int]]:

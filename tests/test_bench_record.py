@@ -128,6 +128,26 @@ def test_results_that_tell_too_much_are_refused(tmp_path, monkeypatch):
         assert ({file: file.read_bytes() for file in folder.rglob("*.json")} == before) is bool(said), planted
 
 
+def test_what_others_can_measure_stays_listed(tmp_path):
+    def listed(**benchmarks):
+        return {"version": 2, **{name: {"version": "1", "param_names": ["n", "threads"], "params": params}
+                                 for name, params in benchmarks.items()}}
+
+    def run(*_):
+        asv.util.write_json(str(tmp_path/"benchmarks.json"), listed(step=[["2", "3"], ["1"]], new=[["1"], ["1"]]))
+        save(tmp_path)
+    asv.util.write_json(str(tmp_path/"benchmarks.json"), listed(step=[["1", "2"], ["1", "2"]], cuda=[["9"], ["1"]]))
+    record.record("HEAD", [], tmp_path, run)
+    assert json.loads((tmp_path/"benchmarks.json").read_text()) == listed(
+        step=[["2", "3", "1"], ["1", "2"]], new=[["1"], ["1"]], cuda=[["9"], ["1"]])
+
+
+def test_the_record_has_versions_of_its_own(tmp_path):
+    wanted = json.loads((ROOT/"asv.conf.json").read_text(encoding="utf-8"))["matrix"]["req"]
+    asked = json.loads(record.configured(tmp_path).read_text(encoding="utf-8"))["matrix"]["req"]
+    assert asked == {**wanted, **{f"pip+{name}": [version] for name, version in record.PINS.items()}}
+
+
 # picture
 
 def test_fractions(tmp_path):

@@ -3,6 +3,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import json
 import math
 import os
 import pickle
@@ -23,19 +24,23 @@ with pytest.MonkeyPatch.context() as patch:
     common, harness, steps, traffic = map(importlib.import_module, (
         "benchmarks.common", "benchmarks.gate.harness", "benchmarks.steps", "fastopt.bench.ceiling"))
 
-# asked before another test loads the stand-in driver, on which these benchmarks would take 90 s
-sys.modules["benchmarks.bench_cuda_step"].at_hand()
 CLASSES = sorted((c for module in MODULES for c in vars(module).values()
                   if inspect.isclass(c) and c.__module__ == module.__name__), key=lambda c: (c.__module__, c.__name__))
 BENCHMARKS = [(c, name) for c in CLASSES for name in dir(c) if name.startswith(("time_", "track_"))]
 SIGNED = {"track_refresh", "track_beyond_arrays"}    # differences, which may be zero or fall below it
 NONE = {"track_spilled", "track_spills", "track_float64", "track_narrow", "track_calls"}  # of what should not be there
-ABSENT = {"bench_cuda_step", "bench_cpu_code", "bench_retired"}  # NaN: no device, no x86-64 processor, no ptrace
+BESIDE = {"beside", "beside_both"}
+ABSENT = {"bench_cpu_code", "bench_retired"}  # NaN: no x86-64 processor, no ptrace
 
 
-def cases(benchmark):
+def parameters(benchmark, name):
+    """Those of the method, else those of its class."""
+    return getattr(getattr(benchmark, name), "params", getattr(benchmark, "params", ()))
+
+
+def cases(benchmark, name):
     """The first value of every parameter, and the last."""
-    params = getattr(benchmark, "params", ())
+    params = parameters(benchmark, name)
     return sorted({tuple(of[at] for of in params) for at in (0, -1)}, key=str) if params else [()]
 
 
@@ -46,15 +51,15 @@ def ids(value):
 @pytest.fixture(scope="module")
 def beside():
     """`common.beside` for the steps of all benchmarks: asked for together, so that they share two processes."""
-    asked = []
+    asked = {"ceiling": [], "golden": []}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "beside", lambda steps, ceiling=True: asked.extend(steps) or dict.fromkeys(steps))
+        patch.setattr(common, "beside", lambda other, steps: asked[other].extend(steps) or dict.fromkeys(steps))
         for benchmark in CLASSES:
-            if hasattr(benchmark, "setup_cache") and "beside" in benchmark.setup_cache.__code__.co_names:
+            if hasattr(benchmark, "setup_cache") and BESIDE & {*benchmark.setup_cache.__code__.co_names}:
                 benchmark.setup_cache(None)
-    found = common.beside(list(dict.fromkeys(asked)))
+    found = {other: common.beside(other, list(dict.fromkeys(steps))) for other, steps in asked.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(common, "beside", lambda steps, ceiling=True: {step: found[step] for step in steps})
+        patch.setattr(common, "beside", lambda other, steps: {step: found[other][step] for step in steps})
         yield
 
 
@@ -69,7 +74,7 @@ def cached(setup_cache):
 def test_runs(benchmark, name, beside):
     cache = [cached(benchmark.setup_cache)] if hasattr(benchmark, "setup_cache") else []
     module = benchmark.__module__.split(".")[-1]
-    for case in cases(benchmark):
+    for case in cases(benchmark, name):
         found = getattr(benchmark(), name)(*cache, *case)
         if name.startswith("time_"):
             assert found is None
@@ -87,24 +92,43 @@ def test_says_what_it_measures():
         assert benchmark.version, what
         assert name.startswith("time_") or getattr(benchmark, name).unit, what
         assert not hasattr(benchmark, "setup"), f"{what}: asv_runner reruns setup before every timed call"
-        assert len(getattr(benchmark, "param_names", ())) == len(getattr(benchmark, "params", ())), what
+        assert len(getattr(benchmark, "param_names", ())) == len(parameters(benchmark, name)), what
 
 
 def test_the_full_suite_has_every_rule_and_size():
     """In a process of its own: here the suite is the quick one."""
-    code = ("from benchmarks import bench_call, bench_memory, bench_start, bench_step\n"
-            "classes = bench_step.Time, bench_step.Step, bench_call.Small, bench_memory.Peak, bench_start.Compile\n"
-            "print([c.params[0] for c in classes], bench_step.Step.params[1], bench_step.Formats.params[3])")
+    code = ("from benchmarks import bench_call, bench_step\n"
+            "print(bench_step.Step.params[:2], bench_step.Others.params, bench_step.Large.params[1], "
+            "bench_step.Formats.params[3], bench_call.Coefficients.params)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True,
                           env={**os.environ, "FASTOPT_BENCH": "full"})
-    sizes, formats = [1_000, 100_000, 1_000_000, 10_000_000], [name for name in steps.FORMATS if name != "f32"]
-    assert done.stdout.strip() == f"{[list(ALL)]*5} {sizes} {formats}"
+    sizes, formats = [1_000, 10_000, 100_000, 300_000, 1_000_000, 10_000_000], [x for x in steps.FORMATS if x != "f32"]
+    others = [rule for rule in ALL if rule not in steps.MAIN_RULES]
+    assert done.stdout.strip() == (f"{(steps.MAIN_RULES, sizes)} {(others, [100_000, 10_000_000], [1])} "
+                                   f"{[100_000_000, 'ResNet-50', 'GPT-2 small']} {formats} {(list(ALL),)}")
+
+
+def test_the_suite_can_be_forked():
+    """asv imports it once, and forks that process for each figure: no thread of a library may be lost by that."""
+    code = (f"import importlib, sys; [importlib.import_module(name) for name in {[m.__name__ for m in MODULES]}]\n"
+            "from fastopt._cpu import pool\n"
+            "print(pool.POOL.workers, {'torch', 'jax', 'cuda.bindings.driver'} & sys.modules.keys())")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True,
+                          env={**os.environ, "FASTOPT_BENCH": "full"})
+    assert done.stdout.strip() == "0 set()"
+    assert json.loads((ROOT/"asv.conf.json").read_text(encoding="utf-8"))["launch_method"] == "forkserver"
+
+
+def test_what_the_gate_names_exists():
+    timing = importlib.import_module("benchmarks.gate.timing")
+    known = {f"{ids(benchmark)}.{name}" for benchmark, name in BENCHMARKS}
+    assert {step.benchmark for step in timing.steps_of(list(ALL))} <= known
 
 
 def test_shape_lists():
     counted = {name: (len(of), sum(map(math.prod, of))) for name, of in steps.SHAPES.items()}
-    assert counted == {"200 x 1,000": (200, 200_000), "ResNet-50": (161, 25_557_032), "148 x 8": (148, 1_184),
-                       "GPT-2 small": (148, 124_439_808)}
+    assert counted == {"200 x 1,000": (200, 200_000), "1,000 x 100": (1_000, 100_000), "148 x 8": (148, 1_184),
+                       "ResNet-50": (161, 25_557_032), "GPT-2 small": (148, 124_439_808)}
 
 
 def test_bytes_per_element():

@@ -3,8 +3,7 @@
 ``python -m benchmarks.gate.duet FOLDER FOLDER ...`` is one such process. Only the ratio of the two times counts: both
 steps share the machine's mood. What differs between processes (where memory and code happen to lie) is averaged over
 several of them by the caller. `CEILING` may stand in the place of the first folder: then a loop that moves the bytes of
-the second's step takes turns with that step. A step on one thread is timed by that thread's own clock, which stands
-still while a busy neighbour has its core.
+the second's step takes turns with that step.
 """
 import gc
 import json
@@ -16,13 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from time import perf_counter, thread_time
+from time import perf_counter
 from types import ModuleType
 from typing import NamedTuple
 
 from ..steps import STORAGE, Step, arrays, shuffled
 from . import inside
-from .harness import batch, quartets, seconds
+from .harness import batch, clock_of, quartets, seconds
 from .versions import load, worker
 
 ROUNDS = 2           # pairs of optimizers per process: where a state's pages lie moves a step in cache by some percent
@@ -64,7 +63,7 @@ def _awake(run: Callable[[], object], calls: int) -> float:
 def compared(packages: Sequence[ModuleType | None], step: Step, duration: float, chance: random.Random) -> Pair:
     """Time a step of both versions (None: the ceiling), in `ROUNDS` pairs of optimizers on the same arrays."""
     shared, found, single = arrays(step.shapes, step.format), [], []
-    timed = partial(seconds, clock=thread_time if step.threads == 1 else perf_counter)
+    timed = partial(seconds, clock=clock_of(step.threads))
     for _ in range(ROUNDS):
         runs: list = [None, None]
         for k in chance.sample((0, 1), 2):  # who allocates first

@@ -37,11 +37,11 @@ def made_bytes(package: ModuleType, rule: str, format: str) -> float:
     return round(_peak(make)/N, 2)
 
 
-def bytes_per_element(package: ModuleType, rule: str, format: str) -> tuple[float, float]:
-    """Bytes of state per element, and what a step reads and writes."""
+def state_bytes_per_element(package: ModuleType, rule: str, format: str) -> float:
+    """What a format keeps beside a parameter."""
     params, grads = arrays([(1_000,)], format)
     case = Case(optimizer(package, rule, params, 1, format), grads)
-    return case.state_bytes/case.elements, case.moved_bytes/case.elements
+    return case.state_bytes/case.elements
 
 
 def figures(folder: str) -> dict[str, dict[str, float]]:
@@ -51,10 +51,9 @@ def figures(folder: str) -> dict[str, dict[str, float]]:
     python = {f"{rule}, {way}": python_bytes(package, rule, way) for rule in two_of(rules) for way in WAYS}
     cases = {f"{rule}, {format}": (package, rule, format) for rule in rules for format in STORAGE
              if inside.stores(package, STORAGE[format][1])}
-    stored = {case: bytes_per_element(*of) for case, of in cases.items()}
+    stored = {case: state_bytes_per_element(*of) for case, of in cases.items()}
     return {"bench_memory.Peak.track_python": python,
-            "bench_memory.Bytes.track_state": {case: state for case, (state, _) in stored.items()},
-            "bench_memory.Bytes.track_moved": {case: moved for case, (_, moved) in stored.items()},
+            "bench_memory.Bytes.track_state": stored,
             "bench_memory.Bytes.track_made": {case: made_bytes(*of) for case, of in cases.items()}}
 
 

@@ -11,7 +11,7 @@ from . import facts, retired
 from .facts import two_of
 from .verdict import Finding, Growth, risen
 
-# Vectors of 512 bits, and of 256 for what most people store; the suite tracks two processors more. Every rule in
+# Vectors of 512 bits, and of 256 for what most people store; Every rule in
 # float32, in other formats one with one state, with two, and with four: a format's code is the same in all rules
 KERNELS = tuple(f"{rule}, {format}" for format in FORMATS if format != "f32"
                 for rule in ("momentum", "adam", "adan", "look-ahead", "squares"))
@@ -23,7 +23,7 @@ CODE = {  # figure: the benchmark that tracks it, and what it may rise by
     "float64": ("track_float64", Growth(part=1.0)), "calls": ("track_calls", Growth())}
 INSTRUCTIONS = {"call": Growth(part=0.015, units=300), "element": Growth(part=0.02)}  # processes seldom differ by half
 FACTS = {"bench_memory.Peak.track_python": Growth(units=512), "bench_memory.Bytes.track_state": Growth(),
-         "bench_memory.Bytes.track_moved": Growth(), "bench_memory.Bytes.track_made": Growth(part=0.01, units=0.2)}
+         "bench_memory.Bytes.track_made": Growth(part=0.01, units=0.2)}
 
 
 class Suspect(NamedTuple):

@@ -26,6 +26,10 @@ ZEN = {"23": ("Zen1", "Zen2", "clwb"), "25": ("Zen3", "Zen4", "avx512f"),
        "26": ("Zen5", "Zen5", "avx512f")}  # older, newer, what tells
 PATH = re.compile(r"(?<![\w.)\]])~?(?:/[\w.+@-]+){2,}|\b[a-z]:[\\/]", re.I)
 SOURCES = ("code", "pretty_source")  # of benchmarks, in benchmarks.json: they are in the repository anyway
+# what only the record is measured with, beside the versions in asv.conf.json: rivals, the compilers of CUDA, the digits
+PINS = {"torch": "2.13.0", "jax": "0.10.2", "optax": "0.2.8", "scikit-learn": "1.9.1", "numba-cuda": "0.30.4",
+        "cuda-core": "1.2.2", "cuda-bindings": "13.5.0", "nvidia-nvvm": "13.5.37", "nvidia-nvjitlink": "13.5.37",
+        "nvidia-cuda-nvrtc": "13.5.37", "nvidia-cuda-nvdisasm": "13.5.37"}
 
 
 def processor(cpuinfo: str) -> str:
@@ -53,11 +57,12 @@ def machine() -> dict[str, str]:
 
 
 def configured(folder: Path, root: Path = ROOT) -> Path:
-    """asv's configuration with the record as its results, in a folder that asv works in; it reads pyproject.toml there.
-    The project's own asv.conf.json keeps results in .asv: everyday runs, and the tests', leave the record alone."""
+    """asv's configuration with the record as its results and its versions, in a folder that asv works in; it reads
+    pyproject.toml there. The project's own keeps results in .asv: everyday runs leave the record alone."""
     said = json.loads((root/"asv.conf.json").read_text(encoding="utf-8"))
     places = {"repo": ".", "benchmark_dir": "benchmarks", "env_dir": "env", "html_dir": "html"}
     said |= {key: str(root/said.get(key, usual)) for key, usual in places.items()}
+    said.get("matrix", {}).get("req", {}).update({f"pip+{name}": [version] for name, version in PINS.items()})
     (folder/"asv.conf.json").write_text(json.dumps({**said, "results_dir": str(root/"benchmarks"/"record"/"results")}),
                                         encoding="utf-8")
     if (root/"pyproject.toml").exists():
@@ -122,6 +127,17 @@ def numbers(file: Path) -> str:
     return f"{found} of {len(rows)} benchmarks have numbers"
 
 
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """asv lists what this machine can measure, and shows nothing else. What another has (a GPU, more threads), or a
+    suite before this one had, stays on the site: its benchmarks, and its values of parameters."""
+    for name, was in old.items():
+        now = new.setdefault(name, was)
+        if isinstance(was, dict) and all(now[key] == was[key] for key in ("version", "param_names")):
+            now["params"] = [axis + [x for x in other if x not in axis]
+                             for axis, other in zip(now["params"], was["params"], strict=True)]
+    return new
+
+
 def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS,
            run: Callable[..., int] = run) -> list[Path]:
     """Measure a commit; the new or changed results. Files are as before if there are none, or one tells too much."""
@@ -136,6 +152,9 @@ def record(commit: str, options: Sequence[str] = (), results: Path = RESULTS,
     if not new:
         raise take_back(f"asv ended with {status} and wrote no result of {commit} to {results}. "
                         "Read what it says above.")
+    if (listed := results/"benchmarks.json") in changed and listed in before:
+        both = joined(*(json.loads(text) for text in (before[listed], listed.read_bytes())))
+        listed.write_text(json.dumps(both, indent=4, sort_keys=True), encoding="utf-8")
     names = secrets()
     for file in changed:
         if said := leak(file, names):

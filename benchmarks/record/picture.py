@@ -17,7 +17,8 @@ from .__main__ import RESULTS, status
 RULES, THREADS = ("momentum", "nesterov", "adam"), 1
 CEILING, RIVAL = "bench_step.Step.track_vs_ceiling", "bench_rivals.Rivals.track_times_faster_than_"
 STYLES = {  # name, colour (Okabe and Ito: told apart by the colour-blind), marker
-    "fastopt": ("fastopt", "#0072b2", "o"), "torch_fused": ("torch, fused", "#d55e00", "s"),
+    "fastopt": ("fastopt", "#0072b2", "o"), "c": ("C", "#999999", "p"), "numba": ("Numba", "#882255", "<"),
+    "torch_fused": ("torch, fused", "#d55e00", "s"),
     "torch_foreach": ("torch, foreach", "#cc79a7", "D"), "torch_for_loop": ("torch, for loop", "#e69f00", "v"),
     "optax": ("optax, jit", "#7f7f00", "P"), "numexpr": ("numexpr", "#56b4e9", "^"),
     "numpy_in_place": ("NumPy, in place", "#009e73", "X"), "numpy": ("NumPy", "#000000", "*")}

@@ -7,7 +7,7 @@ in which both take turns, and its 99 % interval), and the nanoseconds of both pe
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 
 import fastopt
 
@@ -31,7 +31,8 @@ def step(configuration: str, n: int, threads: int) -> tuple[Callable[[], None], 
 def turns(configuration: str, n: int, threads: int, seconds: float) -> harness.Pairs:
     """The seconds of float32's step and of a configuration's, quartet by quartet."""
     pair = step(REFERENCE, n, threads)[0], step(configuration, n, threads)[0]
-    return harness.quartets(pair, seconds, calls=[harness.batch(run, TURN) for run in pair])
+    timed = partial(harness.seconds, clock=harness.clock_of(threads))
+    return harness.quartets(pair, seconds, timed, [harness.batch(run, TURN) for run in pair])
 
 
 def main(words: Sequence[str] | None = None) -> int:
