@@ -30,7 +30,8 @@ def advance_pair(layout, pipeline):
                        for parts in words]
             stored = [[builder.trunc(w, kind) for w in parts] for kind, parts in zip(narrow, shifted, strict=True)]
             both.append(e.advance(c, stored, e.random_word(start, lane)))
-        for pair in reversed(list(zip(*both, strict=True))):
+        param, *states = zip(*both, strict=True)
+        for pair in (*states, param):
             for place, low, high in zip(at[pair[0].slot], *map(e.encode, pair), strict=True):
                 word = builder.or_(builder.zext(low, I32), builder.shl(builder.zext(high, I32), i32(16)))
                 builder.store(word, place, align=1)

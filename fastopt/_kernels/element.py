@@ -135,7 +135,8 @@ def emit_advance(e, c, row, i, word=None):
     """Emit a step of element i of a row, whose random bits are `word`."""
     at = e.places(row, i)
     stored = [e.load(k, places) for k, places in enumerate(at)]
-    for new in reversed(e.advance(c, stored, word)):
+    param, *states = e.advance(c, stored, word)
+    for new in (*states, param):  # root and division of a rule end with the parameter
         e.store(new.slot, e.encode(new), at[new.slot])
     if e.layout.zeroed:
         e.store(0, [ir.Constant(at[0][0].type.pointee, 0)], at[0])
