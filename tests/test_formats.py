@@ -6,6 +6,7 @@ from conftest import assert_identical, assert_same_bits, bits, nasty
 from internals import of_formula
 from numba import njit, types
 
+from fastopt._formats.bits import U16, as_bits
 from fastopt._formats.catalogue import BF16, BF16S, F16, F16S
 from fastopt._formats.scalars import decode_split, encode_split
 
@@ -113,6 +114,13 @@ def test_compiled_code_gives_the_bits_of_numpy(name):
     assert_identical(by_chance, draw(SAMPLES, r, name))
     assert_same_bits(np.array([SIXTEEN[name].decode(u) for u in CODES[::997]]), want[::997])
     assert_identical(np.array([encode(x, name) for x in SAMPLES[::99_991]]), to_nearest[::99_991])
+
+
+def test_a_formula_of_two_types_is_no_kernel():
+    """NumPy would widen one of them: its bits would be others than the kernel's."""
+    mixed = of_formula(lambda x: as_bits(x) + U16(1), types.uint32, types.float32)
+    with pytest.raises(TypeError, match="formula: uint16 beside uint32, but one type is needed"):
+        njit(lambda x: mixed(x))(np.float32(1))
 
 
 # Up or down, as random words say

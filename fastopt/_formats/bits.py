@@ -66,7 +66,7 @@ def _emitted(builder: Any, x: Any, needed: Kind | None = None) -> Emitted:
         kind = KINDS[np.asarray(x).dtype]
         x = Emitted(builder, ir.Constant(kind.llvm, x.item()), kind)
     if needed and x.kind is not needed:
-        raise TypeError(f"a formula of {needed.dtype} and {x.kind.dtype}, but one type is needed. Convert one.")
+        raise TypeError(f"formula: {x.kind.dtype} beside {needed.dtype}, but one type is needed. Convert one of them.")
     return x
 
 
