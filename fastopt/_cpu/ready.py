@@ -156,4 +156,5 @@ class Ready:
                 table[:kept] = rows
         self.versions = [(group, group.version) for group in self.groups]
         self.words[READY.first], self.words[READY.kept] = first, kept
-        self.words[READY.rows], self.ahead = most if same else kept, min(2*self.ahead, self.most)
+        self.words[READY.rows] = most if same else kept
+        self.ahead = min(2*self.ahead, FEWEST if any(group.one_by_one for group in self.groups) else self.most)

@@ -22,6 +22,7 @@ class Group(MutableMapping):
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
         self.ahead = False  # whether coefficients may be computed before their steps
+        self.one_by_one = False  # whether those of many steps take as long for each as those of one
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -95,8 +96,8 @@ class Group(MutableMapping):
         if count > 1:
             try:
                 columns = (*common, *own(np.arange(first, first + count), **given).values())
-            except (TypeError, ValueError):  # it decides by the step
-                pass
+            except (TypeError, ValueError):
+                self.one_by_one = True  # it decides by the step
             else:
                 rows = np.empty((count, len(columns)))
                 for k, column in enumerate(columns):
