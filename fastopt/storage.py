@@ -3,10 +3,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ._formats.bits import U32
 from ._formats.blocks import SIZE
 from ._formats.catalogue import FORMATS, NAMES, STORED, Block, Format, arithmetic
 from ._formats.choice import state_formats
-from ._formats.scalars import U32, decode_split, encode_split
+from ._formats.scalars import decode_split, encode_split
 from ._rule.rule import Rule
 
 HALF = U32(0x80000000)  # the random bits with which a number goes to the nearest code

@@ -6,7 +6,7 @@ from conftest import assert_identical, assert_same_bits, bits, nasty
 from internals import of_formula
 from numba import njit, types
 
-from fastopt._formats.bits import U16, as_bits
+from fastopt._formats.bits import U16, U32, as_bits
 from fastopt._formats.catalogue import BF16, BF16S, F16, F16S
 from fastopt._formats.scalars import decode_split, encode_split
 
@@ -94,9 +94,10 @@ def test_nan_stays_nan_with_its_sign(name):
 @both
 def test_compiled_code_gives_the_bits_of_numpy(name):
     """So do single numbers."""
-    U16, U32, F32 = types.uint16, types.uint32, types.float32
-    decode, nearest = of_formula(SIXTEEN[name].decode, F32, U16), of_formula(SIXTEEN[name].encode, U16, F32)
-    drawn = of_formula(STOCHASTIC[name].encode, U16, F32, U32)
+    half, word, single = types.uint16, types.uint32, types.float32
+    decode = of_formula(SIXTEEN[name].decode, single, half)
+    nearest = of_formula(SIXTEEN[name].encode, half, single)
+    drawn = of_formula(STOCHASTIC[name].encode, half, single, word)
 
     @njit
     def each(x, r, to_nearest, by_chance, codes, numbers):
@@ -121,6 +122,9 @@ def test_a_formula_of_two_types_is_no_kernel():
     mixed = of_formula(lambda x: as_bits(x) + U16(1), types.uint32, types.float32)
     with pytest.raises(TypeError, match="formula: uint16 beside uint32, but one type is needed"):
         njit(lambda x: mixed(x))(np.float32(1))
+    relabelled = of_formula(lambda x: U32(x), types.uint32, types.float32)
+    with pytest.raises(TypeError, match="formula: float32 to uint32, but whole numbers are needed"):
+        njit(lambda x: relabelled(x))(np.float32(1))
 
 
 # Up or down, as random words say

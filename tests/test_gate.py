@@ -43,6 +43,12 @@ def slower(tmp_path_factory):
     return trial.plant(PLANTS["5 us of Python per step"], tmp_path_factory.mktemp("slower"))
 
 
+def test_every_plant_has_a_place(tmp_path):
+    """In the package as it is: a trial would end at one that has none."""
+    for k, change in enumerate(trial.PLANTS):
+        trial.plant(change, tmp_path/str(k))
+
+
 # Statistics
 
 def test_interval():

@@ -25,8 +25,8 @@ READY = record("headers steps first rows kept plan jobs left", "groups kinds tab
 TABLE = record("source target singles itemsize")
 TABLE_WORDS, SINGLE = len(TABLE), 4
 DONE, MISSING, OTHER = range(3)
-FEWEST, MOST = 64, 512  # rows that are computed ahead at most, by how many numbers they have together:
-LARGEST = 2**15         # 128 KB of float32
+FEWEST, MOST = 64, 512  # the limits of how many rows are computed ahead at most; between them
+LARGEST = 2**15         # numbers that all rows of a float type hold together, 128 KB of float32
 
 
 @lru_cache(maxsize=1)
@@ -145,7 +145,7 @@ class Ready:
         return found == DONE
 
     def _tabulate(self) -> None:
-        """Compute the rows of the next steps, twice as many as before."""
+        """Compute the rows of the next steps, twice as many as before, up to `most`."""
         self.words[READY.rows], first = 0, self.steps.value + 1
         most, settled = max(1, MOST_STEPS + 1 - first), self.groups[0].rule.settled
         same = settled is not None and first >= settled

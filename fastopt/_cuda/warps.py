@@ -51,6 +51,13 @@ class Quads(Lanes, BlockElement):
     def __init__(self, context, builder, layout, pipeline, cc, row, i):
         super().__init__(context, builder, layout, pipeline, cc, row, i, QUAD)
 
+    def first_pass(self, c, stored, word, exponents):
+        """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
+        new = self.advance(c, stored, word, exponents)
+        words = {k: self.layout.formats[k].block.words for k in self.layout.blocks}
+        return ([x for x in new if x.slot not in words],
+                [part for x in new if x.slot in words for part in self.encode(x, words[x.slot])])
+
     def present(self, lane, bits):
         """16 bits of an element's number; 0 where there is no such element."""
         return bits

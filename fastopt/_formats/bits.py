@@ -1,7 +1,8 @@
 """Numbers in which formats are computed. Each formula is written once: NumPy's numbers go in, or LLVM's values.
 
 ``U16``, ``U32``, ... convert a number, as np.uint16, np.uint32, ... do. Given an `Emitted` value, they and all
-operators emit LLVM's instructions, for any target. An operator takes two numbers of one type, and gives one of it.
+operators emit LLVM's instructions, for any target. An operator takes two numbers of one type. Arithmetic gives that
+type, a comparison a truth value.
 """
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,17 +15,20 @@ FLOATING = {"+": "fadd", "-": "fsub", "*": "fmul"}
 
 
 class Kind:
-    """A type of numbers. Calling it converts to it."""
+    """A type of numbers. Calling it converts to it; where LLVM's values are meant, between whole numbers only."""
 
     def __init__(self, dtype: Any):
         self.dtype = np.dtype(dtype)
         self.bits, self.signed, self.floating = 8*self.dtype.itemsize, self.dtype.kind == "i", self.dtype.kind == "f"
+        self.whole = self.dtype.kind in "iu"
         self.llvm = ((ir.FloatType() if self.bits == 32 else ir.DoubleType()) if self.floating
                      else ir.IntType(1 if self.dtype.kind == "b" else self.bits))
 
     def __call__(self, x: Any) -> Any:
         if not isinstance(x, Emitted):
             return self.dtype.type(x)
+        if not (x.kind.whole and self.whole):
+            raise TypeError(f"formula: {x.kind.dtype} to {self.dtype}, but whole numbers are needed. Use as_bits.")
         if x.kind.bits == self.bits:
             return Emitted(x.builder, x.value, self)
         change = "trunc" if self.bits < x.kind.bits else "sext" if x.kind.signed else "zext"
@@ -38,7 +42,7 @@ KINDS = {kind.dtype: kind for kind in (U8, U16, U32, U64, I8, I16, I32, I64, F32
 
 
 class Emitted:
-    """A value of LLVM and its kind. Operators take two of one kind, or a number of NumPy's."""
+    """A value of LLVM's and its kind."""
 
     __array_ufunc__ = None  # NumPy's numbers leave their operators to this class
     __hash__ = None         # type: ignore[assignment]
@@ -106,6 +110,6 @@ def as_bits(x: Any) -> Any:
 
 def emit(builder: Any, formula: Callable[..., Any], kinds: Sequence[Any], values: Sequence[Any]) -> Any:
     """Emit a formula of values of these types of Numba's; its value, or a list of them."""
-    named = [KINDS[np.dtype(str(kind).replace("boolean", "bool"))] for kind in kinds]
+    named = [KINDS[np.dtype(str(kind))] for kind in kinds]
     found = formula(*[Emitted(builder, value, kind) for value, kind in zip(values, named, strict=True)])
     return [x.value for x in found] if isinstance(found, tuple) else found.value

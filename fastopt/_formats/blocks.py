@@ -11,8 +11,8 @@ There are no subnormal codes: 0 is zero, 1 the smallest positive number; what li
 become that; beside numbers above 1.8e38 they, and what rounds up to them, stay infinite. A block's exponent is that of
 its largest finite number. Subnormal numbers, below 1.2e-38, go to 1.3e-38 (q43: from an eighth of it on) or to zero.
 
-Rounding does not depend on the exponent, since that is a power of two: `round` goes first and leaves 16 bits, while the
-exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
+Rounding does not depend on the exponent, since that is a power of two: `round_q43` and `round_q44` leave 16 bits, while
+the exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
 
 n numbers are stored as bytes: 128 codes per block (those behind the n-th are 0), then an exponent per block.
 """
@@ -23,7 +23,7 @@ SIZE = 128
 LOWEST = U16(16)           # of the exponents; 2**-126 is the smallest number then
 NOT_A_NUMBER = U16(0x7FC0)
 CODE_43, LAST_44 = U16(127 << 4), U16(255)
-INFINITE = U16(0xFF0)      # what `round` makes of infinity, 4 bits of mantissa behind 8 of exponent
+INFINITE = U16(0xFF0)      # what they make of infinity, 4 bits of mantissa behind 8 of exponent
 MAGNITUDE, SIGN, SIGN_43 = U16(0xFFF), U16(0x8000), U16(0x80)
 NEARER_ZERO_43 = I16(-14)  # half the smallest number, in 16ths of a binade from the block's lowest
 ZERO, ONE, THREE, FOUR, SEVEN, EIGHT, FIFTEEN = map(U16, (0, 1, 3, 4, 7, 8, 15))

@@ -106,8 +106,8 @@ SPLIT = Format("split", np.dtype(np.uint16), types.uint16, types.float32, scalar
                "bfloat16_remainder", split=True)
 
 
-def _blocks(name: str, stored: Any, random: bool, decode: Any, round: Any, *functions: Any) -> Format:
-    words = replace(BF16, name=f"{name} words", encode=round, random=random, one_way=True, long="", dtypes=(),
+def _blocks(name: str, stored: Any, random: bool, decode: Any, encode: Any, *functions: Any) -> Format:
+    words = replace(BF16, name=f"{name} words", encode=encode, random=random, one_way=True, long="", dtypes=(),
                     device_encode=None, device_pair=None)
     return Format(name, np.dtype(np.uint8), stored, types.float32, decode, None, random=random,
                   block=Block(blocks.SIZE, np.dtype(stored.name), words, *functions))

@@ -1,7 +1,7 @@
-"""Blocks of 128 elements whose codes share exponents: what the passes have in common on every target.
+"""Blocks of 128 elements whose codes share exponents: what the targets have in common.
 
-The first pass decodes, computes, stores what has a format of its own, and keeps 16 bits of what shares an exponent. The
-second finds the exponent and makes codes. Between them the bits lie on the stack (CPU) or in registers (CUDA).
+A step leaves 16 bits of each number that shares an exponent, on the stack (CPU) or in registers (CUDA). The largest of
+them gives the exponent. Then all become codes.
 """
 from llvmlite import ir
 from numba import types
@@ -73,13 +73,6 @@ def store_exponents(layout, pipeline):
 
 class BlockElement(Element):
     """An element of a block."""
-
-    def first_pass(self, c, stored, word, exponents=None):
-        """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
-        new = self.advance(c, stored, word, exponents)
-        words = {k: self.layout.formats[k].block.words for k in self.layout.blocks}
-        return ([x for x in new if x.slot not in words],
-                [part for x in new if x.slot in words for part in self.encode(x, words[x.slot])])
 
     def magnitude(self, k, bits):
         return self.formula(self.layout.formats[k].block.magnitude, [U16], [bits])

@@ -22,7 +22,7 @@ class Group(MutableMapping):
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
         self.ahead = False  # whether coefficients may be computed before their steps
-        self.one_by_one = False  # whether those of many steps take as long for each as those of one
+        self.one_by_one = False  # whether the rule decides by the step, so that each row is computed by itself
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
@@ -97,7 +97,7 @@ class Group(MutableMapping):
             try:
                 columns = (*common, *own(np.arange(first, first + count), **given).values())
             except (TypeError, ValueError):
-                self.one_by_one = True  # it decides by the step
+                self.one_by_one = True
             else:
                 rows = np.empty((count, len(columns)))
                 for k, column in enumerate(columns):
