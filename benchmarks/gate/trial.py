@@ -85,7 +85,7 @@ Optimizer.__init__ = _planted(Optimizer.__init__)
         "for _ in range(460): pass"), file="optimizer.py"),
     Plant("two threads that wait for more elements", "duet", r"track_vs_golden \(adam, [13]00,000 elements, 2 threads",
           "SMALL = 600_000 ", "SMALL = 65_536 "),
-    Plant("codes of 8 bits that are made twice", "duet", "track_vs_golden .*q8 state", 2*CODES, CODES),
+    Plant("codes of 8 bits that are made twice", "duet", "q8 state", 2*CODES, CODES),
     Plant("4 us more in every step with a schedule", "instructions", "schedule",
           "[self._functions[name](t) for k in range(100) if not k][0]", "self._functions[name](t)"),
     Plant("a compilation 30 % slower", "compiling", "track_cold", """
