@@ -16,9 +16,9 @@ from .._kernels.layout import Layout
 from .._kernels.llvm import I8, I16, I64, code, i64, independent, pointer, unpacked
 from .._kernels.memory import INT, row_at
 
-COMPANY = 8*SIZE  # elements that take the loops together: while the largest of a block is waited for, others' are found
+COMPANY = 8*SIZE  # elements that take the loops together: blocks do not wait for each other's largest number
 WORD = 2          # bytes
-LANES = 32        # of the loop that makes codes: of two vectors of words one of codes. LLVM's choice takes 3 % longer
+LANES = 32        # elements that the loop of codes takes at a time: two vectors of words become one of codes
 
 
 def of_words(layout):
@@ -122,7 +122,7 @@ def in_blocks(layout, pipeline, step):
     def sweep(c, row, lo, hi, key):
         room = room_of()
         for begin in range(lo, hi, COMPANY):
-            end = hi if hi - begin < COMPANY else begin + COMPANY  # `min` takes 25 ms to compile
+            end = hi if hi - begin < COMPANY else begin + COMPANY  # `min` would be compiled for this alone
             for first in range(begin, end, SIZE):
                 here = row_of(row, first)
                 to_words(here, exponents(here), room + (first - begin)*WORD, end - first)

@@ -25,8 +25,8 @@ READY = record("headers steps first rows kept plan jobs left", "groups kinds tab
 TABLE = record("source target singles itemsize")
 TABLE_WORDS, SINGLE = len(TABLE), 4
 DONE, MISSING, OTHER = range(3)
-FEWEST, MOST = 64, 512  # the limits of how many rows are computed ahead at most; between them
-LARGEST = 2**15         # numbers that all rows of a float type hold together, 128 KB of float32
+FEWEST, MOST = 64, 512  # rows that are computed ahead at most: 512, or as many as hold
+LARGEST = 2**15         # numbers together (128 KB of float32), but not less than 64
 
 
 @lru_cache(maxsize=1)

@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
     size: int
     codes: np.dtype
-    words: "Format"                # of 16 bits: what it decodes is made by `word`, what it encodes goes to `encode`
+    words: "Format"                # of 16 bits: `word` makes what it decodes, `encode` takes what it encodes
     word: Callable[..., Any]       # (code, exponent) -> the number as bfloat16
     magnitude: Callable[..., Any]  # encoded word -> its magnitude; 0 where it is no finite number
     share: Callable[..., Any]      # the largest magnitude -> exponent
