@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [*_of_rules, "Optimizer", "fit", "rule", "rules", "schedules"]
 LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "networks", "presets", "problems",
-        "proximal", "scipy", "sklearn")
+        "proximal", "scipy", "sklearn", "trees")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,28 +1,39 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state."""
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-from . import _trees
+from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.catalogue import Format, arithmetic
-from ._formats.choice import Asked, check_rounding, check_seed, state_formats
+from ._formats.choice import Asked, check_seed
 from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
+from ._rule.history import Known
 from ._rule.pipeline import pipeline
 from ._rule.rule import Rule
-from ._state import state_dict
+from ._signals import at_once
+from ._state import copies, state_dict
 from ._state.state_dict import Snapshot
-from ._tensors import arrays, places
-from ._tensors.backend import PLAIN, Request, Stored
+from ._state.torch_layout import few
+from ._tensors import arrays, parameters, places
+from ._tensors.backend import Request, Stored
+from ._tensors.parameters import STORED, Parameters, given_states, grouped
+from ._tensors.parts import Parts
 from ._tensors.sums import Sums
-from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, output, rows_of_masks, tensor
+from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
-STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
+
+class Wanted(NamedTuple):
+    """What an optimizer was made with that holds for parameters which are added later, too."""
+
+    hyper: dict[str, Any]
+    formats: Any
+    rounding: str
 
 
 class Optimizer:
@@ -32,6 +43,8 @@ class Optimizer:
     ----------
     t : int
         Steps taken.
+    counts
+        How many of them each parameter had a gradient in, in the structure of the parameters.
     groups : tuple of mappings
         The hyperparameters of each group; may be changed between steps: ``opt.groups[0]["lr"] = 0.1``.
     params
@@ -52,81 +65,154 @@ class Optimizer:
     """
 
     rule: Rule
+    origin: tuple  # a function, and with which arguments it makes the class
+    _params: Any
+    _groups: tuple[Group, ...]
+    _tensors: list[Tensor]
+    _paths: list[str]  # of their gradients
+    _structure: trees.Node
+    _plain: Request  # what a step without further arguments is asked for
+    _backend: Stored
+    _grads: Any
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0,
+                 rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0, first: Any = 0,
                  threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
-                 **({} if lr is None else {"lr": lr})}
+                 **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average})}
         followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
         if followers:
             vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *followers))
-        self._params = params
         threads, seed = check_threads(threads, where), check_seed(seed, where)
-        parts = self._read_groups(params, given if average is None else {**given, "average": average}, where)
-        formats = self._read_tensors(parts, state, rounding, where)
-        self._paths = [beside(t, "grads") for t in self._tensors]
-        check_one_place(self._tensors)
-        outputs = {"copy": self._read_copy(copy)} if copy is not None else {}
-        arrays.check_overlap([(t.path, t.array) for t in self._tensors] + [
-            (beside(t, "copy"), a) for of in outputs.values() for t, a in zip(self._tensors, of.arrays, strict=True)])
-        place = arrays.place(self._tensors[0].array)
-        capturable = check_capturable(capturable, where, place)
-        make = places.at(place, "backend")
-        self._backend: Stored = make(self.rule, self._tensors, self.groups, formats, outputs, seed, threads, capturable)
-        self._grads: Any = None
+        formats, adopted = given_states(state, self.rule)
+        self._asked = Wanted(given, formats, rounding)
+        groups = self._groups_of(params, where)
+        read = parameters.read(params, self.rule, formats, rounding, where)
+        check_one_place(read.tensors)
+        states = read.states(self.rule)
+        states |= {name: read.adopted(name, tree, states[name], name in formats) for name, tree in adopted.items()}
+        read.tensors[:] = parameters.numbered(read, first, states)
+        outputs = {} if copy is None else {"copy": read.outputs("copy", copy)}
         self._turn = forks.Turn()
+        capturable = check_capturable(capturable, where, arrays.place(read.tensors[0].array))
+        self._take(read, groups, states, (), outputs, seed, threads, capturable)
 
-    def _read_tensors(self, parts: list[tuple[Any, str, dict[str, Any]]], state: Asked, rounding: str,
-                      where: str) -> dict[str, list[Format]]:
-        """Make the tensors of all groups and their structure; return how each state of each tensor is stored."""
-        self._tensors: list[Tensor] = []
-        formats: list[dict[str, Format]] = []
-        roots: list[_trees.Node] = []
-        masks: list[Any] = []
-        for k, (tree, path, own) in enumerate(parts):
-            leaves: list[tuple[str, Any]] = []
-            roots.append(_trees.structure(tree, path, leaves))
-            if not leaves:
-                raise ValueError(f"{path}: no arrays, but at least one is needed. Remove the group or give it "
-                                 "parameters.")
-            group = f"{where} group {k}" if own else where
-            kind, asked = check_rounding(own.get("rounding", rounding), group), own.get("state", state)
-            new = [tensor(leaf, at, k, kind) for at, leaf in leaves]
-            formats += [state_formats(asked, self.rule, group, t.path, t.original, arithmetic(t.format)) for t in new]
-            self._tensors += new
-            if own.get("mask") is not None:
-                roots[-1].collect(own["mask"], "mask" + path[len("params"):], masks)
-            masks += [True]*(len(self._tensors) - len(masks))
-        self._structure = _trees.Sequence([part[0] for part in parts], roots) if grouped(self._params) else roots[0]
-        masked = any(own.get("mask") is not None for _, _, own in parts)
-        self._plain = PLAIN._replace(masks=rows_of_masks(masks, self._tensors)) if masked else PLAIN
-        return {name: [of[name] for of in formats] for name in self.rule.state}
+    def _groups_of(self, params: Any, where: str, first: int = 0) -> list[Group]:
+        """The hyperparameters of each group of parameters, the first of which has this number."""
+        return [Group(self.rule, {**self._asked.hyper, **{k: v for k, v in group.own.items() if k not in STORED}},
+                      f"{where} group {first + k}" if grouped(params) else where)
+                for k, group in enumerate(parameters.groups_of(params))]
 
-    def _read_copy(self, tree: Any) -> PerTensor:
-        """The arrays into which a step writes the new parameters."""
-        leaves: list = []
-        self._structure.collect(tree, "copy", leaves)
-        found = [output(leaf, t, beside(t, "copy")) for leaf, t in zip(leaves, self._tensors, strict=True)]
-        return PerTensor([array for array, _ in found], [format for _, format in found], leaves)
+    def _take(self, read: Parameters, groups: Iterable[Group], states: dict[str, PerTensor], remainders: Sequence[Any],
+              outputs: dict[str, PerTensor], *arguments: Any, t: int = 0, parts: Parts | None = None) -> None:
+        """Be an optimizer of these parameters, at step t. What fails, fails before anything changes."""
+        named = [(t.path, t.array) for t in read.tensors]
+        named += [(beside(t, name), array) for name, slot in {**states, **outputs}.items()
+                  for t, array in zip(read.tensors, slot.arrays, strict=True) if array is not None]
+        arrays.check_overlap(named)
+        make, groups = places.at(arrays.place(read.tensors[0].array), "backend"), tuple(groups)
+        backend: Stored = make(self.rule, read.tensors, groups, states, remainders, outputs, *arguments)
+        if parts is not None:
+            backend.taken, backend.parts = t, parts
+        new = {"_params": read.given, "_groups": groups, "_tensors": read.tensors, "_paths": read.paths,
+               "_structure": read.structure, "_plain": read.plain, "_backend": backend, "_grads": None}
+        at_once([partial(vars(self).update, new)])
 
-    def _read_groups(self, params: Any, given: dict[str, Any], where: str) -> list[tuple[Any, str, dict[str, Any]]]:
-        """Make the groups; return the tree of each group, its path, and how it wants its tensors stored."""
-        if not grouped(params):
-            self._groups: tuple[Group, ...] = (Group(self.rule, given, where),)
-            return [(params, "params", {})]
-        own = [{k: v for k, v in g.items() if k not in ("params", *STORED)} for g in params]
-        self._groups = tuple(Group(self.rule, {**given, **of}, f"{where} group {k}") for k, of in enumerate(own))
-        return [(g["params"], f"params[{k}]", {name: g[name] for name in STORED if name in g})
-                for k, g in enumerate(params)]
+    def _go_on(self, read: Parameters, groups: Sequence[Group], old: list[int], copy: Any = None) -> None:
+        """Be an optimizer of other parameters: of these tensors of now, and behind them of what is new."""
+        backend, t, new = self._backend, self.t, read.tensors[len(old):]
+        if backend.capturable:
+            raise ValueError(f"{type(self).__name__}: made with capturable=, so that graphs may hold its arrays. Make "
+                             "a new optimizer of other parameters.")
+        if copy is not None or (new and backend.outputs):
+            group = getattr(read.structure, "children")[-1]  # noqa: B009 (groups are a list)
+            copied = read._replace(tensors=new, structure=group).outputs("copy", copy)
+        read.tensors[:len(old)] = [tensor._replace(first=self._tensors[k].first)
+                                   for tensor, k in zip(read.tensors, old, strict=False)]
+        states = {name: slot.of(old).then(PerTensor([None]*len(new), [of[name] for of in read.formats[len(old):]]))
+                  for name, slot in backend.states.items()}
+        outputs = {name: slot.of(old).then(copied) if new else slot.of(old) for name, slot in backend.outputs.items()}
+        remainders = [*(backend.remainders[k] for k in old if backend.remainders), *[None]*len(new)]
+        behind, past = backend.counted() if new and t else backend.late()
+        unborn = Known(0, 0.0, None) if self.rule.history else None
+        parts = Parts([*(behind[k] for k in old), *[t]*len(new)], [*(past[k] for k in old), *[unborn]*len(new)])
+        self._take(read, groups, states, remainders, outputs, self.seed, self.threads, t=t, parts=parts)
 
-    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0, skip_nonfinite: bool = False, zero_grads: bool = False,
-             mask: Any = None) -> None:
+    def add(self, params: Any, *, copy: Any = None, **own: Any) -> None:
+        """Add a group of parameters. All others keep their state; the first step of the new ones is their step 1.
+
+        From then on the parameters are in groups, and gradients a list of trees, one for each group.
+
+        Parameters
+        ----------
+        params : tree of arrays
+            As for a new optimizer.
+        copy : tree of arrays, optional
+            Where steps write the new parameters again, if the optimizer was made with `copy`.
+        **own
+            Hyperparameters of the group, its `state` (formats), `rounding` and `mask`. What is left out is as the
+            optimizer was made.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Before anything changes, with the path of the array or the name of the argument.
+        """
+        where = f"{type(self).__name__}.add"
+        with self._turn.lock:
+            self._check_idle("add")
+            if (copy is None) == ("copy" in self._backend.outputs):
+                found, cure = ("no copy", "Give one.") if copy is None else ("a copy", "Leave it out.")
+                has = "one" if copy is None else "none"
+                raise ValueError(f"{where}: {found} was given, but the optimizer has {has} of its other parameters. "
+                                 f"{cure}")
+            before = list(self._params) if grouped(self._params) else [{"params": self._params}]
+            groups = self._groups_of([{"params": params, **own}], type(self).__name__, len(before))
+            read = parameters.read([*before, {"params": params, **own}], self.rule, self._asked.formats,
+                                   self._asked.rounding, where)
+            check_one_place(read.tensors)
+            self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy)
+
+    def remove(self, path: str) -> None:
+        """Remove an array, or a subtree, from the parameters, and its state with it. All others keep theirs.
+
+        `params` is a new tree then, of the same arrays; what stands behind an entry of a list moves up.
+
+        Parameters
+        ----------
+        path : str
+            As errors and ``state_dict()["paths"]`` have it: ``"params['head']"``, or ``"params[1]"`` for a group.
+
+        Raises
+        ------
+        ValueError
+            If there is no such path, nothing would be left, or a dataclass or named tuple would lack a field.
+        """
+        where = f"{type(self).__name__}.remove"
+        with self._turn.lock:
+            self._check_idle("remove")
+            left = [k for k, t in enumerate(self._tensors) if not trees.within(t.path, path)]
+            if len(left) in (0, len(self._tensors)):
+                found = "would leave no parameters" if not left else "is no path of the parameters, which has "
+                found += "" if not left else few(t.path for t in self._tensors)
+                raise ValueError(f"{where}: {path!r} {found}. {'Keep one' if not left else 'Give one of those'}.")
+            left_of = [trees.without(*group[:2], path) for group in parameters.groups_of(self._params)]
+            kept = [group for group, tree in zip(self._groups, left_of, strict=True) if tree is not trees.NOTHING]
+            params = left_of[0]
+            if grouped(self._params):
+                params = [{**g, "params": tree} for g, tree in zip(self._params, left_of, strict=True)
+                          if tree is not trees.NOTHING]
+            read = parameters.read(params, self.rule, self._asked.formats, self._asked.rounding, where)
+            self._go_on(read, kept, left)
+
+    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = "global",
+             norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
+             skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None,
+             missing: str = "raise") -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -134,9 +220,15 @@ class Optimizer:
         grads : tree of arrays, callable, or None
             The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A
             callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers
-            `opt.grads`.
+            `opt.grads`. None in the place of one gradient: that parameter and its states stay as they are, and it does
+            not count the step (see `counts`).
         clip_norm : float, optional
             Gradients are scaled by min(1, clip_norm/norm), norm being that of all together after `grad_factor`.
+        clip : {"global", "tensor"}
+            "tensor": each gradient is clipped by its own norm instead, as Keras does with `clipnorm`. On the CPU only.
+        norm : float, optional
+            The norm of all gradients after `grad_factor`, if it is known: of a part of them on each machine, for
+            example. It is not computed then. For `clip_norm` and `skip_nonfinite`.
         clip_value : float, optional
             Each element is then limited to [-clip_value, clip_value].
         grad_factor : float, or array of one element on the parameters' CUDA device
@@ -159,6 +251,9 @@ class Optimizer:
             parameters may have a mask of its own, ``{"params": ..., "mask": ...}``, read when the optimizer is made.
             On a CUDA device, a step with another mask than that of the last one waits for the device.
 
+        missing : {"raise", "skip"}
+            "skip": a key of a dict of the parameters that the gradients lack is as None there.
+
         Raises
         ------
         TypeError, ValueError
@@ -174,8 +269,11 @@ class Optimizer:
                 raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
         request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
-                and type(grad_factor) is float and grad_factor == 1.0 and mask is None):
-            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask)
+                and type(grad_factor) is float and grad_factor == 1.0 and mask is None and norm is None
+                and clip == "global" and missing == "raise"):
+            if check_option("missing", missing, ("raise", "skip"), "step") == "skip" and grads is not None:
+                grads = trees.filled(self._structure, grads)
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -184,13 +282,17 @@ class Optimizer:
                 self._check_idle("step")
             turn.stepping = True
             try:
-                if grads is None and (grads := self._grads) is None:
-                    raise ValueError("step: no gradients were given. Pass them, or write them into opt.grads first.")
-                leaves: list = []
-                self._structure.collect(grads, "grads", leaves)
-                self._backend.step(leaves, self._paths, request)
+                self._backend.step(self._leaves(grads, "step"), self._paths, request)
             finally:
                 turn.stepping = False
+
+    def _leaves(self, grads: Any, where: str) -> list:
+        """The gradients in these, or in the buffers."""
+        if grads is None and (grads := self._grads) is None:
+            raise ValueError(f"{where}: no gradients were given. Pass them, or write them into opt.grads first.")
+        leaves: list = []
+        self._structure.collect(grads, "grads", leaves)
+        return leaves
 
     def _check_idle(self, where: str) -> None:
         """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
@@ -199,7 +301,7 @@ class Optimizer:
                                "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
-                 zero_grads: Any, mask: Any) -> Request:
+                 zero_grads: Any, mask: Any, norm: Any, clip: Any) -> Request:
         """What a step is asked for, checked."""
         if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
@@ -209,7 +311,27 @@ class Optimizer:
         wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT)
         factor = 1.0 if plain else self._backend.factor(grad_factor)
         masks = self._plain.masks if mask is None else self._masks(mask)
-        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks)
+        apart = check_option("clip", clip, ("global", "tensor"), "step") == "tensor"
+        if apart and (wanted is None or norm is not None or self._backend.where):
+            found = ("no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
+                     if norm is not None else "parameters on a CUDA device")
+            raise ValueError(f'step: clip="tensor" with {found}, but it clips each gradient by a norm of its own, on '
+                             "the CPU. Leave it out, or give clip_norm alone.")
+        if norm is not None:
+            norm = check_norm(norm)
+            if wanted is None and not skip_nonfinite:
+                raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
+        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart)
+
+    def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
+        """The Euclidean norm of all gradients together, in float64, times the size of `grad_factor`; inf or NaN too.
+
+        Gradients are given as to `step`; those that are None are left out. On a CUDA device the host waits for it.
+        """
+        factor = check_number("grad_factor", grad_factor, "norm")
+        with self._turn.lock:
+            self._check_idle("norm")
+            return self._backend.norm_of(self._leaves(grads, "norm"), self._paths, factor)
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""
@@ -254,7 +376,7 @@ class Optimizer:
     @property
     def grad_norm(self) -> float | None:
         with self._turn.lock:
-            return self._backend.grad_norm
+            return self._backend.last.grad_norm
 
     @property
     def seed(self) -> int:
@@ -275,6 +397,13 @@ class Optimizer:
         with self._turn.lock:
             self._check_idle("t")
             self._backend.t = found
+
+    @property
+    def counts(self) -> Any:
+        """The steps that each parameter had, in the structure of the parameters: `t`, less those without a gradient."""
+        with self._turn.lock:
+            (behind, _), t = self._backend.late(), self._backend.t
+            return self._structure.build(iter([t - steps for steps in behind]))
 
     @property
     def grads(self) -> Any:
@@ -391,18 +520,20 @@ class Optimizer:
         about = f"t={self.t}, {many}{n:,} parameters {stored}{drawn}{backend.where}, {state}"
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
-    def __reduce__(self):
-        raise TypeError(f"{type(self).__name__}: an optimizer holds the addresses of its arrays and cannot be copied "
-                        "or pickled. Save opt.state_dict(), make a new optimizer, and load it there.")
+    def __reduce__(self) -> tuple:
+        """For `copy` and `pickle`. A copy made by copy.copy steps the same arrays, with a state of its own."""
+        with self._turn.lock:
+            return copies.reduced(self)
 
 
 read_only(Optimizer)
 
 
-def grouped(params: Any) -> bool:
-    """Whether parameters come in groups: a list of dicts with the entry "params"."""
-    return (isinstance(params, (list, tuple)) and len(params) > 0
-            and all(isinstance(g, dict) and "params" in g for g in params))
+def check_norm(given: Any) -> float:
+    found = plain(given)
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or found < 0:
+        raise ValueError(f"step: norm is {given!r}, but the norm of gradients is needed, 0 or more, or NaN. Change it.")
+    return float(found)
 
 
 def check_capturable(capturable: Any, where: str, place: str) -> int:

@@ -34,7 +34,8 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
     inside = {k: InGroups(k) for k in rule.defaults if not hasattr(Optimizer, k)}
     documented = documentation.document(rule) if rule.docs.keys() >= rule.defaults.keys() else rule.__doc__
     facts = {"learning_rate": InGroups("lr"), **inside, "rule": Own(rule), "__doc__": doc or documented,
-             "__signature__": documentation.signature(rule), "__module__": module}
+             "__signature__": documentation.signature(rule), "__module__": module,
+             "origin": (optimizer, (rule, name, doc))}
     return type(name or rule.class_name, (Optimizer,), facts)
 
 

@@ -50,7 +50,9 @@ class SGD(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -62,6 +64,9 @@ class SGD(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -77,11 +82,12 @@ class SGD(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -123,7 +129,9 @@ class Momentum(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -135,6 +143,9 @@ class Momentum(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -154,11 +165,12 @@ class Momentum(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -204,7 +216,9 @@ class Nesterov(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -216,6 +230,9 @@ class Nesterov(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -236,11 +253,12 @@ class Nesterov(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -278,7 +296,9 @@ class RMSProp(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -290,6 +310,9 @@ class RMSProp(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -308,11 +331,12 @@ class RMSProp(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -352,7 +376,9 @@ class AdaGrad(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -364,6 +390,9 @@ class AdaGrad(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -383,11 +412,12 @@ class AdaGrad(Optimizer):
         maximize: bool = False,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -432,7 +462,9 @@ class Adam(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -444,6 +476,9 @@ class Adam(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -465,11 +500,12 @@ class Adam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -513,7 +549,9 @@ class AdamW(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -525,6 +563,9 @@ class AdamW(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -546,11 +587,12 @@ class AdamW(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -595,7 +637,9 @@ class AMSGrad(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -607,6 +651,9 @@ class AMSGrad(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -628,11 +675,12 @@ class AMSGrad(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -676,7 +724,9 @@ class NAdam(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -688,6 +738,9 @@ class NAdam(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -708,11 +761,12 @@ class NAdam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -757,7 +811,9 @@ class RAdam(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -769,6 +825,9 @@ class RAdam(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -789,11 +848,12 @@ class RAdam(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -829,7 +889,9 @@ class Lion(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -841,6 +903,9 @@ class Lion(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -858,11 +923,12 @@ class Lion(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...
@@ -906,7 +972,9 @@ class Adan(Optimizer):
         (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
         changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
         returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as.
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
@@ -918,6 +986,9 @@ class Adan(Optimizer):
         parameters, for example).
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
+        those of the whole. With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -937,11 +1008,12 @@ class Adan(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
-        state: str | Mapping[str, str] | Callable[[str, Any], Any] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
+        first: Any = 0,
         threads: int | None = None,
         capturable: int | None = None,
     ) -> None: ...

@@ -10,14 +10,14 @@ from conftest import assert_identical
 
 MODULES = {  # by the test file in which no `raise` of theirs is left out
     "arguments": ("_checks.numbers", "_formats.choice", "_rule.attributes", "_rule.groups", "_tensors.adapters",
-                  "_tensors.arrays", "_tensors.tensors", "_trees", "init", "networks", "optimizer", "optimizers",
-                  "presets", "schedules", "storage"),
-    "states": ("_rule.history", "_state.state_dict", "_state.torch_layout", "files"),
+                  "_tensors.arrays", "_tensors.parameters", "_tensors.tensors", "init", "networks", "optimizer",
+                  "optimizers", "presets", "schedules", "storage", "trees"),
+    "states": ("_rule.history", "_state.copies", "_state.state_dict", "_state.torch_layout", "files"),
     "rules": ("_cpu.backend", "_cpu.jobs", "_rule.rule", "_rule.straight"),
     "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",
                 "curvature.flat", "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit",
                 "sklearn.estimators"),
-    "device": ("_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
+    "device": ("_tensors.backend", "_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
     "_kernels.compile": "tests/test_undisturbed.py, in a process of its own",

@@ -364,3 +364,44 @@ def test_what_is_not_finite_for_the_rule_is_skipped():
         given[432] = g
         twins.step(given, grad_factor=factor, clip_norm=clip, skip_nonfinite=True).same()
         assert twins.on_host.t == 1 - skipped, (dtype, g, factor, clip)
+
+
+def test_gradients_that_are_none(stand_in):
+    """Each tensor counts its steps; norms of those that are there; a graph may hold all steps alike."""
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.05, weight_decay=0.1), tree(0))
+    for t, lacking in enumerate(["", "W", "W", "bs", "", "long"]):
+        g = tree(10 + t)
+        given = to_device(g)
+        g, given = ({k: None if k in lacking else x for k, x in of.items()} for of in (g, given))
+        assert twins.on_device.norm(given, grad_factor=-0.5) == twins.on_host.norm(g, grad_factor=-0.5)
+        twins.step(g, given, clip_norm=0.5 if t % 2 else None).same()
+        assert twins.on_device.counts == twins.on_host.counts
+        assert twins.on_device.grad_norm == twins.on_host.grad_norm
+    saved = twins.on_device.state_dict()
+    assert saved["behind"] == twins.on_host.state_dict()["behind"] == [2, 1, 1, 1, 0]
+    twins.on_device.load_state_dict(saved)
+    twins.step(tree(30), norm=3.0, clip_norm=1.0).same()
+    captured = fastopt.Adam(to_device(tree(0)), capturable=10)
+    with pytest.raises(ValueError, match="step: a gradient is None, but with capturable= all steps are alike"):
+        captured.step({**to_device(tree(1)), "W": None})
+    with pytest.raises(ValueError, match='clip="tensor" with parameters on a CUDA device'):
+        captured.step(to_device(tree(1)), clip_norm=1.0, clip="tensor")
+    with pytest.raises(ValueError, match="made with capturable=, so that graphs may hold"):
+        captured.remove("params['W']")
+
+
+def test_parameters_that_are_added_and_removed_on_a_device():
+    twins = Twins(adam, tree(0))
+    twins.step(tree(1)).same()
+    new = singles(5, 40)
+    on_device = to_device(new)
+    twins.on_host.add([new])
+    twins.on_device.add([on_device])
+    for t in range(2):
+        g = singles(6 + t, 40)
+        twins.on_host.step([tree(2 + t), [g]])
+        twins.on_device.step([to_device(tree(2 + t)), [to_device(g)]])
+    twins.same()
+    assert_same(to_host(on_device), new)
+    twins.on_device.remove("params[0]['W']")
+    assert twins.on_device.counts == [{"b": 3, "s": 3, "long": 3, "none": 3}, [2]]

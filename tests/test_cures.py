@@ -16,8 +16,7 @@ from conftest import BFLOAT16, assert_identical
 from cures import MODULES, OTHERS, alike, check, lines, raises, same, values
 
 import fastopt
-from fastopt import SGD, init, networks, optimizers, storage
-from fastopt import _trees as trees
+from fastopt import SGD, init, networks, optimizers, storage, trees
 from fastopt import schedules as s
 
 f32, f64 = np.float32, np.float64
@@ -241,6 +240,41 @@ def step(**other):
     two().step({"a": np.ones(3), "b": np.ones((3, 4)), **other})
 
 
+def buffers(a):
+    two().grads = {"a": a, "b": np.ones((3, 4))}
+
+
+def registered(gradients):
+    """A step of an object of a class that JAX knows."""
+    jax = pytest.importorskip("jax")
+
+    class Net:
+        def __init__(self, *arrays):
+            self.arrays = arrays
+    jax.tree_util.register_pytree_node(Net, lambda net: (net.arrays, None), lambda _, arrays: Net(*arrays))
+    opt = SGD(Net(np.ones(3), np.ones(2)))
+    opt.step(Net(np.ones(3), np.ones(2), np.ones(1)) if gradients == "more" else
+             Net(np.ones(3), np.ones(2)) if gradients == "alike" else gradients)
+
+
+def coming(copied=None, of=None):
+    """Parameters that are added to an optimizer with a copy of its own, or without."""
+    opt = SGD([np.ones(2)], copy=None if of is None else [np.ones(2)])
+    opt.add([np.ones(3)], copy=None if copied is None else [np.ones(3)])
+
+
+def stepped(**how):
+    SGD(np.ones(6)).step(np.ones(6), **how)
+
+
+def given(m, format=None, size=6):
+    fastopt.Momentum(np.ones(size), state={"v": m if format is None else (format, m)})
+
+
+def codes(dtype=np.uint8, count=129, step=1):
+    return np.zeros(count*step, dtype)[::step]
+
+
 def one(gradients=None, of=list):
     """A step of a tree of one array."""
     SGD(of([np.ones(6)]) if of is list else of(np.ones(6))).step([np.ones(6)] if gradients is None else gradients)
@@ -366,10 +400,26 @@ w64, OVER, FIXED, LABELS = np.ones(6), np.ones(6), np.ones(3), np.zeros(4, int)
 FIXED.flags.writeable = False
 TREES = [
     (homeless, lambda: homeless(True)), *alike(step, lambda: step(c=1), lambda: two().step([1]), lambda: step(
-        a=np.ones(4)), lambda: two().step(Lying(a=1))), (lambda: step(a=None), lambda: step(a=np.zeros(3))),
+        a=np.ones(4)), lambda: two().step(Lying(a=1))), (lambda: buffers(None), lambda: buffers(np.zeros(3))),
     *alike(one, lambda: one(iter([w64])), lambda: one([]), lambda: one(Long([w64]))),
     *alike(lambda: one(Pair(w64), Pair), lambda: one([w64], Pair), lambda: one(without_field(), Pair)),
     (lambda: SGD({"a": None, "b": w64}), lambda: SGD({"b": w64})),
+    *alike(lambda: registered("alike"), lambda: registered("more"), lambda: registered([np.ones(3), np.ones(2)])),
+    *alike(lambda: trees.unflatten(trees.flatten([1, 2])[1], [3, 4]),
+           lambda: trees.unflatten(trees.flatten([1, 2])[1], [3]),
+           lambda: trees.unflatten(trees.flatten([1, 2])[1], [3, 4, 5])),
+    *alike(lambda: two().remove("params['a']"), lambda: two().remove("params['c']"), lambda: two().remove("params")),
+    (lambda: SGD([Pair(np.ones(2)), np.ones(3)]).remove("params[0].a"),
+     lambda: SGD([Pair(np.ones(2)), np.ones(3)]).remove("params[0]")),
+    *alike(lambda: (coming(), coming(1, 1)), lambda: coming(1), lambda: coming(None, 1)),
+    *alike(lambda: (stepped(clip_norm=1.0, clip="tensor"), stepped()), lambda: stepped(clip="tensor"),
+           lambda: stepped(clip_norm=1.0, clip="tensor", norm=1.0)),
+    *alike(lambda: (stepped(), stepped(norm=1.0, clip_norm=1.0)), lambda: stepped(norm=1.0),
+           lambda: stepped(norm=-1.0, clip_norm=1.0)),
+    *alike(lambda: fastopt.Adam(w64, first=256, state="q8"), lambda: fastopt.Adam(w64, first=-1),
+           lambda: fastopt.Adam(w64, first=3, state="q8")),
+    *alike(lambda: (given(np.zeros(6)), given(codes(), "q8"), given(np.zeros(6, np.uint16), "bf16s")),
+           lambda: given(np.zeros(6), "bf16"), lambda: given(np.zeros(6), "q8"), lambda: given(codes(step=2), "q8")),
     (lambda: SGD(w64, copy=np.ones((2, 3)).T), lambda: SGD(w64, copy=np.ones(6))),
     (lambda: SGD(np.ones((2, 3)), copy=np.ones((3, 2)).T),
      lambda: SGD(np.ones((2, 3)), copy=np.empty_like(np.ones((2, 3))))),
@@ -392,7 +442,6 @@ OPTIMIZERS = [
     (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),
     (lambda: sgd(lrate=1), lambda: sgd(lr=1)),
     (lambda: sgd().groups[0].__delitem__("lr"), lambda: sgd().groups[0].__setitem__("lr", 0.5)),
-    (lambda: copy.copy(sgd()), lambda: sgd().load_state_dict(sgd().state_dict())),
     (lambda: fastopt.optimizer(max), lambda: fastopt.optimizer(fastopt.rules.sgd)),
     (lambda: fastopt.Optimizer(w64), lambda: (fastopt.Adam(w64), fastopt.optimizer(fastopt.rules.adam)(w64))),
     (reentrant, lambda: reentrant(False)), (lambda: sgd().lookahead(), lambda: fastopt.Nesterov(FIXED+0).lookahead()),
@@ -433,7 +482,7 @@ NUMBERS_OF = [
     (lambda: loss(p=params(b1=np.zeros(3))),
      lambda: loss(p={k: a.astype(f64) for k, a in params(b1=np.zeros(3)).items()}))]
 # Tested with CUDA arrays, above, and by `fit`
-ELSEWHERE = ("check_one_place", "_jax", "accumulate")
+ELSEWHERE = ("check_one_place", "_jax", "accumulate", "_go_on")
 
 
 @BETA

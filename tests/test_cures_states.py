@@ -1,5 +1,6 @@
 """Cures of messages about state dicts and files: each is executed, loses nothing, and no message is left out."""
 import os
+import pickle
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -158,6 +159,7 @@ CALLS = [  # what raises; and what the message says to do instead
            lambda: load(fresh(), fastopt.Adam({"a": np.ones(2), "b": np.ones((3, 4))}).state_dict()),
            *(partial(spoilt, **{key: value}) for key, value in (
                ("groups", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]), ("paths", 1),
+               ("behind", [1]), ("past", [1]),
                ("state", {"m": 1, "v": 1}), ("state", {"m": [1], "v": [1]})))),
     *alike(other_order, lambda: load(listed(3), listed(3, 3).state_dict()),
            lambda: load(listed(3, 3), fastopt.Adam({"x": np.ones(3), "y": np.ones(3)}).state_dict()),
@@ -169,6 +171,8 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: load(fresh(dtype=np.uint16), fresh(dtype=np.uint16, rounding="remainder").state_dict()),
      unlike(dtype=np.uint16, rounding="remainder")[1]),
     (lambda: load(read_only(), saved()), made_writable),
+    (lambda: pickle.dumps(fastopt.Adam(np.ones(3), lr=lambda t: 0.1)),
+     lambda: pickle.loads(pickle.dumps(fastopt.Adam(np.ones(3), lr=abs)))),
     (lambda: load(keyed("k", "k", "x"), keyed("x", "k", "k").state_dict()), in_order),
     (lambda: load(fastopt.Adam(np.ones(3), state="q8"), fastopt.Adam(np.ones(300), state="q8").state_dict()),
      unlike(state="q8")[1])]
@@ -217,22 +221,6 @@ def like_torch(kind=fastopt.Adam, name="Adam", wrong=None, **more):
         np.testing.assert_allclose(a, p.detach().numpy(), rtol=1e-12)
 
 
-def by_count():
-    """An optimizer for each count, with its part of torch's dict."""
-    torch = pytest.importorskip("torch")
-    theirs = parts(steps=(3, 2))
-    whole = theirs.state_dict()
-    for k, (p, g) in enumerate(zip(theirs.param_groups[0]["params"], gradients().values(), strict=True)):
-        w = p.detach().numpy().copy()
-        opt = fastopt.Adam(w)
-        load(opt, {"state": {k: whole["state"][k]}, "param_groups": [{**whole["param_groups"][0], "params": [k]}]})
-        opt.step(g)
-        p.grad = torch.tensor(g)
-        theirs.step()
-        np.testing.assert_allclose(w, p.detach().numpy(), rtol=1e-12)
-        p.grad = None
-
-
 def renamed(saved):
     """The keys of state, renamed to those of its groups."""
     strange = {f"layer {k}": e for k, e in saved["state"].items()}
@@ -255,7 +243,7 @@ THEIRS = [
            lambda: theirs(amsgrad=True)),
     (lambda: theirs(kind=fastopt.Lion), lambda: goes_on(trained(fastopt.Lion), fresh(fastopt.Lion))),
     (lambda: theirs({**parts().state_dict(), "state": {"x": parts().state_dict()["state"][0]}}),
-     lambda: like_torch(wrong=renamed)), (lambda: theirs(steps=(3, 2)), by_count),
+     lambda: like_torch(wrong=renamed)),
     (lambda: theirs(kind=fastopt.SGD, name="SGD", momentum=0.9),
      lambda: like_torch(fastopt.Momentum, "SGD", momentum=0.9)),
     (lambda: theirs(kind=fastopt.Momentum, name="SGD", momentum=0.9, nesterov=True),
@@ -355,3 +343,26 @@ def test_what_the_messages_say_to_do_works(tmp_path, monkeypatch):
     with pytest.raises(ValueError) as error:  # `load` of files does not convert
         fastopt.files.load(file(opt=trained(state="q8")), fresh())
     assert str(error.value).endswith("Make it with state=....")
+
+
+@pytest.mark.parametrize("steps", [(3, 2), (0, 2), (4, 0)])
+@pytest.mark.parametrize(("kind", "name", "more"), [
+    (fastopt.Adam, "Adam", {}), (fastopt.NAdam, "NAdam", {}), (fastopt.RAdam, "RAdam", {}),
+    (fastopt.AdaGrad, "Adagrad", {"lr_decay": 0.1}), (fastopt.Momentum, "SGD", {"momentum": 0.9, "dampening": 0.5})])
+def test_parameters_at_different_steps(kind, name, more, steps):
+    """Each goes on from where torch's is."""
+    torch = pytest.importorskip("torch")
+    theirs = parts(name, steps, **more)
+    tensors = theirs.param_groups[0]["params"]
+    opt = kind({k: p.detach().numpy().copy() for k, p in zip(SHAPES, tensors, strict=True)})
+    opt.t = max(steps)  # SGD's dict holds no count
+    load(opt, theirs.state_dict())
+    if name != "SGD":
+        assert list(opt.counts.values()) == list(steps)
+    for t in range(8, 11):
+        opt.step(gradients(t))
+        for p, g in zip(tensors, gradients(t).values(), strict=True):
+            p.grad = torch.tensor(g)
+        theirs.step()
+        for p, a in zip(tensors, opt.params.values(), strict=True):  # torch keeps NAdam's product in float32
+            np.testing.assert_allclose(a, p.detach().numpy(), rtol=1e-9 if name == "NAdam" else 1e-12)

@@ -1,6 +1,4 @@
 """Bad input: the error says where, what was found and what to do, and nothing has changed (a twin never saw it)."""
-import copy
-import pickle
 import re
 
 import numpy as np
@@ -72,7 +70,7 @@ LEAVES = {  # a gradient for params[0]["b"], a float64 array of 5; other kinds o
         (np.ones(A, int),
          B_IS + "dtype int64, but one of float64, float32, float16, bfloat16 (ml_dtypes, or its bits as"),
         (np.ones(A, ">f8"), B_IS + "dtype >f8 in foreign byte order, but this machine's is needed. Convert it"),
-        (None, B_IS + "a NoneType, but an array is needed"), ([1.0]*A, B_IS + "a list, but an array is needed"),
+        ([1.0]*A, B_IS + "a list, but an array is needed"),
         (np.ma.array(ones5, mask=[1, 0, 0, 0, 0]), B_IS + "a masked array, but kernels do not see masks. Give x.data,"),
         (Device(), B_IS + "on a CUDA device, but params[0]['b'] is in this machine's memory. Copy the"),
         (iter([ones5]), "a list_iterator, but an array is needed (NumPy, a tensor of torch, any buffer, or an")]}
@@ -215,10 +213,6 @@ def test_groups_keep_what_they_had():
         del opt.groups[0]["lr"]
     with pytest.raises(TypeError):
         opt.groups[0] = {"lr": 1.0}
-    for call in (copy.copy, copy.deepcopy, pickle.dumps, lambda opt: pickle.dumps([opt])):
-        with pytest.raises(TypeError, match=r"Adam: an optimizer holds the addresses of its arrays and cannot be "
-                                            r"copied or pickled\. Save"):
-            call(opt)
     assert_untouched(opt, twin, g)
 
 

@@ -7,7 +7,7 @@ import fastopt
 
 HOME = Path(fastopt.__file__).parent
 LAYERS = [line.split() for line in """
-_checks _signals _trees notation presets proximal
+_checks _signals trees notation presets proximal
 _rule schedules
 rules _formats init curvature
 _kernels storage networks

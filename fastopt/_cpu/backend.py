@@ -10,18 +10,19 @@ import numpy as np
 
 from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
+from .._formats.choice import REMAINDER
 from .._kernels.memory import JOB
 from .._rule.groups import Group
 from .._rule.pipeline import LOOK_AHEAD
 from .._signals import at_once
 from .._tensors import arrays
-from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, state_dtype
+from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, clip_factor, state_dtype
 from .._tensors.tensors import Tensor, beside, moved
 from ..storage import coded_bytes, encode
 from .headers import Headers, Watch
 from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
-from .norm import all_finite, clip_factor, global_norm
+from .norm import all_finite, global_norm, norms
 from .pool import Plan
 from .ready import Ready
 
@@ -32,8 +33,8 @@ class HostBackend(Stored):
     where = ""
     grad_norm: float | None = None
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments[:-1])  # there is nothing to capture here
+    def __init__(self, *arguments: Any, **more: Any):
+        super().__init__(*arguments, **more)
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
         row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}
@@ -54,11 +55,11 @@ class HostBackend(Stored):
         return Chance(self.seed, self._count)
 
     @property
-    def t(self) -> int:
+    def taken(self) -> int:
         return self._t.value
 
-    @t.setter
-    def t(self, steps: int) -> None:
+    @taken.setter
+    def taken(self, steps: int) -> None:
         self._t.value = steps
 
     # Memory
@@ -99,6 +100,7 @@ class HostBackend(Stored):
 
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
         return [partial(setattr, self._t, "value", t), partial(setattr, self, "seed", seed),
+                partial(setattr, self, "_ready", None),
                 *self.binding.reseeding(self._chance._replace(seed=seed))]
 
     # Arrays that moved
@@ -107,13 +109,15 @@ class HostBackend(Stored):
     def _own(self) -> list[tuple[str, list[np.ndarray]]]:
         """Arrays that are ours and that the program sees, by name."""
         ahead = [("lookahead()", self._ahead[0].buffers)] if self._ahead else []
-        return [*((f"state[{name!r}]", found) for name, found in self.state.items()), ("grads", self._buffers), *ahead]
+        states = {name: slot.own for name, slot in self.states.items()}
+        states |= {REMAINDER: self.remainders} if self.remainders else {}
+        return [*((f"state[{name!r}]", found) for name, found in states.items()), ("grads", self._buffers), *ahead]
 
     def _rebind(self) -> None:
         """Bind the next step anew: something else is watched."""
         self._ready = None
         self.binding = Binding(self.rule, self.tensors, self.slots, self.remainders, self.written, self.watch,
-                               self.coefs, self._chance)
+                               self.coefs, self._chance, self.apart)
 
     def shown(self) -> None:
         if self._unseen:
@@ -134,15 +138,19 @@ class HostBackend(Stored):
         if self.watch.same():
             return
         self.check_own()
-        outputs, named = {}, [(name, a) for name, found in self._own for a in found]
+        named = [(name, a) for name, found in self._own for a in found]
         tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
-        for name, slot in self.outputs.items():
-            paths = [beside(t, name) for t in tensors]
-            found = [moved(*of) for of in zip(slot.originals, slot.arrays, paths, strict=True)]
-            outputs[name] = slot._replace(arrays=found)
-            named += zip(paths, found, strict=True)
+        slots = {}
+        for name, slot in self.slots.items():
+            found = list(slot.arrays)
+            for k, original in slot.given:
+                path = beside(tensors[k], name)
+                found[k] = moved(original, found[k], path)
+                named.append((path, found[k]))
+            slots[name] = slot._replace(arrays=found)
         arrays.check_overlap([*((t.path, t.array) for t in tensors), *named])
-        self.tensors[:], self.outputs = tensors, outputs
+        self.tensors[:] = tensors
+        self.states, self.outputs = ({name: slots[name] for name in of} for of in (self.states, self.outputs))
         self._ahead = None  # its job holds addresses
         self.watch, self._unseen = Watch(self.given), True
         self.shown()
@@ -180,7 +188,10 @@ class HostBackend(Stored):
                     ready.run(factor, self.threads)
                 return
             self._ready = None
-        factor, limit, clip_norm, skip_nonfinite, zeroed, masks = request
+        if self.uneven(leaves, request):
+            self.parts.step(self, leaves, paths, request)  # type: ignore[union-attr]
+            return
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, *_ = request
         bound, t, rows = self.binding.headers, self._t.value + 1, []
         asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
@@ -191,11 +202,12 @@ class HostBackend(Stored):
         if asked != binding.asked:
             binding.use(asked)
         self.grad_norm = None
+        factors = [factor]*len(rows)
         if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
             if (found := self._factor(request)) is None:
                 return
-            factor = found
-        for k, row in enumerate(rows):
+            factors = self._clipped(found, clip_norm) if request.apart else [found]*len(rows)
+        for k, (row, factor) in enumerate(zip(rows, factors, strict=True)):
             if factor != 1.0:
                 row = (row[0]*factor, *row[1:])
             for packer, buffer, size in self._packers:
@@ -209,10 +221,10 @@ class HostBackend(Stored):
 
     def _factor(self, request: Request) -> float | None:
         """What multiplies the gradients, clipping included; None where the step is skipped, as they are not finite."""
-        binding, factor, norm = self.binding, request.factor, None
+        binding, factor, norm = self.binding, request.factor, request.norm
         if request.clip_norm is not None or request.skip_nonfinite:
-            norm = global_norm(binding.buckets, self.threads, factor)
-            factor *= clip_factor(norm, request.clip_norm)
+            norm = global_norm(binding.buckets, self.threads, factor) if norm is None else norm
+            factor *= 1.0 if request.apart else clip_factor(norm, request.clip_norm)
         self.grad_norm = norm
         if request.skip_nonfinite and not all_finite(binding.buckets, self.threads, norm or 0.0, factor):
             for gradient in binding.cleared:  # also of a step that is skipped
@@ -225,10 +237,28 @@ class HostBackend(Stored):
             arrays.tell_autograd([*self.told, *binding.told])
         return factor
 
+    def _clipped(self, factor: float, limit: float | None) -> list[float]:
+        """The factor of each tensor's gradient, which is clipped by its own norm."""
+        binding, factors = self.binding, [factor]*len(self.tensors)
+        for bucket in binding.buckets:
+            for k, norm in zip(bucket.members, norms(bucket, self.threads, factor), strict=True):
+                factors[k] *= clip_factor(norm, limit)
+        for job in binding.wide:
+            job.numbers[JOB.factor] = factors[job.members[0]]
+        return factors
+
+    def norm(self, leaves: list, paths: list[str], factor: float) -> float:
+        held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)
+        return global_norm(self.binding.buckets, self.threads, factor)
+
+    def forget(self) -> None:
+        self._ready = None
+
     def _repeats(self, headers: Headers, request: Request) -> bool:
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
         return (headers.known and not headers.others and not self.told and not request.zero_grads
-                and request.limit == math.inf and all(group.ahead for group in self.groups))
+                and request.limit == math.inf and request.norm is None and not request.apart
+                and all(group.ahead for group in self.groups))
 
     def tabulate(self) -> None:
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")

@@ -16,7 +16,7 @@ from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, TILE, WORD
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
-from .._tensors.tensors import LINE, PerTensor, Tensor
+from .._tensors.tensors import LINE, PerTensor, Place, Tensor
 from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
 from .pool import Plan
@@ -55,11 +55,12 @@ class Job:
     """Tensors that share a kernel: the words that it reads, and everything that they point to."""
 
     def __init__(self, layout: Layout, columns: list[list[np.ndarray]], groups: list[int], coefs: np.ndarray,
-                 strides: Sequence[list[int]] = (), tile: int = 0, numbers: Sequence[int] = (), chance: Chance = NONE):
+                 strides: Sequence[list[int]] = (), tile: int = 0, places: Sequence[Place] = (), chance: Chance = NONE):
         """`columns` holds the arrays of each column; `strides` those of gradients; `tile` a fixed tile size (tests)."""
         self.layout, self.groups, self.coefs, self.chance = layout, groups, coefs, chance
+        self.members: Sequence[int] = ()  # which tensors of their optimizer they are
         self.sizes = [a.size for a in columns[1]]
-        self.table = tensors.make_table(columns, strides, numbers)
+        self.table = tensors.make_table(columns, strides, places)
         size = tile or tile_size(sum(self.sizes))
         size = min(size, STRIDED_TILE) if layout.strided else size
         heads = [] if tile or layout.strided or layout.blocks else list(map(head, columns[1]))
@@ -130,6 +131,13 @@ class Bucket(Job):
         plan.run(threads)
         return plan.jobs[0].found.tolist()
 
+    def by_tensor(self, found: list[float], kernel: Callable[[Layout], Kernel]) -> list[list[float]]:
+        """What `measured` found, of each tensor."""
+        of: list[list[float]] = [[] for _ in self.sizes]
+        for k, x in zip(self.measures[kernel].jobs[0].tiles[:, TILE.tensor].tolist(), found, strict=True):
+            of[k].append(x)
+        return of
+
     def sums_of_squares(self, threads: int) -> list[float]:
         """The sums of the squared gradients, a tile each."""
         return self.measured(squares_kernel, threads)
@@ -140,7 +148,9 @@ class Binding:
 
     def __init__(self, rule: Any, tensors: list[Tensor], slots: dict[str, PerTensor], remainders: list[np.ndarray],
                  written: list[np.ndarray], watch: Watch, coefs: dict[np.dtype, np.ndarray],
-                 chance: Chance = NONE, tile: int = 0):
+                 chance: Chance = NONE, apart: bool = False, tile: int = 0):
+        """`apart`: the gradient of each tensor may be multiplied by a factor of its own."""
+        self.apart = apart
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
@@ -171,11 +181,12 @@ class Binding:
             tensors.check_zeroed(gradients, self.tensors, leaves, paths)
         views, targets, buckets = [g.array for g in gradients], [0]*len(leaves), []
         layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed, masks)
-        for layout, members in tensors.by_layout(layouts).items():
+        for layout, members in self._buckets(layouts):
             columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders, masks)
             groups, strides = [self.tensors[k].group for k in members], [gradients[k].strides for k in members]
             buckets.append(Bucket(layout, columns, groups, self.coefs[layout.arithmetic.dtype], strides, self.tile,
-                                  members, self.chance))
+                                  tensors.places_of(self.tensors, members), self.chance))
+            buckets[-1].members = members
             first, width = arrays.address(buckets[-1].table), WORD*buckets[-1].table.shape[1]
             for row, k in enumerate(members):
                 targets[k] = first + row*width
@@ -187,6 +198,12 @@ class Binding:
         self.zeroed, self.cleared = zeroed, views if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
+
+    def _buckets(self, layouts: list[Layout]) -> list[tuple[Layout, list[int]]]:
+        """The tensors of each bucket. A job has one factor for all gradients that are wider than the arithmetic."""
+        found = list(tensors.by_layout(layouts).items())
+        return [(layout, part) for layout, members in found
+                for part in ([[k] for k in members] if self.apart and layout.wide else [members])]
 
     def use(self, asked: list) -> None:
         """Make `plan` that of a step which asks for these pieces, as arguments of `pipelines`."""

@@ -10,7 +10,7 @@ from itertools import chain
 
 from .._kernels.memory import BEYOND, WORD
 from .jobs import Bucket
-from .loops import SHRUNK, largest_kernel, shrunk_kernel
+from .loops import SHRUNK, largest_kernel, shrunk_kernel, squares_kernel
 
 SAFE, HARMLESS = 2.0**100, 2.0**400  # a norm and a factor below these leave all elements finite
 
@@ -31,9 +31,13 @@ def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) ->
                                                          for bucket in buckets]))
 
 
-def clip_factor(norm: float, limit: float | None) -> float:
-    """min(1, limit/norm); 1 where the norm is not finite: 0 or NaN would carry one bad element into all others."""
-    return limit/norm if limit is not None and limit < norm < math.inf else 1.0
+def norms(bucket: Bucket, threads: int, factor: float = 1.0) -> list[float]:
+    """The Euclidean norm of each gradient of a bucket, times the size of the factor."""
+    found = [abs(factor)*_root(of) for of in bucket.by_tensor(bucket.sums_of_squares(threads), squares_kernel)]
+    if math.inf not in found or bucket.layout.formats[0].itemsize < WORD:
+        return found
+    shrunk = bucket.by_tensor(bucket.measured(shrunk_kernel, threads), shrunk_kernel)
+    return [abs(factor)/SHRUNK*_root(of) if norm == math.inf else norm for norm, of in zip(found, shrunk, strict=True)]
 
 
 def all_finite(buckets: Iterable[Bucket], threads: int, norm: float, factor: float) -> bool:

@@ -114,7 +114,8 @@ class Ready:
     def suits(self, request: Request) -> bool:
         """Whether a step that asks for this needs the same pieces."""
         return (self.scaled == (request.clip_norm is not None or request.factor != 1.0) and request.limit == math.inf
-                and request.masks is self.masks and not request.zero_grads)
+                and request.masks is self.masks and not request.zero_grads and request.norm is None
+                and not request.apart)
 
     def step(self, leaves: list, threads: int) -> bool:
         """Take a step that asks for nothing, if its arrays are alike, and say whether they were."""
@@ -148,7 +149,7 @@ class Ready:
         """Compute the rows of the next steps, twice as many as before, up to `most`."""
         self.words[READY.rows], first = 0, self.steps.value + 1
         most, settled = max(1, MOST_STEPS + 1 - first), self.groups[0].rule.settled
-        same = settled is not None and first >= settled
+        same = settled is not None and first - max(group.behind for group in self.groups) >= settled
         kept = 1 if same else min(self.ahead, most)
         rows = np.concatenate([group.rows(first, kept) for group in self.groups], axis=1)
         with np.errstate(over="ignore"):

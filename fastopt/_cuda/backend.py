@@ -15,19 +15,21 @@ import numpy as np
 
 from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
+from .._kernels.memory import WORD
 from .._rule.groups import Group
 from .._rule.pipeline import LOOK_AHEAD
 from .._rule.rule import Rule
 from .._tensors.adapters import on_cuda, tell_autograd, view
-from .._tensors.backend import Ahead, Pair, Request, Stored, state_dtype
+from .._tensors.backend import Ahead, Pair, Request, Stored, clip_factor, state_dtype
 from .._tensors.device_array import DeviceArray, dense_strides, place
-from .._tensors.tensors import PerTensor, Tensor
+from .._tensors.tensors import Tensor
 from ..storage import coded_bytes, encode
 from . import driver
 from .advance import MODE, PARAMETERS
 from .clock import Advance, Clock, Post
 from .libraries import library
 from .look import check_still, follow, sights
+from .loops import CLOCK
 from .streams import Makers, Streams, hand_over, makers
 from .tables import MOST, Bound, Bucket, Gradients, Tables
 
@@ -38,13 +40,12 @@ ALIGNED = 32  # elements: states start where their parameter does within so many
 class CudaBackend(Stored):
     """What carries out the steps of an optimizer whose parameters are arrays of a CUDA device."""
 
-    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, PerTensor], seed: int, threads: int, capturable: int):
+    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], *arguments: Any, **more: Any):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
-        super().__init__(rule, tensors, groups, formats, outputs, seed, threads)
+        super().__init__(rule, tensors, groups, *arguments, **more)
+        capturable = self.capturable
         self.sights = sights(self)
-        self.capturable = capturable
         self.where = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.clock = Clock(self.gpu, rule, groups, capturable)
@@ -56,6 +57,7 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []           # of the gradients of the next step
         self.captured: list = []                 # what graphs refer to
         self.normed = False
+        self.known_norm: float | None = None     # of the last step, where it was found elsewhere
         self._masks: Sequence[np.ndarray] = []   # the last that were asked for
         self._copies: list[DeviceArray] = []
         self.ahead_buffers: list[DeviceArray] | None = None
@@ -142,19 +144,24 @@ class CudaBackend(Stored):
     def shown(self) -> None:
         """Nothing more to look at."""
 
+    def forget(self) -> None:
+        """Nothing is known of the next step."""
+
     # What is known of steps
 
     @property
-    def t(self) -> int:
+    def taken(self) -> int:
         self.streams.release()
         return self.clock.t
 
-    @t.setter
-    def t(self, steps: int) -> None:
+    @taken.setter
+    def taken(self, steps: int) -> None:
         self.put([], self.clock.setting(steps, self.groups))
 
     @property
     def grad_norm(self) -> float | None:
+        if self.known_norm is not None:
+            return self.known_norm
         return self.clock.norm() if self.normed or self.clock.replayed else None
 
     def tabulate(self) -> None:
@@ -252,10 +259,22 @@ class CudaBackend(Stored):
     # Steps
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
+        if self.uneven(leaves, request):
+            self.parts.step(self, leaves, paths, request)  # type: ignore[union-attr]
+            return
         self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
                              "would leave the gradients. Set them to zero yourself, or leave out one of the two.")
+        if (norm := request.norm) is not None:
+            if place(request.factor) == "cuda":
+                raise ValueError("step: norm with a grad_factor on the device, but they are multiplied here. Give "
+                                 "grad_factor as a number, or leave out norm.")
+            factor = request.factor*clip_factor(norm, request.clip_norm)
+            request = request._replace(factor=factor, clip_norm=None)
+            if request.skip_nonfinite and not math.isfinite(norm):
+                self.known_norm = norm
+                return
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
             self._enqueue(leaves, request)
@@ -266,16 +285,31 @@ class CudaBackend(Stored):
         finally:
             driver.do("cuCtxSetCurrent", before)
 
-    def _enqueue(self, leaves: list, request: Request) -> None:
+    def norm(self, leaves: list, paths: list[str], factor: float) -> float:
+        self.bind(leaves, paths)
+        if self.streams.capturing():
+            raise RuntimeError("norm: the stream is being captured, but the host waits for the norm. Call it outside, "
+                               "or step with clip_norm.")
+        memory, last, found = self.clock.memory.address + WORD*CLOCK.norm, np.zeros(1), np.zeros(1)
+        self.gpu.download(last, memory)
+        with self.gpu.current():
+            self._enqueue(leaves, Request(factor, clip_norm=math.inf), MODE.peek)
+        self.gpu.download(found, memory)
+        self.gpu.upload(memory, last)  # that of the last step
+        return float(found[0])
+
+    def _enqueue(self, leaves: list, request: Request, mode: int = MODE.count) -> None:
+        """Enqueue a step; with `MODE.peek`, all of it but the update."""
         stream, clock, (gradients, tables) = self.streams.now(), self.clock, self._bound()
         factor, normed = request.factor, request.clip_norm is not None or request.skip_nonfinite
+        steps = mode == MODE.count
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
         others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
         capturing, streams = self._order(stream, others)
-        asked = self._asked(request)  # before schedules, which may change hyperparameters, for the next step
-        coefficients = self._coefficients(capturing)
-        if any(group.functions for group in self.groups):
+        asked = self._asked(request) if steps else ()  # before schedules, which may change hyperparameters, for later
+        coefficients = self._coefficients(capturing) if steps else []
+        if steps and any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
         plan = self._plan(tables, normed, addresses, coefficients, asked)
@@ -284,7 +318,7 @@ class CudaBackend(Stored):
         main.words[at.factor_at] = factor.address if on_device else 0
         main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
         main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
-        mode = MODE.count + (MODE.check if request.skip_nonfinite else 0)
+        mode += MODE.check if request.skip_nonfinite else 0
         mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
         tell_autograd(self.told)
@@ -300,9 +334,10 @@ class CudaBackend(Stored):
             tables.sent = [-1]*len(self.addresses)  # until it is certain that they have been
         if stream:
             gradients.record(leaves, lent, self.gpu.ordinal, stream)
-        self.normed = normed
+        if steps:
+            self.normed, self.known_norm = normed, request.norm
         try:
-            plan.run(stream, skip, clock.done, 0 if request.skip_nonfinite else 1)
+            plan.run(stream, skip, clock.done if steps else 0, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:
             clock.refused()
             raise
@@ -329,7 +364,8 @@ class CudaBackend(Stored):
         key = norm, self.advance.room(addresses, coefficients), asked
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *tables.launches(asked)])
+            updates = tables.launches(asked) if asked else []
+            tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *updates])
         return tables.plans[key]
 
     def _capture(self, used: list) -> None:

@@ -30,7 +30,7 @@ class Sight:
 def sights(backend: "CudaBackend") -> list[Sight]:
     """The sights of an optimizer's parameters and copies; a `DeviceArray` does not change."""
     found = [(t.array, t.path, partial(_put_parameter, backend.tensors, k)) for k, t in enumerate(backend.tensors)]
-    found += [(view, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.outputs.items()
+    found += [(view, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.slots.items()
               for k, (t, view) in enumerate(zip(backend.tensors, slot.arrays, strict=True))]
     return [Sight(*of) for of in found if of[0].foreign]
 

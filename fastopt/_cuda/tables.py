@@ -16,7 +16,7 @@ from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._rule.rule import Rule
 from .._tensors import arrays, tensors
 from .._tensors.device_array import DeviceArray, extent
-from .._tensors.tensors import PerTensor, Tensor
+from .._tensors.tensors import PerTensor, Place, Tensor
 from . import driver, loops
 from .clock import Post, posts
 from .libraries import Library, by_dlpack, library
@@ -31,12 +31,12 @@ class Bucket:
     """Tensors of one layout: their table on the device, and the launches of a step."""
 
     def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
-                 strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, numbers: Sequence[int],
+                 strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, places: Sequence[Place],
                  seed: int):
-        """`columns` holds the arrays of each column; `numbers` are those of the tensors in the optimizer."""
+        """`columns` holds the arrays of each column; `places` are those of the tensors."""
         self.gpu, self.layout, self.seed, self.coefs, self.clock = gpu, layout, seed, coefs, clock
         self.sizes, self.groups = [a.size for a in columns[1]], groups
-        table = tensors.make_table(columns, strides, numbers)
+        table = tensors.make_table(columns, strides, places)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
         self.keep: list = []
         self.made: dict[tuple[Pipeline, ...], list[Launch]] = {}
@@ -112,7 +112,8 @@ class Tables:
             columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
             own = coefs[layout.arithmetic.dtype]
-            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, own, clock, members, seed))
+            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, own, clock,
+                                       tensors.places_of(of, members), seed))
             self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]

@@ -14,12 +14,12 @@ FIFTEEN, SIXTEEN = U32(15), U32(16)
 SLOTS = tuple(U32(pow(0xCC9E2D51, k, 2**32)) for k in range(64))
 
 
-def key(seed, step, tensor):
-    """What the bits of all elements of a tensor depend on at a step: 32 bits."""
+def key(seed, step, tensor, first=0):
+    """What the bits of all elements of a tensor depend on at a step: 32 bits. `first` is the first one's number."""
     z = U64(seed)*SEED + U64(step)*STEP + U64(tensor)*TENSOR
     z = (z ^ (z >> THIRTY))*FIRST
     z = (z ^ (z >> TWENTYSEVEN))*SECOND
-    return U32(z >> THIRTYTWO)
+    return start(U32(z >> THIRTYTWO), first)
 
 
 def start(key, element):

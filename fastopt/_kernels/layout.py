@@ -57,8 +57,8 @@ class Layout:
 
     @property
     def strides_at(self):
-        """Where in a row of the table the strides of a gradient begin: behind addresses and the tensor's number."""
-        return self.columns + 1
+        """Where in a row of the table the strides of a gradient begin: behind addresses and the tensor's place."""
+        return self.columns + 2
 
     @cached_property
     def arithmetic(self):

@@ -2,8 +2,8 @@
 
 A kernel of the CPU takes one argument, the address of a job: words that say where its tables lie.
 
-    table[tensor]  the addresses of each slot, the tensor's number among all of the optimizer's, then for a strided
-                   gradient the number of its dimensions, the extents, and the strides in bytes
+    table[tensor]  the addresses of each slot, the tensor's number among all of the optimizer's, that of its first
+                   element, then for a strided gradient the number of its dimensions, the extents, the strides in bytes
     tiles[k]       a tile: tensor, group, first element, one past the last
     coefs[group]   a row of coefficients, in the float type of the arithmetic
 """
@@ -90,9 +90,9 @@ def tile_key(layout):
     def tile_key(context, builder, table_row, seed, steps_at, more):
         if not layout.random:
             return i32(0)
-        tensor = builder.load(pointer(builder, table_row, I64, i64(layout.columns)))
+        tensor, first = (builder.load(pointer(builder, table_row, I64, i64(layout.columns + k))) for k in range(2))
         step = builder.add(builder.load(pointer(builder, steps_at, I64, i64(0))), more)
-        return emit(builder, key, [INT]*3, [seed, step, tensor])
+        return emit(builder, key, [INT]*4, [seed, step, tensor, first])
     return tile_key
 
 

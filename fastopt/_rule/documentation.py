@@ -34,12 +34,14 @@ ARGUMENTS = {
         None, f"{{{WORDS}}}, optional", f"Literal[{WORDS}] | None",
         "Start from the defaults and conventions of that system; see `fastopt.presets`."),
     "state": Argument(
-        None, "str, dict or callable, optional", "str | Mapping[str, str] | Callable[[str, Any], Any] | None",
+        None, "str, dict or callable, optional", "str | Mapping[str, Any] | Callable[[str, Any], Any] | None",
         'Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", '
         '"bfloat16" (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so '
         'that small changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a '
         "parameter's path and array returns one of these. By default float32, and float64 for float64 parameters, "
-        "whatever the parameters are stored as."),
+        "whatever the parameters are stored as. A dict may also hold state arrays that are there already, in the "
+        'structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does not tell all. They '
+        "are updated in place, from the numbers that they hold."),
     "rounding": Argument(
         "nearest", f"{{{ROUNDINGS}}}", f"Literal[{ROUNDINGS}]",
         "How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a "
@@ -55,6 +57,10 @@ ARGUMENTS = {
     "seed": Argument(
         0, "int", "int",
         "Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element."),
+    "first": Argument(
+        0, "int or tree of int", "Any",
+        "Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then "
+        "those of the whole. With states of eight bits, a multiple of 128."),
     "threads": Argument(
         None, "int, optional", "int | None",
         "The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS."),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._signals import at_once
-from .history import History
+from .history import History, Known
 from .hyperparameters import ELSEWHERE, check_value
 from .rule import Rule, shared
 
@@ -22,11 +22,12 @@ class Group(MutableMapping):
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
         self.ahead = False  # whether coefficients may be computed before their steps
+        self.behind = 0  # steps that its tensors have not had; see `Late`
         self.one_by_one = False  # whether the rule decides by the step, so that each row is computed by itself
         self._values: dict[str, Any] = {}
         self._numbers: dict[str, Any] = {}
         self._functions: dict[str, Callable[[int], float]] = {}
-        self.history = History(rule.history, self._for_history) if rule.history else None
+        self.history = self.history_of(0) if rule.history else None
         self._own: dict[str, Any] = {}
         at_once([self.change({**rule.defaults, **values}, where)])
 
@@ -84,14 +85,28 @@ class Group(MutableMapping):
     def _number(self, name: str, t: int) -> float:
         return check_value(name, self._functions[name](t), {}, f"{self.where} at step {t}", self.rule.ranges)
 
+    def history_of(self, behind: int) -> History:
+        """A history of tensors that are so many steps behind, which has only begun."""
+        add: Any = self.rule.history
+        return History(add, lambda names, t: self._for_history(names, t + behind))
+
+    def past(self, known: Known | None, t: int, behind: int) -> tuple[int, float] | None:
+        """What is known of the steps of tensors that have had t steps, as state dicts have it."""
+        if known is None:
+            return None
+        history = self.history_of(behind)
+        history.go_on(known)
+        return history.save(t)
+
     def _for_history(self, names: tuple[str, ...], t: int) -> tuple[tuple[Any, ...], bool]:
         """These hyperparameters at step t, and whether they are the same at every step."""
         values = {name: self._number(name, t) if name in self._functions else self._numbers[name] for name in names}
         return tuple(values.values()), not (self._functions.keys() & values)
 
-    def rows(self, first: int, count: int) -> np.ndarray:
+    def rows(self, first: int, count: int, behind: int = 0) -> np.ndarray:
         """The rows of some steps, if they may be computed `ahead`: without a gradient's factor, without a limit."""
         _check_count(first)
+        first -= behind
         common, own, given = shared(self._numbers, 1.0, math.inf), self.rule.own, self._own
         if count > 1:
             try:
@@ -105,16 +120,49 @@ class Group(MutableMapping):
                 return rows
         return np.array([(*common, *own(t, **given).values()) for t in range(first, first + count)])
 
-    def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
+    def coefficients(self, t: int, factor: float, clip_value: float, late: "Late | None" = None) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
         _check_count(t)
-        now, own = self._numbers, self._own
+        now, own, history = self._numbers, self._own, self.history
         if self._functions:
             now = self.at(t)
             own = {k: now[k] for k in self.rule.own_names}
-        if self.history is not None:
-            own = {**own, "past": self.history.until(t, self.version)}
+        if late is not None:
+            t, history = t - late.behind, late.history
+        if history is not None:
+            own = {**own, "past": history.until(t, self.version)}
         return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())
+
+
+class Late:
+    """A group as it is for tensors that have had some steps less, as no gradient of theirs came in those.
+
+    Rules see the steps that the tensors have had; schedules, as always, those of the optimizer.
+    """
+
+    def __init__(self, group: Group):
+        self.group, self.behind, self._changes = group, 0, 0
+        self.history: History | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.group, name)
+
+    @property
+    def version(self) -> int:
+        return self.group.version + self._changes
+
+    def set(self, behind: int, past: Known | None) -> None:
+        """Be so many steps behind. `past` is what is known of those that were taken, if the rule has a history."""
+        self.behind, self._changes = behind, self._changes + 1
+        if past is not None:
+            self.history = self.group.history_of(behind)
+            self.history.go_on(past)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        return self.group.rows(first, count, self.behind)
+
+    def coefficients(self, t: int, factor: float, clip_value: float) -> tuple[float, ...]:
+        return self.group.coefficients(t, factor, clip_value, self)
 
 
 def _check_count(t: int) -> None:

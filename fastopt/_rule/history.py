@@ -46,16 +46,27 @@ class History:
         self._known.append(Known(t, last.total + self.add(t, t, *numbers), None))
         return self._known[-1].total
 
+    def known(self, t: int) -> Known:
+        """All that steps after t need."""
+        numbers, fixed = self._now(self.names, t)
+        return self._start(t, numbers if fixed else None)
+
     def save(self, t: int) -> tuple[int, float]:
         """(a step, the sum until then): with the hyperparameters of now, all that steps after t need."""
-        numbers, fixed = self._now(self.names, t)
-        last = self._start(t, numbers if fixed else None)
-        return last.t, last.total
+        return self.known(t)[:2]
+
+    def go_on(self, known: Known) -> None:
+        """Go on from what `known` gave."""
+        self._known, self._version = deque([known], KEPT), -1
 
     def resuming(self, saved: tuple[int, float], hyper: Mapping[str, Any]) -> "partial[None]":
         """What to call to go on from there; `hyper` has the numbers of the steps since, if they were numbers."""
+        return partial(setattr, self, "_known", deque([self.restored(saved, hyper)], KEPT))
+
+    def restored(self, saved: Sequence[Any], hyper: Mapping[str, Any]) -> Known:
+        """What `save` gave as `known`."""
         numbers = tuple(hyper[name] for name in self.names) if all(name in hyper for name in self.names) else None
-        return partial(setattr, self, "_known", deque([Known(int(saved[0]), float(saved[1]), numbers)], KEPT))
+        return Known(int(saved[0]), float(saved[1]), numbers)
 
     def _start(self, t: int, numbers: tuple[Any, ...] | None) -> Known:
         """Where steps after t begin to have these hyperparameters (None: functions), t being taken."""
@@ -104,16 +115,19 @@ def of_product(rule: Any, hyper: Mapping[str, Any], t: int, product: Any) -> tup
     return t, math.log(found) if found > 0 else -math.inf
 
 
+def fits(past: Any, t: int) -> bool:
+    """Whether this may be what `save` gave at step t or before, or None."""
+    try:
+        return past is None or (len(past) == 2 and past[0] == int(past[0]) and 0 <= past[0] <= t
+                                and not math.isnan(past[1]))
+    except (TypeError, ValueError):
+        return False
+
+
 def check(groups: Sequence[Any], saved: Mapping[str, Any]) -> None:
     """ValueError where the entry of a state dict does not fit these groups."""
-    try:
-        given = saved.get("history") or [None]*len(groups)
-        fits = len(given) == len(groups) and all(
-            len(one) == 2 and one[0] == int(one[0]) and 0 <= one[0] <= saved["t"] and not math.isnan(one[1])
-            for one in given if one is not None)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
+    given = saved.get("history") or [None]*len(groups)
+    if not isinstance(given, (list, tuple)) or len(given) != len(groups) or not all(fits(x, saved["t"]) for x in given):
         raise ValueError("load_state_dict: its history does not fit the groups. The checkpoint is damaged.")
 
 

@@ -5,6 +5,7 @@ stochastic rounding, remainders), an entry ``storage`` holds the seed, the forma
 the memory orders of the parameters, along which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,12 +18,14 @@ from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import Stored, coded, numbers
+from .._tensors.parts import Parts
 from .._tensors.tensors import Tensor, spans
 from ..storage import coded_bytes
 from . import torch_layout
 from .torch_layout import count, few
 
 VERSION = 1
+COUNTS = {"behind": 0, "past": None}  # entries of what tensors have not in common, and what stands for the same as all
 OURS = "Give what state_dict() returned."
 DAMAGED = "The checkpoint is damaged."
 FOREIGN = "It belongs to another model"
@@ -43,6 +46,12 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
                              "paths": [t.path for t in tensors],
                              "state": {name: [backend.read(a, copy) for a in of] for name, of in backend.state.items()}}
     found |= history.saved(groups, found["t"])
+    behind, past = backend.late()
+    if any(behind) or any(past):
+        found["behind"] = list(behind)
+    if any(past):
+        found["past"] = [groups[of.group].past(known, found["t"] - steps, steps)
+                         for of, known, steps in zip(tensors, past, behind, strict=True)]
     formats = [f for slot in states.values() for f in slot.formats] + [t.format for t in tensors]
     if any(f.block or f.random or f.split for f in formats):
         found["storage"] = {"seed": backend.seed, "orders": [list(t.order) for t in tensors],
@@ -107,7 +116,12 @@ def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarra
     then = [Group(backend.rule, {**group, **change}, group.where) for group, change in new]
     at_once(history.resuming(then, saved))
     seed = int(saved.get("storage", {}).get("seed", backend.seed))
+    behind, past = (saved.get(name) or [none]*len(backend.tensors) for name, none in COUNTS.items())
+    known = [None if one is None else groups[t.group].history_of(0).restored(one, saved["groups"][t.group])
+             for one, t in zip(past, backend.tensors, strict=True)]
+    parts = Parts(list(map(int, behind)), known)
     backend.put(pairs, [*backend.resuming(count(saved["t"]) or 0, seed, then),
+                        partial(setattr, backend, "parts", parts),
                         *(group.change(change, group.where) for group, change in new),
                         *history.resuming(groups, saved)])
 
@@ -122,7 +136,7 @@ def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
     """A state dict in the order of the optimizer's parameters, each of which it holds at its place of `places`."""
     def turned(of: Mapping[str, Any]) -> dict[str, list]:
         return {name: [values[k] for k in places] for name, values in of.items()}
-    new = {**saved, "state": turned(saved["state"])}
+    new = {**saved, "state": turned(saved["state"]), **turned({k: saved[k] for k in COUNTS if k in saved})}
     if "storage" in saved:
         storage = _storage(saved, len(places))
         new["storage"] = {**storage, **turned({"orders": storage["orders"]}), "formats": turned(storage["formats"])}
@@ -155,8 +169,19 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
         if len(new) != len(places):
             raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. "
                              f"{FOREIGN}, or is damaged.")
+    _check_counts(backend, saved)
     _check_states(backend, arranged(saved, places), convert)
     return places
+
+
+def _check_counts(backend: Stored, saved: Mapping[str, Any]) -> None:
+    """ValueError where the entries that say how many steps each parameter had do not fit."""
+    n, t = len(backend.tensors), count(saved["t"]) or 0
+    tests = [lambda x: whole(x) is not None and 0 <= x <= t, lambda x: history.fits(x, t)]
+    for name, fits in zip(COUNTS, tests, strict=True):
+        found = saved.get(name, [])
+        if not isinstance(found, (list, tuple)) or (name in saved and len(found) != n) or not all(map(fits, found)):
+            raise ValueError(f"load_state_dict: {name} does not fit the parameters and t={t}. {DAMAGED}")
 
 
 def _check_groups(backend: Stored, given: Sequence[Any], where: str) -> None:

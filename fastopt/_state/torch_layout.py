@@ -3,7 +3,7 @@
     {"state": {key: {name: array}}, "param_groups": [{"params": [key, ...], "lr": 0.1, ...}]}
 
 Every key of ``state`` is used or named in an error. A parameter that never had a gradient has no entry there: its state
-is zero here, and its step count is that of the others. After loading, torch's conventions are in force (where eps
+is zero here, and so is the count of its steps. After loading, torch's conventions are in force (where eps
 stands, what a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
 """
 import warnings
@@ -69,10 +69,10 @@ def read(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
     if names is None or (bits and rule.name not in bitsandbytes.NAMES):
         raise ValueError(f"{WHERE}: {'bitsandbytes' if bits else 'torch'} has no {rule.name}. Give what state_dict() "
                          "returned.")
-    counts = [len(group["params"]) for group in given]
+    sizes = [len(group["params"]) for group in given]
     own = [sum(t.group == k for t in tensors) for k in range(len(backend.groups))]
-    if counts != own:
-        raise ValueError(f"{WHERE}: groups of {counts} parameters, but this optimizer has {own}. Make the same groups.")
+    if sizes != own:
+        raise ValueError(f"{WHERE}: groups of {sizes} parameters, but this optimizer has {own}. Make the same groups.")
     entries = _by_name(backend, given, _entries(backend, state, given))
     if bits:
         entries = [bitsandbytes.decoded(e, bitsandbytes.NAMES[rule.name], f"{WHERE}: parameter {k}") if e else e
@@ -84,14 +84,18 @@ def read(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in entry.items():
             if value is not None and key not in (*BESIDE, *names.values()):
                 raise ValueError(f"{WHERE}: parameter {k} has {key}, for which {rule.name} has no place. {ANOTHER}")
-    t = _steps(backend, entries)
+    counts = _steps(backend, entries)
+    t = max(counts)
     found = {"version": 1, "rule": rule.name, "t": t, "groups": groups, "state": arrays}
-    # NAdam's product of mu, which torch keeps for each parameter, is one for a group here
-    firsts = [next((e[PRODUCT] for e, of in zip(entries, tensors, strict=True) if of.group == k and PRODUCT in e), None)
-              for k in range(len(own))]
-    past = [None if product is None else history.of_product(rule, {**backend.groups[k], **groups[k]}, t, product)
-            for k, product in enumerate(firsts)]
-    return {**found, **({"history": past} if any(past) else {})}
+    if rule.history:  # of the product of mu, which torch keeps for each parameter
+        past = [history.of_product(rule, {**backend.groups[of.group], **groups[of.group]}, steps, e[PRODUCT])
+                if PRODUCT in e else (0, 0.0) for e, of, steps in zip(entries, tensors, counts, strict=True)]
+        of_groups = [[one for one, of in zip(past, tensors, strict=True) if of.group == k] for k in range(len(own))]
+        if min(counts) < t or any(len(set(of)) > 1 for of in of_groups):
+            found["past"] = past
+        elif any(one != (0, 0.0) for one in past):
+            found["history"] = [of[0] for of in of_groups]
+    return {**found, **({"behind": [t - steps for steps in counts]} if min(counts) < t else {})}
 
 
 def _parts(saved: Mapping[str, Any]) -> tuple[Mapping[Any, Any], Entries]:
@@ -199,8 +203,8 @@ def _state(backend: Stored, name: str, names: Mapping[str, str], entries: Entrie
     return found
 
 
-def _steps(backend: Stored, entries: Entries) -> int:
-    """The step count. Parameters whose count is 0 (Adagrad's without a gradient) take that of the others."""
+def _steps(backend: Stored, entries: Entries) -> list[int]:
+    """The steps that each parameter had."""
     lacking = [k for k, e in enumerate(entries) if e and e.get("step") is None]
     if backend.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
         t = backend.t or int(any(v is not None for e in entries for v in e.values()))
@@ -208,7 +212,8 @@ def _steps(backend: Stored, entries: Entries) -> int:
             warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
                           "taken if a hyperparameter depends on it: after loading, or before, and this is not "
                           "said.", UserWarning, stacklevel=5)
-        return t
+        begun = [any(value is not None for value in e.values()) for e in entries]
+        return [t if one or not any(begun) else 0 for one in begun]
     if lacking:
         raise ValueError(f"{WHERE}: parameter {lacking[0]} has no step, but its count of steps is needed. {OURS}")
     found = {k: count(e["step"]) for k, e in enumerate(entries) if e}
@@ -216,11 +221,7 @@ def _steps(backend: Stored, entries: Entries) -> int:
         if steps is None:
             raise ValueError(f"{WHERE}: parameter {k} has step {entries[k]['step']!r}, but a whole number, 0 or more, "
                              f"is needed. {OURS}")
-    counts = sorted({steps for steps in found.values() if steps})
-    if len(counts) > 1:
-        raise ValueError(f"{WHERE}: parameters at different steps {counts}, but one step count is needed. Make an "
-                         "optimizer for each count, of its parameters, and load into each its part of the dict.")
-    return counts[0] if counts else 0
+    return [found.get(k) or 0 for k in range(len(entries))]
 
 
 def _number(name: str, value: Any, where: str) -> float:

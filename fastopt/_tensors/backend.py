@@ -13,10 +13,18 @@ from .._formats.catalogue import FORMATS, Format
 from .._formats.choice import AVERAGE, REMAINDER
 from .._kernels.layout import Layout
 from .._rule.groups import Group
+from .._rule.history import Known
 from .._rule.rule import Rule
 from ..storage import decode, encode, join
 from . import adapters
-from .tensors import PerTensor, Tensor, by_columns, by_layout, parameter_parts, parts
+from .parts import Parts
+from .tensors import PerTensor, Tensor, by_columns, by_layout, parameter_parts, parts, places_of
+
+
+def clip_factor(norm: float, limit: float | None) -> float:
+    """min(1, limit/norm); 1 where the norm is not finite: 0 or NaN would carry one bad element into all others."""
+    return limit/norm if limit is not None and limit < norm < math.inf else 1.0
+
 
 Pair = tuple[Any, np.ndarray]  # (an array of the optimizer's, what it shall hold)
 
@@ -30,6 +38,8 @@ class Request(NamedTuple):
     skip_nonfinite: bool = False
     zero_grads: bool = False
     masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
+    norm: float | None = None         # of all gradients, where it was found elsewhere
+    apart: bool = False               # clip each gradient by a norm of its own
 
 
 PLAIN = Request()
@@ -38,7 +48,7 @@ PLAIN = Request()
 class Backend(Protocol):
     """What carries out the steps of an optimizer. It owns the memory of the states."""
 
-    t: int      # steps taken
+    taken: int  # steps taken, as far as this backend knows; `Stored.t` asks the one that takes them now
     where: str  # the place, as `repr` says it
 
     @property
@@ -62,6 +72,10 @@ class Backend(Protocol):
         """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
+    def norm(self, leaves: list, paths: list[str], factor: float) -> float:
+        """The norm of these gradients together, times this factor."""
+    def forget(self) -> None:
+        """Look at all that the next step depends on."""
     def look_ahead(self) -> list:
         """The look-ahead point of the next step, in buffers that are allocated once."""
     def tabulate(self) -> None:
@@ -73,24 +87,88 @@ class Backend(Protocol):
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
         """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
-        """What to call so that t steps have been taken, with this seed, and these hyperparameters will be in force."""
+        """What to call so that t steps have been taken, with this seed, and these hyperparameters will be in force.
+
+        (How many of them each tensor had is `Stored.parts`.)
+        """
 
 
 class Stored(Backend):
     """What all backends share: the arrays that a step writes, as kernels see them and as numbers."""
 
-    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], formats: dict[str, list[Format]],
-                 outputs: dict[str, PerTensor], seed: int, threads: int):
-        """`formats` says how each state of each tensor is stored."""
+    def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], states: dict[str, PerTensor],
+                 remainders: Sequence[Any], outputs: dict[str, PerTensor], seed: int, threads: int,
+                 capturable: int = 0, follow: bool = True, apart: bool = False):
+        """States and remainders that are None are made; with `follow`, what follows the parameters is brought there."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
-        self.threads = threads
+        self.threads, self.capturable, self.apart = threads, capturable, apart
+        self.parts: Parts | None = Parts([0]*len(tensors), [None]*len(tensors))  # None: this is a part
+        self.states = {name: slot._replace(arrays=[
+            self.new_state(name, format, t) if array is None else array
+            for array, format, t in zip(slot.arrays, slot.formats, tensors, strict=True)])
+            for name, slot in states.items()}
+        self.remainders = [self.new_remainder(t) if array is None else array
+                           for array, t in zip(remainders or [None]*len(tensors), tensors, strict=True)
+                           ] if any(t.format.split for t in tensors) else []
         self.told = adapters.torch_tensors(self.given)  # they do not change, wherever their memory is
-        self.states = {name: PerTensor([self.new_state(name, f, t) for f, t in zip(of, tensors, strict=True)], of)
-                       for name, of in formats.items()}
-        self.remainders = [self.new_remainder(t) for t in tensors] if any(t.format.split for t in tensors) else []
-        self.put(self.followers(self.outputs.values()))
-        if AVERAGE in self.states:
-            self.put(self.followers([self.states[AVERAGE]]))
+        if follow:
+            self.put(self.followers(self.outputs.values()))
+        if AVERAGE in states and any(array is None for array in states[AVERAGE].arrays):
+            new = zip(self.followers([self.states[AVERAGE]]), states[AVERAGE].arrays, strict=True)
+            self.put([pair for pair, array in new if array is None])
+
+    def part(self, indices: Sequence[int], tensors: list[Tensor], groups: Sequence[Any], apart: bool) -> "Stored":
+        """A backend of the arrays of some tensors, which have these groups there; `apart`: one each."""
+        if self.capturable:
+            raise ValueError("step: a gradient is None, but with capturable= all steps are alike. Give all gradients, "
+                             "or make the optimizer without.")
+        states, outputs = ({name: slot.of(indices) for name, slot in of.items()} for of in (self.states, self.outputs))
+        remainders = [self.remainders[k] for k in indices] if self.remainders else ()
+        part = type(self)(self.rule, tensors, groups, states, remainders, outputs, self.seed, self.threads,
+                          follow=False, apart=apart)
+        part.parts = None
+        part.shown()
+        return part
+
+    def uneven(self, leaves: list, request: Request) -> bool:
+        """Whether a step goes by parts: as some gradients are None, or tensors differ in counts, or in factors."""
+        parts = self.parts
+        return parts is not None and (request.apart or not parts.even or any(leaf is None for leaf in leaves))
+
+    def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
+        """The norm of these gradients together, of which some may be None."""
+        parts, live = self.parts, tuple([k for k, leaf in enumerate(leaves) if leaf is not None])
+        if not live:
+            return 0.0
+        if parts is None or len(live) == len(leaves):
+            return self.norm(leaves, paths, factor)
+        return parts.turn_to(self, live).norm(parts.of(leaves), parts.of(paths), factor)
+
+    def counted(self) -> tuple[Sequence[int], Sequence[Known | None]]:
+        """How many steps each tensor is behind, and the history of each, where the rule has one."""
+        behind, past = self.late()
+        if self.rule.history and not any(past):
+            saved = [group.history.known(self.t) for group in self.groups]  # type: ignore[union-attr]
+            past = [saved[tensor.group] for tensor in self.tensors]
+        return behind, past
+
+    @property
+    def last(self) -> "Stored":
+        """The backend that took the last step."""
+        return (self.parts and self.parts.current) or self
+
+    def late(self) -> tuple[Sequence[int], Sequence[Known | None]]:
+        """How many steps each tensor is behind, and the history of each that has one of its own."""
+        return self.parts.counted() if self.parts else ((), ())
+
+    @property
+    def t(self) -> int:
+        """Steps taken."""
+        return self.last.taken
+
+    @t.setter
+    def t(self, steps: int) -> None:
+        self.taken, self.parts = steps, Parts([0]*len(self.tensors), [None]*len(self.tensors))
 
     def initial(self, name: str, t: Tensor) -> float:
         """What each element of a new state is."""
@@ -110,7 +188,7 @@ class Stored(Backend):
     @property
     def given(self) -> list:
         """The arrays that the program gave us to write, as it knows them."""
-        return [t.original for t in self.tensors] + [x for slot in self.outputs.values() for x in slot.originals]
+        return [t.original for t in self.tensors] + [x for slot in self.slots.values() for _, x in slot.given]
 
     @property
     def written(self) -> list:
@@ -121,7 +199,7 @@ class Stored(Backend):
     def tell(self, pairs: Iterable[Pair]) -> None:
         """Tell torch which of its tensors `put` is about to write."""
         targets = {id(target) for target, _ in pairs}
-        own = [t.array for t in self.tensors] + [a for slot in self.outputs.values() for a in slot.arrays]
+        own = [t.array for t in self.tensors] + [slot.arrays[k] for slot in self.slots.values() for k, _ in slot.given]
         written = [x for x, a in zip(self.given, own, strict=True) if id(a) in targets]
         adapters.tell_autograd(adapters.torch_tensors(written))
 
@@ -184,7 +262,7 @@ class Ahead:
     """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
-        """`job` gets a layout, columns of arrays, groups, coefficients and the numbers of the tensors."""
+        """`job` gets a layout, columns of arrays, groups, coefficients and the places of the tensors."""
         self.buffers, self.coefs = buffers, coefs
         self.field = backend.rule.fields.index(str(backend.rule.ahead))
         tensors, velocity = backend.tensors, backend.states["v"]
@@ -194,4 +272,5 @@ class Ahead:
             rows = [[*parameter_parts(tensors[k], backend.remainders, k), buffers[k],
                      *parts(velocity.formats[k], velocity.arrays[k])] for k in indices]
             groups = [tensors[k].group for k in indices]
-            self.jobs.append((layout, job(layout, by_columns(rows), groups, coefs[layout.arithmetic.dtype], indices)))
+            self.jobs.append((layout, job(layout, by_columns(rows), groups, coefs[layout.arithmetic.dtype],
+                                          places_of(tensors, indices))))

@@ -9,6 +9,7 @@ from .._formats.blocks import SIZE
 from .._formats.catalogue import MASK, Format
 from .._formats.choice import parameter_format
 from .._kernels.layout import Layout, Slot
+from ..storage import coded_bytes
 from . import arrays
 from .arrays import Array
 
@@ -25,6 +26,15 @@ class Tensor(NamedTuple):
     format: Format
     order: tuple[int, ...]
     plain: str  # the format of its array's dtype
+    number: int = 0  # among the tensors of its optimizer
+    first: int = 0   # the number of its first element, where it is a part of a larger tensor
+
+
+Place = tuple[int, int]  # the number of a tensor, and that of its first element
+
+
+def places_of(tensors: Sequence[Tensor], indices: Sequence[int]) -> list[Place]:
+    return [(tensors[k].number, tensors[k].first) for k in indices]
 
 
 class PerTensor(NamedTuple):
@@ -32,14 +42,35 @@ class PerTensor(NamedTuple):
 
     arrays: list[Array]
     formats: list[Format]
-    originals: Sequence[object] = ()  # of arrays that were given; states are ours
+    originals: Sequence[object] = ()  # of arrays that were given, None for those that are ours; or nothing
+
+    @property
+    def given(self) -> list[tuple[int, object]]:
+        """The originals, each with the number of its tensor."""
+        return [(k, x) for k, x in enumerate(self.originals) if x is not None]
+
+    @property
+    def own(self) -> list[Array]:
+        """The arrays that are ours."""
+        given = {k for k, _ in self.given}
+        return [array for k, array in enumerate(self.arrays) if k not in given]
+
+    def of(self, indices: Sequence[int]) -> "PerTensor":
+        """That of some tensors."""
+        originals = [self.originals[k] for k in indices] if self.originals else []
+        return PerTensor([self.arrays[k] for k in indices], [self.formats[k] for k in indices], originals)
+
+    def then(self, more: "PerTensor") -> "PerTensor":
+        """This, and behind it that of other tensors."""
+        originals = [[*(of.originals or [None]*len(of.arrays))] for of in (self, more)]
+        return PerTensor(self.arrays + more.arrays, self.formats + more.formats, originals[0] + originals[1])
 
 
-def tensor(leaf: object, where: str, group: int, rounding: str = "nearest") -> Tensor:
+def tensor(leaf: object, where: str, group: int, rounding: str = "nearest", number: int = 0) -> Tensor:
     array = arrays.own_view(leaf, where)
     plain = arrays.format_of(array, where, leaf)
     order = arrays.check_parameter(array, leaf, where)
-    return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name)
+    return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name, number)
 
 
 def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
@@ -47,19 +78,42 @@ def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: s
     format = arrays.format_of(array, where, leaf)  # before the shape, which its cure may change (of complex numbers)
     if array.shape != of.array.shape:
         raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
+    _check_place(array, of, where, move)
+    return format
+
+
+def _check_place(array: Array, of: Tensor, where: str, move: str) -> None:
     if places := arrays.apart(array, of.array):
         raise TypeError(f"{where}: {places[0]}, but {of.path} is {places[1]}. {move}")
-    return format
+
+
+BESIDE = "Give an array where its parameter is."
 
 
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
     array = arrays.own_view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give an array of that shape.",
-                           "Give an array where its parameter is.")
+    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", BESIDE)
     if arrays.check_parameter(array, leaf, where) != of.order:
         raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
                          "numpy.empty_like(parameter).")
+    return array, format
+
+
+def adopted(leaf: object, of: Tensor, where: str, format: Format | None) -> tuple[Array, Format]:
+    """A state that is given, and how it is stored: in this format, or as its dtype says."""
+    if format is None or not format.block:
+        array, found = output(leaf, of, where)
+        if format is not None and found.name != format.name.rstrip("s"):  # stochastic rounding stores alike
+            raise TypeError(f"{where}: stored as {found.name}, but {format.name} is asked for. Convert it, or name the "
+                            "format that it has.")
+        return array, format or found
+    array, wanted = arrays.own_view(leaf, where), (coded_bytes(of.array.size),)
+    if array.dtype != np.uint8 or array.shape != wanted:
+        raise ValueError(f"{where}: shape {array.shape} of {array.dtype}, but {wanted} of uint8 is needed for "
+                         f"{of.array.size} numbers in blocks. Make it with fastopt.storage.encode.")
+    _check_place(array, of, where, BESIDE)
+    arrays.check_parameter(array, leaf, where)
     return array, format
 
 
@@ -227,13 +281,14 @@ def by_columns(rows: list[list[Array]]) -> list[list[Array]]:
 
 
 def make_table(columns: Sequence[Sequence[Array]], strides: Sequence[Sequence[int]] = (),
-               numbers: Sequence[int] = ()) -> np.ndarray:
-    """A row per tensor: the addresses of its arrays, its number, the strides of its gradient."""
+               places: Sequence[Place] = ()) -> np.ndarray:
+    """A row per tensor: the addresses of its arrays, its place, the strides of its gradient."""
     widest = max(map(len, strides), default=0)
     rows = [[*map(arrays.address, row)] for row in zip(*columns, strict=True)]
     more = [[*of, *[0]*(widest - len(of))] for of in strides] or [[]]*len(rows)
-    rows = [[*row, number, *of] for row, number, of in zip(rows, numbers or range(len(rows)), more, strict=True)]
-    return np.array(rows, np.int64).reshape(len(rows), len(columns) + 1 + widest)
+    places = places or [(k, 0) for k in range(len(rows))]
+    rows = [[*row, *place, *of] for row, place, of in zip(rows, places, more, strict=True)]
+    return np.array(rows, np.int64).reshape(len(rows), len(columns) + 2 + widest)
 
 
 def make_tiles(sizes: list[int], groups: list[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:

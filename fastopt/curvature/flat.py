@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _trees
+from .. import trees
 from .._checks import cures
 from .._checks.numbers import interval
 
@@ -53,7 +53,7 @@ class Flat:
 
     def __init__(self, w: Any, where: str):
         leaves: list[tuple[str, Any]] = []
-        self.where, self.structure = where, _trees.structure(w, "w", leaves)
+        self.where, self.structure = where, trees.structure(w, "w", leaves)
         for path, leaf in leaves:
             if not isinstance(leaf, np.ndarray) or leaf.dtype not in KINDS:
                 found = f"{leaf.dtype} array" if isinstance(leaf, np.ndarray) else type(leaf).__name__
