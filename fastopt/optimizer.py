@@ -27,6 +27,9 @@ from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
+GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
+NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
+
 
 class Wanted(NamedTuple):
     """What an optimizer was made with that holds for parameters which are added later, too."""
@@ -120,7 +123,7 @@ class Optimizer:
             backend.taken, backend.parts = t, parts
         new = {"_params": read.given, "_groups": groups, "_tensors": read.tensors, "_paths": read.paths,
                "_structure": read.structure, "_plain": read.plain, "_backend": backend, "_grads": None}
-        at_once([partial(vars(self).update, new)])
+        at_once([partial(setattr, self, name, value) for name, value in new.items()])  # vars() makes access slower
 
     def _go_on(self, read: Parameters, groups: Sequence[Group], old: list[int], copy: Any = None) -> None:
         """Be an optimizer of other parameters: of these tensors of now, and behind them of what is new."""
@@ -209,10 +212,10 @@ class Optimizer:
             read = parameters.read(params, self.rule, self._asked.formats, self._asked.rounding, where)
             self._go_on(read, kept, left)
 
-    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = "global",
+    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL,
              norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
              skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None,
-             missing: str = "raise") -> None:
+             missing: str = RAISE) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -270,8 +273,8 @@ class Optimizer:
         request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
                 and type(grad_factor) is float and grad_factor == 1.0 and mask is None and norm is None
-                and clip == "global" and missing == "raise"):
-            if check_option("missing", missing, ("raise", "skip"), "step") == "skip" and grads is not None:
+                and clip is GLOBAL and missing is RAISE):
+            if missing != RAISE and check_option("missing", missing, (RAISE, "skip"), "step") and grads is not None:
                 grads = trees.filled(self._structure, grads)
             request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip)
         if forks.WAITING:
@@ -282,17 +285,13 @@ class Optimizer:
                 self._check_idle("step")
             turn.stepping = True
             try:
-                self._backend.step(self._leaves(grads, "step"), self._paths, request)
+                if grads is None and (grads := self._grads) is None:
+                    raise ValueError(NO_GRADIENTS.format("step"))
+                leaves: list = []
+                self._structure.collect(grads, "grads", leaves)
+                self._backend.step(leaves, self._paths, request)
             finally:
                 turn.stepping = False
-
-    def _leaves(self, grads: Any, where: str) -> list:
-        """The gradients in these, or in the buffers."""
-        if grads is None and (grads := self._grads) is None:
-            raise ValueError(f"{where}: no gradients were given. Pass them, or write them into opt.grads first.")
-        leaves: list = []
-        self._structure.collect(grads, "grads", leaves)
-        return leaves
 
     def _check_idle(self, where: str) -> None:
         """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
@@ -311,7 +310,7 @@ class Optimizer:
         wanted = None if clip_norm is None else check_number("clip_norm", clip_norm, "step", allowed=LIMIT)
         factor = 1.0 if plain else self._backend.factor(grad_factor)
         masks = self._plain.masks if mask is None else self._masks(mask)
-        apart = check_option("clip", clip, ("global", "tensor"), "step") == "tensor"
+        apart = clip != GLOBAL and check_option("clip", clip, (GLOBAL, "tensor"), "step") == "tensor"
         if apart and (wanted is None or norm is not None or self._backend.where):
             found = ("no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
                      if norm is not None else "parameters on a CUDA device")
@@ -331,7 +330,11 @@ class Optimizer:
         factor = check_number("grad_factor", grad_factor, "norm")
         with self._turn.lock:
             self._check_idle("norm")
-            return self._backend.norm_of(self._leaves(grads, "norm"), self._paths, factor)
+            if grads is None and (grads := self._grads) is None:
+                raise ValueError(NO_GRADIENTS.format("norm"))
+            leaves: list = []
+            self._structure.collect(grads, "grads", leaves)
+            return self._backend.norm_of(leaves, self._paths, factor)
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""

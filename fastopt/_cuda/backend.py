@@ -259,8 +259,8 @@ class CudaBackend(Stored):
     # Steps
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        if self.uneven(leaves, request):
-            self.parts.step(self, leaves, paths, request)  # type: ignore[union-attr]
+        if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
+            parts.step(self, leaves, paths, request)
             return
         self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:

@@ -130,11 +130,6 @@ class Stored(Backend):
         part.shown()
         return part
 
-    def uneven(self, leaves: list, request: Request) -> bool:
-        """Whether a step goes by parts: as some gradients are None, or tensors differ in counts, or in factors."""
-        parts = self.parts
-        return parts is not None and (request.apart or not parts.even or any(leaf is None for leaf in leaves))
-
     def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
         """The norm of these gradients together, of which some may be None."""
         parts, live = self.parts, tuple([k for k, leaf in enumerate(leaves) if leaf is not None])
