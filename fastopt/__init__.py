@@ -2,29 +2,45 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import rules, schedules
+from . import notation, rules, schedules, storage
+from ._checks.versions import warn_of_newer
 from ._rule.rule import rule
 from .optimizer import Optimizer
 from .optimizers import *  # noqa: F403
 from .optimizers import __all__ as _of_rules
 
-if TYPE_CHECKING:
-    from ._training.fit import fit
-
 __version__ = "0.1.0"
-__all__ = [*_of_rules, "Optimizer", "fit", "rule", "rules", "schedules"]
+__all__ = [*_of_rules, "Optimizer", "fit", "notation", "rule", "rules", "schedules", "storage"]
 LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "networks", "presets", "problems",
         "proximal", "scipy", "sklearn", "trees")
 
-
-def __getattr__(name: str) -> Any:
-    """Import a module that a step does not need when it is first named: importing fastopt takes 12 % less time so."""
-    if name == "fit":
-        return import_module(f"{__name__}._training.fit").fit
-    if name in LAZY:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:  # for editors and type checkers: LAZY, each under its own name
+    from . import bitsandbytes as bitsandbytes
+    from . import cuda_code as cuda_code
+    from . import curvature as curvature
+    from . import files as files
+    from . import init as init
+    from . import kernels as kernels
+    from . import networks as networks
+    from . import presets as presets
+    from . import problems as problems
+    from . import proximal as proximal
+    from . import scipy as scipy
+    from . import sklearn as sklearn
+    from . import trees as trees
+    from ._training.fit import fit
+else:
+    def __getattr__(name: str) -> Any:
+        """Import a module that a step does not need when it is first named: importing fastopt takes 12 % less so."""
+        if name == "fit":
+            return import_module(f"{__name__}._training.fit").fit
+        if name in LAZY:
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *LAZY})
+    return sorted([*__all__, *LAZY, "__version__"])
+
+
+warn_of_newer()

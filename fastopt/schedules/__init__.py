@@ -1,0 +1,68 @@
+"""Schedules: the value of a hyperparameter as a pure function of the step, ``t -> float`` for t = 1, 2, ...
+
+>>> rate = cosine(3e-4, steps=10_000, warmup=500)
+>>> rate, rate(500), rate(10_001)
+(cosine(lr=0.0003, steps=10000, end=0.0, warmup=500), 0.0003, 0.0)
+
+All lengths are in optimizer steps. t - 1 steps are done when step t begins, so a schedule has at t what its twin in
+another system, which its docstring names ("none": there is no twin), has at t - 1 (torch's ``last_epoch``, optax's
+``count``, Keras's ``iterations``): the value that their t-th update uses. A schedule of `steps` starts at t = 1,
+reaches its end at t = steps + 1 (no step is spent at a rate of 0) and holds it from there on; `cosine_restarts` and
+`cyclical` go on for ever.
+Warm-up is the exception: t/steps of the full value, so 1/steps of it at t = 1 and all at t = steps, where optax and
+Keras begin with 0; ``warmup(..., from_start=True)`` does so, too.
+
+`join`, `product`, `floor` and `warmup` take numbers, schedules and any other functions of the step: ``product([0.5,
+rate])`` is ``0.5*rate``. An optimizer and they take the schedules of optax and Keras as they are, and hand them t - 1.
+They are recognised by the package in which they were made, also as ``jax.jit(theirs)``, which takes far less time than
+theirs alone. A function of your own that calls one gets t: hand on t - 1, or say ``zero_based(function)``.
+
+A schedule has no state and no history, is right for t up to 2**40, prints as the call that made it, compares, hashes
+and pickles, as do the functions in it. Wrong arguments raise TypeError (kind) or ValueError (range) when it is made; so
+does a t that is no whole number of at least 1, when called. Values are finite floats in their own unit, lengths are
+ints of at least 1 (`warmup = 0`: none), factors and divisors are above 0.
+"""
+from .factory import (  # noqa: F401 (annotations for formulas of your own)
+    Count,
+    Factor,
+    Flag,
+    Fraction,
+    Function,
+    Milestones,
+    Number,
+    Numbers,
+    Parts,
+    Schedule,
+    Size,
+    Steps,
+    Value,
+    evaluate,
+    product,
+    schedule,
+    zero_based,
+)
+from .formulas import (
+    constant,
+    cosine,
+    cosine_restarts,
+    cyclical,
+    exponential,
+    floor,
+    inverse_square_root,
+    inverse_time,
+    join,
+    linear,
+    multi_step,
+    one_cycle,
+    piecewise,
+    polynomial,
+    step,
+    warmup,
+    warmup_stable_decay,
+)
+from .plateau import ReduceOnPlateau
+
+__all__ = [
+    "ReduceOnPlateau", "Schedule", "constant", "cosine", "cosine_restarts", "cyclical", "evaluate", "exponential",
+    "floor", "inverse_square_root", "inverse_time", "join", "linear", "multi_step", "one_cycle", "piecewise",
+    "polynomial", "product", "schedule", "step", "warmup", "warmup_stable_decay", "zero_based"]
