@@ -1,7 +1,8 @@
 """Checkpoints on disk: parameters, state, step count and hyperparameters of an optimizer in one safetensors file.
 
 Every array is a tensor of the file: a parameter under its path, ``params['W1']``, a state under ``m of params['W1']``;
-bfloat16 is U16, its bits. The entry "fastopt" of the file's metadata is the rest of `Optimizer.state_dict`, as JSON.
+bfloat16 is U16, its bits, and a complex number its two parts, along a last axis. The entry "fastopt" of the file's
+metadata is the rest of `Optimizer.state_dict`, as JSON.
 """
 import errno
 import json
@@ -17,6 +18,7 @@ import numpy as np
 
 from ._checks.extras import missing
 from ._state.state_dict import Snapshot
+from ._tensors.arrays import as_real
 from .optimizer import Optimizer
 
 try:
@@ -151,7 +153,7 @@ def _names(state: str, paths: list[str]) -> list[str]:
 
 
 def _write(path: str, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    dense = {name: np.require(a, requirements="C") for name, a in arrays.items()}
+    dense = {name: np.require(as_real(a), requirements="C") for name, a in arrays.items()}
     _replace(path, lambda beside: save_file(dense, beside, {"fastopt": json.dumps(about)}))
 
 

@@ -69,6 +69,8 @@ What no coefficient expresses, and what to do:
 - optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
 - torch keeps step counts, and NAdam's running product, in its default dtype: float32 even beside float64 parameters
   (1e-8 off in NAdam, and a count that stops at 2**24). ``torch.set_default_dtype(torch.float64)`` makes it agree.
+- optax's second moment of a complex parameter is of the modulus, here and in torch of each part:
+  ``optax.contrib.split_real_and_imaginary(optax.adam(lr))`` agrees. jax.grad returns the conjugate of our gradient.
 - torch refuses dampening with nesterov; here it is taken, and dampens the velocity but not the g beside it.
 - In float32 these systems round 1 - b and b**t in their own ways, and optax's counter stops at 2**31 - 1. Our
   coefficients are float64 and right at any step, so the systems agree with us to their rounding, not bit by bit.

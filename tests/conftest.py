@@ -222,7 +222,7 @@ def storm(strike, kind):
 
 def bits(array):
     return np.ascontiguousarray(array).view({1: np.uint8, 2: np.uint16, 4: np.uint32,
-                                             8: np.uint64}[array.dtype.itemsize])
+                                             8: np.uint64, 16: np.uint64}[array.dtype.itemsize])
 
 
 def not_a_number(array, format=None):

@@ -224,7 +224,7 @@ class CuPy:
 class Tensor:
     """What torch's tensors offer. ``Tensor.__module__`` says that they are torch's; `Torch` stands for the module."""
 
-    layout, is_quantized = "torch.strided", False
+    layout, is_quantized, conj, neg = "torch.strided", False, False, False
 
     def __init__(self, array, shape=None, strides=None, dtype="float32", index=0):
         self.array, self.shape = array, tuple(array.shape) if shape is None else shape
@@ -240,6 +240,12 @@ class Tensor:
 
     def get_device(self):
         return self.device.index
+
+    def is_conj(self):
+        return self.conj
+
+    def is_neg(self):
+        return self.neg
 
     def record_stream(self, stream):
         self.recorded = [*getattr(self, "recorded", []), (stream.pointer, stream.device)]

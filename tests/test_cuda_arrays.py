@@ -97,7 +97,7 @@ def test_tensors_that_cannot_be_used(torch):
     sparse.layout, elsewhere.device.type = "torch.sparse_coo", "xpu"
     for bad, message in (
             (sparse, "params: a torch tensor of layout torch.sparse_coo, but a dense one is needed. Give x.to_dense()"),
-            (integers, "params: dtype torch.int64, but one of float64, float32, float16, bfloat16 is"),
+            (integers, "params: dtype torch.int64, but one of float64, float32, float16, bfloat16, com"),
             (elsewhere, "but one on the CPU or on a CUDA device is needed")):
         with pytest.raises(TypeError) as error:
             fastopt.Adam(bad)

@@ -163,6 +163,8 @@ LOOK = [
     (lambda: hessian(np.arange(4)), lambda: hessian(np.asarray(np.arange(4), np.float64))),
     (lambda: hessian(np.arange(4).astype(BFLOAT16)),
      lambda: hessian(np.asarray(np.arange(4).astype(BFLOAT16), np.float64))),
+    (lambda: hessian(np.arange(4)[::3]*1j),
+     lambda: hessian(np.ascontiguousarray(np.arange(4)[::3]*1j, np.complex128).view(np.float64))),
     (lambda: hessian(of_torch()), lambda: hessian(of_torch().double().numpy(force=True))),
     (lambda: hessian(of_torch("bfloat16")), lambda: hessian(of_torch("bfloat16").double().numpy(force=True))),
     *alike(hessian, lambda: hessian({"a": None, "b": np.arange(4.0)}), lambda: hessian(np.zeros(0)),

@@ -186,7 +186,7 @@ CONSTRUCTORS = {  # the wording of others, and what is to be done, is in tests/t
         (lambda: Adam(1.0),
          "params: a float, which cannot be updated in place. Make it an array with numpy.array(x, numpy.float64)."),
         (lambda: Adam({"w": "w"}), "params['w']: a str, but an array is needed"),
-        (lambda: Adam([np.ones(3, complex)]), "params[0]: dtype complex128, but one of"),
+        (lambda: Adam([np.ones(3, ">c16")]), "params[0]: dtype >c16 in foreign byte order, but this machine's is"),
         (lambda: Adam(b"12345678"), "params: dtype uint8, but one of"),
         (lambda: Adam([{"params": ones5, "threads": 1}]), "Adam group 0: 'threads' is no hyperparameter"),
         (lambda: AdaGrad(ones5, initial_accumulator_value=lambda t: 1.0), "initial_accumulator_value"),

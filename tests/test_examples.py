@@ -33,11 +33,9 @@ def numbers(pattern, text):
     return [float(x) for x in re.findall(pattern, text)]
 
 
-    # cuda_kernel.py in test_cuda_numba.py
-
-
 def test_every_example_is_tested_and_in_the_index():
-    others = ["cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py"]  # the first in test_cuda_numba.py
+    # the first of these is tested in test_cuda_numba.py
+    others = ["cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py", "phase_retrieval.py"]
     assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
@@ -106,6 +104,13 @@ def test_own_kernel():
     assert after[0] < 0.4*before
     assert all(took > 0 for took in numbers(r"([\d.]+) ms a step", out))
     assert "the three results: equal bits" in out
+
+
+def test_phase_retrieval():
+    exact, counted, conjugate = numbers(r"error ([\d.]+e[-+]\d+)", example("phase_retrieval.py").stdout)
+    assert exact < 1e-3
+    assert exact < counted < 0.1
+    assert conjugate > 0.9
 
 
 # The gallery, in its short mode

@@ -364,3 +364,33 @@ def test_keys_that_are_missing():
     with pytest.raises(TypeError, match=r"grads\['a'\]: a NoneType, but an array is needed"):
         opt.grads = {"a": None, "deep": w["deep"], "d": g}
     assert opt.t == 2
+
+
+def test_complex_parameters_are_pairs_in_all_of_this():
+    """Parts of a vector draw the bits of the whole; states are given as numbers or as codes; gradients may be None."""
+    n, cuts = 512, [64, 320]
+
+    def z(seed):
+        return (normal(seed, n) + 1j*normal(seed + 1, n)).astype(np.complex64)
+    whole, parts, other = z(0), np.split(z(0), cuts), np.ones(3, np.complex64)
+    opt = fastopt.Adam([whole, other], lr=0.1, state={"m": "bf16s", "v": "q8"}, seed=2)
+    opts = [fastopt.Adam([part, other.copy()], lr=0.1, state={"m": "bf16s", "v": "q8"}, seed=2, first=[at, 0])
+            for part, at in zip(parts, [0, *cuts], strict=True)]
+    for t in range(3):
+        opt.step([z(10 + t), None])
+        for one, g in zip(opts, np.split(z(10 + t), cuts), strict=True):
+            one.step([g, None])
+    assert_identical(np.concatenate(parts), whole)
+    m, v = np.copy(opt.state["m"][0]), np.copy(opt.state["v"][0])
+    again = whole.copy()
+    twin = fastopt.Adam(again, lr=0.1, state={"m": ("bf16s", m), "v": ("q8", v)}, seed=2)
+    twin.t = 3
+    twin.step(z(20))
+    opt.step([z(20), None])
+    assert_identical(again, whole)
+    v, again = np.zeros(n, np.complex64), whole.copy()
+    momentum = fastopt.Momentum(again, lr=1.0, state={"v": v})
+    momentum.step(z(3), clip_norm=1.0, clip="tensor")
+    assert_identical(whole - v, again)
+    with pytest.raises(TypeError, match="dtype float32, but params is complex"):
+        fastopt.Momentum(again, state={"v": np.zeros(n, f32)})

@@ -6,6 +6,7 @@ import numpy as np
 
 AS_FLOATS = "numpy.asarray(x, numpy.float64)"
 NUMBERS = "Give numbers of one of these."
+REAL_ARRAY = "Give its real view, numpy.ascontiguousarray(x, numpy.complex128).view(numpy.float64)."
 REAL_TENSOR = "Give its real view, torch.view_as_real(x.detach().resolve_conj())."
 
 
@@ -17,21 +18,24 @@ def of_torch(x: Any) -> str:
         return "Give x.to_dense()."
     if x.is_quantized:
         return "Give x.dequantize()."
-    if x.is_complex():
-        return REAL_TENSOR
+    if x.is_conj():
+        return "Give x.resolve_conj()."
     if x.is_neg():
         return "Give x.resolve_neg()."
+    if x.is_complex():
+        return "Give x.to(torch.complex64)."
     return "Give x.double()." if x.dtype.itemsize < 8 or not x.is_floating_point() else "Give a plain torch.Tensor."
 
 
 def of_leaf(x: Any) -> str:
     """What makes an array, of any library, one of NumPy's floats."""
     if isinstance(x, np.ndarray):
-        return of_dtype(x, x)
+        return REAL_ARRAY if x.dtype.kind == "c" else of_dtype(x, x)
     if not hasattr(x, "untyped_storage"):
         return of_object(x, "params")
-    dense = str(x.layout) == "torch.strided" and x.device.type != "meta" and not x.is_quantized and not x.is_complex()
-    return "Give x.double().numpy(force=True)." if dense else of_torch(x)
+    if str(x.layout) != "torch.strided" or x.device.type == "meta" or x.is_quantized:
+        return of_torch(x)
+    return REAL_TENSOR if x.is_complex() else "Give x.double().numpy(force=True)."
 
 
 def of_dtype(array: Any, original: Any) -> str:
@@ -43,10 +47,10 @@ def of_dtype(array: Any, original: Any) -> str:
     if isinstance(original, (bytes, bytearray, memoryview)) and array.itemsize == 1:
         return "Say what its bytes are: numpy.frombuffer(x, numpy.float32)."
     kind, names = array.dtype.kind, array.dtype.names
-    if kind == "c":
-        return f"Give its real view, {_complex(array, isinstance(original, np.ndarray))}."
-    if kind == "f" and not array.dtype.isnative:
+    if kind in "fc" and not array.dtype.isnative:
         return f"Convert it: numpy.asarray(x, numpy.{array.dtype.name})."
+    if kind == "c":
+        return "Convert it: numpy.asarray(x, numpy.complex128)."
     if names:
         return "Give numpy.lib.recfunctions.structured_to_unstructured(x)." if _numeric(array.dtype) else NUMBERS
     if kind == "O" and array.ndim == 1 and array.size and all(np.ndim(a) for a in array):
@@ -56,22 +60,10 @@ def of_dtype(array: Any, original: Any) -> str:
 
 def _on_device(dtype: np.dtype, x: Any) -> str:
     """What makes floats of an array on a device; Numba's has neither `astype` nor, in foreign byte order, a kernel."""
-    if dtype.kind == "c" and dtype.isnative:
-        return f"Give its real view, x.view(numpy.{'float32' if dtype.itemsize == 8 else 'float64'})."
+    name = "complex128" if dtype.kind == "c" else "float64"
     if callable(getattr(x, "copy_to_host", None)):
-        return "Convert it on the host: numba.cuda.to_device(x.copy_to_host().astype(numpy.float64))."
-    return "Convert it: x.astype(numpy.float64)."
-
-
-def _complex(array: np.ndarray, given: bool) -> str:
-    """The expression that shows complex numbers as pairs of real ones: the same memory where there is no gap in it."""
-    name = "complex64" if array.dtype.itemsize == 8 else "complex128"
-    x = "x" if given and array.dtype == name else f"numpy.asarray(x, numpy.{name})"
-    if array.ndim == 0:
-        x += ".reshape(1)"
-    elif not array.flags.c_contiguous:
-        x = f"{x}.T" if array.flags.f_contiguous else f"numpy.ascontiguousarray({x})"
-    return f"{x}.view(numpy.{'float32' if name == 'complex64' else 'float64'})"
+        return f"Convert it on the host: numba.cuda.to_device(x.copy_to_host().astype(numpy.{name}))."
+    return f"Convert it: x.astype(numpy.{name})."
 
 
 def _numeric(dtype: np.dtype) -> bool:

@@ -87,7 +87,7 @@ class HostBackend(Stored):
 
     def visible(self, array: np.ndarray, t: Tensor) -> np.ndarray:
         self.shown()
-        return array.view()  # with a header of its own
+        return t.as_given(array.view())  # with a header of its own
 
     def read(self, array: np.ndarray, copy: bool) -> np.ndarray:
         return array.copy(order="K") if copy else array.view()
@@ -139,13 +139,13 @@ class HostBackend(Stored):
             return
         self.check_own()
         named = [(name, a) for name, found in self._own for a in found]
-        tensors = [t._replace(array=moved(t.original, t.array, t.path)) for t in self.tensors]
+        tensors = [t._replace(array=moved(t.original, t, t.array, t.path)) for t in self.tensors]
         slots = {}
         for name, slot in self.slots.items():
             found = list(slot.arrays)
             for k, original in slot.given:
                 path = beside(tensors[k], name)
-                found[k] = moved(original, found[k], path)
+                found[k] = moved(original, tensors[k], found[k], path)
                 named.append((path, found[k]))
             slots[name] = slot._replace(arrays=found)
         arrays.check_overlap([*((t.path, t.array) for t in tensors), *named])

@@ -192,10 +192,11 @@ class Binding:
                 targets[k] = first + row*width
         own = [arrays.address(t.array) if g.like(t) and not zeroed else 0
                for g, t in zip(gradients, self.tensors, strict=True)]
-        headers = Headers(views, own, targets, self.written, self.watch)
-        headers.known = headers.known and all(view is leaf for view, leaf in zip(views, leaves, strict=True))
+        given = [g.given for g in gradients]
+        headers = Headers(given, own, targets, self.written, self.watch)
+        headers.known = headers.known and all(view is leaf for view, leaf in zip(given, leaves, strict=True))
         self.buckets, self.headers, self.masks, self.plans, self.asked = buckets, headers, masks, {}, None
-        self.zeroed, self.cleared = zeroed, views if zeroed else []
+        self.zeroed, self.cleared = zeroed, given if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 

@@ -107,7 +107,7 @@ class CudaBackend(Stored):
         return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
 
     def visible(self, array: DeviceArray, t: Tensor) -> Any:
-        return library(t.original).wrap(array, t.original)
+        return library(t.original).wrap(t.as_given(array), t.original)
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
         return array.copy_to_host()  # a copy always

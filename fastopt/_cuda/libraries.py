@@ -17,7 +17,8 @@ from .._tensors.device_array import DeviceArray
 BFLOAT16 = ("<V2", "|V2", "V2")  # how torch and JAX export bfloat16
 LEGACY = 1                       # the stream that the interface calls 1 is the driver's default one, 0
 EXTRA = 'pip install "fastopt[cuda]"'
-TORCH_DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+TORCH_DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16,
+                "complex128": np.complex128, "complex64": np.complex64}
 
 
 # Views
@@ -59,8 +60,12 @@ def from_torch(x: Any, where: str) -> DeviceArray:
         raise TypeError(f"{where}: a torch tensor of layout {x.layout}, but a dense one is needed. {cures.of_torch(x)}")
     name = str(x.dtype).removeprefix("torch.")
     if name not in TORCH_DTYPES:
-        cure = cures.REAL_TENSOR if name.startswith("complex") else "Give x.double()."
+        cure = "Give x.to(torch.complex64)." if name.startswith("complex") else "Give x.double()."
         raise TypeError(f"{where}: dtype {x.dtype}, but one of {', '.join(TORCH_DTYPES)} is needed. {cure}")
+    if x.is_conj() or x.is_neg():
+        how, cure = ("conjugated", "conj") if x.is_conj() else ("negated", "neg")
+        raise TypeError(f"{where}: a torch tensor that is {how} when it is read, but its numbers must lie in memory. "
+                        f"Give x.resolve_{cure}().")
     dtype = np.dtype(TORCH_DTYPES[name])
     strides = tuple(s*dtype.itemsize for s in x.stride())
     return checked(DeviceArray(x.data_ptr(), tuple(x.shape), dtype, strides, device=x.get_device(), owner=x,
@@ -144,8 +149,8 @@ def _interface_writable(x: Any) -> bool:
 
 
 LIBRARIES = {
-    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device()), True, _torch_stream,
-                     _torch_wrap, record=_torch_record),
+    "torch": Library(lambda x: (x.data_ptr(), x.shape, x.stride(), x.dtype, x.get_device(), x.is_conj(), x.is_neg()),
+                     True, _torch_stream, _torch_wrap, record=_torch_record),
     "cupy": Library(lambda x: (x.data.ptr, x.shape, x.strides, x.dtype, x.data.device_id), True, _cupy_stream,
                     _cupy_wrap),
     "numba": Library(lambda x: (x.device_ctypes_pointer.value or 0, x.shape, x.strides, x.dtype, x.stream), False, None,

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 class Sight:
     """An array of another library that a step writes: our view of it, and what its library said of it."""
 
-    def __init__(self, view: DeviceArray, path: str, put: Callable[[DeviceArray], None]):
-        """`put` makes another view that of the step."""
-        self.original, self.view, self.path, self.put = view.owner, view, path, put
+    def __init__(self, view: DeviceArray, of: Tensor, path: str, put: Callable[[DeviceArray], None]):
+        """It is the parameter `of`, or goes with it. `put` makes another view that of the step."""
+        self.original, self.view, self.of, self.path, self.put = view.owner, view, of, path, put
         self.facts: Callable[[Any], tuple] = library(view.owner).facts
         self.known = self.facts(view.owner)
 
 
 def sights(backend: "CudaBackend") -> list[Sight]:
     """The sights of an optimizer's parameters and copies; a `DeviceArray` does not change."""
-    found = [(t.array, t.path, partial(_put_parameter, backend.tensors, k)) for k, t in enumerate(backend.tensors)]
-    found += [(view, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.slots.items()
+    found = [(t.array, t, t.path, partial(_put_parameter, backend.tensors, k)) for k, t in enumerate(backend.tensors)]
+    found += [(view, t, beside(t, name), partial(slot.arrays.__setitem__, k)) for name, slot in backend.slots.items()
               for k, (t, view) in enumerate(zip(backend.tensors, slot.arrays, strict=True))]
     return [Sight(*of) for of in found if of[0].foreign]
 
@@ -66,7 +66,7 @@ def check_still(backend: "CudaBackend", leaves: list) -> None:
 def _seen(sight: Sight, ordinal: int) -> DeviceArray:
     """The view of an array now; an error where it is not of the old one's kind."""
     try:
-        new = moved(sight.original, sight.view, sight.path)
+        new = moved(sight.original, sight.of, sight.view, sight.path)
         if new.size and driver.device_of(new.address) != ordinal:
             raise TypeError(f"{sight.path}: it is now on another CUDA device than when the optimizer was made. {BACK}")
     except ValueError as error:

@@ -1,8 +1,9 @@
 """State dicts: what a later run needs to continue bit for bit, as plain arrays, numbers and names.
 
-States lie in a dict as they are stored, blocks of eight bits as their bytes. Where dtypes do not tell all (blocks,
-stochastic rounding, remainders), an entry ``storage`` holds the seed, the format of each state of each parameter, and
-the memory orders of the parameters, along which blocks run. Dicts of torch and bitsandbytes are read, too.
+States lie in a dict as they are stored (blocks of eight bits as their bytes), those of complex parameters as complex
+arrays, unless they are codes. Where dtypes do not tell all (blocks, stochastic rounding, remainders), an entry
+``storage`` holds the seed, the format of each state of each parameter, and the memory orders of the parameters, along
+which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -41,10 +42,13 @@ class Snapshot(NamedTuple):
 
 def save(backend: Stored, copy: bool) -> dict[str, Any]:
     groups, tensors, states = backend.groups, backend.tensors, backend.states
+
+    def given(of: Sequence[Any]) -> list[np.ndarray]:
+        return [t.as_given(backend.read(a, copy)) for t, a in zip(tensors, of, strict=True)]
     found: dict[str, Any] = {"version": VERSION, "rule": backend.rule.name, "t": backend.t,
                              "groups": [{k: v for k, v in group.items() if not callable(v)} for group in groups],
                              "paths": [t.path for t in tensors],
-                             "state": {name: [backend.read(a, copy) for a in of] for name, of in backend.state.items()}}
+                             "state": {name: given(of) for name, of in backend.state.items()}}
     found |= history.saved(groups, found["t"])
     behind, past = backend.late()
     if any(behind) or any(past):
@@ -101,7 +105,8 @@ def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remaind
 
 def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
     """Take over what has been checked and arranged. All of it or nothing, whatever signals come."""
-    found = {name: [arrays.on_host(source, name) for source in saved["state"][name]] for name in backend.state}
+    found = {name: [arrays.as_real(arrays.on_host(source, name)) for source in saved["state"][name]]
+             for name in backend.state}
     pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]
     if parameters is not None:
         pairs += zip([t.array for t in backend.tensors], parameters, strict=True)
@@ -250,15 +255,14 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
         found = saved["state"].get(name, ())
         for k, (target, source, t) in enumerate(zip(targets, found, backend.tensors, strict=False)):
             where = f"load_state_dict: {name} of {t.path}"
-            array = arrays.view(np.asarray(source) if isinstance(source, np.generic) else source, where)
+            array = arrays.as_real(arrays.view(source, where))
             have, need = _stored(storage, name, k), backend.states[name].formats[k] if name != REMAINDER else None
             if (have and have.block) or (need and need.block and not convert):
                 _check_blocks(array, target, t, have, need, storage["orders"][k], bool(convert and need), where)
                 continue
-            shape = t.array.shape if need else target.shape
+            format, shape = arrays.format_of(array, where), t.array.shape if need else target.shape
             if array.shape != shape:
                 raise ValueError(f"{where}: shape {array.shape}, but {shape} is needed. {FOREIGN}.")
-            format = arrays.format_of(array, where)
             if not (convert and need) and format is not arrays.format_of(target, where):
                 raise ValueError(f"{where}: stored as {array.dtype}, but this optimizer keeps {target.dtype}. Make it "
                                  "with state=..., or load with convert=True.")
@@ -288,7 +292,7 @@ def _converted(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
             continue
         state[name] = []
         for k, (source, format, t) in enumerate(zip(saved["state"][name], slot.formats, tensors, strict=True)):
-            array = arrays.on_host(source, name)
+            array = arrays.as_real(arrays.on_host(source, name))
             have = _stored(storage, name, k)
             have = have if have and have.block else arrays.format_of(array, name)
             then = t._replace(order=tuple(storage["orders"][k])) if have.block else t

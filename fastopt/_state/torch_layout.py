@@ -157,7 +157,7 @@ def _entries(backend: Stored, state: Mapping[Any, Any], groups: Entries) -> Entr
 
 def _in_order(backend: Stored, entries: Entries) -> bool:
     """Whether entries under unknown names must be those of the parameters in this order: all shapes differ."""
-    shapes = [t.array.shape for t in backend.tensors]
+    shapes = [t.shape for t in backend.tensors]
     found = [next((tuple(v.shape) for key, v in e.items() if key not in BESIDE and hasattr(v, "shape")), None)
              for e in entries]
     return len(set(shapes)) == len(shapes) and found == shapes

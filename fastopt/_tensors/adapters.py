@@ -85,8 +85,8 @@ def _jax(x: Any, where: str) -> Array:
 
 
 def _buffer(x: Any, where: str) -> Array:
-    if isinstance(x, (float, int)) and not isinstance(x, bool):
-        return _read_only(np.asarray(float(x)))
+    if isinstance(x, (float, int, complex)) and not isinstance(x, bool):
+        return _read_only(np.asarray(x if isinstance(x, complex) else float(x)))
     if isinstance(x, DeviceArray):
         return places.at("cuda", "libraries").checked(x, where)
     if hasattr(x, "__cuda_array_interface__"):
@@ -157,7 +157,7 @@ def facts(of: Sequence[Any]) -> list[Any]:
 def _facts(x: Any) -> Any:
     try:
         if _library(type(x)) == "torch":  # type: ignore[arg-type]
-            return x.data_ptr(), x.dtype, x.shape, x.stride(), x.requires_grad
+            return x.data_ptr(), x.dtype, x.shape, x.stride(), x.requires_grad, x.is_conj()
         if isinstance(x, CTYPES):
             return ctypes.addressof(x), ctypes.sizeof(x)
         array = view(x, "")

@@ -23,9 +23,9 @@ from .adapters import (  # noqa: F401
     torch_tensors,
     view,
 )
-from .device_array import Array, address, bounds, piece, place, writable  # noqa: F401
+from .device_array import PART, Array, address, as_complex, as_real, bounds, piece, place, writable  # noqa: F401
 
-KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16)"
+KNOWN = "float64, float32, float16, bfloat16 (ml_dtypes, or its bits as uint16), complex128, complex64"
 PAGE, LINE = 4096, 64    # bytes
 STAGGER = 17*LINE        # between the starts of the arrays of a step, within a page
 LARGE = 65_536           # bytes, from which on the start matters
@@ -33,10 +33,11 @@ MEMORIES = {"cpu": "in this machine's memory", "cuda": "on a CUDA device"}
 
 
 def format_of(array: Array, where: str, original: Any = None) -> Format:
-    """The storage format of the dtype of an array, which is a view of the original."""
-    dtype = array.dtype
-    if dtype.name in BY_DTYPE and (dtype.isnative or dtype.name == "bfloat16"):
-        return BY_DTYPE[dtype.name]
+    """The storage format of the dtype of an array, which is a view of the original. Complex: that of its parts."""
+    dtype: np.dtype = array.dtype
+    name = PART.get(dtype.char, dtype).name
+    if name in BY_DTYPE and (dtype.isnative or name == "bfloat16"):
+        return BY_DTYPE[name]
     needed = f"one of {KNOWN} is needed" if dtype.isnative else "this machine's is needed"
     found = f"dtype {dtype!s}" if dtype.isnative else f"dtype {dtype!s} in foreign byte order"
     raise TypeError(f"{where}: {found}, but {needed}. {cures.of_dtype(array, original)}")
@@ -72,7 +73,7 @@ def apart(array: Array, other: Array) -> tuple[str, str] | None:
 
 
 def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
-    """The memory order of a parameter; an error where it cannot be updated in place."""
+    """The memory order of a parameter, as `as_real` shows it; an error where it cannot be updated in place."""
     if immutable(original):
         cure = ("where they can be written: numpy.array(x), cupy.array(x), or torch's." if place(array) == "cuda" else
                 "in NumPy: numpy.array(x).")
@@ -80,16 +81,16 @@ def check_parameter(array: Array, original: Any, where: str) -> tuple[int, ...]:
     if frozen(original):
         raise ValueError(f"{where}: a torch parameter with requires_grad=False, which is frozen. Leave it out, or give "
                          f"it as {where}.data if it is to be updated all the same.")
-    if isinstance(original, (np.generic, float, int)):
+    if isinstance(original, (np.generic, float, int, complex)):
         numpys = isinstance(original, np.generic)
         raise TypeError(f"{where}: a {'NumPy scalar' if numpys else type(original).__name__}, which cannot be updated "
-                        f"in place. Make it an array with numpy.array(x{'' if numpys else ', numpy.float64'}).")
+                        f"in place. Make it an array with numpy.array(x{'' if numpys else f', numpy.{array.dtype}'}).")
     if not writable(array):
         if by_array(original) and not isinstance(original, np.ndarray):
             raise TypeError(f"{where}: a {type(original).__name__}, which may hand out a copy, in which an update is "
                             "lost. Keep the parameters in NumPy: numpy.array(x).")
         raise ValueError(f"{where}: read-only, but it is updated in place. Give a copy, numpy.array(x).")
-    order = memory_order(array)
+    order = memory_order(as_real(array))
     if order is None:
         raise ValueError(f"{where}: strides {array.strides} for shape {array.shape} and {array.itemsize}-byte "
                          "elements, but memory without gaps is needed. Give the array that it is a part of, or a copy "

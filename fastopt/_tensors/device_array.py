@@ -7,6 +7,8 @@ import numpy as np
 from . import places
 
 ASK = -1     # a device that the driver must be asked for
+PART: dict[str, np.dtype] = {"F": np.dtype(np.float32), "D": np.dtype(np.float64)}  # of complex dtypes, by character
+WHOLE: dict[str, np.dtype] = {"f": np.dtype(np.complex64), "d": np.dtype(np.complex128)}
 Array = Any  # numpy.ndarray or DeviceArray
 
 
@@ -77,6 +79,11 @@ class DeviceArray:
         return DeviceArray(self.address + start*self.itemsize, (stop - start,), self.dtype, device=self._device,
                            owner=self)
 
+    def retyped(self, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...]) -> "DeviceArray":
+        """The same memory as other numbers."""
+        return DeviceArray(self.address, shape, dtype, strides, device=self._device, owner=self.owner,
+                           writeable=self.writeable, foreign=self.foreign)
+
     def copy_to_host(self) -> np.ndarray:
         """A NumPy array with the same elements and memory order. Waits for the device."""
         low, high = extent(self)
@@ -126,6 +133,24 @@ def writable(view: Array) -> bool:
 def piece(view: Array, start: int, stop: int) -> Array:
     """The bytes from `start` to `stop` of a row of bytes."""
     return view.piece(start, stop) if isinstance(view, DeviceArray) else view[start:stop]
+
+
+def as_real(view: Array) -> Array:
+    """Complex numbers as their real and imaginary parts, along a last axis of 2; other arrays as they are."""
+    if (part := PART.get(view.dtype.char)) is None or not view.dtype.isnative:
+        return view
+    if isinstance(view, DeviceArray):
+        return view.retyped(part, (*view.shape, 2), (*view.strides, part.itemsize))
+    return view.view(np.ndarray)[..., None].view(part)
+
+
+def as_complex(view: Array) -> Array:
+    """The numbers whose parts lie along the last axis; codes, which no complex dtype holds, as they are."""
+    if (whole := WHOLE.get(view.dtype.char)) is None:
+        return view
+    if isinstance(view, DeviceArray):
+        return view.retyped(whole, view.shape[:-1], view.strides[:-1])
+    return view.view(whole)[..., 0]
 
 
 def extent(view: Array) -> tuple[int, int]:

@@ -130,8 +130,9 @@ def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]
         if at is None or not 0 <= at < MOST:
             raise ValueError(f"{path}: found {leaf!r}, but a whole number from 0 to 2**62 is needed: how many elements "
                              "lie before this array in the whole. Change it.")
+        at *= 2 if t.complex else 1  # the kernels' elements are its parts
         if at % SIZE and any(slot.formats[k].block for slot in states.values()):
-            raise ValueError(f"{path}: {at}, but states of eight bits are cut between blocks of {SIZE} elements only. "
-                             f"Cut at a multiple of {SIZE}.")
+            raise ValueError(f"{path}: {leaf}, but states of eight bits are cut between blocks of {SIZE} numbers only. "
+                             f"Cut at a multiple of {SIZE//2 if t.complex else SIZE}.")
         new.append(t._replace(first=at))
     return new

@@ -1,4 +1,5 @@
 """What an optimizer holds, in words and numbers: for its repr, and as a table of HTML for notebooks."""
+import math
 from html import escape
 from typing import Any, NamedTuple
 
@@ -29,8 +30,8 @@ def held(backend: Stored, group: int | None = None) -> Held:
         states.append(REMAINDER)
     drawn = ", stochastic" if any(t.format.random for t in tensors) else ""
     return Held(
-        tensors=len(tensors), elements=sum(t.array.size for t in tensors),
-        parameters="/".join(dict.fromkeys(t.plain for t in tensors)) + drawn,
+        tensors=len(tensors), elements=sum(math.prod(t.shape) for t in tensors),
+        parameters="/".join(dict.fromkeys(f"complex {t.plain}" if t.complex else t.plain for t in tensors)) + drawn,
         bytes=sum(t.array.nbytes for t in tensors), state=", ".join(states),
         state_bytes=sum(of[k].nbytes for of in backend.state.values() for k in chosen))
 

@@ -37,7 +37,7 @@ class Sums:
 
     def tree(self) -> Any:
         """The sums, in the structure of the parameters."""
-        return self.structure.build(iter(self.arrays))
+        return self.structure.build(t.as_given(a) for t, a in zip(self.tensors, self.arrays, strict=True))
 
     def _zeros(self, t: Tensor, dtype: np.dtype) -> np.ndarray:
         return arrays.zeros_like(t.array, dtype, t.order, self.slot)

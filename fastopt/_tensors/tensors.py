@@ -17,7 +17,7 @@ LINE = 64  # tiles start at multiples of this, so that two threads never write i
 
 
 class Tensor(NamedTuple):
-    """A parameter as the kernels see it."""
+    """A parameter as the kernels see it: where it is complex, as real and imaginary parts along a last axis of 2."""
 
     path: str
     group: int
@@ -28,6 +28,16 @@ class Tensor(NamedTuple):
     plain: str  # the format of its array's dtype
     number: int = 0  # among the tensors of its optimizer
     first: int = 0   # the number of its first element, where it is a part of a larger tensor
+    complex: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its own shape."""
+        return self.array.shape[:-1] if self.complex else self.array.shape
+
+    def as_given(self, array: Array) -> Array:
+        """An array that goes with it as the program sees that: complex if it is, where there is such a dtype."""
+        return arrays.as_complex(array) if self.complex else array
 
 
 Place = tuple[int, int]  # the number of a tensor, and that of its first element
@@ -70,14 +80,17 @@ def tensor(leaf: object, where: str, group: int, rounding: str = "nearest", numb
     array = arrays.own_view(leaf, where)
     plain = arrays.format_of(array, where, leaf)
     order = arrays.check_parameter(array, leaf, where)
-    return Tensor(where, group, leaf, array, parameter_format(plain, rounding, where), order, plain.name, number)
+    return Tensor(where, group, leaf, arrays.as_real(array), parameter_format(plain, rounding, where), order,
+                  plain.name, number, complex=array.dtype.kind == "c")
 
 
-def _check_beside(array: Array, leaf: object, of: Tensor, where: str, reshape: str, move: str) -> Format:
-    """The format of an array that goes with a parameter; what is wrong with its shape or place, and these cures."""
-    format = arrays.format_of(array, where, leaf)  # before the shape, which its cure may change (of complex numbers)
-    if array.shape != of.array.shape:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. {reshape}")
+def _check_beside(array: Array, leaf: object, of: Tensor, where: str, cast: str, reshape: str, move: str) -> Format:
+    """The format of an array that goes with a parameter; what is wrong with its type, shape or place, and cures."""
+    format = arrays.format_of(array, where, leaf)  # first: its cure may change the shape
+    if (array.dtype.kind == "c") != of.complex:
+        raise TypeError(f"{where}: dtype {array.dtype}, but {of.path} is {'complex' if of.complex else 'real'}. {cast}")
+    if array.shape != of.shape:
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.shape}. {reshape}")
     _check_place(array, of, where, move)
     return format
 
@@ -93,16 +106,18 @@ BESIDE = "Give an array where its parameter is."
 def output(leaf: object, of: Tensor, where: str) -> tuple[Array, Format]:
     """An array that follows a parameter, element for element in memory, and how it is stored."""
     array = arrays.own_view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give an array of that shape.", BESIDE)
+    like = "Give an array like numpy.empty_like(parameter)."
+    format = _check_beside(array, leaf, of, where, like, "Give an array of that shape.", BESIDE)
     if arrays.check_parameter(array, leaf, where) != of.order:
-        raise ValueError(f"{where}: another memory order than {of.path}. Give an array like "
-                         "numpy.empty_like(parameter).")
-    return array, format
+        raise ValueError(f"{where}: another memory order than {of.path}. {like}")
+    return arrays.as_real(array), format
 
 
 def adopted(leaf: object, of: Tensor, where: str, format: Format | None) -> tuple[Array, Format]:
     """A state that is given, and how it is stored: in this format, or as its dtype says."""
     if format is None or not format.block:
+        if of.complex and arrays.own_view(leaf, where).shape == of.array.shape:  # codes of the parts
+            of = of._replace(complex=False)
         array, found = output(leaf, of, where)
         if format is not None and found.name != format.name.rstrip("s"):  # stochastic rounding stores alike
             raise TypeError(f"{where}: stored as {found.name}, but {format.name} is asked for. Convert it, or name the "
@@ -127,9 +142,12 @@ ANEW = ("Change it back; or make a new optimizer, which can load opt.state_dict(
         "convert=True where the dtype is not.")
 
 
-def moved(original: Any, array: Array, where: str) -> Array:
-    """A view of an array that a step writes, where it is now; an error where it is not what `array` is a view of."""
-    now = arrays.own_view(original, where)
+def moved(original: Any, of: Tensor, array: Array, where: str) -> Array:
+    """A view of an array that a step writes, where it is now; an error where it is not what `array` is a view of.
+
+    The array is the parameter `of`, or goes with it.
+    """
+    now, array = arrays.own_view(original, where), of.as_given(array)
     if places := arrays.apart(now, array):
         raise TypeError(f"{where}: it is now {places[0]}, but the optimizer was made for an array {places[1]}. {BACK}")
     if (now.dtype, now.shape) != (array.dtype, array.shape):
@@ -138,14 +156,14 @@ def moved(original: Any, array: Array, where: str) -> Array:
     if not arrays.writable(now):
         raise ValueError(f"{where}: it has become read-only, but it is updated in place. Make it writable again, or "
                          "make a new optimizer of a copy and load opt.state_dict() into it.")
-    if arrays.check_parameter(now, original, where) != arrays.memory_order(array):
+    if arrays.check_parameter(now, original, where) != arrays.memory_order(arrays.as_real(array)):
         raise ValueError(f"{where}: its strides have become {now.strides}, but the optimizer was made for "
                          f"{array.strides}. Change them back, or make a new optimizer and load opt.state_dict() into "
                          "it.")
     if arrays.homeless(original):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Make a new "
                          "optimizer of a new view, and load opt.state_dict() into it.")
-    return now
+    return arrays.as_real(now)
 
 
 def check_one_place(tensors: Sequence[Tensor]) -> None:
@@ -164,6 +182,7 @@ class Gradient(NamedTuple):
     array: Array
     slot: Slot
     strides: list[int]  # the number of dimensions, extents, strides in bytes; empty where it is dense
+    given: Array        # as its library shows it: complex, where it is
 
     def like(self, t: Tensor) -> bool:
         """Whether it is stored as the array of its parameter is."""
@@ -172,16 +191,18 @@ class Gradient(NamedTuple):
 
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
-    array = arrays.view(leaf, where)
-    format = _check_beside(array, leaf, of, where, "Give a gradient of that shape.",
+    given = arrays.view(leaf, where)
+    cast = "Give dL/dx + 1j*dL/dy, a complex array." if of.complex else "Give its real part."
+    format = _check_beside(given, leaf, of, where, cast, "Give a gradient of that shape.",
                            "Copy the gradient to where its parameter is.")
     if arrays.homeless(leaf):
         raise ValueError(f"{where}: the array that it is a view of was resized, so that its memory is gone. Give a new "
                          "view.")
+    array = arrays.as_real(given)
     axes = [d for d in of.order if array.shape[d] > 1]
     strided = array.size > 1 and arrays.memory_order(array) != of.order
     strides = [len(axes), *(array.shape[d] for d in axes), *(array.strides[d] for d in axes)] if strided else []
-    return Gradient(array, Slot(format, strided), strides)
+    return Gradient(array, Slot(format, strided), strides, given)
 
 
 def rows_of_masks(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[np.ndarray]:
@@ -192,13 +213,15 @@ def rows_of_masks(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[np.n
 def _row_of_mask(leaf: Any, of: Tensor, where: str) -> np.ndarray:
     array = np.asarray(leaf) if isinstance(leaf, bool) else arrays.on_host(leaf, where)
     try:
-        whole = np.broadcast_to(array, of.array.shape)
+        whole = np.broadcast_to(array, of.shape)
     except ValueError as error:
-        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.array.shape}. Give a mask of that "
-                         "shape, or one that broadcasts to it.") from error
+        raise ValueError(f"{where}: shape {array.shape}, but {of.path} has {of.shape}. Give a mask of that shape, or "
+                         "one that broadcasts to it.") from error
     if array.dtype.names or (array.dtype != np.bool_ and not np.isin(array, (0, 1)).all()):
         raise ValueError(f"{where}: something in it is neither 0 nor 1, but true and false are needed. Give a boolean "
                          "array, mask != 0 for example.")
+    if of.complex:  # its parts share their bit
+        whole = np.broadcast_to(whole[..., None], of.array.shape)
     order = [*(d for d in range(whole.ndim) if d not in of.order), *of.order]
     return (whole.transpose(order).reshape(-1) != 0).view(np.uint8)
 
