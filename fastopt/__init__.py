@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 from . import notation, rules, schedules, storage
 from ._checks.versions import warn_of_newer
 from ._rule.rule import rule
+from ._tensors.rows import Rows
 from .optimizer import Optimizer
 from .optimizers import *  # noqa: F403
 from .optimizers import __all__ as _of_rules
 
 __version__ = "0.1.0"
-__all__ = [*_of_rules, "Optimizer", "fit", "notation", "rule", "rules", "schedules", "storage"]
+__all__ = [*_of_rules, "Optimizer", "Rows", "fit", "notation", "rule", "rules", "schedules", "storage"]
 LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "networks", "presets", "problems",
         "proximal", "scipy", "sklearn", "trees")
 

@@ -230,8 +230,9 @@ class Optimizer:
             The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A
             callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers
             `opt.grads`. Of a complex parameter x + iy it is dL/dx + i*dL/dy, which is 2*dL/dconj(z) and what torch
-            computes; `jax.grad` returns the conjugate. None in the place of one gradient: that parameter and its states
-            stay as they are, and it does not count the step (see `counts`).
+            computes; `jax.grad` returns the conjugate. Of a table of which a batch hits some rows: `fastopt.Rows`, or a
+            sparse tensor of torch. None in the place of one gradient: that parameter and its states stay as they are,
+            and it does not count the step (see `counts`).
         clip_norm : float, optional
             Gradients are scaled by min(1, clip_norm/norm), norm being that of all together after `grad_factor`.
         clip : {"global", "tensor"}

@@ -25,6 +25,7 @@ from .loops import step_kernel
 from .norm import all_finite, global_norm, norms
 from .pool import Plan
 from .ready import Ready
+from .rows import rows_apart, take_rows
 
 
 class HostBackend(Stored):
@@ -168,14 +169,19 @@ class HostBackend(Stored):
                 copy[...] = row
             self._masks = masks
         copies = self._copies if masks else NO_MASKS
-        if self.binding.bound(leaves, zeroed, copies):
+        if not self.binding.rows and self.binding.bound(leaves, zeroed, copies):
             return leaves
         self._ready = None
-        while True:
+        dense, hit = rows_apart(leaves, paths, self, zeroed)
+        held = [leaves, hit]
+        while not (hit and self.binding.bound(dense, zeroed, copies)):
             self.look()
-            held = self.binding.bind(leaves, paths, zeroed, copies)
+            held += self.binding.bind(dense, paths, zeroed, copies)
             if self.watch.same():  # views of gradients are their libraries' code, or the program's own
-                return held
+                break
+        if hit:
+            held += take_rows(self.binding, hit, copies)
+        return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (ready := self._ready) is not None:
@@ -265,9 +271,9 @@ class HostBackend(Stored):
 
     def _repeats(self, headers: Headers, request: Request) -> bool:
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
-        return (headers.known and not headers.others and not self.told and not request.zero_grads
-                and request.limit == math.inf and request.norm is None and not request.apart
-                and all(group.ahead for group in self.groups))
+        return (headers.known and not headers.others and not self.told and not self.binding.rows
+                and not request.zero_grads and request.limit == math.inf and request.norm is None
+                and not request.apart and all(group.ahead for group in self.groups))
 
     def tabulate(self) -> None:
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")

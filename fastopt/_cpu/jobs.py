@@ -16,6 +16,7 @@ from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, TILE, WORD
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
+from .._tensors.rows import STAND_IN
 from .._tensors.tensors import LINE, PerTensor, Place, Tensor
 from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
@@ -59,7 +60,7 @@ class Job:
         """`columns` holds the arrays of each column; `strides` those of gradients; `tile` a fixed tile size (tests)."""
         self.layout, self.groups, self.coefs, self.chance = layout, groups, coefs, chance
         self.members: Sequence[int] = ()  # which tensors of their optimizer they are
-        self.sizes = [a.size for a in columns[1]]
+        self.sizes = [a.size for a in columns[0]]
         self.table = tensors.make_table(columns, strides, places)
         size = tile or tile_size(sum(self.sizes))
         size = min(size, STRIDED_TILE) if layout.strided else size
@@ -69,16 +70,25 @@ class Job:
 
     def _cut(self, sizes: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
-        self.tiles, self.elements = tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes)
-        count, self.words = len(self.tiles), np.zeros(JOB_WORDS, np.int64)
-        words = {"count": count, "batch": max(1, TAKEN*count//max(1, self.elements)),
-                 "table": arrays.address(self.table), "width": self.table.shape[1], "tiles": arrays.address(self.tiles),
-                 "coefs": arrays.address(self.coefs), "seed": self.chance.seed, "steps": self.chance.steps}
+        self.words = np.zeros(JOB_WORDS, np.int64)
+        self.numbers, self.address = self.words.view(np.float64), arrays.address(self.words)
+        self.numbers[JOB.factor] = 1.0
+        self._put(width=self.table.shape[1], coefs=arrays.address(self.coefs), seed=self.chance.seed,
+                  steps=self.chance.steps)
+        self._lay(tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes))
+
+    def _put(self, **words: int) -> None:
         for name, value in words.items():
             self.words[getattr(JOB, name)] = value
-        self.numbers = self.words.view(np.float64)
-        self.numbers[JOB.factor] = 1.0
-        self.address = arrays.address(self.words)
+
+    def _lay(self, tiles: np.ndarray, elements: int) -> None:
+        """Take these tiles, and the table of now."""
+        self.tiles, self.elements, count = tiles, elements, len(tiles)
+        self._put(count=count, batch=max(1, TAKEN*count//max(1, elements)), table=arrays.address(self.table),
+                  tiles=arrays.address(tiles))
+
+    def renew(self) -> None:
+        """Look at what is another at each step: nothing, but where some rows are hit."""
 
     @property
     def extents(self) -> np.ndarray:
@@ -104,7 +114,7 @@ class Bucket(Job):
         found: list[tuple[Kernel, Job]] = []
         for of in dict.fromkeys(wanted):
             job = self._copy()
-            job._cut([n*(mine == of) for n, mine in zip(self.sizes, wanted, strict=True)], *self.cuts)
+            job._choose([mine == of for mine in wanted])
             try:
                 found.append((step_kernel(of, self.layout), job))
             except NumbaError as error:
@@ -112,6 +122,10 @@ class Bucket(Job):
                                 "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
                                 "c.") from error
         return found
+
+    def _choose(self, chosen: Sequence[bool]) -> None:
+        """Take the tiles of these tensors alone."""
+        self._cut([n*mine for n, mine in zip(self.sizes, chosen, strict=True)], *self.cuts)
 
     def _copy(self) -> "Bucket":
         """A job on this table, where `Headers` stores addresses."""
@@ -154,6 +168,10 @@ class Binding:
         self.rule, self.tensors, self.slots, self.remainders, self.written = rule, tensors, slots, remainders, written
         self.watch, self.coefs, self.chance, self.tile = watch, coefs, chance, tile
         self.buckets: list[Bucket] = []
+        self.rows: list[Any] = []       # those of gradients that hit some rows alone, which are others at each step
+        self.kinds: list[tuple[int, np.dtype]] = []  # their tensors, and the dtypes of their gradients
+        self.taken: list[tuple[int, int]] = []       # the memory that a step writes, once it was asked for
+        self.nowhere = np.zeros(1, np.int64)
         self.asked: list | None = None  # the pieces for which `plan` is made
         self.plan = Plan([])
         self.plans: dict[tuple, Plan] = {}
@@ -175,13 +193,16 @@ class Binding:
 
         It returns what must live until they are done. What is wrong with a gradient is said before anything is written.
         """
-        gradients = [tensors.gradient(*one) for one in zip(leaves, self.tensors, paths, strict=True)]
+        gradients = [tensors.ABSENT if one[0] is STAND_IN else tensors.gradient(*one)
+                     for one in zip(leaves, self.tensors, paths, strict=True)]
         tensors.check_apart(gradients, self.tensors, self.written, paths)
         if zeroed:
             tensors.check_zeroed(gradients, self.tensors, leaves, paths)
-        views, targets, buckets = [g.array for g in gradients], [0]*len(leaves), []
+        views, targets, buckets = [g.array for g in gradients], [arrays.address(self.nowhere)]*len(leaves), []
         layouts = tensors.layouts_of(gradients, self.tensors, self.slots, zeroed, masks)
-        for layout, members in self._buckets(layouts):
+        for layout, alike in self.parted(layouts):
+            if not (members := [k for k in alike if leaves[k] is not STAND_IN]):
+                continue
             columns = tensors.columns_of(members, views, self.tensors, self.slots, self.remainders, masks)
             groups, strides = [self.tensors[k].group for k in members], [gradients[k].strides for k in members]
             buckets.append(Bucket(layout, columns, groups, self.coefs[layout.arithmetic.dtype], strides, self.tile,
@@ -196,11 +217,11 @@ class Binding:
         headers = Headers(given, own, targets, self.written, self.watch)
         headers.known = headers.known and all(view is leaf for view, leaf in zip(given, leaves, strict=True))
         self.buckets, self.headers, self.masks, self.plans, self.asked = buckets, headers, masks, {}, None
-        self.zeroed, self.cleared = zeroed, given if zeroed else []
+        self.rows, self.kinds, self.taken, self.zeroed, self.cleared = [], [], [], zeroed, given if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []
         return [leaves, views]
 
-    def _buckets(self, layouts: list[Layout]) -> list[tuple[Layout, list[int]]]:
+    def parted(self, layouts: list[Layout]) -> list[tuple[Layout, list[int]]]:
         """The tensors of each bucket. A job has one factor for all gradients that are wider than the arithmetic."""
         found = list(tensors.by_layout(layouts).items())
         return [(layout, part) for layout, members in found
@@ -213,6 +234,8 @@ class Binding:
             of_groups = pipelines(self.rule, *asked)
             self.plans[key] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
         plan = self.plans[key]
+        if self.rows:
+            plan.renew()
         wide = [job for job in plan.jobs if job.layout.wide]
         self.plan, self.wide, self.asked = plan, wide, asked  # at last: a Ctrl-C before it leaves nothing of two plans
 

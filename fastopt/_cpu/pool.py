@@ -229,9 +229,19 @@ class Plan:
         rows = [(kernel.address, job.address, job.elements, 0) for kernel, job in jobs]
         self.rows = np.array([*rows, (0, 0, 0, 0)], np.int64)
         self.address = self.rows.ctypes.data
+        self._count()
+
+    def _count(self) -> None:
         self.threads, self.left_at = 1, self.address + self.rows[:-1].nbytes  # where the share of one thread is
         self.largest = max((job.elements for job in self.jobs), default=0)
         self.tiles = max((len(job.tiles) for job in self.jobs), default=0)
+
+    def renew(self) -> None:
+        """Take over what its jobs have become."""
+        for job in self.jobs:
+            job.renew()
+        self.rows[:-1, 2] = [job.elements for job in self.jobs]
+        self._count()
 
     def _share(self, threads: int) -> None:
         """Give each of so many threads a share of the tiles of each job, of about as many elements."""

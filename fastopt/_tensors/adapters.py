@@ -137,6 +137,11 @@ def torch_tensors(of: Iterable[Any]) -> list[Any]:
     return [x for x in of if isinstance(x, kind)]
 
 
+def in_coordinates(x: Any) -> bool:
+    """Whether an array is a tensor of torch that lists what is not zero."""
+    return _library(type(x)) == "torch" and getattr(x, "is_sparse", False)  # type: ignore[arg-type]
+
+
 def frozen(original: Any) -> bool:
     """Whether an array is a parameter of a torch module that is not to be trained."""
     return any(isinstance(x, sys.modules["torch"].nn.Parameter) and not x.requires_grad

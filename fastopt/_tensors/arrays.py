@@ -6,6 +6,7 @@ place. Gradients are only read, and may be strided. What `adapters` and `device_
 import bisect
 import ctypes
 import itertools
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .adapters import (  # noqa: F401
     by_array,
     frozen,
     immutable,
+    in_coordinates,
     on_host,
     own_view,
     owners,
@@ -35,12 +37,17 @@ MEMORIES = {"cpu": "in this machine's memory", "cuda": "on a CUDA device"}
 def format_of(array: Array, where: str, original: Any = None) -> Format:
     """The storage format of the dtype of an array, which is a view of the original. Complex: that of its parts."""
     dtype: np.dtype = array.dtype
-    name = PART.get(dtype.char, dtype).name
-    if name in BY_DTYPE and (dtype.isnative or name == "bfloat16"):
-        return BY_DTYPE[name]
+    if known := _format(dtype):
+        return known
     needed = f"one of {KNOWN} is needed" if dtype.isnative else "this machine's is needed"
     found = f"dtype {dtype!s}" if dtype.isnative else f"dtype {dtype!s} in foreign byte order"
     raise TypeError(f"{where}: {found}, but {needed}. {cures.of_dtype(array, original)}")
+
+
+@cache  # a dtype's name takes NumPy 3 us
+def _format(dtype: np.dtype) -> Format | None:
+    name = PART.get(dtype.char, dtype).name
+    return BY_DTYPE.get(name) if dtype.isnative or name == "bfloat16" else None
 
 
 def memory_order(array: Array) -> tuple[int, ...] | None:

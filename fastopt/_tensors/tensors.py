@@ -1,17 +1,18 @@
 """What an optimizer updates and what it is given, checked: parameters and gradients as kernels see them."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .._formats.blocks import SIZE
-from .._formats.catalogue import MASK, Format
+from .._formats.catalogue import F32, MASK, Format
 from .._formats.choice import parameter_format
 from .._kernels.layout import Layout, Slot
 from ..storage import coded_bytes
 from . import arrays
 from .arrays import Array
+from .rows import STAND_IN, refuse
 
 LINE = 64  # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
 
@@ -189,8 +190,12 @@ class Gradient(NamedTuple):
         return not self.slot.strided and self.slot.format.name == t.plain
 
 
+ABSENT = Gradient(STAND_IN, Slot(F32), [], STAND_IN)
+
+
 def gradient(leaf: object, of: Tensor, where: str) -> Gradient:
     """Check a gradient against its parameter; TypeError or ValueError with its path."""
+    refuse(leaf, where)  # steps in this machine's memory have taken rows apart
     given = arrays.view(leaf, where)
     cast = "Give dL/dx + 1j*dL/dy, a complex array." if of.complex else "Give its real part."
     format = _check_beside(given, leaf, of, where, cast, "Give a gradient of that shape.",
@@ -270,9 +275,13 @@ def by_layout(layouts: Iterable[Layout]) -> dict[Layout, list[int]]:
 def layouts_of(gradients: Sequence[Gradient], tensors: Sequence[Tensor], others: dict[str, PerTensor],
                zeroed: bool = False, masks: Sequence[Array] = ()) -> list[Layout]:
     """The layout of every tensor: gradient, parameter, states, outputs, and a mask where the step has one."""
-    return [Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
-                    *([Slot(MASK)] if masks else [])))
-            for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
+    return [layout_of(k, g, t, others, zeroed, masks) for k, (g, t) in enumerate(zip(gradients, tensors, strict=True))]
+
+
+def layout_of(k: int, g: Gradient, t: Tensor, others: dict[str, PerTensor], zeroed: bool = False,
+              masks: Sequence[Array] = ()) -> Layout:
+    return Layout((g.slot._replace(zeroed=zeroed), Slot(t.format), *(Slot(of.formats[k]) for of in others.values()),
+                   *([Slot(MASK)] if masks else [])))
 
 
 def parts(format: Format, array: Array, remainder: Array | None = None) -> list[Array]:
@@ -290,7 +299,7 @@ def parameter_parts(t: Tensor, remainders: Sequence[Array], k: int) -> list[Arra
     return parts(t.format, t.array, remainders[k] if remainders else None)
 
 
-def columns_of(indices: Sequence[int], gradients: Sequence[Array], tensors: Sequence[Tensor],
+def columns_of(indices: Sequence[int], gradients: Sequence[Array] | Mapping[int, Array], tensors: Sequence[Tensor],
                others: dict[str, PerTensor], remainders: Sequence[Array],
                masks: Sequence[Array] = ()) -> list[list[Array]]:
     """The arrays of these tensors' slots, column by column, as kernels of their layout find them in a row."""
