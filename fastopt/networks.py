@@ -2,7 +2,7 @@
 
 A network is a dict {"W1": (inputs, width), "b1": (width,), "W2": ..., ...}. Layer k computes activation(x @ Wk + bk);
 the last layer has no activation. All arithmetic is in the parameters' dtype: x (and the y of a squared loss) are
-converted to it. Nothing that you give is modified.
+converted to it. x may be a sparse matrix or array of SciPy, which stays sparse. Nothing that you give is modified.
 """
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -66,14 +66,11 @@ def _softmax(z: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _logistic(z: Array, y: Array) -> tuple[Array, Array]:
-    if z.shape[1] != 1:
-        raise ValueError(f"networks: {z.shape[1]} outputs, but the logistic loss needs 1. Use the softmax loss for "
-                         "more.")
     if not ((y == 0) | (y == 1)).all():
         raise ValueError("networks: y has other values than 0 and 1, which the logistic loss needs. Give 1 for one "
                          "class, 0 for the other.")
     sign = 1 - 2*_numbers(z, y)  # log(1 + exp(-z)) for y = 1, log(1 + exp(z)) for y = 0
-    return np.logaddexp(0, sign*z)[:, 0], sign*logistic(sign*z)
+    return np.logaddexp(0, sign*z).sum(axis=1), sign*logistic(sign*z)
 
 
 # name: (outputs z, targets y) -> the loss of each row, and its derivative by z
@@ -118,7 +115,8 @@ def forward(params: Mapping[str, Array], x: ArrayLike, activation: str = "relu")
     """
     act, _ = ACTIVATIONS[check_option("activation", activation, tuple(ACTIVATIONS), "networks")]
     depth, first = _depth(params), params["W1"]
-    layers = [np.asarray(x, first.dtype)]
+    sparse: Any = x if hasattr(x, "tocsr") else None
+    layers = [np.asarray(x, first.dtype) if sparse is None else sparse.astype(first.dtype, copy=False)]
     if layers[0].ndim != 2 or layers[0].shape[1] != len(first):
         raise ValueError(f"networks: x has shape {layers[0].shape}, but (rows, {len(first)}) is needed. Give one row "
                          "for each sample.")
@@ -145,13 +143,14 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
     ----------
     params : mapping
         {"W1": ..., "b1": ..., "W2": ...} as from `initial`, all of one float dtype, in which all is computed.
-    x : array of shape (rows, inputs)
+    x : array or sparse array of shape (rows, inputs)
         At least one row.
     y : array
         What the loss needs:
         "squared": sum over the outputs of (z - y)^2/2; y of shape (rows, outputs), or (rows,) for one output.
         "softmax": cross-entropy, -log(softmax(z)[y]); y integer labels 0 ... outputs - 1 of shape (rows,).
-        "logistic": one output, log(1 + exp(-z)) for y = 1, log(1 + exp(z)) for y = 0; y of shape (rows,) or (rows, 1).
+        "logistic": sum over the outputs of log(1 + exp(-z)) for y = 1, log(1 + exp(z)) for y = 0; y of shape
+        (rows, outputs), or (rows,) for one output.
         None of them overflows, whatever the logits are.
     loss : "squared", "softmax" or "logistic"
     activation : "identity", "logistic", "tanh" or "relu"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -34,15 +35,20 @@ except ImportError as error:
 
 __all__ = ["Method", "method"]
 
-OPTIONS = {"maxiter": 10_000, "gtol": 1e-5, "finite_diff": "2-point", "finite_diff_rel_step": None, "disp": False,
-           "return_all": False}  # and their defaults
-MESSAGES = {  # by status, in SciPy's words where it has them
-    0: "Optimization terminated successfully.",
-    1: "Maximum number of iterations has been exceeded.",
-    2: "The last step led to where the function or its gradient is not finite: x is the best point so far. Lower lr.",
-    3: "An error was raised: x is the best point so far.",
-    4: "The function or its gradient is not finite at x0: no step was taken. Start elsewhere.",
-    99: "`callback` raised `StopIteration`."}
+OPTIONS = {"maxiter": 10_000, "maxfev": math.inf, "gtol": 1e-5, "ftol": None, "xtol": None, "finite_diff": "2-point",
+           "finite_diff_rel_step": None, "disp": False, "return_all": False}  # and their defaults
+CALM = 10  # steps in a row, for ftol and xtol: what swings stands still for one or two wherever it turns
+ENDS = {  # status and message of each reason, in SciPy's words where it has them
+    "gtol": (0, "Optimization terminated successfully."),
+    "ftol": (0, f"Optimization terminated successfully: {CALM} steps in a row changed the value by at most ftol."),
+    "xtol": (0, f"Optimization terminated successfully: {CALM} steps in a row moved x by at most xtol."),
+    "maxiter": (1, "Maximum number of iterations has been exceeded."),
+    "nonfinite": (2, "The last step led to where the function or its gradient is not finite: x is the best point so "
+                     "far. Lower lr."),
+    "error": (3, "An error was raised: x is the best point so far."),
+    "start": (4, "The function or its gradient is not finite at x0: no step was taken. Start elsewhere."),
+    "maxfev": (5, "Maximum number of function evaluations has been exceeded."),
+    "callback": (99, "`callback` raised `StopIteration`.")}
 
 
 def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None,
@@ -76,16 +82,20 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call).
     For `Nesterov` in its textbook form that is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
     The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger
-    than gtol: status 0, success. All other ends give the point of the lowest value: status 1 after `maxiter` steps; 2
-    where x, the value or the gradient became infinite or NaN; 99 where `callback` raised StopIteration; 4, without a
-    step, where x0, or the value or gradient there, is not finite. An exception in the middle, KeyboardInterrupt too,
-    has what was reached as its ``result`` (status 3).
+    than gtol: status 0, success. All other ends give the point of the lowest value: status 0 where 10 steps in a row
+    met ftol or xtol; 1 after `maxiter` steps; 2 where x, the value or the gradient became infinite or NaN; 5 where the
+    next point would need more than `maxfev` evaluations; 99 where `callback` raised StopIteration; 4, without a step,
+    where x0, or the value or gradient there, is not finite. An exception in the middle, KeyboardInterrupt too, has what
+    was reached as its ``result`` (status 3).
 
-    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps); `gtol` (default: `tol`, or 1e-5);
-    `return_all` (all points, as `allvecs`); `disp`; and, for a `jac` that is no function, `finite_diff` ("2-point", the
-    default, "3-point", "cs") and `finite_diff_rel_step`. (Give `finite_diff`, not ``jac="3-point"``: `minimize` does
-    not hand that word on.) In float32, differences are too coarse for such a gtol (off by 0.1 at the end of a run on
-    `rosen`, "3-point" by 0.01): give `jac`, or start in float64.
+    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps); `maxfev` (evaluations of `fun`, those
+    for differences included; x0 is always evaluated; no limit unless told); `gtol` (default: `tol`, or 1e-5); `ftol`
+    and `xtol` (unless told, they stop nothing): a step from f to f' meets ftol where |f' - f| <= ftol*max(|f|, |f'|,
+    1), and xtol where this holds of x, with the largest element for | |; `return_all` (all points, as `allvecs`);
+    `disp`; and, for a `jac` that is no function, `finite_diff` ("2-point", the default, "3-point", "cs") and
+    `finite_diff_rel_step`. (Give `finite_diff`, not ``jac="3-point"``: `minimize` does not hand that word on.) In
+    float32, differences are too coarse for such a gtol (off by 0.1 at the end of a run on `rosen`, "3-point" by 0.01):
+    give `jac`, or start in float64.
 
     Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected.
     In float32 a bound is the nearest float32 inside. Constraints are refused.
@@ -133,13 +143,13 @@ class Method:
         opt = self.optimizer(x)
         try:
             with bar(self.progress, "fastopt.scipy", opt.rule.name, said.maxiter) as show:
-                status, point = run.walk(opt, x, tell, show)
+                end, point = run.walk(opt, x, tell, show)
         except BaseException as error:
             if run.best is not None:
                 with suppress(AttributeError):  # an exception of the caller's need not take it
-                    error.result = run.result(3, run.best)  # type: ignore[attr-defined]
+                    error.result = run.result("error", run.best)  # type: ignore[attr-defined]
             raise
-        return run.result(status, point)
+        return run.result(end, point)
 
 
 class _Point(NamedTuple):
@@ -164,20 +174,23 @@ class _Run:
     last: _Point | None = None  # the point evaluated last; it is not evaluated again
     best: Any = None            # the point of the lowest value
     path: list[np.ndarray] = field(default_factory=list)  # all points, for `return_all`
+    calm: Counter = field(default_factory=Counter)  # how many steps in a row met each tolerance
 
-    def walk(self, opt: Optimizer, x: np.ndarray, tell: Callable, show: Callable) -> tuple[int, _Point]:
-        """Evaluate, call back, decide, step; return the status and the point of the result."""
+    def walk(self, opt: Optimizer, x: np.ndarray, tell: Callable, show: Callable) -> tuple[str, _Point]:
+        """Evaluate, call back, decide, step; return the reason to end and the point of the result."""
         observers = plateaus(opt)
-        start = self.at(self.inside(x))
+        point = start = self.at(self.inside(x))
+        price = self.nfev  # of a point, in evaluations
         if math.isnan(start.slope):
-            return 4, start
+            return "start", start
         self.best = start
         while True:
+            before = point
             point = self.at(self.inside(opt.lookahead()) if opt.rule.ahead else x)
             if -math.inf < point.value < self.best.value:
                 self.best = point
             if math.isnan(point.slope):
-                return 2, self.best
+                return "nonfinite", self.best
             show(self.steps, f"value {point.value:.6g}, gradient {point.slope:.2g}")
             if self.options.return_all:
                 self.path.append(point.x)
@@ -185,11 +198,18 @@ class _Run:
                 if self.steps:
                     tell(point)
             except StopIteration:
-                return 99, self.best
+                return "callback", self.best
             if point.slope <= self.options.gtol:
-                return 0, point
+                return "gtol", point
+            for name, new, old in ("ftol", point.value, before.value), ("xtol", point.x, before.x):
+                met = self.steps > 0 and _near(new, old, getattr(self.options, name))
+                self.calm[name] = self.calm[name] + 1 if met else 0
+                if self.calm[name] == CALM:
+                    return name, self.best
             if self.steps >= self.options.maxiter:
-                return 1, self.best
+                return "maxiter", self.best
+            if self.nfev + price > self.options.maxfev:
+                return "maxfev", self.best
             for plateau in observers:
                 plateau.observe(point.value)
             opt.step(point.gradient)
@@ -262,14 +282,15 @@ class _Run:
                                                  bounds=within))
         return g
 
-    def result(self, status: int, point: _Point) -> OptimizeResult:
+    def result(self, end: str, point: _Point) -> OptimizeResult:
+        status, message = ENDS[end]
         unknown = np.asarray(math.nan, point.x.dtype)  # as SciPy says it
         found = OptimizeResult(x=point.x, fun=point.value, jac=np.where(self.fixed(point.x), unknown, point.gradient),
                                nit=self.steps, nfev=self.nfev, njev=self.njev, success=status == 0, status=status,
-                               message=MESSAGES[status])
+                               message=message)
         if self.options.return_all:
             found["allvecs"] = self.path
-        if self.options.disp and status != 3:  # SciPy's option, and its lines
+        if self.options.disp and end != "error":  # SciPy's option, and its lines
             if status:
                 warnings.warn(found.message, OptimizeWarning, stacklevel=4)
             else:
@@ -279,6 +300,15 @@ class _Run:
         return found
 
 
+def _near(new: Any, old: Any, tol: float | None) -> bool:
+    """Whether two values, or two points, differ by at most tol*max(|new|, |old|, 1); never for None."""
+    if tol is None:
+        return False
+    with np.errstate(over="ignore"):
+        change, size = (np.abs(a).max(initial=0) for a in (np.subtract(new, old), np.stack([new, old])))
+    return bool(change <= tol*max(size, 1))
+
+
 def _options(given: dict[str, Any], jac: Any) -> SimpleNamespace:
     """The options of a run, checked. Those that are None count as left out."""
     words = {"gtol": given.pop("tol", None), "finite_diff": jac if isinstance(jac, str) else None}
@@ -286,8 +316,9 @@ def _options(given: dict[str, Any], jac: Any) -> SimpleNamespace:
         warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
     said = {k: v for k, v in (*words.items(), *given.items()) if v is not None and k in OPTIONS}
     found = SimpleNamespace(**{**OPTIONS, **said})
-    for name in ("maxiter", "gtol"):
-        check_number(name, getattr(found, name), "minimize", allowed=(lambda x: x >= 0, "a number, 0 or more,"))
+    for name in ("maxiter", "maxfev", "gtol", "ftol", "xtol"):
+        if getattr(found, name) is not None:
+            check_number(name, getattr(found, name), "minimize", allowed=(lambda x: x >= 0, "a number, 0 or more,"))
     check_option("finite_diff", found.finite_diff, ("2-point", "3-point", "cs"), "minimize")
     return found
 

@@ -17,7 +17,7 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
     "rules": ("_cpu.backend", "_cpu.jobs", "_rule.rule", "_rule.straight"),
     "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",
                 "curvature.flat", "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit",
-                "sklearn.estimators"),
+                "sklearn._base", "sklearn._targets"),
     "rows": ("_cpu.rows", "_tensors.rows", "_tensors.sums"),
     "device": ("_tensors.backend", "_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for

@@ -480,7 +480,6 @@ NUMBERS_OF = [
            lambda: loss(p=params(b1=np.ones(2, f32)))),
     *alike(lambda: loss(y=LABELS, loss="softmax"), lambda: loss(y=np.ones((4, 1)), loss="softmax"),
            lambda: loss(y=np.arange(4), loss="softmax")),
-    *values(lambda loss_: loss(p=networks.initial([2, 2], 0), y=LABELS, loss=loss_), loss_=("logistic", "softmax")),
     *values(lambda y: loss(y=y, loss="logistic"), y=(np.arange(4), np.array([0, 1, 1, 0]))),
     *values(lambda sizes: networks.initial(sizes, 0), sizes=([2], (2, 3, 1))),
     *values(loss, weights=(np.zeros(4), np.ones(4))),

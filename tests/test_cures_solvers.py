@@ -255,6 +255,26 @@ def kept(solver):
     assert (pickle.loads(pickle.dumps(model)).predict(X) == model.predict(X)).all()
 
 
+THREE = np.digitize(LINE, [2, 4])
+COLUMNS = np.eye(3, dtype=int)[THREE]
+
+
+def labels(classes=(0, 1), y=THREE % 2, columns=None, **how):
+    model = sklearn.LogisticRegression(random_state=0, **how)
+    model.partial_fit(X, y, classes)
+    if columns is not None:
+        sklearn.LogisticRegression().fit(X, columns)
+
+
+def weighted(**how):
+    sklearn.LogisticRegression(max_iter=5, tol=None, **how).fit(X, THREE % 2)
+
+
+def again(**how):
+    model = sklearn.MLPRegressor(4, warm_start=True, max_iter=5, tol=None).fit(X, LINE)
+    model.set_params(**how).fit(X, LINE)
+
+
 HUGE, TINY = X.astype(f32), (X/1000).astype(f32)
 FITTED = [
     (lambda: kept(local()), lambda: kept(Mine)),
@@ -270,8 +290,16 @@ FITTED = [
     (lambda: regression(LINE*1e36, HUGE), lambda: regression(LINE*1e36/1e37, HUGE)),
     (lambda: regression(LINE*1e-36, HUGE), lambda: regression(LINE*1e-36/1e-36, HUGE)),
     (lambda: regression(solver="sgd", learning_rate=1e9), lambda: regression(solver="sgd", learning_rate=1e-2)),
-    (lambda: regression(LINE*1e31, TINY, learning_rate=1e9, max_iter=1), lambda: regression(LINE*1e31, TINY/f32(1e-3))),
-    (lambda: regression(x=X*1e200, solver="sgd"), lambda: regression(x=X*1e200/1e200, solver="sgd"))]
+    (lambda: regression(LINE*1e31, TINY, learning_rate=1e9, max_iter=1, solver="adam"),
+     lambda: regression(LINE*1e31, TINY/f32(1e-3), solver="adam")),
+    *alike(lambda: regression(x=X*1e200/1e200, solver="sgd"), lambda: regression(x=X*1e200, solver="sgd"),
+           lambda: regression(x=X*1e200, solver="sgd", learning_rate="auto")),
+    *values(labels, early_stopping=(True, False), classes=(None, np.unique(THREE)), y=(THREE, THREE % 2),
+            columns=(2*COLUMNS, COLUMNS), class_weight=("balanced", None)),
+    *values(weighted, class_weight=({5: 1.0}, {1: 2.0})),
+    *alike(lambda: (weighted(class_weight="balanced"), weighted(class_weight=None)),
+           lambda: weighted(class_weight="even"), lambda: weighted(class_weight={0: 0.0, 1: 0.0})),
+    (lambda: again(hidden_layer_sizes=5), lambda: (again(), again(warm_start=False, hidden_layer_sizes=5)))]
 # weights that are all 0, which scikit-learn refuses itself; eigenvalues that Lanczos does not find, as `Hessian` says
 ELSEWHERE = ("fit", "_eigsh")
 

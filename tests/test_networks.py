@@ -10,7 +10,7 @@ from fastopt import init, networks
 H = 1e-30  # a complex step has no cancellation: the imaginary part is the derivative to rounding
 ACT = {"identity": lambda z: z, "logistic": lambda z: 1/(1 + np.exp(-z)), "tanh": lambda z: np.sinh(z)/np.cosh(z),
        "relu": lambda z: z if z.real > 0 else 0*z}
-OUTPUTS = {"squared": (1, 3), "softmax": (2, 4), "logistic": (1,)}
+OUTPUTS = {"squared": (1, 3), "softmax": (2, 4), "logistic": (1, 3)}
 CASES = [((), 0.3, True), ((5,), 0.0, False), ((4, 6), 0.0, True), ((3, 2, 5), 0.3, False)]  # hidden, l2, weighted
 
 
@@ -19,8 +19,8 @@ def row_loss(loss, z, y):
         return sum((a - b)**2 for a, b in zip(z, np.atleast_1d(y), strict=True))/2
     if loss == "softmax":
         return -np.log(np.exp(z[y])/sum(np.exp(a) for a in z))
-    q = 1/(1 + np.exp(-z[0]))
-    return -(y*np.log(q) + (1 - y)*np.log(1 - q))
+    chances = [1/(1 + np.exp(-a)) for a in z]
+    return -sum(b*np.log(q) + (1 - b)*np.log(1 - q) for q, b in zip(chances, np.atleast_1d(y), strict=True))
 
 
 def reference(params, x, y, loss, activation, l2, weights):
@@ -42,7 +42,8 @@ def sample(loss, sizes, rows=4, seed=0, dtype=np.float64):
     params = {k: (v + 0.3*rng.standard_normal(v.shape)).astype(dtype)
               for k, v in networks.initial(sizes, rng, dtype=np.float64).items()}
     y = {"squared": lambda: rng.standard_normal((rows, sizes[-1])),
-         "softmax": lambda: rng.integers(sizes[-1], size=rows), "logistic": lambda: rng.integers(2, size=rows)}[loss]()
+         "softmax": lambda: rng.integers(sizes[-1], size=rows),
+         "logistic": lambda: rng.integers(2, size=(rows, sizes[-1]))}[loss]()
     weights = np.array([0.5, 2.0, 0.0, 1.25, 3.0, 0.1, 1.0, 4.0])[np.arange(rows) % 8]
     x = rng.standard_normal((rows, sizes[0]))
     for a in (*params.values(), x, y, weights):
@@ -184,6 +185,27 @@ def test_layout_and_type_of_the_data_do_not_matter():
         assert whole == networks.value(params, np.ones((2, 3)), np.array(y, float), loss)
 
 
+@pytest.mark.parametrize("kind", ["csr_array", "csr_matrix", "csc_array", "coo_array"])
+def test_sparse_rows_stay_sparse(kind, monkeypatch):
+    scipy = pytest.importorskip("scipy.sparse")
+    params, x, y, weights = sample("softmax", (5, 4, 2), rows=6)
+    x = np.where(x > 0.5, x, 0)
+    want, right = networks.value_and_grad(params, x, y, "softmax", "tanh", 0.1, weights)
+    sparse = getattr(scipy, kind)(x)
+    for name in ("toarray", "todense"):
+        monkeypatch.setattr(type(sparse), name, lambda *_: pytest.fail("made dense"))
+    for given in (sparse, sparse.astype(np.float32)):
+        value, grads = networks.value_and_grad(params, given, y, "softmax", "tanh", 0.1, weights)
+        near = 1e-13 if given is sparse else 1e-6
+        assert type(networks.forward(params, given)[-1]) is np.ndarray
+        np.testing.assert_allclose(value, want, rtol=near)
+        for name, g in grads.items():
+            assert (type(g), g.dtype) == (np.ndarray, np.float64)
+            np.testing.assert_allclose(g, right[name], rtol=near, atol=near)
+    with pytest.raises(ValueError, match=r"networks: x has shape \(6, 5\), but \(rows, 3\) is needed"):
+        networks.forward(networks.initial((3, 2), 0), sparse)
+
+
 # Errors
 
 SQUARED, SOFTMAX, LOGISTIC = ({"loss": loss} for loss in OUTPUTS)
@@ -201,7 +223,7 @@ ARRAY = "but an array of a float type of NumPy is needed, that of W1"
     ({**SOFTMAX, "y": np.zeros(4)}, "y is float64"),
     ({**SOFTMAX, "y": [0, 1, 2, 1]}, "y has labels from 0 to 2, but there are 2 outputs"),
     ({**SOFTMAX, "y": [0, -1, 0, 1]}, "y has labels from -1 to 1"),
-    ({**LOGISTIC, "y": [0, 1, 0, 1]}, "2 outputs, but the logistic loss needs 1"),
+    ({**LOGISTIC, "y": [0, 1, 0, 1]}, "y has shape (4,), but the outputs have (4, 2)"),
     *(({**LOGISTIC, "params": networks.initial((3, 1), 0), "y": y}, "y has other values than 0 and 1")
       for y in ([0, 1, 2, 0], [-1, 1, 1, -1], [0.5, 0, 0, 1], [np.nan, 0, 0, 1])),
     *(({"weights": s}, f"weights of shape {np.shape(s)}, but (4,) is needed, each finite, 0 or more, and at least one")

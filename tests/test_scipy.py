@@ -186,8 +186,56 @@ def test_tol_and_gtol():
     assert len(set(default)) == 1
 
 
+@pytest.mark.parametrize("tol", [1e-3, 1e-6])
+@pytest.mark.parametrize(("name", "word"), [("ftol", "changed the value"), ("xtol", "moved x")])
+def test_ftol_and_xtol(name, word, tol):
+    """They end a run after the first ten steps in a row that meet them, near the point that SciPy's methods find."""
+    bowl, chosen = Bowl(), method("momentum", lr=0.05)
+    found = bowl.solve(chosen, options={name: tol, "gtol": 0, "return_all": True})
+    assert (found.status, found.success) == (0, True)
+    assert found.message == f"Optimization terminated successfully: 10 steps in a row {word} by at most {name}."
+    of = [Bowl().f(x) for x in found.allvecs] if name == "ftol" else found.allvecs
+    met = [np.abs(b - a).max() <= tol*max(1, np.abs(a).max(), np.abs(b).max())
+           for a, b in itertools.pairwise(map(np.asarray, of))]
+    assert all(met[-10:])
+    assert not any(all(met[k:k + 10]) for k in range(len(met) - 10))
+    assert found.fun == min(Bowl().f(x) for x in found.allvecs)
+    reference = minimize(bowl.f, bowl.start, jac=bowl.g, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10})
+    assert np.abs(found.x - reference.x).max() < (30*tol if name == "xtol" else 3*tol**0.5)
+    assert bowl.solve(chosen, options={name: None, "maxiter": found.nit, "gtol": 0}).status == 1
+
+
+def test_a_turn_is_no_rest():
+    """Momentum that swings stands still where it turns, for less than ten steps: a step alone would meet xtol there."""
+    found = minimize(lambda x: x[0]**2/2, [1.0], jac=lambda x: x, method=method("momentum", lr=1e-3, momentum=0.999),
+                     options={"xtol": 2e-4, "ftol": 0, "maxiter": 600, "return_all": True})
+    moves = np.abs(np.diff(np.ravel(found.allvecs)))
+    assert (moves[40:] <= 2e-4).any()
+    assert (found.status, found.nit) == (1, 600)
+
+
+@pytest.mark.parametrize("jac", [True, None])
+def test_maxfev_is_never_passed(jac):
+    """With gradients exactly that many, as Nelder-Mead; with differences no point begins that would pass it."""
+    for limit in (1, 10, 50):
+        rng, calls = np.random.default_rng(0), []
+
+        def noise(x, rng=rng, calls=calls):
+            calls.append(1)
+            return rng.random()*1000
+        given = {"jac": lambda x: np.ones(3)} if jac else {}
+        found = minimize(noise, np.ones(3), method=ADAM, options={"maxfev": limit, "finite_diff_rel_step": 0.1},
+                         **given)
+        assert (found.status, found.success) == (5, False)
+        assert found.message == "Maximum number of function evaluations has been exceeded."
+        assert found.nfev == len(calls) == (limit if jac else max(4, limit//4*4))
+        theirs = minimize(noise, np.ones(3), method="Nelder-Mead", options={"maxfev": limit})
+        assert theirs.message == found.message
+        assert theirs.nfev == limit
+
+
 @pytest.mark.parametrize(("given", "kind", "says"), [
-    ({"options": {"ftol": 1e-3, "maxfun": 3}}, OptimizeWarning, "Unknown solver options: ftol, maxfun$"),
+    ({"options": {"eps": 1e-3, "maxfun": 3}}, OptimizeWarning, "Unknown solver options: eps, maxfun$"),
     ({"hess": len}, RuntimeWarning, r"Method fastopt.scipy.method\('adam', lr=0.1\) does not use Hessian information"),
     ({"hessp": lambda x, p: p}, RuntimeWarning, r"does not use Hessian-vector product information \(hessp\)\."),
     ({"options": {"disp": True, "maxiter": 1}}, OptimizeWarning, "Maximum number of iterations")])
@@ -420,10 +468,12 @@ def test_infinities_and_nan_end_the_run(f, g, x):
 
 
 def test_a_start_that_is_not_finite_is_no_success():
-    """An OptimizeResult, as SciPy's own methods return there."""
+    """An OptimizeResult without success, as SciPy's own methods return there."""
     for f, x0, g in ((rosen, [NAN, 1], rosen_der), (rosen, [1, INF], rosen_der), (lambda x: NAN, [1.0], lambda x: x),
                      (lambda x: -INF, [1.0], None), (lambda x: 1.0, [1.0], lambda x: [NAN]),
                      (lambda x: 1.0, [1.0, 2.0], lambda x: [0, -INF])):
+        with np.errstate(invalid="ignore"):
+            assert not any(minimize(f, x0, jac=g, method=kind).success for kind in ("BFGS", "CG"))
         for kind in ("adam", "nesterov"):
             found = minimize(f, x0, jac=g, method=method(kind))
             assert (found.status, found.success, found.nit) == (4, False, 0)
@@ -493,7 +543,7 @@ ARGUMENTS = [  # what minimize is given, the error
     *(({"constraints": x}, ValueError, "constraints are given, but fastopt.scipy.method('adam') handles bounds only. ")
       for x in ({"type": "eq", "fun": rosen}, [{"type": "eq", "fun": rosen}], LinearConstraint(np.eye(2), 0, 1))),
     *(({"options": {name: x}}, error, f"{name} is {x!r}, but a number, 0 or more, is needed. Change {name}.")
-      for name in ("maxiter", "gtol")
+      for name in ("maxiter", "maxfev", "gtol", "ftol", "xtol")
       for x, error in ((-1, ValueError), ("9", TypeError), (True, ValueError), (NAN, ValueError))),
     ({"tol": [1]}, TypeError, "gtol is [1]"), ({"callback": 3}, TypeError, "callback is 3, but a function is needed"),
     ({"options": {"finite_diff": "4-point"}}, ValueError, "finite_diff is '4-point', but one of '2-point', '3-poi")]

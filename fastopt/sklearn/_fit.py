@@ -4,35 +4,44 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import init, networks, proximal
 from .._checks.extras import missing
 from .._checks.numbers import NONNEGATIVE, check_number, check_option, check_whole, interval
-from .._training.early_stopping import anew
+from .._training.early_stopping import anew, plateaus
 from .._training.fit import Fit, fit
 from ..optimizer import Optimizer
 from ..optimizers import chosen
+from ._targets import Data, Task
 
 try:
-    from threadpoolctl import ThreadpoolController  # scikit-learn depends on it
+    from threadpoolctl import ThreadpoolController  # scikit-learn depends on it, and on SciPy
+
+    from ..curvature import largest_eigenvalue
 except ImportError as error:
     raise missing("fastopt.sklearn", error, "sklearn") from None
 
-# Steps. Of 80 problems of 200 rows, the worst minimum is missed by 0.4 standard errors; by 1.2 at 100, by 98 at 10.
+# Steps. Of 80 problems of 200 rows, Adam at tol=1e-5 missed the worst minimum by 0.4 standard errors; at 100 of
+# patience by 1.2, at 10 by 98.
 PATIENCE = 150
 CURE = "Lower learning_rate, or standardise the features."
+# What a loss is curved by an output, at most; and the solvers whose learning rate should be below 2 over the curvature.
+CURVED = {"squared": 1.0, "softmax": 0.5, "logistic": 0.25}
+DESCENTS = ("sgd", "momentum", "nesterov")
 INITIALIZERS = {f"{kind}_{shape}": getattr(init, f"{kind}_{shape}")
                 for kind in init.VARIANCES for shape in ("uniform", "normal")}
 
 # What the parameters may be. `solver` checks the others.
-OPTIONS = {**dict.fromkeys(("fit_intercept", "shuffle", "early_stopping"), (False, True)),
+OPTIONS = {**dict.fromkeys(("fit_intercept", "shuffle", "early_stopping", "warm_start"), (False, True)),
            "activation": tuple(networks.ACTIVATIONS), "initializer": tuple(INITIALIZERS)}
 RANGES = {"alpha": NONNEGATIVE, "l1": NONNEGATIVE, "tol": NONNEGATIVE, "validation_fraction": interval("(0, 1)")}
-WHOLE = ("max_iter", "n_iter_no_change", "batch_size", "hidden_layer_sizes")
-WORDS: dict[str, tuple[str | None, ...]] = {"tol": (None,), "n_iter_no_change": ("auto",), "batch_size": ("auto", None)}
+WHOLE = {"max_iter": 1, "n_iter_no_change": 1, "batch_size": 1, "hidden_layer_sizes": 1, "verbose": 0}  # least
+WORDS: dict[str, tuple[str | None, ...]] = {
+    "tol": (None,), "n_iter_no_change": ("auto",), "batch_size": ("auto", None), "solver_options": (None,),
+    "class_weight": ("balanced", None)}
 
 
 def check(model: Any) -> None:
@@ -50,10 +59,11 @@ def check(model: Any) -> None:
             several = name == "hidden_layer_sizes" and isinstance(value, (list, tuple, np.ndarray))
             cure = f", or give {' or '.join(map(repr, words))}" if words else ""
             for n in value if several else [value]:
-                check_whole(name, n, where, cure=f"Change {name}{cure}.")
-        elif name == "solver_options" and not isinstance(value, (dict, type(None))):
-            raise ValueError(f"{where}: solver_options is {value!r}, but a dict or None is needed. Change it: "
-                             "solver_options={...}.")
+                flag = name == "verbose" and isinstance(n, bool)
+                check_whole(name, int(n) if flag else n, where, WHOLE[name], f"Change {name}{cure}.")
+        elif name in ("solver_options", "class_weight") and not isinstance(value, dict):
+            raise ValueError(f"{where}: {name} is {value!r}, but a dict or {' or '.join(map(repr, words))} is needed. "
+                             f"Change it: {name}={{...}}.")
 
 
 class OneThread:
@@ -91,65 +101,11 @@ class OneThread:
 ONE_THREAD = OneThread()
 
 
-class Data(NamedTuple):
-    """Rows to learn from; s are the sample weights, or None."""
-
-    x: np.ndarray
-    y: np.ndarray
-    s: np.ndarray | None
-
-    def rows(self, chosen: Any) -> "Data":
-        return Data(self.x[chosen], self.y[chosen], None if self.s is None else self.s[chosen])
-
-
-class Task(NamedTuple):
-    """Targets as the loss takes them. Outputs times scale plus mean are targets as they were given."""
-
-    y: np.ndarray
-    outputs: int
-    loss: str
-    scale: Any = 1.0
-    mean: Any = 0.0
-
-    def check(self, where: str, dtype: Any) -> None:
-        """ValueError where weights in the targets' own units would leave the float type."""
-        limits = np.finfo(dtype)
-        low, high = float(limits.tiny/limits.eps), float(limits.max*limits.eps)
-        for j, (mean, scale) in enumerate(zip(*np.atleast_1d(self.mean, self.scale), strict=True)):
-            size = max(scale, abs(mean))
-            if scale < low or size > high:
-                raise ValueError(f"{where}: target {j} has the mean {mean:g} and the deviation {scale:g}, but a "
-                                 f"deviation from {low:.0e} to {high:.0e}, and a mean no further from 0, are needed in "
-                                 f"{np.dtype(dtype)}. Divide y by {size:.0e}.")
-
-
-def standard(y: np.ndarray, s: np.ndarray | None, centre: bool) -> tuple[np.ndarray, Any, np.ndarray]:
-    """(t, mean, deviation) with y = t*deviation + mean, for each column, over the rows that weigh.
-
-    The deviation of a constant is 1. Computed of y/max(abs(y)), whose squares are in range, less the first row, so that
-    a constant has no deviation from rounding.
-    """
-    kept = slice(None) if s is None else s > 0
-    weights = None if s is None else s[kept]
-    top = np.abs(y[kept]).max(axis=0)
-    top[top == 0] = 1
-    with np.errstate(over="ignore", invalid="ignore"):  # of rows that weigh 0
-        u = y/top
-        first = u[kept][0]
-        mean = first + np.average(u[kept] - first, axis=0, weights=weights) if centre else np.zeros(len(top))
-        d = u - mean
-        deviation = np.sqrt(np.average(d[kept]**2, axis=0, weights=weights))
-        constant = deviation == 0
-        return d/np.where(constant, 1, deviation), mean*top, np.where(constant, 1, deviation*top)
-
-
-def r2(y: np.ndarray, z: np.ndarray, s: np.ndarray | None) -> float:
-    """scikit-learn's r2_score, which checks its arguments for longer than a small epoch takes.
-
-    1 - sum((y - z)^2)/sum((y - mean)^2), the mean over the targets; of a constant one, 1 where z is exact, else 0.
-    """
-    error, total = (np.average((y - other)**2, axis=0, weights=s) for other in (z, np.average(y, axis=0, weights=s)))
-    return float(np.where(total == 0, error == 0, 1 - error/np.where(total == 0, 1, total)).mean())
+def paired(params: networks.Parameters, l1: float) -> list[networks.Parameters]:
+    """The groups of the solver, see `Run`: weights and intercepts."""
+    weights = {k: np.stack([np.maximum(w, 0), np.maximum(-w, 0)]) if l1 else w
+               for k, w in params.items() if k[0] == "W"}
+    return [weights, {k: b for k, b in params.items() if k[0] == "b"}]
 
 
 def joined(point: list[networks.Parameters]) -> networks.Parameters:
@@ -158,8 +114,30 @@ def joined(point: list[networks.Parameters]) -> networks.Parameters:
     return {k: np.maximum(w[0], 0) - np.maximum(w[1], 0) if w.ndim == 3 else w for k, w in merged.items()}
 
 
-def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
-    """The solver. Weights and intercepts are groups of it: weight decay in solver_options is for weights alone."""
+class Restarted:
+    """Nesterov's momentum (k - 1)/(k + 2) in step k, counted anew when the loss rises: for convex losses without noise.
+
+    Nesterov 1983; O'Donoghue and Candes 2015.
+    """
+
+    def __init__(self) -> None:
+        self.since, self.last = 0, math.inf
+
+    def __call__(self, t: int) -> float:
+        return (t - self.since - 1)/(t - self.since + 2)
+
+    def observe(self, loss: float, t: int) -> None:
+        """Take in the loss that step t saw."""
+        if loss > self.last:
+            self.since = t
+        self.last = loss
+
+
+def solver(model: Any, params: list[networks.Parameters], auto: dict[str, Any]) -> Optimizer:
+    """The solver. Weights and intercepts are groups of it: weight decay in solver_options is for weights alone.
+
+    `auto` is what it has for learning_rate="auto", unless the model says otherwise.
+    """
     where = type(model).__name__
     kind = chosen(model.solver, where, "solver")
     options = model.solver_options or {}
@@ -167,6 +145,7 @@ def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
     if twice := options.keys() & {"lr", *given}:
         raise ValueError(f"{where}: solver_options has {', '.join(sorted(twice))}, but learning_rate and momentum are "
                          "parameters of their own. Give them there.")
+    given = {**{k: v for k, v in auto.items() if k not in options}, **given, **({"lr": auto["lr"]} if auto else {})}
     if "momentum" in given and "momentum" not in kind.rule.defaults:
         raise ValueError(f"{where}: momentum is {model.momentum!r}, but {kind.__name__} has none. Leave it None; "
                          f"solver_options may hold {', '.join(k for k in kind.rule.defaults if k != 'lr')}.")
@@ -174,6 +153,16 @@ def solver(model: Any, params: list[networks.Parameters]) -> Optimizer:
     if opt.groups[0]["maximize"]:
         raise ValueError(f"{where}: maximize is True in solver_options, but a loss should fall. Leave it out.")
     return opt
+
+
+def resume(opt: Optimizer, kept: dict[str, Any]) -> None:
+    """Take over the state of an optimizer before, but no hyperparameter: those are what the model says now."""
+    now = [dict(group) for group in opt.groups]
+    opt.load_state_dict(kept["state"], convert=True)
+    for group, values in zip(opt.groups, now, strict=True):
+        group.update({k: v for k, v in values.items() if group[k] is not v and group[k] != v})
+    for plateau, state in zip(plateaus(opt), kept["plateaus"], strict=False):
+        plateau.load_state_dict(state)
 
 
 class Run:
@@ -184,34 +173,66 @@ class Run:
     (Soft-thresholding by lr*l1 suits plain SGD alone: with Momentum at 0.9 it leaves a tenth of the penalty.)
     """
 
-    def __init__(self, model: Any, data: Data, held: Data | None, task: Task, params: networks.Parameters, seed: Any):
-        self.model, self.held, self.task, self.rng = model, held, task, np.random.default_rng(seed)
-        self.data = data if data.s is None else data._replace(s=data.s/data.s.mean())
+    def __init__(self, model: Any, data: Data, held: Data | None, task: Task, params: networks.Parameters, rng: Any,
+                 more: bool):
+        self.model, self.held, self.task, self.rng, self.more = model, held, task, rng, more
+        self.data = data if data.s is None or more else data._replace(s=data.s/data.s.mean())
         # The slopes of (y - mean)/scale are at most max(abs(x)) at W = 0: with such an l1 or a larger one all of W is 0
         self.l1 = np.minimum(float(model.l1)/task.scale, 10*float(np.abs(data.x).max())) if model.l1 else 0.0
-        weights = {k: np.stack([np.maximum(w, 0), np.maximum(-w, 0)]) if model.l1 else w
-                   for k, w in params.items() if k[0] == "W"}
-        self.params = [weights, {k: b for k, b in params.items() if k[0] == "b"}]
-        n, size = len(data.x), model.batch_size
+        self.params = paired(params, model.l1)
+        n, size = len(data.y), model.batch_size
         self.epoch = -(-n//(n if size is None else min(n, 200 if size == "auto" else size)))  # steps
         auto = max(10, -(-PATIENCE//self.epoch)) if model.n_iter_no_change == "auto" else model.n_iter_no_change
-        self.patience = None if model.tol is None else auto
+        self.epochs = 1 if more else model.max_iter
+        self.patience = None if more or model.tol is None else auto
         self.values: list[float] = []  # of the steps of the epoch
-        self.curve: list[float] = []
+        self.curve: list[float] = list(model.loss_curve_) if more and hasattr(model, "loss_curve_") else []
         self.scores: list[float] = []
+        self.momentum = Restarted()
         self.top, self.best = -math.inf, list[np.ndarray]()  # the best score, and the parameters that had it
+
+    def auto(self) -> dict[str, Any]:
+        """What the solver has for learning_rate="auto" of a linear model: 1/curvature, and Nesterov's momentum for it.
+
+        In batches, or with more to come, a tenth of it, and the solver's own momentum: the sum of ten such steps.
+        """
+        model = self.model
+        if len(self.params[1]) > 1 or not (isinstance(model.learning_rate, str) and model.learning_rate == "auto"):
+            return {}
+        name = chosen(model.solver, type(model).__name__, "solver").rule.name
+        if name not in DESCENTS:
+            return {"lr": 0.02}
+        curved = self.curvature()
+        noisy = self.more or self.epoch > 1
+        return {"lr": (0.1 if noisy else 1)/curved if curved else 1.0,
+                **({"momentum": self.momentum} if name == "nesterov" and not noisy else {})}
+
+    def curvature(self) -> float:
+        """The largest eigenvalue that the objective's Hessian may have, of weights and intercept of a linear model."""
+        x, s, with_intercept = self.data.x, self.data.s, float(self.model.fit_intercept)
+
+        def product(_: Any, v: list[np.ndarray]) -> list[np.ndarray]:
+            u = (x @ v[0].astype(x.dtype) + with_intercept*v[1])/len(self.data.y)*(1 if s is None else s)
+            return [x.T @ u.astype(x.dtype), with_intercept*u.sum(keepdims=True)]
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                largest = largest_eigenvalue(None, [np.zeros(x.shape[1]), np.zeros(1)], hvp=product, tol=0.01)
+        except FloatingPointError as error:
+            raise ValueError(f"{type(self.model).__name__}: the features are too large for learning_rate='auto', which "
+                             "needs finite squares of them. Standardise the features.") from error
+        return CURVED[self.task.loss]*largest*(2 if self.model.l1 else 1) + self.model.alpha
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """The rows of each batch, as many in each, give or take one. Where one batch holds all, they stay in order."""
-        n = len(self.data.x)
+        n = len(self.data.y)
         if self.epoch == 1:
-            return iter([slice(None)])
+            return iter([None])
         return iter(np.array_split(self.rng.permutation(n) if self.model.shuffle else np.arange(n), self.epoch))
 
     def value_and_grad(self, point: list[networks.Parameters], rows: Any) -> tuple[float, list[networks.Parameters]]:
-        batch, params, model = self.data.rows(rows), joined(point), self.model
-        total = len(batch.x) if batch.s is None else float(batch.s.sum())
-        share = total*self.epoch/len(self.data.x)  # above 1 for heavy batches: the mean of an epoch is the objective
+        batch, params, model = self.data if rows is None else self.data.rows(rows), joined(point), self.model
+        total = len(batch.y) if batch.s is None else float(batch.s.sum())
+        share = total*self.epoch/len(self.data.y)  # above 1 for heavy batches: the mean of an epoch is the objective
         value, grads = networks.value_and_grad(params, batch.x, batch.y, self.task.loss, model.activation, model.alpha,
                                                batch.s)
         if share != 1:
@@ -234,23 +255,41 @@ class Run:
         """After each epoch: its mean loss, or the score of the rows held out with the sign turned."""
         self.curve.append(sum(self.values)/len(self.values))
         self.values.clear()
+        self.momentum.observe(self.curve[-1], self.opt.t)
+        self.say(f"Iteration {len(self.curve)}, loss = {self.curve[-1]:.8f}")
         if self.held is None:
             return self.curve[-1]
         outputs = networks.forward(joined(self.params), self.held.x, self.model.activation)[-1]
         score = self.model._score(outputs, self.held) if np.isfinite(outputs).all() else math.nan
         self.scores.append(score)
+        self.say(f"Validation score: {score:f}")
         if score > self.top:
             self.top, self.best = score, [a.copy() for group in self.params for a in group.values()]
         return -score
 
-    def train(self) -> Fit:
-        """Run the solver. What diverges late has the weights of the best epoch, and `stopped` is "error"."""
+    def say(self, line: str) -> None:
+        """Print a line, in scikit-learn's words."""
+        if self.model.verbose:
+            print(line)
+
+    def train(self, kept: dict[str, Any] | None) -> Fit:
+        """Run the solver, which goes on from what is kept of a training before, if that was by such a solver.
+
+        What diverges late has the weights of the best epoch, and `stopped` is "error".
+        """
         model = self.model
         try:
             with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # infinity is an error in a moment
-                return fit(solver(model, self.params), self.value_and_grad, self.batches, model.max_iter*self.epoch,
-                           validate=self.validate, validate_every=self.epoch, patience=self.patience,
-                           min_delta=model.tol or 0.0, restore_best=model.early_stopping, callback=self.project)
+                self.opt = opt = solver(model, self.params, self.auto())
+                if kept and (kept["state"]["rule"], kept["pairs"]) == (opt.rule.name, bool(model.l1)):
+                    resume(opt, kept)
+                done = fit(opt, self.value_and_grad, self.batches, self.epochs*self.epoch, validate=self.validate,
+                           patience=self.patience, min_delta=model.tol or 0.0, restore_best=model.early_stopping,
+                           callback=self.project)
+            if done.stopped == "patience":
+                self.say(f"{'Training loss' if self.held is None else 'Validation score'} did not improve more than "
+                         f"tol={model.tol:f} for {self.patience} consecutive epochs. Stopping.")
+            return done
         except FloatingPointError as error:
             if self.best:  # as in scikit-learn
                 for group in self.params:
@@ -262,12 +301,14 @@ class Run:
 
     def result(self) -> networks.Parameters:
         """The network for targets as they were given."""
-        params = joined(self.params)
-        last = len(params)//2
-        for name, mean in ((f"W{last}", 0.0), (f"b{last}", self.task.mean)):
-            with np.errstate(over="ignore"):
-                params[name] = (params[name]*self.task.scale + mean).astype(params[name].dtype)
+        params = self.task.outward(joined(self.params), self.model.l1)
         if not all(np.isfinite(a).all() for a in params.values()):
             raise ValueError(f"{type(self.model).__name__}: the weights are not finite after epoch {len(self.curve)}. "
                              f"{CURE}")
         return params
+
+    def keep(self) -> dict[str, Any]:
+        """What a later training needs to go on, in plain arrays and numbers."""
+        return {"params": joined(self.params), "state": self.opt.state_dict(), "pairs": bool(self.model.l1),
+                "plateaus": [plateau.state_dict() for plateau in plateaus(self.opt)],
+                "rng": self.rng.bit_generator.state, "scale": self.task.scale, "mean": self.task.mean}
