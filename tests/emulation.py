@@ -65,7 +65,7 @@ class Launch:
         self.tensors = [
             [Placed(memory, a, s, f"tensor {k} slot {j}") for j, (a, s) in enumerate(zip(arrays, by, strict=True))]
             for k, (arrays, by) in enumerate(zip(tensors, skips, strict=True))]
-        table = np.array([[*(p.address for p in placed), number, *(layouts[k] if layouts else [])]
+        table = np.array([[*(p.address for p in placed), number, 0, *(layouts[k] if layouts else [])]
                           for k, (placed, number) in enumerate(zip(self.tensors, numbers, strict=True))], np.int64)
         table[:, 0] += first*tensors[0][0].itemsize  # of a gradient whose first element is not the first in memory
         if begin:  # what is given are the elements from there on
@@ -90,7 +90,8 @@ class Squares:
     def __init__(self, formats, gradients, cc, layouts=None, blocks=2):
         memory = Memory()
         placed = [Placed(memory, g, name=f"gradient {k}") for k, g in enumerate(gradients)]
-        table = np.array([[p.address, 0, k, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)], np.int64)
+        table = np.array([[p.address, 0, k, 0, *(layouts[k] if layouts else [])] for k, p in enumerate(placed)],
+                         np.int64)
         tiles = make_tiles([g.size for g in gradients], [0]*len(gradients), cuda.NORM_TILE)
         self.rows = np.full((4, len(tiles)), -1.0)
         self.sums = self.rows[0]

@@ -59,7 +59,6 @@ def bad_gradients():
         "host": (np.ones(6, f32), TypeError,
                  "grads[1]: in this machine's memory, but params[1] is on a CUDA device. Copy"),
         "number": (1.0, ValueError, "grads[1]: shape (), but params[1] has (6,). Give a gradient of that shape."),
-        "None": (None, TypeError, "grads[1]: a NoneType, but an array is needed"),
         "masked": (Interface(whole, mask=np.ones(16, bool)), TypeError, "grads[1]: a masked array"),
         "misaligned": (at(whole, pointer(whole) + 2, **six), ValueError,
                        "but CUDA needs a multiple of its 4-byte elements. Give a copy."),
