@@ -108,7 +108,10 @@ def test_states_in_fewer_bytes(state):
         again.load_state_dict(one.state_dict())
         plain = fastopt.Adam(z.copy(order="K"), lr=0.1)
         plain.load_state_dict(one.state_dict(), convert=True)
+        back = fastopt.Adam(z.copy(order="K"), lr=0.1, state=state)
+        back.load_state_dict(plain.state_dict(), convert=True)
         for name in "mv":
+            assert_identical(back.decoded(name), one.decoded(name))
             assert_identical(again.state[name], one.state[name])
             assert_identical(plain.state[name], one.decoded(name))
 
