@@ -275,6 +275,17 @@ def test_defaults_are_as_exact_as_scikit_learns(name, C):
         assert abs(model.intercept_.sum()) < 1e-11
 
 
+def test_defaults_find_what_glmnet_finds():
+    """R's glmnet at thresh=1e-12, alpha=0, lambda=1: the figures of scikit-learn's test_logistic_glmnet."""
+    x = np.array([[-4, -3, -2, -1, 0, 1, 2, 3, 4], [0, 0, 1, 0, 1, 1, 1, 0, 0]]).T
+    for y, coef, intercept in (
+            ([0, 0, 0, 1, 1, 1, 1, 1, 1], [[0.44464569182, 0.01457563448]], [0.89230405539]),
+            ([0, 0, 0, 1, 1, 1, 2, 2, 2],
+             [[-0.38023389305, -0.01226499932], [-8.164030176e-05, 4.734548012e-02], [0.3803155334, -0.0350804808]],
+             [-0.12004759652, 2.251747383e-01, -0.1051271418])):
+        assert_near(LogisticRegression(alpha=1).fit(x, y), coef, intercept)
+
+
 def test_defaults_of_least_squares_are_as_exact_as_scikit_learns(diabetes):
     x, y = diabetes
     for reference, options in ((linear_model.Lasso(5.0), {"l1": 5.0}), (linear_model.Lasso(0.5), {"l1": 0.5}),
