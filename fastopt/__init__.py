@@ -12,7 +12,7 @@ from .optimizers import __all__ as _of_rules
 
 __version__ = "0.1.0"
 __all__ = [*_of_rules, "Optimizer", "Rows", "fit", "notation", "rule", "rules", "schedules", "storage"]
-LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "networks", "presets", "problems",
+LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "mpi", "networks", "presets", "problems",
         "proximal", "scipy", "sklearn", "trees")
 
 if TYPE_CHECKING:  # for editors and type checkers: LAZY, each under its own name
@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for editors and type checkers: LAZY, each under its own nam
     from . import files as files
     from . import init as init
     from . import kernels as kernels
+    from . import mpi as mpi
     from . import networks as networks
     from . import presets as presets
     from . import problems as problems

@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ except ImportError as error:
     raise missing("fastopt.files", error, "files") from None
 
 Path = str | os.PathLike[str]
+Made = TypeVar("Made")
 
 
 def save(path: Path, opt: Optimizer) -> None:
@@ -53,16 +54,22 @@ def save(path: Path, opt: Optimizer) -> None:
     """
     _check_optimizer("save", opt)
     path = target("save", path)
-    with opt.snapshot() as (parameters, _, about):
-        paths, states = about["paths"], about["state"]
-        arrays = dict(zip(paths, parameters, strict=True))
-        if len(arrays) < len(paths):
-            twice = next(p for k, p in enumerate(paths) if p in paths[:k])
-            raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them "
-                             "other keys.")
-        for name, state in states.items():
-            arrays |= zip(_names(name, paths), state, strict=True)
-        _write(path, {**{k: v for k, v in about.items() if k != "state"}, "states": list(states)}, arrays)
+    with opt.snapshot() as snapshot:
+        write(path, snapshot)
+
+
+def write(path: str, snapshot: Snapshot) -> None:
+    """Write a snapshot to a file, whose path is what `target` returned."""
+    parameters, _, about = snapshot
+    paths, states = about["paths"], about["state"]
+    arrays = dict(zip(paths, parameters, strict=True))
+    if len(arrays) < len(paths):
+        twice = next(p for k, p in enumerate(paths) if p in paths[:k])
+        raise ValueError(f"save: {path}: two parameters are {twice}, but each needs a name of its own. Give them "
+                         "other keys.")
+    for name, state in states.items():
+        arrays |= zip(_names(name, paths), state, strict=True)
+    _write(path, {**{k: v for k, v in about.items() if k != "state"}, "states": list(states)}, arrays)
 
 
 def load(path: Path, opt: Optimizer) -> None:
@@ -89,10 +96,15 @@ def load(path: Path, opt: Optimizer) -> None:
     A KeyboardInterrupt takes effect before the load or after it: all is what the file holds, or all is what it was.
     """
     _check_optimizer("load", opt)
+    restored(path, lambda snapshot: opt.restore(snapshot, "load"))
+
+
+def restored(path: Path, take: Callable[[Snapshot], Made]) -> Made:
+    """What a function makes of the snapshot in a file; what it says is wrong with it is said of the file."""
     path = _text("load", path)
     saved, parameters = _read(path)
     try:
-        opt.restore(Snapshot(parameters, [], saved), "load")
+        return take(Snapshot(parameters, [], saved))
     except (TypeError, ValueError) as error:
         text = str(error).removeprefix("load_state_dict: ").replace(", or load with convert=True", "")
         raise type(error)(f"load: {path}: {text}") from None

@@ -34,8 +34,8 @@ def numbers(pattern, text):
 
 
 def test_every_example_is_tested_and_in_the_index():
-    # the first of these is tested in test_cuda_numba.py
-    others = ["cuda_kernel.py", "digits.py", "own_kernel.py", "own_rule.py", "phase_retrieval.py"]
+    # the first in test_cuda_numba.py, the third in test_mpi.py
+    others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "own_kernel.py", "own_rule.py", "phase_retrieval.py"]
     assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES

@@ -16,7 +16,7 @@ _cpu | _cuda bitsandbytes
 _state cuda_code
 optimizer
 optimizers files
-_training
+_training mpi
 scipy sklearn
 bench
 """.strip().splitlines()]

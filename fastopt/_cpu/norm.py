@@ -5,7 +5,7 @@ fixed order, and their sums exactly, rounded once. So neither threads nor the or
 tensors change a bit of it. Where squares of float64 numbers overflow, those of the numbers times 2**-600 are taken.
 """
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from .._kernels.memory import BEYOND, WORD
@@ -22,13 +22,30 @@ def _root(sums: Iterable[float]) -> float:
         return math.inf
 
 
-def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0) -> float:
-    """The Euclidean norm of all gradients together, times the size of the factor."""
-    root = _root(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets]))
+def exact(sums: Iterable[float]) -> list[float]:
+    """Two or three numbers, mostly, that add up to exactly as much as these."""
+    sums, found = list(sums), list[float]()
+    try:
+        while rest := math.fsum([*sums, *(-x for x in found)]):
+            found.append(rest)
+            if not math.isfinite(rest):
+                return [rest]
+    except OverflowError:
+        return [math.inf]
+    return found
+
+
+def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0,
+                pooled: Callable[[Iterable[float]], Iterable[float]] = iter) -> float:
+    """The Euclidean norm of all gradients together, times the size of the factor.
+
+    `pooled` adds to the sums of squares here those of other processes, which hold other tensors of the same formats.
+    """
+    root = _root(pooled(chain.from_iterable([bucket.sums_of_squares(threads) for bucket in buckets])))
     if root != math.inf or all(bucket.layout.formats[0].itemsize < WORD for bucket in buckets):
         return abs(factor)*root
-    return abs(factor)/SHRUNK*_root(chain.from_iterable([bucket.measured(shrunk_kernel, threads)
-                                                         for bucket in buckets]))
+    return abs(factor)/SHRUNK*_root(pooled(chain.from_iterable([bucket.measured(shrunk_kernel, threads)
+                                                                for bucket in buckets])))
 
 
 def norms(bucket: Bucket, threads: int, factor: float = 1.0) -> list[float]:

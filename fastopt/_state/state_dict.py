@@ -64,6 +64,11 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
 
 
 def load(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> None:
+    _write(backend, fitted(backend, saved, convert))
+
+
+def fitted(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> dict[str, Any]:
+    """A state dict of ours, or of torch, as this backend stores it and in its order; or what is wrong with it."""
     if not isinstance(saved, Mapping):
         raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. {OURS}")
     saved = torch_layout.read(backend, saved) if "param_groups" in saved else saved
@@ -71,7 +76,7 @@ def load(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> No
         saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g
                                      for g in saved["groups"]]}
     saved = arranged(saved, check(backend, saved, convert))
-    _write(backend, _converted(backend, saved) if convert else saved)
+    return _converted(backend, saved) if convert else saved
 
 
 def restore(backend: Stored, snapshot: Snapshot) -> None:
@@ -83,10 +88,15 @@ def restore(backend: Stored, snapshot: Snapshot) -> None:
                      *zip(backend.remainders, remainders, strict=True),
                      *backend.followers(backend.outputs.values(), parameters, remainders)])
         return
-    places = check(backend, saved)
-    parameters = [parameters[k] for k in places]
+    _write(backend, *fitted_whole(backend, snapshot))
+
+
+def fitted_whole(backend: Stored, snapshot: Snapshot) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """The state dict and the parameters of a snapshot in the order of this backend; or what is wrong with them."""
+    places = check(backend, snapshot.saved)
+    parameters = [snapshot.parameters[k] for k in places]
     _check_parameters(backend, parameters, backend.remainders)
-    _write(backend, arranged(saved, places), parameters)
+    return arranged(snapshot.saved, places), parameters
 
 
 def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remainders: Sequence[np.ndarray]) -> None:

@@ -118,7 +118,10 @@ def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:
 
 
 def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]) -> list[Tensor]:
-    """The tensors, each with the number of its first element: one for all, or a tree of them."""
+    """The tensors, each with the number of its first element: one for all, or a tree of them.
+
+    A tree may also hold pairs: the number of the tensor in the whole, and that of the first element.
+    """
     if whole(first) is not None:
         leaves: Sequence[Any] = [first]*len(parameters.tensors)
     else:
@@ -126,6 +129,7 @@ def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]
         parameters.structure.collect(first, "first", leaves)
     new = []
     for k, (t, leaf) in enumerate(zip(parameters.tensors, leaves, strict=True)):
+        number, leaf = leaf if isinstance(leaf, tuple) and len(leaf) == 2 else (t.number, leaf)
         at, path = whole(leaf), beside(t, "first")
         if at is None or not 0 <= at < MOST:
             raise ValueError(f"{path}: found {leaf!r}, but a whole number from 0 to 2**62 is needed: how many elements "
@@ -134,5 +138,5 @@ def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]
         if at % SIZE and any(slot.formats[k].block for slot in states.values()):
             raise ValueError(f"{path}: {leaf}, but states of eight bits are cut between blocks of {SIZE} numbers only. "
                              f"Cut at a multiple of {SIZE//2 if t.complex else SIZE}.")
-        new.append(t._replace(first=at))
+        new.append(t._replace(number=number, first=at))
     return new

@@ -1,0 +1,100 @@
+"""What ranks say to each other."""
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+from mpi4py import MPI
+
+from .._cpu import pool
+
+Made = TypeVar("Made")
+
+
+class Ranks:
+    """The processes among which the state of an optimizer is shared out."""
+
+    def __init__(self, comm: MPI.Comm | None):
+        """`comm`: a communicator of mpi4py, of which this one is a copy; by default all processes."""
+        self.comm: Any = (MPI.COMM_WORLD if comm is None else comm).Dup()
+        self.rank, self.size = self.comm.rank, self.comm.size
+
+    def together(self, make: Callable[[], Made]) -> Made:
+        """What a function returns, if it returns on all ranks: an error on one is an error on all."""
+        try:
+            made, error = make(), None
+        except Exception as found:
+            made, error = None, found
+        said = self.comm.allgather(error and str(error))
+        if error is not None:
+            raise error
+        for rank, text in enumerate(said):
+            if text is not None:
+                raise RuntimeError(f"rank {rank}: {text}")
+        return made  # type: ignore[return-value]
+
+    def on_first(self, make: Callable[[], Made]) -> Made | None:
+        """What a function returns on rank 0, which alone calls it: None on the others."""
+        return self.together(lambda: make() if self.rank == 0 else None)
+
+    def check_alike(self, where: str, mine: dict[str, Any]) -> None:
+        """ValueError, on all ranks, where things with these names are not everywhere what they are on rank 0."""
+        self.together(partial(_check_alike, where, mine, self.comm.bcast(mine), self.rank))
+
+    def threads(self) -> int:
+        """Threads for a rank, so that those on the same processors leave room for each other."""
+        affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+        here = MPI.Get_processor_name(), affinity
+        return max(1, pool.available_threads()//self.comm.allgather(here).count(here))
+
+    def pooled(self, sums: Iterable[float], exact: Callable[[Iterable[float]], list[float]]) -> list[float]:
+        """Numbers that add up to exactly as much as those of all ranks."""
+        return [x for of in self.comm.allgather(exact(sums)) for x in of]
+
+    def said(self, value: Any) -> Any:
+        """What rank 0 says."""
+        return self.comm.bcast(value)
+
+    def everywhere(self, good: bool) -> bool:
+        return self.comm.allreduce(good, MPI.LAND)
+
+    # Arrays: as they are, without pickling, however large
+
+    def from_first(self, row: np.ndarray) -> None:
+        """Have a row hold what it holds on rank 0."""
+        self.comm.Bcast(_bytes(row))
+
+    def sum(self, sources: np.ndarray, target: np.ndarray, counts: list[int]) -> Any:
+        """Begin to add rows, of which each rank gets so many elements."""
+        return self.comm.Ireduce_scatter(sources, target, counts, MPI.SUM)
+
+    def share(self, row: np.ndarray, counts: list[int]) -> Any:
+        """Begin to send to all ranks the elements of a row that each has."""
+        counts = [n*row.itemsize for n in counts]
+        return self.comm.Iallgatherv(MPI.IN_PLACE, [row.view(np.uint8), (counts, None), MPI.BYTE])
+
+    def copy(self, source: Any, target: Any, sender: int, receiver: int) -> None:
+        """Copy the bytes that one rank has to another; on others, and elsewhere, there are None."""
+        if sender == receiver == self.rank:
+            target[...] = source
+        elif self.rank == sender:
+            self.comm.Send(_bytes(source), receiver)
+        elif self.rank == receiver:
+            self.comm.Recv(_bytes(target), sender)
+
+
+def wait(requests: list[Any]) -> None:
+    MPI.Request.Waitall(requests)
+
+
+def _bytes(row: np.ndarray) -> list[Any]:
+    return [row.view(np.uint8), MPI.BYTE]
+
+
+def _check_alike(where: str, mine: dict[str, Any], theirs: dict[str, Any], rank: int) -> None:
+    for name in {**theirs, **mine}:
+        here, there = mine.get(name, "missing"), theirs.get(name, "missing")
+        if here != there:
+            raise ValueError(f"{where}: {name} is {here} on rank {rank}, but {there} on rank 0. Give all ranks the "
+                             "same.")

@@ -1,0 +1,243 @@
+"""What every rank of an MPI program checks, for tests/test_mpi.py: mpirun -n 4 python -m mpi4py tests/sharded.py FOLDER
+
+Sums over ranks are exact, and so are equal for any number of ranks: gradients are whole numbers, or one rank has all.
+"""
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import assert_identical, normal, stored
+
+import fastopt
+from fastopt import trees
+from fastopt.mpi import Sharded
+
+f32 = np.float32
+SIZES = {"W": (90, 101), "b": (7,), "V": (64, 3, 150), "none": (0,), "c": (1,)}
+HERE = Path(sys.argv[1]) if len(sys.argv) > 1 else None
+CASES = {  # what is stored how, and hyperparameters
+    "f32": ("f32", {}), "f64": ("f64", {"weight_decay": 0.1}),
+    "stochastic": ("bf16", {"rounding": "stochastic", "state": "bf16s", "seed": 3}),
+    "remainder": ("bf16", {"rounding": "remainder", "state": {"m": "bf16", "v": "q8"}}),
+    "q8": ("f32", {"state": "q8", "average": 0.9, "seed": 1}), "complex": ("c64", {"state": "bf16s"})}
+
+
+def params(format="f32", seed=0):
+    if format == "c64":
+        return trees.map(lambda x, y: x + np.complex64(1j)*y, params(seed=seed), params(seed=seed + 1))
+    new = {name: stored(normal(seed + k, *shape), format) for k, (name, shape) in enumerate(SIZES.items())}
+    new["V"] = np.asfortranarray(new["V"])
+    return new
+
+
+def gradient(t, format="f32"):
+    if format == "c64":
+        return trees.map(lambda x, y: x + np.complex64(1j)*y, gradient(t), gradient(t + 20))
+    dtype = np.float64 if format == "f64" else f32
+    drawn = {name: 9*normal(50*t + k, *shape) for k, (name, shape) in enumerate(SIZES.items())}
+    return {name: (x if t % 2 else np.round(x)).astype(dtype) for name, x in drawn.items()}
+
+
+def part(g, rank, size):
+    """What adds up to g over all ranks."""
+    whole = all((x == np.round(x)).all() for x in trees.flatten(g)[0])
+    return trees.map(lambda x: np.full_like(x, rank*whole) if rank else x - x.dtype.type(sum(range(size))*whole), g)
+
+
+def same(have, want, what):
+    for path, x, y in zip(trees.paths(want), trees.flatten(have)[0], trees.flatten(want)[0], strict=True):
+        assert_identical(np.asarray(x), np.asarray(y), f"{what}: {path}")
+
+
+def same_dicts(have, want, what):
+    assert have.keys() == want.keys(), what
+    for name in want["state"]:
+        same(have["state"][name], want["state"][name], f"{what}: {name}")
+    for key in set(want) - {"state"}:
+        assert have[key] == want[key], (what, key, have[key], want[key])
+
+
+def steps(opt, alone, format, times, what, **more):
+    for t in times:
+        g = gradient(t, format)
+        opt.step(part(g, opt.rank, opt.size), **more)
+        alone.step(g, **more)
+        assert opt.grad_norm == alone.grad_norm, (opt.grad_norm, alone.grad_norm)
+        assert opt.t == alone.t
+        same(opt.params, alone.params, f"{what}, step {t}")
+
+
+def bits():
+    """Every format: the parameters and state of one machine; a checkpoint of the ranks of before goes on here."""
+    for name, (format, how) in CASES.items():
+        opt = Sharded(fastopt.Adam, params(format), mean=False, bucket=8192, lr=0.1, **how)
+        alone = fastopt.Adam(params(format), lr=0.1, **how)
+        steps(opt, alone, format, (1, 2), name)
+        steps(opt, alone, format, (3,), name, clip_norm=2.0, clip_value=0.01, skip_nonfinite=True)
+        saved = opt.state_dict()
+        assert (saved is None) == (opt.rank > 0)
+        if opt.rank == 0:
+            same_dicts(saved, alone.state_dict(), name)
+        twin = Sharded(fastopt.Adam, params(format), mean=False, bucket=20_000, lr=0.7, **{**how, "seed": 8})
+        twin.step(gradient(9, format))
+        for x, y in zip(trees.flatten(twin.params)[0], trees.flatten(opt.params)[0], strict=True):
+            x[...] = y
+        twin.load_state_dict(saved)
+        steps(twin, alone, format, (4, 5), f"{name}, resumed")
+        file = HERE/f"{name}.safetensors"
+        before = HERE/f"before {file.name}"
+        if before.exists():  # of another number of ranks, or of one machine
+            again = Sharded(fastopt.Adam, params(format, 9), mean=False, **how)
+            again.load(before)
+            same(again.params, alone.params, f"{name}, from a file")
+            third = fastopt.Adam(params(format), **how)
+            fastopt.files.load(before, third)
+            steps(again, third, format, (6,), f"{name}, from a file")
+        twin.save(file)
+
+
+def other_rules():
+    groups = [{"params": params()["W"], "lr": 0.3, "state": "q8"}, {"params": [params()["b"], params()["V"]],
+              "mask": [True, np.arange(150) % 3 > 0]}, {"params": params("f64")["W"]}]
+
+    def keep(path, array):
+        return "bf16s" if array.size > 100 else None
+    copies = [{**of, "params": trees.map(np.copy, of["params"])} for of in groups]
+    opt = Sharded(fastopt.NAdam, groups, mean=False, lr=lambda t: 0.1/t, state=keep, weight_decay=0.1, bucket=5000)
+    alone = fastopt.NAdam(copies, lr=lambda t: 0.1/t, state=keep, weight_decay=0.1)
+    mask = [np.arange(101) % 2, [np.ones(7, bool), True], True]
+    for t in range(1, 5):
+        g = gradient(t)
+        g = [g["W"], [g["b"], g["V"]], g["W"].astype(float)]
+        for one in (opt, alone):
+            one.groups[1]["b1"] = 0.9 - 0.1*t
+            one.step(part(g, opt.rank, opt.size) if one is opt else g, mask=mask if t == 3 else None, clip_norm=1.0)
+        same(opt.params, [of["params"] for of in copies], f"groups, step {t}")
+    saved = opt.state_dict()
+    if opt.rank == 0:
+        same_dicts(saved, alone.state_dict(), "groups")
+
+    opt, alone = Sharded(fastopt.Nesterov, params(), lr=0.1), fastopt.Nesterov(params(), lr=0.1)
+    for t in range(1, 4):
+        g = gradient(t)
+        opt.step(lambda p, g=g: part(g, opt.rank, opt.size))
+        alone.step(lambda p, g=g: g, grad_factor=1/opt.size)
+        same(opt.lookahead(), alone.lookahead(), "look-ahead")
+        same(opt.params, alone.params, "Nesterov")
+
+
+def working_copies():
+    opt = Sharded(fastopt.AdamW, params(), mean=False, copy="bf16", lr=0.01, bucket=9000)
+    work = {k: np.zeros_like(a, np.uint16) for k, a in params().items()}
+    alone = fastopt.AdamW(params(), copy=work, lr=0.01)
+    same(opt.params, work, "copy, first")
+    for t in range(1, 4):
+        g = gradient(t)
+        opt.step(trees.map(lambda x: stored(x, "bf16"), part(g, opt.rank, opt.size)))
+        alone.step(g)
+        same(opt.params, work, "copy")
+    opt.save(HERE/"copy.safetensors")
+    again, third = Sharded(fastopt.AdamW, params(seed=9), copy="bf16"), fastopt.AdamW(params(seed=9))
+    again.load(HERE/"copy.safetensors")
+    fastopt.files.load(HERE/"copy.safetensors", third)
+    same(again.params, work, "copy, from a file")
+    same(third.params, alone.params, "masters, from a file")
+    kept = sum(a.nbytes for a in trees.flatten(again.shard.state)[0])
+    assert kept < 8*(sum(a.size for a in work.values())/opt.size + 3*4096)
+
+
+def skipped():
+    """One bad number on one rank: a step that none takes. Buffers are used as they are."""
+    opt = Sharded(fastopt.SGD, params(), mean=False)
+    alone = fastopt.SGD(params())
+    for bad, taken in ((np.nan, 0), (3e38, 0), (7.0, 1)):
+        for x in trees.flatten(opt.grads)[0]:
+            x[...] = 1.0
+        if opt.rank == opt.size - 1:
+            opt.grads["V"][3, 2, 149] = bad
+        opt.step(skip_nonfinite=True, grad_factor=4.0)
+        assert opt.t == taken
+    g = trees.map(lambda a: np.full(a.shape, opt.size, f32), alone.params)
+    g["V"][3, 2, 149] = opt.size + 6
+    alone.step(g, grad_factor=4.0)
+    same(opt.params, alone.params, "after skips")
+    huge = Sharded(fastopt.SGD, np.zeros(9000), mean=False)
+    huge.step(np.full(9000, 1e300/huge.size), clip_norm=2.0)
+    assert abs(np.linalg.norm(huge.params) - 0.002) < 1e-15
+    assert abs(huge.grad_norm/(1e300*9000**0.5) - 1) < 1e-12
+
+
+def fails(call, message):
+    """All ranks raise the error of one, or of each."""
+    with pytest.raises((TypeError, ValueError, RuntimeError, OSError)) as error:
+        call()
+    assert message in str(error.value)
+
+
+def errors():
+    w = params()
+    opt = Sharded(fastopt.Adam, w)
+    first, other = opt.rank == 0, opt.rank == 1
+    if opt.size > 1:
+        start = Sharded(fastopt.SGD, np.full(5, opt.rank, f32))
+        assert_identical(start.params, np.zeros(5, f32))
+        for found, call in (
+                ("params['W'] is f32 of shape (89, 101) and memory order (0, 1) on rank 1, but f32 of shape (90, 101)",
+                 lambda: Sharded(fastopt.Adam, {**w, "W": w["W"][other:]})),
+                ("params['x'] is f32 of shape (7,) and memory order (0,) on rank 1, but missing on rank 0. Give all",
+                 lambda: Sharded(fastopt.Adam, {**w, **({"x": w["b"]} if other else {})})),
+                ("lr is 0.2 on rank 1, but 0.1 on rank 0", lambda: Sharded(fastopt.Adam, w, lr=0.1 + 0.1*other)),
+                ("params: no arrays", lambda: Sharded(fastopt.Adam, [] if other else w))):
+            fails(call, found)
+    fails(lambda: Sharded(fastopt.rules.adam, w), "the class of an optimizer is needed")
+    fails(lambda: Sharded(fastopt.Adam, w, lr=-1.0), "lr")
+    fails(lambda: Sharded(fastopt.Adam, w, copy="q8"), "copy is 'q8'")
+    fails(lambda: Sharded(fastopt.Adam, w, bucket=0), "bucket is 0")
+    fails(lambda: Sharded(fastopt.Adam, w, mean=2), "mean is 2")
+    fails(lambda: opt.step({**gradient(1), "b": None}), "grads['b']: None, but no rank knows")
+    fails(lambda: opt.step({**gradient(1), "b": w["W"]}), "grads['b']: shape (90, 101)")
+    before = opt.state_dict()
+    saved = fastopt.SGD(w).state_dict() if first else None
+    fails(lambda: opt.load_state_dict(saved), "the state of sgd, but this optimizer is adam")
+    uneven = fastopt.Adam(params())
+    uneven.step({**gradient(1), "b": None})
+    fails(lambda: opt.load_state_dict(uneven.state_dict() if first else None), "some parameters had fewer steps")
+    fails(lambda: opt.save(HERE/"nowhere"/"file"), "no such directory")
+    if first:
+        same_dicts(opt.state_dict() if opt.size == 1 else before, fastopt.Adam(w).state_dict(), "after errors")
+
+
+def converted():
+    """Rank 0's dict of 8 bits becomes float32 everywhere."""
+    alone = fastopt.Adam(params(), state="q8")
+    alone.step(gradient(1))
+    opt, twin = Sharded(fastopt.Adam, alone.params, mean=False), fastopt.Adam(trees.map(np.copy, alone.params))
+    opt.load_state_dict(alone.state_dict() if opt.rank == 0 else None, convert=True)
+    twin.load_state_dict(alone.state_dict(), convert=True)
+    steps(opt, twin, "f32", (2, 3), "converted")
+
+
+def readme():
+    """The block of the README that is about ranks, on one."""
+    from test_readme import run
+    os.chdir(HERE)
+    assert not run("python3", np=np, fastopt=fastopt)
+
+
+def dies():
+    """Rank 1 goes in the middle of a save: what was there stays, whole."""
+    opt = Sharded(fastopt.Adam, params(), mean=False)
+    opt.step(part(gradient(1), opt.rank, opt.size))
+    opt.save(HERE/"safe.safetensors")
+    opt.step(part(gradient(2), opt.rank, opt.size))
+    if opt.rank == 1:
+        opt._ranks.copy = lambda *_: os.kill(os.getpid(), 9)
+    opt.save(HERE/"safe.safetensors")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[2:]:
+        globals()[name]()
+    print("done")
