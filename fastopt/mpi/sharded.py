@@ -7,11 +7,11 @@ from mpi4py import MPI
 
 from .. import files
 from .._checks.numbers import check_option, check_whole
-from .._cpu.norm import all_finite, clip_factor, exact, global_norm
+from .._cpu.norm import all_finite, exact, global_norm
 from .._formats.catalogue import BF16, FORMATS
 from .._rule.groups import Group
 from .._tensors import arrays, parameters
-from .._tensors.backend import PLAIN, Request
+from .._tensors.backend import PLAIN, Request, clip_factor
 from .._tensors.parameters import Parameters, grouped
 from .._tensors.tensors import gradient, rows_of_masks
 from ..optimizer import Optimizer
