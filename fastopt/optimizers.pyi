@@ -65,8 +65,9 @@ class SGD(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -144,8 +145,9 @@ class Momentum(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -231,8 +233,9 @@ class Nesterov(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -311,8 +314,9 @@ class RMSProp(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -391,8 +395,9 @@ class AdaGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -477,8 +482,9 @@ class Adam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -564,8 +570,9 @@ class AdamW(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -652,8 +659,9 @@ class AMSGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -739,8 +747,9 @@ class NAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -826,8 +835,9 @@ class RAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -904,8 +914,9 @@ class Lion(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -987,8 +998,9 @@ class Adan(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole. Random bits are then
-        those of the whole. With states of eight bits, a multiple of 128.
+        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
+        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
+        multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
