@@ -410,6 +410,7 @@ TREES = [
     *alike(lambda: (coming(), coming(1, 1)), lambda: coming(1), lambda: coming(None, 1)),
     *alike(lambda: (stepped(clip_norm=1.0, clip="tensor"), stepped()), lambda: stepped(clip="tensor"),
            lambda: stepped(clip_norm=1.0, clip="tensor", norm=1.0)),
+    (lambda: sgd().norm(), lambda: SGD(np.ones(6)).norm(np.ones(6))),
     *alike(lambda: (stepped(), stepped(norm=1.0, clip_norm=1.0)), lambda: stepped(norm=1.0),
            lambda: stepped(norm=-1.0, clip_norm=1.0)),
     *alike(lambda: fastopt.Adam(w64, first=256, state="q8"), lambda: fastopt.Adam(w64, first=-1),
