@@ -13,7 +13,7 @@ from .optimizers import __all__ as _of_rules
 __version__ = "0.1.0"
 __all__ = [*_of_rules, "Optimizer", "Rows", "fit", "notation", "rule", "rules", "schedules", "storage"]
 LAZY = ("bitsandbytes", "cuda_code", "curvature", "files", "init", "kernels", "mpi", "networks", "presets", "problems",
-        "proximal", "scipy", "sklearn", "trees")
+        "proximal", "scipy", "sklearn", "torch", "trees")
 
 if TYPE_CHECKING:  # for editors and type checkers: LAZY, each under its own name
     from . import bitsandbytes as bitsandbytes
@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers: LAZY, each under its own nam
     from . import proximal as proximal
     from . import scipy as scipy
     from . import sklearn as sklearn
+    from . import torch as torch
     from . import trees as trees
     from ._training.fit import fit
 else:

@@ -17,7 +17,7 @@ _state cuda_code
 optimizer
 optimizers files
 _training mpi
-scipy sklearn
+scipy sklearn torch
 bench
 """.strip().splitlines()]
 FLOOR = {room: k for k, rooms in enumerate(LAYERS) for room in rooms if room != "|"}

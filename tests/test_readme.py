@@ -58,6 +58,11 @@ def test_blocks_for_a_device(stand_in):
     assert not run("py", np=np, fastopt=fastopt)
 
 
+def test_blocks_for_torch():
+    pytest.importorskip("torch")
+    assert not run("python3", fastopt=fastopt)
+
+
 # The table of optimizers
 
 def test_table_facts():

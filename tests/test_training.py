@@ -763,13 +763,14 @@ def test_the_bar_is_on_stderr(capfd):
     ("rich.progress", "fastopt.scipy", "progress", lambda: fastopt.scipy.method(progress=True)),
     ("scipy.optimize", "fastopt.scipy", "scipy", lambda: fastopt.scipy),
     ("scipy.differentiate", "fastopt.curvature", "scipy", lambda: fastopt.curvature),
-    ("sklearn.base", "fastopt.sklearn", "sklearn", lambda: fastopt.sklearn)])
+    ("sklearn.base", "fastopt.sklearn", "sklearn", lambda: fastopt.sklearn),
+    ("torch", "fastopt.torch", "torch", lambda: fastopt.torch)])
 def test_an_extra_that_is_missing_is_named(module, where, extra, call, monkeypatch):
     """Without it, the rest of fastopt works."""
     pytest.importorskip(module)
-    for name in [name for name in sys.modules if re.match(r"fastopt\.(curvature|files|scipy|sklearn)", name)]:
+    for name in [name for name in sys.modules if re.match(r"fastopt\.(curvature|files|scipy|sklearn|torch)", name)]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("curvature", "files", "scipy", "sklearn"):
+    for name in ("curvature", "files", "scipy", "sklearn", "torch"):
         monkeypatch.delattr(fastopt, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     if extra == "progress":

@@ -1,0 +1,240 @@
+"""A fastopt optimizer that steps the memory of torch's tensors: parameters, and the states that torch sees."""
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from itertools import accumulate, chain, groupby, pairwise
+from operator import attrgetter, is_, itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from .. import optimizers, rules
+from .._formats.blocks import SIZE
+from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
+from .._formats.choice import REMAINDER, parameter_format, state_formats
+from .._rule import history
+from .._rule.rule import Rule
+from .._state.torch_layout import LION, PRODUCT, TORCH, UNCOUNTED, count
+from .._tensors import arrays
+from ..presets import PRESETS
+from . import _rules
+from ._tensors import PLAIN, beside, first_of, fitting, given, lent, local, numbers_of, spread, tensor_of
+
+NAMES = {**TORCH, "lion": LION, **{rule.name: _rules.NAMES for rule in _rules.RMSPROP.values()}}  # of states, in torch
+
+DATA_PTR, STRIDE, DTYPE = torch.Tensor.data_ptr, torch.Tensor.stride, attrgetter("dtype")
+
+
+class Options(NamedTuple):
+    """What all engines of an optimizer are made with."""
+
+    state: Any
+    rounding: str
+    seed: int
+
+
+@cache
+def optimizer_of(rule: Rule) -> Any:
+    """The class of a rule."""
+    return optimizers.ALL[rule.name] if rules.ALL.get(rule.name) is rule else optimizers.optimizer(rule)
+
+
+def number(x: Any) -> Any:
+    return x.item() if isinstance(x, torch.Tensor) else x
+
+
+def hyperparameters(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+    """What one of torch's groups says, under our names, with torch's conventions."""
+    found = dict(PRESETS["torch"].get(rule.name, {})) if rules.ALL.get(rule.name) is rule else {}
+    for name in rule.defaults:
+        if name in group:
+            found[name] = number(group[name])
+    for k, beta in enumerate(group.get("betas", ()), 1):
+        found[f"b{k}"] = number(beta)
+    if "decoupled_weight_decay" in group:
+        found["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+    return found
+
+
+class Member:
+    """A parameter of an engine: the memory that is stepped, and how its numbers and states are stored."""
+
+    def __init__(self, parameter: torch.Tensor, place: int, group: int, path: str, rule: Rule, options: Options):
+        """`place`: among all parameters."""
+        self.parameter, self.place, self.group, self.path = parameter, place, group, path
+        x = local(parameter).detach()
+        array = arrays.view(x, path)
+        self.copied = arrays.memory_order(array) is None  # memory with gaps: a copy is stepped
+        self.memory = torch.empty_like(x) if self.copied else x
+        self.stored: Format = parameter_format(arrays.format_of(array, path, x), options.rounding, path)
+        self.formats = state_formats(options.state, rule, path, path, x, arithmetic(self.stored))
+        self.kind = (group, *(format.name for format in self.formats.values()))
+
+    @property
+    def random(self) -> bool:
+        return any(format.random for format in (self.stored, *self.formats.values()))
+
+
+class Engine:
+    """An optimizer of some parameters, all of one rule and on one device."""
+
+    def __init__(self, rule: Rule, members: Sequence[Member], groups: Sequence[Mapping[str, Any]], state: Any,
+                 options: Options, before: Mapping[int, int]):
+        """`state` is torch's. `before`: the steps that parameters had, by their `id`, which torch may not count."""
+        self.rule, self.names = rule, {name: NAMES.get(rule.name, {}).get(name, name) for name in rule.state}
+        self.members = list(members)
+        alike = [(kind, len(list(of))) for kind, of in groupby(members, key=lambda m: m.kind)]
+        self.cuts = list(pairwise(accumulate((n for _, n in alike), initial=0)))
+        self.groups = [kind[0] for kind, _ in alike]  # each of ours is of one of torch's
+        self.parameters, self.places = [m.parameter for m in self.members], [m.place for m in self.members]
+        self.copied = [m for m in self.members if m.copied]
+        counted = rule.name not in UNCOUNTED or any(m.random for m in members)
+        self.entries = [state[p] if counted or rule.state else {} for p in self.parameters]
+        counts = [self._count(entry, before.get(id(p), 1)) if counted or rule.state else before.get(id(p), 0)
+                  for entry, p in zip(self.entries, self.parameters, strict=True)]
+        numbers = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32  # as torch has it
+        self.steps = torch.tensor(counts, dtype=numbers)
+        self.counts = self.steps.numpy()  # the same memory
+        self.expected = self.counts.tobytes()  # as the last step left them
+        products = torch.tensor([number(entry.get(PRODUCT, 1.0)) for entry in self.entries], dtype=numbers)
+        self.products = products.numpy()
+        remainders = [entry.get(REMAINDER) for entry in self.entries]
+        self.hyper = [hyperparameters(rule, groups[k]) for k in self.groups]
+        for k, (m, entry) in enumerate(zip(self.members, self.entries, strict=True)):
+            if counted:
+                entry["step"] = self.steps[k]
+            if rule.history:
+                entry[PRODUCT] = products[k]
+            for slot, (name, theirs) in enumerate(self.names.items(), 1):
+                first = float(groups[m.group].get(rule.initial.get(name, ""), 0.0))
+                coded = Q44 if name in rule.nonnegative else Q43
+                entry[theirs] = fitting(entry.get(theirs), m.parameter, m.memory, m.formats[name], coded, slot, first,
+                                        f"state: {theirs} of {m.path}")
+        self.states = [entry[theirs] for theirs in self.names.values() for entry in self.entries]
+        self.kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(rule.history)]
+        self.found = [entry[name] for name in self.kept for entry in self.entries]
+        self.plain = all(type(x) in PLAIN for x in self.parameters)
+        self.pointers = [*map(DATA_PTR, self._here())]
+        self.facts: Any = None  # where the gradients of the last step lay, if all were there
+        self.leaves: list[list[Any]] = []
+        self.opt = self._make(options)
+        self._resume(counts, remainders)
+        found = chain.from_iterable(self.opt.state.get(REMAINDER, []))
+        for m, entry, array in zip(self.members, self.entries, found, strict=False):
+            if m.stored is SPLIT:
+                entry[REMAINDER] = spread(tensor_of(array, SPLIT), m.parameter)
+
+    def _count(self, entry: Mapping[str, Any], before: int) -> int:
+        """The steps that a parameter had: torch's count; or none where there is no velocity, which the first copies."""
+        if "step" in entry:
+            if (found := count(entry["step"])) is None:
+                raise ValueError(f"state: step is {entry['step']!r}, but a whole number, 0 or more, is needed. Change "
+                                 "it.")
+            return found
+        return before if any(entry.get(name) is not None for name in self.names.values()) else 0
+
+    def _nested(self, values: Sequence[Any]) -> list[list[Any]]:
+        """Values of the members, in the groups of `opt`."""
+        return [list(values[lo:hi]) for lo, hi in self.cuts]
+
+    def _make(self, options: Options) -> Any:
+        memory = self._nested([given(m.memory, m.path) for m in self.members])
+        states = {name: ("f32", self._nested([given(local(entry[theirs]), m.path)
+                                              for m, entry in zip(self.members, self.entries, strict=True)]))
+                  for name, theirs in self.names.items()}  # "f32" gives way to what each group says
+        groups = [{**hyper, "params": of, "state": {name: f.name for name, f in self.members[lo].formats.items()}}
+                  for hyper, of, (lo, _) in zip(self.hyper, memory, self.cuts, strict=True)]
+        blocks = any(format.block for m in self.members for format in m.formats.values())
+        firsts = [first - first % SIZE if blocks else first for first in map(first_of, self.parameters)]
+        return optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
+                                       first=self._nested(firsts))
+
+    def _resume(self, counts: list[int], remainders: list[Any]) -> None:
+        """Go on from these step counts, and from what bfloat16 parameters lack."""
+        t = max(counts)
+        if not t and all(x is None for x in remainders):
+            return
+        saved = self.opt.state_dict(copy=False)
+        saved |= {"t": t, "behind": [t - steps for steps in counts]}
+        if REMAINDER in saved["state"]:
+            saved["state"][REMAINDER] = [
+                old if x is None else local(x).numpy(force=True).view(np.uint16)
+                for old, x in zip(saved["state"][REMAINDER], remainders, strict=True)]
+        if self.rule.history:
+            of = [k for k, (lo, hi) in enumerate(self.cuts) for _ in range(lo, hi)]
+            past = [history.of_product(self.rule, {**self.rule.defaults, **self.hyper[k]}, steps, product)
+                    for k, steps, product in zip(of, counts, self.products, strict=True)]
+            if any(len(set(past[lo:hi])) > 1 for lo, hi in self.cuts) or min(counts) < t:
+                saved["past"] = past
+            else:
+                saved["history"] = [past[lo] for lo, _ in self.cuts]
+        self.opt.load_state_dict(saved)
+
+    def _here(self) -> Sequence[torch.Tensor]:
+        """All whose memory a step writes, but for copies."""
+        written = self.parameters + self.states
+        return written if self.plain else [local(x) for x in written]
+
+    def holds(self) -> bool:
+        """Whether parameters, states and counts are where they were, and as the last step left them."""
+        try:
+            entries = chain.from_iterable(map(itemgetter(name), self.entries) for name in self.kept)
+            return (all(map(is_, self.found, entries)) and [*map(DATA_PTR, self._here())] == self.pointers
+                    and self.counts.tobytes() == self.expected)
+        except KeyError:
+            return False
+
+    def adjust(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Take over the hyperparameters of now, which schedulers write into torch's groups."""
+        for own, k, known in zip(self.opt.groups, self.groups, self.hyper, strict=True):
+            now = hyperparameters(self.rule, groups[k])
+            if now == known:
+                continue
+            for name, value in now.items():
+                if value != known[name]:
+                    own[name] = value
+            known.update(now)
+
+    def gather(self, gradients: Sequence[Any]) -> list[list[Any]]:
+        """The gradients of the members, of which some may be None, as `opt` takes them."""
+        found = [gradients[k] for k in self.places]
+        if not self.plain:
+            found = [None if g is None else beside(g, p) for g, p in zip(found, self.parameters, strict=True)]
+        try:
+            facts = [*map(DATA_PTR, found)], [*map(STRIDE, found)], [*map(DTYPE, found)]
+        except (TypeError, AttributeError, RuntimeError):  # some are None, or sparse
+            facts = None
+        if facts is None or facts != self.facts:  # most often they lie where those of the last step did
+            self.facts, self.leaves = None, self._nested([
+                None if g is None else lent(g, f"the gradient of {m.path}")
+                for g, m in zip(found, self.members, strict=True)])
+            self.facts = facts
+        return self.leaves
+
+    def step(self, leaves: list[list[Any]], factor: float) -> None:
+        for m in self.copied:
+            m.memory.copy_(local(m.parameter))
+        if (threads := torch.get_num_threads()) != self.opt.threads:
+            self.opt.threads = threads
+        self.opt.step(leaves, grad_factor=factor)
+        for m in self.copied:
+            local(m.parameter).copy_(m.memory)
+        live, stepped = np.array(True), self.parameters
+        if any(leaf is None for of in leaves for leaf in of):
+            live = np.array([leaf is not None for of in leaves for leaf in of])
+            stepped = [p for p, alive in zip(stepped, live, strict=True) if alive]
+        self.counts += live
+        self.expected = self.counts.tobytes()
+        if self.rule.history:
+            live = np.broadcast_to(live, len(self.members))
+            for hyper, (lo, hi) in zip(self.hyper, self.cuts, strict=True):
+                mu = hyper["b1"]*(1 - 0.5*0.96**(self.counts[lo:hi]*hyper["momentum_decay"]))
+                self.products[lo:hi] *= np.where(live[lo:hi], mu, 1)
+        torch.autograd.graph.increment_version(stepped)
+
+    def decoded(self) -> Iterator[tuple[torch.Tensor, str, torch.Tensor]]:
+        """Of parameters that are cut among processes, states that are not: (parameter, torch's name, numbers)."""
+        for m, entry in zip(self.members, self.entries, strict=True):
+            for name, theirs in self.names.items():
+                if m.formats[name].block and local(m.parameter) is not m.parameter:
+                    yield m.parameter, theirs, spread(numbers_of(entry[theirs], m.memory, m.formats[name]), m.parameter)

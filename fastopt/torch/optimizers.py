@@ -1,0 +1,269 @@
+"""The classes: torch's own, whose step is fastopt's, and those of other rules."""
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from operator import is_
+from typing import Any
+
+import torch
+
+from .. import rules
+from .._formats.choice import check_rounding, check_seed
+from .._rule.groups import Group
+from .._rule.rule import Rule
+from . import _rules
+from ._engine import Engine, Member, Options, hyperparameters
+
+MORE = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in (("state", None), ("rounding", "nearest"), ("seed", 0))]
+
+
+class Kept:
+    """A tensor that torch's `load_state_dict` does not convert to the type of its parameter."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+def kept(entry: Any, own: set[int]) -> Any:
+    """An entry of a state dict, its tensors copied, but for our own, and `Kept`."""
+    if not isinstance(entry, Mapping):
+        return entry
+    return {name: Kept(x if id(x) in own else x.detach().clone()) if isinstance(x, torch.Tensor) else x
+            for name, x in entry.items()}
+
+
+class Fused(torch.optim.Optimizer):
+    """What the optimizers of this module share.
+
+    Parameters
+    ----------
+    state : str, dict or callable, optional
+        How states are stored, as fastopt's optimizers have it: "bf16s", "q8", {"v": "q8"}, a function of the path and
+        the tensor. By default they are float32, of float64 parameters float64; of 16-bit parameters, too.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored. "remainder": `opt.state` holds what bfloat16 lacks of a float32.
+    seed : int
+        Of the random bits of stochastic rounding.
+    """
+
+    _step_supports_amp_scaling = True  # `GradScaler` gives `found_inf` and `grad_scale`, and does not unscale itself
+
+    def __init__(self, params: Any, *args: Any, state: Any = None, rounding: str = "nearest", seed: int = 0,
+                 **hyper: Any):
+        where = type(self).__name__
+        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where))
+        self._forget()
+        super().__init__(params, *args, **hyper)
+
+    def __init_subclass__(cls, **more: Any):
+        super().__init_subclass__(**more)
+        if not {"__init__", "__signature__"} & vars(cls).keys():
+            theirs = inspect.signature(super().__init__).parameters
+            cls.__signature__ = inspect.Signature([*list(theirs.values())[1:], *MORE])  # type: ignore[attr-defined]
+
+    def _forget(self) -> None:
+        """Have no engines; the next step makes them."""
+        self._engines: list[Engine] = []
+        self._asked: Any = None                    # what they were made for: rules and sizes of the groups,
+        self._parameters: list[torch.Tensor] = []  # all parameters,
+        self._idle: list[int] = []                 # those that have had no gradient yet,
+        self._entries: list[int] = []              # and the entries of the state
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        """The rule that a group asks for."""
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        k, group, where = len(self.param_groups) - 1, self.param_groups[-1], type(self).__name__
+        try:
+            if group.get("differentiable"):
+                raise ValueError(f"{where}: differentiable=True, but the step is compiled, and autograd sees nothing "
+                                 "of it. Leave it out.")
+            for j, p in enumerate(group["params"]):
+                if not p.is_floating_point() or p.layout is not torch.strided:
+                    found = p.dtype if p.layout is torch.strided else p.layout
+                    raise TypeError(f"{where}: params[{k}][{j}] is {found}, but dense real numbers are needed (complex "
+                                    "and sparse ones are not there yet). Give it an optimizer of torch.")
+            Group(rule := self._rule(group), hyperparameters(rule, group), f"{where} group {k}")
+        except Exception:
+            self.param_groups.pop()
+            raise
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters that have a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes the gradients anew and returns the loss, which is returned then.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        found, scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
+        if found is not None and found.item():
+            return loss
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters]
+        self._look(parameters, gradients)
+        for engine in self._engines:
+            engine.adjust(self.param_groups)
+        gathered = [engine.gather(gradients) for engine in self._engines]
+        for engine, leaves in zip(self._engines, gathered, strict=True):
+            engine.step(leaves, 1.0 if scale is None else 1.0/scale.item())
+        return loss
+
+    def _look(self, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
+        """Have engines of all parameters that have a gradient, or had one, where these and their states are now."""
+        asked = [self._rule(group) for group in self.param_groups], [len(g["params"]) for g in self.param_groups]
+        if (self._asked == asked and all(map(is_, self._parameters, parameters))
+                and all(gradients[k] is None for k in self._idle) and [*map(id, self.state.values())] == self._entries
+                and all(engine.holds() for engine in self._engines)):
+            return
+        before = {id(p): int(steps) for engine in self._engines
+                  for p, steps in zip(engine.parameters, engine.counts, strict=True)}
+        members: dict[Any, list[Member]] = {}
+        places = [(k, j) for k, group in enumerate(self.param_groups) for j in range(len(group["params"]))]
+        for place, (p, g, (k, j)) in enumerate(zip(parameters, gradients, places, strict=True)):
+            if g is not None or id(p) in before:
+                rule = asked[0][k]
+                member = Member(p, place, k, f"params[{k}][{j}]", rule, self._options)
+                members.setdefault((rule, p.device), []).append(member)
+        self._engines = [Engine(rule, of, self.param_groups, self.state, self._options, before)
+                         for (rule, _), of in members.items()]
+        stepped = {k for engine in self._engines for k in engine.places}
+        self._asked, self._parameters = asked, parameters
+        self._idle = [k for k in range(len(parameters)) if k not in stepped]
+        self._entries = [*map(id, self.state.values())]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Torch's state dict. Of a `DTensor` states in blocks of eight bits are there in float32, to be cut anew."""
+        places = {id(p): k for k, p in enumerate(p for group in self.param_groups for p in group["params"])}
+        saved = super().state_dict()
+        for engine in self._engines:
+            for p, name, numbers in engine.decoded():
+                key = places[id(p)]
+                saved["state"][key] = {**saved["state"][key], name: numbers}
+        return saved
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over a state dict, of this class or of torch's, whose tensors are copied. No state is rounded."""
+        def keep(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
+            own = {id(x) for entry in self.state.values() for x in entry.values()}
+            return {**saved, "state": {key: kept(entry, own) for key, entry in saved["state"].items()}}
+        last = self.register_load_state_dict_pre_hook(keep)
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            last.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for entry in state["state"].values():
+            if isinstance(entry, dict):
+                entry |= {name: x.value for name, x in entry.items() if isinstance(x, Kept)}
+        self._forget()
+        super().__setstate__(state)
+
+
+class SGD(Fused, torch.optim.SGD):
+    """`torch.optim.SGD`: gradient descent, with momentum and Nesterov's, by group."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return (rules.nesterov if group["nesterov"] else rules.momentum) if group["momentum"] else rules.sgd
+
+
+class Adam(Fused, torch.optim.Adam):
+    """`torch.optim.Adam`, AMSGrad by group."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.amsgrad if group["amsgrad"] else rules.adam
+
+
+class AdamW(Fused, torch.optim.AdamW):
+    """`torch.optim.AdamW`, AMSGrad by group."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.amsgrad if group["amsgrad"] else rules.adamw
+
+
+class NAdam(Fused, torch.optim.NAdam):
+    """`torch.optim.NAdam`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.nadam
+
+
+class RAdam(Fused, torch.optim.RAdam):
+    """`torch.optim.RAdam`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.radam
+
+
+class RMSprop(Fused, torch.optim.RMSprop):
+    """`torch.optim.RMSprop`, with momentum and centered, by group."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return _rules.RMSPROP.get((bool(group["centered"]), bool(group["momentum"])), rules.rmsprop)
+
+
+class Adagrad(Fused, torch.optim.Adagrad):
+    """`torch.optim.Adagrad`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.adagrad
+
+
+class OfRule(torch.optim.Optimizer):
+    """Below `Fused`: the arguments of a rule. Its hyperparameters b1, b2, ... are ``betas``, as schedulers have it."""
+
+    rule: Rule
+
+    def __init__(self, params: Any, *args: Any, **hyper: Any):
+        bound = type(self).__signature__.bind(params, *args, **hyper)  # type: ignore[attr-defined]
+        bound.apply_defaults()
+        bound.arguments.pop("params")
+        for one in MORE:
+            bound.arguments.pop(one.name)
+        super().__init__(params, bound.arguments)
+
+
+def optimizer(rule: Rule, name: str | None = None) -> Any:
+    """The class of a rule, yours included, as an optimizer of torch.
+
+    Parameters
+    ----------
+    rule : rule
+        Made with `fastopt.rule`, or one of `fastopt.rules`.
+    name : str, optional
+        The class's name; by default the rule's `class_name`.
+
+    Returns
+    -------
+    type
+        To be called as ``Name(params, lr=..., **hyperparameters)``; b1, b2, ... are ``betas=(b1, b2)``.
+    """
+    if not hasattr(rule, "digest"):
+        raise TypeError(f"optimizer: {rule!r} is no rule, but one is needed. Decorate it with fastopt.rule first.")
+    betas = [k for k in rule.defaults if k[0] == "b" and k[1:].isdecimal()]
+    first = {"lr": rule.defaults["lr"], **({"betas": tuple(rule.defaults[k] for k in betas)} if betas else {}),
+             "weight_decay": rule.defaults["weight_decay"]}
+    more = {k: v for k, v in rule.defaults.items() if k not in (*first, *betas)}
+    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    given = [inspect.Parameter(k, kind, default=v) for kind, of in zip(kinds, (first, more), strict=True)
+             for k, v in of.items()]
+    module = sys._getframe(1).f_globals.get("__name__", rule.__module__)  # where pickle finds it
+    return type(name or rule.class_name, (Fused, OfRule), {
+        "_rule": lambda self, group: rule, "__doc__": rule.__doc__, "__module__": module,
+        "__signature__": inspect.Signature([inspect.Parameter("params", kinds[0]), *given, *MORE])})
+
+
+Lion = optimizer(rules.lion)

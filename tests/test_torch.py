@@ -1,0 +1,393 @@
+"""fastopt.torch against torch's own optimizers: the same program with each gives the same parameters and states."""
+import copy
+import inspect
+import io
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("expecttest")  # torch's table of inputs needs it
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_db
+
+import fastopt  # noqa: E402
+import fastopt.torch as ours  # noqa: E402
+from fastopt import rules  # noqa: E402
+
+f64 = torch.float64
+theirs = torch.optim
+NAMES = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"]
+INPUTS = {info.optim_cls.__name__: info for info in optim_db if info.optim_cls.__name__ in NAMES}
+EXACT = {"rtol": 1e-12, "atol": 1e-13}
+KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {}),
+         ("AdamW", {"amsgrad": True}), ("NAdam", {}), ("RAdam", {}), ("RMSprop", {"momentum": 0.5, "centered": True}),
+         ("Adagrad", {"lr_decay": 0.1})]
+
+
+@pytest.fixture(autouse=True)
+def doubles():
+    """NAdam's product and the counts are in torch's default dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(f64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def model(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(5, 7), torch.nn.Tanh(), torch.nn.Linear(7, 3))
+
+
+def loss(net, t):
+    torch.manual_seed(100 + t)
+    return net(torch.randn(8, 5)).square().sum()
+
+
+def train(net, opt, steps, first=0):
+    for t in range(first, first + steps):
+        opt.zero_grad()
+        loss(net, t).backward()
+        opt.step()
+
+
+def same(found, expected, where="", **tolerances):
+    """Two trees of tensors and numbers are alike."""
+    if isinstance(expected, torch.Tensor):
+        torch.testing.assert_close(found, expected, msg=lambda text: f"{where}: {text}", **{**EXACT, **tolerances})
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            same(found[key], expected[key], f"{where}[{key!r}]", **tolerances)
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), where
+        for k, (one, other) in enumerate(zip(found, expected, strict=True)):
+            same(one, other, f"{where}[{k}]", **tolerances)
+    else:
+        assert found == pytest.approx(expected) if isinstance(expected, float) else found == expected, where
+
+
+def both(program, **tolerances):
+    """The program gets torch.optim, or fastopt.torch, and returns what must be alike."""
+    found, expected = program(ours), program(theirs)
+    same(found, expected, **tolerances)
+    return found
+
+
+def outcome(net, opt):
+    return [list(net.parameters()), opt.state_dict()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchs_own_inputs(name):
+    """All that torch's tests make its optimizers of, on dense, strided and 16-bit parameters, with its schedulers."""
+    for given in INPUTS[name].optim_inputs_func(device="cpu"):
+        def program(library, given=given):
+            torch.manual_seed(1)
+            w = [torch.nn.Parameter(x) for x in (torch.randn(4, 3), torch.randn(6, 2)[:, 0], torch.randn(2, 3).T,
+                                                 torch.zeros(0), torch.randn(()))]
+            kwargs = {k: v.to(torch.float32) if isinstance(v, torch.Tensor) else v for k, v in given.kwargs.items()}
+            opt = getattr(library, name)(w, **kwargs)
+            for _ in range(4):
+                for x in w:
+                    x.grad = torch.randn_like(x)
+                opt.step()
+            return [w, opt.state_dict()]
+        both(program, rtol=1e-6 if any(isinstance(v, torch.Tensor) for v in given.kwargs.values()) else 1e-12)
+    for schedulers in INPUTS[name].scheduler_inputs:
+        def program(library, schedulers=schedulers):
+            net = model()
+            opt = getattr(library, name)(net.parameters(), lr=0.01)
+            plans = [make(opt) for make in schedulers]
+            for t in range(12):
+                train(net, opt, 1, t)
+                for plan in plans:
+                    plan.step(*[float(t)]*isinstance(plan, torch.optim.lr_scheduler.ReduceLROnPlateau))
+            return outcome(net, opt)
+        both(program)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torchs_own_error_inputs(name):
+    for given in INPUTS[name].optim_error_inputs_func(device="cpu", dtype=torch.float32):
+        assert given.error_on == OptimizerErrorEnum.CONSTRUCTION_ERROR
+        params = given.optimizer_error_input.params
+        params = [torch.zeros(3)] if params is None else params
+        context = pytest.warns if issubclass(given.error_type, Warning) else pytest.raises
+        with context(given.error_type, match=given.error_regex):
+            getattr(ours, name)(params, **given.optimizer_error_input.kwargs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signatures_are_torchs(name):
+    found, expected = (inspect.signature(getattr(of, name)).parameters for of in (ours, theirs))
+    assert [*found.values()][:-3] == [*expected.values()]
+    assert [*found][-3:] == ["state", "rounding", "seed"]
+    assert issubclass(getattr(ours, name), getattr(theirs, name))
+
+
+@pytest.mark.parametrize(("name", "how"), KINDS)
+def test_gradients_that_are_none_and_groups_that_are_added(name, how):
+    def program(library):
+        net, more = model(), model(1)
+        parts = [net[0].weight, net[0].bias, net[2].weight]
+        opt = getattr(library, name)(parts, lr=0.01, **how)
+        seen = []
+        for t, frozen in enumerate([(), (1,), (1, 2), (0, 1, 2), (0,), ()]):
+            for k, p in enumerate(parts):
+                p.requires_grad_(k not in frozen)
+            opt.zero_grad()
+            if len(frozen) < 3:
+                loss(net, t).backward()
+            opt.step()
+            seen.append([p.detach().clone() for p in parts])
+        opt.add_param_group({"params": more[0].parameters(), "lr": 0.02})
+        opt.zero_grad()
+        (loss(net, 7) + loss(more, 7)).backward()
+        opt.step()
+        return [seen, outcome(net, opt), list(more.parameters())]
+    both(program)
+
+
+@pytest.mark.parametrize(("name", "how"), KINDS)
+def test_checkpoints_go_both_ways(name, how):
+    """From torch to ours and back, by `load_state_dict`, files, pickle and deepcopy, within one training."""
+    expected = model()
+    reference = getattr(theirs, name)(expected.parameters(), lr=0.01, **how)
+    train(expected, reference, 12)
+    net, kinds = model(), [theirs, ours, ours, theirs, ours]
+    opt = getattr(kinds[0], name)(net.parameters(), lr=0.01, **how)
+    for k, kind in enumerate(kinds[1:]):
+        train(net, opt, 2, 2*k)
+        file = io.BytesIO()
+        torch.save(opt.state_dict(), file)
+        file.seek(0)
+        opt = getattr(kind, name)(net.parameters(), lr=1.0, **how)
+        opt.load_state_dict(torch.load(file, weights_only=True))
+    net, opt = copy.deepcopy((net, opt))
+    train(net, opt, 2, 8)
+    net, opt = pickle.loads(pickle.dumps((net, opt)))
+    assert type(opt) is getattr(ours, name)
+    train(net, opt, 2, 10)
+    same(outcome(net, opt), outcome(expected, reference), rtol=1e-9)
+
+
+def test_loading_copies_and_does_not_convert():
+    p = [torch.nn.Parameter(torch.randn(300).bfloat16())]
+    opts = [ours.Adam(p, lr=0.1, state=state) for state in (None, None, "q8", "q8", "bf16s")]
+    p[0].grad = torch.randn(300).bfloat16()
+    for opt in opts[::2]:
+        opt.step()
+    assert opts[0].state[p[0]]["exp_avg"].dtype == torch.float32
+    assert opts[2].state[p[0]]["exp_avg"].dtype == torch.uint8
+    opts[1].load_state_dict(opts[0].state_dict())
+    opts[3].load_state_dict(opts[2].state_dict())
+    for one, other in (opts[:2], opts[2:4]):
+        for name, x in one.state[p[0]].items():
+            assert torch.equal(other.state[p[0]][name], x)
+            assert other.state[p[0]][name].dtype == x.dtype
+            assert other.state[p[0]][name].data_ptr() != x.data_ptr()
+    values = opts[0].state[p[0]]["exp_avg_sq"].clone()
+    p[0].grad = torch.zeros(300).bfloat16()
+    rounded = (1 + 2**-4)**4 - 1  # four times to blocks of eight bits, which have four digits
+    for opt in opts[1:]:  # each format becomes each other
+        for one, other in ((opts[0], opt), (opt, opts[0])):
+            other.load_state_dict(one.state_dict())
+            other.step()
+            values *= 0.999
+        torch.testing.assert_close(opts[0].state[p[0]]["exp_avg_sq"], values, rtol=rounded, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "how"), KINDS)
+def test_closures_hooks_and_replaced_memory(name, how):
+    def program(library):
+        net, seen = model(), []
+        opt = getattr(library, name)(net.parameters(), lr=0.01, **how)
+        opt.register_step_pre_hook(lambda *_: seen.append("before"))
+        opt.register_step_post_hook(lambda *_: seen.append("after"))
+
+        def closure():
+            opt.zero_grad(set_to_none=False)
+            found = loss(net, 0)
+            found.backward()
+            return found
+        for t in range(6):
+            seen.append(opt.step(closure).detach())
+            for p in net.parameters():
+                if t == 2:
+                    p.data = p.data.clone()
+                if t == 3:
+                    p.data[:] = p.data + 0.01
+                for x in opt.state[p]:
+                    if t == 4 and opt.state[p][x] is not None:
+                        opt.state[p][x] = opt.state[p][x].clone() if x == "step" else opt.state[p][x]/2
+        return [seen, outcome(net, opt)]
+    both(program)
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_schedulers_that_edit_betas_and_momentum(name):
+    def program(library):
+        schedule, seen = torch.optim.lr_scheduler, []
+        for make in (lambda opt: schedule.OneCycleLR(opt, 0.1, total_steps=10),
+                     lambda opt: schedule.CyclicLR(opt, 0.01, 0.1, step_size_up=3),
+                     lambda opt: schedule.CosineAnnealingWarmRestarts(opt, 3)):
+            net = model()
+            opt = getattr(library, name)(net.parameters(), lr=0.05, **({"momentum": 0.9} if name == "SGD" else {}))
+            plan = make(opt)
+            for t in range(8):
+                train(net, opt, 1, t)
+                plan.step()
+            seen.append(outcome(net, opt))
+        return seen
+    both(program)
+
+
+def test_flags_of_groups_change_the_rule():
+    def program(library):
+        net = model()
+        opt = library.SGD([{"params": net[0].parameters(), "momentum": 0.9}, {"params": net[2].parameters()}], lr=0.01)
+        train(net, opt, 2)
+        opt.param_groups[1]["momentum"] = 0.5
+        train(net, opt, 2, 2)
+        opt.param_groups[0]["nesterov"] = True
+        opt.param_groups[1]["maximize"] = True
+        train(net, opt, 2, 4)
+        opt.state.clear()
+        train(net, opt, 1, 6)
+        return outcome(net, opt)
+    both(program)
+
+
+def test_models_that_become_double():
+    net = model().float()
+    opt = ours.Adam(net.parameters(), lr=0.01)
+    torch.set_default_dtype(torch.float32)
+    train(net, opt, 2)
+    net.double()
+    torch.set_default_dtype(f64)
+    before = [opt.state[p]["exp_avg"].clone() for p in net.parameters()]
+    opt.zero_grad()
+    loss(net, 3).backward()
+    opt.step()
+    for p, old in zip(net.parameters(), before, strict=True):
+        assert opt.state[p]["exp_avg"].dtype == f64
+        torch.testing.assert_close(opt.state[p]["exp_avg"], 0.9*old.double() + 0.1*p.grad)
+        assert opt.state[p]["step"] == 3
+
+
+def test_gradient_scalers():
+    def program(library):
+        net = model().float()
+        opt = library.AdamW(net.parameters(), lr=0.01)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+        for t in range(6):
+            opt.zero_grad()
+            scaler.scale(net(torch.full((4, 5), float(t), dtype=torch.float32)).square().sum()).backward()
+            if t == 3:
+                net[0].weight.grad[0, 0] = float("inf")
+            scaler.step(opt)
+            scaler.update()
+        return [list(net.parameters()), scaler.get_scale(), [opt.state[p]["step"] for p in net.parameters()]]
+    both(program, rtol=1e-5, atol=1e-6)
+
+
+def test_any_rule_is_an_optimizer_of_torch():
+    @fastopt.rule(state="v", lr=0.01, mu=0.9)
+    def heavy_ball(c, g, p, v):
+        v = c.mu*v + g
+        u = c.lr*v
+        return u, v
+    net, w = model(), [p.detach().numpy().copy() for p in model().parameters()]
+    for rule, how, given in ((heavy_ball, {"mu": 0.8}, {"mu": 0.8}),
+                             (rules.lion, {"betas": (0.8, 0.9)}, {"b1": 0.8, "b2": 0.9}),
+                             (rules.adan, {"weight_decay": 0.1}, {"weight_decay": 0.1})):
+        opt, twin = ours.optimizer(rule)(net.parameters(), lr=0.02, **how), fastopt.optimizer(rule)(w, lr=0.02, **given)
+        for t in range(3):
+            opt.zero_grad()
+            loss(net, t).backward()
+            twin.step([p.grad.numpy() for p in net.parameters()])
+            opt.step()
+        for p, x in zip(net.parameters(), w, strict=True):
+            np.testing.assert_array_equal(p.detach().numpy(), x)
+    assert type(pickle.loads(pickle.dumps(ours.Lion(net.parameters())))) is ours.Lion
+    with pytest.raises(TypeError, match="no rule"):
+        ours.optimizer(3)
+
+
+@pytest.mark.parametrize("how", [{"state": "q8"}, {"rounding": "remainder"},
+                                 {"rounding": "stochastic", "state": "bf16s"},
+                                 {"state": lambda path, x: "q8" if x.numel() > 10 else "f32"}])
+def test_formats_are_fastopts(how):
+    """The bits of fastopt's optimizer, through a pause in the middle and a group that joins."""
+    def parameters():
+        torch.manual_seed(0)
+        return [torch.randn(n, dtype=torch.bfloat16) for n in (300, 7, 130)]
+    w, v = [torch.nn.Parameter(x) for x in parameters()], parameters()
+    opt, twin = ours.AdamW(w, lr=0.01, seed=3, **how), fastopt.AdamW([v], lr=0.01, seed=3, **how)
+    for t in range(5):
+        for x in w:
+            x.grad = torch.randn(x.shape, dtype=torch.bfloat16)
+        twin.step([[x.grad for x in w]])
+        opt.step()
+        if t == 2:
+            saved = opt.state_dict()
+            opt = ours.AdamW(w, lr=0.01, seed=3, **how)
+            opt.load_state_dict(saved)
+        for x, y in zip(w, v, strict=True):
+            assert torch.equal(x.detach(), y)
+
+
+def test_compiled_programs_leave_the_step_alone():
+    def program(library, wrap):
+        net = model()
+        opt = library.AdamW(net.parameters(), lr=0.01)
+        step = wrap(lambda x: (opt.zero_grad(), net(x).square().sum().backward(), opt.step()))
+        for t in range(3):
+            torch.manual_seed(t)
+            step(torch.randn(8, 5))
+        return outcome(net, opt)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own
+        found = program(ours, lambda f: torch.compile(f, backend="eager"))
+    same(found, program(theirs, lambda f: f))
+
+
+def test_autograd_sees_the_step():
+    w = torch.nn.Parameter(torch.randn(3))
+    opt, found = ours.SGD([w], lr=0.1), (w*w).sum()
+    w.grad = torch.ones(3)
+    opt.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        found.backward()
+
+
+def test_what_is_not_there_is_refused():
+    w = torch.nn.Parameter(torch.randn(3, 2))
+    with pytest.raises(ValueError, match="Adam: differentiable=True, but"):
+        ours.Adam([w], differentiable=True)
+    with pytest.raises(TypeError, match=r"Adam: params\[0\]\[1\] is torch.complex128, but dense real numbers"):
+        ours.Adam([w, torch.nn.Parameter(torch.randn(2, dtype=torch.complex128))])
+    with pytest.raises(ValueError, match="SGD group 0: momentum"):
+        ours.SGD([w], momentum=1.5)
+    with pytest.raises(ValueError, match="SGD: rounding is 'up'"):
+        ours.SGD([w], rounding="up")
+    opt = ours.SGD([w], lr=0.1, momentum=0.9)
+    w.grad = torch.ones(3, 2)
+    opt.step()
+    for name, bad, message in (("momentum_buffer", torch.ones(1), r"momentum_buffer of params.* has shape \(1,\)"),
+                               ("step", 0.5, "state: step is 0.5, but a whole number")):
+        kept = dict(opt.state[w])
+        opt.state[w][name] = bad
+        with pytest.raises(ValueError, match=message):
+            opt.step()
+        opt.state[w] = kept
+    before = w.detach().clone()
+    w.grad = torch.ones(3, 2).to_sparse()
+    with pytest.raises(TypeError, match=r"the gradient of params\[0\]\[0\]: a torch tensor without a NumPy view"):
+        opt.step()
+    assert torch.equal(w.detach(), before)
