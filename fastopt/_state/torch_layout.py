@@ -211,7 +211,7 @@ def _steps(backend: Stored, entries: Entries) -> list[int]:
         if not backend.t:
             warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
                           "taken if a hyperparameter depends on it: after loading, or before, and this is not "
-                          "said.", UserWarning, stacklevel=5)
+                          "said.", UserWarning, stacklevel=6)
         begun = [any(value is not None for value in e.values()) for e in entries]
         return [t if one or not any(begun) else 0 for one in begun]
     if lacking:
