@@ -223,7 +223,7 @@ def readme():
     """The block of the README that is about ranks, on one."""
     from test_readme import run
     os.chdir(HERE)
-    assert not run("python3", np=np, fastopt=fastopt)
+    assert not run("py3", np=np, fastopt=fastopt)
 
 
 def dies():
