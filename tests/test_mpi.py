@@ -20,7 +20,8 @@ PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 MPIRUN = shutil.which("mpirun", path=PATH)
 needs_ranks = pytest.mark.skipif(MPIRUN is None, reason="no mpirun is installed")
 ENVIRONMENT = {**os.environ, "PATH": PATH, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
-               "PYTHONFAULTHANDLER": "1", "PYTEST_XDIST_WORKER": "a rank",  # so that conftest keeps this process's cache of kernels
+               "PYTHONFAULTHANDLER": "1",
+               "PYTEST_XDIST_WORKER": "a rank",  # so that conftest keeps this process's cache of kernels
                "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",  # Open MPI's, in containers
                "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
