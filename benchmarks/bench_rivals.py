@@ -43,8 +43,8 @@ def times_faster(name: str, rule: str, tensors: int | str, threads: int) -> floa
 
 
 def measured(name: str) -> list[float]:
-    """All cases of a rival. Its threads wait as long as ours: with OpenMP's own way ours found their cores taken, and a
-    step in cache seemed to take four times as long (EPYC, Zen 3, two cores)."""
+    """All cases of a rival. Its threads wait as long as ours: as OpenMP has them, they hold the cores for
+    milliseconds, and steps in cache seem several times as long."""
     os.environ.update(WAIT)
     return [times_faster(name, *case) for case in cases(name)]
 

@@ -138,7 +138,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: made with capturable=, so that graphs may hold its arrays. Make "
                              "a new optimizer of other parameters.")
         if copy is not None or (new and backend.outputs):
-            group = getattr(read.structure, "children")[-1]  # noqa: B009 (groups are a list)
+            group = read.structure.children[-1]  # type: ignore[union-attr]  # a list of groups
             copied = read._replace(tensors=new, structure=group).outputs("copy", copy)
         read.tensors[:len(old)] = [tensor._replace(first=self._tensors[k].first)
                                    for tensor, k in zip(read.tensors, old, strict=False)]

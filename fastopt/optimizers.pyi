@@ -65,9 +65,9 @@ class SGD(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -145,9 +145,9 @@ class Momentum(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -233,9 +233,9 @@ class Nesterov(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -314,9 +314,9 @@ class RMSProp(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -395,9 +395,9 @@ class AdaGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -482,9 +482,9 @@ class Adam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -570,9 +570,9 @@ class AdamW(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -659,9 +659,9 @@ class AMSGrad(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -747,9 +747,9 @@ class NAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -835,9 +835,9 @@ class RAdam(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -914,9 +914,9 @@ class Lion(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional
@@ -998,9 +998,9 @@ class Adan(Optimizer):
     seed : int
         Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
     first : int or tree of int
-        Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the number
-        of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, a
-        multiple of 128.
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
     threads : int, optional
         The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
     capturable : int, optional

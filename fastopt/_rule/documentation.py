@@ -59,9 +59,9 @@ ARGUMENTS = {
         "Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element."),
     "first": Argument(
         0, "int or tree of int", "Any",
-        "Of arrays that are parts of larger ones: the elements that lie before each in the whole; or a pair, the "
-        "number of the whole among all, and these. Random bits are then those of the whole. With states of eight bits, "
-        "a multiple of 128."),
+        "For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are "
+        "then those of the whole. If the whole has another number among its tensors, a pair: that number, and these "
+        "elements. With states of eight bits, a multiple of 128."),
     "threads": Argument(
         None, "int, optional", "int | None",
         "The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS."),

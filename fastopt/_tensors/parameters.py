@@ -9,12 +9,12 @@ from .._checks.numbers import whole
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Format, arithmetic
 from .._formats.choice import check_rounding, state_formats
+from .._rule.groups import MOST_STEPS
 from .._rule.rule import Rule
 from .backend import PLAIN, Request
 from .tensors import PerTensor, Tensor, adopted, beside, output, rows_of_masks, tensor
 
 STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
-MOST = 2**62
 
 
 class Group(NamedTuple):
@@ -131,7 +131,7 @@ def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]
     for k, (t, leaf) in enumerate(zip(parameters.tensors, leaves, strict=True)):
         number, leaf = leaf if isinstance(leaf, tuple) and len(leaf) == 2 else (t.number, leaf)
         at, path = whole(leaf), beside(t, "first")
-        if at is None or not 0 <= at < MOST:
+        if at is None or not 0 <= at < MOST_STEPS:
             raise ValueError(f"{path}: found {leaf!r}, but a whole number from 0 to 2**62 is needed: how many elements "
                              "lie before this array in the whole. Change it.")
         at *= 2 if t.complex else 1  # the kernels' elements are its parts
