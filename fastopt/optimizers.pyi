@@ -11,13 +11,25 @@ __all__ = [
     "SGD",
     "Momentum",
     "Nesterov",
+    "Signum",
+    "Rprop",
     "RMSProp",
+    "RMSPropMomentum",
+    "RMSPropCentered",
+    "RMSPropCenteredMomentum",
     "AdaGrad",
+    "AdaDelta",
     "Adam",
     "AdamW",
+    "AdaMax",
+    "AdaBelief",
+    "Yogi",
+    "LaProp",
+    "ADOPT",
     "AMSGrad",
     "NAdam",
     "RAdam",
+    "AdEMAMix",
     "Lion",
     "Adan",
     "optimizer",
@@ -266,6 +278,163 @@ class Nesterov(Optimizer):
         capturable: int | None = None,
     ) -> None: ...
 
+class Signum(Optimizer):
+    """Signum (Bernstein et al. 2018): the sign of the momentum. With b1=0 it is signSGD.
+
+    m <- b1*m + (1-b1)*g;  p <- p - lr*sign(m)
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.0001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.0001,
+        *,
+        b1: Hyper = 0.9,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class Rprop(Optimizer):
+    """Rprop (Riedmiller and Braun 1993; without backtracking, as in torch): every element has a step size of its own.
+
+    It grows while the gradient keeps its sign, and shrinks where the sign changes; there the element waits a step.
+    s = sign(g*old);  size <- min(max(size*(eta_plus if s > 0, eta_minus if s < 0, else 1), size_min), size_max)
+    g <- 0 where s < 0;  p <- p - size*sign(g);  old <- g.    size is lr at first. For gradients of all data at once.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.01
+        The size of each element's first step. Later it has no effect.
+    eta_minus : float or callable, default 0.5
+        What a change of sign multiplies the size by, in (0, 1).
+    eta_plus : float or callable, default 1.2
+        What a sign that stays multiplies it by, above 1.
+    size_min : float or callable, default 1e-06
+        The smallest size.
+    size_max : float or callable, default 50.0
+        The largest size.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        eta_minus: Hyper = 0.5,
+        eta_plus: Hyper = 1.2,
+        size_min: Hyper = 1e-06,
+        size_max: Hyper = 50.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
 class RMSProp(Optimizer):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
 
@@ -331,6 +500,259 @@ class RMSProp(Optimizer):
         alpha: Hyper = 0.99,
         eps: Hyper = 1e-08,
         eps_root: Hyper = 0.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class RMSPropMomentum(Optimizer):
+    """RMSProp with momentum (torch, optax, Keras; Graves 2013): its update goes through a velocity.
+
+    v <- alpha*v + (1-alpha)*g^2;  b <- mu*b + lr*g / (sqrt(v + eps_root) + eps);  p <- p - b
+    form="outside" (torch): b <- mu*b + g / (...);  p <- p - lr*b.    form="negative": b holds -lr, and is added.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.01
+        Learning rate.
+    alpha : float or callable, default 0.99
+        The share of the squared average that a step keeps, in [0, 1).
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        alpha: Hyper = 0.99,
+        momentum: Hyper = 0.9,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class RMSPropCentered(Optimizer):
+    """Centered RMSProp (Graves 2013; torch, optax, Keras): the gradient over a running standard deviation of it.
+
+    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
+    p <- p - lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps)
+    The difference is small where gradients hardly change: keep both states in float32, or take a larger eps_root.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.01
+        Learning rate.
+    alpha : float or callable, default 0.99
+        The share of the squared average that a step keeps, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        alpha: Hyper = 0.99,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class RMSPropCenteredMomentum(Optimizer):
+    """Centered RMSProp with momentum (Graves 2013, equations 38 to 41; torch, optax, Keras).
+
+    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
+    b <- mu*b + lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps);  p <- p - b;  form as in RMSPropMomentum.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.01
+        Learning rate.
+    alpha : float or callable, default 0.99
+        The share of the squared average that a step keeps, in [0, 1).
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.01,
+        *,
+        alpha: Hyper = 0.99,
+        momentum: Hyper = 0.9,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
@@ -416,6 +838,82 @@ class AdaGrad(Optimizer):
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         initial_accumulator_value: float = 0.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class AdaDelta(Optimizer):
+    """AdaDelta (Zeiler 2012): the gradient times the ratio of two running root mean squares, of updates and gradients.
+
+    v <- alpha*v + (1-alpha)*g^2;  s = sqrt(d + eps)/sqrt(v + eps)*g;  d <- alpha*d + (1-alpha)*s^2;  p <- p - lr*s
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 1.0
+        Learning rate.
+    alpha : float or callable, default 0.9
+        The share of the squared average that a step keeps, in [0, 1).
+    eps : float or callable, default 1e-06
+        Added inside both roots. With 0 no step is ever taken.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 1.0,
+        *,
+        alpha: Hyper = 0.9,
+        eps: Hyper = 1e-06,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -592,6 +1090,422 @@ class AdamW(Optimizer):
         bias_correction: bool = True,
         weight_decay: Hyper = 0.01,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class AdaMax(Optimizer):
+    """AdaMax (Kingma and Ba 2015, section 7.1): Adam with a decaying maximum in place of the second moment.
+
+    m <- b1*m + (1-b1)*g;  top <- max(b2*top, |g| + eps);  p <- p - lr*(m/c1) / top
+    eps_mode="outside" (Keras): top <- max(b2*top, |g|);  p <- p - lr*(m/c1) / (top + eps).    The paper has no eps.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.002
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_mode : {'inside', 'outside'}, default 'inside'
+        "inside": eps is added to |g| (torch, optax); "outside": to top (Keras).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.002,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-08,
+        eps_mode: Literal['inside', 'outside'] = 'inside',
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class AdaBelief(Optimizer):
+    """AdaBelief (Zhuang et al. 2020): Adam whose second moment is of the gradient's distance from the first.
+
+    m <- b1*m + (1-b1)*g;  v <- b2*v + (1-b2)*(g-m)^2 + eps_root;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-16
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 1e-16
+        Added to v in every step.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-16,
+        eps_root: Hyper = 1e-16,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class Yogi(Optimizer):
+    """Yogi (Zaheer et al. 2018): Adam whose second moment moves by steps of its own size, so that it cannot fall fast.
+
+    m <- b1*m + (1-b1)*g;  v <- v - (1-b2)*sign(v - g^2)*g^2;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
+    The corrections ci = 1 - bi^t are those of optax and of the authors' code; the paper has none.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 0.001
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    bias_correction : {False, True}, default True
+        False, as in the paper: the moments are used as they are.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    initial_moment : float, default 0.0
+        What the first moment starts from; optax: 1e-6.
+    initial_accumulator_value : float, default 1e-06
+        What the second moment starts from.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 0.001,
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        initial_moment: float = 0.0,
+        initial_accumulator_value: float = 1e-06,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LaProp(Optimizer):
+    """LaProp (Ziyin, Wang and Ueda 2020): momentum of normalized gradients, where Adam normalizes the momentum.
+
+    v <- b2*v + (1-b2)*g^2;  m <- b1*m + (1-b1)*g / (sqrt(v/c2) + eps);  p <- p - lr*m/c1
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.0004
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-15
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.0004,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-15,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class ADOPT(Optimizer):
+    """ADOPT (Taniguchi et al. 2024): Adam that converges with any b2: v lags a step, momentum is of normalized g.
+
+    t = 1: v <- g^2, and p stays.    Then, k = (t-1)^(1/4):
+    m <- b1*m + (1-b1)*min(max(g/max(sqrt(v), eps), -k), k);  p <- p - lr*m;  v <- b2*v + (1-b2)*g^2
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.9999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-06
+        The denominator is at least this.
+    clipping : {False, True}, default True
+        False: normalized gradients are not clipped (the paper's first form).
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.9999,
+        eps: Hyper = 1e-06,
+        clipping: bool = True,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
@@ -856,6 +1770,99 @@ class RAdam(Optimizer):
         threshold: Hyper = 5.0,
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class AdEMAMix(Optimizer):
+    """AdEMAMix (Pagliardini, Ablin and Grangier 2024): Adam with a second, slower momentum.
+
+    m, v as in Adam;  slow <- b3_t*slow + (1-b3_t)*g
+    p <- p - lr * (m/c1 + alpha_t*slow) / (sqrt(v/c2 + eps_root) + eps),  alpha_t = alpha*min(t/T, 1)
+    b3_t = min(exp(1/((1-t/T)/log(b1) + (t/T)/log(b3))), b3), the paper's schedule, T being `warmup`.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    b3 : float or callable, default 0.9999
+        Decay of the slow moment, in [0, 1).
+    alpha : float or callable, default 5.0
+        Weight of the slow moment in the update.
+    eps : float or callable, default 1e-08
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    warmup : float or callable, default 0.0
+        T: steps in which alpha and b3 grow; 0: they do not.
+    weight_decay : float or callable, default 0.0
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        b3: Hyper = 0.9999,
+        alpha: Hyper = 5.0,
+        eps: Hyper = 1e-08,
+        eps_root: Hyper = 0.0,
+        warmup: Hyper = 0.0,
+        weight_decay: Hyper = 0.0,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from ._rule.rule import rule
-from .notation import maximum, minimum, sign, sqrt
+from .notation import absolute, clip, maximum, minimum, sign, sqrt, where
 
 # Hyperparameters that several rules have
 MU = Annotated[float, "[0, 1)", "mu: the share of the velocity that a step keeps, in [0, 1)."]
@@ -29,6 +29,7 @@ B1 = Annotated[float, "[0, 1)", "Decay of the first moment, in [0, 1)."]
 B2 = Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."]
 EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where "
                                    "its gradient was 0 so far."]
+SHARE = Annotated[float, "[0, 1)", "The share of the squared average that a step keeps, in [0, 1)."]
 EPS_ROOT = Annotated[float, "[0, inf)", "Added inside the root."]
 EPS_MODE = Annotated[Literal["outside", "hat"],
                      '"outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper\'s shortcut.']
@@ -112,10 +113,48 @@ def nesterov(c, g, p, v):
     return u, v
 
 
-def rmsprop_at(t, lr=1e-2,
-               alpha: Annotated[float, "[0, 1)",
-                                "The share of the squared average that a step keeps, in [0, 1)."] = 0.99,
-               eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0):
+def signum_at(t, lr=1e-4, b1: B1 = 0.9):
+    return {"lr": lr, "b1": b1, "a1": 1 - b1}
+
+
+@rule(signum_at, state="m", settled=1, steady={"lr": 1e-6}, examples=[{"lr": 0.01, "b1": 0.6}, {"b1": 0.0}])
+def signum(c, g, p, m):
+    """Signum (Bernstein et al. 2018): the sign of the momentum. With b1=0 it is signSGD.
+
+    m <- b1*m + (1-b1)*g;  p <- p - lr*sign(m)
+    """
+    m = c.b1*m + c.a1*g
+    u = c.lr*sign(m)
+    return u, m
+
+
+def rprop_at(t, lr: Annotated[float, "[0, inf)", "The size of each first step. Later it has no effect."] = 1e-2,
+             eta_minus: Annotated[float, "(0, 1)", "What a change of sign multiplies the size by, in (0, 1)."] = 0.5,
+             eta_plus: Annotated[float, "(1, inf)", "What a sign that stays multiplies it by, above 1."] = 1.2,
+             size_min: Annotated[float, "[0, inf)", "The smallest size."] = 1e-6,
+             size_max: Annotated[float, "[0, inf)", "The largest size."] = 50.0):
+    return {"start": lr*(t == 1), "minus": eta_minus, "plus": eta_plus, "least": size_min, "most": size_max,
+            "zero": 0.0, "one": 1.0}
+
+
+@rule(rprop_at, state="old size", nonnegative="size", settled=2, steady={"lr": 1e-4, "size_max": 1e-4}, examples=[
+    {"lr": 0.05, "eta_minus": 0.4, "eta_plus": 1.5}, {"size_min": 0.005, "size_max": 0.015}])
+def rprop(c, g, p, old, size):
+    """Rprop (Riedmiller and Braun 1993; without backtracking, as in torch): every element has a step size of its own.
+
+    It grows while the gradient keeps its sign, and shrinks where the sign changes; there the element waits a step.
+    s = sign(g*old);  size <- min(max(size*(eta_plus if s > 0, eta_minus if s < 0, else 1), size_min), size_max)
+    g <- 0 where s < 0;  p <- p - size*sign(g);  old <- g.    size is lr at first. For gradients of all data at once.
+    """
+    s = sign(g)*sign(old)
+    size = (size + c.start)*where(s > c.zero, c.plus, where(s < c.zero, c.minus, c.one))
+    size = minimum(maximum(size, c.least), c.most)
+    g = where(s < c.zero, c.zero, g)
+    u = size*sign(g)
+    return u, g, size
+
+
+def rmsprop_at(t, lr=1e-2, alpha: SHARE = 0.99, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0):
     return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
@@ -129,6 +168,68 @@ def rmsprop(c, g, p, v):
     v = c.b2*v + c.a2*g*g
     u = c.lr*g / (sqrt(v + c.root) + c.eps)
     return u, v
+
+
+def rmsprop_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU = 0.9, eps: EPS = 1e-8,
+                        eps_root: EPS_ROOT = 0.0, form: FORM = "textbook"):
+    a, out = velocity_at(t, lr, momentum, 0.0, form, "zero")
+    return {"lr": out, "mu": momentum, "a": a, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
+
+
+@rule(rmsprop_momentum_at, state="v b", nonnegative="v", class_name="RMSPropMomentum", settled=1, steady={"lr": 1e-5},
+      examples=[
+          {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
+def rmsprop_momentum(c, g, p, v, b):
+    """RMSProp with momentum (torch, optax, Keras; Graves 2013): its update goes through a velocity.
+
+    v <- alpha*v + (1-alpha)*g^2;  b <- mu*b + lr*g / (sqrt(v + eps_root) + eps);  p <- p - b
+    form="outside" (torch): b <- mu*b + g / (...);  p <- p - lr*b.    form="negative": b holds -lr, and is added.
+    """
+    v = c.b2*v + c.a2*g*g
+    b = c.mu*b + c.a*g / (sqrt(v + c.root) + c.eps)
+    u = c.lr*b
+    return u, v, b
+
+
+def rmsprop_centered_at(t, lr=1e-2, alpha: SHARE = 0.99, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0):
+    return {**rmsprop_at(t, lr, alpha, eps, eps_root), "zero": 0.0}
+
+
+@rule(rmsprop_centered_at, state="v mean", nonnegative="v", class_name="RMSPropCentered", settled=1,
+      steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
+          {"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}])
+def rmsprop_centered(c, g, p, v, mean):
+    """Centered RMSProp (Graves 2013; torch, optax, Keras): the gradient over a running standard deviation of it.
+
+    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
+    p <- p - lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps)
+    The difference is small where gradients hardly change: keep both states in float32, or take a larger eps_root.
+    """
+    v = c.b2*v + c.a2*g*g
+    mean = c.b2*mean + c.a2*g
+    u = c.lr*g / (sqrt(maximum(v - mean*mean, c.zero) + c.root) + c.eps)
+    return u, v, mean
+
+
+def rmsprop_centered_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU = 0.9, eps: EPS = 1e-8,
+                                 eps_root: EPS_ROOT = 0.0, form: FORM = "textbook"):
+    return {**rmsprop_momentum_at(t, lr, alpha, momentum, eps, eps_root, form), "zero": 0.0}
+
+
+@rule(rmsprop_centered_momentum_at, state="v mean b", nonnegative="v", class_name="RMSPropCenteredMomentum", settled=1,
+      steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
+          {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
+def rmsprop_centered_momentum(c, g, p, v, mean, b):
+    """Centered RMSProp with momentum (Graves 2013, equations 38 to 41; torch, optax, Keras).
+
+    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
+    b <- mu*b + lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps);  p <- p - b;  form as in RMSPropMomentum.
+    """
+    v = c.b2*v + c.a2*g*g
+    mean = c.b2*mean + c.a2*g
+    b = c.mu*b + c.a*g / (sqrt(maximum(v - mean*mean, c.zero) + c.root) + c.eps)
+    u = c.lr*b
+    return u, v, mean, b
 
 
 def adagrad_at(t, lr=1e-2,
@@ -149,6 +250,25 @@ def adagrad(c, g, p, v):
     v = v + g*g
     u = c.lr*g / (sqrt(v + c.root) + c.eps)
     return u, v
+
+
+def adadelta_at(t, lr=1.0, alpha: SHARE = 0.9,
+                eps: Annotated[float, "[0, inf)", "Added inside both roots. With 0 no step is ever taken."] = 1e-6):
+    return {"lr": lr, "b2": alpha, "a2": 1 - alpha, "eps": eps}
+
+
+@rule(adadelta_at, state="v d", nonnegative="v d", settled=1, class_name="AdaDelta", steady={"lr": 1e-2}, examples=[
+    {"lr": 0.5, "alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0}])
+def adadelta(c, g, p, v, d):
+    """AdaDelta (Zeiler 2012): the gradient times the ratio of two running root mean squares, of updates and gradients.
+
+    v <- alpha*v + (1-alpha)*g^2;  s = sqrt(d + eps)/sqrt(v + eps)*g;  d <- alpha*d + (1-alpha)*s^2;  p <- p - lr*s
+    """
+    v = c.b2*v + c.a2*g*g
+    s = sqrt(d + c.eps)/sqrt(v + c.eps)*g
+    d = c.b2*d + c.a2*s*s
+    u = c.lr*s
+    return u, v, d
 
 
 def adam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0,
@@ -182,6 +302,110 @@ adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weigh
 
     The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
     """
+
+
+def adamax_at(t, lr=2e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8,
+              eps_mode: Annotated[Literal["inside", "outside"], '"inside": eps is added to |g| (torch, optax); '
+                                  '"outside": to top (Keras).'] = "inside"):
+    inside = eps_mode == "inside"
+    return {"lr": lr/unbias(b1, t), "b1": b1, "a1": 1 - b1, "b2": b2, "inner": eps*inside, "eps": eps*(not inside)}
+
+
+@rule(adamax_at, state="m top", nonnegative="top", class_name="AdaMax", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "eps": 0.02}])
+def adamax(c, g, p, m, top):
+    """AdaMax (Kingma and Ba 2015, section 7.1): Adam with a decaying maximum in place of the second moment.
+
+    m <- b1*m + (1-b1)*g;  top <- max(b2*top, |g| + eps);  p <- p - lr*(m/c1) / top
+    eps_mode="outside" (Keras): top <- max(b2*top, |g|);  p <- p - lr*(m/c1) / (top + eps).    The paper has no eps.
+    """
+    m = c.b1*m + c.a1*g
+    top = maximum(c.b2*top, absolute(g) + c.inner)
+    u = c.lr*m / (top + c.eps)
+    return u, m, top
+
+
+def adabelief_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-16,
+                 eps_root: Annotated[float, "[0, inf)", "Added to v in every step."] = 1e-16):
+    c = adam_at(t, lr, b1, b2, eps)
+    return {**c, "root": eps_root}
+
+
+@rule(adabelief_at, state="m v", nonnegative="v", class_name="AdaBelief", steady={"lr": 1e-5, "eps_root": 1e-3},
+      examples=[{"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_root": 0.01, "b1": 0.0}])
+def adabelief(c, g, p, m, v):
+    """AdaBelief (Zhuang et al. 2020): Adam whose second moment is of the gradient's distance from the first.
+
+    m <- b1*m + (1-b1)*g;  v <- b2*v + (1-b2)*(g-m)^2 + eps_root;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
+    """
+    m = c.b1*m + c.a1*g
+    v = c.b2*v + c.a2*(g - m)*(g - m) + c.root
+    u = c.lr*m / (sqrt(v) + c.eps)
+    return u, m, v
+
+
+def yogi_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-3,
+            bias_correction: Annotated[bool, "False, as in the paper: the moments are used as they are."] = True):
+    return adam_at(t, lr, b1, b2, eps, bias_correction=bias_correction)
+
+
+@rule(yogi_at, state="m v", nonnegative="v", initial={"m": "initial_moment", "v": "initial_accumulator_value"},
+      ranges={"initial_accumulator_value": "[0, inf)"}, defaults={"initial_accumulator_value": 1e-6},
+      docs={"initial_moment": "What the first moment starts from; optax: 1e-6.",
+            "initial_accumulator_value": "What the second moment starts from."},
+      steady={"lr": 1e-5}, examples=[{"b1": 0.8, "b2": 0.95, "eps": 1e-2}, {"initial_accumulator_value": 0.3},
+                                     {"initial_moment": 0.1, "bias_correction": False}])
+def yogi(c, g, p, m, v):
+    """Yogi (Zaheer et al. 2018): Adam whose second moment moves by steps of its own size, so that it cannot fall fast.
+
+    m <- b1*m + (1-b1)*g;  v <- v - (1-b2)*sign(v - g^2)*g^2;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
+    The corrections ci = 1 - bi^t are those of optax and of the authors' code; the paper has none.
+    """
+    m = c.b1*m + c.a1*g
+    s = g*g
+    v = v - c.a2*sign(v - s)*s
+    u = c.lr*m / (sqrt(v + c.root) + c.eps)
+    return u, m, v
+
+
+def laprop_at(t, lr=4e-4, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-15):
+    fix = each(root, unbias(b2, t))
+    return {"lr": lr/unbias(b1, t), "b1": b1, "a1": (1 - b1)*fix, "b2": b2, "a2": 1 - b2, "eps": eps*fix}
+
+
+@rule(laprop_at, state="m v", nonnegative="v", class_name="LaProp", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"b1": 0.0, "lr": 0.01}])
+def laprop(c, g, p, m, v):
+    """LaProp (Ziyin, Wang and Ueda 2020): momentum of normalized gradients, where Adam normalizes the momentum.
+
+    v <- b2*v + (1-b2)*g^2;  m <- b1*m + (1-b1)*g / (sqrt(v/c2) + eps);  p <- p - lr*m/c1
+    """
+    v = c.b2*v + c.a2*g*g
+    m = c.b1*m + c.a1*g / (sqrt(v) + c.eps)
+    u = c.lr*m
+    return u, m, v
+
+
+def adopt_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.9999,
+             eps: Annotated[float, "[0, inf)", "The denominator is at least this."] = 1e-6,
+             clipping: Annotated[bool, "False: normalized gradients are not clipped (the paper's first form)."] = True):
+    first, most = 1.0*(t == 1), each(lambda k: k**0.25 if clipping or k == 0 else inf, t - 1)
+    return {"lr": lr, "b1": b1, "a1": (1 - b1)*(1 - first), "b2": b2*(1 - first), "a2": first + (1 - b2)*(1 - first),
+            "eps": eps + first, "most": most}
+
+
+@rule(adopt_at, state="m v", nonnegative="v", class_name="ADOPT", steady={"lr": 1e-5}, examples=[
+    {"b1": 0.8, "b2": 0.95, "eps": 1e-2}, {"clipping": False, "b1": 0.0, "b2": 0.9}])
+def adopt(c, g, p, m, v):
+    """ADOPT (Taniguchi et al. 2024): Adam that converges with any b2: v lags a step, momentum is of normalized g.
+
+    t = 1: v <- g^2, and p stays.    Then, k = (t-1)^(1/4):
+    m <- b1*m + (1-b1)*min(max(g/max(sqrt(v), eps), -k), k);  p <- p - lr*m;  v <- b2*v + (1-b2)*g^2
+    """
+    m = c.b1*m + c.a1*clip(g/maximum(sqrt(v), c.eps), c.most)
+    v = c.b2*v + c.a2*g*g
+    u = c.lr*m
+    return u, m, v
 
 
 def amsgrad_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0,
@@ -300,6 +524,38 @@ def radam(c, g, p, m, v):
     v = c.b2*v + c.a2*g*g
     u = c.lr*m / (minimum(sqrt(v), c.cap) + c.eps)
     return u, m, v
+
+
+def ademamix_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999,
+                b3: Annotated[float, "[0, 1)", "Decay of the slow moment, in [0, 1)."] = 0.9999,
+                alpha: Annotated[float, "[0, inf)", "Weight of the slow moment in the update."] = 5.0,
+                eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0,
+                warmup: Annotated[float, "[0, inf)", "T: steps in which alpha and b3 grow; 0: they do not."] = 0.0):
+    c = adam_at(t, lr, b1, b2, eps, eps_root)
+    share = min(t/warmup, 1.0) if warmup else 1.0
+    keeps = b3
+    if share < 1 and b3 > 0:
+        keeps = min(exp(1/((1 - share)/log(b1) + share/log(b3))) if b1 > 0 else b3**(1/share), b3)
+    slow = lr*alpha*share*each(root, unbias(b2, t))
+    return {**c, "b3": keeps, "a3": 1 - keeps, "slow": slow}
+
+
+@rule(ademamix_at, state="m slow v", nonnegative="v", class_name="AdEMAMix", defaults={"decay": "decoupled"},
+      steady={"lr": 1e-5}, examples=[
+          {"b1": 0.8, "b2": 0.95, "b3": 0.99, "alpha": 2.0, "eps": 1e-3}, {"warmup": 8.0, "eps_root": 0.01},
+          {"warmup": 20.0, "b1": 0.0, "b3": 0.9}, {"warmup": 3.0, "b3": 0.0}])
+def ademamix(c, g, p, m, slow, v):
+    """AdEMAMix (Pagliardini, Ablin and Grangier 2024): Adam with a second, slower momentum.
+
+    m, v as in Adam;  slow <- b3_t*slow + (1-b3_t)*g
+    p <- p - lr * (m/c1 + alpha_t*slow) / (sqrt(v/c2 + eps_root) + eps),  alpha_t = alpha*min(t/T, 1)
+    b3_t = min(exp(1/((1-t/T)/log(b1) + (t/T)/log(b3))), b3), the paper's schedule, T being `warmup`.
+    """
+    m = c.b1*m + c.a1*g
+    slow = c.b3*slow + c.a3*g
+    v = c.b2*v + c.a2*g*g
+    u = (c.lr*m + c.slow*slow) / (sqrt(v + c.root) + c.eps)
+    return u, m, slow, v
 
 
 def lion_at(t, lr=1e-4, b1: Annotated[float, "[0, 1)", "Weight of the momentum in the update, in [0, 1)."] = 0.9,

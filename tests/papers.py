@@ -72,9 +72,57 @@ def nesterov(t, theta, g, s, *, lr, momentum, dampening, form, first_step, shift
 
 
 @paper
+def signum(t, theta, g, s, *, lr, b1):
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    return theta - lr * np.sign(s["m"])
+
+
+@paper
+def rprop(t, theta, g, s, *, lr, eta_minus, eta_plus, size_min, size_max):
+    old, size = s.get("old", np.zeros_like(g)), s.get("size", np.full_like(g, lr))
+    new, theta = np.array(g), np.array(theta)
+    for i, (now, before) in enumerate(zip(g, old, strict=True)):  # element by element, as the paper's figure 1
+        if now * before > 0:
+            size[i] = size[i] * eta_plus
+        elif now * before < 0:
+            size[i] = size[i] * eta_minus
+            new[i] = 0.0
+        size[i] = min(max(size[i], size_min), size_max)
+        theta[i] = theta[i] - np.sign(new[i]) * size[i]
+    s["old"], s["size"] = new, size
+    return theta
+
+
+@paper
 def rmsprop(t, theta, g, s, *, lr, alpha, eps, eps_root):
     s["v"] = alpha * s.get("v", 0.0) + (1 - alpha) * g**2
     return theta - lr * g / (np.sqrt(s["v"] + eps_root) + eps)
+
+
+def graves(t, theta, g, s, eta, alpha, mu, eps, eps_root, form, centered):
+    s["v"] = alpha * s.get("v", 0.0) + (1 - alpha) * g**2
+    n = s["v"]
+    if centered:
+        s["mean"] = alpha * s.get("mean", 0.0) + (1 - alpha) * g
+        n = np.maximum(n - s["mean"] ** 2, 0.0)
+    sign = {"textbook": eta, "negative": -eta, "outside": 1.0}[form]
+    s["b"] = mu * s.get("b", 0.0) + sign * g / (np.sqrt(n + eps_root) + eps)
+    return theta - {"textbook": s["b"], "negative": -s["b"], "outside": eta * s["b"]}[form]
+
+
+@paper
+def rmsprop_momentum(t, theta, g, s, *, lr, alpha, momentum, eps, eps_root, form):
+    return graves(t, theta, g, s, lr, alpha, momentum, eps, eps_root, form, False)
+
+
+@paper
+def rmsprop_centered(t, theta, g, s, *, lr, alpha, eps, eps_root):
+    return graves(t, theta, g, s, lr, alpha, 0.0, eps, eps_root, "textbook", True)
+
+
+@paper
+def rmsprop_centered_momentum(t, theta, g, s, *, lr, alpha, momentum, eps, eps_root, form):
+    return graves(t, theta, g, s, lr, alpha, momentum, eps, eps_root, form, True)
 
 
 @paper
@@ -82,6 +130,17 @@ def adagrad(t, theta, g, s, *, lr, lr_decay, eps, eps_root, initial_accumulator_
     eta = lr / (1 + (t - 1) * lr_decay)
     s["v"] = s.get("v", initial_accumulator_value) + g**2
     return theta - eta * g / (np.sqrt(s["v"] + eps_root) + eps)
+
+
+@paper
+def adadelta(t, theta, g, s, *, lr, alpha, eps):
+    def rms(x):
+        return np.sqrt(x + eps)
+
+    s["v"] = alpha * s.get("v", 0.0) + (1 - alpha) * g**2
+    delta = -rms(s.get("d", 0.0)) / rms(s["v"]) * g
+    s["d"] = alpha * s.get("d", 0.0) + (1 - alpha) * delta**2
+    return theta + lr * delta
 
 
 @paper
@@ -96,6 +155,49 @@ def adam(t, theta, g, s, *, lr, b1, b2, eps, eps_root, eps_mode, bias_correction
 
 
 PAPERS["adamw"] = adam  # Loshchilov and Hutter's line 12 is the decoupled decay of `paper`
+
+
+@paper
+def adamax(t, theta, g, s, *, lr, b1, b2, eps, eps_mode):
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    inside, outside = (eps, 0.0) if eps_mode == "inside" else (0.0, eps)
+    s["top"] = np.maximum(b2 * s.get("top", 0.0), np.abs(g) + inside)
+    return theta - lr / correction(b1, t) * s["m"] / (s["top"] + outside)
+
+
+@paper
+def adabelief(t, theta, g, s, *, lr, b1, b2, eps, eps_root):
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g
+    s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * (g - s["m"]) ** 2 + eps_root
+    return theta - lr * (s["m"] / correction(b1, t)) / (np.sqrt(s["v"] / correction(b2, t)) + eps)
+
+
+@paper
+def yogi(t, theta, g, s, *, lr, b1, b2, eps, bias_correction, initial_moment, initial_accumulator_value):
+    s["m"] = b1 * s.get("m", initial_moment) + (1 - b1) * g
+    v = s.get("v", initial_accumulator_value)
+    s["v"] = v - (1 - b2) * np.sign(v - g**2) * g**2
+    c1, c2 = (correction(b1, t), correction(b2, t)) if bias_correction else (1.0, 1.0)
+    return theta - lr * (s["m"] / c1) / (np.sqrt(s["v"] / c2) + eps)
+
+
+@paper
+def laprop(t, theta, g, s, *, lr, b1, b2, eps):
+    s["v"] = b2 * s.get("v", 0.0) + (1 - b2) * g**2
+    s["m"] = b1 * s.get("m", 0.0) + (1 - b1) * g / (np.sqrt(s["v"] / correction(b2, t)) + eps)
+    return theta - lr * s["m"] / correction(b1, t)
+
+
+@paper
+def adopt(t, theta, g, s, *, lr, b1, b2, eps, clipping):
+    if t == 1:  # algorithm 2: v_0 = g_0^2, before the first update
+        s["m"], s["v"] = np.zeros_like(g), g**2
+        return theta
+    n = g / np.maximum(np.sqrt(s["v"]), eps)
+    bound = (t - 1) ** 0.25
+    s["m"] = b1 * s["m"] + (1 - b1) * (np.clip(n, -bound, bound) if clipping else n)
+    s["v"] = b2 * s["v"] + (1 - b2) * g**2
+    return theta - lr * s["m"]
 
 
 @paper
@@ -141,6 +243,20 @@ def radam(t, theta, g, s, *, lr, b1, b2, eps, eps_mode, threshold):
     root_c2 = np.sqrt(correction(b2, t))
     ell = root_c2 / (np.sqrt(v) + eps) if eps_mode == "hat" else 1 / (np.sqrt(v) / root_c2 + eps)
     return theta - lr * m_hat * r * ell
+
+
+@paper
+def ademamix(t, theta, g, s, *, lr, b1, b2, b3, alpha, eps, eps_root, warmup):
+    m, v = moments(g, s, b1, b2)
+    if warmup and t < warmup:
+        alpha = t * alpha / warmup
+        with np.errstate(divide="ignore"):
+            start, end = np.log(b1), np.log(b3)  # the paper's schedule, written as two weights of 1/log
+        weights = (1 - t / warmup) / start + t / warmup / end
+        b3 = min(np.exp(1 / weights), b3) if b3 else 0.0
+    s["slow"] = b3 * s.get("slow", 0.0) + (1 - b3) * g
+    c1, c2 = correction(b1, t), correction(b2, t)
+    return theta - lr * (m / c1 + alpha * s["slow"]) / (np.sqrt(v / c2 + eps_root) + eps)
 
 
 @paper

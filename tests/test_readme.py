@@ -97,12 +97,13 @@ def test_table_formula_is_what_a_step_does(cls):
     given = {k: v for k, v in hyper.items() if k in cls.rule.defaults}
     rng = np.random.default_rng(0)
     p = rng.normal(size=5)
-    here = {"p": p.copy(), **dict.fromkeys(cls.rule.state, 0.0)}
+    here = {"p": p.copy(), **{name: hyper.get(cls.rule.initial.get(name), 0.0) for name in cls.rule.state}}
     opt = cls(p, **given)
     for t in range(1, 11):
         g = rng.normal(size=5)
         opt.step(g)
-        words = {"sqrt": np.sqrt, "sign": np.sign, "max": np.maximum, "mu": hyper.get("momentum"),
+        words = {"sqrt": np.sqrt, "sign": np.sign, "abs": np.abs, "min": np.minimum, "max": np.maximum,
+                 "where": np.where, "mu": hyper.get("momentum"),
                  "wd": hyper["weight_decay"]}
         exec(code, {}, here := {**here, **hyper, **definitions(t, **hyper), **words, "t": t, "g": g})
     np.testing.assert_allclose(p, here["p"], rtol=1e-12)

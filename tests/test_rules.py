@@ -113,15 +113,18 @@ def walk(rule, hyper, schedule):
 
 @each_rule
 def test_rule_is_its_paper(name):
-    """Each hyperparameter is seen, too: a value that is not the default leads elsewhere."""
-    rule = ALL[name]
+    """Each hyperparameter is seen, too: a word or number that is not the default leads elsewhere."""
+    rule, seen = ALL[name], {}
     defaults = {**rule.defaults, "factor": 1.0, "clip_value": math.inf}
     for hyper in one_at_a_time(rule):
         walk(rule, hyper, lambda lr, t: lr)
         last = next(reversed(hyper), "lr")
         if hyper.get(last, defaults[last]) != defaults[last]:
             walked = march(name, W, GS, **hyper), march(name, W, GS, **{**hyper, last: defaults[last]})
-            assert any(not np.array_equal(a, b) for a, b in zip(*walked, strict=True)), hyper
+            differs = any(not np.array_equal(a, b) for a, b in zip(*walked, strict=True))
+            which = (last, hyper[last]) if last in rule.options else last  # of a number's values one is enough
+            seen[which] = seen.get(which, False) or differs
+    assert all(seen.values()), seen
     for hyper in all_mixed(rule):
         walk(rule, hyper, lambda lr, t: lr*(1 + 0.5*math.cos(t)))
 
@@ -250,13 +253,16 @@ LIMITS = ("clip", "cap")  # of the gradient, and of RAdam's root: infinite where
 @each_rule
 def test_lr_zero_is_the_identity_and_moments_advance(name):
     rule, p = ALL[name], gradients(1)[0]
+    still = {"lr": 0.0, "weight_decay": 0.0, **({"size_min": 0.0} if name == "rprop" else {})}
     for t in (1, 7, *FAR):
-        c = rule.at(t, np.float32, lr=0.0, weight_decay=0.0)
+        c = rule.at(t, np.float32, **still)
         assert all(math.isfinite(value) for field, value in zip(c._fields, c, strict=True) if field not in LIMITS)
         assert all(getattr(c, field) in (0, math.inf) for field in LIMITS if hasattr(c, field))
-        new, *state = march(name, p, GS[:2], first=t, lr=0.0, weight_decay=0.0)
+        new, *state = march(name, p, GS[:2], first=t, **still)
         np.testing.assert_array_equal(new, p)
-        assert all(np.all(slot != 0) for slot in state) or name in ("momentum", "nesterov")  # their velocity holds lr
+        velocity = ("b" if "b" in rule.state else "v",) if "form" in rule.options else ()
+        holds_lr = ("old", "size") if name == "rprop" else velocity
+        assert all(np.all(slot != 0) for kept, slot in zip(rule.state, state, strict=True) if kept not in holds_lr)
 
 
 # Laws.
@@ -278,7 +284,8 @@ def test_rules_that_are_others_at_some_hyperparameters():
 def at_scale(name, scale):
     """The parameters after steps with gradients so many times larger: RAdam's once it is rectified."""
     later = {"first": 100, "state": (GS[1]*scale, GS[2]**2*scale**2)} if name == "radam" else {}
-    return march(name, W, GS*scale, eps=0.0, **later)[:1]
+    nothing = dict.fromkeys({"eps_root", "initial_accumulator_value"} & ALL[name].defaults.keys(), 0.0)
+    return march(name, W, GS*scale, eps=0.0, **nothing, **later)[:1]
 
 
 @each_rule

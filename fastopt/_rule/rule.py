@@ -242,7 +242,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     if taken:
         raise ValueError(f"rule: the hyperparameter {taken[0]!r} is there for every rule. Take another name, or set "
                          "its default with defaults={...}.")
-    everything = {**own_defaults, **SHARED, **(defaults or {}), **dict.fromkeys((initial or {}).values(), 0.0)}
+    everything = {**own_defaults, **SHARED, **dict.fromkeys((initial or {}).values(), 0.0), **(defaults or {})}
 
     def decorate(body):
         _check_body(body, state, nonnegative)
