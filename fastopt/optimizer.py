@@ -85,17 +85,19 @@ class Optimizer:
     _grads: Any
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, copy: Any = None, seed: int = 0, first: Any = 0,
-                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
+                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, copy: Any = None, seed: int = 0,
+                 first: Any = 0, threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
-                 **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average})}
-        followers = tuple(k for k, v in (("average", average), ("copy", copy)) if v is not None)
-        if followers:
-            vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *followers))
+                 **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
+                 **check_grokfast(grokfast, where)}
+        further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
+        if further or copy is not None:
+            further += [] if copy is None else ["copy"]
+            vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *further))
         threads, seed = check_threads(threads, where), check_seed(seed, where)
         formats, adopted = given_states(state, self.rule)
         self._asked = Wanted(given, formats, rounding)
@@ -561,6 +563,18 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
         raise ValueError(f"{where}: capturable={steps}, but the parameters are in this machine's memory, where there "
                          "are no graphs to capture. Leave it out.")
     return steps
+
+
+def check_grokfast(given: Any, where: str) -> dict[str, Any]:
+    """The hyperparameters for which `grokfast` stands."""
+    names = pieces.PIECES["grokfast"].hyper
+    if given is None or plain(given) is False:
+        return {}
+    values = tuple(names.values()) if plain(given) is True else given
+    if not isinstance(values, (tuple, list)) or len(values) != len(names):
+        raise ValueError(f"{where}: grokfast is {given!r}, but (share, factor) is needed, (0.98, 2.0) for example. "
+                         "Change it, or give True.")
+    return dict(zip(names, values, strict=True))
 
 
 def check_threads(threads: Any, where: str) -> int:

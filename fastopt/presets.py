@@ -10,8 +10,11 @@ rule      there                        what differs from fastopt's defaults
 ========= ============================ ===============================================================================
 momentum  SGD(momentum=0.9)            lr multiplies the velocity on its way out; the first velocity is g, undampened
 nesterov  SGD(..., nesterov=True)      lr multiplies the velocity on its way out; the stored p is the look-ahead point
+rmsprop_* RMSprop(momentum, centered)  with momentum, lr multiplies the velocity on its way out
 amsgrad   Adam(amsgrad=True)           nothing; for AdamW(amsgrad=True) give weight_decay=0.01, decay="decoupled"
 radam     RAdam                        nothing: its eps stands beside sqrt(v), not beside sqrt(v/c2)
+adadelta  Adadelta                     nothing; rho is alpha here
+rprop     Rprop                        nothing; etas=(eta_minus, eta_plus), step_sizes=(size_min, size_max)
 others    the class of that name       nothing; betas=(b1, b2), decoupled_weight_decay=True is decay="decoupled"
 ========= ============================ ===============================================================================
 
@@ -20,7 +23,9 @@ Coming from optax (optax._src.alias, optax._src.transform, optax.transforms._acc
 ========= ============================ ===============================================================================
 momentum  sgd(lr, 0.9)                 lr multiplies the velocity on its way out
 nesterov  sgd(lr, 0.9, nesterov=True)  the same, and the stored p is the look-ahead point
+signum    sign_sgd                     no momentum: b1 = 0
 rmsprop   rmsprop                      decay 0.9 (alpha here); eps inside the root (eps_root here)
+rmsprop_* rmsprop(momentum, centered)  the same
 adagrad   adagrad                      the sum starts at 0.1; eps 1e-7 inside the root (eps_root here)
 adamw     adamw                        weight_decay 1e-4
 amsgrad   amsgrad                      the maximum is taken over v/c2
@@ -28,6 +33,8 @@ nadam     nadam                        b1 at every step instead of a schedule; f
                                        decay="decoupled"
 radam     radam                        eps beside sqrt(v/c2)
 lion      lion                         weight_decay 1e-3
+yogi      yogi                         the first moment starts at 1e-6, too
+others    that name, or contrib's      nothing: adadelta, adamax, adabelief, adopt, ademamix
 ========= ============================ ===============================================================================
 
 Coming from Keras (keras.src.optimizers.*). Its weight_decay is decoupled in every optimizer (in SGD
@@ -38,7 +45,10 @@ sgd       SGD                          lr 0.01
 momentum  SGD(momentum=0.9)            lr 0.01; the velocity holds -lr
 nesterov  SGD(..., nesterov=True)      the same, and the stored p is the look-ahead point
 rmsprop   RMSprop                      lr 1e-3; rho 0.9 (alpha here); epsilon 1e-7 inside the root (eps_root here)
+rmsprop_* RMSprop(momentum, centered)  the same
 adagrad   Adagrad                      lr 1e-3; the sum starts at 0.1; epsilon 1e-7 inside the root (eps_root here)
+adadelta  Adadelta                     lr 1e-3; rho 0.95 (alpha here); epsilon 1e-7
+adamax    Adamax                       lr 1e-3; epsilon 1e-7 beside the maximum
 adam      Adam                         epsilon 1e-7 beside sqrt(v) ("eps-hat")
 adamw     AdamW                        the same; weight_decay 0.004
 amsgrad   Adam(amsgrad=True)           as adam
@@ -62,8 +72,11 @@ The penalty alpha of an MLP is coupled decay of the weights, not of the intercep
 What no coefficient expresses, and what to do:
 
 - torch and Keras have momentum 0 by default: with ``like=``, momentum and nesterov keep 0.9; use ``SGD`` for 0.
-- RMSProp with momentum or centered (all three), initial_scale (optax): not here. bias_correction=True of optax.rmsprop
-  is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
+- initial_scale of optax.rmsprop and its nesterov=True are not here, nor is nesterov=True of adabelief and adopt.
+  bias_correction=True of optax.rmsprop is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
+- A centered RMSProp cuts a variance that rounding made negative to 0 here; these systems give NaN there.
+- optax.adan weighs the difference of gradients by 1 - b2, the authors' code and we by b2.
+- optax.rprop takes each step one step later than torch's and ours.
 - optax.radam rectifies from length == threshold on, torch and we from length > threshold on; and its eps_root, like the
   eps_root of optax.nadam, is not here. Nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
 - optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
@@ -81,24 +94,32 @@ __all__ = ["PRESETS", "preset"]
 
 HAT: dict[str, Any] = {"eps": 1e-7, "eps_mode": "hat"}
 INSIDE: dict[str, Any] = {"eps": 0.0, "eps_root": 1e-7}
+OUTSIDE: dict[str, Any] = {"form": "outside"}
 VELOCITY: dict[str, Any] = {"form": "negative"}
+RMS = ("rmsprop", "rmsprop_momentum", "rmsprop_centered", "rmsprop_centered_momentum")
 DECOUPLED: dict[str, Any] = {"decay": "decoupled"}
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "torch": {
-        **{name: {} for name in ("sgd", "rmsprop", "adagrad", "adam", "adamw", "amsgrad", "nadam", "radam")},
-        "momentum": {"form": "outside", "first_step": "copy"}, "nesterov": {"form": "outside", "shifted": True}},
+        **{name: {} for name in ("sgd", "rprop", "rmsprop", "rmsprop_centered", "adagrad", "adadelta", "adam", "adamw",
+                                 "adamax", "amsgrad", "nadam", "radam")},
+        "rmsprop_momentum": OUTSIDE, "rmsprop_centered_momentum": OUTSIDE,
+        "momentum": {**OUTSIDE, "first_step": "copy"}, "nesterov": {**OUTSIDE, "shifted": True}},
     "optax": {
-        "sgd": {}, "momentum": {"form": "outside"}, "nesterov": {"form": "outside", "shifted": True},
-        "rmsprop": {"alpha": 0.9, "eps": 0.0, "eps_root": 1e-8},
-        "adagrad": {"initial_accumulator_value": 0.1, **INSIDE}, "adam": {}, "adamw": {"weight_decay": 1e-4},
-        "amsgrad": {"maximum_of": "corrected"}, "nadam": {"schedule": "optax"}, "radam": {"eps_mode": "outside"},
+        **{name: {} for name in ("sgd", "adadelta", "adam", "adamax", "adabelief", "adopt", "ademamix")},
+        "momentum": OUTSIDE, "nesterov": {**OUTSIDE, "shifted": True}, "signum": {"b1": 0.0},
+        **{name: {"alpha": 0.9, "eps": 0.0, "eps_root": 1e-8} for name in RMS},
+        "adagrad": {"initial_accumulator_value": 0.1, **INSIDE}, "adamw": {"weight_decay": 1e-4},
+        "yogi": {"initial_moment": 1e-6}, "amsgrad": {"maximum_of": "corrected"},
+        "nadam": {"schedule": "optax"}, "radam": {"eps_mode": "outside"},
         "lion": {"weight_decay": 1e-3}},
     "keras": {
         "sgd": {"lr": 1e-2}, "momentum": {"lr": 1e-2, **VELOCITY, **DECOUPLED},
         "nesterov": {"lr": 1e-2, **VELOCITY, "shifted": True, **DECOUPLED},
-        "rmsprop": {"lr": 1e-3, "alpha": 0.9, **INSIDE, **DECOUPLED},
+        **{name: {"lr": 1e-3, "alpha": 0.9, **INSIDE, **DECOUPLED} for name in RMS},
         "adagrad": {"lr": 1e-3, "initial_accumulator_value": 0.1, **INSIDE, **DECOUPLED},
+        "adadelta": {"lr": 1e-3, "alpha": 0.95, "eps": 1e-7, **DECOUPLED},
+        "adamax": {"lr": 1e-3, "eps": 1e-7, "eps_mode": "outside", **DECOUPLED},
         "adam": {**HAT, **DECOUPLED}, "adamw": {**HAT, "weight_decay": 4e-3}, "amsgrad": {**HAT, **DECOUPLED},
         "nadam": {"lr": 1e-3, "eps": 1e-7, "momentum_decay": 1.0, **DECOUPLED}, "lion": {"lr": 1e-3}},
     "sklearn": {

@@ -247,14 +247,11 @@ THEIRS = [
     (lambda: theirs(kind=fastopt.SGD, name="SGD", momentum=0.9),
      lambda: like_torch(fastopt.Momentum, "SGD", momentum=0.9)),
     (lambda: theirs(kind=fastopt.Momentum, name="SGD", momentum=0.9, nesterov=True),
-     lambda: like_torch(fastopt.Nesterov, "SGD", momentum=0.9, nesterov=True))]
-
-
-def test_no_rule_here_has_what_torch_has():
-    pytest.importorskip("torch")
-    for name, more in (("RMSprop", {"momentum": 0.9}), ("RMSprop", {"centered": True})):
-        with pytest.raises(ValueError, match=r"[Nn]o rule here has"):
-            load(fresh(fastopt.RMSProp), parts(name, **more).state_dict())
+     lambda: like_torch(fastopt.Nesterov, "SGD", momentum=0.9, nesterov=True)),
+    (lambda: theirs(kind=fastopt.RMSProp, name="RMSprop", momentum=0.9),
+     lambda: like_torch(fastopt.RMSPropMomentum, "RMSprop", momentum=0.9)),
+    (lambda: theirs(kind=fastopt.RMSProp, name="RMSprop", centered=True),
+     lambda: like_torch(fastopt.RMSPropCentered, "RMSprop", centered=True))]
 
 
 def test_memory_orders_of_eight_bit_states():

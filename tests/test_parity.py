@@ -4,6 +4,7 @@ at which it is walked: ours, translated, or (ours, theirs). It is walked beside 
 constant lr and with one that changes at every step."""
 import importlib
 import math
+import operator
 import os
 from contextlib import ExitStack
 
@@ -23,6 +24,7 @@ B, L2, DECOUPLED = {"b1": 0.8, "b2": 0.95}, {"weight_decay": 0.1}, {"weight_deca
 MOMENTUM, NESTEROV = {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}
 LARGE = {"lr": 0.1, **B, "eps": 0.1}
 SMALL = {"weight_decay": 1e-2, "decay": "decoupled"}
+AVERAGES = {**LARGE, "b3": 0.9, "alpha": 2.0, "eps_root": 0.2, **L2}
 STEPS = 15
 
 TABLE = {
@@ -30,6 +32,15 @@ TABLE = {
               ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.7, "dampening": 0.3, **L2}),
               ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.7, **L2, "maximize": True}),
               ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
+              ("rmsprop_momentum", "RMSprop", {"momentum": 0.9}, {"lr": 0.1, "alpha": 0.8, "momentum": 0.5, **L2}),
+              ("rmsprop_centered", "RMSprop", {"centered": True}, {"lr": 0.1, "alpha": 0.8, "eps": 0.01, **L2}),
+              ("rmsprop_centered_momentum", "RMSprop", {"momentum": 0.9, "centered": True},
+               {"lr": 0.1, "alpha": 0.8, "momentum": 0.5, "eps": 0.01}),
+              ("rprop", "Rprop", {}, ({"lr": 0.1, "eta_minus": 0.4, "eta_plus": 1.5, "size_min": 0.05, "size_max": 0.2},
+                                      {"lr": 0.1, "etas": (0.4, 1.5), "step_sizes": (0.05, 0.2)})),
+              ("adadelta", "Adadelta", {}, ({"lr": 0.2, "alpha": 0.8, "eps": 0.01, **L2},
+                                            {"lr": 0.2, "rho": 0.8, "eps": 0.01, **L2})),
+              ("adamax", "Adamax", {}, {**LARGE, **L2, "maximize": True}),
               ("adagrad", "Adagrad", {}, {"lr_decay": 0.2, "initial_accumulator_value": 0.5, "eps": 0.1, **L2}),
               ("adam", "Adam", {}, {**B, "eps": 0.1, **L2}, {"lr": 0.1, **DECOUPLED, "maximize": True}),
               ("adamw", "AdamW", {}, {**LARGE, **L2}), ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}),
@@ -40,6 +51,17 @@ TABLE = {
               ("nesterov", "sgd", NESTEROV, {"lr": 0.2, "momentum": 0.6}),
               ("rmsprop", "rmsprop", {}, ({"alpha": 0.7, "eps_root": 0.1}, {"decay": 0.7, "eps": 0.1}),
                ({"alpha": 0.7, "eps": 0.1, "eps_root": 0.0}, {"decay": 0.7, "eps": 0.1, "eps_in_sqrt": False})),
+              ("rmsprop_momentum", "rmsprop", {"momentum": 0.9}, {"alpha": 0.7, "momentum": 0.5}),
+              ("rmsprop_centered", "rmsprop", {"centered": True}, ({"alpha": 0.7, "eps_root": 0.1},
+                                                                   {"decay": 0.7, "eps": 0.1})),
+              ("rmsprop_centered_momentum", "rmsprop", {"momentum": 0.9, "centered": True},
+               {"alpha": 0.7, "momentum": 0.5}),
+              ("signum", "sign_sgd", {}, {"lr": 0.1}),
+              ("adadelta", "adadelta", {}, ({"alpha": 0.7, "eps": 0.1}, {"rho": 0.7, "eps": 0.1})),
+              ("adamax", "adamax", {}, LARGE), ("adabelief", "adabelief", {}, {**LARGE, "eps_root": 0.01}),
+              ("yogi", "yogi", {}, {"lr": 0.1, **B, "eps": 0.1}), ("adopt", "contrib.adopt", {}, LARGE),
+              ("adopt", "contrib.adopt", {}, ({"clipping": False}, {"use_clipping": False})),
+              ("ademamix", "contrib.ademamix", {}, (AVERAGES, AVERAGES)),
               ("adagrad", "adagrad", {}, ({"lr": 0.2, "initial_accumulator_value": 0.4, "eps_root": 0.1},
                                           {"lr": 0.2, "initial_accumulator_value": 0.4, "eps": 0.1})),
               ("adam", "adam", {}, {**B, "eps": 0.1, "eps_root": 0.2}),
@@ -50,6 +72,11 @@ TABLE = {
     "keras": [("sgd", "SGD", {}, {"lr": 0.2, **L2}), ("momentum", "SGD", MOMENTUM, {"lr": 0.2, "momentum": 0.6, **L2}),
               ("nesterov", "SGD", NESTEROV, {"lr": 0.2, "momentum": 0.6, **L2}),
               ("rmsprop", "RMSprop", {}, {"lr": 0.1, "alpha": 0.7, "eps_root": 0.1, **L2}),
+              ("rmsprop_momentum", "RMSprop", {"momentum": 0.9}, {"lr": 0.1, "momentum": 0.5, "eps_root": 0.1, **L2}),
+              ("rmsprop_centered", "RMSprop", {"centered": True}, {"lr": 0.1, "alpha": 0.7, "eps_root": 0.1, **L2}),
+              ("rmsprop_centered_momentum", "RMSprop", {"momentum": 0.9, "centered": True}, {"momentum": 0.5, **L2}),
+              ("adadelta", "Adadelta", {}, {"lr": 0.1, "alpha": 0.7, "eps": 0.1, **L2}),
+              ("adamax", "Adamax", {}, {**LARGE, **L2}),
               ("adagrad", "Adagrad", {}, {"lr": 0.1, "initial_accumulator_value": 0.5, "eps_root": 0.1, **L2}),
               ("adam", "Adam", {}, {**LARGE, **L2, "clip_value": 0.7}), ("adamw", "AdamW", {}, {**LARGE, **L2}),
               ("amsgrad", "Adam", {"amsgrad": True}, {**LARGE, **L2}), ("nadam", "Nadam", {}, {**LARGE, **L2}),
@@ -101,7 +128,7 @@ def drive_optax(name, given, w, gs, lrs):
     lr = given.pop("lr")
     with double(jax):
         schedule = None if lrs is None else jax.numpy.asarray(lrs)
-        optimizer = getattr(optax, name)(lr if lrs is None else lambda count: schedule[count], **given)
+        optimizer = operator.attrgetter(name)(optax)(lr if lrs is None else lambda count: schedule[count], **given)
         p = jax.numpy.asarray(w)
         state = optimizer.init(p)
         for g in gs:

@@ -77,11 +77,11 @@ class Element:
             kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
             c = self.context.make_tuple(self.builder, kind, rest)
 
-        def called(function, *numbers):
+        def called(function, *numbers, results=None):
             given = [types.boolean if x.type == I1 else layout.scalar for x in numbers]
-            if function is not pipeline.body:
+            if results is None:
                 return self.call(function, layout.scalar(kind, *given), [c, *numbers])
-            result = types.UniTuple(layout.scalar, 1 + len(pipeline.rule.state))
+            result = types.UniTuple(layout.scalar, results)
             return unpacked(self.builder, self.call(function, result(kind, *given), [c, *numbers]))
         return pipeline.compose(called, *values)
 

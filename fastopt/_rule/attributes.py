@@ -13,6 +13,7 @@ KEPT = {  # what an optimizer is made with, or finds
     "rule": "Make an optimizer of another rule: fastopt.optimizer(rule)(params).",
     "grad_norm": "Leave it: a step with clip_norm or skip_nonfinite sets it.",
     **{name: f"Make a new optimizer with {name}=..." for name in ("seed", "like", "rounding", "copy", "capturable")},
+    "grokfast": "Make a new optimizer with grokfast=..., or set opt.groups[0]['grokfast_factor'] of one that has it.",
     "average": "Make a new optimizer with average=..., or set opt.groups[0]['average'] of one that has it."}
 
 

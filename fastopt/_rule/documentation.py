@@ -50,6 +50,10 @@ ARGUMENTS = {
         None, "float or callable, optional", "Hyper | None",
         "Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in "
         '[0, 1): the state "average", which starts at the parameters, float32 unless `state` names it.'),
+    "grokfast": Argument(
+        None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
+        "(share, factor): each gradient is added factor times its running average, which keeps this share of itself in "
+        'a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
     "copy": Argument(
         None, "tree of arrays, optional", "Any",
         "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "

@@ -50,8 +50,14 @@ class Group(MutableMapping):
                 functions.pop(name, None)
             values[name] = value
         own = {k: numbers[k] for k in self.rule.own_names if k in numbers}
-        decay = "coupled" if values["decay"] == "coupled" else "decoupled"
-        pieces = (*(["scale"] if values["maximize"] else []), *([decay] if values["weight_decay"] != 0 else []))
+        if values["cautious_decay"] and values["decay"] == "coupled":
+            raise ValueError(f'{where}: cautious_decay with decay="coupled", but it chooses where decay is subtracted '
+                             'from a parameter. Give decay="decoupled" or decay="independent", too.')
+        decay = ("coupled" if values["decay"] == "coupled" else
+                 "cautious_decay" if values["cautious_decay"] else "decoupled")
+        pieces = tuple(piece for piece, asked in (
+            ("scale", values["maximize"]), ("cautious", values["cautious"]), ("update_clip", values["update_clip"] != 0),
+            (decay, values["weight_decay"] != 0)) if asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
                        pieces=pieces, ahead=self.rule.pure and not functions and not self.rule.history,
                        version=self.version + 1)

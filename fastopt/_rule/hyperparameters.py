@@ -25,15 +25,22 @@ class About(NamedTuple):
     docs: dict[str, str]
 
 
-SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False}  # the hyperparameters of every rule, lr aside
+SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False,  # the hyperparameters of every rule, lr aside
+          "cautious": False, "cautious_decay": False, "update_clip": 0.0}
 EVERY = About(
-    {"decay": DECAYS, "maximize": (False, True)},
-    {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "average": interval("[0, 1)")},
+    {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious", "cautious_decay"), (False, True))},
+    {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "update_clip": NONNEGATIVE, "average": interval("[0, 1)"),
+     "grokfast_share": interval("[0, 1)"), "grokfast_factor": NONNEGATIVE},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",
      "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '
               'the step; "independent": by weight_decay.',
-     "maximize": "True: climb instead of descend."})
+     "maximize": "True: climb instead of descend.",
+     "cautious": "True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et "
+                 "al. 2024).",
+     "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
+                       "(Chen et al. 2025).",
+     "update_clip": "No element's update is larger than lr times this; 0: no limit."})
 
 
 def annotated(at: Callable[..., Any]) -> About:

@@ -1,6 +1,7 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
-    gradient --scale--limit--coupled decay--> RULE --> u --> p - u, or p - (u + wd*p) --mask--> average, copy
+    gradient --scale--limit--grokfast--coupled decay--> RULE --> u --cautious--update limit--> p - u, or with decay
+    p - (u + wd*p) --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
 """
@@ -22,9 +23,25 @@ def limited(c, g, p):
     return clip(g, c.clip)
 
 
+def grokfast(c, g, p, slow):
+    """The gradient plus a multiple of its running average, and that average (Lee et al. 2024)."""
+    slow = c.grokfast_share*slow + c.grokfast_rest*g
+    return g + c.grokfast_factor*slow, slow
+
+
 def coupled_decay(c, g, p):
     """The gradient plus that of weight_decay/2*p^2."""
     return g + c.l2*p
+
+
+def cautious(c, u, g):
+    """The update where its sign is the gradient's, else 0 (Liang et al. 2024)."""
+    return where(u*g > c.zero, u, c.zero)
+
+
+def limited_update(c, u, g):
+    """The update, clipped by value."""
+    return clip(u, c.update_limit)
 
 
 def subtracted(c, p, u):
@@ -35,6 +52,11 @@ def subtracted(c, p, u):
 def decoupled_decay(c, p, u):
     """p less update and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
     return p - (u + c.wd*p)
+
+
+def cautious_decay(c, p, u):
+    """As `decoupled_decay`, but decay acts only where the update leads towards zero, too (Chen et al. 2025)."""
+    return p - (u + c.wd*where(u*p >= c.zero, p, c.zero))
 
 
 def masked(c, new, old, mask):
@@ -56,7 +78,7 @@ class Piece(NamedTuple):
     """A piece: where it stands, its function, and what it adds to the rule that it goes with."""
 
     name: str
-    stage: str                                    # gradient, update, mask or after
+    stage: str                                    # gradient, update, apply, mask or after
     function: Callable[..., Any]
     fields: tuple[str, ...] = ()                  # its coefficients
     slot: str = ""                                # the slot that has its name: a state, an output or an input
@@ -67,14 +89,23 @@ class Piece(NamedTuple):
 PIECES = {piece.name: piece for piece in (
     Piece("scale", "gradient", scaled, ("scale",)),
     Piece("limit", "gradient", limited, ("clip",)),
+    Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
+          {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
+              "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
+              "grokfast_factor": grokfast_factor}),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
-    Piece("decoupled", "update", decoupled_decay, ("wd",)),
+    Piece("cautious", "update", cautious, ("zero",)),
+    Piece("update_clip", "update", limited_update, ("update_limit",)),
+    Piece("decoupled", "apply", decoupled_decay, ("wd",)),
+    Piece("cautious_decay", "apply", cautious_decay, ("wd", "zero")),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
     Piece("copy", "after", parameter_copy, slot="output"))}
-PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
-COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
+PLAIN = ("scale", "limit", "coupled", "decoupled")      # of every rule
+ASKED = ("cautious", "update_clip", "cautious_decay")   # of every rule, where a group asks for them
+COMMON = tuple(dict.fromkeys(  # the coefficients of both, which come first in a group's row
+    field for name in (*PLAIN, *ASKED) for field in PIECES[name].fields))
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
 for _function in (subtracted, *(piece.function for piece in PIECES.values())):

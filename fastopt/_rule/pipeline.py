@@ -65,24 +65,33 @@ class Pipeline:
         """The step on scalars or arrays of the arithmetic's type."""
         if self.masked:
             slots = (*slots[:-1], slots[-1] != 0)
-        new = self.compose(lambda function, *args: function(c, *args), g, p, *slots)
+        new = self.compose(lambda function, *args, results=1: function(c, *args), g, p, *slots)
         kept = 1 + len(self.state) if self.masked else 0
         return (*(masked(c, x, old, slots[-1]) for x, old in zip(new[:kept], (p, *slots), strict=False)), *new[kept:])
 
     def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any) -> list[Any]:
         """The new numbers of all slots that are written, without the mask: what it keeps, the caller keeps bit for bit.
 
-        ``call(function, *numbers)`` calls a function with the coefficients and these numbers.
+        ``call(function, *numbers, results=1)`` calls a function with the coefficients and these numbers; it gives a
+        number, or a tuple of so many.
         """
-        own, after, mask = len(self.rule.state), self._at("after"), slots[-1] if self.masked else None
-        inputs = slots[self.writes - 1:len(slots) - self.masked]
+        own, old = self.rule.state, dict(zip((*self.state, *self.outputs, *self.inputs), slots, strict=True))
+        new: dict[str, Any] = {}
         for piece in self._at("gradient"):
-            g = call(piece.function, g, p)
-        u, *new = call(self.body, g, p, *slots[:own], *inputs)
+            if piece.slot:
+                g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
+            else:
+                g = call(piece.function, g, p)
+        u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own))
+        for piece in self._at("update"):
+            u = call(piece.function, u, g)
+        p_new = u
         if self.returns == "u":
-            u = call(next((piece.function for piece in self._at("update")), subtracted), p, u)
-        followed = call(masked, u, p, mask) if after and self.masked else u
-        return [u, *new, *(call(piece.function, followed, old) for piece, old in zip(after, slots[own:], strict=False))]
+            p_new = call(next((piece.function for piece in self._at("apply")), subtracted), p, u)
+        after = self._at("after")
+        followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
+        new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
+        return [p_new, *of_rule, *(new[name] for name in (*self.state[len(own):], *self.outputs))]
 
     def _at(self, stage: str) -> list[Piece]:
         return [piece for piece in self.pieces if piece.stage == stage]

@@ -21,7 +21,7 @@ from .pieces import COMMON, FIELDS, coupled_decay, decoupled_decay, limited, sca
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
 RESERVED = ("params", *ARGUMENTS)
-RESERVED_STATES = ("average", "copy", "remainder")
+RESERVED_STATES = ("average", "copy", "grokfast", "remainder")
 
 
 class Rule(Protocol):
@@ -64,7 +64,7 @@ def shared(hyper, factor=1.0, clip_value=math.inf):
     decay, weight_decay = hyper["decay"], hyper["weight_decay"]
     l2 = weight_decay if decay == "coupled" else 0.0
     wd = 0.0 if decay == "coupled" else weight_decay if decay == "independent" else hyper["lr"]*weight_decay
-    return (-factor if hyper["maximize"] else factor), clip_value, l2, wd
+    return (-factor if hyper["maximize"] else factor), clip_value, l2, wd, 0.0, hyper["lr"]*hyper["update_clip"]
 
 
 def _identity(t, **hyper):
@@ -192,7 +192,7 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     docs : dict, optional
         {hyperparameter: a line about it}, where no annotation says it.
     defaults : dict, optional
-        Other defaults for the shared hyperparameters ``weight_decay``, ``decay``, ``maximize``.
+        Other defaults for the hyperparameters of every rule, ``weight_decay`` and ``decay`` for example.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
     history : callable, optional

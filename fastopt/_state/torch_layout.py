@@ -28,14 +28,22 @@ ANOTHER = "Make the optimizer whose state it is."
 ADAM = {"m": "exp_avg", "v": "exp_avg_sq"}
 TORCH = {  # torch's names for the states of a rule
     "sgd": {}, "momentum": {"v": "momentum_buffer"}, "nesterov": {"v": "momentum_buffer"},
-    "rmsprop": {"v": "square_avg"}, "adagrad": {"v": "sum"}, "adam": ADAM, "adamw": ADAM,
-    "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM, "radam": ADAM}
+    "rprop": {"old": "prev", "size": "step_size"}, "rmsprop": {"v": "square_avg"},
+    "rmsprop_momentum": {"v": "square_avg", "b": "momentum_buffer"},
+    "rmsprop_centered": {"v": "square_avg", "mean": "grad_avg"},
+    "rmsprop_centered_momentum": {"v": "square_avg", "mean": "grad_avg", "b": "momentum_buffer"},
+    "adagrad": {"v": "sum"}, "adadelta": {"v": "square_avg", "d": "acc_delta"}, "adam": ADAM, "adamw": ADAM,
+    "adamax": {"m": "exp_avg", "top": "exp_inf"}, "amsgrad": {**ADAM, "top": "max_exp_avg_sq"}, "nadam": ADAM,
+    "radam": ADAM}
 LION = {"m": "exp_avg"}  # bitsandbytes has one
 UNCOUNTED = ("sgd", "momentum", "nesterov")  # torch keeps no step count of these
 PRODUCT = "mu_product"  # of NAdam's mu; its logarithm is the history of a group
 BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
-FLAGS: dict[str, str | None] = {"amsgrad": "amsgrad", "nesterov": "nesterov", "centered": None}
+PAIRS = {"betas": ("b1", "b2"), "etas": ("eta_minus", "eta_plus"), "step_sizes": ("size_min", "size_max")}
+GIVEN = (*NUMBERS, *(name for names in PAIRS.values() for name in names))  # hyperparameters that torch's groups have
+FLAGS = {"amsgrad": ("amsgrad",), "nesterov": ("nesterov",),  # the rules that are what a flag says
+         "centered": ("rmsprop_centered", "rmsprop_centered_momentum")}
 Entries = list[Mapping[str, Any]]
 
 
@@ -240,21 +248,22 @@ def _flag(group: Mapping[str, Any], name: str, where: str) -> bool:
 
 def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
-    for flag, name in FLAGS.items():
-        if flag in group and _flag(group, flag, where) != (rule.name == name):
-            cure = "Make the one whose state it is." if name else "It cannot be loaded: no rule here has it."
-            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. {cure}")
+    for flag, names in FLAGS.items():
+        if flag in group and _flag(group, flag, where) != (rule.name in names):
+            raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. {ANOTHER}")
     if "momentum" not in rule.defaults and _number("momentum", group.get("momentum", 0.0), where):
-        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. "
-                         f"{'No rule here has both.' if rule.name == 'rmsprop' else 'Make the one whose state it is.'}")
+        raise ValueError(f"{where}: momentum={group['momentum']}, but {rule.name} has none. {ANOTHER}")
     given = {name: group[name] for name in NUMBERS if name in group and name in rule.defaults}
-    if "betas" in group and "b1" in rule.defaults:
-        if not _is_list(group["betas"]) or len(group["betas"]) != 2:
-            raise ValueError(f"{where}: betas is {group['betas']!r}, but two numbers are needed. {OURS}")
-        given["b1"], given["b2"] = group["betas"]
+    if rule.name == "adadelta" and "rho" in group:
+        given["alpha"] = group["rho"]
+    for pair, names in PAIRS.items():
+        if pair in group and names[0] in rule.defaults:
+            if not _is_list(group[pair]) or len(group[pair]) != 2:
+                raise ValueError(f"{where}: {pair} is {group[pair]!r}, but two numbers are needed. {OURS}")
+            given.update(zip(names, group[pair], strict=True))
     numbers: dict[str, Any] = {name: _number(name, value, where) for name, value in given.items()}
     if "decoupled_weight_decay" in group:
         numbers["decay"] = "decoupled" if _flag(group, "decoupled_weight_decay", where) else "coupled"
-    conventions = {name: value for name, value in rule.defaults.items() if name not in (*NUMBERS, "b1", "b2", AVERAGE)}
+    conventions = {name: value for name, value in rule.defaults.items() if name not in (*GIVEN, AVERAGE)}
     return {**conventions, **(preset("torch", rule.name) if rule.name in TORCH else {}), **numbers,
             "maximize": _flag(group, "maximize", where)}
