@@ -28,7 +28,8 @@ from ._kernels.layout import Layout
 from ._kernels.llvm import i64, unpacked
 from ._kernels.memory import coefficients_kind
 from ._rule.groups import Group
-from ._rule.pipeline import Pipeline, pipeline
+from ._rule.pieces import ASKED
+from ._rule.pipeline import Pipeline, pipeline, row_length
 from ._rule.rule import Rule
 
 FORMAT_OF = {from_dtype(f.dtype): f for f in FORMATS.values()}  # by Numba's type of an array's elements
@@ -68,9 +69,9 @@ def coefficients_of(typing, step, c):
         kind = signature.args[1]
         if isinstance(kind, types.Array):
             data = context.make_array(kind)(context, builder, args[1]).data
-            given = [builder.load(builder.gep(data, [i64(k)])) for k in range(len(result))]
+            given = [builder.load(builder.gep(data, [i64(k)])) for k in of[0].columns]
         else:
-            given = unpacked(builder, args[1])
+            given = [builder.extract_value(args[1], k) for k in of[0].columns]
         cast = [context.cast(builder, x, kind.dtype, to) for x, to in zip(given, result, strict=True)]
         return context.make_tuple(builder, result, cast)
     return result(step, c), emit
@@ -96,9 +97,10 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
     TypeError, ValueError
         As the optimizer of this rule does.
     """
+    rule.at(1, **{name: hyper[name] for name in ASKED if name in hyper})  # raises: a rule by itself has no modifier
     group = Group(rule, hyper, "table")
     rows = [group.coefficients(t, 1.0, math.inf) for t in range(1, steps + 1)]
-    return np.array(rows, np.float64).reshape(steps, len(rule.fields))
+    return np.array(rows, np.float64).reshape(steps, row_length(rule))[:, :len(rule.fields)].copy()
 
 
 def array_step(rule: Rule):

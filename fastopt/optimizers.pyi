@@ -55,6 +55,12 @@ class SGD(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -71,6 +77,9 @@ class SGD(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -94,10 +103,14 @@ class SGD(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -135,6 +148,12 @@ class Momentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -151,6 +170,9 @@ class Momentum(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -178,10 +200,14 @@ class Momentum(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -223,6 +249,12 @@ class Nesterov(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -239,6 +271,9 @@ class Nesterov(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -267,10 +302,14 @@ class Nesterov(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -300,6 +339,12 @@ class Signum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -316,6 +361,9 @@ class Signum(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -340,10 +388,14 @@ class Signum(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -365,7 +417,7 @@ class Rprop(Optimizer):
         nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
         of their own.
     lr : float or callable, default 0.01
-        The size of each element's first step. Later it has no effect.
+        The size of each first step. Later it has no effect.
     eta_minus : float or callable, default 0.5
         What a change of sign multiplies the size by, in (0, 1).
     eta_plus : float or callable, default 1.2
@@ -381,6 +433,12 @@ class Rprop(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -397,6 +455,9 @@ class Rprop(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -424,10 +485,14 @@ class Rprop(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -461,6 +526,12 @@ class RMSProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -477,6 +548,9 @@ class RMSProp(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -503,10 +577,14 @@ class RMSProp(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -545,6 +623,12 @@ class RMSPropMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -561,6 +645,9 @@ class RMSPropMomentum(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -589,10 +676,14 @@ class RMSPropMomentum(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -628,6 +719,12 @@ class RMSPropCentered(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -644,6 +741,9 @@ class RMSPropCentered(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -670,10 +770,14 @@ class RMSPropCentered(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -712,6 +816,12 @@ class RMSPropCenteredMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -728,6 +838,9 @@ class RMSPropCenteredMomentum(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -756,10 +869,14 @@ class RMSPropCenteredMomentum(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -793,6 +910,12 @@ class AdaGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
@@ -811,6 +934,9 @@ class AdaGrad(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -837,11 +963,15 @@ class AdaGrad(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -873,6 +1003,12 @@ class AdaDelta(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -889,6 +1025,9 @@ class AdaDelta(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -914,10 +1053,14 @@ class AdaDelta(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -958,6 +1101,12 @@ class Adam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -974,6 +1123,9 @@ class Adam(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1003,10 +1155,14 @@ class Adam(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1046,6 +1202,12 @@ class AdamW(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1062,6 +1224,9 @@ class AdamW(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1091,10 +1256,14 @@ class AdamW(Optimizer):
         weight_decay: Hyper = 0.01,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1131,6 +1300,12 @@ class AdaMax(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1147,6 +1322,9 @@ class AdaMax(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1174,10 +1352,14 @@ class AdaMax(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1213,6 +1395,12 @@ class AdaBelief(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1229,6 +1417,9 @@ class AdaBelief(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1256,10 +1447,14 @@ class AdaBelief(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1296,6 +1491,12 @@ class Yogi(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
@@ -1316,6 +1517,9 @@ class Yogi(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1343,12 +1547,16 @@ class Yogi(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         initial_moment: float = 0.0,
         initial_accumulator_value: float = 1e-06,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1382,6 +1590,12 @@ class LaProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1398,6 +1612,9 @@ class LaProp(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1424,10 +1641,14 @@ class LaProp(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1464,6 +1685,12 @@ class ADOPT(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1480,6 +1707,9 @@ class ADOPT(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1507,10 +1737,14 @@ class ADOPT(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1551,6 +1785,12 @@ class AMSGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1567,6 +1807,9 @@ class AMSGrad(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1596,10 +1839,14 @@ class AMSGrad(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1639,6 +1886,12 @@ class NAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1655,6 +1908,9 @@ class NAdam(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1683,10 +1939,14 @@ class NAdam(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1727,6 +1987,12 @@ class RAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1743,6 +2009,9 @@ class RAdam(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1771,10 +2040,14 @@ class RAdam(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1818,6 +2091,12 @@ class AdEMAMix(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1834,6 +2113,9 @@ class AdEMAMix(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1864,10 +2146,14 @@ class AdEMAMix(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1899,6 +2185,12 @@ class Lion(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1915,6 +2207,9 @@ class Lion(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1940,10 +2235,14 @@ class Lion(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1983,6 +2282,12 @@ class Adan(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
+    cautious : {False, True}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1999,6 +2304,9 @@ class Adan(Optimizer):
     average : float or callable, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2026,10 +2334,14 @@ class Adan(Optimizer):
         weight_decay: Hyper = 0.0,
         decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
         maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,

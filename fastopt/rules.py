@@ -134,7 +134,7 @@ def rprop_at(t, lr: Annotated[float, "[0, inf)", "The size of each first step. L
              size_min: Annotated[float, "[0, inf)", "The smallest size."] = 1e-6,
              size_max: Annotated[float, "[0, inf)", "The largest size."] = 50.0):
     return {"start": lr*(t == 1), "minus": eta_minus, "plus": eta_plus, "least": size_min, "most": size_max,
-            "one": 1.0}
+            "zero": 0.0, "one": 1.0}
 
 
 @rule(rprop_at, state="old size", nonnegative="size", settled=2, steady={"lr": 1e-4, "size_max": 1e-4}, examples=[
@@ -191,7 +191,11 @@ def rmsprop_momentum(c, g, p, v, b):
     return u, v, b
 
 
-@rule(rmsprop_at, state="v mean", nonnegative="v", class_name="RMSPropCentered", settled=1,
+def rmsprop_centered_at(t, lr=1e-2, alpha: SHARE = 0.99, eps: EPS = 1e-8, eps_root: EPS_ROOT = 0.0):
+    return {**rmsprop_at(t, lr, alpha, eps, eps_root), "zero": 0.0}
+
+
+@rule(rmsprop_centered_at, state="v mean", nonnegative="v", class_name="RMSPropCentered", settled=1,
       steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
           {"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}])
 def rmsprop_centered(c, g, p, v, mean):
@@ -207,7 +211,12 @@ def rmsprop_centered(c, g, p, v, mean):
     return u, v, mean
 
 
-@rule(rmsprop_momentum_at, state="v mean b", nonnegative="v", class_name="RMSPropCenteredMomentum", settled=1,
+def rmsprop_centered_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU = 0.9, eps: EPS = 1e-8,
+                                 eps_root: EPS_ROOT = 0.0, form: FORM = "textbook"):
+    return {**rmsprop_momentum_at(t, lr, alpha, momentum, eps, eps_root, form), "zero": 0.0}
+
+
+@rule(rmsprop_centered_momentum_at, state="v mean b", nonnegative="v", class_name="RMSPropCenteredMomentum", settled=1,
       steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
           {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
 def rmsprop_centered_momentum(c, g, p, v, mean, b):

@@ -32,7 +32,7 @@ OPTIMIZERS = dict(optimizers.ALL)
 RULES = {name: cls.rule for name, cls in OPTIMIZERS.items()}
 DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.uint16}
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3}  # where the step shrinks with the gradient
+LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3, "adadelta": 30.0}  # whose steps are small otherwise
 
 OWN = {name: rule.examples for name, rule in RULES.items()}  # several sets of hyperparameters, not the defaults
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
@@ -262,5 +262,7 @@ def in_use(opt, group, factor=1.0, clip_value=np.inf):
     if clip_value != np.inf:
         names.append("limit")
     if asked["weight_decay"] != 0:
-        names.append("coupled" if asked["decay"] == "coupled" else "decoupled")
+        names.append("coupled" if asked["decay"] == "coupled" else
+                     "cautious_decay" if asked["cautious_decay"] else "decoupled")
+    names += [name for name in ("cautious", "update_clip") if asked[name]]
     return pipeline(opt.rule, tuple(names))

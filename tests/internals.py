@@ -109,7 +109,7 @@ def strided_gradient(view, parameter):
 
 def sums_of_squares(formats, gradients):
     """The partial sums of the norm, by the CPU."""
-    coefs = np.zeros((1, len(RULES["sgd"].fields)), float_type(formats))
+    coefs = np.zeros((1, len(pipeline(RULES["sgd"]).fields)), float_type(formats))
     columns = [gradients, [g.copy() for g in gradients]]
     return np.array(jobs.Bucket(layout(formats), columns, [0]*len(gradients), coefs).sums_of_squares(1))
 

@@ -9,20 +9,27 @@ PAPERS = {}
 
 
 def paper(step):
-    """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays."""
+    """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
-             **hyper):
+             cautious=False, cautious_decay=False, update_clip=0.0, grokfast_share=0.0, grokfast_factor=None, **hyper):
         g = factor * g
         if maximize:
             g = -g
         g = np.minimum(np.maximum(g, -clip_value), clip_value)
+        if grokfast_factor is not None:  # Lee et al. 2024, algorithm 2: h <- a*h + (1-a)*g, g_hat <- g + lambda*h
+            s["grokfast"] = grokfast_share * s.get("grokfast", 0.0) + (1 - grokfast_share) * g
+            g = g + grokfast_factor * s["grokfast"]
+        shrinks = weight_decay * {"coupled": 0.0, "decoupled": lr, "independent": 1.0}[decay] * theta
         if decay == "coupled":
             g = g + weight_decay * theta
-        elif decay == "decoupled":
-            theta = theta - lr * weight_decay * theta
-        else:
-            theta = theta - weight_decay * theta
-        return step(t, theta, g, s, lr=lr, **hyper)
+        u = -step(t, np.zeros_like(theta), g, s, lr=lr, **hyper)
+        if cautious:  # Liang et al. 2024, algorithm 1, line 4: phi(u o g), 1 where it is positive
+            u = u * np.array([float(x) for x in u * g > 0])
+        if update_clip:
+            u = np.minimum(np.maximum(u, -lr * update_clip), lr * update_clip)
+        if cautious_decay:  # Chen et al. 2025, algorithm 1: the indicator of u o x >= 0
+            shrinks = shrinks * np.array([float(x) for x in u * theta >= 0])
+        return theta - shrinks - u
 
     PAPERS[step.__name__] = full
     return full

@@ -95,11 +95,11 @@ class Twin:
         opt, step = self.opt, self.opt.t + 1
         for k, (t, g) in enumerate(zip(self.tensors, grads, strict=True)):
             row = in_memory_order(storage.decode(g, format_of(g, "g")), t.order)
+            used = in_use(opt, t.group, factor, clip_value)
             with np.errstate(all="ignore"):
-                c, row = coefficients_and_gradient(opt.rule, step, row, arithmetic(t.format).dtype.type, factor=factor,
+                c, row = coefficients_and_gradient(used, step, row, arithmetic(t.format).dtype.type, factor=factor,
                                                    clip_value=clip_value, **opt.groups[t.group].at(step))
             words = random_words(opt.seed, step, k, row.size)
-            used = in_use(opt, t.group, factor, clip_value)
             self.want[k] = next_slots(used, c, row, self.want[k], self.formats(k), words)
 
     def step(self, grads, given=None, *, grad_factor=1.0, clip_value=None, **how):

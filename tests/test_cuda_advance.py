@@ -20,6 +20,7 @@ from fastopt._cuda.advance import MODE, POSTED
 from fastopt._cuda.advance import PARAMETERS as AT
 from fastopt._cuda.loops import CLOCK
 from fastopt._rule.groups import Group
+from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.backend import clip_factor
 
 CHIPS = (9, 0), (10, 0)
@@ -38,13 +39,14 @@ class Advanced:
         rows = np.array([self.coefficients(step) for step in range(1, PERIOD + 1)])
         self.clock = np.zeros(loops.CLOCK_WORDS, np.int64)
         self.clock[[CLOCK.t, CLOCK.skip, CLOCK.missed, CLOCK.last]] = t, 9, 3, last
-        columns = len(rule.fields) if columns is None else columns
+        fields = len(pipeline(rule).fields)
+        columns = fields if columns is None else columns
         self.single, self.double = (np.full(GROUPS*columns + 8, 7, kind) for kind in (np.float32, np.float64))
         self.target, memory = np.full(400, -1.0), Memory()
         words = np.zeros(len(AT) + POSTED, np.int64)
         sums_at, (stride, posted) = rows_of([] if sums is None else sums, tops), post or (0, ())
         given = {"mode": mode, "clock": self.clock, "known": known, "rows": rows, "period": PERIOD, "groups": GROUPS,
-                 "fields": len(rule.fields), "first": first, "columns": columns, "single": self.single,
+                 "fields": fields, "first": first, "columns": columns, "single": self.single,
                  "stride": stride, "double": self.double if doubles else 0, "count": -1 if sums is None else len(sums),
                  "factor_at": factor_at, "sums": sums_at if sums_at.size else 0, "target": self.target if post else 0,
                  "posted": len(posted)}
@@ -120,7 +122,7 @@ def test_peek():
     ahead = RULES["nesterov"].fields.index("ahead")
     one = Advanced(mode=MODE.peek, rule="nesterov", t=2, first=ahead, columns=1)
     assert (one.t, one.skip, one.missed) == (2, 0, 3)
-    want = [*one.coefficients(3)[ahead::len(RULES["nesterov"].fields)], 7]
+    want = [*one.coefficients(3)[ahead::len(pipeline(RULES["nesterov"]).fields)], 7]
     assert one.double[:3].tolist() == want
     assert one.single[:3].tolist() == np.array(want, np.float32).tolist()
     assert Advanced(mode=MODE.peek, rule="nesterov", t=4, last=4, first=ahead, columns=1).missed == 3

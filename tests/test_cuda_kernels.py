@@ -186,6 +186,18 @@ def test_average_and_copy(mix, extra, full):
         launched(rule, formats, [c], (1, 129, 2_051, 1_025), cc, stats=True)
 
 
+def test_modifiers(full):
+    """Pieces between gradient, rule and parameter, one with a state of its own."""
+    pieces = ("scale", "limit", "cautious", "update_clip", "cautious_decay", "grokfast")
+    rule, mixes = with_pieces(RULES["adam"], *pieces, plain=()), {"f32": "f32", "split": "bf16s", "q8": "q43"}
+    for mix, slow in mixes.items():
+        formats = f"{formats_of(RULES['adam'], mix)} {slow}"
+        c = rule.at(3, float_type(formats), cautious=True, cautious_decay=True, weight_decay=0.1, decay="decoupled",
+                    update_clip=0.5, factor=0.5, clip_value=2.0, lr=0.05)
+        for cc in one_of_two(mix, mixes, full):
+            launched(rule, formats, [c], (1, 129, 2_051, 1_025), cc, stats=True)
+
+
 AHEAD = ["f32 f32 q43", "split bf16 q43", "bf16s bf16 q43", "split bf16 bf16s", "f64 f64 q44", "f16s f16 f16s"]
 
 

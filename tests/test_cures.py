@@ -437,7 +437,8 @@ TREES = [
     (lambda: frozen(False), frozen)]
 OPTIMIZERS = [
     *values(sgd, lr=("x", 0.1), decay=("x", "coupled"), threads=(0, None), rounding=("x", "nearest"), seed=(-1, 0),
-            like=("x", "torch")),
+            like=("x", "torch"), grokfast=(0.98, (0.98, 2.0))),
+    (lambda: sgd(cautious_decay=True), lambda: sgd(cautious_decay=True, decay="decoupled")),
     *alike(sgd, lambda: sgd(capturable="x"), lambda: sgd(capturable=2**31), lambda: sgd(capturable=9)),
     (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),
     (lambda: sgd(lrate=1), lambda: sgd(lr=1)),

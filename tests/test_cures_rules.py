@@ -81,6 +81,7 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: fastopt.rule(lr=0.5, weight_decay=0.1), lambda: works(plain, 0.0, defaults={"weight_decay": 1.0}, lr=0.5)),
     (lambda: fastopt.rule(lr=0.5, threads=2.0), lambda: works(lambda c, g, p: (c.lr*g*c.count,), 0.0, count=2.0)),
     (lambda: SQUARED.at(1, moment=0.9), lambda: SQUARED.at(1, mu=0.9)),
+    (lambda: SQUARED.at(1, cautious=True), lambda: fastopt.optimizer(SQUARED)(np.ones(3), cautious=True)),
     (lambda: made(lambda c, g, p, m: (g, m), state="v"), lambda: works(velocity, **MU)),
     (lambda: made(lambda c, g, p, average: (g, average), state="average"), lambda: works(velocity, **MU)),
     (lambda: made(velocity, nonnegative="m", **MU), lambda: works(velocity, nonnegative="v", **MU)),

@@ -111,7 +111,9 @@ def test_every_element_changes_and_nothing_beside_them(name, mixes):
         guard, p = wide[:128].copy(), wide[128:128 + n]
         p[...] = stored(np.linspace(0.5, 1, n), format)
         before, g = decoded(p, format), np.where(np.arange(n) % 2, -1.0, 1.0)*np.linspace(1, 2, n)
-        made(name, p, mix, lr=LARGE_LR.get(name, 0.05)).step(stored(g, format))
+        opt = made(name, p, mix, lr=LARGE_LR.get(name, 0.05))
+        for _ in range(2 if name == "adopt" else 1):  # its first step moves nothing
+            opt.step(stored(g, format))
         assert (np.sign(decoded(p, format) - before) == -np.sign(g)).all(), (mix, n)
         assert_identical(wide[:128], guard, mix)
         assert_identical(wide[128 + n:], guard, mix)
@@ -378,6 +380,9 @@ def test_second_moments_follow_smaller_gradients_unless_rounded_to_nearest():
         assert abs(effective_step(state)/want - 1) < 0.03, state
 
 
+NOT_ZERO = {("rprop", "size"), ("adamax", "top"), ("adabelief", "v"), ("yogi", "v")}  # beside a gradient of 0
+
+
 @each_rule
 def test_weights_without_gradients_stay(name, mixes):
     """Whatever is drawn, and beside others of their block that get gradients of all sizes."""
@@ -385,10 +390,11 @@ def test_weights_without_gradients_stay(name, mixes):
     for mix in mixes:
         plain, rng = MIXES[mix][0], np.random.default_rng(2)
         p = stored(np.linspace(-2, 2, n), plain)
-        before, opt = p.copy(), made(name, p, mix, lr=0.05, weight_decay=0.0)
+        lr = LARGE_LR[name] if name == "adadelta" else 0.05
+        before, opt = p.copy(), made(name, p, mix, lr=lr, weight_decay=0.0)
         for t in range(100):
             opt.step(stored(np.where(quiet, 0, normal(t, n)*10.0**rng.uniform(-4, 4, n)), plain))
         assert_identical(p[quiet], before[quiet])
         assert (p[~quiet] != before[~quiet]).mean() > 0.9, mix
         for state in opt.rule.state:
-            assert (opt.decoded(state)[quiet] == 0).all(), (mix, state)
+            assert (name, state) in NOT_ZERO or (opt.decoded(state)[quiet] == 0).all(), (mix, state)

@@ -10,6 +10,7 @@ from papers import PAPERS
 
 import fastopt
 from fastopt import kernels, notation, optimizers, rules
+from fastopt._rule.pieces import ASKED, COMMON
 
 ALL = rules.ALL
 STEPS = 30
@@ -56,7 +57,7 @@ MIXED = {"lr": 0.05, "momentum": 0.7, "dampening": 0.2, "alpha": 0.9, "eps": 0.0
 
 def one_at_a_time(rule):
     yield {}
-    for hyper in (*rule.defaults, "factor", "clip_value"):
+    for hyper in (*(name for name in rule.defaults if name not in ASKED), "factor", "clip_value"):
         given = [example[hyper] for example in rule.examples if hyper in example]
         for value in rule.options.get(hyper) or VALUES.get(hyper, given):
             yield {**VISIBLE.get(hyper, {}), hyper: value}
@@ -65,8 +66,9 @@ def one_at_a_time(rule):
 def all_mixed(rule):
     """Every combination of words and flags, with numbers that are none of the defaults."""
     numbers = {k: v for k, v in MIXED.items() if k in (*rule.defaults, "factor", "clip_value")}
-    for values in itertools.product(*(rule.options[k] for k in rule.defaults if k in rule.options)):
-        yield numbers | dict(zip((k for k in rule.defaults if k in rule.options), values, strict=True))
+    words = [k for k in rule.defaults if k in rule.options and k not in ASKED]
+    for values in itertools.product(*(rule.options[k] for k in words)):
+        yield numbers | dict(zip(words, values, strict=True))
 
 
 def start(rule, w, hyper):
@@ -342,4 +344,5 @@ def test_coefficients_have_one_order(name):
     of = ALL[name]
     plain = {k: of.defaults[k] for k in of.own_names}
     variants = [plain] + [{**plain, k: v} for k in of.own_names if k in of.options for v in of.options[k]]
-    assert {tuple(of.own(t, **h)) for t in (1, 2, 7, 10**6) for h in variants} == {of.fields[4:]}
+    assert {tuple(of.own(t, **h)) for t in (1, 2, 7, 10**6) for h in variants} == {
+        of.fields[len(COMMON):]}

@@ -13,7 +13,7 @@ from .._formats.catalogue import Format, arithmetic
 from .._formats.choice import REMAINDER
 from .._kernels.memory import JOB
 from .._rule.groups import Group
-from .._rule.pipeline import LOOK_AHEAD
+from .._rule.pipeline import LOOK_AHEAD, row_length
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, clip_factor, state_dtype
@@ -38,7 +38,7 @@ class HostBackend(Stored):
         super().__init__(*arguments, **more)
         self._t = ctypes.c_int64(0)
         self._count = ctypes.addressof(self._t)
-        row, dtypes = len(self.rule.fields), {arithmetic(t.format).dtype for t in self.tensors}
+        row, dtypes = row_length(self.rule), {arithmetic(t.format).dtype for t in self.tensors}
         self.coefs = {dtype: np.zeros((len(self.groups), row), dtype) for dtype in dtypes}
         self._packers = [(struct.Struct(f"{row}{dtype.char}"), a.data.cast("B"), row*dtype.itemsize)
                          for dtype, a in self.coefs.items()]

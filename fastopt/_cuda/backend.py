@@ -17,7 +17,7 @@ from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
 from .._kernels.memory import WORD
 from .._rule.groups import Group
-from .._rule.pipeline import LOOK_AHEAD
+from .._rule.pipeline import LOOK_AHEAD, row_length
 from .._rule.rule import Rule
 from .._tensors.adapters import on_cuda, tell_autograd, view
 from .._tensors.backend import Ahead, Pair, Request, Stored, clip_factor, state_dtype
@@ -49,8 +49,8 @@ class CudaBackend(Stored):
         self.where = f", on CUDA device {ordinal}"
         self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.clock = Clock(self.gpu, rule, groups, capturable)
-        self.coefs = self._coefs(len(rule.fields))
-        self.advance = Advance(self.clock, self.coefs, 0, len(rule.fields))
+        self.coefs = self._coefs(row_length(rule))
+        self.advance = Advance(self.clock, self.coefs, 0, row_length(rule))
         self.bound: Bound | None = None
         self.tables: dict[tuple, Tables] = {}    # of the kinds of gradients that came last
         self.dropped: set[tuple] | None = set()  # kinds whose tables are gone; None: their return has been said

@@ -16,6 +16,7 @@ import numpy as np
 
 from .._kernels.memory import WORD
 from .._rule.groups import Group
+from .._rule.pipeline import row_length
 from .._rule.rule import Rule
 from . import advance, driver
 from .advance import FLOATS, MODE, PARAMETERS, POSTED
@@ -98,7 +99,7 @@ class Clock:
     """The count of steps and the rows of coefficients."""
 
     def __init__(self, gpu: driver.Gpu, rule: Rule, groups: Sequence[Group], capturable: int):
-        self.gpu, self.groups, self.fields, self.capturable = gpu, groups, len(rule.fields), capturable
+        self.gpu, self.groups, self.fields, self.capturable = gpu, groups, row_length(rule), capturable
         self.row = len(groups)*self.fields
         self._packer = struct.Struct(f"{self.row}d")
         self.period = capturable or PERIOD

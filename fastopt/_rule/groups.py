@@ -10,6 +10,7 @@ from .._signals import at_once
 from ..schedules.factory import by_step
 from .history import History, Known
 from .hyperparameters import ELSEWHERE, check_value
+from .pieces import last
 from .rule import Rule, shared
 
 MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
@@ -56,8 +57,8 @@ class Group(MutableMapping):
         decay = ("coupled" if values["decay"] == "coupled" else
                  "cautious_decay" if values["cautious_decay"] else "decoupled")
         pieces = tuple(piece for piece, asked in (
-            ("scale", values["maximize"]), ("cautious", values["cautious"]), ("update_clip", values["update_clip"] != 0),
-            (decay, values["weight_decay"] != 0)) if asked)
+            ("scale", values["maximize"]), ("cautious", values["cautious"]),
+            ("update_clip", values["update_clip"] != 0), (decay, values["weight_decay"] != 0)) if asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
                        pieces=pieces, ahead=self.rule.pure and not functions and not self.rule.history,
                        version=self.version + 1)
@@ -117,7 +118,7 @@ class Group(MutableMapping):
         common, own, given = shared(self._numbers, 1.0, math.inf), self.rule.own, self._own
         if count > 1:
             try:
-                columns = (*common, *own(np.arange(first, first + count), **given).values())
+                columns = (*common, *own(np.arange(first, first + count), **given).values(), *last(self._numbers))
             except (TypeError, ValueError):
                 self.one_by_one = True
             else:
@@ -125,7 +126,8 @@ class Group(MutableMapping):
                 for k, column in enumerate(columns):
                     rows[:, k] = column
                 return rows
-        return np.array([(*common, *own(t, **given).values()) for t in range(first, first + count)])
+        return np.array([(*common, *own(t, **given).values(), *last(self._numbers))
+                         for t in range(first, first + count)])
 
     def coefficients(self, t: int, factor: float, clip_value: float, late: "Late | None" = None) -> tuple[float, ...]:
         """The row of coefficients of step t, in float64, in the order of the rule's fields."""
@@ -138,7 +140,7 @@ class Group(MutableMapping):
             t, history = t - late.behind, late.history
         if history is not None:
             own = {**own, "past": history.until(t, self.version)}
-        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values())
+        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values(), *last(now))
 
 
 class Late:

@@ -36,7 +36,7 @@ def coupled_decay(c, g, p):
 
 def cautious(c, u, g):
     """The update where its sign is the gradient's, else 0 (Liang et al. 2024)."""
-    return where(u*g > c.zero, u, c.zero)
+    return where(u*g > c.nothing, u, c.nothing)
 
 
 def limited_update(c, u, g):
@@ -56,7 +56,7 @@ def decoupled_decay(c, p, u):
 
 def cautious_decay(c, p, u):
     """As `decoupled_decay`, but decay acts only where the update leads towards zero, too (Chen et al. 2025)."""
-    return p - (u + c.wd*where(u*p >= c.zero, p, c.zero))
+    return p - (u + c.wd*where(u*p >= c.nothing, p, c.nothing))
 
 
 def masked(c, new, old, mask):
@@ -72,6 +72,11 @@ def weight_average(c, p, average):
 def parameter_copy(c, p, copy):
     """The new parameter again, for a slot with a format of its own. What was there is not read."""
     return p
+
+
+def last(hyper):
+    """The coefficients `LAST`."""
+    return 0.0, hyper["lr"]*hyper["update_clip"]
 
 
 class Piece(NamedTuple):
@@ -94,18 +99,19 @@ PIECES = {piece.name: piece for piece in (
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
               "grokfast_factor": grokfast_factor}),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
-    Piece("cautious", "update", cautious, ("zero",)),
+    Piece("cautious", "update", cautious, ("nothing",)),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
     Piece("decoupled", "apply", decoupled_decay, ("wd",)),
-    Piece("cautious_decay", "apply", cautious_decay, ("wd", "zero")),
+    Piece("cautious_decay", "apply", cautious_decay, ("wd", "nothing")),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
     Piece("copy", "after", parameter_copy, slot="output"))}
-PLAIN = ("scale", "limit", "coupled", "decoupled")      # of every rule
-ASKED = ("cautious", "update_clip", "cautious_decay")   # of every rule, where a group asks for them
-COMMON = tuple(dict.fromkeys(  # the coefficients of both, which come first in a group's row
-    field for name in (*PLAIN, *ASKED) for field in PIECES[name].fields))
+PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
+ASKED = ("cautious", "update_clip", "cautious_decay")  # where a group asks for them; theirs come last
+COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
+LAST = ("nothing", "update_limit")
+STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
 for _function in (subtracted, *(piece.function for piece in PIECES.values())):

@@ -8,7 +8,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from .digest import digest
-from .pieces import COMMON, PIECES, PLAIN, Piece, masked, subtracted
+from .pieces import ASKED, COMMON, LAST, PIECES, PLAIN, Piece, masked, subtracted
 from .rule import coefficients_at
 
 
@@ -41,7 +41,8 @@ class Pipeline:
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
         of_pieces = [field for piece in pieces for field in piece.fields]
-        self.fields = tuple(dict.fromkeys((*rule.fields, *of_pieces)))
+        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields]
+        self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
         self.defaults = {**rule.defaults, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
@@ -49,7 +50,8 @@ class Pipeline:
         self.own = _own(rule, [piece for piece in pieces if piece.hyper])
         self.at = coefficients_at(self)
         used = {*rule.reads, *of_pieces}
-        self.loaded = tuple(x for x in self.fields if x not in COMMON or x in used)  # what a kernel reads of a row
+        some = (*COMMON, *LAST)
+        self.loaded = tuple(x for x in self.fields if x not in some or x in used)  # what a kernel reads of a row
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
         self.masked = "mask" in self.names
@@ -124,6 +126,11 @@ def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
     return _made(getattr(rule, "rule", rule), frozenset((*(PLAIN if names is None else names), *kept)))
+
+
+def row_length(rule: Any) -> int:
+    """How many coefficients the row of a group has, whatever pieces it asks for."""
+    return len(pipeline(rule).fields)
 
 
 def pipelines(rule: Any, scaled: bool, limited: bool, *own: tuple[str, ...]) -> list[Pipeline]:

@@ -17,11 +17,11 @@ from .._checks.numbers import Range, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
-from .pieces import COMMON, FIELDS, coupled_decay, decoupled_decay, limited, scaled
+from .pieces import ASKED, COMMON, FIELDS, STATES, coupled_decay, decoupled_decay, last, limited, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
 RESERVED = ("params", *ARGUMENTS)
-RESERVED_STATES = ("average", "copy", "grokfast", "remainder")
+RESERVED_STATES = (*STATES, "copy", "remainder")
 
 
 class Rule(Protocol):
@@ -64,7 +64,7 @@ def shared(hyper, factor=1.0, clip_value=math.inf):
     decay, weight_decay = hyper["decay"], hyper["weight_decay"]
     l2 = weight_decay if decay == "coupled" else 0.0
     wd = 0.0 if decay == "coupled" else weight_decay if decay == "independent" else hyper["lr"]*weight_decay
-    return (-factor if hyper["maximize"] else factor), clip_value, l2, wd, 0.0, hyper["lr"]*hyper["update_clip"]
+    return (-factor if hyper["maximize"] else factor), clip_value, l2, wd
 
 
 def _identity(t, **hyper):
@@ -129,9 +129,13 @@ def coefficients_at(rule):
                             f"{', '.join(rule.defaults)}. Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
+            if name in ASKED and value and name not in getattr(rule, "names", ()):
+                raise ValueError(f"{rule.name}.at: {name}={value!r}, but a rule by itself computes no {name}. Make an "
+                                 "optimizer with it, or compute it in your own code.")
         full = {**rule.defaults, **given}
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
-        return rule.Coefficients(*map(dtype, (*shared(full, factor, clip_value), *values.values())))
+        row = (*shared(full, factor, clip_value), *values.values(), *last(full))
+        return rule.Coefficients(*map(dtype, row[:len(rule.Coefficients._fields)]))  # a rule by itself has not the last
 
     at.__doc__ = """Coefficients of this rule at step t = 1, 2, ...: computed in float64, given as `dtype`."""
     return at

@@ -13,8 +13,8 @@ import numpy as np
 
 from .._checks.numbers import whole
 from .._formats.catalogue import STORED, Format
-from .._formats.choice import AVERAGE, REMAINDER
-from .._rule import history
+from .._formats.choice import REMAINDER
+from .._rule import history, pieces
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
@@ -72,8 +72,9 @@ def fitted(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> 
     if not isinstance(saved, Mapping):
         raise TypeError(f"load_state_dict: a {type(saved).__name__}, but a dict is needed. {OURS}")
     saved = torch_layout.read(backend, saved) if "param_groups" in saved else saved
-    if convert and isinstance(saved.get("groups"), (list, tuple)) and AVERAGE not in backend.rule.defaults:
-        saved = {**saved, "groups": [{k: v for k, v in g.items() if k != AVERAGE} if isinstance(g, Mapping) else g
+    if convert and isinstance(saved.get("groups"), (list, tuple)):
+        lacking = {name for piece in pieces.PIECES.values() for name in piece.hyper} - backend.rule.defaults.keys()
+        saved = {**saved, "groups": [{k: v for k, v in g.items() if k not in lacking} if isinstance(g, Mapping) else g
                                      for g in saved["groups"]]}
     saved = arranged(saved, check(backend, saved, convert))
     return _converted(backend, saved) if convert else saved
@@ -235,8 +236,8 @@ def _places(paths: Any, own: list[str]) -> list[int]:
 
 
 def _kept(names: Any, convert: bool) -> set[str]:
-    """The states that a checkpoint must have; conversions drop remainders and averages, or leave ours."""
-    return set(names) - ({REMAINDER, AVERAGE} if convert else set())
+    """The states that a checkpoint must have; conversions drop remainders and those of pieces, or leave ours."""
+    return set(names) - ({REMAINDER, *pieces.STATES} if convert else set())
 
 
 def _storage(saved: Mapping[str, Any], count: int) -> Mapping[str, Any]:

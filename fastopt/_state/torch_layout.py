@@ -16,9 +16,9 @@ import numpy as np
 
 from .._checks.numbers import whole
 from .._formats.catalogue import arithmetic
-from .._formats.choice import AVERAGE
 from .._rule import history
 from .._rule.groups import MOST_STEPS
+from .._rule.pieces import ASKED, PIECES, STATES
 from .._tensors.backend import Stored
 from ..presets import preset
 
@@ -198,7 +198,7 @@ def _by_name(backend: Stored, groups: Entries, entries: Entries) -> Entries:
 
 def _state(backend: Stored, name: str, names: Mapping[str, str], entries: Entries) -> list[Any]:
     """The arrays of one state."""
-    if name == AVERAGE:  # which no other system keeps: it goes on from where it is
+    if name in STATES:  # which torch does not keep: it goes on from where it is
         return backend.numbers(name)
     theirs, slot, found = names[name], backend.states[name], []
     for k, (e, t) in enumerate(zip(entries, backend.tensors, strict=True)):
@@ -264,6 +264,7 @@ def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[st
     numbers: dict[str, Any] = {name: _number(name, value, where) for name, value in given.items()}
     if "decoupled_weight_decay" in group:
         numbers["decay"] = "decoupled" if _flag(group, "decoupled_weight_decay", where) else "coupled"
-    conventions = {name: value for name, value in rule.defaults.items() if name not in (*GIVEN, AVERAGE)}
+    further = [*ASKED, *(name for piece in PIECES.values() for name in piece.hyper)]
+    conventions = {name: value for name, value in rule.defaults.items() if name not in (*GIVEN, *further)}
     return {**conventions, **(preset("torch", rule.name) if rule.name in TORCH else {}), **numbers,
             "maximize": _flag(group, "maximize", where)}

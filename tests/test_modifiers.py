@@ -1,0 +1,178 @@
+"""Modifiers: pieces that change the gradient, the update or the decay of any rule. Each is its paper."""
+import pickle
+
+import numpy as np
+import pytest
+from conftest import OPTIMIZERS, RULES, assert_identical, normal, stored
+from internals import with_pieces
+from papers import PAPERS
+from reference import MIXES, Twin, gradients, made
+
+import fastopt
+from fastopt import rules
+
+DECAYS = {"weight_decay": 0.1, "decay": "decoupled"}
+MODIFIERS = {
+    "cautious": {"cautious": True}, "cautious_decay": {"cautious_decay": True, **DECAYS},
+    "independent": {"cautious_decay": True, "weight_decay": 0.02, "decay": "independent"},
+    "update_clip": {"update_clip": 0.4}, "grokfast": {"grokfast_share": 0.7, "grokfast_factor": 1.5},
+    "all": {"cautious": True, "cautious_decay": True, **DECAYS, "update_clip": 0.6, "grokfast_share": 0.9,
+            "grokfast_factor": 3.0, "maximize": True}}
+ALL = MODIFIERS["all"]
+GENTLE = ("sgd", "rprop", "rmsprop", "rmsprop_centered", "adagrad", "adadelta")  # updates with the gradient's sign
+BLIND = {("adadelta", "update_clip"), *((name, "cautious") for name in GENTLE)}  # AdaDelta begins with tiny steps
+
+
+def pieces_of(hyper):
+    """The names of the pieces for which these hyperparameters ask."""
+    names = [name for name in ("cautious", "update_clip", "cautious_decay") if hyper.get(name)]
+    decays = [] if "cautious_decay" in names else ["coupled", "decoupled"]
+    return ["scale", *decays, *names, *["grokfast"]*("grokfast_share" in hyper)]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_modified_rule_is_its_paper(name):
+    """Each modifier alone and all together, in float64; none is without effect."""
+    rule, start = RULES[name], normal(1, 23)
+    plain = {}
+    for modifier, hyper in {"none": {}, **MODIFIERS}.items():
+        modified = with_pieces(rule, *pieces_of(hyper), plain=())
+        full = {**rule.defaults, "lr": 0.05, **hyper}
+        initial = [np.full_like(start, full[rule.initial[slot]] if slot in rule.initial else 0.0)
+                   for slot in modified.state]
+        p, state, theta, s = start, initial, start, {}
+        for t in range(1, 16):
+            g = normal(t + 7, 23) + 0.5
+            p, *state = modified(modified.at(t, **full), g, p, *state)
+            theta = PAPERS[name](t, theta, g, s, **full)
+            for slot, have, want in zip(("p", *modified.state), (p, *state), (theta, *map(s.get, modified.state)),
+                                        strict=True):
+                np.testing.assert_allclose(have, want, rtol=1e-11, atol=1e-13, err_msg=f"{modifier}: {slot} at {t}")
+        plain.setdefault("none", p)
+        blind = modifier == "none" or (name, modifier) in BLIND
+        assert blind or not np.array_equal(p, plain["none"]), modifier
+
+
+@pytest.mark.parametrize("mix", ["f32", "split", "q8"])
+@pytest.mark.parametrize("name", ["momentum", "adam", "lion"])
+def test_bits_of_modified_steps(name, mix, full):
+    """Of kernels: those of the same pieces on NumPy's arrays, in groups that ask for different ones."""
+    check_bits(name, mix)
+    for other in (other for other in MIXES if full and other != mix):
+        check_bits(name, other)
+
+
+@pytest.mark.parametrize("name", [name for name in RULES if name not in ("momentum", "adam", "lion")])
+def test_bits_of_all_modified_rules(name, full):
+    if not full:
+        pytest.skip("three rules are enough but for --full")
+    check_bits(name, "f32")
+
+
+def check_bits(name, mix):
+    format = MIXES[mix][0]
+    params = [stored(normal(k, n), format) for k, n in enumerate((129, 257, 31))]
+    first = {k: v for k, v in ALL.items() if k not in ("grokfast_share", "grokfast_factor")}
+    groups = [{"params": params[0], **first}, {"params": params[1], "update_clip": lambda t: 0.1*t}, params[2]]
+    groups[2] = {"params": groups[2], "cautious": True, "weight_decay": 0.1}
+    opt = made(name, groups, mix, lr=0.05, grokfast=(0.8, 1.5), seed=3)
+    twin = Twin(opt)
+    for t in range(3):
+        grads = gradients(opt, t)
+        twin.reference(grads)
+        opt.step(grads)
+        twin.check()
+
+
+def test_laws():
+    """SGD's update agrees with its gradient; a factor of 0 adds nothing; no element moves further than the limit."""
+    start, gs = normal(1, 1000), [normal(k + 2, 1000) for k in range(5)]
+
+    def walked(cls, **how):
+        p = start.copy()
+        opt = cls(p, lr=0.1, **how)
+        for g in gs:
+            before = p.copy()
+            opt.step(g)
+            yield p.copy(), p - before
+
+    for cls, how in ((fastopt.SGD, {"cautious": True}), (fastopt.Adam, {"grokfast": (0.9, 0.0)}),
+                     (fastopt.Adam, {"cautious_decay": True, "decay": "decoupled"})):
+        for (a, _), (b, _) in zip(walked(cls), walked(cls, **how), strict=True):
+            assert_identical(a, b)
+    moved = [np.abs(change).max() for _, change in walked(fastopt.Momentum, update_clip=0.5)]
+    assert max(moved) == pytest.approx(0.05, rel=1e-12)
+    for (_, change), g in zip(walked(fastopt.Momentum, cautious=True), gs, strict=True):
+        assert np.all(change*g <= 0)
+        assert np.any(change == 0) == (g is not gs[0])
+
+
+def test_masked_elements_keep_the_average_of_grokfast():
+    p, mask = normal(1, 40), np.arange(40) % 2
+    opt = fastopt.Adam(p, grokfast=True)
+    opt.step(normal(2, 40))
+    before = p.copy(), opt.state["grokfast"].copy()
+    opt.step(normal(3, 40), mask=mask)
+    for old, new in zip(before, (p, opt.state["grokfast"]), strict=True):
+        assert_identical(new[mask == 0], old[mask == 0])
+        assert np.all(new[mask == 1] != old[mask == 1])
+
+
+def test_checkpoints_and_copies():
+    """They go on with the same bits; a dict from before there were modifiers leaves those of the optimizer alone."""
+    opts = [fastopt.AdamW(normal(1, 50), lr=0.1, grokfast=(0.5, 1.0), cautious=True, update_clip=0.6) for _ in range(2)]
+    opts[0].step(normal(2, 50))
+    opts[1].params[...] = opts[0].params
+    opts[1].load_state_dict(opts[0].state_dict())
+    opts.append(pickle.loads(pickle.dumps(opts[0])))
+    for opt in opts:
+        opt.step(normal(3, 50))
+        assert (opt.groups[0]["update_clip"], opt.groups[0]["grokfast_factor"]) == (0.6, 1.0)
+        assert_identical(opt.params, opts[0].params)
+        assert_identical(opt.state["grokfast"], opts[0].state["grokfast"])
+    old = fastopt.AdamW(normal(1, 50))
+    old.step(normal(2, 50))
+    saved = old.state_dict()
+    saved["groups"] = [{k: v for k, v in saved["groups"][0].items() if k not in MODIFIERS}]
+    new = fastopt.AdamW(normal(1, 50), cautious=True)
+    new.load_state_dict(saved)
+    assert (new.groups[0]["cautious"], new.t) == (True, 1)
+    with pytest.raises(TypeError, match="'grokfast_share' is no hyperparameter of adamw"):
+        old.load_state_dict(opts[0].state_dict())
+    old.load_state_dict(opts[0].state_dict(), convert=True)
+    opts[0].load_state_dict(old.state_dict(), convert=True)
+    assert_identical(old.state["m"], opts[0].state["m"])
+    assert np.all(opts[0].state["grokfast"] != 0)
+
+
+def test_groups_may_change_their_modifiers():
+    p = np.ones(8)
+    opt = fastopt.Momentum(p, lr=1.0, momentum=0.5)
+    opt.step(np.ones(8))
+    opt.groups[0]["cautious"] = True
+    opt.step(-0.1*np.ones(8))  # the velocity is 0.4 now, against the gradient
+    assert np.array_equal(p, np.zeros(8))
+    opt.groups[0]["cautious"] = False
+    opt.step(np.zeros(8))
+    assert np.array_equal(p, np.full(8, -0.2))
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda p: fastopt.Adam(p, cautious_decay=True, weight_decay=0.1),
+     'Adam: cautious_decay with decay="coupled", but it chooses where decay is subtracted from a parameter. Give '
+     'decay="decoupled" or decay="independent", too.'),
+    (lambda p: fastopt.Adam(p, grokfast=0.98), "Adam: grokfast is 0.98, but (share, factor) is needed, (0.98, 2.0) for "
+     "example. Change it, or give True."),
+    (lambda p: rules.adam.at(1, cautious=True), "adam.at: cautious=True, but a rule by itself computes no cautious. "
+     "Make an optimizer with it, or compute it in your own code.")])
+def test_errors(call, message):
+    with pytest.raises(ValueError) as caught:
+        call(np.ones(3))
+    assert str(caught.value) == message
+
+
+def test_every_optimizer_takes_them():
+    for name, cls in OPTIMIZERS.items():
+        p = np.ones(3)
+        opt = cls(p, lr=0.01, cautious=True, grokfast=True, update_clip=0.5)
+        assert "grokfast" in opt.state, name
