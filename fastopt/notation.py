@@ -55,8 +55,8 @@ def _emit_sqrt(b, x):
 
 
 def _emit_absolute(b, x):
-    function = b.module.declare_intrinsic("llvm.fabs", [x.type])
-    return b.call(function, [x])
+    bits = ir.IntType(32 if x.type == ir.FloatType() else 64)  # CUDA's compiler has no llvm.fabs
+    return b.bitcast(b.and_(b.bitcast(x, bits), ir.Constant(bits, 2**(bits.width - 1) - 1)), x.type)
 
 
 def _emit_extremum(comparison):

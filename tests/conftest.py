@@ -34,6 +34,9 @@ DTYPES = {"f64": np.float64, "f32": np.float32, "f16": np.float16, "bf16": np.ui
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 LARGE_LR = {"sgd": 0.3, "momentum": 0.3, "nesterov": 0.3, "adadelta": 30.0}  # whose steps are small otherwise
 
+# no state; coefficients that settle at once, at the second step, or never; a history; rows that are made one by one
+KINDS = ("sgd", "lion", "nesterov", "rprop", "adamw", "nadam", "ademamix")
+
 OWN = {name: rule.examples for name, rule in RULES.items()}  # several sets of hyperparameters, not the defaults
 SHARED = [{"weight_decay": 0.1, "decay": "coupled"}, {"weight_decay": 0.1, "decay": "decoupled"},
           {"weight_decay": 0.01, "decay": "independent"}, {"maximize": True, "weight_decay": 0.03}]

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, OWN, RULES, normal, stored
+from conftest import KINDS, OPTIMIZERS, OWN, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("stand_in")
 f32 = np.float32
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", KINDS)
 def test_trees_groups_and_schedules(name):
     """With all that may stand around a rule, in one kernel."""
     def make(p):

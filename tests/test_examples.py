@@ -88,11 +88,11 @@ def test_names_the_extra(name, missing):
 
 def test_own_rule():
     out = example("own_rule.py").stdout
-    signum, momentum = numbers(r"relative error ([\d.]+) at the best", out)
-    assert signum < 0.15
-    assert signum < momentum < 1
+    soft_sign, momentum = numbers(r"relative error ([\d.]+) at the best", out)
+    assert soft_sign < 0.15
+    assert soft_sign < momentum < 1
     assert "equal bits" in out
-    assert "Signum(lr=0.01; t=1, 1,000 parameters f32, state v bf16 (2 bytes each))" in out
+    assert "SoftSign(lr=0.01; t=1, 1,000 parameters f32, state v bf16 (2 bytes each))" in out
 
 
 def test_own_kernel():

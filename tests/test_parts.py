@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, OWN, RULES, assert_identical, normal, stored
+from conftest import KINDS, OPTIMIZERS, OWN, RULES, assert_identical, normal, stored
 
 import fastopt
 
@@ -49,7 +49,7 @@ def same(opt, alone, arrays):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_tensor_without_a_gradient_stays_and_does_not_count(name, format):
     stored_as, rule = FORMATS[format], RULES[name]
     hyper = {**OWN[name][0], "lr": 0.05, "weight_decay": 0.1}

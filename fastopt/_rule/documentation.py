@@ -115,6 +115,11 @@ def document(rule: "Rule") -> str:
     return "\n".join([*lines, "    "])
 
 
+def of_class(rule: "Rule") -> str | None:
+    """The docstring of the optimizer of a rule, with its parameters if the rule has a line about each one."""
+    return document(rule) if rule.docs.keys() >= rule.defaults.keys() else rule.__doc__
+
+
 def stub(classes: Iterable[Any]) -> str:
     """The text of `optimizers.pyi`, for type checkers and editors. A test keeps the file equal to it."""
     classes = list(classes)
