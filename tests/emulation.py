@@ -7,7 +7,7 @@ from ptx import Kernel, Memory, Run
 
 from fastopt._cuda import loops as cuda
 from fastopt._formats.blocks import SIZE
-from fastopt._rule.pipeline import pipeline
+from fastopt._rule.pipeline import pipeline, row_length
 from fastopt._tensors.tensors import make_tiles
 
 GUARD = 64  # elements around every array that must keep their bytes
@@ -73,7 +73,8 @@ class Launch:
         self.tiles = make_tiles([placed[1].array.size for placed in self.tensors], groups or [0]*len(tensors),
                                 tile or cuda.tile_size(layout(formats), cc))
         self.tiles[:, 2:] += begin
-        coefs = np.array([tuple(c) for c in coefficients], layout(formats).arithmetic.dtype)
+        coefs = np.zeros((len(coefficients), row_length(rule)), layout(formats).arithmetic.dtype)
+        coefs[:, :len(coefficients[0])] = coefficients  # a rule by itself has none for modifiers
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[[cuda.CLOCK.skip, cuda.CLOCK.t]] = skip, step
         clock.view(np.float64)[cuda.CLOCK.factor] = abs(coefficients[0][0])

@@ -35,7 +35,8 @@ def numbers(pattern, text):
 
 def test_every_example_is_tested_and_in_the_index():
     # the first in test_cuda_numba.py, the third in test_mpi.py
-    others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "own_kernel.py", "own_rule.py", "phase_retrieval.py"]
+    others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "orthogonalized.py", "own_kernel.py",
+              "own_rule.py", "phase_retrieval.py"]
     assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
@@ -104,6 +105,13 @@ def test_own_kernel():
     assert after[0] < 0.4*before
     assert all(took > 0 for took in numbers(r"([\d.]+) ms a step", out))
     assert "the three results: equal bits" in out
+
+
+def test_orthogonalized():
+    found = re.findall(r"^(\w+) +test accuracy ([\d.]+)% \(learning rate ([\d.]+), epoch", example(
+        "orthogonalized.py", "--epochs", 20).stdout, re.MULTILINE)
+    assert [name for name, *_ in found] == ["AdamW", "orthogonalized"]
+    assert all(float(accuracy) >= 97 for _, accuracy, _ in found)
 
 
 def test_phase_retrieval():

@@ -149,7 +149,8 @@ def test_the_second_step_compiles_nothing(name, format):
 
 SOLVE = {  # learning rate at first on the parabola and on Rosenbrock's valley, where 0.1 and 0.02 are not right
     "sgd": (0.05, 1.5e-3), "momentum": (0.05, 1e-3), "nesterov": (0.05, 1e-3), "rmsprop": (0.1, 0.01),
-    "adagrad": (1.0, 0.5), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3)}
+    "adagrad": (1.0, 0.5), "radam": (0.1, 1e-3), "lion": (0.05, 3e-3), "signum": (0.01, 3e-3), "adadelta": (10.0, 0.1),
+    "adopt": (0.1, 0.3), "ademamix": (1.0, 0.02)}
 
 
 def rosenbrock(w):
