@@ -42,7 +42,8 @@ def test_states_are_stored_as_asked():
 def test_states_that_are_never_negative_are_unsigned():
     want = {"momentum": ["q43"], "nesterov": ["q43"], "rmsprop": ["q44"], "adagrad": ["q44"], "lion": ["q43"],
             "amsgrad": ["q43", "q44", "q44"], "rmsprop_momentum": ["q44", "q43"], "rmsprop_centered": ["q44", "q43"],
-            "rmsprop_centered_momentum": ["q44", "q43", "q43"], "adadelta": ["q44"]*2, "ademamix": ["q43", "q43", "q44"], "adan": ["q43", "q43", "q44", "q43"]}
+            "rmsprop_centered_momentum": ["q44", "q43", "q43"], "adadelta": ["q44"]*2,
+            "ademamix": ["q43", "q43", "q44"], "adan": ["q43", "q43", "q44", "q43"]}
     for name, rule in RULES.items():
         opt = OPTIMIZERS[name](zeros(9), state="q8")
         assert formats(opt)[1:] == want.get(name, ["q43", "q44"])[:len(rule.state)], name
