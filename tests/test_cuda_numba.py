@@ -67,8 +67,9 @@ def test_rules_in_own_kernels(name, own_kernels):
     g, slots = start(rule)
     on_device, want = [to_device(x) for x in slots], slots
     loop = own_kernels.jit(plain_loop(rule))
+    gentle = {"eps_root": 0.1} if "centered" in name else {}  # where a difference is nearly zero
     for t in (1, 2):
-        c = rule.at(t, np.float32, **OWN[name][0], weight_decay=0.1, clip_value=1.5)
+        c = rule.at(t, np.float32, **OWN[name][0], **gentle, weight_decay=0.1, clip_value=1.5)
         loop[4, 256](c, to_device(g), *on_device)
         want = rule(c, g, *want)
         for have, right in zip(on_device, want, strict=True):
