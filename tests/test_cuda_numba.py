@@ -62,19 +62,19 @@ def signature(rule, dtype=np.float32):
 
 @pytest.mark.parametrize("name", RULES)
 def test_rules_in_own_kernels(name, own_kernels):
-    """Numba contracts there: within 4 roundings of the largest number that enters an element."""
+    """Numba contracts there: within 4 roundings of the largest number that enters an element, 16 of a difference's."""
     rule = RULES[name]
     g, slots = start(rule)
     on_device, want = [to_device(x) for x in slots], slots
     loop = own_kernels.jit(plain_loop(rule))
-    gentle = {"eps_root": 0.1} if "centered" in name else {}  # where a difference is nearly zero
+    gentle, roundings = ({"eps_root": 0.1}, 16) if "centered" in name else ({}, 4)
     for t in (1, 2):
         c = rule.at(t, np.float32, **OWN[name][0], **gentle, weight_decay=0.1, clip_value=1.5)
         loop[4, 256](c, to_device(g), *on_device)
         want = rule(c, g, *want)
         for have, right in zip(on_device, want, strict=True):
             largest = np.maximum.reduce([np.abs(x) for x in (g, *want, *slots)])
-            wrong = np.abs(have.copy_to_host() - right) > 4*t*EPS*np.maximum(largest, 1)
+            wrong = np.abs(have.copy_to_host() - right) > roundings*t*EPS*np.maximum(largest, 1)
             if name == "lion" and have is on_device[0]:
                 wrong &= np.abs(want[1]) > 1e-5  # the sign of what is nearly zero
             assert not wrong.any()
