@@ -153,7 +153,7 @@ def test_resumed_runs_have_equal_bits(tmp_path):
 def test_constant_hyperparameters_leave_no_trace():
     opt = fastopt.NAdam(np.ones(3), lr=0.01)
     for t in range(1, 200):
-        assert opt.groups[0].coefficients(t, 1.0, math.inf) == tuple(rules.nadam.at(t, lr=0.01))
+        assert opt.groups[0].coefficients(t, 1.0, math.inf)[:-len(LAST)] == tuple(rules.nadam.at(t, lr=0.01))
     opt.t = 10**6
     assert "history" not in opt.state_dict()
     assert opt.groups[0].coefficients(10**6 + 1, 1.0, math.inf) == tuple(rules.nadam.at(10**6 + 1, lr=0.01))
@@ -163,7 +163,7 @@ def test_tables_for_compiled_loops():
     rows = kernels.table(rules.nadam, 40, **WARM)
     opt = fastopt.NAdam(np.ones(3), **WARM)
     for t, row in enumerate(rows, 1):
-        assert (row == opt.groups[0].coefficients(t, 1.0, math.inf)).all()
+        assert (row == opt.groups[0].coefficients(t, 1.0, math.inf)[:-len(LAST)]).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
