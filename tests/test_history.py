@@ -8,6 +8,7 @@ from papers import PAPERS
 
 import fastopt
 from fastopt import kernels, rules
+from fastopt._rule.pieces import LAST
 
 STEPS = 24
 WARM = {"b1": lambda t: min(0.95, 0.5 + 0.05*t)}
