@@ -1,6 +1,6 @@
 """The Optimizer: parameters and their groups, the step, the look-ahead point, the state."""
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -206,19 +206,16 @@ class Optimizer:
         where = f"{type(self).__name__}.remove"
         with self._turn.lock:
             self._check_idle("remove")
-            left = [k for k, t in enumerate(self._tensors) if not trees.within(t.path, path)]
-            if len(left) in (0, len(self._tensors)):
-                found = "would leave no parameters" if not left else "is no path of the parameters, which has "
-                found += "" if not left else few(t.path for t in self._tensors)
-                raise ValueError(f"{where}: {path!r} {found}. {'Keep one' if not left else 'Give one of those'}.")
+            old = left(self._tensors, path, where)
             left_of = [trees.without(*group[:2], path) for group in parameters.groups_of(self._params)]
             kept = [group for group, tree in zip(self._groups, left_of, strict=True) if tree is not trees.NOTHING]
             params = left_of[0]
             if grouped(self._params):
-                params = [{**g, "params": tree} for g, tree in zip(self._params, left_of, strict=True)
-                          if tree is not trees.NOTHING]
+                params = [{**g, **{name: trees.without(g[name], f"params[{k}]", path) for name in ("params", "mask")
+                                   if name in g}} for k, g in enumerate(self._params)
+                          if left_of[k] is not trees.NOTHING]
             read = parameters.read(params, self.rule, self._asked.formats, self._asked.rounding, where)
-            self._go_on(read, kept, left)
+            self._go_on(read, kept, old)
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL,
              norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
@@ -277,9 +274,7 @@ class Optimizer:
         A KeyboardInterrupt takes effect before the step or after it: a step is done for all tensors or for none.
         """
         if callable(grads) and not self._structure.holds(grads):
-            grads = grads(self.lookahead() if self.rule.ahead else self.params)
-            if grads is None:
-                raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
+            grads = gradients_at(self, self.rule, grads)
         request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
                 and type(grad_factor) is float and grad_factor == 1.0 and mask is None and norm is None
@@ -540,6 +535,24 @@ class Optimizer:
 
 
 read_only(Optimizer)
+
+
+def left(tensors: Sequence[Tensor], path: str, where: str) -> list[int]:
+    """The tensors that are left where one, or all in a subtree, are removed."""
+    found = [k for k, t in enumerate(tensors) if not trees.within(t.path, path)]
+    if len(found) in (0, len(tensors)):
+        raise ValueError(f"{where}: {path!r} would leave no parameters. Keep one." if not found else
+                         f"{where}: {path!r} is no path of the parameters, which has {few(t.path for t in tensors)}. "
+                         "Give one of those.")
+    return found
+
+
+def gradients_at(opt: Any, rule: Rule, function: Callable[[Any], Any]) -> Any:
+    """The gradients that a function gives for the parameters, or the look-ahead point, of an optimizer."""
+    found = function(opt.lookahead() if rule.ahead else opt.params)
+    if found is None:
+        raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
+    return found
 
 
 def check_norm(given: Any) -> float:

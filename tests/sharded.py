@@ -196,14 +196,10 @@ def errors():
     fails(lambda: Sharded(fastopt.Adam, w, copy="q8"), "copy is 'q8'")
     fails(lambda: Sharded(fastopt.Adam, w, bucket=0), "bucket is 0")
     fails(lambda: Sharded(fastopt.Adam, w, mean=2), "mean is 2")
-    fails(lambda: opt.step({**gradient(1), "b": None}), "grads['b']: None, but no rank knows")
     fails(lambda: opt.step({**gradient(1), "b": w["W"]}), "grads['b']: shape (90, 101)")
     before = opt.state_dict()
     saved = fastopt.SGD(w).state_dict() if first else None
     fails(lambda: opt.load_state_dict(saved), "the state of sgd, but this optimizer is adam")
-    uneven = fastopt.Adam(params())
-    uneven.step({**gradient(1), "b": None})
-    fails(lambda: opt.load_state_dict(uneven.state_dict() if first else None), "some parameters had fewer steps")
     fails(lambda: opt.save(HERE/"nowhere"/"file"), "no such directory")
     if first:
         same_dicts(opt.state_dict() if opt.size == 1 else before, fastopt.Adam(w).state_dict(), "after errors")

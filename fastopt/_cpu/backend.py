@@ -22,7 +22,7 @@ from ..storage import coded_bytes, encode
 from .headers import Headers, Watch
 from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
-from .norm import all_finite, global_norm, norms
+from .norm import all_finite, global_norm, norms, squares
 from .pool import Plan
 from .ready import Ready
 from .rows import rows_apart, take_rows
@@ -202,7 +202,7 @@ class HostBackend(Stored):
             if not even:
                 parts.step(self, leaves, paths, request)
                 return
-        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, _, apart = request
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, norm, apart = request
         bound, t, rows = self.binding.headers, self._t.value + 1, []
         asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
@@ -219,7 +219,7 @@ class HostBackend(Stored):
                 return
             factor = found
             if apart:
-                factors = self._clipped(found, clip_norm)
+                factors = self._clipped(found, clip_norm, norm)
         for k, row in enumerate(rows):
             if apart:
                 factor = factors[k]
@@ -252,12 +252,12 @@ class HostBackend(Stored):
             arrays.tell_autograd([*self.told, *binding.told])
         return factor
 
-    def _clipped(self, factor: float, limit: float | None) -> list[float]:
-        """The factor of each tensor's gradient, which is clipped by its own norm."""
+    def _clipped(self, factor: float, limit: float | None, given: Any) -> list[float]:
+        """The factor of each tensor's gradient, which is clipped by its own norm, if that is not given."""
         binding, factors = self.binding, [factor]*len(self.tensors)
-        for bucket in binding.buckets:
-            for k, norm in zip(bucket.members, norms(bucket, self.threads, factor), strict=True):
-                factors[k] *= clip_factor(norm, limit)
+        found = given or norms(partial(squares, binding.buckets, self.threads), factor)
+        for k, norm in found.items():
+            factors[k] *= clip_factor(norm, limit)
         for job in binding.wide:
             job.numbers[JOB.factor] = factors[job.members[0]]
         return factors

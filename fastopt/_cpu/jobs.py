@@ -49,6 +49,7 @@ class Chance(NamedTuple):
 
 
 NONE = Chance(0, 0)
+Measure = Callable[[Layout], Kernel]
 NO_MASKS: Sequence[np.ndarray] = ()
 
 
@@ -106,7 +107,7 @@ class Bucket(Job):
     def __init__(self, layout: Layout, *args: Any, **kwargs: Any):
         super().__init__(layout, *args, **kwargs)
         self.found = np.zeros(0)
-        self.measures: dict[Callable[[Layout], Kernel], Plan] = {}
+        self.measures: dict[Measure, Plan] = {}
 
     def jobs(self, of_groups: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
         """The jobs of a step, each with its kernel, for the pipelines of all groups."""
@@ -133,7 +134,7 @@ class Bucket(Job):
         job.measures = {}  # not this one, which will hold the job: what is in a circle is freed late
         return job
 
-    def measured(self, kernel: Callable[[Layout], Kernel], threads: int) -> list[float]:
+    def measured(self, kernel: Measure, threads: int) -> list[float]:
         """What one of the norm's kernels finds in STRIDED_TILE elements each: a strided gradient and its copy agree."""
         if kernel not in self.measures:
             job = self._copy()
@@ -145,7 +146,7 @@ class Bucket(Job):
         plan.run(threads)
         return plan.jobs[0].found.tolist()
 
-    def by_tensor(self, found: list[float], kernel: Callable[[Layout], Kernel]) -> list[list[float]]:
+    def by_tensor(self, found: list[float], kernel: Measure) -> list[list[float]]:
         """What `measured` found, of each tensor."""
         of: list[list[float]] = [[] for _ in self.sizes]
         for k, x in zip(self.measures[kernel].jobs[0].tiles[:, TILE.tensor].tolist(), found, strict=True):

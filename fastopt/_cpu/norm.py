@@ -5,11 +5,11 @@ fixed order, and their sums exactly, rounded once. So neither threads nor the or
 tensors change a bit of it. Where squares of float64 numbers overflow, those of the numbers times 2**-600 are taken.
 """
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from .._kernels.memory import BEYOND, WORD
-from .jobs import Bucket
+from .jobs import Bucket, Measure
 from .loops import SHRUNK, largest_kernel, shrunk_kernel, squares_kernel
 
 SAFE, HARMLESS = 2.0**100, 2.0**400  # a norm and a factor below these leave all elements finite
@@ -48,13 +48,22 @@ def global_norm(buckets: Sequence[Bucket], threads: int, factor: float = 1.0,
                                                                 for bucket in buckets])))
 
 
-def norms(bucket: Bucket, threads: int, factor: float = 1.0) -> list[float]:
-    """The Euclidean norm of each gradient of a bucket, times the size of the factor."""
-    found = [abs(factor)*_root(of) for of in bucket.by_tensor(bucket.sums_of_squares(threads), squares_kernel)]
-    if math.inf not in found or bucket.layout.formats[0].itemsize < WORD:
-        return found
-    shrunk = bucket.by_tensor(bucket.measured(shrunk_kernel, threads), shrunk_kernel)
-    return [abs(factor)/SHRUNK*_root(of) if norm == math.inf else norm for norm, of in zip(found, shrunk, strict=True)]
+def norms(squares: Callable[[Measure], Mapping[int, Iterable[float]]], factor: float = 1.0) -> dict[int, float]:
+    """The Euclidean norm of each gradient, times the size of the factor; `squares` is that of all buckets."""
+    roots = {k: _root(of) for k, of in squares(squares_kernel).items()}
+    found = {k: abs(factor)*root for k, root in roots.items()}
+    if math.inf in roots.values():
+        found |= {k: abs(factor)/SHRUNK*_root(of) for k, of in squares(shrunk_kernel).items() if roots[k] == math.inf}
+    return found
+
+
+def squares(buckets: Iterable[Bucket], threads: int, kernel: Measure) -> dict[int, list[float]]:
+    """The sums of squares of each gradient; with `shrunk_kernel` of those alone that are float64."""
+    found: dict[int, list[float]] = {}
+    for bucket in buckets:
+        if kernel is squares_kernel or bucket.layout.formats[0].itemsize == WORD:
+            found |= zip(bucket.members, bucket.by_tensor(bucket.measured(kernel, threads), kernel), strict=True)
+    return found
 
 
 def all_finite(buckets: Iterable[Bucket], threads: int, norm: float, factor: float) -> bool:

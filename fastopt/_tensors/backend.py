@@ -38,7 +38,7 @@ class Request(NamedTuple):
     skip_nonfinite: bool = False
     zero_grads: bool = False
     masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
-    norm: float | None = None         # of all gradients, where it was found elsewhere
+    norm: Any = None                  # of all gradients, or with `apart` {tensor: its own}, if found elsewhere
     apart: bool = False               # clip each gradient by a norm of its own
 
 

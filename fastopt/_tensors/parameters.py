@@ -65,22 +65,22 @@ def grouped(params: Any) -> bool:
             and all(isinstance(g, dict) and "params" in g for g in params))
 
 
-def groups_of(params: Any) -> list[Group]:
-    """The groups of parameters: one where they come as a tree."""
+def groups_of(params: Any, first: int = 0) -> list[Group]:
+    """The groups of parameters, of which the first has this number: one where they come as a tree."""
     if not grouped(params):
         return [Group(params, "params", {})]
-    return [Group(g["params"], f"params[{k}]", {name: x for name, x in g.items() if name != "params"})
+    return [Group(g["params"], f"params[{first + k}]", {name: x for name, x in g.items() if name != "params"})
             for k, g in enumerate(params)]
 
 
-def read(params: Any, rule: Rule, state: Any, rounding: str, where: str) -> Parameters:
-    """Parameters in a tree or in groups, checked."""
+def read(params: Any, rule: Rule, state: Any, rounding: str, where: str, first: int = 0) -> Parameters:
+    """Parameters in a tree or in groups, of which the first has this number, checked."""
     tensors: list[Tensor] = []
     formats: list[dict[str, Format]] = []
     roots: list[trees.Node] = []
     masks: list[Any] = []
-    groups = groups_of(params)
-    for k, (tree, path, own) in enumerate(groups):
+    groups = groups_of(params, first)
+    for k, (tree, path, own) in enumerate(groups, first):
         leaves: list[tuple[str, Any]] = []
         roots.append(trees.structure(tree, path, leaves))
         if not leaves:

@@ -9,9 +9,10 @@ from .. import files
 from .._formats.catalogue import Format
 from .._formats.choice import REMAINDER
 from .._state import state_dict
-from .._state.state_dict import Snapshot
+from .._state.state_dict import COUNTS, Snapshot
 from .._tensors import arrays
 from .._tensors.backend import Stored, in_memory_order
+from .._tensors.parts import Parts
 from .._tensors.tensors import PerTensor, Tensor
 from ..optimizer import Optimizer
 from ..storage import coded_bytes
@@ -50,6 +51,10 @@ class Checkpoints:
         self.ranks, self.memory, self.opt = ranks, memory, opt
         of = [piece.tensor for piece in memory.pieces]
         self._pieces = [of.index(k) for k in range(len(memory.tensors))]  # one of each tensor
+
+    def of_tensors(self, values: Sequence[Any]) -> list[Any]:
+        """Values, one for each piece, of the tensors, all pieces of which have the same."""
+        return [values[j] for j in self._pieces]
 
     # On all ranks
 
@@ -117,6 +122,7 @@ class Checkpoints:
         whole = make(backend.rule, self.memory.tensors, backend.groups, found, remainders, {}, backend.seed, 1,
                      follow=False)
         whole.taken = backend.t
+        whole.parts = Parts(*map(self.of_tensors, backend.late()))
         return whole
 
     def _likeness(self) -> Stored:
@@ -147,7 +153,8 @@ class Checkpoints:
         own = self.opt.state_dict(copy=False)
         parameters = found.pop(PARAMETERS, [])
         mine = {**{k: own[k] for k in ("version", "rule", "paths")}, "state": {**own["state"], **found},
-                **{k: rest[k] for k in ("t", "groups", "history") if k in rest}}
+                **{k: rest[k] for k in ("t", "groups", "history") if k in rest},
+                **{k: [rest[k][piece.tensor] for piece in self.memory.pieces] for k in COUNTS if k in rest}}
         if "storage" in own:
             mine["storage"] = {**own["storage"], "seed": rest.get("storage", own["storage"])["seed"]}
         return Snapshot(parameters, [], mine)
@@ -155,9 +162,6 @@ class Checkpoints:
 
 def _parted(saved: Mapping[str, Any], more: Whole) -> tuple[dict[str, Any], Whole]:
     """A state dict without its arrays, and these and others."""
-    if any(saved.get("behind", ())) or any(saved.get("past", ())):
-        raise ValueError("load: in the checkpoint some parameters had fewer steps than others, but here all have as "
-                         "many. Load it into an optimizer on one machine.")
     return {k: v for k, v in saved.items() if k != "state"}, {**saved["state"], **more}
 
 

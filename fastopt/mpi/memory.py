@@ -41,6 +41,7 @@ class Memory:
             self.pieces += pieces(k, start, t.array.size, [(j, of) for j, of in enumerate(self.buckets)
                                                            if of.flat == flat])
         self.mine = [piece.bounds[ranks.rank] for piece in self.pieces]
+        self._rooms: dict[int, tuple[np.ndarray, dict[int, np.ndarray]]] = {}
         rows = [self._start(k, t) for k, t in enumerate(given)]
         self.parameters = [own.copy() if format else own for own in self.cut(rows)]  # of each piece here
 
@@ -78,16 +79,44 @@ class Memory:
         """What the pieces here have of rows, one for each tensor."""
         return [rows[piece.tensor][lo:hi] for piece, (lo, hi) in zip(self.pieces, self.mine, strict=True)]
 
-    def room(self, k: int) -> tuple[list[int], np.ndarray, list[np.ndarray]]:
-        """The pieces in bucket k; room for this rank's gradients of it; and what each piece has of that."""
-        bucket = self.buckets[k]
-        rank, of = self._ranks.rank, []
-        row = zeros(bucket.counts[rank], self.sums[bucket.flat].dtype)
-        indices = [j for j, piece in enumerate(self.pieces) if piece.bucket == k]
-        for j in indices:
-            (lo, hi), start = self.mine[j], self._at[self.pieces[j].tensor][1] - bucket.ends[rank]
-            of.append(row[start + lo:start + hi] if lo < hi else row[:0])
-        return indices, row, of
+    def by_group(self, values: Sequence[Any], first: int = 0) -> list[list[Any]]:
+        """Values, one for each piece, by the groups of their tensors, of which the first has this number."""
+        found: list[list[Any]] = [[] for _ in range(1 + max(t.group for t in self.tensors) - first)]
+        for piece, value in zip(self.pieces, values, strict=True):
+            found[self.tensors[piece.tensor].group - first].append(value)
+        return found
+
+    def room(self, k: int) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """Room for this rank's gradients of bucket k, and what each piece in it has of that."""
+        if k not in self._rooms:
+            bucket, of = self.buckets[k], {}
+            rank = self._ranks.rank
+            row = zeros(bucket.counts[rank], self.sums[bucket.flat].dtype)
+            for j in [j for j, piece in enumerate(self.pieces) if piece.bucket == k]:
+                (lo, hi), start = self.mine[j], self._at[self.pieces[j].tensor][1] - bucket.ends[rank]
+                of[j] = row[start + lo:start + hi] if lo < hi else row[:0]
+            self._rooms[k] = row, of
+        return self._rooms[k]
+
+    def join(self, more: "Memory") -> None:
+        """Have the tensors of another, behind those here."""
+        flats, at, tensors = len(self.work), len(self.buckets), len(self.tensors)
+        self.work, self.sums = self.work + more.work, self.sums + more.sums
+        self.buckets += [of._replace(flat=flats + of.flat) for of in more.buckets]
+        self.pieces += [of._replace(tensor=tensors + of.tensor, bucket=at + of.bucket) for of in more.pieces]
+        self._at += [(flats + flat, start) for flat, start in more._at]
+        self.tensors, self.mine = self.tensors + more.tensors, self.mine + more.mine
+        self.parameters += more.parameters
+
+    def keep(self, left: Sequence[int]) -> None:
+        """Have these tensors alone. Buckets without any go; in the others, and in the flat arrays, gaps are left."""
+        kept = [j for j, piece in enumerate(self.pieces) if piece.tensor in left]
+        used = sorted({self.pieces[j].bucket for j in kept})
+        self.buckets, self._rooms = [self.buckets[k] for k in used], {}
+        self.pieces = [piece._replace(tensor=left.index(piece.tensor), bucket=used.index(piece.bucket))
+                       for piece in map(self.pieces.__getitem__, kept)]
+        self.mine, self.parameters = [self.mine[j] for j in kept], [self.parameters[j] for j in kept]
+        self._at, self.tensors = [self._at[k] for k in left], [self.tensors[k] for k in left]
 
     def gather(self, flats: Flats) -> None:
         """Send the shares of flat arrays to all ranks."""

@@ -1,6 +1,6 @@
 """What ranks say to each other."""
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -8,24 +8,29 @@ import numpy as np
 from mpi4py import MPI
 
 from .._cpu import pool
+from .._cpu.norm import exact
 
 Made = TypeVar("Made")
+COPY = MPI.Comm.Create_keyval()  # of the copy of a communicator: one, as MPI has 2,000 or so
+UNDER_WAY: list[Any] = []        # they hold their arrays, in which MPI may write after an error has left `step`
 
 
 class Ranks:
     """The processes among which the state of an optimizer is shared out."""
 
     def __init__(self, comm: MPI.Comm | None):
-        """`comm`: a communicator of mpi4py, of which this one is a copy; by default all processes."""
-        self.comm: Any = (MPI.COMM_WORLD if comm is None else comm).Dup()
+        """`comm`: a communicator of mpi4py, of which a copy is used, the same by all; by default all processes."""
+        given: Any = MPI.COMM_WORLD if comm is None else comm
+        self.comm = given.Get_attr(COPY) or given.Dup()
+        given.Set_attr(COPY, self.comm)
         self.rank, self.size = self.comm.rank, self.comm.size
 
     def together(self, make: Callable[[], Made]) -> Made:
         """What a function returns, if it returns on all ranks: an error on one is an error on all."""
-        try:
-            made, error = make(), None
-        except Exception as found:
-            made, error = None, found
+        return self.agreed(*tried(make))
+
+    def agreed(self, made: Made | None, error: Exception | None) -> Made:
+        """What was made, if there is no error on any rank."""
         said = self.comm.allgather(error and str(error))
         if error is not None:
             raise error
@@ -48,9 +53,13 @@ class Ranks:
         here = MPI.Get_processor_name(), affinity
         return max(1, pool.available_threads()//self.comm.allgather(here).count(here))
 
-    def pooled(self, sums: Iterable[float], exact: Callable[[Iterable[float]], list[float]]) -> list[float]:
-        """Numbers that add up to exactly as much as those of all ranks."""
-        return [x for of in self.comm.allgather(exact(sums)) for x in of]
+    def pooled(self, sums: Mapping[int, Iterable[float]]) -> dict[int, list[float]]:
+        """Numbers that add up to exactly as much as those of all ranks, of each key."""
+        found: dict[int, list[float]] = {}
+        for of in self.comm.allgather({k: exact(x) for k, x in sums.items()}):
+            for k, x in of.items():
+                found.setdefault(k, []).extend(x)
+        return found
 
     def said(self, value: Any) -> Any:
         """What rank 0 says."""
@@ -65,14 +74,18 @@ class Ranks:
         """Have a row hold what it holds on rank 0."""
         self.comm.Bcast(_bytes(row))
 
+    def any(self, flags: np.ndarray) -> Any:
+        """Begin to find which flags are set on some rank; they are then set here."""
+        return under_way(self.comm.Iallreduce(MPI.IN_PLACE, flags, MPI.LOR))
+
     def sum(self, sources: np.ndarray, target: np.ndarray, counts: list[int]) -> Any:
         """Begin to add rows, of which each rank gets so many elements."""
-        return self.comm.Ireduce_scatter(sources, target, counts, MPI.SUM)
+        return under_way(self.comm.Ireduce_scatter(sources, target, counts, MPI.SUM))
 
     def share(self, row: np.ndarray, counts: list[int]) -> Any:
         """Begin to send to all ranks the elements of a row that each has."""
         counts = [n*row.itemsize for n in counts]
-        return self.comm.Iallgatherv(MPI.IN_PLACE, [row.view(np.uint8), (counts, None), MPI.BYTE])
+        return under_way(self.comm.Iallgatherv(MPI.IN_PLACE, [row.view(np.uint8), (counts, None), MPI.BYTE]))
 
     def copy(self, source: Any, target: Any, sender: int, receiver: int) -> None:
         """Copy the bytes that one rank has to another; on others, and elsewhere, there are None."""
@@ -84,8 +97,22 @@ class Ranks:
             self.comm.Recv(_bytes(target), sender)
 
 
+def tried(make: Callable[[], Made]) -> tuple[Made | None, Exception | None]:
+    """What a function returns, or raises."""
+    try:
+        return make(), None
+    except Exception as error:
+        return None, error
+
+
+def under_way(request: Any) -> Any:
+    UNDER_WAY.append(request)
+    return request
+
+
 def wait(requests: list[Any]) -> None:
     MPI.Request.Waitall(requests)
+    UNDER_WAY[:] = [request for request in UNDER_WAY if not request.Test()]
 
 
 def _bytes(row: np.ndarray) -> list[Any]:

@@ -1,23 +1,27 @@
 """An optimizer whose state is shared out: see `fastopt.mpi`."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from .. import files
-from .._checks.numbers import check_option, check_whole
-from .._cpu.norm import all_finite, exact, global_norm
+from .. import files, trees
+from .._checks.numbers import check_number, check_option, check_whole
+from .._cpu.norm import all_finite, global_norm, norms
 from .._formats.catalogue import BF16, FORMATS
 from .._rule.groups import Group
+from .._rule.rule import Rule
 from .._tensors import arrays, parameters
-from .._tensors.backend import PLAIN, Request, clip_factor
+from .._tensors.backend import PLAIN, Request, Stored, clip_factor
 from .._tensors.parameters import Parameters, grouped
-from .._tensors.tensors import gradient, rows_of_masks
-from ..optimizer import Optimizer
+from .._tensors.parts import KEPT
+from .._tensors.rows import Rows
+from .._tensors.tensors import beside, gradient, rows_of_masks
+from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
 from .checkpoints import Checkpoints
 from .memory import Memory
-from .ranks import Ranks, wait
+from .part import Part, of_tensors
+from .ranks import Made, Ranks, tried, wait
 
 BUCKET = 2**22  # elements: 16 MB of float32
 
@@ -58,7 +62,7 @@ class Sharded:
         That of this rank's share, in pieces, to look at.
     rank, size, comm
         Which rank this is, of how many, and their communicator.
-    t, groups, threads, grad_norm
+    t, counts, groups, threads, grad_norm
         As an optimizer has them. Change `groups` and `t` on all ranks alike.
 
     Notes
@@ -78,120 +82,235 @@ class Sharded:
         self._ranks = ranks = Ranks(comm)
         self.rank, self.size, self.comm = ranks.rank, ranks.size, ranks.comm
         options = {"rounding": rounding, **hyper}
-        self._mean, read = ranks.together(lambda: _read(kind, params, mean, copy, bucket, rounding))
+        self._mean, read = ranks.together(lambda: _checked(kind, params, mean, copy, bucket, rounding))
+        self._grouped, self._bucket, self._state = grouped(params), bucket, state
         groups = parameters.groups_of(params)
-        ranks.check_alike("Sharded", {
-            "the rule": kind.rule.name, "bucket": bucket, "mean": self._mean, "copy": copy,
-            **{f"{name}{of}": x for of, own in [("", options), *((f" of {g.path}", g.own) for g in groups)]
-               for name, x in own.items() if isinstance(x, (int, float, str, type(None)))},
-            **{t.path: f"{t.plain} of shape {t.shape} and memory order {t.order}" for t in read.tensors}})
+        self._check_alike("Sharded", read, [("", options), *((f" of {g.path}", g.own) for g in groups)], {
+            "the rule": kind.rule.name, "bucket": bucket, "mean": self._mean, "copy": copy})
         self._memory = memory = Memory(read.tensors, FORMATS[copy] if copy else None, bucket, ranks)
-        self._structure, self._paths, self._grouped = read.structure, read.paths, grouped(params)
-        self.params, self.grads = (self._structure.build(memory.given(flats))
-                                   for flats in (memory.work, memory.sums))
-        options = {"threads": ranks.threads(), **options}
-        self.shard = ranks.together(lambda: self._make(kind, groups, state, read, options))
-        self._checkpoints = Checkpoints(ranks, memory, self.shard)
-        self._parts: list[Part] = []
-        self._ahead: list[np.ndarray] = []
+        self._formats: dict[int, Any] = {}  # of the states of each piece, as they are asked for
+        options = {"threads": ranks.threads(), **options, "state": lambda path, array: self._formats[id(array)]}
+        self.shard = ranks.together(lambda: self._make(kind, groups, read, options))
+        self._follow(read.structure.build(iter(range(len(read.tensors)))))
         memory.gather(memory.work)
 
-    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Group], state: Any, read: Parameters,
+    def _check_alike(self, where: str, read: Parameters, options: Sequence[tuple[str, Mapping[str, Any]]],
+                     more: dict[str, Any]) -> None:
+        """An error on all ranks where their parameters and options differ, as far as that can be seen."""
+        self._ranks.check_alike(where, {
+            **more, **{f"{name}{of}": x for of, own in options for name, x in own.items()
+                       if isinstance(x, (int, float, str, type(None)))},
+            **{t.path: f"{t.plain} of shape {t.shape} and memory order {t.order}" for t in read.tensors}})
+
+    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Group], read: Parameters,
               options: dict[str, Any]) -> Optimizer:
         """The optimizer of the pieces here."""
-        memory, masks = self._memory, read.plain.masks
-        count, asked = [0]*len(groups), dict[str, Any]()
-        for piece in memory.pieces:
-            t = memory.tensors[piece.tensor]
-            of = groups[t.group].own.get("state", state)
-            path = f"{groups[t.group].path}[{count[t.group]}]"
-            asked[path] = of(t.path, read.tensors[piece.tensor].original) if callable(of) else of
-            count[t.group] += 1
-        options["state"] = lambda path, array: asked[path]
-        if memory.format is not None:
-            options["copy"] = self._tree(memory.cut(memory.rows(memory.work)))
-        options["first"] = self._tree([(piece.tensor, lo) for piece, (lo, _) in
-                                       zip(memory.pieces, memory.mine, strict=True)])
-        own = [{**{k: v for k, v in g.own.items() if k != "state"}, "params": of}
-               for g, of in zip(groups, self._by_group(memory.parameters), strict=True)]
-        for group, mask in zip(own, self._by_group(memory.cut(masks)) if masks else (), strict=bool(masks)):
-            group["mask"] = mask
+        own = self._pieces(self._memory, groups, read)
+        copies = [group.pop("copy", None) for group in own]
+        if self._memory.format is not None:
+            options["copy"] = copies if self._grouped else copies[0]
         return kind(own if self._grouped else own[0]["params"], **options)
 
-    def _by_group(self, values: Sequence[Any]) -> list[list[Any]]:
-        """Values, one for each piece, by the groups of their tensors."""
-        found: list[list[Any]] = [[] for _ in range(1 + max(t.group for t in self._memory.tensors))]
-        for piece, value in zip(self._memory.pieces, values, strict=True):
-            found[self._memory.tensors[piece.tensor].group].append(value)
-        return found
+    def _pieces(self, memory: Memory, groups: Sequence[parameters.Group], read: Parameters) -> list[dict[str, Any]]:
+        """Groups, of the pieces of a memory."""
+        own = [{k: v for k, v in g.own.items() if k not in ("state", "mask")} for g in groups]
+        first = read.tensors[0].group
+        for piece, array in zip(memory.pieces, memory.parameters, strict=True):
+            t = read.tensors[piece.tensor]
+            of = groups[t.group - first].own.get("state", self._state)
+            self._formats[id(array)] = of(t.path, t.original) if callable(of) else of
+        copies = None if memory.format is None else memory.cut(memory.rows(memory.work))
+        masks = memory.cut(read.plain.masks) if read.plain.masks else None
+        for name, values in (("params", memory.parameters), ("copy", copies), ("mask", masks)):
+            for group, of in zip(own, memory.by_group(values, first) if values else (), strict=bool(values)):
+                group[name] = of
+        return own
 
-    def _tree(self, values: Sequence[Any]) -> Any:
-        """Values, one for each piece, as the optimizer of the pieces has its parameters."""
-        found = self._by_group(values)
-        return found if self._grouped else found[0]
+    def _follow(self, numbers: Any) -> None:
+        """Have the structure of these groups, or of this tree: numbers in the places of the tensors."""
+        memory, roots, leaves, of_group = self._memory, list[Any](), list[tuple[str, Any]](), list[int]()
+        for k, tree in enumerate(numbers if self._grouped else [numbers]):
+            roots.append(trees.structure(tree, f"params[{k}]" if self._grouped else "params", leaves))
+            of_group += [k]*(len(leaves) - len(of_group))
+        memory.tensors = [t._replace(path=path, group=k)
+                          for t, (path, _), k in zip(memory.tensors, leaves, of_group, strict=True)]
+        self._structure: Any = trees.Sequence(numbers, roots) if self._grouped else roots[0]
+        self._paths = [beside(t, "grads") for t in memory.tensors]
+        self.params, self.grads = (self._structure.build(memory.given(flats)) for flats in (memory.work, memory.sums))
+        places = zip(self.shard._tensors, memory.pieces, memory.mine, strict=True)
+        self.shard._tensors[:] = [t._replace(number=piece.tensor, first=lo) for t, piece, (lo, _) in places]
+        self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
+        self._parts: dict[Stored, list[Part]] = {}
+        self._ahead: list[np.ndarray] = []
+
+    # Other parameters: only what is new is cut and sent; what was there stays where it is
+
+    def add(self, params: Any, **own: Any) -> None:
+        """Add a group of parameters, as `Optimizer.add` does, on all ranks alike. They start from what rank 0 gives.
+
+        `params` and `grads` are new trees then, of the same arrays and of new ones.
+        """
+        shard, ranks, where = self.shard, self._ranks, "Sharded.add"
+        given, count = [{**own, "params": params}], len(self.groups)
+
+        def checked() -> Parameters:
+            shard._groups_of(given, shard.rule.name, count)
+            return _read(given, shard.rule, shard._asked.rounding, where, count)
+        read = ranks.together(checked)
+        self._check_alike(where, read, [("", own)], {})
+        more = Memory(read.tensors, self._memory.format, self._bucket, ranks)
+        groups = parameters.groups_of(given, count)
+        ranks.together(lambda: shard.add(**self._pieces(more, groups, read)[0]))
+        numbers = self._numbers()
+        self._grouped = True
+        self._memory.join(more)
+        self._follow([*numbers, read.structure.build(iter(range(len(read.tensors))))[0]])
+        more.gather(more.work)
+
+    def remove(self, path: str) -> None:
+        """Remove an array, or a subtree, from the parameters, as `Optimizer.remove` does, on all ranks alike.
+
+        Its room among the parameters and gradients, which are sent in buckets of many, is freed only where a whole
+        bucket goes: make a new optimizer, and load a checkpoint, to be rid of all.
+        """
+        def checked() -> tuple[list[int], list[Any]]:
+            found = left(self._memory.tensors, path, "Sharded.remove")
+            return found, [trees.without(tree, f"params[{k}]" if self._grouped else "params", path)
+                           for k, tree in enumerate(self._numbers())]
+        kept, numbers = self._ranks.together(checked)
+        gone = [t.path for t, piece in zip(self.shard._tensors, self._memory.pieces, strict=True)
+                if piece.tensor not in kept]
+        for piece in reversed(gone):
+            self.shard.remove(piece)
+        self._memory.keep(kept)
+        self._follow([tree for tree in numbers if tree is not trees.NOTHING] if self._grouped else numbers[0])
+
+    def _numbers(self) -> list[Any]:
+        """The trees of all groups, with the numbers of the tensors in their places."""
+        tree = self._structure.build(iter(range(len(self._memory.tensors))))
+        return tree if self._grouped else [tree]
 
     # Steps
 
-    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip_value: float | None = None,
-             grad_factor: float = 1.0, skip_nonfinite: bool = False, mask: Any = None) -> None:
+    def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL, norm: float | None = None,
+             clip_value: float | None = None, grad_factor: float = 1.0, skip_nonfinite: bool = False, mask: Any = None,
+             missing: str = RAISE) -> None:
         """Update the parameters, alike on all ranks. Arguments are those of `Optimizer.step`.
 
-        Gradients are of this rank, and are converted to the type of `grads` first. The norm, limits and what is not
-        finite are judged of the mean (or sum) over all ranks: a step is skipped by all of them or by none.
+        Gradients are of this rank, and are converted to the type of `grads` first. Norms, limits and what is not finite
+        are judged of the mean (or sum) over all ranks: a step is skipped by all of them or by none. A gradient may be
+        None on some ranks, where it counts as zeros, or on all: then that parameter does not count the step. `norm` is
+        that of the mean (or sum), the same on all ranks.
 
         Raises
         ------
         TypeError, ValueError
-            On the rank whose argument is wrong. Others then wait for it: start programs with ``-m mpi4py``.
+            On the rank whose argument is wrong, before anything is written; on the others RuntimeError.
+
+        Notes
+        -----
+        Ranks first tell each other which gradients they have, a byte for each, while they copy them.
         """
         if callable(grads) and not self._structure.holds(grads):
-            grads = grads(self.lookahead() if self.shard.rule.ahead else self.params)
-        if grads is not None:
-            self._take(grads)
-        opt: Any = self.shard
-        masks = None
-        if mask is not None:
-            leaves: list[Any] = []
-            self._structure.collect(mask, "mask", leaves)
-            masks = self._tree(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
-        request = opt._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, None, "global")
-        request = request._replace(factor=request.factor/(self.size if self._mean else 1))
-        parts = self._parts = self._parts or [Part(k, self._memory, opt, self._paths)
-                                              for k in range(len(self._memory.buckets))]
-        sums = [part.arriving(self._ranks) for part in parts]
-        norm: float | None = None
+            grads = gradients_at(self, self.shard.rule, grads)
+
+        def asked() -> Request:
+            masks = None
+            if mask is not None:
+                leaves: list[Any] = []
+                self._structure.collect(mask, "mask", leaves)
+                masks = self._memory.by_group(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
+                masks = masks if self._grouped else masks[0]
+            found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip)
+            return found._replace(factor=found.factor/self._shares)
+        request, live = self._agreed(asked, grads, missing, "step")
+        if not live:
+            return
+        backend, parts = self._turn_to(live, request.apart)
+        ranks, threads, norm = self._ranks, self.threads, request.norm
+        sums = [part.arriving(ranks) for part in parts]
         if clip_norm is not None or skip_nonfinite:
             wait(sums)
-            found = [bucket for part in parts for bucket in part.bound(request)]
-            norm = global_norm(found, opt.threads, request.factor, lambda of: self._ranks.pooled(of, exact))
-            factor = request.factor*clip_factor(norm, request.clip_norm)
-            if skip_nonfinite and not self._ranks.everywhere(all_finite(found, opt.threads, norm, factor)):
+            buckets = [bucket for part in parts for bucket in part.bound(request)]
+            norm = self._norm(buckets, request.factor) if norm is None else norm
+            factor = request.factor*(1.0 if request.apart else clip_factor(norm, request.clip_norm))
+            if skip_nonfinite and not ranks.everywhere(all_finite(buckets, threads, norm, factor)):
                 self.grad_norm = norm
                 return
             request = request._replace(norm=norm, skip_nonfinite=False)
-        t, sent = opt.t, []
+            if request.apart:
+                each = norms(lambda kernel: ranks.pooled(of_tensors(parts, threads, kernel)), factor)
+                request = request._replace(norm=each)
+        t, sent = backend.taken, []
         for part, arriving in zip(parts, sums, strict=True):
-            arriving.Wait()
-            part.step(request, t, opt.threads)
-            sent.append(part.leaving(self._ranks))
+            wait([arriving])
+            part.step(request, t, threads)
+            sent.append(part.leaving(ranks))
         wait(sent)
-        opt.t, self.grad_norm = t + 1, norm
+        backend.taken, self.grad_norm = t + 1, norm
 
-    def _take(self, grads: Any) -> None:
-        """Copy gradients into the buffers. All are checked first."""
-        leaves: list[Any] = []
-        self._structure.collect(grads, "grads", leaves)
-        found, targets = [], self._memory.views(self._memory.sums)
+    def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
+        """What `Optimizer.norm` gives, of the mean (or sum) of the gradients of all ranks, on all of them."""
+        factor, live = self._agreed(lambda: check_number("grad_factor", grad_factor, "norm"), grads, RAISE, "norm")
+        parts = self._turn_to(live, False)[1] if live else []
+        wait([part.arriving(self._ranks) for part in parts])
+        return self._norm([bucket for part in parts for bucket in part.bound(PLAIN)], factor/self._shares)
+
+    def _norm(self, buckets: Sequence[Any], factor: float) -> float:
+        """The norm of the gradients of all ranks, with a factor."""
+        return global_norm(buckets, self.threads, factor, lambda of: self._ranks.pooled({0: of})[0])
+
+    def _agreed(self, make: Callable[[], Made], grads: Any, missing: str, where: str) -> tuple[Made, tuple[int, ...]]:
+        """What a function returns, and the pieces that have gradients on some rank, which are in the buffers.
+
+        An error on one rank, of the function or of gradients, is an error on all.
+        """
+        def checked() -> tuple[Made, list[np.ndarray | None]]:
+            return make(), self._read_gradients(grads, missing, where)
+        memory = self._memory
+        made, error = tried(checked)
+        found = made[1] if made else []
+        flags = np.array([error is not None, *(g is not None for g in found or memory.tensors)], np.uint8)
+        telling = self._ranks.any(flags)
+        for g, target in zip(found, memory.views(memory.sums), strict=False):
+            if g is None:
+                target[...] = 0
+            elif arrays.address(g) != arrays.address(target):
+                with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
+                    np.copyto(target, g)
+        wait([telling])
+        if flags[0]:
+            self._ranks.agreed(made, error)
+        return made[0], tuple([j for j, piece in enumerate(memory.pieces) if flags[1 + piece.tensor]])  # type: ignore
+
+    def _read_gradients(self, grads: Any, missing: str, where: str) -> list[np.ndarray | None]:
+        """Gradients as they are to be copied, or None."""
+        if check_option("missing", missing, (RAISE, "skip"), where) != RAISE and grads is not None:
+            grads = trees.filled(self._structure, grads)
+        leaves, found = list[Any](), list[np.ndarray | None]()
+        self._structure.collect(self.grads if grads is None else grads, "grads", leaves)
         for leaf, t, path in zip(leaves, self._memory.tensors, self._paths, strict=True):
-            if leaf is None:
-                raise ValueError(f"{path}: None, but no rank knows whether others have a gradient. Give zeros, or "
-                                 f"leave {t.path} out of the parameters.")
-            found.append(gradient(leaf, t, path).array)
-        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
-            for g, target, path in zip(found, targets, self._paths, strict=True):
-                if arrays.address(g) != arrays.address(target):
-                    bf16 = arrays.format_of(g, path) is BF16
-                    np.copyto(target, BF16.decode(g.view(np.uint16)) if bf16 else g)
+            if isinstance(leaf, Rows):
+                raise TypeError(f"{path}: Rows, but ranks add whole arrays. Give an array; or give {t.path} an "
+                                "optimizer of its own on every rank, and that the rows of all, by comm.allgather.")
+            g = None if leaf is None else gradient(leaf, t, path).array
+            found.append(BF16.decode(g.view(np.uint16)) if g is not None and arrays.format_of(g, path) is BF16 else g)
+        return found
+
+    def _turn_to(self, live: tuple[int, ...], apart: bool) -> tuple[Stored, list[Part]]:
+        """What steps these pieces, and its parts, a bucket each."""
+        whole: Any = self.shard._backend
+        backend = whole.parts.turn_to(whole, live, apart)
+        if backend not in self._parts:
+            buckets = dict.fromkeys(self._memory.pieces[j].bucket for j in live)
+            parts = [Part(k, self._memory, backend, live, self._paths) for k in buckets]
+            self._parts = dict([*self._parts.items()][1 - KEPT:]) | {backend: parts}
+        return backend, self._parts[backend]
+
+    @property
+    def _shares(self) -> int:
+        """What the sums over all ranks are divided by."""
+        return self.size if self._mean else 1
 
     def lookahead(self) -> Any:
         """Nesterov's look-ahead point, as `Optimizer.lookahead` gives it, of all parameters, on all ranks."""
@@ -213,6 +332,12 @@ class Sharded:
         self.shard.t = steps
 
     @property
+    def counts(self) -> Any:
+        """The steps that each parameter had, in the structure of the parameters."""
+        behind = self._checkpoints.of_tensors(self.shard._backend.late()[0])
+        return self._structure.build(iter([self.t - steps for steps in behind]))
+
+    @property
     def groups(self) -> tuple[Group, ...]:
         return self.shard.groups
 
@@ -226,6 +351,11 @@ class Sharded:
 
     def __repr__(self) -> str:
         return f"Sharded(rank {self.rank} of {self.size}, {self.shard!r})"
+
+    def __reduce__(self) -> tuple:
+        """For `copy` and `pickle`, which no communicator passes."""
+        raise TypeError("Sharded: it has a communicator, which can be neither copied nor pickled. Save it, "
+                        "opt.save(path), and load the file into a new one, on any number of ranks.")
 
     # Checkpoints: rank 0 has all of it, which is that of `kind` on one machine
 
@@ -243,7 +373,7 @@ class Sharded:
         An error on rank 0 is an error on all ranks, before anything is written.
         """
         self._checkpoints.load_state_dict(saved, bool(convert))
-        self._parts = []
+        self._parts = {}
 
     def save(self, path: files.Path) -> None:
         """Have rank 0 write parameters and state to a file, which `fastopt.files.load` reads, too.
@@ -255,10 +385,10 @@ class Sharded:
     def load(self, path: files.Path) -> None:
         """Continue from a file that `save` or `fastopt.files.save` wrote, which rank 0 reads: parameters and state."""
         self._checkpoints.load(path)
-        self._parts = []
+        self._parts = {}
 
 
-def _read(kind: Any, params: Any, mean: Any, copy: Any, bucket: Any, rounding: Any) -> tuple[bool, Parameters]:
+def _checked(kind: Any, params: Any, mean: Any, copy: Any, bucket: Any, rounding: Any) -> tuple[bool, Parameters]:
     """`mean`, and the parameters; or what is wrong with the arguments."""
     if not (isinstance(kind, type) and issubclass(kind, Optimizer) and hasattr(kind, "rule")):
         raise TypeError(f"Sharded: {kind!r}, but the class of an optimizer is needed. Give fastopt.Adam, for example.")
@@ -266,49 +396,15 @@ def _read(kind: Any, params: Any, mean: Any, copy: Any, bucket: Any, rounding: A
     check_whole("bucket", bucket, "Sharded", cure="Leave it out.", kind=ValueError)
     if copy is not None:
         check_option("copy", copy, tuple(FORMATS), "Sharded")
+    return mean, _read(params, kind.rule, rounding, kind.__name__)
+
+
+def _read(params: Any, rule: Rule, rounding: str, where: str, first: int = 0) -> Parameters:
+    """Parameters, which must lie in this machine's memory; `first`: the number of their first group."""
     plain = [{k: v for k, v in g.items() if k != "state"} for g in params] if grouped(params) else params
-    read = parameters.read(plain, kind.rule, None, rounding, kind.__name__)
+    read = parameters.read(plain, rule, None, rounding, where, first)
     for t in read.tensors:
         if arrays.place(t.array) != "cpu":
             raise TypeError(f"{t.path}: on a CUDA device, but state is shared out among processes in this machine's "
                             "memory only. Give NumPy arrays.")
-    return mean, read
-
-
-class Part:
-    """A bucket as this rank steps it."""
-
-    def __init__(self, k: int, memory: Memory, opt: Optimizer, paths: Sequence[str]):
-        """Bucket k of this memory, whose pieces here the optimizer has."""
-        self.bucket = bucket = memory.buckets[k]
-        self.sums, self.work = (flats[bucket.flat][bucket.span] for flats in (memory.sums, memory.work))
-        self.indices, self.mine, self.leaves = memory.room(k)
-        self.paths = [paths[memory.pieces[j].tensor] for j in self.indices]
-        tensors = [opt._tensors[j] for j in self.indices]
-        self.backend: Any = opt._backend.part(self.indices, tensors, opt._groups, False)
-        self._masks: tuple[Any, Any] = (), ()
-
-    def arriving(self, ranks: Ranks) -> Any:
-        """Begin to add the gradients of all ranks."""
-        return ranks.sum(self.sums, self.mine, self.bucket.counts)
-
-    def leaving(self, ranks: Ranks) -> Any:
-        """Begin to send this rank's parameters to all ranks."""
-        return ranks.share(self.work, self.bucket.counts)
-
-    def bound(self, request: Request) -> list[Any]:
-        """The buckets of the backend, bound to the sums."""
-        self.backend.bind(self.leaves, self.paths, False, self._of(request.masks))
-        return self.backend.binding.buckets
-
-    def step(self, request: Request, t: int, threads: int) -> None:
-        """Take the step that follows t steps."""
-        request = request._replace(masks=self._of(request.masks))
-        self.backend.taken, self.backend.threads = t, threads
-        self.backend.step(self.leaves, self.paths, PLAIN if request == PLAIN else request)
-
-    def _of(self, masks: Sequence[Any]) -> Sequence[Any]:
-        """The masks of these pieces."""
-        if masks and self._masks[0] is not masks:
-            self._masks = masks, [masks[j] for j in self.indices]
-        return self._masks[1] if masks else ()
+    return read
