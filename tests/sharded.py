@@ -2,7 +2,9 @@
 
 Sums over ranks are exact, and so are equal for any number of ranks: gradients are whole numbers, or one rank has all.
 """
+import copy
 import os
+import pickle
 import sys
 from pathlib import Path
 
@@ -169,6 +171,127 @@ def skipped():
     assert abs(huge.grad_norm/(1e300*9000**0.5) - 1) < 1e-12
 
 
+WITHOUT = ({"V"}, {"b", "c"}, {"W", "V", "none"}, set(SIZES), set(), {"V"})  # step by step
+
+
+def absent():
+    """Gradients that no rank has, and some that one rank has: each tensor counts its own steps, on disk, too."""
+    def lr(t):
+        return 0.1/t
+    for name, kind, format, how in (("Adam", fastopt.Adam, "f32", {"state": "q8"}),
+                                    ("NAdam", fastopt.NAdam, "bf16", {"rounding": "stochastic", "lr": lr}),
+                                    ("complex", fastopt.Adam, "c64", {})):
+        opt = Sharded(kind, params(format), mean=False, bucket=9000, **how)
+        alone = kind(params(format), **how)
+        for t, without in enumerate(WITHOUT, 1):
+            g = gradient(t, format)
+            mine = part(g, opt.rank, opt.size)
+            if not np.any(mine["W"]):  # zeros elsewhere: that rank may leave them out
+                mine = {}
+            mine = {k: x for k, x in mine.items() if k not in without}
+            alone.step({k: None if k in without else x for k, x in g.items()})
+            opt.step(mine, missing="skip")
+            same(opt.params, alone.params, f"absent, {name}, step {t}")
+            assert (opt.t, opt.counts) == (alone.t, alone.counts)
+        saved = opt.state_dict()
+        if opt.rank == 0:
+            same_dicts(saved, alone.state_dict(), f"absent, {name}")
+            assert "behind" in saved
+        twin = Sharded(kind, params(format), mean=False, bucket=30_000, **how)
+        for x, y in zip(trees.flatten(twin.params)[0], trees.flatten(opt.params)[0], strict=True):
+            x[...] = y
+        twin.load_state_dict(saved)
+        g = gradient(7, format)
+        for one in (opt, twin):
+            one.step({**part(g, opt.rank, opt.size), "c": None})
+        alone.step({**g, "c": None})
+        same(opt.params, alone.params, f"absent, {name}, at last")
+        same(twin.params, alone.params, f"absent, {name}, resumed")
+        assert twin.counts == alone.counts
+
+
+def clipped():
+    """By norms that are found elsewhere, and each gradient by its own."""
+    opt, alone = (make(fastopt.Adam, {**params(), "d": np.ones(9000)}, **more)
+                  for make, more in ((Sharded, {"mean": False, "bucket": 9000}), (lambda kind, *x: kind(*x), {})))
+    for t in (2, 4, 6, 8):
+        g = {**gradient(t), "d": np.round(normal(t, 9000)*9)*(2.0**600 if t > 4 else 1), "b": None if t == 6 else
+             gradient(t)["b"]}
+        mine = {k: None if x is None else part({k: x}, opt.rank, opt.size)[k] for k, x in g.items()}
+        assert opt.norm(mine, grad_factor=0.1) == alone.norm(g, grad_factor=0.1) > 0
+        for how in ({"clip_norm": 1.0, "clip": "tensor"}, {"clip_norm": 2.0, "norm": 30.0}, {"grad_factor": 1e-300},
+                    {"clip_norm": 1e-3, "clip": "tensor", "skip_nonfinite": True, "grad_factor": 0.5}):
+            opt.step(mine, **how)
+            alone.step(g, **how)
+            same(opt.params, alone.params, f"clipped, step {t}, {how}")
+            assert opt.grad_norm == alone.grad_norm
+    assert opt.norm(dict.fromkeys(g)) == 0.0
+
+
+def changed():
+    """Other parameters: what stays has its state, on all ranks, and its random bits are those of one machine."""
+    how = {"state": "q8", "rounding": "stochastic", "seed": 5}
+    opt, alone = Sharded(fastopt.Adam, params("bf16"), mean=False, bucket=9000, **how), fastopt.Adam(params("bf16"), **how)
+
+    def after(what, *times):
+        assert trees.paths(opt.params) == trees.paths([g["params"] for g in alone.params])
+        for t in times:
+            g = [gradient(t) if k == 0 else {"x": gradient(t)["V"][..., k]} for k in range(len(opt.groups))]
+            g = [{k: x for k, x in of.items() if k in p} for of, p in zip(g, opt.params, strict=True)]
+            opt.step(part(g, opt.rank, opt.size), clip_norm=10.0)
+            alone.step(g, clip_norm=10.0)
+            same(opt.params, [g["params"] for g in alone.params], f"{what}, step {t}")
+            assert (opt.t, opt.counts) == (alone.t, alone.counts)
+        saved = opt.state_dict()
+        if opt.rank == 0:
+            same_dicts(saved, alone.state_dict(), what)
+    steps(opt, alone, "bf16", (2,), "unchanged")
+    kept = opt.params["V"]
+    for one in (opt, alone):
+        x = {"x": stored(normal(9, 64, 3), "bf16")}
+        if one is opt and opt.rank:
+            x["x"][...] = 0  # rank 0 says what it is
+        one.add(x, lr=0.3, state={"m": "bf16s", "v": "f32"}, mask={"x": np.arange(3) > 0})
+    after("added", 2, 4)
+    assert opt.params[0]["V"] is kept or np.shares_memory(opt.params[0]["V"], kept)
+    for path in ("params[0]['W']", "params[0]['none']"):
+        opt.remove(path)
+        alone.remove(path)
+    after("removed", 6)
+    for one in (opt, alone):
+        one.add({"x": stored(normal(8, 64, 3), "bf16")})
+        one.remove("params[1]")
+    after("again", 8, 10)
+    opt.save(HERE/"changed.safetensors")
+    twin = fastopt.Adam([{**g, "params": trees.map(np.zeros_like, g["params"])} for g in alone.params], **how)
+    fastopt.files.load(HERE/"changed.safetensors", twin)
+    same([g["params"] for g in twin.params], opt.params, "changed, from a file")
+
+    opt = Sharded(fastopt.AdamW, params(), copy="bf16", mean=False)
+    opt.add([normal(3, 5000)])
+    opt.remove("params[0]['V']")
+    whole = [{"params": {k: a for k, a in params().items() if k != "V"}}, {"params": [normal(3, 5000)]}]
+    alone = fastopt.AdamW(whole)
+    g = [{k: x for k, x in gradient(2).items() if k != "V"}, [np.ones(5000, f32)]]
+    opt.step(part(g, opt.rank, opt.size))
+    alone.step(g)
+    same(opt.params, [trees.map(lambda x: stored(x, "bf16"), of["params"]) for of in whole], "changed, with copies")
+
+
+def apart():
+    """The cures of errors: a table has an optimizer of its own, and what cannot be copied goes through a file."""
+    alone, mine = fastopt.Adam([np.ones((50, 8), f32)]), fastopt.Adam([np.ones((50, 8), f32)])
+    comm = Sharded(fastopt.SGD, params()).comm
+    for t in range(3):
+        hit = [(np.arange(k, 50, 7 - k), normal(10*t + k, len(range(k, 50, 7 - k)), 8)) for k in range(comm.size)]
+        of_all = zip(*comm.allgather(hit[comm.rank]), strict=True)
+        mine.step([fastopt.Rows(*map(np.concatenate, of_all))])
+        alone.step([fastopt.Rows(*map(np.concatenate, zip(*hit, strict=True)))])
+    same(mine.params, alone.params, "a table")
+    many = [Sharded(fastopt.SGD, np.zeros(1)) for _ in range(2500 if comm.size == 2 else 0)]  # MPI has 2,047
+    assert len({of.comm.handle for of in many}) <= 1
+
+
 def fails(call, message):
     """All ranks raise the error of one, or of each."""
     with pytest.raises((TypeError, ValueError, RuntimeError, OSError)) as error:
@@ -197,6 +320,27 @@ def errors():
     fails(lambda: Sharded(fastopt.Adam, w, bucket=0), "bucket is 0")
     fails(lambda: Sharded(fastopt.Adam, w, mean=2), "mean is 2")
     fails(lambda: opt.step({**gradient(1), "b": w["W"]}), "grads['b']: shape (90, 101)")
+    fails(lambda: opt.step({**gradient(1), "b": fastopt.Rows([1], [2.0])}), "grads['b']: Rows, but ranks add whole")
+    fails(lambda: opt.step(lambda p: None), "the function returned None")
+    fails(lambda: opt.step(gradient(1), missing="ski"), "missing is 'ski'")
+    fails(lambda: opt.step({"W": w["W"]}), "grads: no ['b', 'V', 'none', 'c']")
+    fails(lambda: opt.step(gradient(1), clip="tensor"), 'clip="tensor" with no clip_norm')
+    fails(lambda: opt.norm(gradient(1), grad_factor="x"), "grad_factor")
+    fails(lambda: opt.remove("params['x']"), "no path of the parameters")
+    fails(lambda: opt.remove("params"), "would leave no parameters")
+    fails(lambda: opt.add([w["b"]], lr=-1.0), "lr")
+    fails(lambda: opt.add([]), "params[1]: no arrays")
+    for call in (copy.copy, copy.deepcopy, pickle.dumps):
+        fails(lambda call=call: call(opt), "a communicator")
+    if opt.size > 1:  # an error of one is an error of all, and nothing is written
+        for found, call in (
+                ("clip_norm is -1", lambda: opt.step(gradient(1), clip_norm=-1.0 if other else 1.0)),
+                ("grads['W']: shape (7,)", lambda: opt.step({**gradient(1), "W": w["b" if other else "W"]})),
+                ("params[1][0] is f32 of shape (6,)", lambda: opt.add([w["b"][other:]])),
+                ("lr is 0.2 on rank 1", lambda: opt.add([w["b"]], lr=0.1 + 0.1*other))):
+            fails(call, found)
+    same(opt.params, params(), "after errors")
+    assert opt.t == 0
     before = opt.state_dict()
     saved = fastopt.SGD(w).state_dict() if first else None
     fails(lambda: opt.load_state_dict(saved), "the state of sgd, but this optimizer is adam")
