@@ -220,11 +220,13 @@ def clipped():
         mine = {k: None if x is None else part({k: x}, opt.rank, opt.size)[k] for k, x in g.items()}
         assert opt.norm(mine, grad_factor=0.1) == alone.norm(g, grad_factor=0.1) > 0
         for how in ({"clip_norm": 1.0, "clip": "tensor"}, {"clip_norm": 2.0, "norm": 30.0}, {"grad_factor": 1e-300},
+                    {"clip_norm": 1.0, "skip_nonfinite": True, "grad_factor": 1e80},
                     {"clip_norm": 1e-3, "clip": "tensor", "skip_nonfinite": True, "grad_factor": 0.5}):
             opt.step(mine, **how)
             alone.step(g, **how)
             same(opt.params, alone.params, f"clipped, step {t}, {how}")
-            assert opt.grad_norm == alone.grad_norm
+            assert (opt.grad_norm, opt.t) == (alone.grad_norm, alone.t)
+    assert opt.t == 20
     assert opt.norm(dict.fromkeys(g)) == 0.0
 
 

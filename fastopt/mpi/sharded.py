@@ -87,12 +87,11 @@ class Sharded:
         groups = parameters.groups_of(params)
         self._check_alike("Sharded", read, [("", options), *((f" of {g.path}", g.own) for g in groups)], {
             "the rule": kind.rule.name, "bucket": bucket, "mean": self._mean, "copy": copy})
-        self._memory = memory = Memory(read.tensors, FORMATS[copy] if copy else None, bucket, ranks)
+        self._memory = Memory(read.tensors, FORMATS[copy] if copy else None, bucket, ranks)
         self._formats: dict[int, Any] = {}  # of the states of each piece, as they are asked for
         options = {"threads": ranks.threads(), **options, "state": lambda path, array: self._formats[id(array)]}
         self.shard = ranks.together(lambda: self._make(kind, groups, read, options))
         self._follow(read.structure.build(iter(range(len(read.tensors)))))
-        memory.gather(memory.work)
 
     def _check_alike(self, where: str, read: Parameters, options: Sequence[tuple[str, Mapping[str, Any]]],
                      more: dict[str, Any]) -> None:
@@ -165,7 +164,6 @@ class Sharded:
         self._grouped = True
         self._memory.join(more)
         self._follow([*numbers, read.structure.build(iter(range(len(read.tensors))))[0]])
-        more.gather(more.work)
 
     def remove(self, path: str) -> None:
         """Remove an array, or a subtree, from the parameters, as `Optimizer.remove` does, on all ranks alike.
@@ -266,29 +264,32 @@ class Sharded:
         An error on one rank, of the function or of gradients, is an error on all.
         """
         def checked() -> tuple[Made, list[np.ndarray | None]]:
-            return make(), self._read_gradients(grads, missing, where)
+            check_option("missing", missing, (RAISE, "skip"), where)
+            return make(), [] if grads is None else self._read_gradients(grads, missing)
         memory = self._memory
         made, error = tried(checked)
         found = made[1] if made else []
-        flags = np.array([error is not None, *(g is not None for g in found or memory.tensors)], np.uint8)
+        flags = np.ones(1 + len(memory.tensors), np.uint8)
+        flags[0] = error is not None
+        if found:
+            flags[1:] = [g is not None for g in found]
         telling = self._ranks.any(flags)
-        for g, target in zip(found, memory.views(memory.sums), strict=False):
-            if g is None:
-                target[...] = 0
-            elif arrays.address(g) != arrays.address(target):
-                with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
+        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
+            for g, target in zip(found, memory.views(memory.sums) if found else (), strict=True):
+                if g is None:
+                    target[...] = 0
+                elif arrays.address(g) != arrays.address(target):
                     np.copyto(target, g)
         wait([telling])
         if flags[0]:
             self._ranks.agreed(made, error)
-        return made[0], tuple([j for j, piece in enumerate(memory.pieces) if flags[1 + piece.tensor]])  # type: ignore
+        pieces, has = range(len(memory.pieces)), flags[1:].tolist()
+        return made[0], tuple(pieces if all(has) else [j for j in pieces if has[memory.pieces[j].tensor]])  # type: ignore
 
-    def _read_gradients(self, grads: Any, missing: str, where: str) -> list[np.ndarray | None]:
+    def _read_gradients(self, grads: Any, missing: str) -> list[np.ndarray | None]:
         """Gradients as they are to be copied, or None."""
-        if check_option("missing", missing, (RAISE, "skip"), where) != RAISE and grads is not None:
-            grads = trees.filled(self._structure, grads)
         leaves, found = list[Any](), list[np.ndarray | None]()
-        self._structure.collect(self.grads if grads is None else grads, "grads", leaves)
+        self._structure.collect(trees.filled(self._structure, grads) if missing != RAISE else grads, "grads", leaves)
         for leaf, t, path in zip(leaves, self._memory.tensors, self._paths, strict=True):
             if isinstance(leaf, Rows):
                 raise TypeError(f"{path}: Rows, but ranks add whole arrays. Give an array; or give {t.path} an "
