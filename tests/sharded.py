@@ -233,7 +233,8 @@ def clipped():
 def changed():
     """Other parameters: what stays has its state, on all ranks, and its random bits are those of one machine."""
     how = {"state": "q8", "rounding": "stochastic", "seed": 5}
-    opt, alone = Sharded(fastopt.Adam, params("bf16"), mean=False, bucket=9000, **how), fastopt.Adam(params("bf16"), **how)
+    opt = Sharded(fastopt.Adam, params("bf16"), mean=False, bucket=9000, **how)
+    alone = fastopt.Adam(params("bf16"), **how)
 
     def after(what, *times):
         assert trees.paths(opt.params) == trees.paths([g["params"] for g in alone.params])

@@ -193,6 +193,18 @@ def test_parameters_that_are_added_begin_and_all_others_go_on():
     assert_identical(opt.state["average"][0][0], alone.opts[1].state["average"])
 
 
+def test_masks_of_a_group_follow_what_is_removed():
+    w, v = params(), params()
+    keep = np.arange(w[1].size).reshape(w[1].shape) % 2
+    opt = fastopt.Adam([{"params": w[:2], "mask": [False, keep]}, {"params": w[2:]}])
+    twin = fastopt.Adam([{"params": v[1:2], "mask": [keep]}, {"params": v[2:]}])
+    opt.remove("params[0][0]")
+    for one in (opt, twin):
+        one.step([[gradient(1, 1)], [gradient(1, 2)]])
+    assert_identical(w[1], v[1])
+    assert "mask" not in opt.params[1]
+
+
 def test_what_cannot_be_added_or_removed_changes_nothing():
     from collections import namedtuple
     pair = namedtuple("Pair", "a b")(*params()[:2])

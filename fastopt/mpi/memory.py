@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import trees
 from .._formats.catalogue import Format, arithmetic
 from .._tensors import arrays
 from .._tensors.backend import in_memory_order, out_of_memory_order
-from .._tensors.tensors import Tensor
+from .._tensors.tensors import Tensor, beside
 from ..storage import decode, encode
 from .ranks import Ranks, wait
 from .shares import Bucket, Piece, buckets, pieces, starts
@@ -44,6 +45,17 @@ class Memory:
         self._rooms: dict[int, tuple[np.ndarray, dict[int, np.ndarray]]] = {}
         rows = [self._start(k, t) for k, t in enumerate(given)]
         self.parameters = [own.copy() if format else own for own in self.cut(rows)]  # of each piece here
+
+    def follow(self, numbers: Any, grouped: bool) -> None:
+        """Have the structure of this tree, or of the trees of groups: numbers in the places of the tensors."""
+        roots, leaves, groups = list[Any](), list[tuple[str, Any]](), list[int]()
+        for k, tree in enumerate(numbers if grouped else [numbers]):
+            roots.append(trees.structure(tree, f"params[{k}]" if grouped else "params", leaves))
+            groups += [k]*(len(leaves) - len(groups))
+        self.tensors = [t._replace(path=path, group=k)
+                        for t, (path, _), k in zip(self.tensors, leaves, groups, strict=True)]
+        self.structure: Any = trees.Sequence(numbers, roots) if grouped else roots[0]
+        self.paths = [beside(t, "grads") for t in self.tensors]  # of their gradients
 
     def _start(self, k: int, t: Tensor) -> np.ndarray:
         """The elements of a tensor, in memory order, as rank 0 has them. All ranks put them into `work`."""

@@ -11,7 +11,7 @@ from .ranks import Ranks
 class Part:
     """A bucket as this rank steps it."""
 
-    def __init__(self, k: int, memory: Memory, whole: Stored, live: Sequence[int], paths: Sequence[str]):
+    def __init__(self, k: int, memory: Memory, whole: Stored, live: Sequence[int]):
         """Bucket k of this memory; `whole` steps the pieces `live`, of all buckets."""
         self.bucket = bucket = memory.buckets[k]
         self.sums, self.work = (flats[bucket.flat][bucket.span] for flats in (memory.sums, memory.work))
@@ -19,7 +19,8 @@ class Part:
         members = [(place, piece) for place, piece in enumerate(live) if memory.pieces[piece].bucket == k]
         self.indices = [piece for _, piece in members]
         self.tensors = [memory.pieces[piece].tensor for piece in self.indices]
-        self.leaves, self.paths = [rows[piece] for piece in self.indices], [paths[k] for k in self.tensors]
+        self.leaves = [rows[piece] for piece in self.indices]
+        self.paths = [memory.paths[k] for k in self.tensors]
         tensors = [whole.tensors[place] for place, _ in members]
         groups = sorted({t.group for t in tensors})
         tensors = [t._replace(group=groups.index(t.group)) for t in tensors]

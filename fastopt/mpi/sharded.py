@@ -1,5 +1,5 @@
 """An optimizer whose state is shared out: see `fastopt.mpi`."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,20 +8,20 @@ from mpi4py import MPI
 from .. import files, trees
 from .._checks.numbers import check_number, check_option, check_whole
 from .._cpu.norm import all_finite, global_norm, norms
-from .._formats.catalogue import BF16, FORMATS
+from .._formats.catalogue import FORMATS
 from .._rule.groups import Group
 from .._rule.rule import Rule
 from .._tensors import arrays, parameters
 from .._tensors.backend import PLAIN, Request, Stored, clip_factor
 from .._tensors.parameters import Parameters, grouped
 from .._tensors.parts import KEPT
-from .._tensors.rows import Rows
-from .._tensors.tensors import beside, gradient, rows_of_masks
+from .._tensors.tensors import rows_of_masks
 from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
 from .checkpoints import Checkpoints
+from .gradients import agreed
 from .memory import Memory
 from .part import Part, of_tensors
-from .ranks import Made, Ranks, tried, wait
+from .ranks import Ranks, wait
 
 BUCKET = 2**22  # elements: 16 MB of float32
 
@@ -127,15 +127,9 @@ class Sharded:
 
     def _follow(self, numbers: Any) -> None:
         """Have the structure of these groups, or of this tree: numbers in the places of the tensors."""
-        memory, roots, leaves, of_group = self._memory, list[Any](), list[tuple[str, Any]](), list[int]()
-        for k, tree in enumerate(numbers if self._grouped else [numbers]):
-            roots.append(trees.structure(tree, f"params[{k}]" if self._grouped else "params", leaves))
-            of_group += [k]*(len(leaves) - len(of_group))
-        memory.tensors = [t._replace(path=path, group=k)
-                          for t, (path, _), k in zip(memory.tensors, leaves, of_group, strict=True)]
-        self._structure: Any = trees.Sequence(numbers, roots) if self._grouped else roots[0]
-        self._paths = [beside(t, "grads") for t in memory.tensors]
-        self.params, self.grads = (self._structure.build(memory.given(flats)) for flats in (memory.work, memory.sums))
+        memory = self._memory
+        memory.follow(numbers, self._grouped)
+        self.params, self.grads = (memory.structure.build(memory.given(flats)) for flats in (memory.work, memory.sums))
         places = zip(self.shard._tensors, memory.pieces, memory.mine, strict=True)
         self.shard._tensors[:] = [t._replace(number=piece.tensor, first=lo) for t, piece, (lo, _) in places]
         self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
@@ -185,7 +179,7 @@ class Sharded:
 
     def _numbers(self) -> list[Any]:
         """The trees of all groups, with the numbers of the tensors in their places."""
-        tree = self._structure.build(iter(range(len(self._memory.tensors))))
+        tree = self._memory.structure.build(iter(range(len(self._memory.tensors))))
         return tree if self._grouped else [tree]
 
     # Steps
@@ -209,19 +203,19 @@ class Sharded:
         -----
         Ranks first tell each other which gradients they have, a byte for each, while they copy them.
         """
-        if callable(grads) and not self._structure.holds(grads):
+        if callable(grads) and not self._memory.structure.holds(grads):
             grads = gradients_at(self, self.shard.rule, grads)
 
         def asked() -> Request:
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
-                self._structure.collect(mask, "mask", leaves)
+                self._memory.structure.collect(mask, "mask", leaves)
                 masks = self._memory.by_group(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
                 masks = masks if self._grouped else masks[0]
             found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip)
             return found._replace(factor=found.factor/self._shares)
-        request, live = self._agreed(asked, grads, missing, "step")
+        request, live = agreed(self._ranks, self._memory, asked, grads, missing, "step")
         if not live:
             return
         backend, parts = self._turn_to(live, request.apart)
@@ -249,7 +243,8 @@ class Sharded:
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
         """What `Optimizer.norm` gives, of the mean (or sum) of the gradients of all ranks, on all of them."""
-        factor, live = self._agreed(lambda: check_number("grad_factor", grad_factor, "norm"), grads, RAISE, "norm")
+        factor, live = agreed(self._ranks, self._memory, lambda: check_number("grad_factor", grad_factor, "norm"),
+                              grads, RAISE, "norm")
         parts = self._turn_to(live, False)[1] if live else []
         wait([part.arriving(self._ranks) for part in parts])
         return self._norm([bucket for part in parts for bucket in part.bound(PLAIN)], factor/self._shares)
@@ -258,53 +253,13 @@ class Sharded:
         """The norm of the gradients of all ranks, with a factor."""
         return global_norm(buckets, self.threads, factor, lambda of: self._ranks.pooled({0: of})[0])
 
-    def _agreed(self, make: Callable[[], Made], grads: Any, missing: str, where: str) -> tuple[Made, tuple[int, ...]]:
-        """What a function returns, and the pieces that have gradients on some rank, which are in the buffers.
-
-        An error on one rank, of the function or of gradients, is an error on all.
-        """
-        def checked() -> tuple[Made, list[np.ndarray | None]]:
-            check_option("missing", missing, (RAISE, "skip"), where)
-            return make(), [] if grads is None else self._read_gradients(grads, missing)
-        memory = self._memory
-        made, error = tried(checked)
-        found = made[1] if made else []
-        flags = np.ones(1 + len(memory.tensors), np.uint8)
-        flags[0] = error is not None
-        if found:
-            flags[1:] = [g is not None for g in found]
-        telling = self._ranks.any(flags)
-        with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
-            for g, target in zip(found, memory.views(memory.sums) if found else (), strict=True):
-                if g is None:
-                    target[...] = 0
-                elif arrays.address(g) != arrays.address(target):
-                    np.copyto(target, g)
-        wait([telling])
-        if flags[0]:
-            self._ranks.agreed(made, error)
-        pieces, has = range(len(memory.pieces)), flags[1:].tolist()
-        return made[0], tuple(pieces if all(has) else [j for j in pieces if has[memory.pieces[j].tensor]])  # type: ignore
-
-    def _read_gradients(self, grads: Any, missing: str) -> list[np.ndarray | None]:
-        """Gradients as they are to be copied, or None."""
-        leaves, found = list[Any](), list[np.ndarray | None]()
-        self._structure.collect(trees.filled(self._structure, grads) if missing != RAISE else grads, "grads", leaves)
-        for leaf, t, path in zip(leaves, self._memory.tensors, self._paths, strict=True):
-            if isinstance(leaf, Rows):
-                raise TypeError(f"{path}: Rows, but ranks add whole arrays. Give an array; or give {t.path} an "
-                                "optimizer of its own on every rank, and that the rows of all, by comm.allgather.")
-            g = None if leaf is None else gradient(leaf, t, path).array
-            found.append(BF16.decode(g.view(np.uint16)) if g is not None and arrays.format_of(g, path) is BF16 else g)
-        return found
-
     def _turn_to(self, live: tuple[int, ...], apart: bool) -> tuple[Stored, list[Part]]:
         """What steps these pieces, and its parts, a bucket each."""
         whole: Any = self.shard._backend
         backend = whole.parts.turn_to(whole, live, apart)
         if backend not in self._parts:
             buckets = dict.fromkeys(self._memory.pieces[j].bucket for j in live)
-            parts = [Part(k, self._memory, backend, live, self._paths) for k in buckets]
+            parts = [Part(k, self._memory, backend, live) for k in buckets]
             self._parts = dict([*self._parts.items()][1 - KEPT:]) | {backend: parts}
         return backend, self._parts[backend]
 
@@ -322,7 +277,7 @@ class Sharded:
         for piece, target, row in zip(memory.pieces, memory.cut(memory.rows(self._ahead)), found, strict=True):
             target[...] = memory.worked(row, memory.tensors[piece.tensor])
         memory.gather(self._ahead)
-        return self._structure.build(memory.given(self._ahead))
+        return self._memory.structure.build(memory.given(self._ahead))
 
     @property
     def t(self) -> int:
@@ -336,7 +291,7 @@ class Sharded:
     def counts(self) -> Any:
         """The steps that each parameter had, in the structure of the parameters."""
         behind = self._checkpoints.of_tensors(self.shard._backend.late()[0])
-        return self._structure.build(iter([self.t - steps for steps in behind]))
+        return self._memory.structure.build(iter([self.t - steps for steps in behind]))
 
     @property
     def groups(self) -> tuple[Group, ...]:
