@@ -5,6 +5,7 @@ Sums over ranks are exact, and so are equal for any number of ranks: gradients a
 import copy
 import os
 import pickle
+import resource
 import sys
 from pathlib import Path
 
@@ -369,15 +370,66 @@ def readme():
     assert not run("py3", np=np, fastopt=fastopt)
 
 
-def dies():
-    """Rank 1 goes in the middle of a save: what was there stays, whole."""
+def saved():
+    """An optimizer that has saved a checkpoint after its first step, and has taken another step."""
     opt = Sharded(fastopt.Adam, params(), mean=False)
     opt.step(part(gradient(1), opt.rank, opt.size))
     opt.save(HERE/"safe.safetensors")
     opt.step(part(gradient(2), opt.rank, opt.size))
+    return opt
+
+
+def gone(*_):
+    os.kill(os.getpid(), 9)
+
+
+def dies_gathering():
+    """Rank 1 goes in the middle of a save: what was there stays, whole."""
+    opt = saved()
     if opt.rank == 1:
-        opt._ranks.copy = lambda *_: os.kill(os.getpid(), 9)
+        opt._ranks.copy = gone
     opt.save(HERE/"safe.safetensors")
+
+
+def dies_writing():
+    """Rank 0 goes when it has written a part of the file."""
+    opt = saved()
+    fastopt.files.save_file = lambda arrays, path, about: (Path(path).write_bytes(b"\xff"*5000), gone())
+    opt.save(HERE/"safe.safetensors")
+
+
+def dies_stepping():
+    """Rank 1 goes in the middle of a step."""
+    opt = saved()
+    if opt.rank == 1:
+        opt._ranks.share = gone
+    opt.step(part(gradient(3), opt.rank, opt.size))
+
+
+def full():
+    """No room on the disk is an error on all ranks, which go on; nothing but whole files is left."""
+    opt = saved()
+    before = HERE.joinpath("safe.safetensors").read_bytes() if opt.rank == 0 else None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if opt.rank == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    fails(lambda: opt.save(HERE/"safe.safetensors"), "What was there is unchanged")
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    if opt.rank == 0:
+        assert [path.name for path in HERE.glob("safe*")] == ["safe.safetensors"]
+        assert HERE.joinpath("safe.safetensors").read_bytes() == before
+    alone = fastopt.Adam(params())
+    for t in (1, 2):
+        alone.step(gradient(t))
+    steps(opt, alone, "f32", (3,), "after a full disk")
+    opt.save(HERE/"safe.safetensors")
+    damaged = HERE/"damaged.safetensors"
+    if opt.rank == 0:
+        damaged.write_bytes(HERE.joinpath("safe.safetensors").read_bytes()[:-100])
+    fails(lambda: opt.load(damaged), "no whole checkpoint of fastopt")
+    fails(lambda: opt.load(HERE), "directory")
+    fails(lambda: opt.load(HERE/"nothing"), "No such file")
+    same(opt.params, alone.params, "after files that are none")
 
 
 if __name__ == "__main__":

@@ -53,8 +53,14 @@ def test_any_number_of_ranks_gives_the_bits_of_one_machine(tmp_path):
 
 
 @needs_ranks
-def test_a_rank_that_dies_leaves_a_checkpoint(tmp_path):
-    assert ranks(3, tmp_path, "dies", check=False).returncode != 0
+def test_a_save_that_fails_leaves_what_was_there(tmp_path):
+    ranks(2, tmp_path, "full")
+
+
+@needs_ranks
+@pytest.mark.parametrize("when", ["gathering", "writing", "stepping"])
+def test_a_rank_that_dies_leaves_a_checkpoint(tmp_path, when):
+    assert ranks(3, tmp_path, f"dies_{when}", check=False).returncode != 0
     with safetensors.safe_open(tmp_path/"safe.safetensors", "np") as file:
         shapes = {name: file.get_tensor(f"params['{name}']").shape for name in ("W", "b", "V", "none", "c")}
     opt = fastopt.Adam({name: np.asfortranarray(np.zeros(shape, np.float32)) for name, shape in shapes.items()})
