@@ -38,7 +38,7 @@ class Sharded:
     params : tree of arrays, or groups
         As for that optimizer, in this machine's memory. All ranks start from what rank 0 gives.
     comm : mpi4py.MPI.Comm, optional
-        The ranks; by default all processes of the program. A copy of it is used.
+        The ranks; by default all processes of the program. A copy of it is used, the same by all optimizers.
     mean : bool
         Whether steps take the mean of the gradients of all ranks, or their sum.
     copy : {"f32", "f16", "bf16"}, optional
