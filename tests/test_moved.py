@@ -13,7 +13,7 @@ from reference import Twin, gradients, made
 
 import fastopt
 from fastopt import files, storage
-from fastopt._cpu import headers
+from fastopt._cpu import headers, torch_headers
 
 f32 = np.float32
 GUARD = 0xA5
@@ -351,6 +351,75 @@ def test_tensors_of_torch_that_move_or_become_others():
     p.t_()
     with pytest.raises(ValueError, match="params: its strides have become"):
         opt.step(torch.ones(4, 4))
+
+
+def gone(x):
+    x.untyped_storage().resize_(8)
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_each_step_looks_at_tensors_of_torch(read, monkeypatch):
+    """With gradients at other addresses nothing is bound anew, and whatever else of one changes is noticed; where the
+    structure of tensors is not known, they are asked in Python."""
+    torch = pytest.importorskip("torch")
+    if not read:
+        monkeypatch.setattr(torch_headers, "usable", lambda: False)
+
+    def data(change):
+        def act(g, p):
+            g.data = change(g.data)
+        return act
+
+    for dtype, shape in ((torch.bfloat16, (6,)), (torch.complex64, (2, 1, 3, 1, 2, 2)), (torch.float64, ()),
+                         (torch.float16, (0, 3))):
+        p = torch.zeros(shape, dtype=dtype)
+        opt = fastopt.SGD([p], lr=0.5)
+        for k in range(5):
+            opt.step([torch.full((3, *shape), 2.0 + k).to(dtype)[k % 3]])
+            assert (opt._backend._ready is not None) == (read and k > 0)
+        assert (p == -10).all()
+    for act, said in ((lambda g, p: gone(g), "its memory is gone"), (lambda g, p: g.resize_(4, 5), "shape"),
+                      (lambda g, p: g.t_(), "shape"), (data(lambda g: g.int()), "int32"),
+                      (lambda g, p: g.set_(p.untyped_storage(), 0, (5, 4), (1, 5)), "overlaps memory"),
+                      (data(lambda g: g.double()), None), (data(lambda g: g.t().contiguous().t()), None),
+                      (data(lambda g: torch.stack([g, g], -1)[..., 0]), None)):
+        p, rng = torch.zeros(5, 4), np.random.default_rng(0)
+        opt = fastopt.SGD([p, torch.zeros(3)], lr=0.5)
+        for _ in range(3):
+            opt.step([torch.ones(5, 4), torch.ones(3)])
+        g = torch.tensor(rng.integers(1, 9, (5, 4)).astype(f32))
+        expected = -1.5 if said else -1.5 - 0.5*g
+        act(g, p)
+        with pytest.raises((TypeError, ValueError), match=said) if said else contextlib.nullcontext():
+            opt.step([g, torch.ones(3)])
+        assert (p == expected).all()
+        assert opt.t == (3 if said else 4)
+
+
+def test_each_step_looks_at_parameters_of_torch():
+    """Memory that is another's by now is not written."""
+    torch = pytest.importorskip("torch")
+    for change, said in ((lambda p: p.t_(), "strides"), (lambda p: p.resize_(2, 8), "shape"),
+                         (lambda p: p.requires_grad_(False), "frozen")):
+        p, g = torch.nn.Parameter(torch.zeros(4, 4)), torch.ones(4, 4)
+        opt = fastopt.SGD(p, lr=1.0)
+        for _ in range(3):
+            opt.step(g)
+        assert opt._backend._ready is not None
+        with torch.no_grad():
+            change(p)
+        with pytest.raises(ValueError, match=said):
+            opt.step(g)
+        assert opt.t == 3
+        with pytest.raises(RuntimeError, match="not resizable"):  # torch's own guard, as there is a view of NumPy
+            gone(p)
+    p = torch.zeros(4, 4)
+    opt = fastopt.SGD(p, lr=1.0)
+    opt.step(g)
+    lazy = torch._lazy_clone(p)  # has the same memory until one of the two is written
+    opt.step(g)
+    assert (lazy == -1).all()
+    assert (p == -2).all()
 
 
 def test_autograd_is_told():

@@ -184,8 +184,8 @@ class HostBackend(Stored):
         return held
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
-        if (ready := self._ready) is not None:
-            if request is PLAIN and not ready.scaled:
+        if (ready := self._ready) is not None and (not self.told or self.watch.others_same()):
+            if request is PLAIN and not ready.scaled and not self.told:
                 if ready.step(leaves, self.threads):
                     self.grad_norm = None
                     return
@@ -271,7 +271,7 @@ class HostBackend(Stored):
 
     def _repeats(self, headers: Headers, request: Request) -> bool:
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
-        return (headers.known and not headers.others and not self.told and not self.binding.rows
+        return (headers.known and not headers.others and not self.binding.rows
                 and not request.zero_grads and request.limit == math.inf and request.norm is None
                 and not request.apart and all(group.ahead for group in self.groups))
 

@@ -215,8 +215,7 @@ class Binding:
         own = [arrays.address(t.array) if g.like(t) and not zeroed else 0
                for g, t in zip(gradients, self.tensors, strict=True)]
         given = [g.given for g in gradients]
-        headers = Headers(given, own, targets, self.written, self.watch)
-        headers.known = headers.known and all(view is leaf for view, leaf in zip(given, leaves, strict=True))
+        headers = Headers(leaves, given, own, targets, self.written, self.watch)
         self.buckets, self.headers, self.masks, self.plans, self.asked = buckets, headers, masks, {}, None
         self.rows, self.kinds, self.taken, self.zeroed, self.cleared = [], [], [], zeroed, given if zeroed else []
         self.told = arrays.torch_tensors(leaves) if zeroed else []

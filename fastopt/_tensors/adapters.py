@@ -13,7 +13,7 @@ import numpy as np
 
 from .._checks import cures
 from . import places
-from .device_array import Array, DeviceArray, address, writable
+from .device_array import Array, DeviceArray, address, extent, writable
 
 CTYPES = ctypes.Array, ctypes.Structure, ctypes.Union  # `ctypes.resize` may move them
 DLPACK_CUDA, DLPACK_MANAGED = 2, 13
@@ -64,14 +64,17 @@ def _torch(x: Any, where: str) -> Array:
         cure = cures.of_torch(x) if x.device.type == "meta" else "Move it with x.cpu()."
         raise TypeError(f"{where}: a tensor on {x.device}, but one on the CPU or on a CUDA device is needed. {cure}")
     x = x.detach()
-    if str(x.dtype) == "torch.bfloat16":
-        import torch
-        return x.view(torch.int16).numpy().view(np.uint16)
     try:
-        return x.numpy()
+        bits = str(x.dtype) == "torch.bfloat16"
+        array = x.view(sys.modules["torch"].int16).numpy().view(np.uint16) if bits else x.numpy()
     except (TypeError, RuntimeError) as error:  # sparse, quantized, or of a dtype that NumPy lacks
         raise TypeError(f"{where}: a torch tensor without a NumPy view ({error}), but one with such a view is needed. "
                         f"{cures.of_torch(x)}") from None
+    end, held = x.storage_offset()*array.itemsize + extent(array)[1], x.untyped_storage().nbytes()
+    if array.size and end > held:
+        raise ValueError(f"{where}: a torch tensor that ends at byte {end} of a storage of {held} bytes: it was resized, "
+                         "so that its memory is gone. Give another tensor.")
+    return array
 
 
 def _jax(x: Any, where: str) -> Array:

@@ -1,4 +1,4 @@
-"""Torch's optimizers with fastopt's steps: the same classes, arguments, states and checkpoints, for dense tensors.
+"""Torch's optimizers with fastopt's steps: the same classes, arguments, states and checkpoints.
 
     opt = fastopt.torch.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
 
@@ -16,6 +16,6 @@ try:
 except ImportError as error:
     raise missing("fastopt.torch", error, "torch") from None
 
-from .optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RAdam, RMSprop, optimizer
+from .optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RAdam, RMSprop, SparseAdam, optimizer
 
-__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "RAdam", "RMSprop", "optimizer"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Lion", "NAdam", "RAdam", "RMSprop", "SparseAdam", "optimizer"]

@@ -1,28 +1,42 @@
 """A fastopt optimizer that steps the memory of torch's tensors: parameters, and the states that torch sees."""
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import accumulate, chain, groupby, pairwise
-from operator import attrgetter, is_, itemgetter
+from itertools import accumulate, chain, groupby, pairwise, repeat
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from .. import optimizers, rules
+from .._cpu import torch_headers
+from .._cpu.headers import Listed, Watch
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
 from .._formats.choice import REMAINDER, parameter_format, state_formats
 from .._rule import history
 from .._rule.rule import Rule
-from .._state.torch_layout import LION, PRODUCT, TORCH, UNCOUNTED, count
+from .._state.torch_layout import ADAM, LION, PRODUCT, TORCH, UNCOUNTED, count
 from .._tensors import arrays
 from ..presets import PRESETS
 from . import _rules
-from ._tensors import PLAIN, beside, first_of, fitting, given, lent, local, numbers_of, spread, tensor_of
+from ._tensors import (
+    PLAIN,
+    WHOLE,
+    beside,
+    first_of,
+    fitting,
+    given,
+    local,
+    numbers_of,
+    resolved,
+    spread,
+    tensor_of,
+    usual,
+)
 
-NAMES = {**TORCH, "lion": LION, **{rule.name: _rules.NAMES for rule in _rules.RMSPROP.values()}}  # of states, in torch
-
-DATA_PTR, STRIDE, DTYPE = torch.Tensor.data_ptr, torch.Tensor.stride, attrgetter("dtype")
+NAMES = {**TORCH, "lion": LION, _rules.sparse_adam.name: ADAM,
+         **{rule.name: _rules.NAMES for rule in _rules.RMSPROP.values()}}  # of states, in torch
 
 
 class Options(NamedTuple):
@@ -41,6 +55,11 @@ def optimizer_of(rule: Rule) -> Any:
 
 def number(x: Any) -> Any:
     return x.item() if isinstance(x, torch.Tensor) else x
+
+
+def fixed(x: Any) -> bool:
+    """Whether a value is one that no program changes in place."""
+    return all(map(fixed, x)) if type(x) is tuple else x is None or type(x) in (bool, int, float, str)
 
 
 def hyperparameters(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,9 +82,11 @@ class Member:
         """`place`: among all parameters."""
         self.parameter, self.place, self.group, self.path = parameter, place, group, path
         x = local(parameter).detach()
-        array = arrays.view(x, path)
-        self.copied = arrays.memory_order(array) is None  # memory with gaps: a copy is stepped
-        self.memory = torch.empty_like(x) if self.copied else x
+        self.memory = resolved(x)
+        array = arrays.view(self.memory, path)
+        self.copied = self.memory is not x or arrays.memory_order(array) is None  # memory with gaps: a copy is stepped
+        if self.copied:
+            self.memory = torch.empty_like(self.memory)
         self.stored: Format = parameter_format(arrays.format_of(array, path, x), options.rounding, path)
         self.formats = state_formats(options.state, rule, path, path, x, arithmetic(self.stored))
         self.kind = (group, *(format.name for format in self.formats.values()))
@@ -100,6 +121,7 @@ class Engine:
         self.products = products.numpy()
         remainders = [entry.get(REMAINDER) for entry in self.entries]
         self.hyper = [hyperparameters(rule, groups[k]) for k in self.groups]
+        self.given: list[Any] = [None]*len(self.groups)
         for k, (m, entry) in enumerate(zip(self.members, self.entries, strict=True)):
             if counted:
                 entry["step"] = self.steps[k]
@@ -111,18 +133,20 @@ class Engine:
                 entry[theirs] = fitting(entry.get(theirs), m.parameter, m.memory, m.formats[name], coded, slot, first,
                                         f"state: {theirs} of {m.path}")
         self.states = [entry[theirs] for theirs in self.names.values() for entry in self.entries]
-        self.kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(rule.history)]
-        self.found = [entry[name] for name in self.kept for entry in self.entries]
         self.plain = all(type(x) in PLAIN for x in self.parameters)
-        self.pointers = [*map(DATA_PTR, self._here())]
-        self.facts: Any = None  # where the gradients of the last step lay, if all were there
-        self.leaves: list[list[Any]] = []
+        self.usual = (self.plain and rule not in WHOLE and not any(x.is_complex() for x in self.parameters)
+                      and torch_headers.usable())  # whether gradients are taken as they are, until `opt` refuses one
+        self.takes = [itemgetter(*of) if len(of) > 1 else itemgetter(slice(of[0], of[0] + 1))
+                      for of in self._nested(self.places)]
         self.opt = self._make(options)
         self._resume(counts, remainders)
         found = chain.from_iterable(self.opt.state.get(REMAINDER, []))
         for m, entry, array in zip(self.members, self.entries, found, strict=False):
             if m.stored is SPLIT:
                 entry[REMAINDER] = spread(tensor_of(array, SPLIT), m.parameter)
+        kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(rule.history)]
+        self.read = [itemgetter(name) for name in kept]
+        self.watch, self.held = Watch(self._here()), Listed(self._held())
 
     def _count(self, entry: Mapping[str, Any], before: int) -> int:
         """The steps that a parameter had: torch's count; or none where there is no velocity, which the first copies."""
@@ -146,8 +170,10 @@ class Engine:
                   for hyper, of, (lo, _) in zip(self.hyper, memory, self.cuts, strict=True)]
         blocks = any(format.block for m in self.members for format in m.formats.values())
         firsts = [first - first % SIZE if blocks else first for first in map(first_of, self.parameters)]
-        return optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
-                                       first=self._nested(firsts))
+        opt = optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
+                                      first=self._nested(firsts))
+        opt._paths[:] = [f"the gradient of {m.path}" for m in self.members]
+        return opt
 
     def _resume(self, counts: list[int], remainders: list[Any]) -> None:
         """Go on from these step counts, and from what bfloat16 parameters lack."""
@@ -170,57 +196,67 @@ class Engine:
                 saved["history"] = [past[lo] for lo, _ in self.cuts]
         self.opt.load_state_dict(saved)
 
-    def _here(self) -> Sequence[torch.Tensor]:
+    def _here(self) -> list[torch.Tensor]:
         """All whose memory a step writes, but for copies."""
         written = self.parameters + self.states
         return written if self.plain else [local(x) for x in written]
 
+    def _held(self) -> list[Any]:
+        """What must be the same objects at each step: those in the state, and the parts of tensors that are cut."""
+        found = [*chain.from_iterable([map(read, self.entries) for read in self.read])]
+        return found if self.plain else found + self._here()
+
     def holds(self) -> bool:
         """Whether parameters, states and counts are where they were, and as the last step left them."""
         try:
-            entries = chain.from_iterable(map(itemgetter(name), self.entries) for name in self.kept)
-            return (all(map(is_, self.found, entries)) and [*map(DATA_PTR, self._here())] == self.pointers
-                    and self.counts.tobytes() == self.expected)
+            same = self.held.same(self._held())
         except KeyError:
             return False
+        return same and self.watch.stays() and self.counts.tobytes() == self.expected
 
     def adjust(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Take over the hyperparameters of now, which schedulers write into torch's groups."""
-        for own, k, known in zip(self.opt.groups, self.groups, self.hyper, strict=True):
-            now = hyperparameters(self.rule, groups[k])
-            if now == known:
+        for number, (own, k, known) in enumerate(zip(self.opt.groups, self.groups, self.hyper, strict=True)):
+            given = [x for name, x in groups[k].items() if name != "params"]
+            if given == self.given[number]:
                 continue
+            self.given[number] = given if all(map(fixed, given)) else None
+            now = hyperparameters(self.rule, groups[k])
             for name, value in now.items():
                 if value != known[name]:
                     own[name] = value
             known.update(now)
 
-    def gather(self, gradients: Sequence[Any]) -> list[list[Any]]:
+    def gather(self, gradients: list[Any]) -> Sequence[Sequence[Any]]:
         """The gradients of the members, of which some may be None, as `opt` takes them."""
+        if self.usual:
+            return [take(gradients) for take in self.takes]
         found = [gradients[k] for k in self.places]
         if not self.plain:
             found = [None if g is None else beside(g, p) for g, p in zip(found, self.parameters, strict=True)]
-        try:
-            facts = [*map(DATA_PTR, found)], [*map(STRIDE, found)], [*map(DTYPE, found)]
-        except (TypeError, AttributeError, RuntimeError):  # some are None, or sparse
-            facts = None
-        if facts is None or facts != self.facts:  # most often they lie where those of the last step did
-            self.facts, self.leaves = None, self._nested([
-                None if g is None else lent(g, f"the gradient of {m.path}")
-                for g, m in zip(found, self.members, strict=True)])
-            self.facts = facts
-        return self.leaves
+        found = [usual(g, self.rule) for g in found]
+        if not torch_headers.usable():
+            found = [g if g is None or g.is_sparse else given(g, where)
+                     for g, where in zip(found, self.opt._paths, strict=True)]
+        return self._nested(found)
 
-    def step(self, leaves: list[list[Any]], factor: float) -> None:
+    def step(self, leaves: Sequence[Sequence[Any]], factor: float) -> None:
         for m in self.copied:
             m.memory.copy_(local(m.parameter))
         if (threads := torch.get_num_threads()) != self.opt.threads:
             self.opt.threads = threads
-        self.opt.step(leaves, grad_factor=factor)
+        try:
+            self.opt.step(leaves, grad_factor=factor)
+        except TypeError:  # a gradient that is sparse in several dimensions, for example
+            other = [[usual(g, self.rule) for g in of] for of in leaves]
+            if all(map(is_, chain(*other), chain(*leaves))):
+                raise
+            self.opt.step(other, grad_factor=factor)
         for m in self.copied:
             local(m.parameter).copy_(m.memory)
-        live, stepped = np.array(True), self.parameters
-        if any(leaf is None for of in leaves for leaf in of):
+        live: Any = 1
+        stepped = self.parameters
+        if any(any(map(is_, of, repeat(None))) for of in leaves):
             live = np.array([leaf is not None for of in leaves for leaf in of])
             stepped = [p for p, alive in zip(stepped, live, strict=True) if alive]
         self.counts += live

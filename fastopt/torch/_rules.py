@@ -1,9 +1,10 @@
-"""Rules that only torch has: RMSprop whose update goes through a velocity, or whose second moment is centered."""
+"""Rules that only torch has: RMSprop whose update goes through a velocity, or whose second moment is centered; Adam
+with SparseAdam's place of eps."""
 from typing import Annotated
 
 from .._rule.rule import rule
 from ..notation import maximum, sqrt
-from ..rules import EPS, MU
+from ..rules import EPS, MU, adam, adam_at
 
 SHARE = Annotated[float, "[0, 1)", "The share of the averages that a step keeps, in [0, 1)."]
 
@@ -45,6 +46,8 @@ def rmsprop_both(c, g, p, v, a, b):
     u = c.lr*b
     return u, v, a, b
 
+
+sparse_adam = rule(adam_at, name="sparse_adam", state="m v", nonnegative="v", defaults={"eps_mode": "hat"})(adam.body)
 
 RMSPROP = {(False, True): rmsprop_momentum, (True, False): rmsprop_centered, (True, True): rmsprop_both}
 NAMES = {"v": "square_avg", "a": "grad_avg", "b": "momentum_buffer"}  # torch's, of the states

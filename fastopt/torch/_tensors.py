@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import rules
 from .._formats.catalogue import Format
+from .._rule.rule import Rule
 from .._tensors import arrays
 from .._tensors.backend import in_memory_order, out_of_memory_order
 from ..storage import coded_bytes, decode, encode
 
 PLAIN = torch.Tensor, torch.nn.Parameter
+WHOLE, ENTRIES = (rules.momentum, rules.nesterov), (rules.sgd, rules.adagrad)
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
-
-WORDS = {dtype: ("<u2" if name == "bf16" else f"<f{dtype.itemsize}", dtype.itemsize) for name, dtype in DTYPES.items()}
 
 
 def local(x: Any) -> torch.Tensor:
@@ -51,21 +52,22 @@ def given(x: torch.Tensor, where: str) -> Any:
     return x if x.is_cuda else arrays.own_view(x, where)
 
 
-class Memory:
-    """The memory of a tensor, as NumPy asks for it. It does not keep it."""
-
-    def __init__(self, x: torch.Tensor):
-        kind, size = WORDS[x.dtype]
-        self.__array_interface__ = {"version": 3, "data": (x.data_ptr(), False), "shape": tuple(x.shape),
-                                    "strides": tuple([size*k for k in x.stride()]), "typestr": kind}
+def resolved(x: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy where its memory holds the conjugates of its numbers, or their negatives."""
+    return x.resolve_conj().resolve_neg()
 
 
-def lent(x: torch.Tensor, where: str) -> Any:
-    """As `given`, but of the array nobody may read or write an element when the tensor is gone. It is made faster, and
-    can be used again where a tensor comes to lie in the same memory."""
-    if x.device.type != "cpu" or x.dtype not in WORDS or x.layout is not torch.strided:
-        return given(x, where)
-    return np.asarray(Memory(x))
+def usual(gradient: Any, rule: Rule) -> Any:
+    """A gradient as fastopt's optimizers take it.
+
+    Torch's SGD and Adagrad take sparse ones for what they stand for, and where an entry is 0, Adagrad changes nothing.
+    """
+    if gradient is None:
+        return None
+    if gradient.is_sparse:
+        exact = rule in WHOLE or (rule in ENTRIES and (gradient.sparse_dim() != 1 or gradient.is_cuda))
+        return gradient.to_dense() if exact else gradient
+    return resolved(gradient)
 
 
 def tensor_of(array: np.ndarray, format: Format) -> torch.Tensor:
@@ -91,6 +93,13 @@ def fitting(value: Any, like: torch.Tensor, memory: torch.Tensor, format: Format
     """A state in this format beside this memory, a parameter's: the value if it is that, else its numbers in a new
     tensor. Without a value all elements are `first`. Bytes are blocks of the format `coded`."""
     x = None if value is None else local(value).detach()
+    if x is not None and x.is_sparse:  # the velocity of torch's SGD
+        x = value = x.to_dense()
+    if memory.is_complex():
+        parts = torch.view_as_real(resolved(x)) if x is not None and x.is_complex() else x
+        found = fitting(parts, memory, torch.view_as_real(memory), format, coded, slot, first, where)
+        whole = found.dtype in (torch.float32, torch.float64)
+        return value if found is parts else spread(torch.view_as_complex(found) if whole else found, like)
     if x is not None and x.dtype == torch.uint8:
         if format.block and x.shape == (coded_bytes(memory.numel()),) and x.device == memory.device:
             return value

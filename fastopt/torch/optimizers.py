@@ -2,12 +2,14 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from operator import is_
 from typing import Any
 
 import torch
+from torch.autograd import profiler
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from .. import rules
+from .._cpu.headers import Listed
 from .._formats.choice import check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.rule import Rule
@@ -66,9 +68,8 @@ class Fused(torch.optim.Optimizer):
         """Have no engines; the next step makes them."""
         self._engines: list[Engine] = []
         self._asked: Any = None                    # what they were made for: rules and sizes of the groups,
-        self._parameters: list[torch.Tensor] = []  # all parameters,
-        self._idle: list[int] = []                 # those that have had no gradient yet,
-        self._entries: list[int] = []              # and the entries of the state
+        self._idle: list[int] = []                 # which parameters have had no gradient yet,
+        self._known: Any = None                    # and all of them, with the entries of the state
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         """The rule that a group asks for."""
@@ -82,17 +83,16 @@ class Fused(torch.optim.Optimizer):
                 raise ValueError(f"{where}: differentiable=True, but the step is compiled, and autograd sees nothing "
                                  "of it. Leave it out.")
             for j, p in enumerate(group["params"]):
-                if not p.is_floating_point() or p.layout is not torch.strided:
+                if not (p.is_floating_point() or p.is_complex()) or p.layout is not torch.strided:
                     found = p.dtype if p.layout is torch.strided else p.layout
-                    raise TypeError(f"{where}: params[{k}][{j}] is {found}, but dense real numbers are needed (complex "
-                                    "and sparse ones are not there yet). Give it an optimizer of torch.")
+                    raise TypeError(f"{where}: params[{k}][{j}] is {found}, but a dense tensor of real or complex "
+                                    "numbers is needed. Leave it out, or give it as p.to_dense().")
             Group(rule := self._rule(group), hyperparameters(rule, group), f"{where} group {k}")
         except Exception:
             self.param_groups.pop()
             raise
 
     @torch.compiler.disable
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters that have a gradient.
 
@@ -101,6 +101,15 @@ class Fused(torch.optim.Optimizer):
         closure : callable, optional
             Computes the gradients anew and returns the loss, which is returned then.
         """
+        if (profiler._is_profiler_enabled or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+                or _global_optimizer_pre_hooks or _global_optimizer_post_hooks):
+            return self._hooked(closure)
+        return self._step(closure)
+
+    step.hooked = True  # type: ignore[attr-defined]  # what torch puts around it takes 24 us, also where there are no hooks
+
+    @torch.no_grad()
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -118,12 +127,13 @@ class Fused(torch.optim.Optimizer):
             engine.step(leaves, 1.0 if scale is None else 1.0/scale.item())
         return loss
 
+    _hooked = torch.optim.Optimizer.profile_hook_step(_step)
+
     def _look(self, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
         """Have engines of all parameters that have a gradient, or had one, where these and their states are now."""
         asked = [self._rule(group) for group in self.param_groups], [len(g["params"]) for g in self.param_groups]
-        if (self._asked == asked and all(map(is_, self._parameters, parameters))
-                and all(gradients[k] is None for k in self._idle) and [*map(id, self.state.values())] == self._entries
-                and all(engine.holds() for engine in self._engines)):
+        if (self._asked == asked and self._known.same([*parameters, *self.state.values()])
+                and all(gradients[k] is None for k in self._idle) and all(engine.holds() for engine in self._engines)):
             return
         before = {id(p): int(steps) for engine in self._engines
                   for p, steps in zip(engine.parameters, engine.counts, strict=True)}
@@ -137,9 +147,8 @@ class Fused(torch.optim.Optimizer):
         self._engines = [Engine(rule, of, self.param_groups, self.state, self._options, before)
                          for (rule, _), of in members.items()]
         stepped = {k for engine in self._engines for k in engine.places}
-        self._asked, self._parameters = asked, parameters
+        self._asked, self._known = asked, Listed([*parameters, *self.state.values()])
         self._idle = [k for k in range(len(parameters)) if k not in stepped]
-        self._entries = [*map(id, self.state.values())]
 
     def state_dict(self) -> dict[str, Any]:
         """Torch's state dict. Of a `DTensor` states in blocks of eight bits are there in float32, to be cut anew."""
@@ -192,6 +201,13 @@ class AdamW(Fused, torch.optim.AdamW):
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.amsgrad if group["amsgrad"] else rules.adamw
+
+
+class SparseAdam(Fused, torch.optim.SparseAdam):
+    """`torch.optim.SparseAdam`: Adam of the rows that sparse gradients hit. A dense gradient hits all."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return _rules.sparse_adam
 
 
 class NAdam(Fused, torch.optim.NAdam):
