@@ -399,7 +399,7 @@ def test_each_step_looks_at_tensors_of_torch(read, monkeypatch):
 def test_each_step_looks_at_parameters_of_torch():
     """Memory that is another's by now is not written."""
     torch = pytest.importorskip("torch")
-    for change, said in ((lambda p: p.t_(), "strides"), (lambda p: p.resize_(2, 8), "shape"),
+    for change, said in ((lambda p: p.t_(), "strides"), (lambda p: p.unsqueeze_(0), "shape"),
                          (lambda p: p.requires_grad_(False), "frozen")):
         p, g = torch.nn.Parameter(torch.zeros(4, 4)), torch.ones(4, 4)
         opt = fastopt.SGD(p, lr=1.0)

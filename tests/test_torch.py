@@ -22,7 +22,8 @@ from fastopt import rules  # noqa: E402
 f64 = torch.float64
 theirs = torch.optim
 NAMES = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"]
-INPUTS = {info.optim_cls.__name__: info for info in optim_db if info.optim_cls.__name__ in NAMES}
+SPARSE = ["SGD", "Adagrad", "SparseAdam"]
+INPUTS = {info.optim_cls.__name__: info for info in optim_db if info.optim_cls.__name__ in NAMES + SPARSE}
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {}),
          ("AdamW", {"amsgrad": True}), ("NAdam", {}), ("RAdam", {}), ("RMSprop", {"momentum": 0.5, "centered": True}),
@@ -112,6 +113,130 @@ def test_torchs_own_inputs(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_torchs_own_inputs_for_complex_parameters(name):
+    """Dense, strided, of no dimension; a gradient that is a conjugate; each step after a checkpoint, the third torch's."""
+    for given in INPUTS[name].optim_inputs_func(device="cpu"):
+        assert INPUTS[name].supports_complex
+        for dtype in (torch.complex64, torch.complex128):
+            def program(library, given=given, dtype=dtype):
+                torch.manual_seed(1)
+                w = [torch.nn.Parameter(x) for x in (
+                    torch.randn(4, 3, dtype=dtype), torch.randn(6, 2, dtype=dtype)[:, 0], torch.randn((), dtype=dtype),
+                    torch.randn(2, 3, dtype=dtype).T, torch.randn(3))]
+                kwargs = {k: v.to(torch.float32) if isinstance(v, torch.Tensor) else v for k, v in given.kwargs.items()}
+                opts = [getattr(of, name)(w, **kwargs) for of in (library, library, theirs, library)]
+                for t in range(4):
+                    for x in w:
+                        x.grad = torch.randn_like(x).conj() if t == 1 else torch.randn_like(x)
+                        if opts[t].__module__ != ours.SGD.__module__:
+                            x.grad = x.grad.resolve_conj()  # torch's Adam refuses the conjugates
+                    opts[t].step()
+                    if t < 3:
+                        opts[t + 1].load_state_dict(opts[t].state_dict())
+                return [w, opts[3].state_dict()]
+            rough = dtype == torch.complex64 or any(isinstance(v, torch.Tensor) for v in given.kwargs.values())
+            both(program, **({"rtol": 1e-5, "atol": 1e-6} if rough else {"rtol": 1e-12}))
+
+
+def test_parameters_that_are_conjugates_or_negatives():
+    """Views whose memory holds other numbers than they have."""
+    z = torch.randn(4, dtype=torch.complex128)
+    for view in (z.conj(), z.conj().imag, torch.complex(z.real, z.imag).conj()[::2]):
+        assert view.is_conj() or view.is_neg()
+        p, q = (torch.nn.Parameter(x) for x in (view, view.resolve_conj().resolve_neg().clone()))
+        g = torch.randn_like(q)
+        for x, library in ((p, ours), (q, theirs)):
+            opt, x.grad = library.Adam([x], lr=0.1), g
+            opt.step()
+            opt.step()
+        same(p.detach().resolve_conj().resolve_neg(), q.detach())
+
+
+@pytest.mark.parametrize("state", ["f32", "bf16", "q8"])
+def test_states_of_complex_parameters_in_few_bytes(state):
+    """The bits of fastopt's own optimizer, through a checkpoint in the middle."""
+    torch.manual_seed(0)
+    w = [torch.nn.Parameter(torch.randn(n, dtype=torch.complex64)) for n in (300, 7)]
+    v = [x.detach().numpy().copy() for x in w]
+    opt, twin = ours.Adam(w, lr=0.1, state=state), fastopt.Adam(v, lr=0.1, state=state)
+    for t in range(4):
+        for x in w:
+            x.grad = torch.randn_like(x)
+        opt.step()
+        twin.step([x.grad.numpy() for x in w])
+        if t == 1:
+            saved = opt.state_dict()
+            opt = ours.Adam(w, lr=0.1, state=state)
+            opt.load_state_dict(saved)
+        for x, y in zip(w, v, strict=True):
+            np.testing.assert_array_equal(x.detach().numpy(), y)
+
+
+def sparse(seed, shape, dims):
+    """A gradient of few entries, some of which are there twice."""
+    torch.manual_seed(seed)
+    at = torch.stack([torch.randint(0, n, (4,)) for n in shape[:dims]])
+    at = torch.cat([at, at[:, :2]], 1)
+    return torch.sparse_coo_tensor(at, torch.randn(6, *shape[dims:]), shape, check_invariants=True)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("name", SPARSE)
+def test_torchs_own_inputs_with_sparse_gradients(name):
+    """In rows, and where torch's formula needs no rows in single entries, too; a lookup table of a network."""
+    refused = 0
+    for given in INPUTS[name].optim_inputs_func(device="cpu"):
+        kwargs = {k: v for k, v in given.kwargs.items() if k not in ("foreach", "fused")}
+        if kwargs.get("weight_decay") or any(isinstance(v, torch.Tensor) for v in kwargs.values()):
+            refused += 1  # by torch, or mixes float types
+            continue
+
+        def program(library, kwargs=kwargs):
+            torch.manual_seed(1)
+            shapes = [((9, 3), 1), ((9,), 1), ((7, 2, 2), 1)] + [((6, 4), 2)]*(name != "SparseAdam")
+            w = [torch.nn.Parameter(torch.randn(shape)) for shape, _ in shapes]
+            opts = [getattr(of, name)(w, **kwargs) for of in (library, library, theirs, library)]
+            for t in range(4):
+                for k, (x, (shape, dims)) in enumerate(zip(w, shapes, strict=True)):
+                    x.grad = None if k == t else sparse(10*t + k, shape, dims)
+                opts[t].step()
+                if t < 3:
+                    opts[t + 1].load_state_dict(opts[t].state_dict())
+            states = [{n: s.to_dense() if isinstance(s, torch.Tensor) else float(s) for n, s in opts[3].state[x].items()
+                       if s is not None} for x in w]
+            return [w, [{n: s.double() if n != "step" else float(s) for n, s in of.items()} for of in states]]
+        both(program)
+    assert refused < len(INPUTS[name].optim_inputs_func(device="cpu"))
+
+    def network(library):
+        torch.manual_seed(2)
+        table = torch.nn.Embedding(50, 6, sparse=True, padding_idx=0)
+        opt = getattr(library, name)(table.parameters(), lr=0.1)
+        for t in range(5):
+            opt.zero_grad()
+            torch.manual_seed(t)
+            table(torch.randint(0, 50, (8,))).square().sum().backward()
+            opt.step()
+        return list(table.parameters())
+    both(network)
+
+
+def test_sparse_gradients_that_torch_refuses():
+    """Adam and the others step the rows that are hit, as `fastopt.Rows` says; single entries they refuse."""
+    w, v = torch.nn.Parameter(torch.ones(9, 3)), np.ones((9, 3))
+    opt, twin = ours.AdamW([w], lr=0.1), fastopt.AdamW(v, lr=0.1)
+    for t in range(3):
+        w.grad = sparse(t, (9, 3), 1)
+        twin.step(fastopt.Rows(w.grad._indices()[0].numpy(), w.grad._values().numpy()))
+        opt.step()
+        np.testing.assert_array_equal(w.detach().numpy(), v)
+    before, w.grad = w.detach().clone(), sparse(0, (9, 3), 2)
+    with pytest.raises(TypeError, match=r"the gradient of params\[0\]\[0\]: a torch tensor without a NumPy view"):
+        opt.step()
+    assert torch.equal(w.detach(), before)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_torchs_own_error_inputs(name):
     for given in INPUTS[name].optim_error_inputs_func(device="cpu", dtype=torch.float32):
         assert given.error_on == OptimizerErrorEnum.CONSTRUCTION_ERROR
@@ -122,7 +247,7 @@ def test_torchs_own_error_inputs(name):
             getattr(ours, name)(params, **given.optimizer_error_input.kwargs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "SparseAdam"])
 def test_signatures_are_torchs(name):
     found, expected = (inspect.signature(getattr(of, name)).parameters for of in (ours, theirs))
     assert [*found.values()][:-3] == [*expected.values()]
@@ -370,8 +495,9 @@ def test_what_is_not_there_is_refused():
     w = torch.nn.Parameter(torch.randn(3, 2))
     with pytest.raises(ValueError, match="Adam: differentiable=True, but"):
         ours.Adam([w], differentiable=True)
-    with pytest.raises(TypeError, match=r"Adam: params\[0\]\[1\] is torch.complex128, but dense real numbers"):
-        ours.Adam([w, torch.nn.Parameter(torch.randn(2, dtype=torch.complex128))])
+    for bad, found in ((w.int(), "torch.int32"), (w.detach().to_sparse().requires_grad_(), "torch.sparse_coo")):
+        with pytest.raises(TypeError, match=rf"Adam: params\[0\]\[1\] is {found}, but a dense tensor"):
+            ours.Adam([w, bad])
     with pytest.raises(ValueError, match="SGD group 0: momentum"):
         ours.SGD([w], momentum=1.5)
     with pytest.raises(ValueError, match="SGD: rounding is 'up'"):
@@ -386,8 +512,3 @@ def test_what_is_not_there_is_refused():
         with pytest.raises(ValueError, match=message):
             opt.step()
         opt.state[w] = kept
-    before = w.detach().clone()
-    w.grad = torch.ones(3, 2).to_sparse()
-    with pytest.raises(TypeError, match=r"the gradient of params\[0\]\[0\]: a torch tensor without a NumPy view"):
-        opt.step()
-    assert torch.equal(w.detach(), before)

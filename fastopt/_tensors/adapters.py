@@ -72,8 +72,8 @@ def _torch(x: Any, where: str) -> Array:
                         f"{cures.of_torch(x)}") from None
     end, held = x.storage_offset()*array.itemsize + extent(array)[1], x.untyped_storage().nbytes()
     if array.size and end > held:
-        raise ValueError(f"{where}: a torch tensor that ends at byte {end} of a storage of {held} bytes: it was resized, "
-                         "so that its memory is gone. Give another tensor.")
+        raise ValueError(f"{where}: a torch tensor that ends at byte {end} of a storage of {held} bytes, which was "
+                         "resized: its memory is gone. Give another tensor.")
     return array
 
 
