@@ -195,6 +195,16 @@ def test_replays_and_steps_may_alternate():
     assert twins.on_device.t == 13
 
 
+def test_replays_with_modifiers():
+    """They stay in the graph; the numbers that they have come from the table."""
+    twins = Captured(lambda p, **more: fastopt.AdamW(p, cautious=True, cautious_decay=True, grokfast=(0.8, 1.5), lr=0.1,
+                                                     update_clip=lambda t: 1/t, weight_decay=0.2, **more),
+                     capturable=8).capture()
+    for k in range(5):
+        twins.replay(tree(k))
+    twins.same()
+
+
 def test_hyperparameters_of_replays_are_changed_by_tabulate():
     twins = Captured(adam, capturable=8).capture()
     for k in range(4):

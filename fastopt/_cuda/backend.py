@@ -352,9 +352,9 @@ class CudaBackend(Stored):
         return capturing, self.streams.others(stream, others, capturing)
 
     def _asked(self, request: Request) -> tuple:
-        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold all, whose use may change."""
+        """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold those whose use may change, too."""
         if self.capturable:
-            return (True, True, *[("coupled", "decoupled")]*len(self.groups))
+            return (True, True, *[group.lasting for group in self.groups])
         scaled = request.clip_norm is not None or request.factor != 1.0
         return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
 

@@ -23,6 +23,7 @@ class Group(MutableMapping):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
+        self.lasting: tuple[str, ...] = ()  # those that do whatever becomes of numbers that schedules may change
         self.ahead = False  # whether coefficients may be computed before their steps
         self.behind = 0  # steps that its tensors have not had; see `Late`
         self.one_by_one = False  # whether the rule decides by the step, so that each row is computed by itself
@@ -54,13 +55,13 @@ class Group(MutableMapping):
         if values["cautious_decay"] and values["decay"] == "coupled":
             raise ValueError(f'{where}: cautious_decay with decay="coupled", but it chooses where decay is subtracted '
                              'from a parameter. Give decay="decoupled" or decay="independent", too.')
-        decay = ("coupled" if values["decay"] == "coupled" else
-                 "cautious_decay" if values["cautious_decay"] else "decoupled")
-        pieces = tuple(piece for piece, asked in (
-            ("scale", values["maximize"]), ("cautious", values["cautious"]),
-            ("update_clip", values["update_clip"] != 0), (decay, values["weight_decay"] != 0)) if asked)
+        decays = "coupled", "cautious_decay" if values["cautious_decay"] else "decoupled"
+        decay = decays[values["decay"] != "coupled"]
+        modifiers = tuple(name for name in ("cautious", "update_clip") if values[name] != 0)
+        pieces = (*["scale"]*bool(values["maximize"]), *modifiers, *[decay]*bool(values["weight_decay"] != 0))
+        lasting = (*decays, *modifiers)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
-                       pieces=pieces, ahead=self.rule.pure and not functions and not self.rule.history,
+                       pieces=pieces, lasting=lasting, ahead=self.rule.pure and not functions and not self.rule.history,
                        version=self.version + 1)
 
     @property
