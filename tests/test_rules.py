@@ -11,6 +11,7 @@ from papers import PAPERS
 import fastopt
 from fastopt import kernels, notation, optimizers, rules
 from fastopt._rule.pieces import ASKED, COMMON
+from fastopt._rule.rule import _check_body, _try_out
 
 ALL = rules.ALL
 STEPS = 30
@@ -36,6 +37,8 @@ def test_a_rule_has_all_that_belongs_to_it(name):
         "a line about each hyperparameter": rule.docs.keys() >= rule.defaults.keys(),
         "examples that are not its defaults": examples >= {k for k in rule.own_names if k in rule.options},
         "steady settings with a learning rate of their own": steady["lr"] < rule.defaults["lr"]}
+    _check_body(rule.body, " ".join(rule.state), " ".join(rule.nonnegative))  # as a user's rule is when it is made
+    assert _try_out(rule.body, rule.Coefficients, rule.state) == rule.reads
     missing = [what for what, there in belongs.items() if not there]
     assert not missing, f"the rule {name} lacks {'; '.join(missing)}"
 

@@ -1,5 +1,4 @@
 """A pipeline: a rule and the pieces around it. It is a rule, too, of more slots; kernels are made of it."""
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
@@ -9,12 +8,7 @@ from numba.extending import register_jitable
 
 from .digest import digest
 from .pieces import ASKED, COMMON, LAST, PIECES, PLAIN, Piece, masked, subtracted
-from .rule import coefficients_at
-
-
-def named(fields: tuple[str, ...]) -> Any:
-    """The type of coefficients of these names."""
-    return namedtuple("Coefficients", fields)  # type: ignore[misc]
+from .rule import coefficients_at, named
 
 
 class Pipeline:
