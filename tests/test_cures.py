@@ -320,6 +320,12 @@ def on_device(moved=True):
     assert w.tolist() == [-1, -1]
 
 
+def resized(left):
+    g = pytest.importorskip("torch").ones(3)
+    g.untyped_storage().resize_(left)
+    return SGD(np.ones(3)).step(g)
+
+
 def frozen(data=True):
     torch = pytest.importorskip("torch")
     w = torch.nn.Parameter(torch.ones(3), requires_grad=False)
@@ -434,7 +440,7 @@ TREES = [
     (lambda: near(FIXED, mask=np.arange(3)), lambda: near(FIXED, mask=np.arange(3) != 0)),
     (lambda: near(lambda w: None), lambda: near(lambda w: w.copy())), (lambda: sgd().step(), lambda: near(sgd().grads)),
     (lambda: SGD([{"params": w64}, {"params": []}]), lambda: SGD([{"params": w64}])),
-    (lambda: frozen(False), frozen)]
+    (lambda: frozen(False), frozen), (lambda: resized(8), lambda: resized(12))]
 OPTIMIZERS = [
     *values(sgd, lr=("x", 0.1), decay=("x", "coupled"), threads=(0, None), rounding=("x", "nearest"), seed=(-1, 0),
             like=("x", "torch"), grokfast=(0.98, (0.98, 2.0))),

@@ -15,9 +15,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from torch.testing._internal.common_optimizers import OptimizerErrorEnum, optim_db
 
+from torch.optim.optimizer import register_optimizer_step_pre_hook  # noqa: E402
+
 import fastopt  # noqa: E402
 import fastopt.torch as ours  # noqa: E402
 from fastopt import rules  # noqa: E402
+from fastopt._cpu import torch_headers  # noqa: E402
 
 f64 = torch.float64
 theirs = torch.optim
@@ -114,7 +117,7 @@ def test_torchs_own_inputs(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_torchs_own_inputs_for_complex_parameters(name):
-    """Dense, strided, of no dimension; a gradient that is a conjugate; each step after a checkpoint, the third torch's."""
+    """Dense, strided, of no dimension; a gradient that is a conjugate; all by checkpoints, the third step torch's."""
     for given in INPUTS[name].optim_inputs_func(device="cpu"):
         assert INPUTS[name].supports_complex
         for dtype in (torch.complex64, torch.complex128):
@@ -465,6 +468,91 @@ def test_formats_are_fastopts(how):
             opt.load_state_dict(saved)
         for x, y in zip(w, v, strict=True):
             assert torch.equal(x.detach(), y)
+
+
+def test_hyperparameters_that_change_in_place():
+    def program(library):
+        net, lr = model(), torch.tensor(0.01)
+        opt = library.Adam(net.parameters(), lr=lr, foreach=False)
+        for t in range(5):
+            train(net, opt, 2, 2*t)
+            lr.mul_(0.5)
+        return list(net.parameters())
+    both(program)
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "RMSprop"])
+def test_parameters_and_gradients_in_any_layout(name):
+    """Parameters of convolutions, transposed, with gaps, empty, of no dimension; gradients alike, dense and strided."""
+    def program(library):
+        torch.manual_seed(3)
+        base, out = torch.randn(3, 8), []
+        w = [torch.nn.Parameter(x) for x in (
+            torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last), torch.randn(4, 6).T, torch.randn(6, 4)[::2],
+            torch.randn(3, 4, 5).permute(1, 2, 0), base[:, :3], base[:, 3:], torch.randn(()), torch.zeros(3, 0, 2))]
+        opt = getattr(library, name)(w, lr=0.1)
+        for t in range(6):
+            for x in w:
+                wide = torch.randn(*x.shape, 2)
+                x.grad = (wide[..., 0].contiguous(), torch.randn_like(x), wide[..., 0])[t % 3]
+            opt.step()
+            out += [x.detach().clone() for x in w]
+        return [out, opt.state_dict()["state"]]
+    both(program)
+
+
+def test_parameters_that_share_memory():
+    def program(library):
+        x = torch.ones(6)
+        w = [torch.nn.Parameter(part) for part in (x, x[2:], x[:2], x.flip(0)[:0], x[::2])]
+        opt = library.Adam(w, lr=0.1, foreach=False)
+        for t in range(4):
+            for k, p in enumerate(w):
+                p.grad = torch.full_like(p, 1.0 + k - t)
+            opt.step()
+        return x
+    both(program)
+    p = torch.nn.Parameter(torch.ones(2))
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        opt = ours.SGD([p, p], lr=0.1)
+    p.grad = torch.ones(2)
+    with pytest.raises(ValueError, match=r"SGD: params\[0\]\[1\] is params\[0\]\[0\] again"):
+        opt.step()
+
+
+def test_hooks_for_all_optimizers_and_the_profiler():
+    seen, net = [], model()
+    opt = ours.Adam(net.parameters(), lr=0.01)
+    train(net, opt, 1)
+    for register in (register_optimizer_step_pre_hook, opt.register_step_post_hook):
+        handle = register(lambda *given: seen.append(given))
+        opt.step()
+        opt.step(lambda: torch.ones(()))
+        handle.remove()
+    opt.step()
+    assert [(of is opt, len(args), kwargs) for of, args, kwargs in seen] == [(True, 1, {}), (True, 2, {})]*2
+    with torch.autograd.profiler.profile() as profile:
+        opt.step()
+    assert "Optimizer.step#Adam.step" in [event.key for event in profile.key_averages()]
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_new_gradients_bind_nothing_anew(read, monkeypatch):
+    """Whether the structure of tensors is known or not; with it the next step is ready."""
+    if not read:
+        monkeypatch.setattr(torch_headers, "usable", lambda: False)
+    net, expected = model(), model()
+    opts = ours.AdamW(net.parameters(), lr=0.01), theirs.AdamW(expected.parameters(), lr=0.01)
+    held, bound = [], []
+    for t in range(6):
+        train(net, opts[0], 1, t)
+        train(expected, opts[1], 1, t)
+        held += [p.grad for p in net.parameters()]  # so that the next ones lie elsewhere
+        backend = opts[0]._engines[0].opt._backend
+        bound.append((backend.binding.headers, backend._ready))
+    assert bound[1][1] is not None
+    assert all(one == bound[1] for one in bound[1:])
+    same([list(net.parameters()), opts[0].state_dict()], [list(expected.parameters()), opts[1].state_dict()])
 
 
 def test_compiled_programs_leave_the_step_alone():

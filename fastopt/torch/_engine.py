@@ -1,4 +1,5 @@
 """A fastopt optimizer that steps the memory of torch's tensors: parameters, and the states that torch sees."""
+from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import accumulate, chain, groupby, pairwise, repeat
@@ -90,6 +91,14 @@ class Member:
         self.stored: Format = parameter_format(arrays.format_of(array, path, x), options.rounding, path)
         self.formats = state_formats(options.state, rule, path, path, x, arithmetic(self.stored))
         self.kind = (group, *(format.name for format in self.formats.values()))
+
+    def layer(self, layers: list[list[tuple[int, int]]]) -> int:
+        """The first of the layers, sorted spans of memory, that has none of this parameter's, which is added there."""
+        span = arrays.bounds(arrays.view(resolved(local(self.parameter).detach()), self.path))
+        free = [k for k, taken in enumerate(layers) if not arrays.touches(taken, *span)] or [len(layers)]
+        layers += [[]]*(free[0] == len(layers))
+        insort(layers[free[0]], span)
+        return free[0]
 
     @property
     def random(self) -> bool:

@@ -103,13 +103,13 @@ class Fused(torch.optim.Optimizer):
         """
         if (profiler._is_profiler_enabled or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
                 or _global_optimizer_pre_hooks or _global_optimizer_post_hooks):
-            return self._hooked(closure)
+            return self._hooked(*[closure]*(closure is not None))
         return self._step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]  # what torch puts around it takes 24 us, also where there are no hooks
+    step.hooked = True  # type: ignore[attr-defined]  # torch's `profile_hook_step` takes 24 us, where it has nothing to do
 
     @torch.no_grad()
-    def _step(self, closure: Callable[[], Any] | None) -> Any:
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -138,14 +138,19 @@ class Fused(torch.optim.Optimizer):
         before = {id(p): int(steps) for engine in self._engines
                   for p, steps in zip(engine.parameters, engine.counts, strict=True)}
         members: dict[Any, list[Member]] = {}
+        paths: dict[int, str] = {}
+        layers: list[list[tuple[int, int]]] = []  # memory that parameters share is stepped by one after the other
         places = [(k, j) for k, group in enumerate(self.param_groups) for j in range(len(group["params"]))]
         for place, (p, g, (k, j)) in enumerate(zip(parameters, gradients, places, strict=True)):
             if g is not None or id(p) in before:
-                rule = asked[0][k]
-                member = Member(p, place, k, f"params[{k}][{j}]", rule, self._options)
-                members.setdefault((rule, p.device), []).append(member)
+                rule, path = asked[0][k], f"params[{k}][{j}]"
+                if (first := paths.setdefault(id(p), path)) != path:
+                    raise ValueError(f"{type(self).__name__}: {path} is {first} again, but each parameter has one step "
+                                     "and one state. Leave it out.")
+                member = Member(p, place, k, path, rule, self._options)
+                members.setdefault((rule, p.device, member.layer(layers)), []).append(member)
         self._engines = [Engine(rule, of, self.param_groups, self.state, self._options, before)
-                         for (rule, _), of in members.items()]
+                         for (rule, *_), of in members.items()]
         stepped = {k for engine in self._engines for k in engine.places}
         self._asked, self._known = asked, Listed([*parameters, *self.state.values()])
         self._idle = [k for k in range(len(parameters)) if k not in stepped]
