@@ -85,7 +85,7 @@ CONTENDERS = {
                       {"wine": 0.01, "diabetes": 0.003},
                       "#d55e00"),
 }
-FULL, SHORT = Size(tuple(SETS), 6, 6, 600, 1), Size(("wine", "diabetes"), 3, 2, 200, 4)
+FULL, SHORT = Size(tuple(SETS), 6, 6, 600, 1), Size(("wine", "diabetes"), 2, 2, 100, 4)
 TEST, NOISE = 0.25, (4, 16, 64, None)  # None: all rows in one batch
 SCORES = {"test": "test score", "gap": "train - test"}
 NOTED = "largest eigenvalue", "train - test", "test score"
