@@ -51,7 +51,8 @@ def label(case):
 SLOW = {"test_mutants_of_adams_kernel_are_found", "test_every_rule_is_measured", "test_on_the_stand_in",
         "test_bits_of_a_step", "test_python_blocks", "test_what_the_messages_about_state_dicts_say_to_do_works",
         "test_walks", "test_asv_runs", "test_what_the_messages_about_torch_say_to_do_works",
-        "test_what_a_step_writes_has_changed", "test_interrupted_loads_are_whole", "test_memory_that_moved_is_followed"}
+        "test_what_a_step_writes_has_changed", "test_interrupted_loads_are_whole", "test_memory_that_moved_is_followed",
+        "test_any_number_of_ranks_gives_the_bits_of_one_machine", "test_digits"}
 
 
 def pytest_addoption(parser):
