@@ -24,13 +24,13 @@ from fastopt._cpu import torch_headers  # noqa: E402
 
 f64 = torch.float64
 theirs = torch.optim
-NAMES = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad"]
+NAMES = ["SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad", "Rprop", "Adadelta", "Adamax"]
 SPARSE = ["SGD", "Adagrad", "SparseAdam"]
 INPUTS = {info.optim_cls.__name__: info for info in optim_db if info.optim_cls.__name__ in NAMES + SPARSE}
 EXACT = {"rtol": 1e-12, "atol": 1e-13}
 KINDS = [("SGD", {}), ("SGD", {"momentum": 0.9}), ("SGD", {"momentum": 0.9, "nesterov": True}), ("Adam", {}),
          ("AdamW", {"amsgrad": True}), ("NAdam", {}), ("RAdam", {}), ("RMSprop", {"momentum": 0.5, "centered": True}),
-         ("Adagrad", {"lr_decay": 0.1})]
+         ("Adagrad", {"lr_decay": 0.1}), ("Rprop", {"etas": (0.4, 1.3)}), ("Adadelta", {"rho": 0.8}), ("Adamax", {})]
 
 
 @pytest.fixture(autouse=True)

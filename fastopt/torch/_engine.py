@@ -16,11 +16,10 @@ from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
 from .._formats.choice import REMAINDER, parameter_format, state_formats
 from .._rule import history
-from .._rule.rule import Rule
-from .._state.torch_layout import ADAM, LION, PRODUCT, TORCH, UNCOUNTED, count
+from .._rule.rule import Rule, rule
+from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, count
 from .._tensors import arrays
 from ..presets import PRESETS
-from . import _rules
 from ._tensors import (
     PLAIN,
     WHOLE,
@@ -36,8 +35,10 @@ from ._tensors import (
     usual,
 )
 
-NAMES = {**TORCH, "lion": LION, _rules.sparse_adam.name: ADAM,
-         **{rule.name: _rules.NAMES for rule in _rules.RMSPROP.values()}}  # of states, in torch
+# Adam with SparseAdam's place of eps
+sparse_adam = rule(rules.adam_at, name="sparse_adam", state="m v", nonnegative="v", defaults={"eps_mode": "hat"})(
+    rules.adam.body)
+NAMES = {**TORCH, "lion": LION, sparse_adam.name: ADAM}  # of states, in torch
 
 
 class Options(NamedTuple):
@@ -69,8 +70,10 @@ def hyperparameters(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
     for name in rule.defaults:
         if name in group:
             found[name] = number(group[name])
-    for k, beta in enumerate(group.get("betas", ()), 1):
-        found[f"b{k}"] = number(beta)
+    for word, names in {**PAIRS, "betas": [f"b{k}" for k in range(1, 10)]}.items():
+        found.update(zip(names, map(number, group.get(word, ())), strict=False))
+    if "rho" in group:
+        found["alpha"] = number(group["rho"])
     if "decoupled_weight_decay" in group:
         found["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
     return found

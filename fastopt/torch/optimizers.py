@@ -13,8 +13,7 @@ from .._cpu.headers import Listed
 from .._formats.choice import check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from . import _rules
-from ._engine import Engine, Member, Options, hyperparameters
+from ._engine import Engine, Member, Options, hyperparameters, sparse_adam
 
 MORE = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         for name, default in (("state", None), ("rounding", "nearest"), ("seed", 0))]
@@ -212,7 +211,7 @@ class SparseAdam(Fused, torch.optim.SparseAdam):
     """`torch.optim.SparseAdam`: Adam of the rows that sparse gradients hit. A dense gradient hits all."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
-        return _rules.sparse_adam
+        return sparse_adam
 
 
 class NAdam(Fused, torch.optim.NAdam):
@@ -233,7 +232,30 @@ class RMSprop(Fused, torch.optim.RMSprop):
     """`torch.optim.RMSprop`, with momentum and centered, by group."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
-        return _rules.RMSPROP.get((bool(group["centered"]), bool(group["momentum"])), rules.rmsprop)
+        if group["centered"]:
+            return rules.rmsprop_centered_momentum if group["momentum"] else rules.rmsprop_centered
+        return rules.rmsprop_momentum if group["momentum"] else rules.rmsprop
+
+
+class Rprop(Fused, torch.optim.Rprop):
+    """`torch.optim.Rprop`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.rprop
+
+
+class Adadelta(Fused, torch.optim.Adadelta):
+    """`torch.optim.Adadelta`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.adadelta
+
+
+class Adamax(Fused, torch.optim.Adamax):
+    """`torch.optim.Adamax`."""
+
+    def _rule(self, group: Mapping[str, Any]) -> Rule:
+        return rules.adamax
 
 
 class Adagrad(Fused, torch.optim.Adagrad):
