@@ -53,23 +53,9 @@ def widest(of: Sequence[Any]) -> int:
     return 4 + 2*max((a.ndim for a in of), default=0)
 
 
-def alike(x, row):
-    """Whether an array has the type, dtype, shape and strides of `row_words`."""
-    if word(x, TYPE) != word(row, 0):
-        return False
-    if word(row, 1) == 0:
-        dtype, ndim, shape, strides = word(x, DTYPE), word(x, NDIM) & INT, word(x, SHAPE), word(x, STRIDES)
-    else:
-        impl = word(x, torchs.OBJECT)
-        if word(impl, torchs.KEYS) != word(row, 1):
-            return False
-        dtype, ndim = word(impl, torchs.KIND) & torchs.DTYPE_AND_DEVICE, word(impl, torchs.NDIM)
-        shape = impl + torchs.AXES*WORD
-        strides = shape + torchs.INLINE*WORD
-        if ndim > torchs.INLINE:
-            shape = word(shape, 0)
-            strides = shape + ndim*WORD
-    if dtype != word(row, 2) or ndim != word(row, 3):
+def axes_alike(ndim, shape, strides, row):
+    """Whether these are the axes of `row_words`; the stride of an axis that has one element does not matter."""
+    if ndim != word(row, 3):
         return False
     for d in range(ndim):
         if word(shape, d) != word(row, 4 + d) or (word(strides, d) != word(row, 4 + ndim + d) and word(shape, d) > 1):
@@ -77,7 +63,34 @@ def alike(x, row):
     return True
 
 
+register_jitable(axes_alike)
+
+
+def alike(header, row):
+    """Whether a header has the type, dtype, shape and strides of `row_words`."""
+    if word(header, TYPE) != word(row, 0) or word(header, DTYPE) != word(row, 2):
+        return False
+    return axes_alike(word(header, NDIM) & INT, word(header, SHAPE), word(header, STRIDES), row)
+
+
 register_jitable(alike)
+
+
+def tensor_alike(x, row):
+    """As `alike`, of a tensor of torch."""
+    impl = word(x, torchs.OBJECT)
+    if (word(x, TYPE) != word(row, 0) or word(impl, torchs.KEYS) != word(row, 1)
+            or word(impl, torchs.KIND) & torchs.DTYPE_AND_DEVICE != word(row, 2)):
+        return False
+    ndim, shape = word(impl, torchs.NDIM), impl + torchs.AXES*WORD
+    strides = shape + torchs.INLINE*WORD
+    if ndim > torchs.INLINE:
+        shape = word(shape, 0)
+        strides = shape + ndim*WORD
+    return axes_alike(ndim, shape, strides, row)
+
+
+register_jitable(tensor_alike)
 
 
 def within(start, end, owner):
@@ -93,18 +106,31 @@ def within(start, end, owner):
 register_jitable(within)
 
 
-def in_place(x, row):
-    """Whether the memory of an array lies where the row of `Watch` says, and may be written."""
-    if word(row, FACTS + 1) == 0:
-        locked = 0 if word(x, FLAGS) & WRITEABLE else 1
-        return word(x, DATA) == word(row, LOCATION) and locked == word(row, LOCKED)
+def tensor_stays(x, row):
+    """Whether a tensor is what a row of `Watch` says, and has the same memory."""
     impl = word(x, torchs.OBJECT)
     storage = word(impl, torchs.STORAGE)
-    return (word(storage, torchs.DATA) == word(row, LOCATION) and word(storage, torchs.CONTEXT) == word(row, LOCKED)
-            and word(impl, torchs.OFFSET) == word(row, OFFSET) and word(storage, torchs.SIZE) == word(row, SIZE))
+    return (tensor_alike(x, row + FACTS*WORD) and word(impl, torchs.OFFSET) == word(row, OFFSET)
+            and word(storage, torchs.DATA) == word(row, LOCATION) and word(storage, torchs.CONTEXT) == word(row, LOCKED)
+            and word(storage, torchs.SIZE) == word(row, SIZE))
 
 
-register_jitable(in_place)
+register_jitable(tensor_stays)
+
+
+def tensor_first(x, row, behind):
+    """The address of a tensor's first element, or SAME where it is not what its row says, or has lost its memory."""
+    if not tensor_alike(x, row):
+        return SAME
+    impl = word(x, torchs.OBJECT)
+    storage = word(impl, torchs.STORAGE)
+    low = word(storage, torchs.DATA)
+    first = low + word(impl, torchs.OFFSET)*word(row, behind + 3)
+    start, end = first + word(row, behind), first + word(row, behind + 1)
+    return SAME if start < end and (start < low or end > low + word(storage, torchs.SIZE)) else first
+
+
+register_jitable(tensor_first)
 
 
 @lru_cache(maxsize=1)
@@ -119,34 +145,36 @@ def _refresh():
         width = word(job, WIDTH)
         for k in range(word(job, WATCHED)):
             row = word(job, ROWS) + k*width*WORD
-            x = word(row, ARRAY)
-            if not (alike(x, row + FACTS*WORD) and in_place(x, row)):
+            header = word(row, ARRAY)
+            if word(row, FACTS + 1) != 0:
+                if not tensor_stays(header, row):
+                    return k
+                continue
+            locked = 0 if word(header, FLAGS) & WRITEABLE else 1
+            if word(header, DATA) != word(row, LOCATION) or locked != word(row, LOCKED):
+                return k
+            if not alike(header, row + FACTS*WORD):
                 return k
         if gradients == 0:
             return SAME
         items, columns, taken, n = word(gradients, ITEMS), word(job, COLUMNS), word(job, SPANS), word(job, TAKEN)
         for k in range(word(job, COUNT)):
-            x, row = word(items, k), word(job, EXPECTED) + k*columns*WORD
-            if not alike(x, row):
-                return k
-            behind = columns - 4
-            own, last, low, high = word(row, behind + 2), word(row, behind + 3), 0, 0
-            if word(row, 1) == 0:
-                first, owner = word(x, DATA), word(x, BASE)
+            header, row, behind = word(items, k), word(job, EXPECTED) + k*columns*WORD, columns - 4
+            if word(row, 1) != 0:
+                first = tensor_first(header, row, behind)
+                if first == SAME:
+                    return k
             else:
-                impl = word(x, torchs.OBJECT)
-                owner = word(impl, torchs.STORAGE)
-                low = word(owner, torchs.DATA)
-                first, high = low + word(impl, torchs.OFFSET)*last, low + word(owner, torchs.SIZE)
-            start, end = first + word(row, behind), first + word(row, behind + 1)
-            if owner != 0 and start < end:
-                if word(row, 1) != 0:
-                    if start < low or end > high:
-                        return k
-                else:
+                if not alike(header, row):
+                    return k
+                first, owner = word(header, DATA), word(header, BASE)
+                if owner != 0:
+                    start, end = first + word(row, behind), first + word(row, behind + 1)
                     kind = word(owner, TYPE)
-                    if kind != last or (kind == word(job, NDARRAY) and not within(start, end, owner)):
+                    if start < end and (kind != word(row, behind + 3) or (
+                            kind == word(job, NDARRAY) and not within(start, end, owner))):
                         return k
+            start, end, own = first + word(row, behind), first + word(row, behind + 1), word(row, behind + 2)
             if first != own and start < end:
                 lo, hi = 0, n
                 while lo < hi:  # the first span that ends behind the start
