@@ -296,6 +296,22 @@ def apart():
     assert len({of.comm.handle for of in many}) <= 1
 
 
+def interrupted():
+    """An error of a schedule comes when messages are under way: nothing is written, and the next step is right."""
+    wrong = [True]
+
+    def lr(t):
+        if wrong:
+            raise ValueError("no rate")
+        return 0.1/t
+    opt, alone = Sharded(fastopt.Adam, params(), mean=False, bucket=5000, lr=lr), fastopt.Adam(params(), lr=lr)
+    fails(lambda: opt.step(part(gradient(2), opt.rank, opt.size)), "no rate")
+    assert opt.t == 0
+    same(opt.params, alone.params, "interrupted")
+    wrong.clear()
+    steps(opt, alone, "f32", (2, 4), "after an error")
+
+
 def fails(call, message):
     """All ranks raise the error of one, or of each."""
     with pytest.raises((TypeError, ValueError, RuntimeError, OSError)) as error:

@@ -12,7 +12,7 @@ from .._tensors.rows import Rows
 from .._tensors.tensors import gradient
 from ..optimizer import RAISE
 from .memory import Memory
-from .ranks import Made, Ranks, tried, wait
+from .ranks import UNDER_WAY, Made, Ranks, tried, wait
 
 
 def agreed(ranks: Ranks, memory: Memory, make: Callable[[], Made], grads: Any, missing: str,
@@ -29,6 +29,7 @@ def agreed(ranks: Ranks, memory: Memory, make: Callable[[], Made], grads: Any, m
     flags[0] = error is not None
     if found:
         flags[1:] = [g is not None for g in found]
+    wait(UNDER_WAY)  # of a step that an error has left: it uses the same buffers
     telling = ranks.any(flags)
     with np.errstate(all="ignore"):  # infinities and NaN pass through, as in the kernels
         for g, target in zip(found, memory.views(memory.sums) if found else (), strict=True):
