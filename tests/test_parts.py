@@ -50,6 +50,7 @@ def same(opt, alone, arrays):
 
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.sampled("name", "format")
 def test_a_tensor_without_a_gradient_stays_and_does_not_count(name, format):
     stored_as, rule = FORMATS[format], RULES[name]
     hyper = {**OWN[name][0], "lr": 0.05, "weight_decay": 0.1}
