@@ -22,6 +22,8 @@ needs_ranks = pytest.mark.skipif(MPIRUN is None, reason="no mpirun is installed"
 ENVIRONMENT = {**os.environ, "PATH": PATH, "PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]),
                "PYTHONFAULTHANDLER": "1",
                "PYTEST_XDIST_WORKER": "a rank",  # so that conftest keeps this process's cache of kernels
+               # MPICH's ranks that wait let others run
+               "MPIR_CVAR_POLLS_BEFORE_YIELD": "20", "MPIR_CVAR_ENABLE_HEAVY_YIELD": "1",
                "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",  # Open MPI's, in containers
                "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"}
 
