@@ -13,6 +13,7 @@ from .hyperparameters import ELSEWHERE, check_value
 from .pieces import last
 from .rule import Rule, shared
 
+NO_LIMIT = last({"lr": 0.0, "update_clip": 0.0})
 MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
 
 
@@ -32,6 +33,7 @@ class Group(MutableMapping):
         self._functions: dict[str, Callable[[int], float]] = {}
         self.history = self.history_of(0) if rule.history else None
         self._own: dict[str, Any] = {}
+        self._last: tuple[float, ...] | None = None  # the last coefficients, where they do not depend on the step
         at_once([self.change({**rule.defaults, **values}, where)])
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -60,7 +62,7 @@ class Group(MutableMapping):
         modifiers = tuple(name for name in ("cautious", "update_clip") if values[name] != 0)
         pieces = (*["scale"]*bool(values["maximize"]), *modifiers, *[decay]*bool(values["weight_decay"] != 0))
         lasting = (*decays, *modifiers)
-        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
+        return partial(vars(self).update, _values=values, _last=None if values["update_clip"] != 0 else NO_LIMIT, _numbers=numbers, _functions=functions, _own=own,
                        pieces=pieces, lasting=lasting, ahead=self.rule.pure and not functions and not self.rule.history,
                        version=self.version + 1)
 
@@ -141,7 +143,7 @@ class Group(MutableMapping):
             t, history = t - late.behind, late.history
         if history is not None:
             own = {**own, "past": history.until(t, self.version)}
-        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values(), *last(now))
+        return (*shared(now, factor, clip_value), *self.rule.own(t, **own).values(), *(self._last or last(now)))
 
 
 class Late:
