@@ -62,9 +62,9 @@ class Group(MutableMapping):
         modifiers = tuple(name for name in ("cautious", "update_clip") if values[name] != 0)
         pieces = (*["scale"]*bool(values["maximize"]), *modifiers, *[decay]*bool(values["weight_decay"] != 0))
         lasting = (*decays, *modifiers)
-        return partial(vars(self).update, _values=values, _last=None if values["update_clip"] != 0 else NO_LIMIT, _numbers=numbers, _functions=functions, _own=own,
-                       pieces=pieces, lasting=lasting, ahead=self.rule.pure and not functions and not self.rule.history,
-                       version=self.version + 1)
+        return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
+                       _last=None if values["update_clip"] != 0 else NO_LIMIT, pieces=pieces, lasting=lasting,
+                       ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
