@@ -106,6 +106,12 @@ def test_what_may_stand_in_a_rule():
         assert (w == want).all()
 
 
+def test_names_that_optimizers_have_are_refused():
+    for name in ("weight_decay", "average", "grokfast", "grokfast_share", "cautious"):
+        with pytest.raises(ValueError, match=f"the hyperparameter '{name}' is there for every rule"):
+            fastopt.rule(**{"lr": 0.1, name: 0.5})
+
+
 def test_annotations_say_what_hyperparameters_are():
     def at(t, lr=0.1, mu: Annotated[float, "[0, 1)", "What is kept."] = 0.9,
            form: Annotated[Literal["a", "b"], "A word."] = "a",

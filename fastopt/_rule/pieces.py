@@ -1,7 +1,7 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
-    gradient --scale--limit--grokfast--coupled decay--> RULE --> u --cautious--update limit--> p - u, or with decay
-    p - (u + wd*p) --mask--> average, copy
+    gradient --scale--limit--grokfast--coupled decay--> RULE --> u
+    u --cautious--update clip--> p - u, or p - (u + wd*p) --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
 """
@@ -55,7 +55,7 @@ def decoupled_decay(c, p, u):
 
 
 def cautious_decay(c, p, u):
-    """As `decoupled_decay`, but decay acts only where the update leads towards zero, too (Chen et al. 2025)."""
+    """As `decoupled_decay`, but decay acts only where the update does not lead away from zero (Chen et al. 2025)."""
     return p - (u + c.wd*where(u*p >= c.nothing, p, c.nothing))
 
 

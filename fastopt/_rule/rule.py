@@ -18,10 +18,10 @@ from .._checks.numbers import Range, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
-from .pieces import ASKED, COMMON, FIELDS, STATES, coupled_decay, decoupled_decay, last, limited, scaled
+from .pieces import ASKED, COMMON, FIELDS, PIECES, STATES, coupled_decay, decoupled_decay, last, limited, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
-RESERVED = ("params", *ARGUMENTS)
+RESERVED = ("params", *ARGUMENTS, *(name for piece in PIECES.values() for name in piece.hyper))
 RESERVED_STATES = (*STATES, "copy", "remainder")
 
 

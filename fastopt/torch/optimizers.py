@@ -105,7 +105,7 @@ class Fused(torch.optim.Optimizer):
             return self._hooked(*[closure]*(closure is not None))
         return self._step(closure)
 
-    step.hooked = True  # type: ignore[attr-defined]  # torch's `profile_hook_step` takes 24 us, where it has nothing to do
+    step.hooked = True  # type: ignore[attr-defined]  # torch's `profile_hook_step` takes time even where it has nothing to do
 
     @torch.no_grad()
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
