@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
@@ -29,7 +27,7 @@ from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
-MEASURES = "grads", "params", "updates"
+MEASURES = "grads", "params", "updates"  # the order of `pieces.of_step`
 GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
 NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
 
@@ -333,7 +331,8 @@ class Optimizer:
             if wanted is None and not skip_nonfinite:
                 raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
         if (measure := check_option("measure", measure, (False, True), "step")) and self._backend.where:
-            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it out.")
+            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it "
+                             "out.")
         return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
@@ -359,11 +358,9 @@ class Optimizer:
         gradient. In float64, of all elements, also of those that a mask kept.
         """
         with self._turn.lock:
-            backend = self._backend.last
-            live = self._backend.parts.live if backend is not self._backend else range(len(self._tensors))
-            found = {k: backend.measures[j] for j, k in enumerate(live) if j in backend.measures}
-        rows = np.array([found.get(k, [math.nan]*len(MEASURES)) for k in range(len(self._tensors))])
-        return {name: self._structure.build(iter(column.tolist())) for name, column in zip(MEASURES, rows.T, strict=True)}
+            found = self._backend.measured()
+        return {name: self._structure.build(iter(column.tolist()))
+                for name, column in zip(MEASURES, found.T, strict=True)}
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""

@@ -32,6 +32,8 @@ __all__ = [
     "AdEMAMix",
     "Lion",
     "Adan",
+    "LAMB",
+    "LARS",
     "optimizer",
 ]
 
@@ -55,12 +57,24 @@ class SGD(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -106,6 +120,10 @@ class SGD(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -148,12 +166,24 @@ class Momentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -203,6 +233,10 @@ class Momentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -249,12 +283,24 @@ class Nesterov(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -305,6 +351,10 @@ class Nesterov(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -339,12 +389,24 @@ class Signum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -391,6 +453,10 @@ class Signum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -433,12 +499,24 @@ class Rprop(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -488,6 +566,10 @@ class Rprop(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -526,12 +608,24 @@ class RMSProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -580,6 +674,10 @@ class RMSProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -623,12 +721,24 @@ class RMSPropMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -679,6 +789,10 @@ class RMSPropMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -719,12 +833,24 @@ class RMSPropCentered(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -773,6 +899,10 @@ class RMSPropCentered(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -816,12 +946,24 @@ class RMSPropCenteredMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -872,6 +1014,10 @@ class RMSPropCenteredMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -910,12 +1056,24 @@ class AdaGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
@@ -966,6 +1124,10 @@ class AdaGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
@@ -1003,12 +1165,24 @@ class AdaDelta(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1056,6 +1230,10 @@ class AdaDelta(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1101,12 +1279,24 @@ class Adam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1158,6 +1348,10 @@ class Adam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1202,12 +1396,24 @@ class AdamW(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1259,6 +1465,10 @@ class AdamW(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1300,12 +1510,24 @@ class AdaMax(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1355,6 +1577,10 @@ class AdaMax(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1395,12 +1621,24 @@ class AdaBelief(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1450,6 +1688,10 @@ class AdaBelief(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1491,12 +1733,24 @@ class Yogi(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
@@ -1550,6 +1804,10 @@ class Yogi(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_moment: float = 0.0,
         initial_accumulator_value: float = 1e-06,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
@@ -1590,12 +1848,24 @@ class LaProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1644,6 +1914,10 @@ class LaProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1685,12 +1959,24 @@ class ADOPT(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1740,6 +2026,10 @@ class ADOPT(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1785,12 +2075,24 @@ class AMSGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1842,6 +2144,10 @@ class AMSGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1886,12 +2192,24 @@ class NAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1942,6 +2260,10 @@ class NAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1987,12 +2309,24 @@ class RAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2043,6 +2377,10 @@ class RAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2091,12 +2429,24 @@ class AdEMAMix(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2149,6 +2499,10 @@ class AdEMAMix(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2185,12 +2539,24 @@ class Lion(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2238,6 +2604,10 @@ class Lion(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2282,12 +2652,24 @@ class Adan(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2337,6 +2719,244 @@ class Adan(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LAMB(Optimizer):
+    """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
+
+    r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
+
+    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
+    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-06
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    bias_correction : {False, True}, default True
+        False: the moments are used as they are.
+    weight_decay : float or callable, default 0.01
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'update'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-06,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.01,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'update',
+        trust_coefficient: Hyper = 1.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LARS(Optimizer):
+    """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
+
+    v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
+
+    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
+    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    dampening : float or callable, default 0.0
+        d: the gradient enters the velocity times 1 - d, in [0, 1].
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    first_step : {'zero', 'copy'}, default 'zero'
+        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+    weight_decay : float or callable, default 0.0005
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'gradient'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 0.001
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        momentum: Hyper = 0.9,
+        dampening: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        first_step: Literal['zero', 'copy'] = 'zero',
+        weight_decay: Hyper = 0.0005,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'gradient',
+        trust_coefficient: Hyper = 0.001,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2350,6 +2970,7 @@ class Adan(Optimizer):
     ) -> None: ...
 
 ALL: dict[str, type[Optimizer]]
+NAMED: dict[str, type[Optimizer]]
 
 def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...

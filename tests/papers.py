@@ -12,8 +12,8 @@ PAPERS = {}
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
-             cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0, trust_ratio=False,
-             trust_coefficient=1.0, grokfast_share=0.0, grokfast_factor=None, **hyper):
+             cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0,
+             trust_ratio=False, trust_coefficient=1.0, grokfast_share=0.0, grokfast_factor=None, **hyper):
         g = factor * g  # a copy
         if maximize:
             g = -g

@@ -136,6 +136,6 @@ def stub(classes: Iterable[Any]) -> str:
             lines += ["        *,"] if name == "lr" else []
         lines += ["    ) -> None: ..."]
     return "\n".join([
-        *lines, "", "ALL: dict[str, type[Optimizer]]", "",
+        *lines, "", "ALL: dict[str, type[Optimizer]]", "NAMED: dict[str, type[Optimizer]]", "",
         "def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...",
         "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...", "def stub() -> str: ...", ""])

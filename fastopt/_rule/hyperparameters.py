@@ -45,8 +45,8 @@ EVERY = About(
      "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
                        "(Chen et al. 2025).",
      "update_clip": "No element's update is larger than lr times this; 0: no limit.",
-     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and "
-                   "Stern 2018).",
+     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer "
+                   "and Stern 2018).",
      "adaptive_clip": "The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than "
                       "this times the row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).",
      "trust_ratio": '"update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor '

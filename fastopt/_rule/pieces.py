@@ -124,7 +124,7 @@ LEAST_SIZE = 1e-3                    # a row of parameters counts as so long at 
 
 def _ratio(size, other):
     """size/other, 1 where one of them is 0 or not finite."""
-    usable = (0 < size) & (size < np.inf) & (0 < other) & (other < np.inf)
+    usable = (size > 0) & (size < np.inf) & (other > 0) & (other < np.inf)
     return np.where(usable, size/other, 1.0)
 
 
@@ -179,7 +179,7 @@ class Piece(NamedTuple):
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
     terms: Callable[..., tuple] | None = None     # a measured piece: numbers of one element, so many,
-    count: int = 0
+    many: int = 0
     of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
     by_row: bool = False                          # of each row; otherwise of each tensor
 
@@ -187,21 +187,21 @@ class Piece(NamedTuple):
 PIECES = {piece.name: piece for piece in (
     Piece("scale", "gradient", scaled, ("scale",)),
     Piece("limit", "gradient", limited, ("clip",)),
-    Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, count=2,
+    Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, many=2,
           of_sums=clipped_by_row, by_row=True),
     Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
           {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
               "grokfast_factor": grokfast_factor}),
-    Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, count=2,
+    Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, many=2,
           of_sums=gradient_trust),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
     Piece("cautious", "update", cautious, ("nothing",)),
-    Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, count=1,
+    Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, many=1,
           of_sums=share_that_agrees),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
-    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, count=1, of_sums=limited_rms),
-    Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, count=2,
+    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, many=1, of_sums=limited_rms),
+    Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, many=2,
           of_sums=update_trust),
     Piece("decoupled", "apply", decoupled_decay, ("wd",)),
     Piece("cautious_decay", "apply", cautious_decay, ("wd", "nothing")),
@@ -212,16 +212,16 @@ PIECES = {piece.name: piece for piece in (
 PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
 ASKED = ("adaptive_clip", "gradient_trust", "cautious", "cautious_scaled", "update_clip", "update_rms", "update_trust",
          "cautious_decay")  # where a group asks for them; theirs come last
-MEASURE = Piece("measure", "end", of_step, terms=of_step, count=3)  # of a step that measures; in no pipeline
+MEASURE = Piece("measure", "end", of_step, terms=of_step, many=3)  # of a step that measures; in no pipeline
 COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
 MEASURED = {piece.name: piece for piece in (*PIECES.values(), MEASURE) if piece.terms}
 LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, *(piece.function for piece in PIECES.values()),
-                  *(piece.terms for piece in MEASURED.values())):
-    register_jitable(_function)
+for _function in (subtracted, *(of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms))):
+    if _function is not None:
+        register_jitable(_function)
 
 
 def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
@@ -232,3 +232,8 @@ def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
         if (value := hyper.get(name, False)) in pieces:
             found[pieces[value]] = name
     return found
+
+
+def measuring(hyper: Mapping[str, Any], stage: str = "") -> list[str]:
+    """The hyperparameters that ask for measured pieces, in this stage or any."""
+    return [by for name, by in modifiers(hyper).items() if name in MEASURED and PIECES[name].stage.startswith(stage)]

@@ -77,7 +77,7 @@ class Pipeline:
         given = g
         for piece in self._at("gradient"):
             if piece is until:
-                return call(piece.terms, g, p, results=piece.count)
+                return call(piece.terms, g, p, results=piece.many)
             if piece.slot:
                 g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
             else:
@@ -86,13 +86,13 @@ class Pipeline:
         u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own))
         for piece in self._at("update"):
             if piece is until:
-                return call(piece.terms, u, g, p, results=piece.count)
+                return call(piece.terms, u, g, p, results=piece.many)
             u = call(piece.function, u, g)
         p_new = u
         if self.returns == "u":
             p_new = call(next((piece.function for piece in self._at("apply")), subtracted), p, u)
         if until is MEASURE:
-            return call(MEASURE.terms, given, p, p_new, results=MEASURE.count)
+            return call(MEASURE.terms, given, p, p_new, results=MEASURE.many)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
