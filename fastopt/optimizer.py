@@ -86,16 +86,21 @@ class Optimizer:
     _grads: Any
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, copy: Any = None, seed: int = 0,
-                 first: Any = 0, threads: int | None = None, capturable: int | None = None, **hyper: Any):
+                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
+                 copy: Any = None, seed: int = 0, first: Any = 0, threads: int | None = None,
+                 capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
                  **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
-                 **check_grokfast(grokfast, where)}
+                 **({} if mars is None else {"mars": mars}), **check_grokfast(grokfast, where)}
         further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
+        for piece in map(pieces.PIECES.__getitem__, further):
+            if lacking := [name for name in piece.needs if name not in self.rule.defaults]:
+                raise TypeError(f"{where}: {piece.name}, but it needs the hyperparameter {lacking[0]}, which "
+                                f"{self.rule.name} has not. Take an optimizer that has it, AdamW for example.")
         if further or copy is not None:
             further += [] if copy is None else ["copy"]
             vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *further))

@@ -94,6 +94,10 @@ class SGD(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -129,6 +133,7 @@ class SGD(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -203,6 +208,10 @@ class Momentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -242,6 +251,7 @@ class Momentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -320,6 +330,10 @@ class Nesterov(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -360,6 +374,7 @@ class Nesterov(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -426,6 +441,10 @@ class Signum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -462,6 +481,7 @@ class Signum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -536,6 +556,10 @@ class Rprop(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -575,6 +599,7 @@ class Rprop(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -645,6 +670,10 @@ class RMSProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -683,6 +712,7 @@ class RMSProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -758,6 +788,10 @@ class RMSPropMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -798,6 +832,7 @@ class RMSPropMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -870,6 +905,10 @@ class RMSPropCentered(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -908,6 +947,7 @@ class RMSPropCentered(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -983,6 +1023,10 @@ class RMSPropCenteredMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1023,6 +1067,7 @@ class RMSPropCenteredMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1095,6 +1140,10 @@ class AdaGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1134,6 +1183,7 @@ class AdaGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1202,6 +1252,10 @@ class AdaDelta(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1239,6 +1293,7 @@ class AdaDelta(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1316,6 +1371,10 @@ class Adam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1357,6 +1416,7 @@ class Adam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1433,6 +1493,10 @@ class AdamW(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1474,6 +1538,7 @@ class AdamW(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1547,6 +1612,10 @@ class AdaMax(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1586,6 +1655,7 @@ class AdaMax(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1658,6 +1728,10 @@ class AdaBelief(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1697,6 +1771,7 @@ class AdaBelief(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1774,6 +1849,10 @@ class Yogi(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1815,6 +1894,7 @@ class Yogi(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1885,6 +1965,10 @@ class LaProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1923,6 +2007,7 @@ class LaProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1996,6 +2081,10 @@ class ADOPT(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2035,6 +2124,7 @@ class ADOPT(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2112,6 +2202,10 @@ class AMSGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2153,6 +2247,7 @@ class AMSGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2229,6 +2324,10 @@ class NAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2269,6 +2368,7 @@ class NAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2346,6 +2446,10 @@ class RAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2386,6 +2490,7 @@ class RAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2466,6 +2571,10 @@ class AdEMAMix(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2508,6 +2617,7 @@ class AdEMAMix(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2576,6 +2686,10 @@ class Lion(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2613,6 +2727,7 @@ class Lion(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2689,6 +2804,10 @@ class Adan(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2728,6 +2847,7 @@ class Adan(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2807,6 +2927,10 @@ class LAMB(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2848,6 +2972,7 @@ class LAMB(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2923,6 +3048,10 @@ class LARS(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2962,6 +3091,7 @@ class LARS(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,

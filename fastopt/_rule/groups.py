@@ -61,7 +61,8 @@ class Group(MutableMapping):
         decay = decays[values["decay"] != "coupled"]
         asked = modifiers(values)
         for stage in ("gradient", "update"):
-            if len(rivals := measuring(values, stage)) > 1:
+            kept = [piece.name for piece in getattr(self.rule, "measured", ()) if piece.stage == stage]
+            if len(rivals := [*kept, *measuring(values, stage)]) > 1:
                 raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} that the other "
                                  "changes. Leave one out.")
         pieces = (*["scale"]*bool(values["maximize"]), *asked, *[decay]*bool(values["weight_decay"] != 0))

@@ -25,14 +25,14 @@ class About(NamedTuple):
     docs: dict[str, str]
 
 
-SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False,  # the hyperparameters of every rule, lr aside
-          "cautious": False, "cautious_decay": False, "update_clip": 0.0, "update_rms": 0.0, "adaptive_clip": 0.0,
-          "trust_ratio": False, "trust_coefficient": 1.0}
+MODIFIERS = {"cautious": False, "cautious_decay": False, "update_clip": 0.0, "update_rms": 0.0, "adaptive_clip": 0.0,
+             "trust_ratio": False, "trust_coefficient": 1.0}
+SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False, **MODIFIERS}  # of every rule, beside lr
 EVERY = About(
     {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious_decay"), (False, True)),
      "cautious": (False, True, "scaled"), "trust_ratio": (False, "update", "gradient")},
     {**dict.fromkeys(("lr", "weight_decay", "update_clip", "update_rms", "adaptive_clip", "trust_coefficient",
-                      "grokfast_factor"), NONNEGATIVE),
+                      "grokfast_factor", "mars"), NONNEGATIVE),
      "average": interval("[0, 1)"), "grokfast_share": interval("[0, 1)")},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",

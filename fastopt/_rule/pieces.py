@@ -1,6 +1,6 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
-    gradient --scale--limit--adaptive clip--grokfast--trust--coupled decay--> RULE --> u
+    gradient --scale--limit--adaptive clip--mars--grokfast--trust--coupled decay--> RULE --> u
     u --cautious--update clip--update rms--trust--> p - u, or p - (u + wd*p) --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
@@ -35,6 +35,16 @@ def multiplied_gradient(c, g, p):
 def sizes(c, g, p):
     """What measured pieces of the gradient look at: it, and the parameter."""
     return g, p
+
+
+def mars(c, g, p, old):
+    """The gradient plus a multiple of its change, no longer than 1 as a tensor, and it itself (Yuan et al. 2024)."""
+    return c.by_gradient*(g + c.mars_factor*(g - old)), g
+
+
+def corrected(c, g, p, old):
+    """What `mars` looks at: the gradient that it makes."""
+    return (g + c.mars_factor*(g - old),)
 
 
 def grokfast(c, g, p, slow):
@@ -135,6 +145,12 @@ def clipped_by_row(c, sums, n):
     return {"by_gradient": np.where((most < g) & (g < np.inf), most/g, 1.0)}
 
 
+def no_longer_than_one(c, sums, n):
+    """min(1, 1/|g|); 1 where |g| is not finite."""
+    g = np.sqrt(sums[0])
+    return {"by_gradient": np.where((g > 1) & (g < np.inf), 1/g, 1.0)}
+
+
 def gradient_trust(c, sums, n):
     """trust_coefficient*|p|/(|g| + weight_decay*|p|), for gradient and coupled decay (You et al. 2017)."""
     g, p = np.sqrt(sums)
@@ -178,6 +194,7 @@ class Piece(NamedTuple):
     slot: str = ""                                # the slot that has its name: a state, an output or an input
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
+    needs: tuple[str, ...] = ()                   # and from these of the rule
     terms: Callable[..., tuple] | None = None     # a measured piece: numbers of one element, so many,
     many: int = 0
     of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
@@ -189,6 +206,8 @@ PIECES = {piece.name: piece for piece in (
     Piece("limit", "gradient", limited, ("clip",)),
     Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, many=2,
           of_sums=clipped_by_row, by_row=True),
+    Piece("mars", "gradient", mars, ("mars_factor", "by_gradient"), "state", {"mars": 0.025},
+          lambda mars, b1: {"mars_factor": mars*b1/(1 - b1)}, ("b1",), corrected, 1, no_longer_than_one),
     Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
           {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,

@@ -35,7 +35,8 @@ class Pipeline:
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
         of_pieces = [field for piece in pieces for field in piece.fields]
-        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields]
+        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields
+                   if field not in LAST]
         self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
@@ -76,10 +77,11 @@ class Pipeline:
         new: dict[str, Any] = {}
         given = g
         for piece in self._at("gradient"):
+            kept = (old[piece.name],) if piece.slot else ()
             if piece is until:
-                return call(piece.terms, g, p, results=piece.many)
-            if piece.slot:
-                g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
+                return call(piece.terms, g, p, *kept, results=piece.many)
+            if kept:
+                g, new[piece.name] = call(piece.function, g, p, *kept, results=2)
             else:
                 g = call(piece.function, g, p)
             given = g if piece.name == "scale" else given
@@ -114,7 +116,7 @@ def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
     def own(t, **given):
         values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}))
         for piece in pieces:
-            values |= piece.at(**{name: given[name] for name in piece.hyper})
+            values |= piece.at(**{name: given[name] for name in (*piece.hyper, *piece.needs)})
         return values
     return own
 
