@@ -304,7 +304,7 @@ def test_functions_of_the_step_are_called_with_1_2_3():
 
 def test_presets_reach_the_groups_and_yield_to_arguments():
     for like, name in ((like, name) for like, presets in PRESETS.items() for name in presets):
-        cls, mine = OPTIMIZERS[name], {"lr": 0.123, "weight_decay": 0.3, "decay": "independent"}
+        cls, mine = fastopt.optimizers.NAMED[name], {"lr": 0.123, "weight_decay": 0.3, "decay": "independent"}
         want = {**cls.rule.defaults, **PRESETS[like][name]}
         assert dict(cls(np.ones(2), like=like).groups[0]) == want
         assert dict(cls(np.ones(2), like=like, **mine).groups[0]) == {**want, **mine}
@@ -347,8 +347,9 @@ def test_a_rule_of_ones_own_describes_itself():
     assert (HeavyBall.__name__, HeavyBall.__doc__) == ("HeavyBall", "Polyak's heavy ball.")
     assert str(inspect.signature(HeavyBall)) == (
         "(params, lr=0.01, *, mu=0.9, weight_decay=0.0, decay='coupled', maximize=False, cautious=False, "
-        "cautious_decay=False, update_clip=0.0, like=None, state=None, rounding='nearest', average=None, "
-        "grokfast=None, mars=None, copy=None, seed=0, first=0, threads=None, capturable=None)")
+        "cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0, trust_ratio=False, "
+        "trust_coefficient=1.0, like=None, state=None, rounding='nearest', average=None, grokfast=None, mars=None, "
+        "copy=None, seed=0, first=0, threads=None, capturable=None)")
     assert repr(HeavyBall(np.zeros(3), mu=0.5)) == (
         "HeavyBall(lr=0.01, mu=0.5; t=0, 3 parameters f64, state v f64 (8 bytes each))")
     assert not issubclass(HeavyBall, fastopt.SGD)

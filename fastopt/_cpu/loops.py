@@ -61,14 +61,14 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
     return _over_tiles(f"step {pipeline.digest} {now}", layout, step, lambda: 0)
 
 
-def _halved(lanes, first):
+def _halved(lanes):
     """The sum of SUMS numbers, in pairs: one after the other would wait 4 cycles for each."""
     half = SUMS//2
     while half > 0:
-        for j in range(first, first + half):
+        for j in range(half):
             lanes[j] += lanes[j + half]
         half //= 2
-    return lanes[first]
+    return lanes[0]
 
 
 register_jitable(_halved)
@@ -94,7 +94,7 @@ def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
         lanes[:] = 0
         over(c, row, lo, hi, lanes.ctypes.data)
         for term in range(count):
-            put(word(job, JOB.out), k*count + term, _halved(lanes, term*SUMS))
+            put(word(job, JOB.out), k*count + term, _halved(lanes[term*SUMS:(term + 1)*SUMS]))
     of = f"sums {name} {pipeline.digest} {digest(pipeline.body)}"
     return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS))
 
@@ -121,7 +121,7 @@ def _squares(name, layout, unit):
         for i in range(whole, hi):
             g = unit*gradient(row, i)
             lanes[i - whole] += g*g
-        return _halved(lanes, 0)
+        return _halved(lanes)
     return _measured(name, layout, summed)
 
 

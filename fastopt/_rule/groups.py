@@ -72,7 +72,8 @@ class Group(MutableMapping):
         lasting = (*decays, *asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
                        _last=None if asked.keys() - {"cautious"} else UNASKED, pieces=pieces, lasting=lasting,
-                       measures=measures, ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
+                       measures=measures, ahead=self.rule.pure and not functions and not self.rule.history,
+                       version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:
