@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from .._checks.numbers import FINITE, NONNEGATIVE, Range, check_number, check_option, interval
 
 DECAYS = ("coupled", "decoupled", "independent")
-ELSEWHERE = {  # what other systems call things
-    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...",
-    "rho": "alpha=...", "learning_rate": "lr=...", "epsilon": "eps=...", "amsgrad": "fastopt.AMSGrad",
-    "decoupled_weight_decay": 'decay="decoupled"',
-    "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras"}
+ELSEWHERE = {  # other systems' words for hyperparameters
+    "betas": ("b1", "b2", "b3"), "beta1": ("b1",), "beta2": ("b2",), "beta_1": ("b1",), "beta_2": ("b2",),
+    "rho": ("alpha",), "learning_rate": ("lr",), "epsilon": ("eps",), "decoupled_weight_decay": ("decay",)}
+FLAGS = {  # other systems' flags that make a rule another, and which rules those are
+    "amsgrad": (("adam", "adamw"), "fastopt.AMSGrad"),
+    "nesterov": (("sgd", "momentum"), "fastopt.Nesterov, with shifted=True for the form of torch and Keras")}
 
 
 class About(NamedTuple):
@@ -41,6 +42,15 @@ EVERY = About(
      "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
                        "(Chen et al. 2025).",
      "update_clip": "No element's update is larger than lr times this; 0: no limit."})
+
+
+def said_here(word: str, rule: Any) -> str | None:
+    """What another system's word is here, if the rule has that."""
+    if word in FLAGS:
+        rules, cure = FLAGS[word]
+        return cure if rule.name in rules else None
+    found = [name for name in ELSEWHERE.get(word, ()) if name in rule.defaults]
+    return ", ".join('decay="decoupled"' if name == "decay" else f"{name}=..." for name in found) or None
 
 
 def annotated(at: Callable[..., Any]) -> About:
