@@ -137,6 +137,7 @@ class Sharded:
         self.params, self.grads = (memory.structure.build(memory.given(flats)) for flats in (memory.work, memory.sums))
         places = zip(self.shard._tensors, memory.pieces, memory.mine, strict=True)
         self.shard._tensors[:] = [t._replace(number=piece.tensor, first=lo) for t, piece, (lo, _) in places]
+        self.shard._numbered = True
         self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
         self._parts: dict[Stored, list[Part]] = {}
         self._ahead: list[np.ndarray] = []
