@@ -272,10 +272,17 @@ class Run:
         return value, [{k: grads[k] for k in group} for group in point]
 
     def project(self, now: Any) -> None:
-        """After each step: the pairs of W stay 0 or more."""
+        """After each step: the pairs of W stay 0 or more.
+
+        What both of a pair have in common changes no W, but while it is there, neither does the penalty: it would wear
+        off by lr*l1 in a step, which takes thousands of steps where l1 is small. (In batches it is left there, as noise
+        moves W by more, and by less where both can move.)
+        """
         if self.model.l1:
             for w in self.params[0].values():
                 proximal.project(w, low=0)
+                if self.epoch == 1:
+                    w -= w.min(axis=0)
 
     def validate(self, params: Any) -> float:
         """After each epoch: its mean loss, or the score of the rows held out with the sign turned."""
