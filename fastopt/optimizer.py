@@ -27,6 +27,7 @@ from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
+MEASURES = "grads", "params", "updates"  # the order of `pieces.of_step`
 GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
 NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
 
@@ -86,16 +87,21 @@ class Optimizer:
     _numbered: bool  # whether its tensors have numbers that were given; else they are counted
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, copy: Any = None, seed: int = 0,
-                 first: Any = 0, threads: int | None = None, capturable: int | None = None, **hyper: Any):
+                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
+                 copy: Any = None, seed: int = 0, first: Any = 0, threads: int | None = None,
+                 capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
                  **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
-                 **check_grokfast(grokfast, where)}
+                 **({} if mars is None else {"mars": mars}), **check_grokfast(grokfast, where)}
         further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
+        for piece in map(pieces.PIECES.__getitem__, further):
+            if lacking := [name for name in piece.needs if name not in self.rule.defaults]:
+                raise TypeError(f"{where}: {piece.name}, but it needs the hyperparameter {lacking[0]}, which "
+                                f"{self.rule.name} has not. Take an optimizer that has it, AdamW for example.")
         if further or copy is not None:
             further += [] if copy is None else ["copy"]
             vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *further))
@@ -233,7 +239,7 @@ class Optimizer:
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL,
              norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
              skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None,
-             missing: str = RAISE) -> None:
+             missing: str = RAISE, measure: bool = False) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -276,6 +282,9 @@ class Optimizer:
 
         missing : {"raise", "skip"}
             "skip": a key of a dict of the parameters that the gradients lack is as None there.
+        measure : bool
+            Find the norms of each parameter, gradient and update: `measures` has them. It takes a pass more over what
+            the step reads. On the CPU only.
 
         Raises
         ------
@@ -291,10 +300,11 @@ class Optimizer:
         request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
                 and type(grad_factor) is float and grad_factor == 1.0 and mask is None and norm is None
-                and clip is GLOBAL and missing is RAISE):
+                and clip is GLOBAL and missing is RAISE and measure is False):
             if missing != RAISE and check_option("missing", missing, (RAISE, "skip"), "step") and grads is not None:
                 grads = trees.filled(self._structure, grads)
-            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip)
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip,
+                                    measure)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -318,7 +328,7 @@ class Optimizer:
                                "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
-                 zero_grads: Any, mask: Any, norm: Any, clip: Any) -> Request:
+                 zero_grads: Any, mask: Any, norm: Any, clip: Any, measure: Any) -> Request:
         """What a step is asked for, checked."""
         if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
@@ -338,7 +348,8 @@ class Optimizer:
             norm = check_norm(norm)
             if wanted is None and not skip_nonfinite:
                 raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
-        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart)
+        measure = measure is not False and check_option("measure", measure, (False, True), "step")
+        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
         """The Euclidean norm of all gradients together, in float64, times the size of `grad_factor`; inf or NaN too.
@@ -353,6 +364,19 @@ class Optimizer:
             leaves: list = []
             self._structure.collect(grads, "grads", leaves)
             return self._backend.norm_of(leaves, self._paths, factor)
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The Euclidean norms that the last step with ``measure=True`` found, in the structure of the parameters.
+
+        {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
+        step, "updates": of what it added to them, before it was rounded to their format}; NaN where a parameter had no
+        gradient. In float64, of all elements, also of those that a mask kept.
+        """
+        with self._turn.lock:
+            found = self._backend.measured()
+        return {name: self._structure.build(iter(column.tolist()))
+                for name, column in zip(MEASURES, found.T, strict=True)}
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""

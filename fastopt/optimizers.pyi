@@ -32,6 +32,8 @@ __all__ = [
     "AdEMAMix",
     "Lion",
     "Adan",
+    "LAMB",
+    "LARS",
     "optimizer",
 ]
 
@@ -55,12 +57,24 @@ class SGD(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -80,6 +94,10 @@ class SGD(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -106,11 +124,16 @@ class SGD(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -148,12 +171,24 @@ class Momentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -173,6 +208,10 @@ class Momentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -203,11 +242,16 @@ class Momentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -249,12 +293,24 @@ class Nesterov(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -274,6 +330,10 @@ class Nesterov(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -305,11 +365,16 @@ class Nesterov(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -339,12 +404,24 @@ class Signum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -364,6 +441,10 @@ class Signum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -391,11 +472,16 @@ class Signum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -433,12 +519,24 @@ class Rprop(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -458,6 +556,10 @@ class Rprop(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -488,11 +590,16 @@ class Rprop(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -526,12 +633,24 @@ class RMSProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -551,6 +670,10 @@ class RMSProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -580,11 +703,16 @@ class RMSProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -623,12 +751,24 @@ class RMSPropMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -648,6 +788,10 @@ class RMSPropMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -679,11 +823,16 @@ class RMSPropMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -719,12 +868,24 @@ class RMSPropCentered(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -744,6 +905,10 @@ class RMSPropCentered(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -773,11 +938,16 @@ class RMSPropCentered(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -816,12 +986,24 @@ class RMSPropCenteredMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -841,6 +1023,10 @@ class RMSPropCenteredMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -872,11 +1058,16 @@ class RMSPropCenteredMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -910,12 +1101,24 @@ class AdaGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
@@ -937,6 +1140,10 @@ class AdaGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -966,12 +1173,17 @@ class AdaGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1003,12 +1215,24 @@ class AdaDelta(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1028,6 +1252,10 @@ class AdaDelta(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1056,11 +1284,16 @@ class AdaDelta(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1101,12 +1334,24 @@ class Adam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1126,6 +1371,10 @@ class Adam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1158,11 +1407,16 @@ class Adam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1202,12 +1456,24 @@ class AdamW(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1227,6 +1493,10 @@ class AdamW(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1259,11 +1529,16 @@ class AdamW(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1300,12 +1575,24 @@ class AdaMax(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1325,6 +1612,10 @@ class AdaMax(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1355,11 +1646,16 @@ class AdaMax(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1395,12 +1691,24 @@ class AdaBelief(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1420,6 +1728,10 @@ class AdaBelief(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1450,11 +1762,16 @@ class AdaBelief(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1491,12 +1808,24 @@ class Yogi(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
@@ -1520,6 +1849,10 @@ class Yogi(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1550,6 +1883,10 @@ class Yogi(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_moment: float = 0.0,
         initial_accumulator_value: float = 1e-06,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
@@ -1557,6 +1894,7 @@ class Yogi(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1590,12 +1928,24 @@ class LaProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1615,6 +1965,10 @@ class LaProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1644,11 +1998,16 @@ class LaProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1685,12 +2044,24 @@ class ADOPT(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1710,6 +2081,10 @@ class ADOPT(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1740,11 +2115,16 @@ class ADOPT(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1785,12 +2165,24 @@ class AMSGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1810,6 +2202,10 @@ class AMSGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1842,11 +2238,16 @@ class AMSGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1886,12 +2287,24 @@ class NAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1911,6 +2324,10 @@ class NAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1942,11 +2359,16 @@ class NAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1987,12 +2409,24 @@ class RAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2012,6 +2446,10 @@ class RAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2043,11 +2481,16 @@ class RAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2091,12 +2534,24 @@ class AdEMAMix(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2116,6 +2571,10 @@ class AdEMAMix(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2149,11 +2608,16 @@ class AdEMAMix(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2185,12 +2649,24 @@ class Lion(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2210,6 +2686,10 @@ class Lion(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2238,11 +2718,16 @@ class Lion(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2282,12 +2767,24 @@ class Adan(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2307,6 +2804,10 @@ class Adan(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2337,11 +2838,260 @@ class Adan(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LAMB(Optimizer):
+    """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
+
+    r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
+
+    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
+    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-06
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    bias_correction : {False, True}, default True
+        False: the moments are used as they are.
+    weight_decay : float or callable, default 0.01
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'update'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-06,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.01,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'update',
+        trust_coefficient: Hyper = 1.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LARS(Optimizer):
+    """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
+
+    v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
+
+    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
+    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    dampening : float or callable, default 0.0
+        d: the gradient enters the velocity times 1 - d, in [0, 1].
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    first_step : {'zero', 'copy'}, default 'zero'
+        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+    weight_decay : float or callable, default 0.0005
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'gradient'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 0.001
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        momentum: Hyper = 0.9,
+        dampening: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        first_step: Literal['zero', 'copy'] = 'zero',
+        weight_decay: Hyper = 0.0005,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'gradient',
+        trust_coefficient: Hyper = 0.001,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2350,6 +3100,7 @@ class Adan(Optimizer):
     ) -> None: ...
 
 ALL: dict[str, type[Optimizer]]
+NAMED: dict[str, type[Optimizer]]
 
 def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...

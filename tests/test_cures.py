@@ -444,6 +444,8 @@ TREES = [
 OPTIMIZERS = [
     *values(sgd, lr=("x", 0.1), decay=("x", "coupled"), threads=(0, None), rounding=("x", "nearest"), seed=(-1, 0),
             like=("x", "torch"), grokfast=(0.98, (0.98, 2.0))),
+    (lambda: sgd(adaptive_clip=0.1, trust_ratio="gradient"), lambda: sgd(adaptive_clip=0.1)),
+    (lambda: sgd(mars=0.1), lambda: fastopt.AdamW(np.ones(3), mars=0.1)),
     (lambda: sgd(cautious_decay=True), lambda: sgd(cautious_decay=True, decay="decoupled")),
     *alike(sgd, lambda: sgd(capturable="x"), lambda: sgd(capturable=2**31), lambda: sgd(capturable=9)),
     (lambda: fastopt.Adam(FIXED, betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),

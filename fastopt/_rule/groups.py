@@ -9,11 +9,11 @@ import numpy as np
 from .._signals import at_once
 from ..schedules.factory import by_step
 from .history import History, Known
-from .hyperparameters import check_value, said_here
-from .pieces import last
+from .hyperparameters import SHARED, check_value, said_here
+from .pieces import last, measuring, modifiers
 from .rule import Rule, shared
 
-NO_LIMIT = last({"lr": 0.0, "update_clip": 0.0})
+UNASKED = last(SHARED | {"lr": 0.0})  # the last coefficients, where no piece reads them
 MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
 
 
@@ -24,6 +24,7 @@ class Group(MutableMapping):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
+        self.measures = False  # whether one of them, or one of the rule's own, measures whole tensors
         self.lasting: tuple[str, ...] = ()  # those that do whatever becomes of numbers that schedules may change
         self.ahead = False  # whether coefficients may be computed before their steps
         self.behind = 0  # steps that its tensors have not had; see `Late`
@@ -59,12 +60,19 @@ class Group(MutableMapping):
                              'from a parameter. Give decay="decoupled" or decay="independent", too.')
         decays = "coupled", "cautious_decay" if values["cautious_decay"] else "decoupled"
         decay = decays[values["decay"] != "coupled"]
-        modifiers = tuple(name for name in ("cautious", "update_clip") if values[name] != 0)
-        pieces = (*["scale"]*bool(values["maximize"]), *modifiers, *[decay]*bool(values["weight_decay"] != 0))
-        lasting = (*decays, *modifiers)
+        asked, measures = modifiers(values), False
+        for stage in ("gradient", "update"):
+            kept = [piece.name for piece in getattr(self.rule, "measured", ()) if piece.stage == stage]
+            rivals = [*kept, *measuring(values, stage)]
+            measures = measures or bool(rivals)
+            if len(rivals) > 1:
+                raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} that the other "
+                                 "changes. Leave one out.")
+        pieces = (*["scale"]*bool(values["maximize"]), *asked, *[decay]*bool(values["weight_decay"] != 0))
+        lasting = (*decays, *asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
-                       _last=None if values["update_clip"] != 0 else NO_LIMIT, pieces=pieces, lasting=lasting,
-                       ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
+                       _last=None if asked.keys() - {"cautious"} else UNASKED, pieces=pieces, lasting=lasting,
+                       measures=measures, ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:

@@ -7,7 +7,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from .digest import digest
-from .pieces import ASKED, COMMON, LAST, PIECES, PLAIN, Piece, masked, subtracted
+from .pieces import ASKED, COMMON, LAST, MEASURE, PIECES, PLAIN, Piece, masked, subtracted
 from .rule import coefficients_at, named
 
 
@@ -35,7 +35,8 @@ class Pipeline:
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
         of_pieces = [field for piece in pieces for field in piece.fields]
-        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields]
+        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields
+                   if field not in LAST]
         self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
@@ -51,6 +52,7 @@ class Pipeline:
         # A rule that reads all that every rule has may do it by place: it gets its own coefficients and no others
         self.own_loaded = len(rule.fields) if self.fields != rule.fields and {*COMMON} <= {*rule.reads} else None
         self.masked = "mask" in self.names
+        self.measured = [piece for piece in pieces if piece.terms]
         self.digest = " ".join((rule.digest, *self.names))
 
     def __hash__(self) -> int:
@@ -69,26 +71,36 @@ class Pipeline:
         kept = 1 + len(self.state) if self.masked else 0
         return (*(masked(c, x, old, slots[-1]) for x, old in zip(new[:kept], (p, *slots), strict=False)), *new[kept:])
 
-    def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any) -> list[Any]:
+    def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any, until: Piece | None = None) -> list[Any]:
         """The new numbers of all slots that are written, without the mask: what it keeps, the caller keeps bit for bit.
 
         ``call(function, *numbers, results=1, first=None)`` calls a function with the coefficients, or the first so
-        many, and these numbers; it gives a number, or a tuple of so many.
+        many, and these numbers; it gives a number, or a tuple of so many. `until`: the terms of this measured piece
+        instead.
         """
         own, old = self.rule.state, dict(zip((*self.state, *self.outputs, *self.inputs), slots, strict=True))
         new: dict[str, Any] = {}
+        given = g
         for piece in self._at("gradient"):
-            if piece.slot:
-                g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
+            kept = (old[piece.name],) if piece.slot else ()
+            if piece is until:
+                return call(piece.terms, g, p, *kept, results=piece.many)
+            if kept:
+                g, new[piece.name] = call(piece.function, g, p, *kept, results=2)
             else:
                 g = call(piece.function, g, p)
+            given = g if piece.name == "scale" else given
         u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own),
                            first=self.own_loaded)
         for piece in self._at("update"):
+            if piece is until:
+                return call(piece.terms, u, g, p, results=piece.many)
             u = call(piece.function, u, g)
         p_new = u
         if self.returns == "u":
             p_new = call(next((piece.function for piece in self._at("apply")), subtracted), p, u)
+        if until is MEASURE:
+            return call(MEASURE.terms, given, p, p_new, results=MEASURE.many)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
@@ -110,7 +122,7 @@ def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
     def own(t, **given):
         values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}))
         for piece in pieces:
-            values |= piece.at(**{name: given[name] for name in piece.hyper})
+            values |= piece.at(**{name: given[name] for name in (*piece.hyper, *piece.needs)})
         return values
     return own
 

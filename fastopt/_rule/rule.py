@@ -18,7 +18,7 @@ from .._checks.numbers import Range, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
-from .pieces import ASKED, COMMON, FIELDS, PIECES, STATES, coupled_decay, decoupled_decay, last, limited, scaled
+from .pieces import COMMON, FIELDS, PIECES, STATES, coupled_decay, decoupled_decay, last, limited, modifiers, scaled
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
 RESERVED = ("params", *ARGUMENTS, *(name for piece in PIECES.values() for name in piece.hyper))
@@ -136,10 +136,12 @@ def coefficients_at(rule):
                             f"{', '.join(rule.defaults)}. Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
-            if name in ASKED and value and name not in getattr(rule, "names", ()):
-                raise ValueError(f"{rule.name}.at: {name}={value!r}, but a rule by itself computes no {name}. Make an "
-                                 "optimizer with it, or compute it in your own code.")
         full = {**rule.defaults, **given}
+        for piece, name in {**modifiers(full), **dict.fromkeys(["cautious_decay"]*full["cautious_decay"])}.items():
+            if piece not in getattr(rule, "names", ()):
+                name = name or piece
+                raise ValueError(f"{rule.name}.at: {name}={full[name]!r}, but a rule by itself computes no {name}. "
+                                 "Make an optimizer with it, or compute it in your own code.")
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
         row = (*shared(full, factor, clip_value), *values.values(), *last(full))
         return rule.Coefficients(*map(dtype, row[:len(rule.Coefficients._fields)]))  # a rule by itself has not the last

@@ -213,13 +213,17 @@ class Sharded:
             grads = gradients_at(self, self.shard.rule, grads)
 
         def asked() -> Request:
+            if any(group.measures for group in self.groups):
+                raise ValueError("step: a modifier that measures whole tensors (see fastopt.LAMB), but each rank has "
+                                 "parts of them. Leave it out.")
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
                 self._memory.structure.collect(mask, "mask", leaves)
                 masks = self._memory.by_group(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
                 masks = masks if self._grouped else masks[0]
-            found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip)
+            found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip,
+                                        False)
             return found._replace(factor=found.factor/self._shares)
         request, live = agreed(self._ranks, self._memory, asked, grads, missing, "step")
         if not live:
