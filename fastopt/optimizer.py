@@ -84,6 +84,7 @@ class Optimizer:
     _plain: Request  # what a step without further arguments is asked for
     _backend: Stored
     _grads: Any
+    _numbered: bool  # whether its tensors have numbers that were given; else they are counted
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
@@ -112,11 +113,11 @@ class Optimizer:
         check_one_place(read.tensors)
         states = read.states(self.rule)
         states |= {name: read.adopted(name, tree, states[name], name in formats) for name, tree in adopted.items()}
-        read.tensors[:] = parameters.numbered(read, first, states)
+        read.tensors[:], numbered = parameters.numbered(read, first, states)
         outputs = {} if copy is None else {"copy": read.outputs("copy", copy)}
         self._turn = forks.Turn()
         capturable = check_capturable(capturable, where, arrays.place(read.tensors[0].array))
-        self._take(read, groups, states, (), outputs, seed, threads, capturable)
+        self._take(read, groups, states, (), outputs, seed, threads, capturable, numbered=numbered)
 
     def _groups_of(self, params: Any, where: str, first: int = 0) -> list[Group]:
         """The hyperparameters of each group of parameters, the first of which has this number."""
@@ -125,7 +126,8 @@ class Optimizer:
                 for k, group in enumerate(parameters.groups_of(params))]
 
     def _take(self, read: Parameters, groups: Iterable[Group], states: dict[str, PerTensor], remainders: Sequence[Any],
-              outputs: dict[str, PerTensor], *arguments: Any, t: int = 0, parts: Parts | None = None) -> None:
+              outputs: dict[str, PerTensor], *arguments: Any, numbered: bool, t: int = 0,
+              parts: Parts | None = None) -> None:
         """Be an optimizer of these parameters, at step t. What fails, fails before anything changes."""
         named = [(t.path, t.array) for t in read.tensors]
         named += [(beside(t, name), array) for name, slot in {**states, **outputs}.items()
@@ -136,30 +138,39 @@ class Optimizer:
         if parts is not None:
             backend.taken, backend.parts = t, parts
         new = {"_params": read.given, "_groups": groups, "_tensors": read.tensors, "_paths": read.paths,
-               "_structure": read.structure, "_plain": read.plain, "_backend": backend, "_grads": None}
+               "_structure": read.structure, "_plain": read.plain, "_backend": backend, "_grads": None,
+               "_numbered": numbered}
         at_once([partial(setattr, self, name, value) for name, value in new.items()])  # vars() makes access slower
 
-    def _go_on(self, read: Parameters, groups: Sequence[Group], old: list[int], copy: Any = None) -> None:
+    def _go_on(self, read: Parameters, groups: Sequence[Group], old: list[int], copy: Any = None,
+               first: Any = 0) -> None:
         """Be an optimizer of other parameters: of these tensors of now, and behind them of what is new."""
         backend, t, new = self._backend, self.t, read.tensors[len(old):]
         if backend.capturable:
             raise ValueError(f"{type(self).__name__}: made with capturable=, so that graphs may hold its arrays. Make "
                              "a new optimizer of other parameters.")
-        if copy is not None or (new and backend.outputs):
+        fresh = {name: PerTensor([None]*len(new), [of[name] for of in read.formats[len(old):]])
+                 for name in backend.states}
+        states, numbered = {name: slot.of(old).then(fresh[name]) for name, slot in backend.states.items()}, False
+        if new:
             group = read.structure.children[-1]  # type: ignore[union-attr]  # a list of groups
-            copied = read._replace(tensors=new, structure=group).outputs("copy", copy)
-        read.tensors[:len(old)] = [tensor._replace(first=self._tensors[k].first)
-                                   for tensor, k in zip(read.tensors, old, strict=False)]
-        states = {name: slot.of(old).then(PerTensor([None]*len(new), [of[name] for of in read.formats[len(old):]]))
-                  for name, slot in backend.states.items()}
-        outputs = {name: slot.of(old).then(copied) if new else slot.of(old) for name, slot in backend.outputs.items()}
+            after = 1 + max(t.number for t in self._tensors)
+            added = read._replace(tensors=[t._replace(number=after + k) for k, t in enumerate(new)], structure=group)
+            copied = added.outputs("copy", copy) if copy is not None or backend.outputs else None
+            read.tensors[len(old):], numbered = parameters.numbered(added, first, fresh)
+        for k, before in enumerate(map(self._tensors.__getitem__, old)):
+            number = before.number if self._numbered else k
+            read.tensors[k] = read.tensors[k]._replace(number=number, first=before.first)
+        outputs = {name: slot.of(old).then(copied) if new else slot.of(old)  # type: ignore[arg-type]
+                   for name, slot in backend.outputs.items()}
         remainders = [*(backend.remainders[k] for k in old if backend.remainders), *[None]*len(new)]
         behind, past = backend.counted() if new and t else backend.late()
         unborn = Known(0, 0.0, None) if self.rule.history else None
         parts = Parts([*(behind[k] for k in old), *[t]*len(new)], [*(past[k] for k in old), *[unborn]*len(new)])
-        self._take(read, groups, states, remainders, outputs, self.seed, self.threads, t=t, parts=parts)
+        self._take(read, groups, states, remainders, outputs, self.seed, self.threads, t=t, parts=parts,
+                   numbered=self._numbered or numbered)
 
-    def add(self, params: Any, *, copy: Any = None, **own: Any) -> None:
+    def add(self, params: Any, *, copy: Any = None, first: Any = 0, **own: Any) -> None:
         """Add a group of parameters. All others keep their state; the first step of the new ones is their step 1.
 
         From then on the parameters are in groups, and gradients a list of trees, one for each group.
@@ -170,6 +181,8 @@ class Optimizer:
             As for a new optimizer.
         copy : tree of arrays, optional
             Where steps write the new parameters again, if the optimizer was made with `copy`.
+        first : int or tree of int, optional
+            As for a new optimizer: where the new arrays begin in larger ones.
         **own
             Hyperparameters of the group, its `state` (formats), `rounding` and `mask`. What is left out is as the
             optimizer was made.
@@ -192,7 +205,7 @@ class Optimizer:
             read = parameters.read([*before, {"params": params, **own}], self.rule, self._asked.formats,
                                    self._asked.rounding, where)
             check_one_place(read.tensors)
-            self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy)
+            self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy, first)
 
     def remove(self, path: str) -> None:
         """Remove an array, or a subtree, from the parameters, and its state with it. All others keep theirs.

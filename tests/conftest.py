@@ -97,6 +97,14 @@ def sample(names, cases):
 
 
 @pytest.fixture
+def python_handler():
+    """SIGINT as at a terminal: a program in the background may have inherited that it is ignored."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.fixture
 def full(request):
     return request.config.getoption("--full")
 

@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -297,6 +298,109 @@ def apart():
     same(mine.params, alone.params, "a table")
     many = [Sharded(fastopt.SGD, np.zeros(1)) for _ in range(2500 if comm.size == 2 else 0)]  # MPI has 2,047
     assert len({of.comm.handle for of in many}) <= 1
+
+
+def trained():
+    """`fit`: steps, history, validations, the best parameters and checkpoints are those of one machine."""
+    def gradients(t, opt):
+        return part(gradient(2*t), opt.rank, opt.size) if isinstance(opt, Sharded) else gradient(2*t)
+
+    def loss(opt, bad=()):  # sums over ranks are exact
+        def value_and_grad(p, t):
+            seen.append((t, [x.copy() for x in trees.flatten(p)[0]]))
+            rank, size = (opt.rank, opt.size) if isinstance(opt, Sharded) else (0, 1)
+            if t in bad and rank == size - 1:
+                g = gradients(t, opt)
+                g["b"][3] = np.nan
+                return np.nan, g
+            return (0.5*t - size*(size - 1)/2 if rank == 0 else rank), gradients(t, opt)
+        return value_and_grad
+
+    def validate(p):
+        return float(abs(p["b"][0] - 0.4))
+    size = Sharded(fastopt.SGD, np.zeros(1)).size
+    for name, kind, copied, how in (
+            ("Nesterov", fastopt.Nesterov, None, {"steps": 9, "accumulate": 2, "clip_norm": 50.0}),
+            ("Adam", fastopt.Adam, None, {"steps": 12, "validate_every": 2, "patience": 2}),
+            ("copy", fastopt.Adam, "bf16", {"steps": 4}), ("skips", fastopt.Adam, None, {"skip_nonfinite": True})):
+        opt = Sharded(kind, params(), mean=False, bucket=9000, lr=0.2, copy=copied)
+        work = trees.map(lambda x: np.zeros_like(x, np.uint16), params()) if copied else None
+        alone = kind(params(), lr=0.2, copy=work)
+        found, seen, bad = [], [], (3,)*(name == "skips")
+        for one in (opt, alone):
+            if "validate_every" in how:
+                how["validate"] = (lambda p: validate(p)) if one is opt else (lambda p: size*validate(p))
+            file = HERE/f"{name} {'ranks' if one is opt else 'alone'}.safetensors"
+            once = file if one is opt or opt.rank == 0 else None
+            more = {"checkpoint": once, "checkpoint_every": 3} if once else {}
+            fit = fastopt.fit if one is alone else Sharded.fit
+            found.append(fit(one, loss(one, bad), range(1, 6), **how, **more))
+            if "clip_norm" in how:
+                same([x for _, x in seen], [x for _, x in seen[:9*2]]*(1 + (one is alone)), "look-ahead points")
+        for x, y in zip(*found, strict=True):
+            np.testing.assert_array_equal(x, y, err_msg=name)
+        same(opt.params, work or alone.params, name)
+        assert (opt.t, found[0].steps) == (alone.t, {"skips": 5}.get(name, found[1].steps))
+        if opt.rank == 0:
+            one, other = ({}, {})
+            for of, into in (("ranks", one), ("alone", other)):
+                from_file = kind(params(seed=4), lr=0.7)
+                fastopt.files.load(HERE/f"{name} {of}.safetensors", from_file)
+                into.update(p=from_file.params, t=from_file.t, v=from_file.state)
+            assert one["t"] == other["t"] == opt.t
+            same([one["p"], one["v"]], [other["p"], other["v"]], f"{name}: files")
+    assert found[0].t.tolist() == [1, 2, 2, 3, 4]
+
+
+def interrupted_training():
+    """What stops one rank, or fails on one, does so on all after the same step."""
+    opt = Sharded(fastopt.SGD, params(), mean=False)
+    last, size = opt.size - 1, opt.size
+
+    def once(p, t):
+        return 1.0, part(gradient(2*t), opt.rank, size)
+    done = opt.fit(once, range(1, 9 - (opt.rank == last)))
+    assert (done.steps, done.stopped, done.value[0]) == (7, "batches", size)
+    done = opt.fit(once, range(1, 9), callback=(lambda now: now.t == 9) if opt.rank == last else None)
+    assert (opt.t, done.stopped) == (9, "callback")
+    with pytest.raises(fastopt.fit.__globals__["BatchesEnded"], match="after 3 steps, and 1 of the 2 for the next"):
+        opt.fit(once, range(1, 9 - (opt.rank == last)), accumulate=2)
+    assert opt.t == 12
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the ranks may have had it ignored
+
+    def signalled(p, t):
+        if t == 3 and opt.rank == last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return once(p, t)
+    before = signal.getsignal(signal.SIGINT)
+    done = opt.fit(signalled, range(1, 9), checkpoint=HERE/"interrupted.safetensors")
+    assert (opt.t, done.stopped) == (14, "interrupted")
+    assert signal.getsignal(signal.SIGINT) is before
+    assert all(of == [14, "interrupted"] for of in opt.comm.allgather([opt.t, done.stopped]))
+    again = Sharded(fastopt.SGD, params())
+    again.load(HERE/"interrupted.safetensors")
+    assert again.t == 14
+    same(again.params, opt.params, "interrupted")
+
+    def wrong(*given):
+        if opt.rank == last:
+            raise KeyError("mine")
+        return once(*given) if len(given) == 2 else 0.0
+    for how, t in (({"value_and_grad": wrong}, 14), ({"validate": wrong}, 22), ({"after_step": wrong}, 23),
+                   ({"callback": wrong}, 24), ({"checkpoint": wrong, "checkpoint_every": 1}, 25)):
+        with pytest.raises(KeyError if opt.rank == last else RuntimeError, match="mine") as caught:
+            opt.fit(**{"value_and_grad": once, "batches": range(1, 9), **how})
+        assert (caught.value.result.stopped, opt.t) == ("error", t)
+    with pytest.raises(FloatingPointError if opt.rank == last else RuntimeError, match="the value of step 26 is inf"):
+        opt.fit(lambda p, t: (np.inf if opt.rank == last else 1.0, once(p, 2)[1]), [0])
+    fails(lambda: opt.fit(once, 3), "batches is 3")
+    fails(lambda: opt.fit(once, [1], steps=0), "steps is 0")
+    if size > 1:
+        fails(lambda: opt.fit(once, [1], steps=2 + (opt.rank == 1)), "fit: steps is 3 on rank 1, but 2 on rank 0")
+        fails(lambda: opt.fit(once, [1], validate=wrong if opt.rank == 1 else None), "fit: validate is given on rank "
+              "1, but None on rank 0")
+        fails(lambda: opt.fit(once, [1], checkpoint=HERE/("x" if opt.rank else "nowhere/x")), "nowhere")
 
 
 def interrupted():

@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from conftest import assert_identical
+from conftest import OPTIMIZERS, assert_identical
 
 import fastopt
 from fastopt import problems, schedules
@@ -120,6 +120,27 @@ def test_flags_are_true_or_false():
                                                  f"{name}.$"):
                 opt.step(ones, **{name: bad})
     assert (opt.t, w.tolist()) == (0, [1, 1, 1])
+
+
+def test_words_of_other_systems_lead_to_what_a_rule_has():
+    """Adam has no alpha, so that rho does not lead there; what is named is taken."""
+    led = {}
+    for name, cls in OPTIMIZERS.items():
+        for word in ("betas", "beta1", "beta_2", "rho", "learning_rate", "epsilon", "decoupled_weight_decay", "amsgrad",
+                     "nesterov"):
+            with pytest.raises(TypeError, match=f"'{word}' is no hyperparameter of {name}") as error:
+                cls(ones, **{word: 0.5})
+            cure = str(error.value).rpartition(". ")[2]
+            led.setdefault(word, {})[name] = cure
+            if other := re.match(r"Say fastopt\.(\w+)", cure):
+                assert getattr(fastopt, other[1]).rule.name != name
+            elif cure != "Remove it or take one of those.":
+                given = eval(f"dict({cure[4:-1].replace('...', '0.5')})")
+                cls(ones.copy(), **given)
+    assert led["rho"]["adam"] == led["betas"]["sgd"] == led["amsgrad"]["lion"] == "Remove it or take one of those."
+    assert (led["rho"]["rmsprop"], led["betas"]["adan"]) == ("Say alpha=....", "Say b1=..., b2=..., b3=....")
+    assert (led["amsgrad"]["adamw"], led["beta_2"]["lion"]) == ("Say fastopt.AMSGrad.", "Say b2=....")
+    assert set(led["learning_rate"].values()) == {"Say lr=...."}
 
 
 # Attributes

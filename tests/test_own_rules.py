@@ -238,9 +238,16 @@ def test_a_rule_may_take_its_coefficients_apart():
         v = mu*v + g
         return lr*v, v
 
-    w, of_it = np.ones((2, 4), np.float32)
-    opt, other = fastopt.optimizer(apart)(w, lr=0.1), fastopt.Momentum(of_it, lr=0.1, momentum=0.9, form="outside")
-    for how in ({}, {"clip_norm": 0.5}):
-        opt.step(np.arange(4, dtype=np.float32), **how)
-        other.step(np.arange(4, dtype=np.float32), **how)
-    assert np.array_equal(w, of_it)
+    for more in ({}, {"average": 0.9, "cautious": True, "grokfast": (0.5, 1.0), "update_clip": 0.3},
+                 {"weight_decay": 0.1, "update_clip": 0.2}):
+        w, of_it = np.ones((2, 4), np.float32)
+        opt = fastopt.optimizer(apart)(w, lr=0.1, **more)
+        other = fastopt.Momentum(of_it, lr=0.1, momentum=0.9, form="outside", **more)
+        for dtype, how in ((np.float32, {}), (np.float32, {"clip_norm": 0.5}), (np.float64, {"grad_factor": 0.3})):
+            opt.step(np.arange(4, dtype=dtype), **how)
+            other.step(np.arange(4, dtype=dtype), **how)
+        assert np.array_equal(w, of_it)
+        assert not np.array_equal(w, np.ones(4))
+        numbers = [0.5, 1.0, *[0.25]*len(opt.rule.state)]
+        assert opt.rule(opt.rule.at(1, lr=0.1), *numbers) == other.rule(
+            other.rule.at(1, lr=0.1, momentum=0.9, form="outside"), *numbers)

@@ -1,5 +1,7 @@
 """Gradients that are None, parameters that come and go, norms from elsewhere, parts of larger tensors, given states."""
+import copy
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -307,6 +309,49 @@ def test_a_part_draws_the_random_bits_of_its_place(format, how):
     for name in opt.state:
         found = [one.state[name] if name == "remainder" else one.decoded(name) for one in (*opts, opt)]
         assert_identical(np.concatenate(found[:-1]), found[-1], name)
+
+
+def test_parts_keep_their_places_when_parameters_come_and_go():
+    """In each of two machines some of three tensors, one of them cut; the bits are those of all together."""
+    how = {"lr": 0.1, "seed": 5, "state": "bf16s"}
+    w = [normal(k, n).astype(f32) for k, n in enumerate((300, 500, 200))]
+    opt, rest = fastopt.Adam([x.copy() for x in w], **how), w[1][256:].copy()
+    one = fastopt.Adam([w[0].copy(), w[1][:256].copy(), w[2].copy()], first=[(0, 0), (1, 0), (2, 0)], **how)
+    two = fastopt.Adam([w[0].copy()], first=[(0, 0)], **how)
+    two.add([rest, w[2].copy()], first=[(1, 256), (2, 0)])
+    for t in range(6):
+        g = [normal(9*t + k, len(x)).astype(f32) for k, x in enumerate(w)]
+        opt.step(g)
+        one.step([g[0], g[1][:256], g[2]][-len(one.params):])
+        two.step([*[[g[0]]]*(t < 3), [g[1][256:], g[2]]])
+        assert_identical(np.concatenate([one.params[-2], two.params[-1]["params"][0]]), opt.params[1])
+        for x in (one.params[-1], two.params[-1]["params"][1]):
+            assert_identical(x, opt.params[2])
+        if t == 1:
+            one.remove("params[0]")
+            one = pickle.loads(pickle.dumps(one))
+        if t == 2:
+            two.remove("params[0]")
+    one.add([np.ones(300, f32)])
+    assert [of.number for of in one._tensors] == [1, 2, 3]
+    with pytest.raises(ValueError, match=r"first\[1\]\[0\]: found -1"):
+        two.add([np.ones(3, f32)], first=[-1])
+
+
+def test_numbers_that_were_not_given_are_counted_anew():
+    """As in a new optimizer of what is left, in which a checkpoint goes on."""
+    w, how = [normal(k, 300).astype(f32) for k in range(3)], {"state": "bf16s", "seed": 1}
+    opt = fastopt.Adam([x.copy() for x in w], first=[128, 0, 256], **how)
+    opt.remove("params[0]")
+    opt.add([w[0].copy()], first=128)
+    opt = copy.copy(opt)
+    new = fastopt.Adam([{"params": [w[1], w[2]]}, {"params": [w[0]]}], first=[[0, 256], [128]], **how)
+    for t in range(3):
+        g = [[normal(t, 300).astype(f32)]*2, [normal(t + 5, 300).astype(f32)]]
+        opt.step(g)
+        new.step(g)
+    for of, other in zip(opt.params, new.params, strict=True):
+        assert_identical(np.array(of["params"]), np.array(other["params"]))
 
 
 def test_firsts_are_checked():

@@ -286,6 +286,16 @@ def test_defaults_find_what_glmnet_finds():
         assert_near(LogisticRegression(alpha=1).fit(x, y), coef, intercept)
 
 
+@pytest.mark.parametrize("l1", [0.001, 0.01, 0.1])
+def test_a_small_penalty_takes_no_thousands_of_steps(l1, diabetes):
+    """What W+ and W- have in common wears off by lr*l1 in a step; it is taken from both, as it hides the penalty."""
+    x, y = diabetes
+    coef = linear_model.Lasso(alpha=l1, tol=1e-14, max_iter=100_000).fit(x, y).coef_
+    model = LinearRegression(l1=l1, tol=1e-12).fit(x, y)
+    assert np.abs(model.coef_ - coef).max() < 1e-10*np.abs(coef).max()
+    assert model.n_iter_ < 500
+
+
 def test_defaults_of_least_squares_are_as_exact_as_scikit_learns(diabetes):
     x, y = diabetes
     for reference, options in ((linear_model.Lasso(5.0), {"l1": 5.0}), (linear_model.Lasso(0.5), {"l1": 0.5}),

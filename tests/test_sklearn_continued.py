@@ -1,4 +1,5 @@
 """Estimators that go on: partial_fit and warm_start, against one long training and against scikit-learn's networks."""
+import copy
 import pickle
 import re
 
@@ -7,6 +8,7 @@ import pytest
 from conftest import assert_identical
 from fitted import EXACT, LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor, assert_near, few, learned
 from sklearn import linear_model, neural_network
+from sklearn.base import clone
 from sklearn.datasets import load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import scale
@@ -50,6 +52,61 @@ def test_calls_of_partial_fit_are_epochs(kind, solver, options):
         assert_identical(learned(model), learned(whole))
         assert model.loss_curve_ == whole.loss_curve_
         assert (model.n_iter_, model.loss_, model.best_loss_) == (7, whole.loss_, whole.best_loss_)
+
+
+@pytest.mark.parametrize("options", [
+    {"solver": "adam", "solver_options": {"average": 0.9, "state": "q8"}}, {"learning_rate": "auto"},
+    {"l1": 0.02, "solver": "momentum", "momentum": 0.8, "learning_rate": 0.2},
+    {"learning_rate": schedules.ReduceOnPlateau(0.5, factor=0.5, patience=0)}], ids=str)
+def test_a_solver_that_is_there_goes_on(options, monkeypatch):
+    """With the bits of one that each call makes anew, whatever comes between; but where it observes, as it is copied.
+
+    Between calls: other parameters of the model, weights that are written, a call that fails, copies, a `fit`.
+    """
+    from fastopt.sklearn import _fit
+    made, solver = [], _fit.solver
+    monkeypatch.setattr(_fit, "solver", lambda *given: made.append(1) or solver(*given))
+    here = LogisticRegression(random_state=0, batch_size=40, **options)
+    anew, rows = clone(here), np.arange(150)
+    calls = []
+
+    def step(**more):
+        nonlocal anew
+        anew = pickle.loads(pickle.dumps(anew))
+        for model in (here, anew):
+            before = len(made)
+            model.partial_fit(X[rows], Y[rows], [0, 1, 2], **more)
+            calls.append(len(made) - before)
+        assert_identical(learned(here), learned(anew))
+        assert here.loss_curve_ == anew.loss_curve_
+        np.random.default_rng(len(calls)).shuffle(rows)
+
+    def both(change):
+        for model in (here, anew):
+            change(model)
+        step()
+    step()
+    step()
+    step(sample_weight=np.linspace(0.5, 1.5, 150))
+
+    def fail(model):
+        left, given = [1, 2], _fit.Run.value_and_grad
+        with monkeypatch.context() as patch:
+            patch.setattr(_fit.Run, "value_and_grad", lambda run, *of: (left.pop(), given(run, *of))[1])
+            with pytest.raises(IndexError):
+                model.partial_fit(X, Y)
+    both(fail)
+    both(lambda model: model.set_params(alpha=0.3, learning_rate=0.01))
+    both(lambda model: model.set_params(learning_rate=0.01, batch_size=None))
+    both(lambda model: model.coef_.__imul__(0.5))
+    both(lambda model: copy.copy(model).partial_fit(X, Y))
+    both(lambda model: copy.deepcopy(model).partial_fit(X, Y))
+    both(lambda model: model.set_params(warm_start=True, max_iter=3, tol=None).fit(X[50:], np.arange(100) % 3))
+    both(lambda model: model.set_params(solver_options={"weight_decay": 0.1}))
+    both(lambda model: model.solver_options.update(weight_decay=0.2))
+    observes = isinstance(options.get("learning_rate"), schedules.ReduceOnPlateau)
+    assert calls[1::2] == [1]*(len(calls)//2)
+    assert calls[0::2] == [1, observes, observes, 1, 1, 0, 0, 0, 0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("kind", [LinearRegression, MLPRegressor])

@@ -253,8 +253,9 @@ def test_torchs_own_error_inputs(name):
 @pytest.mark.parametrize("name", [*NAMES, "SparseAdam"])
 def test_signatures_are_torchs(name):
     found, expected = (inspect.signature(getattr(of, name)).parameters for of in (ours, theirs))
-    assert [*found.values()][:-3] == [*expected.values()]
-    assert [*found][-3:] == ["state", "rounding", "seed"]
+    more = ["state", "rounding", "seed", "cautious", "cautious_decay", "update_clip", "grokfast"]
+    assert [*found.values()][:-len(more)] == [*expected.values()]
+    assert [*found][-len(more):] == more
     assert issubclass(getattr(ours, name), getattr(theirs, name))
 
 
@@ -447,6 +448,81 @@ def test_any_rule_is_an_optimizer_of_torch():
         ours.optimizer(3)
 
 
+MODIFIED = [("AdamW", {"cautious": True, "cautious_decay": True, "update_clip": 0.5, "grokfast": (0.7, 1.5)}, "adamw"),
+            ("AdamW", {"grokfast": True, "amsgrad": True, "state": "q8"}, "amsgrad"),
+            ("SGD", {"momentum": 0.8, "cautious": True, "grokfast": (0.9, 3.0)}, "momentum"),
+            ("NAdam", {"update_clip": 0.3, "grokfast": (0.5, 1.0), "state": "bf16s"}, "nadam"),
+            ("Lion", {"cautious": True, "grokfast": (0.6, 2.0)}, "lion")]
+
+
+@pytest.mark.parametrize(("name", "how", "rule"), MODIFIED)
+def test_modifiers_are_fastopts(name, how, rule):
+    """The bits of fastopt's optimizer: through checkpoints, copies, torch's own state, a group that says otherwise."""
+    torch.manual_seed(0)
+    w = [torch.nn.Parameter(torch.randn(n, dtype=torch.float32)) for n in (300, 7)]
+    v = [x.detach().numpy().copy() for x in w]
+    groups = [{"params": [w[0]]}, {"params": [w[1]], "update_clip": 0.1, "cautious": False}]
+    kwargs = {"lr": 0.1, "weight_decay": 0.1*(name == "AdamW"), **how}
+    opt = getattr(ours, name)([dict(g) for g in groups], **kwargs)
+    decay = {"decay": "decoupled"} if name == "AdamW" else {}
+    twin = fastopt.optimizer(getattr(rules, rule))(
+        [{**g, "params": [x]} for g, x in zip(groups, v, strict=True)], like="torch"*(rule != "lion") or None, **decay,
+        **{k: x for k, x in kwargs.items() if k != "amsgrad"})
+    asked = {k: x for k, x in how.items() if k in ours.optimizers.MODIFIERS}
+    for t in range(6):
+        for x in w:
+            x.grad = torch.randn_like(x)
+        twin.step([[x.grad.numpy()] for x in w])
+        opt.step()
+        for x, y in zip(w, v, strict=True):
+            np.testing.assert_array_equal(x.detach().numpy(), y)
+        if t == 1:
+            saved = opt.state_dict()
+            assert "grokfast" in saved["state"][0]
+            assert saved["param_groups"][0].items() >= asked.items()
+            assert saved["param_groups"][1].items() >= {**asked, "update_clip": 0.1, "cautious": False}.items()
+            kinds = {"state": how["state"]} if "state" in how else {}
+            opt = getattr(ours, name)([{"params": [x]} for x in w], lr=0.7, **kinds)
+            opt.load_state_dict(saved)
+        if t == 3:
+            opt.param_groups[1]["grokfast"], twin.groups[1]["grokfast_factor"] = (0.5, 4.0), 4.0
+            twin.groups[1]["grokfast_share"] = 0.5
+    other = copy.deepcopy(opt)
+    again = pickle.loads(pickle.dumps(opt))
+    for one in (other, again):
+        assert one.param_groups[1]["grokfast"] == (0.5, 4.0)
+        q = [g["params"][0] for g in one.param_groups]
+        for x, y in zip(q, w, strict=True):
+            x.grad = y.grad
+        one.step()
+        same(q, w if one is again else [x.clone() for x in q])
+        if one is other:
+            opt.step()
+
+
+def test_modifiers_of_checkpoints_that_lack_them():
+    """Torch's own dicts say nothing of modifiers: those of the optimizer stay, and so they do in torch's classes."""
+    w = [torch.nn.Parameter(torch.randn(5)) for _ in range(2)]
+    old = theirs.AdamW([w[0]], lr=0.3)
+    w[0].grad = w[1].grad = torch.randn(5)
+    old.step()
+    new = ours.AdamW([w[1]], cautious=True, grokfast=(0.9, 1.0))
+    new.load_state_dict(old.state_dict())
+    assert {"lr": 0.3, "cautious": True, "grokfast": (0.9, 1.0)}.items() <= new.param_groups[0].items()
+    new.step()
+    np.testing.assert_allclose(new.state[w[1]]["grokfast"], 0.1*w[1].grad, rtol=1e-12)
+    old.load_state_dict(new.state_dict())
+    same(old.state[w[0]]["exp_avg"], new.state[w[1]]["exp_avg"])
+    assert "cautious" not in ours.AdamW([w[1]]).state_dict()["param_groups"][0]
+    new.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], "cautious": False})
+    assert [g["cautious"] for g in new.param_groups] == [True, False]
+    new.param_groups[0]["grokfast"] = None  # from now on none
+    w[1].grad = -w[1].grad
+    kept = new.state[w[1]]["grokfast"].clone()
+    new.step()
+    assert torch.equal(new.state[w[1]]["grokfast"], kept)
+
+
 @pytest.mark.parametrize("how", [{"state": "q8"}, {"rounding": "remainder"},
                                  {"rounding": "stochastic", "state": "bf16s"},
                                  {"state": lambda path, x: "q8" if x.numel() > 10 else "f32"}])
@@ -588,6 +664,11 @@ def test_what_is_not_there_is_refused():
             ours.Adam([w, bad])
     with pytest.raises(ValueError, match="SGD group 0: momentum"):
         ours.SGD([w], momentum=1.5)
+    with pytest.raises(ValueError, match=r"SGD group 0: grokfast is 0\.9, but"):
+        ours.SGD([w], grokfast=0.9)
+    with pytest.raises(ValueError, match="Adam group 0: cautious_decay where weight decay is a part of the gradient"):
+        ours.Adam([w], cautious_decay=True)
+    assert ours.Adam([w], cautious_decay=True, decoupled_weight_decay=True).param_groups[0]["cautious_decay"]
     with pytest.raises(ValueError, match="SGD: rounding is 'up'"):
         ours.SGD([w], rounding="up")
     opt = ours.SGD([w], lr=0.1, momentum=0.9)

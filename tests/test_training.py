@@ -336,14 +336,6 @@ def test_the_callback_stops(answer, stops):
 
 # After each step
 
-@pytest.fixture
-def python_handler():
-    """SIGINT as at a terminal: a program in the background may have inherited that it is ignored."""
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, old)
-
-
 def well(p, batch):
     """(w - 1)^2."""
     return float(((p - 1)**2).sum()), 2*(p - 1)

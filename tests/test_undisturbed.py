@@ -20,6 +20,7 @@ from fastopt._cuda import code as cuda_code
 from fastopt._kernels.cache import KernelCache
 from fastopt._signals import UNDISTURBED
 
+pytestmark = pytest.mark.usefixtures("python_handler")
 NUMBER = getattr(signal, "SIGUSR1", signal.SIGTERM)
 
 

@@ -78,12 +78,16 @@ class Element:
             kind = types.NamedUniTuple(layout.scalar, len(rest), pipeline.Loaded)
             c = self.context.make_tuple(self.builder, kind, rest)
 
-        def called(function, *numbers, results=None):
+        def called(function, *numbers, results=None, first=None):
             given = [types.boolean if x.type == I1 else layout.scalar for x in numbers]
+            of, own = kind, c
+            if first is not None:
+                of = types.NamedUniTuple(layout.scalar, first, pipeline.rule.Coefficients)
+                own = self.context.make_tuple(self.builder, of, unpacked(self.builder, c)[:first])
             if results is None:
-                return self.call(function, layout.scalar(kind, *given), [c, *numbers])
+                return self.call(function, layout.scalar(of, *given), [own, *numbers])
             result = types.UniTuple(layout.scalar, results)
-            return unpacked(self.builder, self.call(function, result(kind, *given), [c, *numbers]))
+            return unpacked(self.builder, self.call(function, result(of, *given), [own, *numbers]))
         return pipeline.compose(called, *values, until=until)
 
     def terms(self, c, piece, stored):

@@ -9,7 +9,7 @@ import numpy as np
 from .._signals import at_once
 from ..schedules.factory import by_step
 from .history import History, Known
-from .hyperparameters import ELSEWHERE, SHARED, check_value
+from .hyperparameters import SHARED, check_value, said_here
 from .pieces import last, measuring, modifiers
 from .rule import Rule, shared
 
@@ -45,7 +45,7 @@ class Group(MutableMapping):
         values, numbers, functions = dict(self._values), dict(self._numbers), dict(self._functions)
         for name, value in given.items():
             if name not in self.rule.defaults:
-                cure = f"Say {ELSEWHERE[name]}." if name in ELSEWHERE else "Remove it or take one of those."
+                cure = f"Say {found}." if (found := said_here(name, self.rule)) else "Remove it or take one of those."
                 raise TypeError(f"{where}: {name!r} is no hyperparameter of {self.rule.name}, which has "
                                 f"{', '.join(self.rule.defaults)}. {cure}")
             if callable(value) and name not in self.rule.options and name not in self.rule.initial.values():

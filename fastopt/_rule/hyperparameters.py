@@ -10,11 +10,12 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from .._checks.numbers import FINITE, NONNEGATIVE, Range, check_number, check_option, interval
 
 DECAYS = ("coupled", "decoupled", "independent")
-ELSEWHERE = {  # what other systems call things
-    "betas": "b1=..., b2=...", "beta1": "b1=...", "beta2": "b2=...", "beta_1": "b1=...", "beta_2": "b2=...",
-    "rho": "alpha=...", "learning_rate": "lr=...", "epsilon": "eps=...", "amsgrad": "fastopt.AMSGrad",
-    "decoupled_weight_decay": 'decay="decoupled"',
-    "nesterov": "fastopt.Nesterov, with shifted=True for the form of torch and Keras"}
+ELSEWHERE = {  # other systems' words for hyperparameters
+    "betas": ("b1", "b2", "b3"), "beta1": ("b1",), "beta2": ("b2",), "beta_1": ("b1",), "beta_2": ("b2",),
+    "rho": ("alpha",), "learning_rate": ("lr",), "epsilon": ("eps",), "decoupled_weight_decay": ("decay",)}
+FLAGS = {  # other systems' flags that make a rule another, and which rules those are
+    "amsgrad": (("adam", "adamw"), "fastopt.AMSGrad"),
+    "nesterov": (("sgd", "momentum"), "fastopt.Nesterov, with shifted=True for the form of torch and Keras")}
 
 
 class About(NamedTuple):
@@ -53,6 +54,15 @@ EVERY = About(
                     '(You et al. 2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + '
                     'weight_decay*|p|) (You et al. 2017: LARS). Where a length is 0, it stays as it is.',
      "trust_coefficient": "What is made as long as the tensor is multiplied by this, too."})
+
+
+def said_here(word: str, rule: Any) -> str | None:
+    """What another system's word is here, if the rule has that."""
+    if word in FLAGS:
+        rules, cure = FLAGS[word]
+        return cure if rule.name in rules else None
+    found = [name for name in ELSEWHERE.get(word, ()) if name in rule.defaults]
+    return ", ".join('decay="decoupled"' if name == "decay" else f"{name}=..." for name in found) or None
 
 
 def annotated(at: Callable[..., Any]) -> About:

@@ -49,6 +49,8 @@ class Pipeline:
         self.loaded = tuple(x for x in self.fields if x not in some or x in used)  # what a kernel reads of a row
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
+        # A rule that reads all that every rule has may do it by place: it gets its own coefficients and no others
+        self.own_loaded = len(rule.fields) if self.fields != rule.fields and {*COMMON} <= {*rule.reads} else None
         self.masked = "mask" in self.names
         self.measured = [piece for piece in pieces if piece.terms]
         self.digest = " ".join((rule.digest, *self.names))
@@ -63,15 +65,18 @@ class Pipeline:
         """The step on scalars or arrays of the arithmetic's type."""
         if self.masked:
             slots = (*slots[:-1], slots[-1] != 0)
-        new = self.compose(lambda function, *args, results=1: function(c, *args), g, p, *slots)
+        def called(function, *numbers, results=1, first=None):
+            return function(c if first is None else self.rule.Coefficients(*c[:first]), *numbers)
+        new = self.compose(called, g, p, *slots)
         kept = 1 + len(self.state) if self.masked else 0
         return (*(masked(c, x, old, slots[-1]) for x, old in zip(new[:kept], (p, *slots), strict=False)), *new[kept:])
 
     def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any, until: Piece | None = None) -> list[Any]:
         """The new numbers of all slots that are written, without the mask: what it keeps, the caller keeps bit for bit.
 
-        ``call(function, *numbers, results=1)`` calls a function with the coefficients and these numbers; it gives a
-        number, or a tuple of so many. `until`: the terms of this measured piece instead.
+        ``call(function, *numbers, results=1, first=None)`` calls a function with the coefficients, or the first so
+        many, and these numbers; it gives a number, or a tuple of so many. `until`: the terms of this measured piece
+        instead.
         """
         own, old = self.rule.state, dict(zip((*self.state, *self.outputs, *self.inputs), slots, strict=True))
         new: dict[str, Any] = {}
@@ -85,7 +90,8 @@ class Pipeline:
             else:
                 g = call(piece.function, g, p)
             given = g if piece.name == "scale" else given
-        u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own))
+        u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own),
+                           first=self.own_loaded)
         for piece in self._at("update"):
             if piece is until:
                 return call(piece.terms, u, g, p, results=piece.many)

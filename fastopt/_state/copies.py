@@ -56,10 +56,11 @@ def reduced(opt: "Optimizer") -> tuple[Callable[..., Any], tuple]:
     params = [_named(g, f"params[{k}]") for k, g in enumerate(opt.params)] if grouped(opt.params) else opt.params
     formats = {t.path: {s: slot.formats[k].name for s, slot in backend.states.items()}
                for k, t in enumerate(backend.tensors)}
-    firsts = [(t.number, t.first//2 if t.complex else t.first) for t in backend.tensors]
+    firsts = [t.first//2 if t.complex else t.first for t in backend.tensors]
+    places = [(t.number, first) if opt._numbered else first for t, first in zip(backend.tensors, firsts, strict=True)]
     options = {**_named(opt._asked.hyper, name), "rounding": opt._asked.rounding, "seed": opt.seed,
                "state": partial(_formats, formats), "threads": opt.threads, "capturable": backend.capturable or None,
-               "first": opt._structure.build(iter(firsts)) if firsts != [(k, 0) for k in range(len(firsts))] else 0}
+               "first": opt._structure.build(iter(places)) if opt._numbered or any(firsts) else 0}
     if backend.outputs:
         options["copy"] = opt._structure.build(iter(backend.outputs["copy"].originals))
     asked = Named(f"{name}: the formats", opt._asked.formats)

@@ -117,19 +117,22 @@ def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:
     return formats, given
 
 
-def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]) -> list[Tensor]:
+def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]) -> tuple[list[Tensor], bool]:
     """The tensors, each with the number of its first element: one for all, or a tree of them.
 
-    A tree may also hold pairs: the number of the tensor in the whole, and that of the first element.
+    A tree may also hold pairs: the number of the tensor in the whole, and that of the first element. Returned is also
+    whether it does; then the tensors keep these numbers, whatever place they come to have.
     """
     if whole(first) is not None:
         leaves: Sequence[Any] = [first]*len(parameters.tensors)
     else:
         leaves = []
         parameters.structure.collect(first, "first", leaves)
-    new = []
+    new, given = [], False
     for k, (t, leaf) in enumerate(zip(parameters.tensors, leaves, strict=True)):
-        number, leaf = leaf if isinstance(leaf, tuple) and len(leaf) == 2 else (t.number, leaf)
+        number = t.number
+        if isinstance(leaf, tuple) and len(leaf) == 2:
+            (number, leaf), given = leaf, True
         at, path = whole(leaf), beside(t, "first")
         if at is None or not 0 <= at < MOST_STEPS:
             raise ValueError(f"{path}: found {leaf!r}, but a whole number from 0 to 2**62 is needed: how many elements "
@@ -139,4 +142,4 @@ def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]
             raise ValueError(f"{path}: {leaf}, but states of eight bits are cut between blocks of {SIZE} numbers only. "
                              f"Cut at a multiple of {SIZE//2 if t.complex else SIZE}.")
         new.append(t._replace(number=number, first=at))
-    return new
+    return new, given

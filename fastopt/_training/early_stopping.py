@@ -15,8 +15,9 @@ from .batches import Batches, number, parameters
 class EarlyStopping:
     """What validations found, how many in a row were no better, and the parameters of the best."""
 
-    def __init__(self, given: SimpleNamespace):
+    def __init__(self, given: SimpleNamespace, peers: Any):
         """From the arguments of `fit`."""
+        self.peers = peers
         self.opt, self.function, self.every = given.opt, given.validate, given.validate_every
         self.patience = math.inf if given.patience is None else max(given.patience, 1)
         self.min_delta, self.keeps = given.min_delta, given.restore_best
@@ -29,11 +30,11 @@ class EarlyStopping:
         """Whether to validate after the step that began at `opt.t == before`."""
         if self.function is None or self.every:
             return self.function is not None and self.opt.t > before and self.opt.t % self.every == 0
-        last, self.passes = self.passes, batches.passes()
+        last, self.passes = self.passes, self.peers.as_first(batches.passes)
         return self.passes > last
 
     def validate(self) -> float:
-        value = number(self.function(parameters(self.opt)), "fit: validate")
+        value = self.peers.mean(lambda: number(self.function(parameters(self.opt)), "fit: validate"))
         self.bad = 0 if value < self.best[1] - self.min_delta else self.bad + 1
         self.seen.append((self.opt.t, value))
         self.keep()

@@ -10,13 +10,15 @@ import numpy as np
 
 from .._checks.numbers import LIMIT, NONNEGATIVE, check_number, check_option, check_whole
 from ..optimizer import Optimizer
+from . import progress as bars
 from .batches import END, Batches, evaluate, parameters, walkable
 from .early_stopping import EarlyStopping
-from .interrupts import Held
-from .progress import bar
+from .peers import ALONE, Found
 
 ROW = struct.Struct("=qdd")  # t, value and learning rate of a step, in the history: appended as a whole or not at all
 WHOLE = {"steps": 1, "accumulate": 1, "validate_every": 1, "patience": 0, "checkpoint_every": 1}  # least
+ALIKE = (*WHOLE, "validate", "min_delta", "restore_best", "checkpoint", "after_step", "clip_norm", "clip_value",
+         "skip_nonfinite")
 NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every": "checkpoint"}
 
 
@@ -82,7 +84,8 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     Parameters
     ----------
     opt : Optimizer
-        Its parameters change in place; its `t` goes on from where it is.
+        Its parameters change in place; its `t` goes on from where it is. `fastopt.mpi.Sharded.fit` says what is
+        different for an optimizer of many processes.
     value_and_grad : callable
         ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
         of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
@@ -143,15 +146,20 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     as its ``result``. After one other than BatchesEnded the parameters are those of the last step (without what a
     failed `after_step` still had to do), and no checkpoint is written.
     """
-    run = _Run(_checked(locals()))
-    with bar(progress, "fit: progress", "", run.given.steps) as show:
+    arguments = locals()
+    peers = getattr(opt, "_peers", ALONE)
+    given = peers.together(lambda: _checked(arguments, peers))
+    peers.check_alike({name: x if x is None or isinstance(x, (int, float)) else "given"
+                       for name, x in vars(given).items() if name in ALIKE})
+    run = _Run(given, peers)
+    with bars.bar(given.progress and peers.first, "fit: progress", "", given.steps) as show:
         return run.all(show)
 
 
-def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
+def _checked(arguments: dict[str, Any], peers: Any) -> SimpleNamespace:
     """The arguments of `fit`, checked each and together; whole numbers as ints."""
     given = SimpleNamespace(**arguments)
-    if not isinstance(given.opt, Optimizer):
+    if not isinstance(given.opt, Optimizer) and peers is ALONE:
         raise TypeError(f"fit: opt is a {type(given.opt).__name__}, but an optimizer is needed. Make one: "
                         "fastopt.Adam(params).")
     for name in ("value_and_grad", "validate", "after_step", "callback"):
@@ -178,30 +186,24 @@ def _checked(arguments: dict[str, Any]) -> SimpleNamespace:
     if given.validate is not None and given.validate_every is None and once:
         raise ValueError(f"fit: validate with {'no batches' if given.batches is None else 'an iterator'}, but it is "
                          "called after each pass over the batches, and there are no passes. Give validate_every.")
+    if given.progress and peers.first:
+        bars.check("fit: progress")
     return given
-
-
-def _writer(checkpoint: Any, opt: Optimizer) -> Callable[[], Any] | None:
-    """The function that writes a checkpoint."""
-    if checkpoint is None or callable(checkpoint):
-        return None if checkpoint is None else lambda: checkpoint(opt)
-    from .. import files
-    path = files.tried("fit: checkpoint", checkpoint)
-    return lambda: files.save(path, opt)
 
 
 class _Run:
     """The loop, and how it ends."""
 
-    def __init__(self, given: SimpleNamespace):
-        self.given, self.opt = given, given.opt
-        self.batches, self.stopping = Batches(given.batches, given.steps is not None), EarlyStopping(given)
+    def __init__(self, given: SimpleNamespace, peers: Any):
+        self.given, self.opt, self.peers = given, given.opt, peers
+        self.batches, self.stopping = Batches(given.batches, given.steps is not None), EarlyStopping(given, peers)
         accumulate = given.accumulate
         self.sums = self.opt.accumulate(f"fit: accumulate is {accumulate}") if accumulate > 1 else None
+        self.watched = peers.any(lambda: given.callback is not None)
         self.options = {"clip_norm": given.clip_norm, "clip_value": given.clip_value,
                         "skip_nonfinite": given.skip_nonfinite, "grad_factor": 1/accumulate}
-        self.write, self.written = _writer(given.checkpoint, self.opt), -1  # the latter: `opt.t` in the last checkpoint
-        self.held, self.rows = Held(), bytearray()
+        self.write, self.written = peers.writer(given.checkpoint, self.opt), -1  # `opt.t` in the last checkpoint
+        self.held, self.rows = peers.held(), bytearray()
         # The step in progress: where its row belongs, `opt.t` before it, value, learning rate; its batches; and whether
         # `after_step` is at work, so that the parameters are between two steps.
         self.pending, self.taken, self.cut = (-1, 0, 0.0, 0.0), 0, False
@@ -213,7 +215,7 @@ class _Run:
     def all(self, show: Callable[[int, str], None]) -> Fit:
         try:
             try:
-                if self.given.after_step:
+                if self.given.after_step or self.held.always:
                     self.held.install()
                 stopped = self.loop(show)
                 self.finish()
@@ -250,40 +252,41 @@ class _Run:
     def step(self) -> Now | None:
         """Take a step, validate and save where it is time; None where there are no batches for it."""
         opt, before, after_step = self.opt, self.opt.t, self.given.after_step
-        found = self.gradients()
-        if found is None:
+        found = self.peers.found(self.gradients, self.held)
+        self.taken = found.batches
+        if found.grads is None:
             return None
-        value, lr = found[0], opt.groups[0].at(before + 1)["lr"]
+        value, lr = found.value, opt.groups[0].at(before + 1)["lr"]
         self.pending = len(self.rows), before, value, lr
         with self.held:
             self.cut = after_step is not None
-            opt.step(found[1], **self.options)
+            opt.step(found.grads, **self.options)
             self.record(skipped=True)
             if after_step and opt.t > before:
-                after_step(opt)
+                self.peers.together(lambda: after_step(opt))
             self.cut = False
         validation = self.stopping.validate() if self.stopping.due(before, self.batches) else None
         if self.given.checkpoint_every and opt.t % self.given.checkpoint_every == 0:
             self.save()
         return Now(opt.t, value, lr, validation)
 
-    def gradients(self) -> tuple[float, Any] | None:
-        """(value, gradients) of the next step: of several batches, mean and sum. None where there are too few."""
-        point = self.opt.lookahead() if self.opt.rule.ahead else parameters(self.opt)
-        self.taken, total = 0, 0.0
-        while self.taken < self.given.accumulate:
+    def gradients(self) -> Found:
+        """What the next step needs: of several batches, mean of the values and sum of the gradients."""
+        point = self.opt.lookahead() if self.opt.groups[0].rule.ahead else parameters(self.opt)
+        taken, total = 0, 0.0
+        while taken < self.given.accumulate:
             batch = self.batches.next()
             if batch is END:
-                return None
+                return Found(taken, 0.0, None)
             value, grads = evaluate(self.given.value_and_grad, point, batch)
             if not (self.given.skip_nonfinite or math.isfinite(value)):
                 raise FloatingPointError(f"fit: the value of step {self.opt.t + 1} is {value}, but a finite one is "
                                          "needed. Lower the learning rate, clip the gradients, or give "
                                          "skip_nonfinite=True: steps with such gradients are then left out.")
             if self.sums:
-                self.sums.add(grads, first=self.taken == 0)
-            self.taken, total = self.taken + 1, total + value
-        return total/self.taken, self.sums.tree() if self.sums else grads
+                self.sums.add(grads, first=taken == 0)
+            taken, total = taken + 1, total + value
+        return Found(taken, total/taken, self.sums.tree() if self.sums else grads)
 
     def record(self, skipped: bool) -> None:
         """Note the step in progress in the history, once, if it was taken or is known to be `skipped`."""
@@ -293,11 +296,13 @@ class _Run:
 
     def told(self, now: Now) -> bool:
         """Call the callback; return whether it wants to stop."""
-        try:
-            answer = self.given.callback(now) if self.given.callback else False
-        except StopIteration:
-            return True
-        return isinstance(answer, (bool, np.bool_)) and bool(answer)
+        def wants() -> bool:
+            try:
+                answer = self.given.callback(now) if self.given.callback else False
+            except StopIteration:
+                return True
+            return isinstance(answer, (bool, np.bool_)) and bool(answer)
+        return self.watched and self.peers.any(wants)
 
     def save(self) -> None:
         if self.write and self.written != self.opt.t:

@@ -8,6 +8,8 @@ from typing import Any
 class Held:
     """Within ``with held:`` a first Ctrl-C waits for the end, a second one does not; from `install` to `remove`."""
 
+    always = False  # whether it is needed where a step is all that there is to wait for, too
+
     def __init__(self) -> None:
         self.on = self.waiting = False
         self.old: Any = None

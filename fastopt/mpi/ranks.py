@@ -31,13 +31,18 @@ class Ranks:
 
     def agreed(self, made: Made | None, error: Exception | None) -> Made:
         """What was made, if there is no error on any rank."""
-        said = self.comm.allgather(error and str(error))
+        self.all_of(None, error)
+        return made  # type: ignore[return-value]
+
+    def all_of(self, value: Any, error: Exception | None) -> list[Any]:
+        """The values of all ranks, if there is no error on any."""
+        said = self.comm.allgather((error and str(error), value))
         if error is not None:
             raise error
-        for rank, text in enumerate(said):
+        for rank, (text, _) in enumerate(said):
             if text is not None:
                 raise RuntimeError(f"rank {rank}: {text}")
-        return made  # type: ignore[return-value]
+        return [of for _, of in said]
 
     def on_first(self, make: Callable[[], Made]) -> Made | None:
         """What a function returns on rank 0, which alone calls it: None on the others."""

@@ -1,5 +1,6 @@
 """An optimizer whose state is shared out: see `fastopt.mpi`."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,17 +12,21 @@ from .._cpu.norm import all_finite, global_norm, norms
 from .._formats.catalogue import FORMATS
 from .._rule.groups import Group
 from .._rule.rule import Rule
+from .._state.state_dict import Snapshot
 from .._tensors import arrays, parameters
 from .._tensors.backend import PLAIN, Request, Stored, clip_factor
 from .._tensors.parameters import Parameters, grouped
 from .._tensors.parts import KEPT
+from .._tensors.sums import Sums
 from .._tensors.tensors import rows_of_masks
+from .._training.fit import Fit, fit
 from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
 from .checkpoints import Checkpoints
 from .gradients import agreed
 from .memory import Memory
 from .part import Part, of_tensors
 from .ranks import Ranks, wait
+from .training import Peers
 
 BUCKET = 2**22  # elements: 16 MB of float32
 
@@ -132,6 +137,7 @@ class Sharded:
         self.params, self.grads = (memory.structure.build(memory.given(flats)) for flats in (memory.work, memory.sums))
         places = zip(self.shard._tensors, memory.pieces, memory.mine, strict=True)
         self.shard._tensors[:] = [t._replace(number=piece.tensor, first=lo) for t, piece, (lo, _) in places]
+        self.shard._numbered = True
         self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
         self._parts: dict[Stored, list[Part]] = {}
         self._ahead: list[np.ndarray] = []
@@ -282,6 +288,59 @@ class Sharded:
             target[...] = memory.worked(row, memory.tensors[piece.tensor])
         memory.gather(self._ahead)
         return self._memory.structure.build(memory.given(self._ahead))
+
+    # Training: what `fastopt.fit` needs
+
+    def fit(self, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], batches: Any = None,
+            steps: int | None = None, **options: Any) -> Fit:
+        """Train on all ranks, as `fastopt.fit` does on one machine: ``fastopt.fit(opt, ...)`` is the same.
+
+        Each rank gives its own batches and computes their gradients; steps take the mean over all ranks, and so the
+        history has the mean of the values (with ``mean=False`` the sums). `validate` may look at a part of the data on
+        each rank: what counts is the mean, too, for patience, plateaus and the best parameters, which are the same
+        everywhere. Training ends on all ranks where the batches of one end, or a `callback` of one stops it.
+
+        Parameters
+        ----------
+        value_and_grad, batches, steps, **options
+            As for `fastopt.fit`. Numbers are alike on all ranks, and `validate` and `after_step` on all or on none;
+            `callback` and `progress` may be on some: rank 0 draws the bar. `after_step` must change the parameters
+            alike on all ranks. A pass, after which `validate` is called, is one of rank 0.
+        checkpoint : path or callable, optional
+            Rank 0 writes the file, with the state of all ranks. ``checkpoint(opt)`` is called on all.
+
+        Returns
+        -------
+        Fit
+            The same on all ranks.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError
+            As `fastopt.fit`, on the rank where it happens, of the functions too; on the others RuntimeError.
+
+        Notes
+        -----
+        A Ctrl-C on one rank ends the training on all, after the same step.
+        """
+        return fit(self, value_and_grad, batches, steps, **options)  # type: ignore[arg-type]
+
+    @property
+    def _peers(self) -> Peers:
+        return Peers(self._ranks, self._shares)
+
+    def accumulate(self, where: str = "accumulate") -> Sums:
+        """Room for the sums of the gradients of several batches on this rank."""
+        return Sums(self._memory.tensors, self._memory.paths, self._memory.structure, 1 + len(self.shard.rule.state))
+
+    def snapshot(self, state: bool = True, copy: bool = False) -> AbstractContextManager[Snapshot]:
+        """What this rank has of a checkpoint, as `Optimizer.snapshot` gives it."""
+        return self.shard.snapshot(state, copy)
+
+    def restore(self, snapshot: Snapshot, where: str = "restore") -> None:
+        """Take over the snapshots of all ranks."""
+        self.shard.restore(snapshot, where)
+        self._memory.gather(self._memory.work)
 
     @property
     def t(self) -> int:

@@ -30,6 +30,7 @@ class Estimator(BaseEstimator):
 
     hidden_layer_sizes: Any = ()  # this and what follows is for linear models: their minimum depends on no seed
     activation, fit_intercept, l1 = "identity", True, 0.0
+    _live: Any = None  # neither copied nor pickled
     initializer = staticmethod(lambda shape, rng, dtype: np.zeros(shape, dtype))
 
     def _keep(self, given: dict[str, Any]) -> None:
@@ -43,16 +44,16 @@ class Estimator(BaseEstimator):
             raise TypeError(f"{type(self).__name__}: the solver {kind.__name__} is not found as {kind.__module__}."
                             f"{kind.__qualname__}, but pickle and other processes import it by that name. Define it at "
                             f"the top level of a module, as {kind.__name__}.")
-        return super().__getstate__()
+        return {name: value for name, value in super().__getstate__().items() if name != "_live"}
 
     def __copy__(self) -> Any:  # this and __deepcopy__ need no name: they do without __getstate__
         new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new.__dict__.update({name: value for name, value in self.__dict__.items() if name != "_live"})
         return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         memo[id(self)] = new = copy.copy(self)
-        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        new.__dict__.update(copy.deepcopy(new.__dict__, memo))
         return new
 
     def __sklearn_tags__(self) -> Any:
@@ -120,9 +121,11 @@ class Estimator(BaseEstimator):
             if more:
                 rng.bit_generator.state = kept["rng"]
         run = Run(self, data, held, task, params, rng, more)
-        done = run.train(kept if more else None)
+        live, self._live = self._live, None  # a training that fails leaves none
+        done = run.train(kept if more else None, live)
         self._store(run.result())
         self._kept = run.keep()
+        self._live = run.live(self._kept)
         self._tell(run, done, more)
         return self
 

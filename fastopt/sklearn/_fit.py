@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -165,6 +165,32 @@ def resume(opt: Optimizer, kept: dict[str, Any]) -> None:
         plateau.load_state_dict(state)
 
 
+class Live(NamedTuple):
+    """A solver that a training has left, what it was asked for with, its parameters, and what was kept of it."""
+
+    opt: Optimizer
+    asked: tuple[Any, ...]
+    params: list[networks.Parameters]
+    kept: dict[str, Any]
+
+    def takes(self, asked: tuple[Any, ...], params: list[networks.Parameters], kept: Any) -> bool:
+        """Whether it is what `solver` and `resume` would make of this, which are its parameters then."""
+        kinds = [[[(name, a.shape, a.dtype) for name, a in group.items()] for group in of]
+                 for of in (self.params, params)]
+        fits = kept is self.kept and asked == self.asked and kinds[0] == kinds[1]
+        if fits:
+            for mine, given in zip(self.params, params, strict=True):
+                for name, a in given.items():
+                    mine[name][...] = a
+        return fits
+
+
+def stays(value: Any) -> bool:
+    """Whether nobody can change a value in place, and it equals another where it does the same."""
+    return all(map(stays, value)) if type(value) is tuple else value is None or callable(value) or isinstance(
+        value, (bool, int, float, str))
+
+
 class Run:
     """One training: the functions that `fastopt.fit` calls, and what they note.
 
@@ -246,10 +272,17 @@ class Run:
         return value, [{k: grads[k] for k in group} for group in point]
 
     def project(self, now: Any) -> None:
-        """After each step: the pairs of W stay 0 or more."""
+        """After each step: the pairs of W stay 0 or more.
+
+        What both of a pair have in common changes no W, but while it is there, neither does the penalty: it would wear
+        off by lr*l1 in a step, which takes thousands of steps where l1 is small. (In batches it is left there, as noise
+        moves W by more, and by less where both can move.)
+        """
         if self.model.l1:
             for w in self.params[0].values():
                 proximal.project(w, low=0)
+                if self.epoch == 1:
+                    w -= w.min(axis=0)
 
     def validate(self, params: Any) -> float:
         """After each epoch: its mean loss, or the score of the rows held out with the sign turned."""
@@ -272,17 +305,27 @@ class Run:
         if self.model.verbose:
             print(line)
 
-    def train(self, kept: dict[str, Any] | None) -> Fit:
+    def train(self, kept: dict[str, Any] | None, live: Live | None) -> Fit:
         """Run the solver, which goes on from what is kept of a training before, if that was by such a solver.
 
-        What diverges late has the weights of the best epoch, and `stopped` is "error".
+        `live` is the solver of then, if it is there. What diverges late has the weights of the best epoch, and
+        `stopped` is "error".
         """
         model = self.model
         try:
             with ONE_THREAD, np.errstate(over="ignore", invalid="ignore"):  # infinity is an error in a moment
-                self.opt = opt = solver(model, self.params, self.auto())
-                if kept and (kept["state"]["rule"], kept["pairs"]) == (opt.rule.name, bool(model.l1)):
-                    resume(opt, kept)
+                auto = self.auto()
+                asked = (model.solver, model.learning_rate, model.momentum, bool(model.l1), tuple(auto),
+                         tuple((model.solver_options or {}).items()))
+                if live and live.takes(asked, self.params, kept):
+                    opt, self.params = live.opt, live.params
+                    for of in opt.groups:
+                        of.update(auto)
+                else:
+                    opt = solver(model, self.params, auto)
+                    if kept and (kept["state"]["rule"], kept["pairs"]) == (opt.rule.name, bool(model.l1)):
+                        resume(opt, kept)
+                self.opt, self.asked = opt, asked
                 done = fit(opt, self.value_and_grad, self.batches, self.epochs*self.epoch, validate=self.validate,
                            patience=self.patience, min_delta=model.tol or 0.0, restore_best=model.early_stopping,
                            callback=self.project)
@@ -299,9 +342,14 @@ class Run:
             raise ValueError(f"{type(model).__name__}: the loss is not finite in epoch {len(self.curve) + 1}. "
                              f"{CURE}") from error
 
+    @cached_property
+    def network(self) -> networks.Parameters:
+        """What was trained, in arrays that no later training changes."""
+        return {name: a.copy() for name, a in joined(self.params).items()}
+
     def result(self) -> networks.Parameters:
         """The network for targets as they were given."""
-        params = self.task.outward(joined(self.params), self.model.l1)
+        params = self.task.outward(self.network, self.model.l1)
         if not all(np.isfinite(a).all() for a in params.values()):
             raise ValueError(f"{type(self.model).__name__}: the weights are not finite after epoch {len(self.curve)}. "
                              f"{CURE}")
@@ -309,6 +357,11 @@ class Run:
 
     def keep(self) -> dict[str, Any]:
         """What a later training needs to go on, in plain arrays and numbers."""
-        return {"params": joined(self.params), "state": self.opt.state_dict(), "pairs": bool(self.model.l1),
+        return {"params": self.network, "state": self.opt.state_dict(), "pairs": bool(self.model.l1),
                 "plateaus": [plateau.state_dict() for plateau in plateaus(self.opt)],
                 "rng": self.rng.bit_generator.state, "scale": self.task.scale, "mean": self.task.mean}
+
+    def live(self, kept: dict[str, Any]) -> Live | None:
+        """The solver, for the next call of `partial_fit`, where that would make the same."""
+        same = self.more and stays(self.asked) and not plateaus(self.opt)
+        return Live(self.opt, self.asked, self.params, kept) if same else None

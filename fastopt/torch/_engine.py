@@ -16,9 +16,12 @@ from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
 from .._formats.choice import REMAINDER, parameter_format, state_formats
 from .._rule import history
+from .._rule.pieces import PLAIN as PIECES
+from .._rule.pipeline import pipeline
 from .._rule.rule import Rule, rule
 from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, count
 from .._tensors import arrays
+from ..optimizer import check_grokfast
 from ..presets import PRESETS
 from ._tensors import (
     PLAIN,
@@ -42,11 +45,12 @@ NAMES = {**TORCH, "lion": LION, sparse_adam.name: ADAM}  # of states, in torch
 
 
 class Options(NamedTuple):
-    """What all engines of an optimizer are made with."""
+    """What an optimizer is made with, beside what torch's is. `modifiers` are those of groups that say no others."""
 
     state: Any
     rounding: str
     seed: int
+    modifiers: Mapping[str, Any] = {}
 
 
 @cache
@@ -64,9 +68,15 @@ def fixed(x: Any) -> bool:
     return all(map(fixed, x)) if type(x) is tuple else x is None or type(x) in (bool, int, float, str)
 
 
-def hyperparameters(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+def around(rule: Rule, group: Mapping[str, Any]) -> Any:
+    """The rule of a group, and around it the modifier that has a state, if the group asks for that."""
+    return pipeline(rule, (*PIECES, "grokfast")) if group.get("grokfast") else rule
+
+
+def hyperparameters(rule: Rule, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What one of torch's groups says, under our names, with torch's conventions."""
     found = dict(PRESETS["torch"].get(rule.name, {})) if rules.ALL.get(rule.name) is rule else {}
+    found |= check_grokfast(group.get("grokfast"), where)
     for name in rule.defaults:
         if name in group:
             found[name] = number(group[name])
@@ -76,6 +86,10 @@ def hyperparameters(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
         found["alpha"] = number(group["rho"])
     if "decoupled_weight_decay" in group:
         found["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+    if found.get("cautious_decay") and found.get("decay", rule.defaults["decay"]) == "coupled":
+        raise ValueError(f"{where}: cautious_decay where weight decay is a part of the gradient, but it chooses where "
+                         'decay is taken from a parameter. Take AdamW, or another rule with decay="decoupled": '
+                         "fastopt.torch.optimizer(rule).")
     return found
 
 
@@ -113,8 +127,12 @@ class Engine:
 
     def __init__(self, rule: Rule, members: Sequence[Member], groups: Sequence[Mapping[str, Any]], state: Any,
                  options: Options, before: Mapping[int, int]):
-        """`state` is torch's. `before`: the steps that parameters had, by their `id`, which torch may not count."""
-        self.rule, self.names = rule, {name: NAMES.get(rule.name, {}).get(name, name) for name in rule.state}
+        """`state` is torch's. `before`: the steps that parameters had, by their `id`, which torch may not count.
+
+        The rule is as `around` gives it; `self.rule` is what stands in the middle.
+        """
+        self.rule = getattr(rule, "rule", rule)
+        self.names = {name: NAMES.get(rule.name, {}).get(name, name) for name in rule.state}
         self.members = list(members)
         alike = [(kind, len(list(of))) for kind, of in groupby(members, key=lambda m: m.kind)]
         self.cuts = list(pairwise(accumulate((n for _, n in alike), initial=0)))
@@ -132,7 +150,7 @@ class Engine:
         products = torch.tensor([number(entry.get(PRODUCT, 1.0)) for entry in self.entries], dtype=numbers)
         self.products = products.numpy()
         remainders = [entry.get(REMAINDER) for entry in self.entries]
-        self.hyper = [hyperparameters(rule, groups[k]) for k in self.groups]
+        self.hyper = [hyperparameters(self.rule, groups[k], f"group {k}") for k in self.groups]
         self.given: list[Any] = [None]*len(self.groups)
         for k, (m, entry) in enumerate(zip(self.members, self.entries, strict=True)):
             if counted:
@@ -146,7 +164,7 @@ class Engine:
                                         f"state: {theirs} of {m.path}")
         self.states = [entry[theirs] for theirs in self.names.values() for entry in self.entries]
         self.plain = all(type(x) in PLAIN for x in self.parameters)
-        self.usual = (self.plain and rule not in WHOLE and not any(x.is_complex() for x in self.parameters)
+        self.usual = (self.plain and self.rule not in WHOLE and not any(x.is_complex() for x in self.parameters)
                       and torch_headers.usable())  # whether gradients are taken as they are, until `opt` refuses one
         self.takes = [itemgetter(*of) if len(of) > 1 else itemgetter(slice(of[0], of[0] + 1))
                       for of in self._nested(self.places)]
@@ -183,7 +201,7 @@ class Engine:
         blocks = any(format.block for m in self.members for format in m.formats.values())
         firsts = [first - first % SIZE if blocks else first for first in map(first_of, self.parameters)]
         opt = optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
-                                      first=self._nested(firsts))
+                                      first=self._nested(firsts), grokfast="grokfast" in states)
         opt._paths[:] = [f"the gradient of {m.path}" for m in self.members]
         return opt
 
@@ -233,7 +251,7 @@ class Engine:
             if given == self.given[number]:
                 continue
             self.given[number] = given if all(map(fixed, given)) else None
-            now = hyperparameters(self.rule, groups[k])
+            now = hyperparameters(self.rule, groups[k], f"group {k}")
             for name, value in now.items():
                 if value != known[name]:
                     own[name] = value

@@ -13,10 +13,11 @@ from .._cpu.headers import Listed
 from .._formats.choice import check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.rule import Rule
-from ._engine import Engine, Member, Options, hyperparameters, sparse_adam
+from ._engine import Engine, Member, Options, around, hyperparameters, sparse_adam
 
+MODIFIERS = ("cautious", "cautious_decay", "update_clip", "grokfast")
 MORE = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-        for name, default in (("state", None), ("rounding", "nearest"), ("seed", 0))]
+        for name, default in {"state": None, "rounding": "nearest", "seed": 0, **dict.fromkeys(MODIFIERS)}.items()]
 
 
 class Kept:
@@ -46,6 +47,9 @@ class Fused(torch.optim.Optimizer):
         How 16-bit parameters are stored. "remainder": `opt.state` holds what bfloat16 lacks of a float32.
     seed : int
         Of the random bits of stochastic rounding.
+    cautious, cautious_decay, update_clip, grokfast
+        Modifiers, as fastopt's optimizers have them; a group may have its own. Those that are given stand in
+        `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state` holds the average of grokfast.
     """
 
     _step_supports_amp_scaling = True  # `GradScaler` gives `found_inf` and `grad_scale`, and does not unscale itself
@@ -53,7 +57,8 @@ class Fused(torch.optim.Optimizer):
     def __init__(self, params: Any, *args: Any, state: Any = None, rounding: str = "nearest", seed: int = 0,
                  **hyper: Any):
         where = type(self).__name__
-        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where))
+        modifiers = {name: x for name in MODIFIERS if (x := hyper.pop(name, None)) is not None}
+        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where), modifiers)
         self._forget()
         super().__init__(params, *args, **hyper)
 
@@ -75,6 +80,7 @@ class Fused(torch.optim.Optimizer):
         raise NotImplementedError
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
+        self.defaults.update(self._options.modifiers)
         super().add_param_group(param_group)
         k, group, where = len(self.param_groups) - 1, self.param_groups[-1], type(self).__name__
         try:
@@ -86,7 +92,8 @@ class Fused(torch.optim.Optimizer):
                     found = p.dtype if p.layout is torch.strided else p.layout
                     raise TypeError(f"{where}: params[{k}][{j}] is {found}, but a dense tensor of real or complex "
                                     "numbers is needed. Leave it out, or give it as p.to_dense().")
-            Group(rule := self._rule(group), hyperparameters(rule, group), f"{where} group {k}")
+            rule, where = self._rule(group), f"{where} group {k}"
+            Group(around(rule, group), hyperparameters(rule, group, where), where)
         except Exception:
             self.param_groups.pop()
             raise
@@ -130,7 +137,8 @@ class Fused(torch.optim.Optimizer):
 
     def _look(self, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
         """Have engines of all parameters that have a gradient, or had one, where these and their states are now."""
-        asked = [self._rule(group) for group in self.param_groups], [len(g["params"]) for g in self.param_groups]
+        groups = self.param_groups
+        asked = [around(self._rule(group), group) for group in groups], [len(group["params"]) for group in groups]
         if (self._asked == asked and self._known.same([*parameters, *self.state.values()])
                 and all(gradients[k] is None for k in self._idle) and all(engine.holds() for engine in self._engines)):
             return
@@ -182,6 +190,8 @@ class Fused(torch.optim.Optimizer):
         for entry in state["state"].values():
             if isinstance(entry, dict):
                 entry |= {name: x.value for name, x in entry.items() if isinstance(x, Kept)}
+        for group, before in zip(state["param_groups"], getattr(self, "param_groups", ()), strict=False):
+            group |= {name: before[name] for name in MODIFIERS if name in before and name not in group}
         self._forget()
         super().__setstate__(state)
 
@@ -299,7 +309,7 @@ def optimizer(rule: Rule, name: str | None = None) -> Any:
     betas = [k for k in rule.defaults if k[0] == "b" and k[1:].isdecimal()]
     first = {"lr": rule.defaults["lr"], **({"betas": tuple(rule.defaults[k] for k in betas)} if betas else {}),
              "weight_decay": rule.defaults["weight_decay"]}
-    more = {k: v for k, v in rule.defaults.items() if k not in (*first, *betas)}
+    more = {k: v for k, v in rule.defaults.items() if k not in (*first, *betas, *MODIFIERS)}
     kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     given = [inspect.Parameter(k, kind, default=v) for kind, of in zip(kinds, (first, more), strict=True)
              for k, v in of.items()]
