@@ -51,7 +51,9 @@ def test_trials_are_alike():
     assert np.abs(of[0] - of[2]).max() > 0.01
     assert [t.decay for t in base] == [t.decay for t in other]
     assert all(helps.DECAYS[0] <= t.decay <= helps.DECAYS[1] for t in base)
-    assert {t.own for t in base} == {0.8, 0.9, 0.95}
+    assert {t.own["b1"] for t in base} == {0.8, 0.9, 0.95}
+    assert [t.own["b1"] for t in helps.trials("AdamW, average", 5, 3)] == [t.own["b1"] for t in base]
+    assert {t.own["average"] for t in helps.trials("AdamW, average", 5, 3)} == {0.9, 0.97, 0.99}
     assert helps.trials("AdamW", 5, 4) != base
 
 
@@ -73,7 +75,7 @@ def test_tuning_sees_no_test_row(monkeypatch):
 
 
 def made(*losses):
-    return [{"trial": [0.1*k, 0, None], "losses": [x, x/2]} for k, x in enumerate(losses, start=1)]
+    return [{"trial": [0.1*k, 0, {}], "losses": [x, x/2]} for k, x in enumerate(losses, start=1)]
 
 
 def test_the_table_says_what_intervals_bear_out():
@@ -96,9 +98,9 @@ def test_methods_train():
     pytest.importorskip("sklearn")
     for name in ("AdamW", "AdamW, constant rate, average", "Nesterov", "SGD"):
         of = helps.METHODS[name]
-        trial = helps.Trial(of.middle, 1e-4, of.drawn and of.drawn[1][0])
+        trial = helps.Trial(of.middle, 1e-4, {key: values[0] for key, values in of.drawn.items()})
         assert helps.loss("digits", name, trial, *helps.halves("digits"), 40, 0) < 1.0, name
-    assert helps.loss("digits", "SGD", helps.Trial(1e9, 0.0, None), *helps.halves("digits"), 5, 0) == math.inf
+    assert helps.loss("digits", "SGD", helps.Trial(1e9, 0.0, {}), *helps.halves("digits"), 5, 0) == math.inf
 
 
 def test_helps_runs(tmp_path, capsys):

@@ -7,10 +7,10 @@
 
 A fifth of the rows is put aside to test with. On the others each method is tuned by cross-validation, with as many
 trials as any other: of the learning rate (one and a half decades), of the decay (decoupled, and as strong in all for
-the same draw), and of a hyperparameter of its own: momentum or b1, or the strength of a modifier. The draws are a Latin
-square, the same for all. A seed is that of draws, folds, first weights and batches: a repetition of it all, so that an
-interval holds the luck of tuning, too. It is for these rows, though, which are the same for all seeds. "AdamW, again"
-is AdamW with other draws: a difference as large as its own is luck.
+the same draw), of momentum or b1, and of the strength of a modifier. The draws are a Latin square, the same for all. A
+seed is that of draws, folds, first weights and batches: a repetition of it all, so that an interval holds the luck of
+tuning, too. It is for these rows, though, which are the same for all seeds. "AdamW, again" is AdamW with other draws: a
+difference as large as its own is luck.
 
 Equal time: the processor's time of a training step (gradient and update, one thread) is measured beside AdamW's, in
 turn. A method takes as many steps as fit, with the hyperparameters that it had.
@@ -47,50 +47,56 @@ class Method(NamedTuple):
 
     rule: str
     middle: float
-    drawn: tuple[str, tuple[Any, ...]] | None = ("b1", (0.8, 0.9, 0.95))
+    drawn: Mapping[str, tuple[Any, ...]] = MappingProxyType({"b1": (0.8, 0.9, 0.95)})
     given: Mapping[str, Any] = MappingProxyType({})
     falls: bool = True
 
 
-MOMENTUM = "momentum", (0.8, 0.9, 0.95)
+def adamw(middle: float, falls: bool = True, **strengths: tuple[Any, ...]) -> Method:
+    """With a modifier whose strength is drawn, too."""
+    return Method("adamw", middle, {"b1": (0.8, 0.9, 0.95), **strengths}, falls=falls)
+
+
+MOMENTUM = {"momentum": (0.8, 0.9, 0.95)}
 METHODS = {  # Adam is AdamW but for the decay, and Rprop is not for batches
-    BASE: Method("adamw", 0.025), AGAIN: Method("adamw", 0.025),
+    BASE: adamw(0.025), AGAIN: adamw(0.025),
     "AdamW, cautious": Method("adamw", 0.03, given={"cautious": True}),
     "AdamW, cautious_decay": Method("adamw", 0.025, given={"cautious_decay": True}),
-    "AdamW, update_clip": Method("adamw", 0.025, ("update_clip", (0.25, 0.5, 1.0))),
-    "AdamW, grokfast": Method("adamw", 0.015, ("grokfast", ((0.9, 0.5), (0.98, 0.5), (0.98, 2.0)))),
-    "AdamW, average": Method("adamw", 0.025, ("average", (0.9, 0.97, 0.99))),
-    "AdamW, constant rate": Method("adamw", 0.015, falls=False),
-    "AdamW, constant rate, average": Method("adamw", 0.015, ("average", (0.9, 0.97, 0.99)), falls=False),
-    "SGD": Method("sgd", 2.0, None), "Momentum": Method("momentum", 0.4, MOMENTUM),
+    "AdamW, update_clip": adamw(0.025, update_clip=(0.25, 0.5, 1.0)),
+    "AdamW, grokfast": adamw(0.015, grokfast=((0.9, 0.5), (0.98, 0.5), (0.98, 2.0))),
+    "AdamW, average": adamw(0.025, average=(0.9, 0.97, 0.99)), "AdamW, constant rate": adamw(0.015, falls=False),
+    "AdamW, constant rate, average": adamw(0.015, falls=False, average=(0.9, 0.97, 0.99)),
+    "SGD": Method("sgd", 2.0, {}), "Momentum": Method("momentum", 0.4, MOMENTUM),
     "Nesterov": Method("nesterov", 0.4, MOMENTUM), "Signum": Method("signum", 0.003),
-    "RMSProp": Method("rmsprop", 0.01, ("alpha", (0.9, 0.99, 0.999))),
+    "RMSProp": Method("rmsprop", 0.01, {"alpha": (0.9, 0.99, 0.999)}),
     "RMSPropMomentum": Method("rmsprop_momentum", 0.0015, MOMENTUM),
-    "RMSPropCentered": Method("rmsprop_centered", 0.01, ("alpha", (0.9, 0.99, 0.999))),
-    "AdaGrad": Method("adagrad", 0.2, None), "AdaDelta": Method("adadelta", 10.0, ("alpha", (0.9, 0.95, 0.99))),
+    "RMSPropCentered": Method("rmsprop_centered", 0.01, {"alpha": (0.9, 0.99, 0.999)}),
+    "AdaGrad": Method("adagrad", 0.2, {}), "AdaDelta": Method("adadelta", 10.0, {"alpha": (0.9, 0.95, 0.99)}),
     "AdaMax": Method("adamax", 0.07), "AdaBelief": Method("adabelief", 0.025), "Yogi": Method("yogi", 0.05),
     "LaProp": Method("laprop", 0.02), "ADOPT": Method("adopt", 0.01), "AMSGrad": Method("amsgrad", 0.025),
     "NAdam": Method("nadam", 0.025), "RAdam": Method("radam", 0.06),
-    "AdEMAMix": Method("ademamix", 0.006, ("b3", (0.99, 0.995, 0.999))), "Lion": Method("lion", 0.003),
-    "Adan": Method("adan", 0.04, ("b1", (0.9, 0.95, 0.98)))}
+    "AdEMAMix": Method("ademamix", 0.006, {"b3": (0.99, 0.995, 0.999)}), "Lion": Method("lion", 0.003),
+    "Adan": Method("adan", 0.04, {"b1": (0.9, 0.95, 0.98)})}
 
 
 class Trial(NamedTuple):
-    """The highest learning rate, the decay in a step there, and the hyperparameter of its own."""
+    """The highest learning rate, the decay in a step there, and hyperparameters of its own."""
 
     rate: float
     decay: float
-    own: Any
+    own: dict[str, Any]
 
 
 def trials(method: str, count: int, seed: int) -> list[Trial]:
     """A Latin square: each of `count` equal parts of a range is drawn from once."""
     of, rng = METHODS[method], np.random.default_rng([seed, method == AGAIN])
-    (rates, decays), parts = rng.permuted(np.tile(np.arange(count), (2, 1)), axis=1), rng.permutation(count)
-    rate, decay = (np.array([rates, decays]) + rng.random((2, count)))/count
-    values = of.drawn[1] if of.drawn else (None,)
-    return [Trial(of.middle*10**(DECADES*(r - 0.5)), DECAYS[0]*(DECAYS[1]/DECAYS[0])**d, values[k*len(values)//count])
-            for r, d, k in zip(rate.tolist(), decay.tolist(), parts.tolist(), strict=True)]
+    (rates, decays), parts = rng.permuted(np.tile(np.arange(count), (2, 1)), axis=1), [rng.permutation(count)]
+    rate, decay = ((np.array([rates, decays]) + rng.random((2, count)))/count).tolist()
+    parts += [rng.permutation(count) for _ in range(1, len(of.drawn))]
+    own = [{name: values[part[k]*len(values)//count]
+            for (name, values), part in zip(of.drawn.items(), parts, strict=False)} for k in range(count)]
+    return [Trial(of.middle*10**(DECADES*(rate[k] - 0.5)), DECAYS[0]*(DECAYS[1]/DECAYS[0])**decay[k], own[k])
+            for k in range(count)]
 
 
 def stepping(task: str, method: str, trial: Trial, rows: np.ndarray, steps: int, seed: int) -> tuple[Any, Any]:
@@ -98,9 +104,8 @@ def stepping(task: str, method: str, trial: Trial, rows: np.ndarray, steps: int,
     of, (x, y), rng = METHODS[method], training.TASKS[task].data(), np.random.default_rng(seed)
     params = networks.initial((x.shape[1], training.TASKS[task].width, int(y.max()) + 1), rng, init.he_uniform)
     rate = schedules.cosine(trial.rate, steps=steps, warmup=round(WARMUP*steps)) if of.falls else trial.rate
-    own = {of.drawn[0]: trial.own} if of.drawn else {}
     opt = fastopt.optimizers.ALL[of.rule](params, rate, weight_decay=trial.decay/trial.rate, decay="decoupled",
-                                          threads=1, **own, **of.given)
+                                          threads=1, **trial.own, **of.given)
     left = np.empty(0, int)
 
     def step() -> None:
