@@ -82,15 +82,18 @@ def test_the_table_says_what_intervals_bear_out():
     pytest.importorskip("scipy")
     base = np.array([1.0, 1.1, 0.9, 1.2, 1.0])
     results = {"AdamW": made(*base), "less": made(*base*[0.9, 0.91, 0.89, 0.9, 0.9]), "luck": made(*base[::-1]),
-               "more": made(*base*[1.5, 1.02, 1.1, 1.6, 1.3])}
+               "more": made(*base*[1.5, 1.02, 1.1, 1.6, 1.3]), helps.CONSTANT: made(*base*2),
+               helps.AVERAGE: made(*base*[1.8, 1.82, 1.78, 1.8, 1.8])}
     lines = helps.table(results, {name: [1.25, 1.2, 1.3] for name in results})
-    less, luck, more = (next(line for line in lines if line.startswith(f"| {name} ")) for name in list(results)[1:])
+    less, luck, more = (next(line for line in lines if line.startswith(f"| {name} ")) for name in list(results)[1:4])
     assert "| 0.1 to 0.5 | 0.9" in less
-    assert "| **0.900** (0.891 to 0.909) | 1.25 (1.20 to 1.30) | **0.450** (0" in less
+    assert "| **0.900** (0.891 to 0.909) | 1.25 (1.20 to 1.30) | 0.450 (0" in less
     assert "| 1.000 (" in luck
     assert "| **1.285** (" in more
-    assert lines[-1].startswith("In equal steps 2 of 3 intervals exclude 1")
-    assert lines[-1].endswith("(each of 98.33%) exclude 1 for: lower loss: less; higher loss: none.")
+    assert "At a constant rate, the loss with `average` over that without: 0.900 (0.891 to 0.909)." in lines
+    assert lines[-1].startswith("In equal steps 4 of 5 intervals exclude 1")
+    assert lines[-1].endswith("(each of 99.00%) exclude 1 for: lower loss: less; higher loss: "
+                              f"{helps.CONSTANT}, {helps.AVERAGE}.")
 
 
 def test_methods_train():

@@ -13,7 +13,8 @@ tuning, too. It is for these rows, though, which are the same for all seeds. "Ad
 difference as large as its own is luck.
 
 Equal time: the processor's time of a training step (gradient and update, one thread) is measured beside AdamW's, in
-turn. A method takes as many steps as fit, with the hyperparameters that it had.
+turn. A method takes as many steps as fit, with the hyperparameters that it had. That interval is for the time as it was
+measured: where the time's own interval contains 1, there is nothing to say but what equal steps say.
 """
 import argparse
 import math
@@ -36,6 +37,7 @@ TEST, FOLDS, BATCH, WARMUP = 5, 2, 64, 0.05  # one row of so many is for the tes
 JUDGED = 2_000       # rows of a fold that judge a trial: all 14,000 would take as long as the training
 DECAYS = 1e-5, 3e-3  # of the weights, in a step at the highest learning rate
 DECADES, BASE, AGAIN = 1.5, "AdamW", "AdamW, again"
+CONSTANT, AVERAGE = "AdamW, constant rate", "AdamW, constant rate, average"
 TURN = 5e-3          # seconds of training steps in a turn
 
 
@@ -64,8 +66,8 @@ METHODS = {  # Adam is AdamW but for the decay, and Rprop is not for batches
     "AdamW, cautious_decay": Method("adamw", 0.025, given={"cautious_decay": True}),
     "AdamW, update_clip": adamw(0.025, update_clip=(0.25, 0.5, 1.0)),
     "AdamW, grokfast": adamw(0.015, grokfast=((0.9, 0.5), (0.98, 0.5), (0.98, 2.0))),
-    "AdamW, average": adamw(0.025, average=(0.9, 0.97, 0.99)), "AdamW, constant rate": adamw(0.015, falls=False),
-    "AdamW, constant rate, average": adamw(0.015, falls=False, average=(0.9, 0.97, 0.99)),
+    "AdamW, average": adamw(0.025, average=(0.9, 0.97, 0.99)), CONSTANT: adamw(0.015, falls=False),
+    AVERAGE: adamw(0.015, falls=False, average=(0.9, 0.97, 0.99)),
     "SGD": Method("sgd", 2.0, {}), "Momentum": Method("momentum", 0.4, MOMENTUM),
     "Nesterov": Method("nesterov", 0.4, MOMENTUM), "Signum": Method("signum", 0.003),
     "RMSProp": Method("rmsprop", 0.01, {"alpha": (0.9, 0.99, 0.999)}),
@@ -167,7 +169,7 @@ def cost(task: str, method: str, seconds: float) -> list[float]:
 
 def ratio(found: list[dict[str, Any]], base: list[dict[str, Any]], which: int, confidence: float = seeds.CONFIDENCE,
           ) -> tuple[float, float, float]:
-    """The geometric mean of the loss over AdamW's of the same seed, and its interval: after equal steps, or in time."""
+    """The geometric mean of the loss over the base's of the same seed, and its interval: in equal steps, or time."""
     logs = [math.log(one["losses"][which]/other["losses"][0]) for one, other in zip(found, base, strict=True)]
     mean, low, high = np.exp(seeds.interval(logs, confidence))
     return float(mean), float(low), float(high)
@@ -188,18 +190,21 @@ def table(results: dict[str, list[dict[str, Any]]], costs: dict[str, list[float]
         rates, cells = sorted(one["trial"][0] for one in found), [""]*2
         for which in (0, 1) if name != BASE else ():
             of = ratio(found, base, which)
-            mark = "**" if apart(of) else ""
+            mark = "**" if which == 0 and apart(of) else ""
             cells[which] = f"{mark}{of[0]:.3f}{mark} ({of[1]:.3f} to {of[2]:.3f})"
         if name != BASE and apart(ratio(found, base, 0, several)):
             clear[ratio(found, base, 0)[0] < 1].append(name)
         lines.append(f"| {name} | {rates[0]:.2g} to {rates[-1]:.2g} | "
                      f"{math.exp(np.mean([math.log(one['losses'][0]) for one in found])):.4f} | {cells[0]} | "
                      f"{'{:.2f} ({:.2f} to {:.2f})'.format(*costs[name]) if name != BASE else ''} | {cells[1]} |")
-    count = sum(apart(ratio(found, base, 0)) for name, found in results.items() if name != BASE)
+    count, of = sum(apart(ratio(found, base, 0)) for name, found in results.items() if name != BASE), len(results) - 1
+    if {CONSTANT, AVERAGE} <= set(results):
+        pair = "{:.3f} ({:.3f} to {:.3f})".format(*ratio(results[AVERAGE], results[CONSTANT], 0))
+        lines += ["", f"At a constant rate, the loss with `average` over that without: {pair}."]
     less, more = (", ".join(clear[lower]) or "none" for lower in (True, False))
     return [f"| {' | '.join(heads)} |", "|" + "---|"*len(heads), *lines, "",
-            f"In equal steps {count} of {len(lines) - 1} intervals exclude 1 (bold); were there no difference, "
-            f"{(1 - seeds.CONFIDENCE)*(len(lines) - 1):.1f} would. Intervals wide enough for all together (each of "
+            f"In equal steps {count} of {of} intervals exclude 1 (bold); were there no difference, "
+            f"{(1 - seeds.CONFIDENCE)*of:.1f} would. Intervals wide enough for all together (each of "
             f"{several:.2%}) exclude 1 for: lower loss: {less}; higher loss: {more}."]
 
 
