@@ -51,7 +51,8 @@ def test_programs_have_these_options(tmp_path):
     """All programs that the text names, the studies too."""
     assert len(COMMANDS) == 14
     named = {*re.findall(r"python -m (benchmarks[\w.]*)", README), "benchmarks.studies.training",
-             "benchmarks.studies.fewer_bytes", "benchmarks.studies.rows", "benchmarks.studies.modifiers"}
+             "benchmarks.studies.fewer_bytes", "benchmarks.studies.rows", "benchmarks.studies.modifiers",
+             "benchmarks.studies.helps", "benchmarks.studies.transformer"}
     for program in sorted(named):
         done = run(f"python -m {program} --help", tmp_path)
         assert done.returncode == 0, done.stderr
