@@ -11,7 +11,8 @@ PAPERS = {}
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
-             cautious=False, cautious_decay=False, update_clip=0.0, grokfast_share=0.0, grokfast_factor=None, **hyper):
+             cautious=False, cautious_decay=False, update_clip=0.0, grokfast_share=0.0, grokfast_factor=None,
+             schedule_free=None, **hyper):
         g = factor * g
         if maximize:
             g = -g
@@ -29,7 +30,15 @@ def paper(step):
             u = np.minimum(np.maximum(u, -lr * update_clip), lr * update_clip)
         if cautious_decay:  # Chen et al. 2025, algorithm 1: the indicator of u o x >= 0
             shrinks = shrinks * np.array([float(x) for x in u * theta >= 0])
-        return theta - shrinks - u
+        if schedule_free is None:
+            return theta - shrinks - u
+        s["weights"] = s.get("weights", 0.0) + lr**2  # Defazio et al. 2024, algorithm 1: theta is y
+        c = lr**2 / s["weights"]
+        s["z"] = s.get("z", theta) - shrinks - u
+        s["x"] = (1 - c) * s.get("x", theta) + c * s["z"]
+        y = (1 - schedule_free) * s["z"] + schedule_free * s["x"]
+        s["schedule_free"] = y - s["z"]
+        return y
 
     PAPERS[step.__name__] = full
     return full

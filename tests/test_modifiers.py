@@ -16,8 +16,9 @@ MODIFIERS = {
     "cautious": {"cautious": True}, "cautious_decay": {"cautious_decay": True, **DECAYS},
     "independent": {"cautious_decay": True, "weight_decay": 0.02, "decay": "independent"},
     "update_clip": {"update_clip": 0.4}, "grokfast": {"grokfast_share": 0.7, "grokfast_factor": 1.5},
+    "schedule_free": {"schedule_free": 0.8, **DECAYS},
     "all": {"cautious": True, "cautious_decay": True, **DECAYS, "update_clip": 0.6, "grokfast_share": 0.9,
-            "grokfast_factor": 3.0, "maximize": True}}
+            "grokfast_factor": 3.0, "maximize": True, "schedule_free": 0.9}}
 ALL = MODIFIERS["all"]
 GENTLE = ("sgd", "rprop", "rmsprop", "rmsprop_centered", "adagrad", "adadelta")  # updates with the gradient's sign
 BLIND = {("adadelta", "update_clip"), *((name, "cautious") for name in GENTLE)}  # AdaDelta begins with tiny steps

@@ -109,7 +109,8 @@ class HostBackend(Stored):
     @property
     def _own(self) -> list[tuple[str, list[np.ndarray]]]:
         """Arrays that are ours and that the program sees, by name."""
-        ahead = [("lookahead()", self._ahead[0].buffers)] if self._ahead else []
+        point = "lookahead()" if self.rule.ahead else "evaluation_point()"
+        ahead = [(point, self._ahead[0].buffers)] if self._ahead else []
         states = {name: slot.own for name, slot in self.states.items()}
         states |= {REMAINDER: self.remainders} if self.remainders else {}
         return [*((f"state[{name!r}]", found) for name, found in states.items()), ("grads", self._buffers), *ahead]

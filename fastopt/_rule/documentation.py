@@ -54,6 +54,12 @@ ARGUMENTS = {
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
         "(share, factor): each gradient is added factor times its running average, which keeps this share of itself in "
         'a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
+    "schedule_free": Argument(
+        None, "float or True, optional", "Hyper | bool | None",
+        "Schedule-free learning (Defazio et al. 2024): b in (0, 1], True: 0.9. With u the update, w = lr^2 over the sum of "
+        "lr^2 so far: z <- z - u; x <- (1-w)*x + w*z; p <- (1-b)*z + b*x. Gradients are taken at p; x is "
+        '`evaluation_point()`. The state "schedule_free" is p - z, float32 unless `state` names it. It takes the place of '
+        "momentum: b1 of Adam and its first moment, or `momentum`, are gone. No schedule is needed but a warm-up."),
     "copy": Argument(
         None, "tree of arrays, optional", "Any",
         "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "

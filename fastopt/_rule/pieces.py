@@ -1,7 +1,7 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
     gradient --scale--limit--grokfast--coupled decay--> RULE --> u
-    u --cautious--update clip--> p - u, or p - (u + wd*p) --mask--> average, copy
+    u --cautious--update clip--[+ decay]--> p - u, or schedule-free --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
 """
@@ -44,19 +44,32 @@ def limited_update(c, u, g):
     return clip(u, c.update_limit)
 
 
+def decoupled_decay(c, p, u):
+    """Update and decoupled decay: together they are taken from p, for a decay may be less than half a unit of p."""
+    return u + c.wd*p
+
+
+def cautious_decay(c, p, u):
+    """As `decoupled_decay`, but decay acts only where the update does not lead away from zero (Chen et al. 2025)."""
+    return u + c.wd*where(u*p >= c.nothing, p, c.nothing)
+
+
 def subtracted(c, p, u):
     """The new parameter, p less the update u."""
     return p - u
 
 
-def decoupled_decay(c, p, u):
-    """p less update and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
-    return p - (u + c.wd*p)
+def schedule_free(c, p, u, ahead):
+    """The new parameter, and how far it is ahead of z, the point that plain steps reach (Defazio et al. 2024).
+
+    The paper's z <- z - u;  x <- (1-w)*x + w*z;  y <- (1-b)*z + b*x, with y = p and z = p - ahead, x eliminated.
+    """
+    return p - (c.free_now*u + c.free_pull*ahead), c.free_keep*ahead + c.free_add*u
 
 
-def cautious_decay(c, p, u):
-    """As `decoupled_decay`, but decay acts only where the update does not lead away from zero (Chen et al. 2025)."""
-    return p - (u + c.wd*where(u*p >= c.nothing, p, c.nothing))
+def nothing(c):
+    """What stands for the state of a momentum that is 0."""
+    return c.nothing
 
 
 def masked(c, new, old, mask):
@@ -74,6 +87,20 @@ def parameter_copy(c, p, copy):
     return p
 
 
+def schedule_free_at(t, past, lr, schedule_free):
+    """The coefficients of `schedule_free`. A step weighs lr^2 in the average x; `past` is the sum of those."""
+    total = t*lr*lr if past is None else past
+    pull = lr*lr/total if total else 0.0
+    add = schedule_free*(1 - pull)
+    return {"free_now": 1 - add, "free_pull": pull, "free_keep": 1 - pull, "free_add": add,
+            "free_point": 1 - 1/schedule_free}
+
+
+def schedule_free_past(first, last, lr):
+    """The weights of these steps."""
+    return (last - first + 1)*lr*lr
+
+
 def last(hyper):
     """The coefficients `LAST`."""
     return 0.0, hyper["lr"]*hyper["update_clip"]
@@ -83,12 +110,16 @@ class Piece(NamedTuple):
     """A piece: where it stands, its function, and what it adds to the rule that it goes with."""
 
     name: str
-    stage: str                                    # gradient, update, apply, mask or after
+    stage: str                                    # gradient, update, decay, apply, mask or after
     function: Callable[..., Any]
     fields: tuple[str, ...] = ()                  # its coefficients
     slot: str = ""                                # the slot that has its name: a state, an output or an input
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
+    # If it takes the place of the rule's momentum: the history for its `at`, which also gets t and lr, and the
+    # coefficient that leads to the point to evaluate, as `ahead` of a rule leads to another
+    history: Callable[..., float] | None = None
+    point: str = ""
 
 
 PIECES = {piece.name: piece for piece in (
@@ -101,8 +132,11 @@ PIECES = {piece.name: piece for piece in (
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
     Piece("cautious", "update", cautious, ("nothing",)),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
-    Piece("decoupled", "apply", decoupled_decay, ("wd",)),
-    Piece("cautious_decay", "apply", cautious_decay, ("wd", "nothing")),
+    Piece("decoupled", "decay", decoupled_decay, ("wd",)),
+    Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
+    Piece("schedule_free", "apply", schedule_free,
+          ("free_now", "free_pull", "free_keep", "free_add", "free_point", "nothing"), "state", {"schedule_free": 0.9},
+          schedule_free_at, schedule_free_past, "free_point"),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
@@ -114,5 +148,5 @@ LAST = ("nothing", "update_limit")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, *(piece.function for piece in PIECES.values())):
+for _function in (subtracted, nothing, *(piece.function for piece in PIECES.values())):
     register_jitable(_function)

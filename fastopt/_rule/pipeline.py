@@ -7,7 +7,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from .digest import digest
-from .pieces import ASKED, COMMON, LAST, PIECES, PLAIN, Piece, masked, subtracted
+from .pieces import COMMON, LAST, PIECES, PLAIN, Piece, masked, nothing, subtracted
 from .rule import coefficients_at, named
 
 
@@ -31,25 +31,32 @@ class Pipeline:
         self.names = tuple(piece.name for piece in pieces)
         of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
                    for kind in ("state", "output", "input")}
-        self.state, self.outputs = rule.state + of_kind["state"], rule.outputs + of_kind["output"]
+        instead = next((piece for piece in pieces if piece.point), None)
+        without = rule.momentum if instead else ()
+        if instead:
+            self.history, self.point = instead.history, (instead.point, instead.name)
+        self.state = (*(name for name in rule.state if name not in without), *of_kind["state"])
+        self.outputs = rule.outputs + of_kind["output"]
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
         of_pieces = [field for piece in pieces for field in piece.fields]
-        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields]
+        some = (*COMMON, *LAST)
+        further = [field for field in of_pieces if field not in some]
         self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
-        self.defaults = {**rule.defaults, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
-        self.own_names = (*rule.own_names, *(name for piece in pieces for name in piece.hyper))
-        self.own = _own(rule, [piece for piece in pieces if piece.hyper])
+        of_rule = {name: value for name, value in rule.defaults.items() if name not in without}
+        self.defaults = {**of_rule, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
+        self.own_names = (*(name for name in rule.own_names if name not in without),
+                          *(name for piece in pieces for name in piece.hyper))
+        self.own = _own(rule, [piece for piece in pieces if piece.hyper], dict.fromkeys(without[:1], 0.0))
         self.at = coefficients_at(self)
         used = {*rule.reads, *of_pieces}
-        some = (*COMMON, *LAST)
         self.loaded = tuple(x for x in self.fields if x not in some or x in used)  # what a kernel reads of a row
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
         self.masked = "mask" in self.names
-        self.digest = " ".join((rule.digest, *self.names))
+        self.digest = " ".join((rule.digest, *self.names, *without[1:]))
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -78,16 +85,23 @@ class Pipeline:
                 g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
             else:
                 g = call(piece.function, g, p)
-        u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own))
+        of_body = (old[name] if name in old else call(nothing) for name in (*own, *self.rule.inputs))
+        u, *of_rule = call(self.body, g, p, *of_body, results=1 + len(own))
+        new |= zip(own, of_rule, strict=True)
         for piece in self._at("update"):
             u = call(piece.function, u, g)
-        p_new = u
-        if self.returns == "u":
-            p_new = call(next((piece.function for piece in self._at("apply")), subtracted), p, u)
+        for piece in self._at("decay"):
+            u = call(piece.function, p, u)
+        if self.returns == "p":
+            p_new = u
+        elif moves := self._at("apply"):
+            p_new, new[moves[0].name] = call(moves[0].function, p, u, old[moves[0].name], results=2)
+        else:
+            p_new = call(subtracted, p, u)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
-        return [p_new, *of_rule, *(new[name] for name in (*self.state[len(own):], *self.outputs))]
+        return [p_new, *(new[name] for name in (*self.state, *self.outputs))]
 
     def _at(self, stage: str) -> list[Piece]:
         return [piece for piece in self.pieces if piece.stage == stage]
@@ -97,15 +111,17 @@ class Pipeline:
         return _made(self.rule, frozenset(self.names) | {name} if there else frozenset(self.names) - {name})
 
 
-def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
+def _own(rule: Any, pieces: list[Piece], fixed: dict[str, float]) -> Callable[..., dict[str, float]]:
     if not pieces:
         return rule.own
     names = {name for piece in pieces for name in piece.hyper}
+    with_history = any(piece.history for piece in pieces)
 
     def own(t, **given):
-        values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}))
+        past = {"past": given.pop("past", None), "t": t, "lr": given["lr"]} if with_history else {}
+        values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}, **fixed))
         for piece in pieces:
-            values |= piece.at(**{name: given[name] for name in piece.hyper})
+            values |= piece.at(**{name: given[name] for name in piece.hyper}, **(past if piece.history else {}))
         return values
     return own
 

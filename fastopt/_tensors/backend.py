@@ -77,7 +77,7 @@ class Backend(Protocol):
     def forget(self) -> None:
         """Look at all that the next step depends on."""
     def look_ahead(self) -> list:
-        """The look-ahead point of the next step, in buffers that are allocated once."""
+        """The rule's other point, look-ahead or to evaluate, in buffers that are allocated once."""
     def tabulate(self) -> None:
         """Make the coefficients of the steps to come, where graphs replay them."""
     def visible(self, array: Any, t: Tensor) -> Any:
@@ -254,13 +254,14 @@ def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
 
 
 class Ahead:
-    """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
+    """The rule's `point`, p - mu*v for example: its buffers, one coefficient per group, and the jobs."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
         """`job` gets a layout, columns of arrays, groups, coefficients and the places of the tensors."""
         self.buffers, self.coefs = buffers, coefs
-        self.field = backend.rule.fields.index(str(backend.rule.ahead))
-        tensors, velocity = backend.tensors, backend.states["v"]
+        coefficient, state = backend.rule.point  # type: ignore[misc]
+        self.field = backend.rule.fields.index(coefficient)
+        tensors, velocity = backend.tensors, backend.states[state]
         layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
         self.jobs = []
         for layout, indices in by_layout(layouts).items():
