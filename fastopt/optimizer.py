@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.choice import Asked, check_seed
+from ._formats.choice import SCHEDULE_FREE, Asked, check_seed
 from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
@@ -368,9 +368,9 @@ class Optimizer:
 
         It lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
         """
-        if self.rule.ahead or self.rule.point is None:
-            raise TypeError(f"evaluation_point: {type(self).__name__} is evaluated at the parameters themselves. Make it "
-                            "with schedule_free=True.")
+        if SCHEDULE_FREE not in self.rule.state:
+            raise TypeError(f"evaluation_point: {type(self).__name__} is evaluated at the parameters themselves. Make "
+                            "it with schedule_free=True.")
         with self._turn.lock:
             return self._build(self._backend.look_ahead())
 
@@ -609,8 +609,8 @@ def check_schedule_free(given: Any, rule: Rule, hyper: dict[str, Any], where: st
     if given is None or plain(given) is False:
         return {}
     if "average" in hyper:
-        raise ValueError(f"{where}: average with schedule_free, whose evaluation_point() is an average of the parameters "
-                         "already. Leave one of them out.")
+        raise ValueError(f"{where}: average with schedule_free, whose evaluation_point() is an average already. Leave "
+                         "one of them out.")
     if rule.ahead or rule.history:
         raise ValueError(f"{where}: schedule_free, but {rule.name} looks ahead by itself or has a history of its own. "
                          "Take fastopt.SGD, fastopt.AdamW or another rule.")
@@ -618,7 +618,7 @@ def check_schedule_free(given: Any, rule: Rule, hyper: dict[str, Any], where: st
         if hyper.pop(name, 0.0) != 0:
             raise ValueError(f"{where}: {name} with schedule_free, which takes its place. Leave {name} out, and give "
                              "schedule_free=0.9 for example.")
-    return {"schedule_free": 0.9 if plain(given) is True else given}
+    return {SCHEDULE_FREE: 0.9 if plain(given) is True else given}
 
 
 def check_threads(threads: Any, where: str) -> int:

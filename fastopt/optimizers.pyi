@@ -80,6 +80,12 @@ class SGD(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -111,6 +117,7 @@ class SGD(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -173,6 +180,12 @@ class Momentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -208,6 +221,7 @@ class Momentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -274,6 +288,12 @@ class Nesterov(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -310,6 +330,7 @@ class Nesterov(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -364,6 +385,12 @@ class Signum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -396,6 +423,7 @@ class Signum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -458,6 +486,12 @@ class Rprop(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -493,6 +527,7 @@ class Rprop(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -551,6 +586,12 @@ class RMSProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -585,6 +626,7 @@ class RMSProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -648,6 +690,12 @@ class RMSPropMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -684,6 +732,7 @@ class RMSPropMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -744,6 +793,12 @@ class RMSPropCentered(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -778,6 +833,7 @@ class RMSPropCentered(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -841,6 +897,12 @@ class RMSPropCenteredMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -877,6 +939,7 @@ class RMSPropCenteredMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -937,6 +1000,12 @@ class AdaGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -972,6 +1041,7 @@ class AdaGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1028,6 +1098,12 @@ class AdaDelta(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1061,6 +1137,7 @@ class AdaDelta(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1126,6 +1203,12 @@ class Adam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1163,6 +1246,7 @@ class Adam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1227,6 +1311,12 @@ class AdamW(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1264,6 +1354,7 @@ class AdamW(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1325,6 +1416,12 @@ class AdaMax(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1360,6 +1457,7 @@ class AdaMax(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1420,6 +1518,12 @@ class AdaBelief(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1455,6 +1559,7 @@ class AdaBelief(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1520,6 +1625,12 @@ class Yogi(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1557,6 +1668,7 @@ class Yogi(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1615,6 +1727,12 @@ class LaProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1649,6 +1767,7 @@ class LaProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1710,6 +1829,12 @@ class ADOPT(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1745,6 +1870,7 @@ class ADOPT(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1810,6 +1936,12 @@ class AMSGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1847,6 +1979,7 @@ class AMSGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1911,6 +2044,12 @@ class NAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1947,6 +2086,7 @@ class NAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2012,6 +2152,12 @@ class RAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2048,6 +2194,7 @@ class RAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2116,6 +2263,12 @@ class AdEMAMix(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2154,6 +2307,7 @@ class AdEMAMix(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2210,6 +2364,12 @@ class Lion(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2243,6 +2403,7 @@ class Lion(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2307,6 +2468,12 @@ class Adan(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2342,6 +2509,7 @@ class Adan(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,

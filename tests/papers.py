@@ -37,7 +37,7 @@ def paper(step):
         s["z"] = s.get("z", theta) - shrinks - u
         s["x"] = (1 - c) * s.get("x", theta) + c * s["z"]
         y = (1 - schedule_free) * s["z"] + schedule_free * s["x"]
-        s["schedule_free"] = y - s["z"]
+        s["schedule_free"] = s["x"] - y
         return y
 
     PAPERS[step.__name__] = full

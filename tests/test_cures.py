@@ -444,6 +444,11 @@ TREES = [
 OPTIMIZERS = [
     *values(sgd, lr=("x", 0.1), decay=("x", "coupled"), threads=(0, None), rounding=("x", "nearest"), seed=(-1, 0),
             like=("x", "torch"), grokfast=(0.98, (0.98, 2.0))),
+    (lambda: sgd(schedule_free=True, average=0.9), lambda: (sgd(schedule_free=True), sgd(average=0.9))),
+    (lambda: fastopt.NAdam(np.ones(3), schedule_free=True),
+     lambda: [cls(np.ones(3), schedule_free=True) for cls in (fastopt.SGD, fastopt.AdamW)]),
+    (lambda: fastopt.Adam(np.ones(3), b1=0.9, schedule_free=True), lambda: fastopt.Adam(np.ones(3), schedule_free=0.9)),
+    (lambda: sgd().evaluation_point(), lambda: sgd(schedule_free=True).evaluation_point()),
     (lambda: sgd(cautious_decay=True), lambda: sgd(cautious_decay=True, decay="decoupled")),
     *alike(sgd, lambda: sgd(capturable="x"), lambda: sgd(capturable=2**31), lambda: sgd(capturable=9)),
     (lambda: sgd(betas=1), lambda: fastopt.Adam(np.ones(3), b1=0.9, b2=0.99)),

@@ -28,7 +28,8 @@ def pieces_of(hyper):
     """The names of the pieces for which these hyperparameters ask."""
     names = [name for name in ("cautious", "update_clip", "cautious_decay") if hyper.get(name)]
     decays = [] if "cautious_decay" in names else ["coupled", "decoupled"]
-    return ["scale", *decays, *names, *["grokfast"]*("grokfast_share" in hyper)]
+    further = {"grokfast": "grokfast_share", "schedule_free": "schedule_free"}
+    return ["scale", *decays, *names, *(name for name, given in further.items() if given in hyper)]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -37,15 +38,18 @@ def test_a_modified_rule_is_its_paper(name):
     rule, start = RULES[name], normal(1, 23)
     plain = {}
     for modifier, hyper in {"none": {}, **MODIFIERS}.items():
+        if rule.ahead or rule.history:
+            hyper = {k: v for k, v in hyper.items() if k != "schedule_free"}
         modified = with_pieces(rule, *pieces_of(hyper), plain=())
         full = {**rule.defaults, "lr": 0.05, **hyper}
+        gone = dict.fromkeys(rule.defaults.keys() - modified.defaults.keys(), 0.0)  # momentum
         initial = [np.full_like(start, full[rule.initial[slot]] if slot in rule.initial else 0.0)
                    for slot in modified.state]
         p, state, theta, s = start, initial, start, {}
         for t in range(1, 16):
             g = normal(t + 7, 23) + 0.5
-            p, *state = modified(modified.at(t, **full), g, p, *state)
-            theta = PAPERS[name](t, theta, g, s, **full)
+            p, *state = modified(modified.at(t, **{k: v for k, v in full.items() if k not in gone}), g, p, *state)
+            theta = PAPERS[name](t, theta, g, s, **{**full, **gone})
             for slot, have, want in zip(("p", *modified.state), (p, *state), (theta, *map(s.get, modified.state)),
                                         strict=True):
                 np.testing.assert_allclose(have, want, rtol=1e-11, atol=1e-13, err_msg=f"{modifier}: {slot} at {t}")
@@ -68,13 +72,19 @@ def test_bits_of_all_modified_rules(full):
         check_bits(name, "f32")
 
 
-def check_bits(name, mix):
+@pytest.mark.parametrize("mix", ["f32", "split", "q8"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "lion"])
+def test_bits_of_schedule_free_steps(name, mix):
+    check_bits(name, mix, schedule_free=True)
+
+
+def check_bits(name, mix, **more):
     format = MIXES[mix][0]
     params = [stored(normal(k, n), format) for k, n in enumerate((129, 257, 31))]
-    first = {k: v for k, v in ALL.items() if k not in ("grokfast_share", "grokfast_factor")}
+    first = {k: v for k, v in ALL.items() if k not in ("grokfast_share", "grokfast_factor", "schedule_free")}
     groups = [{"params": params[0], **first}, {"params": params[1], "update_clip": lambda t: 0.1*t}, params[2]]
     groups[2] = {"params": groups[2], "cautious": True, "weight_decay": 0.1}
-    opt = made(name, groups, mix, lr=0.05, grokfast=(0.8, 1.5), seed=3)
+    opt = made(name, groups, mix, lr=0.05, grokfast=(0.8, 1.5), seed=3, **more)
     twin = Twin(opt)
     for t in range(3):
         grads = gradients(opt, t)

@@ -15,7 +15,8 @@ from ..gate import harness
 from ..steps import filled
 
 MODIFIERS: dict[str, dict[str, Any]] = {"cautious": {"cautious": True}, "cautious_decay": {"cautious_decay": True},
-                                        "update_clip": {"update_clip": 1.0}, "grokfast": {"grokfast": True}}
+                                        "update_clip": {"update_clip": 1.0}, "grokfast": {"grokfast": True},
+                                        "schedule_free": {"schedule_free": True}}
 TURN = 2e-3  # seconds of steps in a turn, at least one
 
 

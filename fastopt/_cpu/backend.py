@@ -13,7 +13,7 @@ from .._formats.catalogue import Format, arithmetic
 from .._formats.choice import REMAINDER
 from .._kernels.memory import JOB
 from .._rule.groups import Group
-from .._rule.pipeline import LOOK_AHEAD, row_length
+from .._rule.pipeline import row_length
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, clip_factor, state_dtype
@@ -280,7 +280,7 @@ class HostBackend(Stored):
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")
 
     def look_ahead(self) -> list[np.ndarray]:
-        rows = [group.coefficients(self.t + 1, 1.0, math.inf) for group in self.groups]
+        rows = [group.coefficients(self.t + 1, 1.0, math.inf) for group in self.groups] if self.rule.ahead else []
         self.look()
         if self._ahead is None:
             buffers = [self._zeros(t, t.array.dtype, 2 + len(self.rule.state)) for t in self.tensors]
@@ -288,10 +288,10 @@ class HostBackend(Stored):
             chance = self._chance
             ahead = Ahead(self, buffers, coefs, lambda layout, columns, groups, coefs, numbers:
                           Job(layout, columns, groups, coefs, chance=chance))
-            plan = Plan([(step_kernel(LOOK_AHEAD, layout), job) for layout, job in ahead.jobs])
+            plan = Plan([(step_kernel(ahead.kernel, layout), job) for layout, job in ahead.jobs])
             self._ahead, self._unseen = (ahead, plan), True
         ahead, plan = self._ahead
-        for coefs in ahead.coefs.values():
+        for coefs in ahead.coefs.values() if rows else ():
             coefs[:, 0] = [row[ahead.field] for row in rows]
         plan.run(self.threads)
         return ahead.buffers

@@ -8,8 +8,8 @@ from .catalogue import NAMES, Q43, Q44, ROUNDED, SHARING, Format
 
 Asked = str | Mapping[str, str] | Callable[[str, Any], Any] | None
 ROUNDINGS = ("nearest", "stochastic", "remainder")
-REMAINDER, AVERAGE = "remainder", "average"
-EXACT = (AVERAGE, "schedule_free")  # what carries the model is stored otherwise only where it is named
+REMAINDER, AVERAGE, SCHEDULE_FREE = "remainder", "average", "schedule_free"
+EXACT = (AVERAGE, SCHEDULE_FREE)  # what carries the model is stored otherwise only where it is named
 
 
 def check_rounding(rounding: Any, where: str) -> str:

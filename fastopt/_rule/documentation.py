@@ -56,10 +56,11 @@ ARGUMENTS = {
         'a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
     "schedule_free": Argument(
         None, "float or True, optional", "Hyper | bool | None",
-        "Schedule-free learning (Defazio et al. 2024): b in (0, 1], True: 0.9. With u the update, w = lr^2 over the sum of "
-        "lr^2 so far: z <- z - u; x <- (1-w)*x + w*z; p <- (1-b)*z + b*x. Gradients are taken at p; x is "
-        '`evaluation_point()`. The state "schedule_free" is p - z, float32 unless `state` names it. It takes the place of '
-        "momentum: b1 of Adam and its first moment, or `momentum`, are gone. No schedule is needed but a warm-up."),
+        "Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = "
+        "lr^2 over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at "
+        "the parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state "
+        '"schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 '
+        "of Adam and its kin, is gone, and so is its state."),
     "copy": Argument(
         None, "tree of arrays, optional", "Any",
         "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "

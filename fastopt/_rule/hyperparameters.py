@@ -30,7 +30,7 @@ SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False,  # the hyp
 EVERY = About(
     {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious", "cautious_decay"), (False, True))},
     {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "update_clip": NONNEGATIVE, "average": interval("[0, 1)"),
-     "schedule_free": interval("(0, 1]"), "grokfast_share": interval("[0, 1)"), "grokfast_factor": NONNEGATIVE},
+     "schedule_free": interval("[0, 1)"), "grokfast_share": interval("[0, 1)"), "grokfast_factor": NONNEGATIVE},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",
      "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '

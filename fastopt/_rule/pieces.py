@@ -59,12 +59,12 @@ def subtracted(c, p, u):
     return p - u
 
 
-def schedule_free(c, p, u, ahead):
-    """The new parameter, and how far it is ahead of z, the point that plain steps reach (Defazio et al. 2024).
+def schedule_free(c, p, u, way):
+    """The new parameter, and the way from it to x, the average of the points z of plain steps (Defazio et al. 2024).
 
-    The paper's z <- z - u;  x <- (1-w)*x + w*z;  y <- (1-b)*z + b*x, with y = p and z = p - ahead, x eliminated.
+    The paper's z <- z - u;  x <- (1-w)*x + w*z;  y <- (1-b)*z + b*x, where p = y, way = x - y = (1-b)*(x - z).
     """
-    return p - (c.free_now*u + c.free_pull*ahead), c.free_keep*ahead + c.free_add*u
+    return p - (c.free_now*u + c.free_pull*way), c.free_keep*way + c.free_add*u
 
 
 def nothing(c):
@@ -90,10 +90,8 @@ def parameter_copy(c, p, copy):
 def schedule_free_at(t, past, lr, schedule_free):
     """The coefficients of `schedule_free`. A step weighs lr^2 in the average x; `past` is the sum of those."""
     total = t*lr*lr if past is None else past
-    pull = lr*lr/total if total else 0.0
-    add = schedule_free*(1 - pull)
-    return {"free_now": 1 - add, "free_pull": pull, "free_keep": 1 - pull, "free_add": add,
-            "free_point": 1 - 1/schedule_free}
+    w, b = lr*lr/total if total else 0.0, schedule_free
+    return {"free_now": 1 - b*(1 - w), "free_pull": w*b/(1 - b), "free_keep": 1 - w, "free_add": (1 - b)*(1 - w)}
 
 
 def schedule_free_past(first, last, lr):
@@ -116,10 +114,7 @@ class Piece(NamedTuple):
     slot: str = ""                                # the slot that has its name: a state, an output or an input
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
-    # If it takes the place of the rule's momentum: the history for its `at`, which also gets t and lr, and the
-    # coefficient that leads to the point to evaluate, as `ahead` of a rule leads to another
-    history: Callable[..., float] | None = None
-    point: str = ""
+    history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and lr, too
 
 
 PIECES = {piece.name: piece for piece in (
@@ -135,8 +130,8 @@ PIECES = {piece.name: piece for piece in (
     Piece("decoupled", "decay", decoupled_decay, ("wd",)),
     Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
     Piece("schedule_free", "apply", schedule_free,
-          ("free_now", "free_pull", "free_keep", "free_add", "free_point", "nothing"), "state", {"schedule_free": 0.9},
-          schedule_free_at, schedule_free_past, "free_point"),
+          ("free_now", "free_pull", "free_keep", "free_add", "nothing"), "state", {"schedule_free": 0.9},
+          schedule_free_at, schedule_free_past),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
@@ -148,5 +143,6 @@ LAST = ("nothing", "update_limit")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, nothing, *(piece.function for piece in PIECES.values())):
+_functions: list[Callable[..., Any]] = [subtracted, nothing, *(piece.function for piece in PIECES.values())]
+for _function in _functions:
     register_jitable(_function)

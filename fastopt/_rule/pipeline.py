@@ -31,10 +31,10 @@ class Pipeline:
         self.names = tuple(piece.name for piece in pieces)
         of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
                    for kind in ("state", "output", "input")}
-        instead = next((piece for piece in pieces if piece.point), None)
+        instead = next((piece for piece in pieces if piece.history), None)
         without = rule.momentum if instead else ()
         if instead:
-            self.history, self.point = instead.history, (instead.point, instead.name)
+            self.history, self.point = instead.history, ("", instead.name)
         self.state = (*(name for name in rule.state if name not in without), *of_kind["state"])
         self.outputs = rule.outputs + of_kind["output"]
         self.inputs = rule.inputs + of_kind["input"]
@@ -162,8 +162,16 @@ def _look_ahead(c, p, out, v):
     return (p - c.ahead*v,)
 
 
-register_jitable(_look_ahead)
-LOOK_AHEAD = Pipeline(SimpleNamespace(
-    name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
-    defaults={}, own_names=(), own=dict, body=_look_ahead, reads=(), returns="p",
-    digest=digest(_look_ahead, "ahead")), ())
+def _evaluated(c, p, out, way):
+    """The point that schedule-free learning evaluates."""
+    return (p + way,)
+
+
+def _point(body: Callable[..., Any]) -> Pipeline:
+    register_jitable(body)
+    return Pipeline(SimpleNamespace(
+        name=body.__name__, state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
+        defaults={}, own_names=(), own=dict, body=body, reads=(), returns="p", digest=digest(body, "ahead")), ())
+
+
+LOOK_AHEAD, EVALUATED = _point(_look_ahead), _point(_evaluated)

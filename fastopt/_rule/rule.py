@@ -59,7 +59,7 @@ class Rule(Protocol):
     at: Callable[..., Any]
     ahead: str | None
     momentum: tuple[str, ...]  # the hyperparameter that is 0 where there is none, and the state that is then not needed
-    point: tuple[str, str] | None  # a coefficient and a state: p - coefficient*state is a point that users may ask for
+    point: tuple[str, str] | None  # coefficient and state of the look-ahead point; "" and that of the point to evaluate
     history: Callable[..., float] | None
     docs: dict[str, str]
     class_name: str

@@ -14,6 +14,7 @@ from .._formats.choice import AVERAGE, REMAINDER
 from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.history import Known
+from .._rule.pipeline import EVALUATED, LOOK_AHEAD
 from .._rule.rule import Rule
 from ..storage import decode, encode, join
 from . import adapters
@@ -254,13 +255,14 @@ def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
 
 
 class Ahead:
-    """The rule's `point`, p - mu*v for example: its buffers, one coefficient per group, and the jobs."""
+    """The rule's `point`, p - mu*v or p + way: its buffers, a coefficient per group (of the former), and the jobs."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
         """`job` gets a layout, columns of arrays, groups, coefficients and the places of the tensors."""
         self.buffers, self.coefs = buffers, coefs
         coefficient, state = backend.rule.point  # type: ignore[misc]
-        self.field = backend.rule.fields.index(coefficient)
+        self.kernel, self.fields = (LOOK_AHEAD, 1) if coefficient else (EVALUATED, 0)
+        self.field = backend.rule.fields.index(coefficient) if coefficient else 0
         tensors, velocity = backend.tensors, backend.states[state]
         layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
         self.jobs = []
