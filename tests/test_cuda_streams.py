@@ -203,8 +203,9 @@ def test_replays_with_modifiers():
                      capturable=8).capture()
     for k in range(5):
         twins.replay(tree(k))
+    point = twins.on_device.evaluation_point()
     twins.same()
-    assert_same(to_host(twins.on_device.evaluation_point()), twins.on_host.evaluation_point())
+    assert_same(to_host(point), twins.on_host.evaluation_point())
 
 
 def test_hyperparameters_of_replays_are_changed_by_tabulate():
