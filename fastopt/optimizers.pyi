@@ -81,10 +81,10 @@ class SGD(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -181,10 +181,10 @@ class Momentum(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -289,10 +289,10 @@ class Nesterov(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -386,10 +386,10 @@ class Signum(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -487,10 +487,10 @@ class Rprop(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -587,10 +587,10 @@ class RMSProp(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -691,10 +691,10 @@ class RMSPropMomentum(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -794,10 +794,10 @@ class RMSPropCentered(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -898,10 +898,10 @@ class RMSPropCenteredMomentum(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1001,10 +1001,10 @@ class AdaGrad(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1099,10 +1099,10 @@ class AdaDelta(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1204,10 +1204,10 @@ class Adam(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1312,10 +1312,10 @@ class AdamW(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1417,10 +1417,10 @@ class AdaMax(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1519,10 +1519,10 @@ class AdaBelief(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1626,10 +1626,10 @@ class Yogi(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1728,10 +1728,10 @@ class LaProp(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1830,10 +1830,10 @@ class ADOPT(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -1937,10 +1937,10 @@ class AMSGrad(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -2045,10 +2045,10 @@ class NAdam(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -2153,10 +2153,10 @@ class RAdam(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -2264,10 +2264,10 @@ class AdEMAMix(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -2365,10 +2365,10 @@ class Lion(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
@@ -2469,10 +2469,10 @@ class Adan(Optimizer):
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in (0, 1]; True: 0.9. With the update u, and w = lr^2
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is p - z, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
         Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
