@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
@@ -27,6 +29,7 @@ from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
+MEASURES = "grads", "params", "updates"
 GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
 NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
 
@@ -222,7 +225,7 @@ class Optimizer:
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL,
              norm: float | None = None, clip_value: float | None = None, grad_factor: float = 1.0,
              skip_nonfinite: bool = False, zero_grads: bool = False, mask: Any = None,
-             missing: str = RAISE) -> None:
+             missing: str = RAISE, measure: bool = False) -> None:
         """Update the parameters in place, in one pass over memory.
 
         Parameters
@@ -265,6 +268,9 @@ class Optimizer:
 
         missing : {"raise", "skip"}
             "skip": a key of a dict of the parameters that the gradients lack is as None there.
+        measure : bool
+            Find the norms of each parameter, gradient and update: `measures` has them. It takes a pass more over what
+            the step reads. On the CPU only.
 
         Raises
         ------
@@ -280,10 +286,11 @@ class Optimizer:
         request = self._plain
         if not (clip_norm is None and clip_value is None and skip_nonfinite is False and zero_grads is False
                 and type(grad_factor) is float and grad_factor == 1.0 and mask is None and norm is None
-                and clip is GLOBAL and missing is RAISE):
+                and clip is GLOBAL and missing is RAISE and measure is False):
             if missing != RAISE and check_option("missing", missing, (RAISE, "skip"), "step") and grads is not None:
                 grads = trees.filled(self._structure, grads)
-            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip)
+            request = self._request(clip_norm, clip_value, grad_factor, skip_nonfinite, zero_grads, mask, norm, clip,
+                                    measure)
         if forks.WAITING:
             forks.pause()
         turn = self._turn
@@ -307,7 +314,7 @@ class Optimizer:
                                "returned.")
 
     def _request(self, clip_norm: Any, clip_value: Any, grad_factor: Any, skip_nonfinite: Any,
-                 zero_grads: Any, mask: Any, norm: Any, clip: Any) -> Request:
+                 zero_grads: Any, mask: Any, norm: Any, clip: Any, measure: Any) -> Request:
         """What a step is asked for, checked."""
         if skip_nonfinite is not False or zero_grads is not False:
             skip_nonfinite = check_option("skip_nonfinite", skip_nonfinite, (False, True), "step")
@@ -327,7 +334,9 @@ class Optimizer:
             norm = check_norm(norm)
             if wanted is None and not skip_nonfinite:
                 raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
-        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart)
+        if (measure := check_option("measure", measure, (False, True), "step")) and self._backend.where:
+            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it out.")
+        return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
         """The Euclidean norm of all gradients together, in float64, times the size of `grad_factor`; inf or NaN too.
@@ -342,6 +351,21 @@ class Optimizer:
             leaves: list = []
             self._structure.collect(grads, "grads", leaves)
             return self._backend.norm_of(leaves, self._paths, factor)
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The Euclidean norms that the last step with ``measure=True`` found, in the structure of the parameters.
+
+        {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
+        step, "updates": of what it added to them, before it was rounded to their format}; NaN where a parameter had no
+        gradient. In float64, of all elements, also of those that a mask kept.
+        """
+        with self._turn.lock:
+            backend = self._backend.last
+            live = self._backend.parts.live if backend is not self._backend else range(len(self._tensors))
+            found = {k: backend.measures[j] for j, k in enumerate(live) if j in backend.measures}
+        rows = np.array([found.get(k, [math.nan]*len(MEASURES)) for k in range(len(self._tensors))])
+        return {name: self._structure.build(iter(column.tolist())) for name, column in zip(MEASURES, rows.T, strict=True)}
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""

@@ -55,12 +55,24 @@ class SGD(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -112,6 +124,10 @@ class SGD(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -155,12 +171,24 @@ class Momentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -216,6 +244,10 @@ class Momentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -263,12 +295,24 @@ class Nesterov(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -325,6 +369,10 @@ class Nesterov(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -360,12 +408,24 @@ class Signum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -418,6 +478,10 @@ class Signum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -461,12 +525,24 @@ class Rprop(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -522,6 +598,10 @@ class Rprop(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -561,12 +641,24 @@ class RMSProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -621,6 +713,10 @@ class RMSProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -665,12 +761,24 @@ class RMSPropMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -727,6 +835,10 @@ class RMSPropMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -768,12 +880,24 @@ class RMSPropCentered(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -828,6 +952,10 @@ class RMSPropCentered(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -872,12 +1000,24 @@ class RMSPropCenteredMomentum(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -934,6 +1074,10 @@ class RMSPropCenteredMomentum(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -973,12 +1117,24 @@ class AdaGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
@@ -1035,6 +1191,10 @@ class AdaGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_accumulator_value: float = 0.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
@@ -1073,12 +1233,24 @@ class AdaDelta(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1132,6 +1304,10 @@ class AdaDelta(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1178,12 +1354,24 @@ class Adam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1241,6 +1429,10 @@ class Adam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1286,12 +1478,24 @@ class AdamW(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1349,6 +1553,10 @@ class AdamW(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1391,12 +1599,24 @@ class AdaMax(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1452,6 +1672,10 @@ class AdaMax(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1493,12 +1717,24 @@ class AdaBelief(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1554,6 +1790,10 @@ class AdaBelief(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1596,12 +1836,24 @@ class Yogi(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
@@ -1661,6 +1913,10 @@ class Yogi(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         initial_moment: float = 0.0,
         initial_accumulator_value: float = 1e-06,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
@@ -1702,12 +1958,24 @@ class LaProp(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1762,6 +2030,10 @@ class LaProp(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1804,12 +2076,24 @@ class ADOPT(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1865,6 +2149,10 @@ class ADOPT(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -1911,12 +2199,24 @@ class AMSGrad(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1974,6 +2274,10 @@ class AMSGrad(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2019,12 +2323,24 @@ class NAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2081,6 +2397,10 @@ class NAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2127,12 +2447,24 @@ class RAdam(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2189,6 +2521,10 @@ class RAdam(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2238,12 +2574,24 @@ class AdEMAMix(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2302,6 +2650,10 @@ class AdEMAMix(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2339,12 +2691,24 @@ class Lion(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2398,6 +2762,10 @@ class Lion(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
@@ -2443,12 +2811,24 @@ class Adan(Optimizer):
         "independent": by weight_decay.
     maximize : {False, True}, default False
         True: climb instead of descend.
-    cautious : {False, True}, default False
+    cautious : {False, True, 'scaled'}, default False
         True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
         No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default False
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2504,6 +2884,10 @@ class Adan(Optimizer):
         cautious: bool = False,
         cautious_decay: bool = False,
         update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: bool = False,
+        trust_coefficient: Hyper = 1.0,
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',

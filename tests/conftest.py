@@ -26,6 +26,7 @@ from fastopt import optimizers  # noqa: E402
 from fastopt._formats.catalogue import FORMATS, MASK, STORED  # noqa: E402
 from fastopt._kernels import cache  # noqa: E402
 from fastopt._kernels.layout import Layout, Slot  # noqa: E402
+from fastopt._rule.pieces import modifiers  # noqa: E402
 from fastopt._rule.pipeline import pipeline  # noqa: E402
 
 OPTIMIZERS = dict(optimizers.ALL)
@@ -268,5 +269,5 @@ def in_use(opt, group, factor=1.0, clip_value=np.inf):
     if asked["weight_decay"] != 0:
         names.append("coupled" if asked["decay"] == "coupled" else
                      "cautious_decay" if asked["cautious_decay"] else "decoupled")
-    names += [name for name in ("cautious", "update_clip") if asked[name]]
+    names += modifiers(asked)
     return pipeline(opt.rule, tuple(names))

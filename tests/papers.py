@@ -1,5 +1,6 @@
 """Each optimizer from its paper, unfolded (m_hat, v_hat, explicit 1 - beta**t), in plain float64; nothing of fastopt.
 ``step(t, theta, g, s, **hyperparameters) -> theta``: t = 1, 2, ...; s is a dict that holds the state, at first {}."""
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -11,23 +12,39 @@ PAPERS = {}
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
-             cautious=False, cautious_decay=False, update_clip=0.0, grokfast_share=0.0, grokfast_factor=None,
-             schedule_free=None, **hyper):
-        g = factor * g
+             cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0, trust_ratio=False,
+             trust_coefficient=1.0, grokfast_share=0.0, grokfast_factor=None, schedule_free=None, **hyper):
+        g = factor * g  # a copy
         if maximize:
             g = -g
         g = np.minimum(np.maximum(g, -clip_value), clip_value)
+        if adaptive_clip:  # Brock et al. 2021, equation 3, of each row
+            for row, weights in zip(np.atleast_2d(g), np.atleast_2d(theta), strict=True):
+                most = adaptive_clip * max(length(weights), 1e-3)
+                if length(row) > most:
+                    row *= most / length(row)
         if grokfast_factor is not None:  # Lee et al. 2024, algorithm 2: h <- a*h + (1-a)*g, g_hat <- g + lambda*h
             s["grokfast"] = grokfast_share * s.get("grokfast", 0.0) + (1 - grokfast_share) * g
             g = g + grokfast_factor * s["grokfast"]
         shrinks = weight_decay * {"coupled": 0.0, "decoupled": lr, "independent": 1.0}[decay] * theta
-        if decay == "coupled":
-            g = g + weight_decay * theta
+        l2 = weight_decay if decay == "coupled" else 0.0
+        if trust_ratio == "gradient":  # You et al. 2017, algorithm 1: the local learning rate of gradient and decay
+            local = trust_coefficient * length(theta) / (length(g) + l2 * length(theta))
+            g, l2 = local * g, local * l2
+        g = g + l2 * theta
         u = -step(t, np.zeros_like(theta), g, s, lr=lr, **hyper)
-        if cautious:  # Liang et al. 2024, algorithm 1, line 4: phi(u o g), 1 where it is positive
+        if cautious == "scaled":  # the same with alpha = d/(the elements of phi that are not 0, + 1)
+            phi = np.array([float(x) for x in (u * g > 0).flat]).reshape(u.shape)
+            u = u * phi * (phi.size / (phi.sum() + 1))
+        elif cautious:  # Liang et al. 2024, algorithm 1, line 4: phi(u o g), 1 where it is positive
             u = u * np.array([float(x) for x in u * g > 0])
         if update_clip:
             u = np.minimum(np.maximum(u, -lr * update_clip), lr * update_clip)
+        if update_rms:  # Shazeer and Stern 2018, section 6: U/max(1, RMS(U)/d), U being the update over the rate
+            u = u / max(1.0, length(u) / u.size**0.5 / lr / update_rms)
+        if trust_ratio == "update":  # You et al. 2020, algorithm 2: |x|/|r + lambda*x|
+            trust = lr * trust_coefficient * length(theta) / length(u + shrinks)
+            u, shrinks = trust * u, trust * shrinks
         if cautious_decay:  # Chen et al. 2025, algorithm 1: the indicator of u o x >= 0
             shrinks = shrinks * np.array([float(x) for x in u * theta >= 0])
         if schedule_free is None:
@@ -42,6 +59,11 @@ def paper(step):
 
     PAPERS[step.__name__] = full
     return full
+
+
+def length(x):
+    """The Euclidean norm, rounded once."""
+    return math.sqrt(math.fsum((x * x).flat))
 
 
 def correction(beta, t):

@@ -59,6 +59,39 @@ def next_slots(rule, c, g, parts, formats, words):
     return found
 
 
+def sum_of_squares(rows):
+    """In float64, in the order of kernels: element i of a tile of 4,096 adds to sum i % 64; those by halves; tiles."""
+    total = 0.0
+    for squares in rows.astype(np.float64)**2:
+        for tile in (squares[k:k + 4096] for k in range(0, squares.size, 4096)):
+            lanes = np.zeros(64)
+            for k in range(0, tile.size, 64):
+                lanes[:tile[k:k + 64].size] += tile[k:k + 64]
+            for half in (32, 16, 8, 4, 2, 1):
+                lanes[:half] += lanes[half:2*half]
+            total += lanes[0]
+    return total
+
+
+def measured(rule, exact, kind, g, p, *slots, rows=1):
+    """The coefficients of measured pieces, of a tensor of so many rows, from those in float64. An array each."""
+    def table(c):
+        return rule.Coefficients(*(x.astype(kind) if np.ndim(x) else kind(x) for x in c))
+
+    with np.errstate(all="ignore"):
+        cut = rows if any(piece.by_row for piece in rule.measured) else 1
+        for piece in rule.measured:
+            units = rows if piece.by_row else 1
+            terms = rule.compose(lambda function, *args, results=1, c=table(exact): function(c, *args), g, p, *slots,
+                                 until=piece)
+            parts = [np.broadcast_to(x, p.shape).reshape(units, cut//units, -1) for x in terms]
+            sums = np.array([[sum_of_squares(part) for part in of] for of in parts])
+            columns = {name: np.full(units, value) for name, value in exact._asdict().items() if not np.ndim(value)}
+            found = piece.of_sums(columns, sums, np.full(units, p.size/units))
+            exact = exact._replace(**{name: np.repeat(x, p.size//units) for name, x in found.items()})
+        return table(exact)
+
+
 class Twin:
     """An optimizer beside its rule on NumPy arrays: after every step both hold the same bits, in any formats."""
 
@@ -100,6 +133,12 @@ class Twin:
             with np.errstate(all="ignore"):
                 c, row = coefficients_and_gradient(used, step, row, arithmetic(t.format).dtype.type, factor=factor,
                                                    clip_value=clip_value, **opt.groups[t.group].at(step))
+                if used.measured and row.size:
+                    kind, parts = arithmetic(t.format).dtype.type, zip(self.want[k], self.formats(k), strict=True)
+                    exact = used.at(step, factor=factor, clip_value=clip_value, **opt.groups[t.group].at(step))
+                    c = measured(used, exact._replace(scale=float(c.scale)), kind, row,
+                                 *(numbers(p, f, row.size).astype(kind) for p, f in parts),
+                                 rows=t.shape[0] if len(t.shape) > 1 else 1)
             words = random_words(opt.seed, step, k, row.size)
             self.want[k] = next_slots(used, c, row, self.want[k], self.formats(k), words)
 

@@ -6,10 +6,11 @@ import pytest
 from conftest import OPTIMIZERS, RULES, assert_identical, normal, stored
 from internals import with_pieces
 from papers import PAPERS
-from reference import MIXES, Twin, gradients, made
+from reference import MIXES, Twin, gradients, made, measured
 
 import fastopt
 from fastopt import rules
+from fastopt._rule.pieces import modifiers
 
 DECAYS = {"weight_decay": 0.1, "decay": "decoupled"}
 MODIFIERS = {
@@ -17,16 +18,22 @@ MODIFIERS = {
     "independent": {"cautious_decay": True, "weight_decay": 0.02, "decay": "independent"},
     "update_clip": {"update_clip": 0.4}, "grokfast": {"grokfast_share": 0.7, "grokfast_factor": 1.5},
     "schedule_free": {"schedule_free": 0.8, **DECAYS},
+    "scaled": {"cautious": "scaled"}, "update_rms": {"update_rms": 0.4}, "adaptive_clip": {"adaptive_clip": 0.3},
+    "lars": {"trust_ratio": "gradient", "trust_coefficient": 0.7, "weight_decay": 0.1},
+    "lamb": {"trust_ratio": "update", "trust_coefficient": 0.8, **DECAYS},
     "all": {"cautious": True, "cautious_decay": True, **DECAYS, "update_clip": 0.6, "grokfast_share": 0.9,
-            "grokfast_factor": 3.0, "maximize": True, "schedule_free": 0.9}}
+            "grokfast_factor": 3.0, "maximize": True, "schedule_free": 0.9},
+    "measured": {"adaptive_clip": 0.5, "cautious": True, "update_clip": 0.6, "trust_ratio": "update", **DECAYS,
+                 "cautious_decay": True, "schedule_free": 0.7}}
 ALL = MODIFIERS["all"]
 GENTLE = ("sgd", "rprop", "rmsprop", "rmsprop_centered", "adagrad", "adadelta")  # updates with the gradient's sign
-BLIND = {("adadelta", "update_clip"), *((name, "cautious") for name in GENTLE)}  # AdaDelta begins with tiny steps
+BLIND = {("adadelta", "update_clip"), ("adadelta", "update_rms"), ("rprop", "adaptive_clip"),
+         *((name, "cautious") for name in GENTLE)}  # AdaDelta begins with tiny steps; Rprop sees signs alone
 
 
 def pieces_of(hyper):
     """The names of the pieces for which these hyperparameters ask."""
-    names = [name for name in ("cautious", "update_clip", "cautious_decay") if hyper.get(name)]
+    names = [*modifiers(hyper), *["cautious_decay"]*bool(hyper.get("cautious_decay"))]
     decays = [] if "cautious_decay" in names else ["coupled", "decoupled"]
     further = {"grokfast": "grokfast_share", "schedule_free": "schedule_free"}
     return ["scale", *decays, *names, *(name for name, given in further.items() if given in hyper)]
@@ -48,7 +55,8 @@ def test_a_modified_rule_is_its_paper(name):
         p, state, theta, s = start, initial, start, {}
         for t in range(1, 16):
             g = normal(t + 7, 23) + 0.5
-            p, *state = modified(modified.at(t, **{k: v for k, v in full.items() if k not in gone}), g, p, *state)
+            c = modified.at(t, **{k: v for k, v in full.items() if k not in gone})
+            p, *state = modified(measured(modified, c, np.float64, g, p, *state), g, p, *state)
             theta = PAPERS[name](t, theta, g, s, **{**full, **gone})
             for slot, have, want in zip(("p", *modified.state), (p, *state), (theta, *map(s.get, modified.state)),
                                         strict=True):
@@ -91,6 +99,56 @@ def check_bits(name, mix, **more):
         twin.reference(grads)
         opt.step(grads)
         twin.check()
+
+
+@pytest.mark.parametrize("mix", ["f32", "f64", "split", "q8"])
+def test_bits_of_measured_steps(mix):
+    """Of whole tensors and rows, in groups that measure different things, with any number of threads, beside None."""
+    shapes = (3, 128), (70_001,), (1,), (0,), (2, 5, 128), (5_000,)
+    hows = ({"adaptive_clip": 0.5, "trust_ratio": "update", "weight_decay": 0.1, "decay": "decoupled"},
+            {"trust_ratio": "gradient", "trust_coefficient": 0.01, "weight_decay": 0.1}, {"cautious": "scaled"},
+            {"trust_ratio": "update"}, {"adaptive_clip": 0.1, "update_rms": 0.5, "maximize": True}, {})
+    format = MIXES[mix][0]
+    params = [{"params": stored(normal(k, *shape), format), **how}
+              for k, (shape, how) in enumerate(zip(shapes, hows, strict=True))]
+    opt = made("adam", params, mix, lr=0.05, seed=3, threads=2)
+    twin = Twin(opt)
+    for t in range(3):
+        grads = gradients(opt, t, "f64" if t == 2 else None)
+        opt.threads = 1 + t % 2
+        twin.step(grads, grad_factor=0.5 + 0.5*(t == 0))
+    before = opt.params[0]["params"].copy()
+    opt.step([None, *grads[1:]], clip_norm=1.0)
+    assert_identical(opt.params[0]["params"], before)
+
+
+def test_measures():
+    """The norms of one step's gradients, parameters and updates, of each parameter; NaN where there was no gradient."""
+    params = {"a": normal(1, 3, 50), "b": normal(2, 9_000), "c": np.zeros((0, 2)), "d": normal(3, 4)}
+    opt = fastopt.AdamW(params, lr=0.1, trust_ratio="update")
+    assert np.isnan(opt.measures["params"]["a"])
+    for t in range(2):
+        grads = {name: normal(t + k, *p.shape) for k, (name, p) in enumerate(params.items())}
+        before = {name: p.copy() for name, p in params.items()}
+        opt.step(grads, grad_factor=0.5, measure=True)
+        for name, p in params.items():
+            for what, array in (("grads", 0.5*grads[name]), ("params", before[name]), ("updates", p - before[name])):
+                assert opt.measures[what][name] == pytest.approx(np.linalg.norm(array), rel=1e-12)
+    opt.step({**grads, "d": None}, measure=True)
+    assert np.isnan(opt.measures["updates"]["d"])
+    assert opt.measures["updates"]["a"] > 0
+
+
+def test_measuring_changes_no_bit():
+    ends = []
+    for measure in (False, True):
+        p = [normal(1, 3, 50), normal(2, 70_000)]
+        opt = fastopt.Nesterov(p, lr=0.1, state="q8")
+        for t in range(4):
+            opt.step(gradients(opt, t), measure=measure and t > 1)
+        ends.append([*p, *opt.state["v"]])
+    for one, other in zip(*ends, strict=True):
+        assert_identical(one, other)
 
 
 def test_laws():

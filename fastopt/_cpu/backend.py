@@ -11,8 +11,9 @@ import numpy as np
 from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
 from .._formats.choice import REMAINDER
-from .._kernels.memory import JOB
+from .._kernels.memory import JOB, TILE
 from .._rule.groups import Group
+from .._rule.pieces import MEASURE
 from .._rule.pipeline import row_length
 from .._signals import at_once
 from .._tensors import arrays
@@ -47,6 +48,7 @@ class HostBackend(Stored):
         self._ready: Ready | None = None
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
+        self.measures: dict[int, np.ndarray] = {}  # of each tensor the norms that the last such step asked for
         self.watch = Watch(self.given)
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
@@ -203,7 +205,7 @@ class HostBackend(Stored):
             if not even:
                 parts.step(self, leaves, paths, request)
                 return
-        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, norm, apart = request
+        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, norm, apart, measure = request
         bound, t, rows = self.binding.headers, self._t.value + 1, []
         asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
         for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
@@ -213,6 +215,8 @@ class HostBackend(Stored):
         binding = self.binding
         if asked != binding.asked:
             binding.use(asked)
+        if measure:
+            binding.survey()
         self.grad_norm = None
         factors: Sequence[float] = ()
         if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
@@ -231,6 +235,8 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
+        if measure or binding.plan.measured:
+            self._measure(rows, factors or factor, measure)
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
         if bound is not None and bound is binding.headers and self.groups[0].ahead and self._repeats(bound, request):
             self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
@@ -263,6 +269,21 @@ class HostBackend(Stored):
             job.numbers[JOB.factor] = factors[job.members[0]]
         return factors
 
+    def _measure(self, rows: Sequence[tuple[float, ...]], factor: float | Sequence[float], survey: bool) -> None:
+        """Find the coefficients that depend on whole tensors, and with `survey` the norms of each gradient, parameter
+        and update."""
+        plan, table = self.binding.plan, np.array(rows)
+        table[:, 0] *= factor
+        for measured in plan.measured:
+            measured.fill(table, self.threads)
+        if survey:
+            measures = {k: np.zeros(MEASURE.count) for bucket in self.binding.buckets for k in bucket.members}
+            for sums in plan.surveys:
+                members = sums.job.members
+                found = np.sqrt(sums.by(TILE.tensor, len(members), self.threads))
+                measures |= {members[k]: found[:, k] for k in np.unique(sums.job.tiles[:, TILE.tensor])}
+            self.measures = measures
+
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)
         return global_norm(self.binding.buckets, self.threads, factor)
@@ -274,7 +295,7 @@ class HostBackend(Stored):
         """Whether a step like this one, which has been taken, needs no look at anything but arrays."""
         return (headers.known and not headers.others and not self.binding.rows
                 and not request.zero_grads and request.limit == math.inf and request.norm is None
-                and not request.apart and all(group.ahead for group in self.groups))
+                and not request.apart and not self.binding.plan.measured and all(group.ahead for group in self.groups))
 
     def tabulate(self) -> None:
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")

@@ -112,6 +112,22 @@ def pack(layout, pipeline):
     return pack
 
 
+def seen_in_blocks(layout, work):
+    """The loop over a tile's blocks of what only reads them: ``work(c, row, first, end, out)`` sees words."""
+    room_of, exponents, row_of, to_words, row_seen = (make(layout) for make in (
+        make_room, block.exponents, row_at, unpack, seen))
+
+    def see(c, row, lo, hi, out):
+        room = room_of()
+        for begin in range(lo, hi, COMPANY):
+            end = hi if hi - begin < COMPANY else begin + COMPANY
+            for first in range(begin, end, SIZE):
+                here = row_of(row, first)
+                to_words(here, exponents(here), room + (first - begin)*WORD, end - first)
+            work(c, row_seen(row, room, begin), begin, end, out)
+    return see
+
+
 def in_blocks(layout, pipeline, step):
     """The loops over a tile's blocks: tiles begin with whole ones. `step` is the loop of a step that sees words."""
     room_of, exponents, row_of, to_words, row_seen = (make(layout) for make in (

@@ -20,6 +20,7 @@ from .._tensors.rows import STAND_IN
 from .._tensors.tensors import LINE, PerTensor, Place, Tensor
 from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
+from .measured import Measured, Sums, survey
 from .pool import Plan
 
 # A tile is a 16th of the work within these bounds (benchmarks/bench_step.py). Out of cache 131,072 elements were 3 %
@@ -71,12 +72,16 @@ class Job:
 
     def _cut(self, sizes: list[int], size: int, heads: Sequence[int] = ()) -> None:
         """Cut the tensors into tiles, and write the words that kernels read."""
+        self._take(tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes))
+
+    def _take(self, tiles: np.ndarray, elements: int) -> None:
+        """Write the words that kernels read, of these tiles."""
         self.words = np.zeros(JOB_WORDS, np.int64)
         self.numbers, self.address = self.words.view(np.float64), arrays.address(self.words)
         self.numbers[JOB.factor] = 1.0
         self._put(width=self.table.shape[1], coefs=arrays.address(self.coefs), seed=self.chance.seed,
                   steps=self.chance.steps)
-        self._lay(tensors.make_tiles(sizes, self.groups, size, heads), sum(sizes))
+        self._lay(tiles, elements)
 
     def _put(self, **words: int) -> None:
         for name, value in words.items():
@@ -109,20 +114,32 @@ class Bucket(Job):
         self.found = np.zeros(0)
         self.measures: dict[Measure, Plan] = {}
 
-    def jobs(self, of_groups: Sequence[Pipeline]) -> list[tuple[Kernel, Job]]:
-        """The jobs of a step, each with its kernel, for the pipelines of all groups."""
+    def jobs(self, of_groups: Sequence[Pipeline], given: Sequence[Tensor]) -> "list[Part]":
+        """The parts of a step, for the pipelines of all groups; `given` are all tensors."""
         wanted = of_tensors(self.groups, of_groups, self.layout)
-        found: list[tuple[Kernel, Job]] = []
+        found: list[Part] = []
         for of in dict.fromkeys(wanted):
-            job = self._copy()
-            job._choose([mine == of for mine in wanted])
+            chosen = [mine == of for mine in wanted]
             try:
-                found.append((step_kernel(of, self.layout), job))
+                kernel, job, measured = step_kernel(of, self.layout), self._copy(), None
+                if of.measured:
+                    measured = Measured(self, of, [given[k] for k in self.members], chosen)
+                    job = measured.job
+                else:
+                    job._choose(chosen)
+                found.append(Part(kernel, job, of, measured))
             except NumbaError as error:
                 raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} (the reason "
                                 "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
                                 "c.") from error
         return found
+
+    def tiled(self, tiles: np.ndarray, coefs: np.ndarray) -> "Bucket":
+        """A job of these tiles, which has these rows of coefficients."""
+        job = self._copy()
+        job.coefs = coefs
+        job._take(tiles, int((tiles[:, TILE.end] - tiles[:, TILE.first]).sum()))
+        return job
 
     def _choose(self, chosen: Sequence[bool]) -> None:
         """Take the tiles of these tensors alone."""
@@ -158,6 +175,34 @@ class Bucket(Job):
         return self.measured(squares_kernel, threads)
 
 
+class Part(NamedTuple):
+    """A kernel of a step and its job, with what finds its coefficients, if it has measured pieces."""
+
+    kernel: Kernel
+    job: Bucket
+    pipeline: Pipeline
+    measured: Measured | None
+
+
+class StepPlan(Plan):
+    """The plan of a step, and of what is measured before it."""
+
+    def __init__(self, parts: Sequence[Part]):
+        super().__init__([(part.kernel, part.job) for part in parts])
+        self.parts, self.measured = parts, [part.measured for part in parts if part.measured]
+        self.surveys: list[Sums] = []
+
+    @property
+    def wide(self) -> list[Bucket]:
+        """The jobs whose gradients are wider than the arithmetic."""
+        passes = [*(sums for of in self.measured for _, sums in of.passes), *self.surveys]
+        return [job for job in (*self.jobs, *(sums.job for sums in passes)) if job.layout.wide]
+
+    def survey(self) -> None:
+        """Make what measures gradients, parameters and updates."""
+        self.surveys = self.surveys or [survey(part.job, part.pipeline, part.measured) for part in self.parts]
+
+
 class Binding:
     """The tensors of an optimizer, their states, and the buckets for the gradients it was last given."""
 
@@ -174,9 +219,9 @@ class Binding:
         self.taken: list[tuple[int, int]] = []       # the memory that a step writes, once it was asked for
         self.nowhere = np.zeros(1, np.int64)
         self.asked: list | None = None  # the pieces for which `plan` is made
-        self.plan = Plan([])
-        self.plans: dict[tuple, Plan] = {}
-        self.wide: list[Job] = []        # its jobs whose gradients are wider than the arithmetic
+        self.plan = StepPlan([])
+        self.plans: dict[tuple, StepPlan] = {}
+        self.wide: Sequence[Job] = []    # its jobs whose gradients are wider than the arithmetic
         self.headers: Headers | None = None
         self.zeroed = False
         self.masks = NO_MASKS
@@ -232,12 +277,23 @@ class Binding:
         key = tuple(asked)
         if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            self.plans[key] = Plan([job for bucket in self.buckets for job in bucket.jobs(of_groups)])
+            if self.rows and (measured := next((piece for of in of_groups for piece in of.measured), None)):
+                raise ValueError(f"step: a gradient of some rows alone, but {measured.name} measures whole tensors. "
+                                 "Give an array in its place.")
+            self.plans[key] = StepPlan([job for bucket in self.buckets for job in bucket.jobs(of_groups, self.tensors)])
         plan = self.plans[key]
         if self.rows:
             plan.renew()
-        wide = [job for job in plan.jobs if job.layout.wide]
+        wide = plan.wide
         self.plan, self.wide, self.asked = plan, wide, asked  # at last: a Ctrl-C before it leaves nothing of two plans
+
+    def survey(self) -> None:
+        """Prepare to measure parameters, gradients and updates."""
+        if self.rows:
+            raise ValueError("step: a gradient of some rows alone, but measure=True measures whole tensors. Give an "
+                             "array in its place.")
+        self.plan.survey()
+        self.wide = self.plan.wide
 
     def reseeding(self, chance: Chance) -> list["partial[None]"]:
         """What to call so that random bits depend on these."""

@@ -2,6 +2,7 @@
 from functools import cache
 
 import numpy as np
+from numba.extending import register_jitable
 
 from .._kernels import element, memory
 from .._kernels.atomics import HALF, MASK, take
@@ -9,9 +10,10 @@ from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
 from .._rule.digest import digest
+from .._rule.pieces import MEASURED
 from .._rule.pipeline import Pipeline
 from .._signals import UNDISTURBED
-from .blocks import in_blocks, of_words
+from .blocks import in_blocks, of_words, seen_in_blocks
 from .pairs import in_pairs
 
 
@@ -59,6 +61,43 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
     return _over_tiles(f"step {pipeline.digest} {now}", layout, step, lambda: 0)
 
 
+def _halved(lanes, first):
+    """The sum of SUMS numbers, in pairs: one after the other would wait 4 cycles for each."""
+    half = SUMS//2
+    while half > 0:
+        for j in range(first, first + half):
+            lanes[j] += lanes[j + half]
+        half //= 2
+    return lanes[first]
+
+
+register_jitable(_halved)
+
+
+@cache
+@UNDISTURBED
+def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
+    """The sums of the squares of a measured piece's terms, of every tile, in float64. Nothing else is written."""
+    piece = MEASURED[name]
+    words, count, coefficients = of_words(layout), piece.count, memory.coefficients(layout, pipeline)
+    add_squares = element.add_squares(words, pipeline, piece)
+
+    def chunks(c, row, lo, hi, sums):
+        for first in range(lo, hi, SUMS):
+            add_squares(c, row, first, hi if hi - first < SUMS else first + SUMS, sums)
+    over = jitted(chunks, inline="always")
+    if layout.blocks:
+        over = jitted(seen_in_blocks(layout, over), inline="always")
+
+    def work(job, k, tile, table_row, row, lo, hi, lanes):
+        c = coefficients(word(job, JOB.coefs), word(tile, TILE.group), job + JOB.factor*WORD)
+        lanes[:] = 0
+        over(c, row, lo, hi, lanes.ctypes.data)
+        for term in range(count):
+            put(word(job, JOB.out), k*count + term, _halved(lanes, term*SUMS))
+    return _over_tiles(f"sums {name} {pipeline.digest} {digest(pipeline.body)}", layout, work, lambda: np.empty(count*SUMS))
+
+
 def _measured(name, layout, measure):
     """The kernel that writes what `measure` makes of the gradient in every tile."""
     measure = jitted(measure, inline="always")
@@ -81,12 +120,7 @@ def _squares(name, layout, unit):
         for i in range(whole, hi):
             g = unit*gradient(row, i)
             lanes[i - whole] += g*g
-        half = SUMS//2
-        while half > 0:  # in pairs: one after the other would wait 4 cycles for each
-            for j in range(half):
-                lanes[j] += lanes[j + half]
-            half //= 2
-        return lanes[0]
+        return _halved(lanes, 0)
     return _measured(name, layout, summed)
 
 

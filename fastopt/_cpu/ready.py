@@ -115,7 +115,7 @@ class Ready:
         """Whether a step that asks for this needs the same pieces."""
         return (self.scaled == (request.clip_norm is not None or request.factor != 1.0) and request.limit == math.inf
                 and request.masks is self.masks and not request.zero_grads and request.norm is None
-                and not request.apart)
+                and not request.apart and not request.measure)
 
     def step(self, leaves: list, threads: int) -> bool:
         """Take a step that asks for nothing, if its arrays are alike, and say whether they were."""

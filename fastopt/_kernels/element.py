@@ -6,8 +6,8 @@ from numba import types
 
 from .._formats import random_bits
 from .._formats.bits import emit
-from .llvm import I1, I32, call, code, i32, independent, on_device, pointer, unpacked
-from .memory import FLOAT64, INT, U32, coefficients_kind
+from .llvm import DOUBLE, I1, I32, call, code, i32, i64, independent, on_device, pointer, unpacked
+from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind
 
 U16 = types.uint16
 
@@ -65,8 +65,9 @@ class Element:
         return {k: self.builder.mul(word, i32(int(factor))) if rank else word
                 for rank, (k, factor) in enumerate(zip(self.layout.random, random_bits.SLOTS, strict=False))}
 
-    def _updated(self, c, values):
-        """The pipeline on numbers in the arithmetic. A wider gradient is scaled in its own type, then converted."""
+    def _updated(self, c, values, until=None):
+        """The pipeline on numbers in the arithmetic. A wider gradient is scaled in its own type, then converted.
+        `until`: the terms of this piece instead."""
         pipeline, layout, kind = self.pipeline, self.layout, coefficients_kind(self.layout, self.pipeline)
         if layout.wide:
             scale, *rest = unpacked(self.builder, c)
@@ -83,7 +84,12 @@ class Element:
                 return self.call(function, layout.scalar(kind, *given), [c, *numbers])
             result = types.UniTuple(layout.scalar, results)
             return unpacked(self.builder, self.call(function, result(kind, *given), [c, *numbers]))
-        return pipeline.compose(called, *values)
+        return pipeline.compose(called, *values, until=until)
+
+    def terms(self, c, piece, stored):
+        """The terms of a measured piece, in float64, of what the slots of an element have stored."""
+        found = self._updated(c, [self.decode(k, parts) for k, parts in enumerate(stored)], piece)
+        return [self.cast(x, self.layout.scalar, FLOAT64) for x in found]
 
     def advance(self, c, stored, word, exponents=None):
         """What a step makes of an element, of what its slots have stored: a `New` for each slot that is written."""
@@ -185,6 +191,21 @@ def wide_vectors(layout):
 def start(context, builder, key, number):
     """start(key, number): where the random bits of an element begin."""
     return emit(builder, random_bits.start, [U32, U32], [key, number])
+
+
+def add_squares(layout, pipeline, piece):
+    """add_squares(c, row, first, end, sums): the squares of a piece's terms of elements first to end - 1, each added to
+    a sum of its own in memory: `SUMS` of each term."""
+    @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, INT, INT)
+    def add_squares(context, builder, c, row, first, end, sums):
+        e = Element(context, builder, layout, pipeline)
+        with independent(builder, first, end, 8) as i:
+            stored = [e.load(k, places) for k, places in enumerate(e.places(row, i))]
+            lane = builder.sub(i, first)
+            for k, x in enumerate(e.terms(c, piece, stored)):
+                place = pointer(builder, sums, DOUBLE, builder.add(lane, i64(k*SUMS)))
+                builder.store(builder.fadd(builder.load(place), builder.fmul(x, x)), place)
+    return add_squares
 
 
 def gradient(layout, cc=None):

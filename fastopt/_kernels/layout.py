@@ -105,6 +105,11 @@ class Layout:
         return tuple(k for k, f in enumerate(self.formats) if f.block)
 
     @cached_property
+    def read(self):
+        """The layout of a pass that only reads."""
+        return Layout((self.slots[0]._replace(zeroed=False), *self.slots[1:]))
+
+    @cached_property
     def norm(self):
         """What the norm's kernels depend on: gradient and parameter; all slots where strides stand behind them."""
-        return Layout((self.slots[0]._replace(zeroed=False), *self.slots[1:None if self.strided else 2]))
+        return Layout(self.read.slots[:None if self.strided else 2])

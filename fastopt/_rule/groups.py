@@ -9,11 +9,11 @@ import numpy as np
 from .._signals import at_once
 from ..schedules.factory import by_step
 from .history import History, Known
-from .hyperparameters import ELSEWHERE, check_value
-from .pieces import last
+from .hyperparameters import ELSEWHERE, SHARED, check_value
+from .pieces import PIECES, last, modifiers
 from .rule import Rule, shared
 
-NO_LIMIT = last({"lr": 0.0, "update_clip": 0.0})
+UNASKED = last(SHARED | {"lr": 0.0})  # the last coefficients, where no piece reads them
 MOST_STEPS = 2**62  # words of 64 bits count them, and what is added to a count must not overflow
 
 
@@ -59,11 +59,15 @@ class Group(MutableMapping):
                              'from a parameter. Give decay="decoupled" or decay="independent", too.')
         decays = "coupled", "cautious_decay" if values["cautious_decay"] else "decoupled"
         decay = decays[values["decay"] != "coupled"]
-        modifiers = tuple(name for name in ("cautious", "update_clip") if values[name] != 0)
-        pieces = (*["scale"]*bool(values["maximize"]), *modifiers, *[decay]*bool(values["weight_decay"] != 0))
-        lasting = (*decays, *modifiers)
+        asked = modifiers(values)
+        for stage in ("gradient", "update"):
+            if len(rivals := [by for name, by in asked.items() if PIECES[name].terms and PIECES[name].stage == stage]) > 1:
+                raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} of whole tensors "
+                                 "before the other would have changed it. Leave one out.")
+        pieces = (*["scale"]*bool(values["maximize"]), *asked, *[decay]*bool(values["weight_decay"] != 0))
+        lasting = (*decays, *asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
-                       _last=None if values["update_clip"] != 0 else NO_LIMIT, pieces=pieces, lasting=lasting,
+                       _last=None if asked.keys() - {"cautious"} else UNASKED, pieces=pieces, lasting=lasting,
                        ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
 
     @property

@@ -26,21 +26,33 @@ class About(NamedTuple):
 
 
 SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False,  # the hyperparameters of every rule, lr aside
-          "cautious": False, "cautious_decay": False, "update_clip": 0.0}
+          "cautious": False, "cautious_decay": False, "update_clip": 0.0, "update_rms": 0.0, "adaptive_clip": 0.0,
+          "trust_ratio": False, "trust_coefficient": 1.0}
 EVERY = About(
-    {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious", "cautious_decay"), (False, True))},
-    {"lr": NONNEGATIVE, "weight_decay": NONNEGATIVE, "update_clip": NONNEGATIVE, "average": interval("[0, 1)"),
-     "schedule_free": interval("[0, 1)"), "grokfast_share": interval("[0, 1)"), "grokfast_factor": NONNEGATIVE},
+    {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious_decay"), (False, True)),
+     "cautious": (False, True, "scaled"), "trust_ratio": (False, "update", "gradient")},
+    {**dict.fromkeys(("lr", "weight_decay", "update_clip", "update_rms", "adaptive_clip", "trust_coefficient",
+                      "grokfast_factor"), NONNEGATIVE),
+     **dict.fromkeys(("average", "schedule_free", "grokfast_share"), interval("[0, 1)"))},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",
      "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '
               'the step; "independent": by weight_decay.',
      "maximize": "True: climb instead of descend.",
-     "cautious": "True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et "
-                 "al. 2024).",
+     "cautious": 'True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et '
+                 'al. 2024). "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor '
+                 'move.',
      "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
                        "(Chen et al. 2025).",
-     "update_clip": "No element's update is larger than lr times this; 0: no limit."})
+     "update_clip": "No element's update is larger than lr times this; 0: no limit.",
+     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and "
+                   "Stern 2018).",
+     "adaptive_clip": "The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than "
+                      "this times the row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).",
+     "trust_ratio": '"update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor '
+                    '(You et al. 2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + '
+                    'weight_decay*|p|) (You et al. 2017: LARS). Where a length is 0, it stays as it is.',
+     "trust_coefficient": "What is made as long as the tensor is multiplied by this, too."})
 
 
 def annotated(at: Callable[..., Any]) -> About:

@@ -1,13 +1,17 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
-    gradient --scale--limit--grokfast--coupled decay--> RULE --> u
-    u --cautious--update clip--[+ decay]--> p - u, or schedule-free --mask--> average, copy
+    gradient --scale--limit--adaptive clip--grokfast--trust--coupled decay--> RULE --> u
+    u --cautious--update clip--update rms--trust--[+ decay]--> p - u, or schedule-free --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
+
+A measured piece has a coefficient that depends on a whole tensor, or on each of its rows. Its `terms` are numbers of
+one element; they are made where the piece stands. The sums of their squares, `Sums`, give the coefficient.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba.extending import register_jitable
 
 from ..notation import clip, where
@@ -21,6 +25,16 @@ def scaled(c, g, p):
 def limited(c, g, p):
     """The gradient, clipped by value."""
     return clip(g, c.clip)
+
+
+def multiplied_gradient(c, g, p):
+    """The gradient times the coefficient of its tensor or row."""
+    return c.by_gradient*g
+
+
+def sizes(c, g, p):
+    """What measured pieces of the gradient look at: it, and the parameter."""
+    return g, p
 
 
 def grokfast(c, g, p, slow):
@@ -37,6 +51,31 @@ def coupled_decay(c, g, p):
 def cautious(c, u, g):
     """The update where its sign is the gradient's, else 0 (Liang et al. 2024)."""
     return where(u*g > c.nothing, u, c.nothing)
+
+
+def cautious_scaled(c, u, g):
+    """As `cautious`, times what makes up for the elements that stay (Liang et al. 2024)."""
+    return where(u*g > c.nothing, c.by_update*u, c.nothing)
+
+
+def agreeing(c, u, g, p):
+    """1 where the update has the gradient's sign, else 0."""
+    return (where(u*g > c.nothing, c.by_update, c.nothing),)
+
+
+def multiplied_update(c, u, g):
+    """The update times the coefficient of its tensor."""
+    return c.by_update*u
+
+
+def update_size(c, u, g, p):
+    """What the root mean square of the update is made of."""
+    return (u,)
+
+
+def update_sizes(c, u, g, p):
+    """Update with decoupled decay, and the parameter."""
+    return u + c.wd*p, p
 
 
 def limited_update(c, u, g):
@@ -99,9 +138,59 @@ def schedule_free_past(first, last, lr):
     return (last - first + 1)*lr*lr
 
 
+def of_step(c, g, p, new):
+    """What `measure` looks at: gradient, parameter, and how far that moved."""
+    return g, p, new - p
+
+
+Columns = Mapping[str, np.ndarray]   # coefficients by name, a number for each tensor or row, in float64
+LEAST_SIZE = 1e-3                    # a row of parameters counts as so long at least (Brock et al. 2021)
+
+
+def _ratio(size, other):
+    """size/other, 1 where one of them is 0 or not finite."""
+    usable = (0 < size) & (size < np.inf) & (0 < other) & (other < np.inf)
+    return np.where(usable, size/other, 1.0)
+
+
+def clipped_by_row(c, sums, n):
+    """min(1, adaptive_clip*max(|p|, 1e-3)/|g|) (Brock et al. 2021); 1 where |g| is not finite."""
+    g, p = np.sqrt(sums)
+    most = c["by_gradient"]*np.maximum(p, LEAST_SIZE)
+    return {"by_gradient": np.where((most < g) & (g < np.inf), most/g, 1.0)}
+
+
+def gradient_trust(c, sums, n):
+    """trust_coefficient*|p|/(|g| + weight_decay*|p|), for gradient and coupled decay (You et al. 2017)."""
+    g, p = np.sqrt(sums)
+    trust = _ratio(c["by_gradient"]*p, g + c["l2"]*p)
+    return {"by_gradient": trust, "l2": trust*c["l2"]}
+
+
+def update_trust(c, sums, n):
+    """trust_coefficient*lr*|p|/|u + wd*p|, for update and decoupled decay (You et al. 2020)."""
+    u, p = np.sqrt(sums)
+    trust = _ratio(c["by_update"]*p, u)
+    return {"by_update": trust, "wd": trust*c["wd"]}
+
+
+def share_that_agrees(c, sums, n):
+    """n/(k + 1) where k of n elements agree (Liang et al. 2024)."""
+    return {"by_update": n/(sums[0] + 1)}
+
+
+def limited_rms(c, sums, n):
+    """min(1, lr*update_rms/the root mean square of the update) (Shazeer and Stern 2018)."""
+    rms = np.sqrt(sums[0]/np.maximum(n, 1))
+    return {"by_update": np.where((c["by_update"] < rms) & (rms < np.inf), c["by_update"]/rms, 1.0)}
+
+
 def last(hyper):
-    """The coefficients `LAST`."""
-    return 0.0, hyper["lr"]*hyper["update_clip"]
+    """The coefficients `LAST`. Those of measured pieces are what their functions of sums begin with."""
+    lr, trust, coefficient = hyper["lr"], hyper["trust_ratio"], hyper["trust_coefficient"]
+    by_gradient = coefficient if trust == "gradient" else hyper["adaptive_clip"]
+    by_update = 1.0 if hyper["cautious"] == "scaled" else lr*(coefficient if trust == "update" else hyper["update_rms"])
+    return 0.0, lr*hyper["update_clip"], by_gradient, by_update
 
 
 class Piece(NamedTuple):
@@ -115,18 +204,31 @@ class Piece(NamedTuple):
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
     history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and lr, too
+    terms: Callable[..., tuple] | None = None     # a measured piece: numbers of one element, so many,
+    count: int = 0
+    of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
+    by_row: bool = False                          # of each row; otherwise of each tensor
 
 
 PIECES = {piece.name: piece for piece in (
     Piece("scale", "gradient", scaled, ("scale",)),
     Piece("limit", "gradient", limited, ("clip",)),
+    Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, count=2,
+          of_sums=clipped_by_row, by_row=True),
     Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
           {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
               "grokfast_factor": grokfast_factor}),
+    Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, count=2,
+          of_sums=gradient_trust),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
     Piece("cautious", "update", cautious, ("nothing",)),
+    Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, count=1,
+          of_sums=share_that_agrees),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
+    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, count=1, of_sums=limited_rms),
+    Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, count=2,
+          of_sums=update_trust),
     Piece("decoupled", "decay", decoupled_decay, ("wd",)),
     Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
     Piece("schedule_free", "apply", schedule_free,
@@ -137,12 +239,26 @@ PIECES = {piece.name: piece for piece in (
           lambda average: {"average_share": 1 - average}),
     Piece("copy", "after", parameter_copy, slot="output"))}
 PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
-ASKED = ("cautious", "update_clip", "cautious_decay")  # where a group asks for them; theirs come last
+ASKED = ("adaptive_clip", "gradient_trust", "cautious", "cautious_scaled", "update_clip", "update_rms", "update_trust",
+         "cautious_decay")  # where a group asks for them; theirs come last
+MEASURE = Piece("measure", "end", of_step, terms=of_step, count=3)  # of a step that measures; in no pipeline
 COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
-LAST = ("nothing", "update_limit")
+MEASURED = {piece.name: piece for piece in (*PIECES.values(), MEASURE) if piece.terms}
+LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-_functions: list[Callable[..., Any]] = [subtracted, nothing, *(piece.function for piece in PIECES.values())]
+_functions: list[Callable[..., Any]] = [subtracted, nothing, *(piece.function for piece in PIECES.values()),
+                                        *(piece.terms for piece in MEASURED.values() if piece.terms)]
 for _function in _functions:
     register_jitable(_function)
+
+
+def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
+    """{piece: the hyperparameter that asks for it}, of those among these hyperparameters that are not decays."""
+    found = {name: name for name in ("adaptive_clip", "update_clip", "update_rms") if hyper.get(name, 0) != 0}
+    for name, pieces in (("cautious", {True: "cautious", "scaled": "cautious_scaled"}),
+                         ("trust_ratio", {"gradient": "gradient_trust", "update": "update_trust"})):
+        if (value := hyper.get(name, False)) in pieces:
+            found[pieces[value]] = name
+    return found

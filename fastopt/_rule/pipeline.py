@@ -7,7 +7,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from .digest import digest
-from .pieces import COMMON, LAST, PIECES, PLAIN, Piece, masked, nothing, subtracted
+from .pieces import COMMON, LAST, MEASURE, PIECES, PLAIN, Piece, masked, nothing, subtracted
 from .rule import coefficients_at, named
 
 
@@ -56,6 +56,7 @@ class Pipeline:
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
         self.masked = "mask" in self.names
+        self.measured = [piece for piece in pieces if piece.terms]
         self.digest = " ".join((rule.digest, *self.names, *without[1:]))
 
     def __hash__(self) -> int:
@@ -72,23 +73,29 @@ class Pipeline:
         kept = 1 + len(self.state) if self.masked else 0
         return (*(masked(c, x, old, slots[-1]) for x, old in zip(new[:kept], (p, *slots), strict=False)), *new[kept:])
 
-    def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any) -> list[Any]:
+    def compose(self, call: Callable[..., Any], g: Any, p: Any, *slots: Any, until: Piece | None = None) -> list[Any]:
         """The new numbers of all slots that are written, without the mask: what it keeps, the caller keeps bit for bit.
 
         ``call(function, *numbers, results=1)`` calls a function with the coefficients and these numbers; it gives a
-        number, or a tuple of so many.
+        number, or a tuple of so many. `until`: the terms of this measured piece instead.
         """
         own, old = self.rule.state, dict(zip((*self.state, *self.outputs, *self.inputs), slots, strict=True))
         new: dict[str, Any] = {}
+        given = g
         for piece in self._at("gradient"):
+            if piece is until:
+                return call(piece.terms, g, p, results=piece.count)
             if piece.slot:
                 g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
             else:
                 g = call(piece.function, g, p)
+            given = g if piece.name == "scale" else given
         of_body = (old[name] if name in old else call(nothing) for name in (*own, *self.rule.inputs))
         u, *of_rule = call(self.body, g, p, *of_body, results=1 + len(own))
         new |= zip(own, of_rule, strict=True)
         for piece in self._at("update"):
+            if piece is until:
+                return call(piece.terms, u, g, p, results=piece.count)
             u = call(piece.function, u, g)
         for piece in self._at("decay"):
             u = call(piece.function, p, u)
@@ -98,6 +105,8 @@ class Pipeline:
             p_new, new[moves[0].name] = call(moves[0].function, p, u, old[moves[0].name], results=2)
         else:
             p_new = call(subtracted, p, u)
+        if until is MEASURE:
+            return call(MEASURE.terms, given, p, p_new, results=MEASURE.count)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}

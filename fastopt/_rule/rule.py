@@ -19,7 +19,6 @@ from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
 from .pieces import (
-    ASKED,
     COMMON,
     FIELDS,
     PIECES,
@@ -28,6 +27,7 @@ from .pieces import (
     decoupled_decay,
     last,
     limited,
+    modifiers,
     scaled,
     subtracted,
 )
@@ -150,9 +150,11 @@ def coefficients_at(rule):
                             f"{', '.join(rule.defaults)}. Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
-            if name in ASKED and value and name not in getattr(rule, "names", ()):
-                raise ValueError(f"{rule.name}.at: {name}={value!r}, but a rule by itself computes no {name}. Make an "
-                                 "optimizer with it, or compute it in your own code.")
+        further = {**modifiers(given), **({"cautious_decay": "cautious_decay"} if given.get("cautious_decay") else {})}
+        for piece, name in further.items():
+            if piece not in getattr(rule, "names", ()):
+                raise ValueError(f"{rule.name}.at: {name}={given[name]!r}, but a rule by itself computes no {name}. "
+                                 "Make an optimizer with it, or compute it in your own code.")
         full = {**rule.defaults, **given}
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
         row = (*shared(full, factor, clip_value), *values.values(), *last(full))

@@ -41,6 +41,7 @@ class Request(NamedTuple):
     masks: Sequence[np.ndarray] = ()  # for each tensor which elements change: bytes in its memory order; or none
     norm: Any = None                  # of all gradients, or with `apart` {tensor: its own}, if found elsewhere
     apart: bool = False               # clip each gradient by a norm of its own
+    measure: bool = False             # find the norm of each parameter, gradient and update
 
 
 PLAIN = Request()

@@ -90,15 +90,14 @@ Arrays = Sequence[np.ndarray]
 Coefficients = Callable[[int], dict[str, float]]
 
 
-def c_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[str, ...], coefficients: Coefficients,
+def c_step(lines: Lines, tensors: Sequence[Arrays], names: tuple[str, ...], coefficients: Coefficients,
            threads: int) -> Callable[[int, Arrays], None]:
-    """A step of all tensors by one call of C; the arrays of `states` belong to all `names` but the first, ``p``."""
-    fields = tuple(coefficients(1))
-    run = in_c(lines, names, fields, {4: "float", 8: "double"}[params[0].itemsize])
-    sizes = np.array([p.size for p in params])
-    at = np.array([[0, p.ctypes.data, *(s.ctypes.data for s in of)] for p, of in zip(params, states, strict=True)],
-                  np.uintp)
-    row = np.zeros(len(fields), params[0].dtype)
+    """A step of all tensors by one call of C; the arrays of each belong to `names`, the first of which is ``p``."""
+    fields, dtype = tuple(coefficients(1)), tensors[0][0].dtype
+    run = in_c(lines, names, fields, {4: "float", 8: "double"}[dtype.itemsize])
+    sizes = np.array([p.size for p, *_ in tensors])
+    at = np.array([[0, *(a.ctypes.data for a in of)] for of in tensors], np.uintp)
+    row = np.zeros(len(fields), dtype)
     addresses, given = [a.ctypes.data for a in (sizes, at, row)], [None]
 
     def step(t: int, grads: Any) -> None:
@@ -107,7 +106,7 @@ def c_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[
             given[0] = grads
         row[:] = tuple(coefficients(t).values())
         run(sizes.size, *addresses, threads)
-    step.kept = params, states  # type: ignore[attr-defined]  # C has nothing but their addresses
+    step.kept = tensors  # type: ignore[attr-defined]  # C has nothing but their addresses
     return step
 
 
@@ -129,14 +128,14 @@ def in_numba(lines: Lines, names: tuple[str, ...], coefficients: tuple[str, ...]
     return numba.njit(parallel=True, fastmath=True)(made["step"])
 
 
-def numba_step(lines: Lines, params: Arrays, states: Sequence[Arrays], names: tuple[str, ...],
-               coefficients: Coefficients, threads: int) -> Callable[[int, Arrays], None]:
+def numba_step(lines: Lines, tensors: Sequence[Arrays], names: tuple[str, ...], coefficients: Coefficients,
+               threads: int) -> Callable[[int, Arrays], None]:
     """A step of all tensors by Numba, one after the other."""
     if threads > (most := importlib.import_module("numba").config.NUMBA_NUM_THREADS):
         raise LookupError(f"Numba has {most} threads, not {threads}")
-    run, scalar = in_numba(lines, names, tuple(coefficients(1))), params[0].dtype.type
+    run, scalar = in_numba(lines, names, tuple(coefficients(1))), tensors[0][0].dtype.type
     numba = sys.modules["numba"]
-    flat = [[a.reshape(-1) for a in (p, *of)] for p, of in zip(params, states, strict=True)]
+    flat = [[a.reshape(-1) for a in of] for of in tensors]
 
     def step(t: int, grads: Any) -> None:
         numba.set_num_threads(threads)

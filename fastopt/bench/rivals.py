@@ -2,8 +2,10 @@
 
 One entry each in `RIVALS`; nothing is imported before it is asked for. ``RIVALS[name](rule, hyper, params, grads,
 threads)`` makes one: it works on copies of the parameters, in their float type (no float64 sneaks into a float32
-comparison), and is used as its manual says. Hyperparameters are those of fastopt's rule, in the rival's conventions
-(`fastopt.presets`). ImportError where it is not installed, LookupError where it lacks the optimizer or the threads.
+comparison), and is used as its manual says. With ``states=`` it works on the given arrays themselves, and a loop on
+those states too: where arrays lie in memory moves the time of a step in cache by a fifth and more. Hyperparameters are
+those of fastopt's rule, in the rival's conventions (`fastopt.presets`). ImportError where it is not installed,
+LookupError where it lacks the optimizer or the threads.
 """
 import importlib
 import inspect
@@ -33,23 +35,27 @@ class Rival(NamedTuple):
 
 
 class System(NamedTuple):
-    """How to make a rival: ``make(rules[rule], rule, hyper, params, grads, threads)``, with all hyperparameters."""
+    """How to make a rival: ``make(rules[rule], rule, hyper, tensors, grads, threads)``, with all hyperparameters.
+    Each of `tensors` is a parameter and its states."""
 
     like: str | None
     formats: tuple[str, ...]
     rules: Mapping[str, Any]
-    make: Callable[[Any, str, Hyper, Arrays, Arrays, int], Rival]
+    make: Callable[[Any, str, Hyper, list[Arrays], Arrays, int], Rival]
 
     def hyper(self, rule: str, given: Hyper) -> Hyper:
         """All hyperparameters: the rule's defaults, in this system's conventions, and what is given."""
         return {**ALL[rule].rule.defaults, **(preset(self.like, rule) if self.like else {}), **given}
 
     def __call__(self, rule: str, hyper: Hyper, params: Sequence[np.ndarray], grads: Sequence[np.ndarray],
-                 threads: int) -> Rival:
+                 threads: int, states: Sequence[Sequence[np.ndarray]] | None = None) -> Rival:
         if rule not in self.rules:
             raise LookupError(f"no {rule} there")
-        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), [p.copy() for p in params], list(grads),
-                         threads)
+        if states is None:
+            params, states = zip(*((p.copy(), [np.zeros_like(p) for _ in ALL[rule].rule.state]) for p in params),
+                                 strict=True)
+        tensors = [[p, *of] for p, of in zip(params, states, strict=True)]
+        return self.make(self.rules[rule], rule, self.hyper(rule, hyper), tensors, list(grads), threads)
 
 
 def named(function: Callable[..., Any], values: Hyper) -> Hyper:
@@ -57,16 +63,16 @@ def named(function: Callable[..., Any], values: Hyper) -> Hyper:
     return {k: values[k] for k in inspect.signature(function).parameters if k in values}
 
 
-def states(rule: str, params: Arrays) -> list[Arrays]:
-    """Zeros for the states of each parameter."""
-    return [[np.zeros_like(p) for _ in ALL[rule].rule.state] for p in params]
-
-
 def folded(rule: str, hyper: Hyper) -> Callable[[int], Hyper]:
     """t -> the coefficients of step t, as floats."""
     of = ALL[rule].rule
     own, wd = {k: hyper[k] for k in of.own_names}, {"wd": hyper["lr"]*hyper["weight_decay"]}
     return lambda t: {**of.own(t, **own), **wd}
+
+
+def first(tensors: Sequence[Arrays]) -> Arrays:
+    """The parameters."""
+    return [p for p, *_ in tensors]
 
 
 def counted(step: Callable[[int, Arrays], object], params: Arrays, grads: Arrays) -> Rival:
@@ -81,17 +87,17 @@ def counted(step: Callable[[int, Arrays], object], params: Arrays, grads: Arrays
 
 # NumPy (numpy_steps.py); one thread
 
-def written(formula, rule, hyper, params, grads, threads):
-    own, state = named(formula, hyper), states(rule, params)
+def written(formula, rule, hyper, tensors, grads, threads):
+    own = named(formula, hyper)
 
     def step(t, grads):
-        for k, (g, p) in enumerate(zip(grads, params, strict=True)):
-            state[k] = formula(t, g, p, *state[k], **own)
-    return counted(step, params, grads)
+        for g, of in zip(grads, tensors, strict=True):
+            of[1:] = formula(t, g, *of, **own)
+    return counted(step, first(tensors), grads)
 
 
-def in_place(formula, rule, hyper, params, grads, threads):
-    state, at = states(rule, params), folded(rule, hyper)
+def in_place(formula, rule, hyper, tensors, grads, threads):
+    at, params = folded(rule, hyper), first(tensors)
     block = np.empty(max(p.size for p in params), params[0].dtype)
     scratch = [block[:p.size].reshape(p.shape) for p in params]
     names = list(named(formula, at(1)))
@@ -99,8 +105,8 @@ def in_place(formula, rule, hyper, params, grads, threads):
     def step(t, grads):
         c = at(t)
         own = {k: c[k] for k in names}
-        for s, g, p, kept in zip(scratch, grads, params, state, strict=True):
-            formula(s, g, p, *kept, **own)
+        for s, g, of in zip(scratch, grads, tensors, strict=True):
+            formula(s, g, *of, **own)
     return counted(step, params, grads)
 
 
@@ -122,30 +128,29 @@ EXPRESSIONS: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def numexpr(lines, rule, hyper, params, grads, threads):
+def numexpr(lines, rule, hyper, tensors, grads, threads):
     library = importlib.import_module("numexpr")
     library.set_num_threads(threads)
-    at, scalar = folded(rule, hyper), params[0].dtype.type  # a Python float would make the expression float64
-    names = ("p", *ALL[rule].rule.state)
-    tensors = [dict(zip(names, (p, *kept), strict=True)) for p, kept in zip(params, states(rule, params), strict=True)]
+    at, scalar = folded(rule, hyper), tensors[0][0].dtype.type  # a Python float would make the expression float64
+    named_arrays = [dict(zip(("p", *ALL[rule].rule.state), of, strict=True)) for of in tensors]
 
     def step(t, grads):
         c = {k: scalar(x) for k, x in at(t).items()}
-        for g, arrays in zip(grads, tensors, strict=True):
+        for g, arrays in zip(grads, named_arrays, strict=True):
             values = {**c, **arrays, "g": g}
             for name, expression in lines:
                 library.evaluate(expression, local_dict=values, global_dict={}, out=arrays[name])
-    return counted(step, params, grads)
+    return counted(step, first(tensors), grads)
 
 
 # The same expressions as the loops that a user would write (loops.py)
 
 def looped(of):
-    def make(lines, rule, hyper, params, grads, threads):
+    def make(lines, rule, hyper, tensors, grads, threads):
         needed = {name for _, expression in lines for name in re.findall(r"\w+", expression)}
         at = folded(rule, hyper)
-        return counted(of(lines, params, states(rule, params), ("p", *ALL[rule].rule.state),
-                          lambda t: {k: x for k, x in at(t).items() if k in needed}, threads), params, grads)
+        return counted(of(lines, tensors, ("p", *ALL[rule].rule.state),
+                          lambda t: {k: x for k, x in at(t).items() if k in needed}, threads), first(tensors), grads)
     return make
 
 
@@ -171,14 +176,14 @@ FUSED = {k: v for k, v in TORCH.items() if v[0] in ("SGD", "Adagrad", "Adam", "A
 
 
 def torch(device="cpu", **how):
-    def make(entry, rule, hyper, params, grads, threads):
+    def make(entry, rule, hyper, tensors, grads, threads):
         library = importlib.import_module("torch")
         if device == "cpu":
             library.set_num_threads(threads)
         elif not library.cuda.is_available():
             raise LookupError("torch finds no CUDA device, or was built without CUDA")
         name, arguments = entry
-        leaves = [library.nn.Parameter(library.from_numpy(p).to(device)) for p in params]
+        leaves = [library.nn.Parameter(library.from_numpy(p).to(device)) for p in first(tensors)]
         opt = getattr(library.optim, name)(leaves, lr=hyper["lr"], **arguments(hyper), **how)
 
         def load(grads):
@@ -212,7 +217,7 @@ OPTAX: dict[str, tuple[str, Callable[[Hyper], Hyper]]] = {
 }
 
 
-def optax(entry, rule, hyper, params, grads, threads):
+def optax(entry, rule, hyper, tensors, grads, threads):
     jax, library = importlib.import_module("jax"), importlib.import_module("optax")
     if threads != available_threads():
         raise LookupError("XLA takes all threads of the process")
@@ -226,7 +231,7 @@ def optax(entry, rule, hyper, params, grads, threads):
 
     compiled = jax.jit(update, donate_argnums=(0, 1))
     with jax.default_device(cpu):
-        now = SimpleNamespace(p=[jax.numpy.array(p) for p in params])
+        now = SimpleNamespace(p=[jax.numpy.array(p) for p in first(tensors)])
         now.state = opt.init(now.p)
 
     def load(grads):

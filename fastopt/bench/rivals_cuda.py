@@ -9,12 +9,12 @@ import sys
 from contextlib import suppress
 
 from ..optimizers import ALL
-from .rivals import EXPRESSIONS, FLOATS, FUSED, TORCH, Rival, System, counted, folded, torch
+from .rivals import EXPRESSIONS, FLOATS, FUSED, TORCH, Rival, System, counted, first, folded, torch
 
 WHERE = "template <class T> __device__ T where(bool condition, T yes, T no) { return condition ? yes : no; }"
 
 
-def cupy(lines, rule, hyper, params, grads, threads):
+def cupy(lines, rule, hyper, tensors, grads, threads):
     """One elementwise kernel for the whole step, from the lines that numexpr gets too."""
     library = importlib.import_module("cupy")
     at, slots = folded(rule, hyper), ("p", *ALL[rule].rule.state)
@@ -22,17 +22,16 @@ def cupy(lines, rule, hyper, params, grads, threads):
     names = [k for k in at(1) if re.search(rf"\b{k}\b", operation)]
     kernel = library.ElementwiseKernel(", ".join(f"T {k}" for k in ("g", *names)), ", ".join(f"T {k}" for k in slots),
                                        operation, f"{rule}_step", preamble=WHERE)
-    on_device = [library.asarray(p) for p in params]
-    tensors = [(p, *(library.zeros_like(p) for _ in slots[1:])) for p in on_device]
+    arrays = [[library.asarray(a) for a in of] for of in tensors]
 
     def step(t, grads):
         c = at(t)
         values = [c[k] for k in names]
-        for g, written in zip(grads, tensors, strict=True):
+        for g, written in zip(grads, arrays, strict=True):
             kernel(g, *values, *written)
 
-    rival = counted(step, on_device, [library.asarray(g) for g in grads])
-    return Rival(rival.step, lambda: [library.asnumpy(p) for p in on_device],
+    rival = counted(step, first(arrays), [library.asarray(g) for g in grads])
+    return Rival(rival.step, lambda: [library.asnumpy(p) for p in first(arrays)],
                  lambda new: rival.load([library.asarray(g) for g in new]))
 
 
