@@ -32,10 +32,10 @@ class Pipeline:
         of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
                    for kind in ("state", "output", "input")}
         instead = next((piece for piece in pieces if piece.history), None)
-        without = rule.momentum if instead else ()
+        gone, idle = (rule.momentum if instead else ()) or ("", "")  # a hyperparameter and a state
         if instead:
             self.history, self.point = instead.history, ("", instead.name)
-        self.state = (*(name for name in rule.state if name not in without), *of_kind["state"])
+        self.state = (*(name for name in rule.state if name != idle), *of_kind["state"])
         self.outputs = rule.outputs + of_kind["output"]
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
@@ -45,11 +45,11 @@ class Pipeline:
         self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
-        of_rule = {name: value for name, value in rule.defaults.items() if name not in without}
+        of_rule = {name: value for name, value in rule.defaults.items() if name != gone}
         self.defaults = {**of_rule, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
-        self.own_names = (*(name for name in rule.own_names if name not in without),
+        self.own_names = (*(name for name in rule.own_names if name != gone),
                           *(name for piece in pieces for name in piece.hyper))
-        self.own = _own(rule, [piece for piece in pieces if piece.hyper], dict.fromkeys(without[:1], 0.0))
+        self.own = _own(rule, [piece for piece in pieces if piece.hyper], {gone: 0.0} if gone else {})
         self.at = coefficients_at(self)
         used = {*rule.reads, *of_pieces}
         self.loaded = tuple(x for x in self.fields if x not in some or x in used)  # what a kernel reads of a row
@@ -57,7 +57,7 @@ class Pipeline:
         self.Loaded = named(self.loaded)
         self.masked = "mask" in self.names
         self.measured = [piece for piece in pieces if piece.terms]
-        self.digest = " ".join((rule.digest, *self.names, *without[1:]))
+        self.digest = " ".join((rule.digest, *self.names, *[idle]*bool(idle)))
 
     def __hash__(self) -> int:
         return hash(self.digest)
