@@ -28,7 +28,7 @@ from ._kernels.layout import Layout
 from ._kernels.llvm import i64, unpacked
 from ._kernels.memory import coefficients_kind
 from ._rule.groups import Group
-from ._rule.pieces import ASKED
+from ._rule.hyperparameters import MODIFIERS
 from ._rule.pipeline import Pipeline, pipeline, row_length
 from ._rule.rule import Rule
 
@@ -97,7 +97,7 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
     TypeError, ValueError
         As the optimizer of this rule does.
     """
-    rule.at(1, **{name: hyper[name] for name in ASKED if name in hyper})  # raises: a rule by itself has no modifier
+    rule.at(1, **{name: hyper[name] for name in MODIFIERS if name in hyper})  # raises: a rule by itself has no modifier
     group = Group(rule, hyper, "table")
     rows = [group.coefficients(t, 1.0, math.inf) for t in range(1, steps + 1)]
     return np.array(rows, np.float64).reshape(steps, row_length(rule))[:, :len(rule.fields)].copy()

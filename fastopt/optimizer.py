@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
@@ -29,7 +27,7 @@ from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
 from .presets import preset
 
-MEASURES = "grads", "params", "updates"
+MEASURES = "grads", "params", "updates"  # the order of `pieces.of_step`
 GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
 NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
 
@@ -88,18 +86,22 @@ class Optimizer:
     _grads: Any
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
-                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, schedule_free: Any = None,
-                 copy: Any = None, seed: int = 0, first: Any = 0, threads: int | None = None,
-                 capturable: int | None = None, **hyper: Any):
+                 rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
+                 schedule_free: Any = None, copy: Any = None, seed: int = 0, first: Any = 0,
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
                  **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
-                 **check_grokfast(grokfast, where)}
+                 **({} if mars is None else {"mars": mars}), **check_grokfast(grokfast, where)}
         given |= check_schedule_free(schedule_free, self.rule, given, where)
         further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
+        for piece in map(pieces.PIECES.__getitem__, further):
+            if lacking := [name for name in piece.needs if name not in self.rule.defaults]:
+                raise TypeError(f"{where}: {piece.name}, but it needs the hyperparameter {lacking[0]}, which "
+                                f"{self.rule.name} has not. Take an optimizer that has it, AdamW for example.")
         if further or copy is not None:
             further += [] if copy is None else ["copy"]
             vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *further))
@@ -335,7 +337,8 @@ class Optimizer:
             if wanted is None and not skip_nonfinite:
                 raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
         if (measure := check_option("measure", measure, (False, True), "step")) and self._backend.where:
-            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it out.")
+            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it "
+                             "out.")
         return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
@@ -361,11 +364,9 @@ class Optimizer:
         gradient. In float64, of all elements, also of those that a mask kept.
         """
         with self._turn.lock:
-            backend = self._backend.last
-            live = self._backend.parts.live if backend is not self._backend else range(len(self._tensors))
-            found = {k: backend.measures[j] for j, k in enumerate(live) if j in backend.measures}
-        rows = np.array([found.get(k, [math.nan]*len(MEASURES)) for k in range(len(self._tensors))])
-        return {name: self._structure.build(iter(column.tolist())) for name, column in zip(MEASURES, rows.T, strict=True)}
+            found = self._backend.measured()
+        return {name: self._structure.build(iter(column.tolist()))
+                for name, column in zip(MEASURES, found.T, strict=True)}
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""
@@ -639,6 +640,9 @@ def check_schedule_free(given: Any, rule: Rule, hyper: dict[str, Any], where: st
         raise ValueError(f"{where}: schedule_free, but {rule.name} looks ahead by itself or has a history of its own. "
                          "Take fastopt.SGD, fastopt.AdamW or another rule.")
     for name in rule.momentum[:1]:
+        if "mars" in hyper and name == "b1":
+            raise ValueError(f"{where}: mars with schedule_free, which takes the place of b1, but mars needs it. Leave "
+                             "one of them out.")
         if hyper.pop(name, 0.0) != 0:
             raise ValueError(f"{where}: {name} with schedule_free, which takes its place. Leave {name} out, and give "
                              "schedule_free=0.9 for example.")

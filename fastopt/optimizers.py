@@ -50,23 +50,24 @@ def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> Ca
 
 
 ALL: dict[str, Any] = {name: optimizer(rule) for name, rule in rules.ALL.items()}
-globals().update({cls.__name__: cls for cls in ALL.values()})
-__all__ = [*(cls.__name__ for cls in ALL.values()), "optimizer"]
+NAMED: dict[str, Any] = {**ALL, **{name: optimizer(rule) for name, rule in rules.MODIFIED.items()}}
+globals().update({cls.__name__: cls for cls in NAMED.values()})
+__all__ = [*(cls.__name__ for cls in NAMED.values()), "optimizer"]
 
 
 def chosen(kind: Any, where: str, name: str) -> Any:
     """The optimizer class that the argument `name` of `where` is: a rule's name (in any case), a class, or a rule."""
-    if isinstance(kind, str) and kind.lower() in ALL:
-        return ALL[kind.lower()]
+    if isinstance(kind, str) and kind.lower() in NAMED:
+        return NAMED[kind.lower()]
     if isinstance(kind, type) and issubclass(kind, Optimizer) and hasattr(kind, "rule"):
         return kind
     if callable(kind) and hasattr(kind, "digest"):
         return optimizer(kind)
     raise (ValueError if isinstance(kind, str) else TypeError)(
-        f"{where}: {name} is {kind!r}, but one of {', '.join(ALL)}, an optimizer class or a rule is needed. Rules are "
-        "made by fastopt.rule.")
+        f"{where}: {name} is {kind!r}, but one of {', '.join(NAMED)}, an optimizer class or a rule is needed. Rules "
+        "are made by fastopt.rule.")
 
 
 def stub() -> str:
     """The text of `optimizers.pyi`."""
-    return documentation.stub(ALL.values())
+    return documentation.stub(NAMED.values())

@@ -32,6 +32,8 @@ __all__ = [
     "AdEMAMix",
     "Lion",
     "Adan",
+    "LAMB",
+    "LARS",
     "optimizer",
 ]
 
@@ -92,6 +94,10 @@ class SGD(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -133,6 +139,7 @@ class SGD(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -208,6 +215,10 @@ class Momentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -253,6 +264,7 @@ class Momentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -332,6 +344,10 @@ class Nesterov(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -378,6 +394,7 @@ class Nesterov(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -445,6 +462,10 @@ class Signum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -487,6 +508,7 @@ class Signum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -562,6 +584,10 @@ class Rprop(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -607,6 +633,7 @@ class Rprop(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -678,6 +705,10 @@ class RMSProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -722,6 +753,7 @@ class RMSProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -798,6 +830,10 @@ class RMSPropMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -844,6 +880,7 @@ class RMSPropMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -917,6 +954,10 @@ class RMSPropCentered(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -961,6 +1002,7 @@ class RMSPropCentered(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1037,6 +1079,10 @@ class RMSPropCenteredMomentum(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1083,6 +1129,7 @@ class RMSPropCenteredMomentum(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1156,6 +1203,10 @@ class AdaGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1201,6 +1252,7 @@ class AdaGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1270,6 +1322,10 @@ class AdaDelta(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1313,6 +1369,7 @@ class AdaDelta(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1391,6 +1448,10 @@ class Adam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1438,6 +1499,7 @@ class Adam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1515,6 +1577,10 @@ class AdamW(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1562,6 +1628,7 @@ class AdamW(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1636,6 +1703,10 @@ class AdaMax(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1681,6 +1752,7 @@ class AdaMax(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1754,6 +1826,10 @@ class AdaBelief(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1799,6 +1875,7 @@ class AdaBelief(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1877,6 +1954,10 @@ class Yogi(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -1924,6 +2005,7 @@ class Yogi(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1995,6 +2077,10 @@ class LaProp(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2039,6 +2125,7 @@ class LaProp(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2113,6 +2200,10 @@ class ADOPT(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2158,6 +2249,7 @@ class ADOPT(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2236,6 +2328,10 @@ class AMSGrad(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2283,6 +2379,7 @@ class AMSGrad(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2360,6 +2457,10 @@ class NAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2406,6 +2507,7 @@ class NAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2484,6 +2586,10 @@ class RAdam(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2530,6 +2636,7 @@ class RAdam(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2611,6 +2718,10 @@ class AdEMAMix(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2659,6 +2770,7 @@ class AdEMAMix(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2728,6 +2840,10 @@ class Lion(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2771,6 +2887,7 @@ class Lion(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2848,6 +2965,10 @@ class Adan(Optimizer):
     grokfast : tuple of two floats, or True, optional
         (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
         step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
@@ -2893,6 +3014,265 @@ class Adan(Optimizer):
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LAMB(Optimizer):
+    """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
+
+    r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
+
+    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
+    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    b1 : float or callable, default 0.9
+        Decay of the first moment, in [0, 1).
+    b2 : float or callable, default 0.999
+        Decay of the second moment, in [0, 1).
+    eps : float or callable, default 1e-06
+        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+    eps_root : float or callable, default 0.0
+        Added inside the root.
+    eps_mode : {'outside', 'hat'}, default 'outside'
+        "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
+    bias_correction : {False, True}, default True
+        False: the moments are used as they are.
+    weight_decay : float or callable, default 0.01
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'update'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 1.0
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        b1: Hyper = 0.9,
+        b2: Hyper = 0.999,
+        eps: Hyper = 1e-06,
+        eps_root: Hyper = 0.0,
+        eps_mode: Literal['outside', 'hat'] = 'outside',
+        bias_correction: bool = True,
+        weight_decay: Hyper = 0.01,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'decoupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'update',
+        trust_coefficient: Hyper = 1.0,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
+        copy: Any = None,
+        seed: int = 0,
+        first: Any = 0,
+        threads: int | None = None,
+        capturable: int | None = None,
+    ) -> None: ...
+
+class LARS(Optimizer):
+    """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
+
+    v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
+
+    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
+    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+
+    Parameters
+    ----------
+    params : array, tree of arrays, or groups
+        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
+        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
+        of their own.
+    lr : float or callable, default 0.001
+        Learning rate.
+    momentum : float or callable, default 0.9
+        mu: the share of the velocity that a step keeps, in [0, 1).
+    dampening : float or callable, default 0.0
+        d: the gradient enters the velocity times 1 - d, in [0, 1].
+    form : {'textbook', 'negative', 'outside'}, default 'textbook'
+        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+    first_step : {'zero', 'copy'}, default 'zero'
+        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+    weight_decay : float or callable, default 0.0005
+        Strength of the pull towards zero; see `decay`.
+    decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
+        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
+        "independent": by weight_decay.
+    maximize : {False, True}, default False
+        True: climb instead of descend.
+    cautious : {False, True, 'scaled'}, default False
+        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
+        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+    cautious_decay : {False, True}, default False
+        True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
+    update_clip : float or callable, default 0.0
+        No element's update is larger than lr times this; 0: no limit.
+    update_rms : float or callable, default 0.0
+        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+    adaptive_clip : float or callable, default 0.0
+        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
+        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+    trust_ratio : {False, 'update', 'gradient'}, default 'gradient'
+        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
+        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
+        2017: LARS). Where a length is 0, it stays as it is.
+    trust_coefficient : float or callable, default 0.001
+        What is made as long as the tensor is multiplied by this, too.
+    like : {"torch", "optax", "keras", "sklearn"}, optional
+        Start from the defaults and conventions of that system; see `fastopt.presets`.
+    state : str, dict or callable, optional
+        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
+        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
+        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
+        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
+        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
+        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
+        they hold.
+    rounding : {"nearest", "stochastic", "remainder"}
+        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
+        float32 in 16 more bits.
+    average : float or callable, optional
+        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
+        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+    grokfast : tuple of two floats, or True, optional
+        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
+        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+    mars : float or callable, optional
+        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
+        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
+    copy : tree of arrays, optional
+        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
+        parameters, for example).
+    seed : int
+        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+    first : int or tree of int
+        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
+        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
+        With states of eight bits, a multiple of 128.
+    threads : int, optional
+        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+    capturable : int, optional
+        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
+        `tabulate`).
+    """
+    def __init__(
+        self,
+        params: Any,
+        lr: Hyper = 0.001,
+        *,
+        momentum: Hyper = 0.9,
+        dampening: Hyper = 0.0,
+        form: Literal['textbook', 'negative', 'outside'] = 'textbook',
+        first_step: Literal['zero', 'copy'] = 'zero',
+        weight_decay: Hyper = 0.0005,
+        decay: Literal['coupled', 'decoupled', 'independent'] = 'coupled',
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        update_clip: Hyper = 0.0,
+        update_rms: Hyper = 0.0,
+        adaptive_clip: Hyper = 0.0,
+        trust_ratio: Literal[False, 'update', 'gradient'] = 'gradient',
+        trust_coefficient: Hyper = 0.001,
+        like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
+        state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
+        rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
+        average: Hyper | None = None,
+        grokfast: tuple[Hyper, Hyper] | bool | None = None,
+        mars: Hyper | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2902,6 +3282,7 @@ class Adan(Optimizer):
     ) -> None: ...
 
 ALL: dict[str, type[Optimizer]]
+NAMED: dict[str, type[Optimizer]]
 
 def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...
 def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...

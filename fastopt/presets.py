@@ -34,6 +34,8 @@ nadam     nadam                        b1 at every step instead of a schedule; f
 radam     radam                        eps beside sqrt(v/c2)
 lion      lion                         weight_decay 1e-3
 yogi      yogi                         the first moment starts at 1e-6, too
+lamb      lamb                         weight_decay 0
+lars      lars                         weight_decay 0 (with another one, optax takes the norm of gradient and decay)
 others    that name, or contrib's      nothing: adadelta, adamax, adabelief, adopt, ademamix
 ========= ============================ ===============================================================================
 
@@ -112,7 +114,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "adagrad": {"initial_accumulator_value": 0.1, **INSIDE}, "adamw": {"weight_decay": 1e-4},
         "yogi": {"initial_moment": 1e-6}, "amsgrad": {"maximum_of": "corrected"},
         "nadam": {"schedule": "optax"}, "radam": {"eps_mode": "outside"},
-        "lion": {"weight_decay": 1e-3}},
+        "lion": {"weight_decay": 1e-3}, "lamb": {"weight_decay": 0.0}, "lars": {"weight_decay": 0.0}},
     "keras": {
         "sgd": {"lr": 1e-2}, "momentum": {"lr": 1e-2, **VELOCITY, **DECOUPLED},
         "nesterov": {"lr": 1e-2, **VELOCITY, "shifted": True, **DECOUPLED},

@@ -608,3 +608,28 @@ def adan(c, g, p, m, d, v, old):
 
 # Every rule by its name, in the order of this file: classes, kernels, tests and benchmarks loop over it.
 ALL: dict[str, Any] = {thing.name: thing for thing in list(globals().values()) if hasattr(thing, "digest")}
+
+# Rules with a trust ratio, which optimizers alone compute: it depends on whole tensors.
+lamb = rule(
+    adam_at, name="lamb", class_name="LAMB", state="m v", momentum="b1 m", nonnegative="v",
+    steady={"lr": 1e-5, "weight_decay": 0.01},
+    defaults={"eps": 1e-6, "weight_decay": 1e-2, "decay": "decoupled", "trust_ratio": "update"})(adam.body)
+lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
+
+    r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
+
+    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
+    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    """
+lars = rule(
+    momentum_at, name="lars", class_name="LARS", state="v", momentum="momentum v", settled=2,
+    steady={"lr": 1e-4, "momentum": 0.9},
+    defaults={"weight_decay": 5e-4, "trust_ratio": "gradient", "trust_coefficient": 1e-3})(momentum.body)
+lars.__doc__ = """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
+
+    v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
+
+    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
+    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    """
+MODIFIED: dict[str, Any] = {"lamb": lamb, "lars": lars}

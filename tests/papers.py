@@ -12,8 +12,9 @@ PAPERS = {}
 def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
-             cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0, trust_ratio=False,
-             trust_coefficient=1.0, grokfast_share=0.0, grokfast_factor=None, schedule_free=None, **hyper):
+             cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0,
+             trust_ratio=False, trust_coefficient=1.0, mars=None, grokfast_share=0.0, grokfast_factor=None,
+             schedule_free=None, **hyper):
         g = factor * g  # a copy
         if maximize:
             g = -g
@@ -23,6 +24,10 @@ def paper(step):
                 most = adaptive_clip * max(length(weights), 1e-3)
                 if length(row) > most:
                     row *= most / length(row)
+        if mars is not None:  # Yuan et al. 2024, equations 2.6 and 2.7, with the last gradient in place of a new one
+            old, s["mars"] = s.get("mars", 0.0), g
+            g = g + mars * hyper["b1"] / (1 - hyper["b1"]) * (g - old)
+            g = g / max(1.0, length(g))
         if grokfast_factor is not None:  # Lee et al. 2024, algorithm 2: h <- a*h + (1-a)*g, g_hat <- g + lambda*h
             s["grokfast"] = grokfast_share * s.get("grokfast", 0.0) + (1 - grokfast_share) * g
             g = g + grokfast_factor * s["grokfast"]

@@ -75,21 +75,20 @@ def sum_of_squares(rows):
 
 def measured(rule, exact, kind, g, p, *slots, rows=1):
     """The coefficients of measured pieces, of a tensor of so many rows, from those in float64. An array each."""
-    def table(c):
-        return rule.Coefficients(*(x.astype(kind) if np.ndim(x) else kind(x) for x in c))
+    def called(function, *args, **_):
+        return function(rule.Coefficients(*(x.astype(kind) if np.ndim(x) else kind(x) for x in exact)), *args)
 
     with np.errstate(all="ignore"):
         cut = rows if any(piece.by_row for piece in rule.measured) else 1
         for piece in rule.measured:
             units = rows if piece.by_row else 1
-            terms = rule.compose(lambda function, *args, results=1, c=table(exact): function(c, *args), g, p, *slots,
-                                 until=piece)
+            terms = rule.compose(called, g, p, *slots, until=piece)
             parts = [np.broadcast_to(x, p.shape).reshape(units, cut//units, -1) for x in terms]
             sums = np.array([[sum_of_squares(part) for part in of] for of in parts])
             columns = {name: np.full(units, value) for name, value in exact._asdict().items() if not np.ndim(value)}
             found = piece.of_sums(columns, sums, np.full(units, p.size/units))
             exact = exact._replace(**{name: np.repeat(x, p.size//units) for name, x in found.items()})
-        return table(exact)
+        return called(lambda c: c)
 
 
 class Twin:

@@ -10,7 +10,7 @@ from conftest import BFLOAT16, OPTIMIZERS, assert_identical, normal
 from reference import arrays_of
 
 import fastopt
-from fastopt._rule.pieces import ASKED
+from fastopt._rule.hyperparameters import MODIFIERS
 from fastopt.presets import PRESETS
 
 f16, f32, f64 = np.float16, np.float32, np.float64
@@ -283,7 +283,7 @@ def test_a_run_begun_in_torch_goes_on_here(torch):
     for case, (name, _, hyper) in runs(torch).items():
         cls = OPTIMIZERS[name]
         more = [{}, *({"like": like} for like in PRESETS if name in PRESETS[like])]
-        more += [{k: v} for k, options in cls.rule.options.items() if k not in ASKED for v in options]
+        more += [{k: v} for k, options in cls.rule.options.items() if k not in MODIFIERS for v in options]
         more += [{"eps_root": 0.1}]*("eps_root" in cls.rule.defaults) + [{"threshold": 4.5}]*(name == "radam")
         for options in more:
             theirs, tensors, w = begun(torch, case, apart=True)

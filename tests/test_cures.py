@@ -448,6 +448,7 @@ OPTIMIZERS = [
     (lambda: fastopt.NAdam(np.ones(3), schedule_free=True),
      lambda: [cls(np.ones(3), schedule_free=True) for cls in (fastopt.SGD, fastopt.AdamW)]),
     (lambda: fastopt.Adam(np.ones(3), b1=0.9, schedule_free=True), lambda: fastopt.Adam(np.ones(3), schedule_free=0.9)),
+    (lambda: fastopt.Adam(np.ones(3), mars=0.025, schedule_free=True), lambda: fastopt.Adam(np.ones(3), mars=0.025)),
     (lambda: sgd().evaluation_point(), lambda: sgd(schedule_free=True).evaluation_point()),
     (lambda: sgd(cautious_decay=True), lambda: sgd(cautious_decay=True, decay="decoupled")),
     *alike(sgd, lambda: sgd(capturable="x"), lambda: sgd(capturable=2**31), lambda: sgd(capturable=9)),

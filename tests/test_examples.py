@@ -35,7 +35,7 @@ def numbers(pattern, text):
 
 def test_every_example_is_tested_and_in_the_index():
     # the first in test_cuda_numba.py, the third in test_mpi.py
-    others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "orthogonalized.py", "own_kernel.py",
+    others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "norms.py", "orthogonalized.py", "own_kernel.py",
               "own_rule.py", "phase_retrieval.py"]
     assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
@@ -115,6 +115,11 @@ def test_own_kernel():
     assert after[0] < 0.4*before
     assert all(took > 0 for took in numbers(r"([\d.]+) ms a step", out))
     assert "the three results: equal bits" in out
+
+
+def test_norms():
+    found = dict(re.findall(r"^(\w+) +[\d.]+ +([\d.]+)$", example("norms.py").stdout, re.MULTILINE))
+    assert found == dict.fromkeys(("W1", "b1", "W2", "b2", "W3", "b3"), "0.01000")
 
 
 def test_orthogonalized():

@@ -21,6 +21,7 @@ MODIFIERS = {
     "scaled": {"cautious": "scaled"}, "update_rms": {"update_rms": 0.4}, "adaptive_clip": {"adaptive_clip": 0.3},
     "lars": {"trust_ratio": "gradient", "trust_coefficient": 0.7, "weight_decay": 0.1},
     "lamb": {"trust_ratio": "update", "trust_coefficient": 0.8, **DECAYS},
+    "mars": {"mars": 0.3},
     "all": {"cautious": True, "cautious_decay": True, **DECAYS, "update_clip": 0.6, "grokfast_share": 0.9,
             "grokfast_factor": 3.0, "maximize": True, "schedule_free": 0.9},
     "measured": {"adaptive_clip": 0.5, "cautious": True, "update_clip": 0.6, "trust_ratio": "update", **DECAYS,
@@ -35,7 +36,7 @@ def pieces_of(hyper):
     """The names of the pieces for which these hyperparameters ask."""
     names = [*modifiers(hyper), *["cautious_decay"]*bool(hyper.get("cautious_decay"))]
     decays = [] if "cautious_decay" in names else ["coupled", "decoupled"]
-    further = {"grokfast": "grokfast_share", "schedule_free": "schedule_free"}
+    further = {"grokfast": "grokfast_share", "mars": "mars", "schedule_free": "schedule_free"}
     return ["scale", *decays, *names, *(name for name, given in further.items() if given in hyper)]
 
 
@@ -47,6 +48,8 @@ def test_a_modified_rule_is_its_paper(name):
     for modifier, hyper in {"none": {}, **MODIFIERS}.items():
         if rule.ahead or rule.history:
             hyper = {k: v for k, v in hyper.items() if k != "schedule_free"}
+        if modifier == "mars" and "b1" not in rule.defaults:
+            continue
         modified = with_pieces(rule, *pieces_of(hyper), plain=())
         full = {**rule.defaults, "lr": 0.05, **hyper}
         gone = dict.fromkeys(rule.defaults.keys() - modified.defaults.keys(), 0.0)  # momentum

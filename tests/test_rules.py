@@ -10,7 +10,8 @@ from papers import PAPERS
 
 import fastopt
 from fastopt import kernels, notation, optimizers, rules
-from fastopt._rule.pieces import ASKED, COMMON
+from fastopt._rule.hyperparameters import MODIFIERS
+from fastopt._rule.pieces import COMMON
 from fastopt._rule.rule import _check_body, _try_out
 
 ALL = rules.ALL
@@ -60,7 +61,7 @@ MIXED = {"lr": 0.05, "momentum": 0.7, "dampening": 0.2, "alpha": 0.9, "eps": 0.0
 
 def one_at_a_time(rule):
     yield {}
-    for hyper in (*(name for name in rule.defaults if name not in ASKED), "factor", "clip_value"):
+    for hyper in (*(name for name in rule.defaults if name not in MODIFIERS), "factor", "clip_value"):
         given = [example[hyper] for example in rule.examples if hyper in example]
         for value in rule.options.get(hyper) or VALUES.get(hyper, given):
             yield {**VISIBLE.get(hyper, {}), hyper: value}
@@ -69,7 +70,7 @@ def one_at_a_time(rule):
 def all_mixed(rule):
     """Every combination of words and flags, with numbers that are none of the defaults."""
     numbers = {k: v for k, v in MIXED.items() if k in (*rule.defaults, "factor", "clip_value")}
-    words = [k for k in rule.defaults if k in rule.options and k not in ASKED]
+    words = [k for k in rule.defaults if k in rule.options and k not in MODIFIERS]
     for values in itertools.product(*(rule.options[k] for k in words)):
         yield numbers | dict(zip(words, values, strict=True))
 

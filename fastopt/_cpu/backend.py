@@ -48,7 +48,6 @@ class HostBackend(Stored):
         self._ready: Ready | None = None
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
-        self.measures: dict[int, np.ndarray] = {}  # of each tensor the norms that the last such step asked for
         self.watch = Watch(self.given)
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
@@ -277,7 +276,7 @@ class HostBackend(Stored):
         for measured in plan.measured:
             measured.fill(table, self.threads)
         if survey:
-            measures = {k: np.zeros(MEASURE.count) for bucket in self.binding.buckets for k in bucket.members}
+            measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
             for sums in plan.surveys:
                 members = sums.job.members
                 found = np.sqrt(sums.by(TILE.tensor, len(members), self.threads))

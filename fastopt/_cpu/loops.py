@@ -79,7 +79,7 @@ register_jitable(_halved)
 def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
     """The sums of the squares of a measured piece's terms, of every tile, in float64. Nothing else is written."""
     piece = MEASURED[name]
-    words, count, coefficients = of_words(layout), piece.count, memory.coefficients(layout, pipeline)
+    words, count, coefficients = of_words(layout), piece.many, memory.coefficients(layout, pipeline)
     add_squares = element.add_squares(words, pipeline, piece)
 
     def chunks(c, row, lo, hi, sums):
@@ -95,7 +95,8 @@ def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
         over(c, row, lo, hi, lanes.ctypes.data)
         for term in range(count):
             put(word(job, JOB.out), k*count + term, _halved(lanes, term*SUMS))
-    return _over_tiles(f"sums {name} {pipeline.digest} {digest(pipeline.body)}", layout, work, lambda: np.empty(count*SUMS))
+    of = f"sums {name} {pipeline.digest} {digest(pipeline.body)}"
+    return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS))
 
 
 def _measured(name, layout, measure):

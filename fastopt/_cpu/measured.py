@@ -44,11 +44,11 @@ def unit_size(t: Tensor, by_row: bool, blocks: bool) -> int:
         return max(1, t.array.size)
     size = t.array.size//t.shape[0]
     if next(d for d in t.order if t.array.shape[d] > 1) != 0:
-        raise ValueError(f"step: adaptive_clip, but the rows of {t.path} do not lie one after the other in memory. Give "
-                         "an array in C order.")
+        raise ValueError(f"step: adaptive_clip, but the rows of {t.path} do not lie one after the other in memory. "
+                         "Give an array in C order.")
     if blocks and size % SIZE:
-        raise ValueError(f"step: adaptive_clip, but rows of {t.path} have {size} elements, and its states are in blocks "
-                         f"of {SIZE}. Give states in another format.")
+        raise ValueError(f"step: adaptive_clip, but rows of {t.path} have {size} elements, and its states are in "
+                         f"blocks of {SIZE}. Give states in another format.")
     return size
 
 
@@ -56,8 +56,8 @@ class Sums:
     """A pass over the elements of a job that makes the sums of a piece's terms."""
 
     def __init__(self, job: Any, pipeline: Pipeline, piece: Piece):
-        self.job, self.count = job, piece.count
-        self.found = np.zeros((len(job.tiles), piece.count))
+        self.job, self.count = job, piece.many
+        self.found = np.zeros((len(job.tiles), piece.many))
         job.words[JOB.out] = arrays.address(self.found)
         self.plan = Plan([(sums_kernel(pipeline, job.layout.read, piece.name), job)])
 

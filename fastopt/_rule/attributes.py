@@ -15,7 +15,7 @@ KEPT = {  # what an optimizer is made with, or finds
     **{name: f"Make a new optimizer with {name}=..." for name in ("seed", "like", "rounding", "copy", "capturable")},
     "grokfast": "Make a new optimizer with grokfast=..., or set opt.groups[0]['grokfast_factor'] of one that has it.",
     **{name: f"Make a new optimizer with {name}=..., or set opt.groups[0][{name!r}] of one that has it."
-       for name in ("average", "schedule_free")}}
+       for name in ("average", "mars", "schedule_free")}}
 
 
 def keep(opt: Any, name: str, value: Any) -> None:

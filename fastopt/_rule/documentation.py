@@ -54,6 +54,11 @@ ARGUMENTS = {
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
         "(share, factor): each gradient is added factor times its running average, which keeps this share of itself in "
         'a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
+    "mars": Argument(
+        None, "float or callable, optional", "Hyper | None",
+        "gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and "
+        'that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For '
+        "optimizers that have b1."),
     "schedule_free": Argument(
         None, "float or True, optional", "Hyper | bool | None",
         "Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = "
@@ -143,6 +148,6 @@ def stub(classes: Iterable[Any]) -> str:
             lines += ["        *,"] if name == "lr" else []
         lines += ["    ) -> None: ..."]
     return "\n".join([
-        *lines, "", "ALL: dict[str, type[Optimizer]]", "",
+        *lines, "", "ALL: dict[str, type[Optimizer]]", "NAMED: dict[str, type[Optimizer]]", "",
         "def optimizer(rule: Rule, name: str | None = None, doc: str | None = None) -> type[Optimizer]: ...",
         "def chosen(kind: Any, where: str, name: str) -> type[Optimizer]: ...", "def stub() -> str: ...", ""])

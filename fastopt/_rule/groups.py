@@ -10,7 +10,7 @@ from .._signals import at_once
 from ..schedules.factory import by_step
 from .history import History, Known
 from .hyperparameters import ELSEWHERE, SHARED, check_value
-from .pieces import PIECES, last, modifiers
+from .pieces import last, measuring, modifiers
 from .rule import Rule, shared
 
 UNASKED = last(SHARED | {"lr": 0.0})  # the last coefficients, where no piece reads them
@@ -61,9 +61,10 @@ class Group(MutableMapping):
         decay = decays[values["decay"] != "coupled"]
         asked = modifiers(values)
         for stage in ("gradient", "update"):
-            if len(rivals := [by for name, by in asked.items() if PIECES[name].terms and PIECES[name].stage == stage]) > 1:
-                raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} of whole tensors "
-                                 "before the other would have changed it. Leave one out.")
+            kept = [piece.name for piece in getattr(self.rule, "measured", ()) if piece.stage == stage]
+            if len(rivals := [*kept, *measuring(values, stage)]) > 1:
+                raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} that the other "
+                                 "changes. Leave one out.")
         pieces = (*["scale"]*bool(values["maximize"]), *asked, *[decay]*bool(values["weight_decay"] != 0))
         lasting = (*decays, *asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,

@@ -25,14 +25,14 @@ class About(NamedTuple):
     docs: dict[str, str]
 
 
-SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False,  # the hyperparameters of every rule, lr aside
-          "cautious": False, "cautious_decay": False, "update_clip": 0.0, "update_rms": 0.0, "adaptive_clip": 0.0,
-          "trust_ratio": False, "trust_coefficient": 1.0}
+MODIFIERS = {"cautious": False, "cautious_decay": False, "update_clip": 0.0, "update_rms": 0.0, "adaptive_clip": 0.0,
+             "trust_ratio": False, "trust_coefficient": 1.0}
+SHARED = {"weight_decay": 0.0, "decay": "coupled", "maximize": False, **MODIFIERS}  # of every rule, beside lr
 EVERY = About(
     {"decay": DECAYS, **dict.fromkeys(("maximize", "cautious_decay"), (False, True)),
      "cautious": (False, True, "scaled"), "trust_ratio": (False, "update", "gradient")},
     {**dict.fromkeys(("lr", "weight_decay", "update_clip", "update_rms", "adaptive_clip", "trust_coefficient",
-                      "grokfast_factor"), NONNEGATIVE),
+                      "grokfast_factor", "mars"), NONNEGATIVE),
      **dict.fromkeys(("average", "schedule_free", "grokfast_share"), interval("[0, 1)"))},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",
@@ -45,8 +45,8 @@ EVERY = About(
      "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
                        "(Chen et al. 2025).",
      "update_clip": "No element's update is larger than lr times this; 0: no limit.",
-     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and "
-                   "Stern 2018).",
+     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer "
+                   "and Stern 2018).",
      "adaptive_clip": "The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than "
                       "this times the row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).",
      "trust_ratio": '"update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor '

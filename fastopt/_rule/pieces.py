@@ -1,6 +1,6 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
-    gradient --scale--limit--adaptive clip--grokfast--trust--coupled decay--> RULE --> u
+    gradient --scale--limit--adaptive clip--mars--grokfast--trust--coupled decay--> RULE --> u
     u --cautious--update clip--update rms--trust--[+ decay]--> p - u, or schedule-free --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
@@ -35,6 +35,16 @@ def multiplied_gradient(c, g, p):
 def sizes(c, g, p):
     """What measured pieces of the gradient look at: it, and the parameter."""
     return g, p
+
+
+def mars(c, g, p, old):
+    """The gradient plus a multiple of its change, no longer than 1 as a tensor, and it itself (Yuan et al. 2024)."""
+    return c.by_gradient*(g + c.mars_factor*(g - old)), g
+
+
+def corrected(c, g, p, old):
+    """What `mars` looks at: the gradient that it makes."""
+    return (g + c.mars_factor*(g - old),)
 
 
 def grokfast(c, g, p, slow):
@@ -149,7 +159,7 @@ LEAST_SIZE = 1e-3                    # a row of parameters counts as so long at 
 
 def _ratio(size, other):
     """size/other, 1 where one of them is 0 or not finite."""
-    usable = (0 < size) & (size < np.inf) & (0 < other) & (other < np.inf)
+    usable = (size > 0) & (size < np.inf) & (other > 0) & (other < np.inf)
     return np.where(usable, size/other, 1.0)
 
 
@@ -158,6 +168,12 @@ def clipped_by_row(c, sums, n):
     g, p = np.sqrt(sums)
     most = c["by_gradient"]*np.maximum(p, LEAST_SIZE)
     return {"by_gradient": np.where((most < g) & (g < np.inf), most/g, 1.0)}
+
+
+def no_longer_than_one(c, sums, n):
+    """min(1, 1/|g|); 1 where |g| is not finite."""
+    g = np.sqrt(sums[0])
+    return {"by_gradient": np.where((g > 1) & (g < np.inf), 1/g, 1.0)}
 
 
 def gradient_trust(c, sums, n):
@@ -203,37 +219,40 @@ class Piece(NamedTuple):
     slot: str = ""                                # the slot that has its name: a state, an output or an input
     hyper: dict[str, float] = {}                  # its hyperparameters, with defaults  # noqa: RUF012
     at: Callable[..., dict[str, float]] = dict    # its coefficients, from these
-    history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and lr, too
+    needs: tuple[str, ...] = ()                   # and from these of the rule
     terms: Callable[..., tuple] | None = None     # a measured piece: numbers of one element, so many,
-    count: int = 0
+    many: int = 0
     of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
     by_row: bool = False                          # of each row; otherwise of each tensor
+    history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and the sum
 
 
 PIECES = {piece.name: piece for piece in (
     Piece("scale", "gradient", scaled, ("scale",)),
     Piece("limit", "gradient", limited, ("clip",)),
-    Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, count=2,
+    Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, many=2,
           of_sums=clipped_by_row, by_row=True),
+    Piece("mars", "gradient", mars, ("mars_factor", "by_gradient"), "state", {"mars": 0.025},
+          lambda mars, b1: {"mars_factor": mars*b1/(1 - b1)}, ("b1",), corrected, 1, no_longer_than_one),
     Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
           {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
               "grokfast_factor": grokfast_factor}),
-    Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, count=2,
+    Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, many=2,
           of_sums=gradient_trust),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
     Piece("cautious", "update", cautious, ("nothing",)),
-    Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, count=1,
+    Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, many=1,
           of_sums=share_that_agrees),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
-    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, count=1, of_sums=limited_rms),
-    Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, count=2,
+    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, many=1, of_sums=limited_rms),
+    Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, many=2,
           of_sums=update_trust),
     Piece("decoupled", "decay", decoupled_decay, ("wd",)),
     Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
     Piece("schedule_free", "apply", schedule_free,
           ("free_now", "free_pull", "free_keep", "free_add", "nothing"), "state", {"schedule_free": 0.9},
-          schedule_free_at, schedule_free_past),
+          schedule_free_at, ("lr",), history=schedule_free_past),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
@@ -241,17 +260,17 @@ PIECES = {piece.name: piece for piece in (
 PLAIN = ("scale", "limit", "coupled", "decoupled")  # of every rule; their coefficients come first in a group's row
 ASKED = ("adaptive_clip", "gradient_trust", "cautious", "cautious_scaled", "update_clip", "update_rms", "update_trust",
          "cautious_decay")  # where a group asks for them; theirs come last
-MEASURE = Piece("measure", "end", of_step, terms=of_step, count=3)  # of a step that measures; in no pipeline
+MEASURE = Piece("measure", "end", of_step, terms=of_step, many=3)  # of a step that measures; in no pipeline
 COMMON = tuple(field for name in PLAIN for field in PIECES[name].fields)
 MEASURED = {piece.name: piece for piece in (*PIECES.values(), MEASURE) if piece.terms}
 LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-_functions: list[Callable[..., Any]] = [subtracted, nothing, *(piece.function for piece in PIECES.values()),
-                                        *(piece.terms for piece in MEASURED.values() if piece.terms)]
-for _function in _functions:
-    register_jitable(_function)
+for _function in (subtracted, nothing,
+                  *(of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms))):
+    if _function is not None:
+        register_jitable(_function)
 
 
 def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
@@ -262,3 +281,8 @@ def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
         if (value := hyper.get(name, False)) in pieces:
             found[pieces[value]] = name
     return found
+
+
+def measuring(hyper: Mapping[str, Any], stage: str = "") -> list[str]:
+    """The hyperparameters that ask for measured pieces, in this stage or any."""
+    return [by for name, by in modifiers(hyper).items() if name in MEASURED and PIECES[name].stage.startswith(stage)]

@@ -83,10 +83,11 @@ class Pipeline:
         new: dict[str, Any] = {}
         given = g
         for piece in self._at("gradient"):
+            kept = (old[piece.name],) if piece.slot else ()
             if piece is until:
-                return call(piece.terms, g, p, results=piece.count)
-            if piece.slot:
-                g, new[piece.name] = call(piece.function, g, p, old[piece.name], results=2)
+                return call(piece.terms, g, p, *kept, results=piece.many)
+            if kept:
+                g, new[piece.name] = call(piece.function, g, p, *kept, results=2)
             else:
                 g = call(piece.function, g, p)
             given = g if piece.name == "scale" else given
@@ -95,7 +96,7 @@ class Pipeline:
         new |= zip(own, of_rule, strict=True)
         for piece in self._at("update"):
             if piece is until:
-                return call(piece.terms, u, g, p, results=piece.count)
+                return call(piece.terms, u, g, p, results=piece.many)
             u = call(piece.function, u, g)
         for piece in self._at("decay"):
             u = call(piece.function, p, u)
@@ -106,7 +107,7 @@ class Pipeline:
         else:
             p_new = call(subtracted, p, u)
         if until is MEASURE:
-            return call(MEASURE.terms, given, p, p_new, results=MEASURE.count)
+            return call(MEASURE.terms, given, p, p_new, results=MEASURE.many)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
@@ -127,10 +128,11 @@ def _own(rule: Any, pieces: list[Piece], fixed: dict[str, float]) -> Callable[..
     with_history = any(piece.history for piece in pieces)
 
     def own(t, **given):
-        past = {"past": given.pop("past", None), "t": t, "lr": given["lr"]} if with_history else {}
+        past = given.pop("past", None) if with_history else None
         values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}, **fixed))
         for piece in pieces:
-            values |= piece.at(**{name: given[name] for name in piece.hyper}, **(past if piece.history else {}))
+            with_past = {"t": t, "past": past} if piece.history else {}
+            values |= piece.at(**{name: given[name] for name in (*piece.hyper, *piece.needs)}, **with_past)
         return values
     return own
 

@@ -150,12 +150,12 @@ def coefficients_at(rule):
                             f"{', '.join(rule.defaults)}. Take one of those.")
         for name, value in given.items():
             check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
-        further = {**modifiers(given), **({"cautious_decay": "cautious_decay"} if given.get("cautious_decay") else {})}
-        for piece, name in further.items():
-            if piece not in getattr(rule, "names", ()):
-                raise ValueError(f"{rule.name}.at: {name}={given[name]!r}, but a rule by itself computes no {name}. "
-                                 "Make an optimizer with it, or compute it in your own code.")
         full = {**rule.defaults, **given}
+        for piece, name in {**modifiers(full), **dict.fromkeys(["cautious_decay"]*full["cautious_decay"])}.items():
+            if piece not in getattr(rule, "names", ()):
+                name = name or piece
+                raise ValueError(f"{rule.name}.at: {name}={full[name]!r}, but a rule by itself computes no {name}. "
+                                 "Make an optimizer with it, or compute it in your own code.")
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
         row = (*shared(full, factor, clip_value), *values.values(), *last(full))
         return rule.Coefficients(*map(dtype, row[:len(rule.Coefficients._fields)]))  # a rule by itself has not the last

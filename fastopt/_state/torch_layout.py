@@ -18,7 +18,8 @@ from .._checks.numbers import whole
 from .._formats.catalogue import arithmetic
 from .._rule import history
 from .._rule.groups import MOST_STEPS
-from .._rule.pieces import ASKED, PIECES, STATES
+from .._rule.hyperparameters import MODIFIERS
+from .._rule.pieces import PIECES, STATES
 from .._tensors.backend import Stored
 from ..presets import preset
 
@@ -264,7 +265,7 @@ def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[st
     numbers: dict[str, Any] = {name: _number(name, value, where) for name, value in given.items()}
     if "decoupled_weight_decay" in group:
         numbers["decay"] = "decoupled" if _flag(group, "decoupled_weight_decay", where) else "coupled"
-    further = [*ASKED, *(name for piece in PIECES.values() for name in piece.hyper)]
+    further = [*MODIFIERS, *(name for piece in PIECES.values() for name in piece.hyper)]
     conventions = {name: value for name, value in rule.defaults.items() if name not in (*GIVEN, *further)}
     return {**conventions, **(preset("torch", rule.name) if rule.name in TORCH else {}), **numbers,
             "maximize": _flag(group, "maximize", where)}

@@ -14,6 +14,7 @@ from .._formats.choice import AVERAGE, REMAINDER
 from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.history import Known
+from .._rule.pieces import MEASURE
 from .._rule.pipeline import EVALUATED, LOOK_AHEAD
 from .._rule.rule import Rule
 from ..storage import decode, encode, join
@@ -104,6 +105,7 @@ class Stored(Backend):
         """States and remainders that are None are made; with `follow`, what follows the parameters is brought there."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads, self.capturable, self.apart = threads, capturable, apart
+        self.measures: dict[int, np.ndarray] = {}  # of each tensor the norms that the last such step asked for
         self.parts: Parts | None = Parts([0]*len(tensors), [None]*len(tensors))  # None: this is a part
         self.states = {name: slot._replace(arrays=[
             self.new_state(name, format, t) if array is None else array
@@ -148,6 +150,14 @@ class Stored(Backend):
             saved = [group.history.known(self.t) for group in self.groups]  # type: ignore[union-attr]
             past = [saved[tensor.group] for tensor in self.tensors]
         return behind, past
+
+    def measured(self) -> np.ndarray:
+        """The norms that the last step which measured found of each tensor, a row each; NaN where it found none."""
+        last, rows = self.last, np.full((len(self.tensors), MEASURE.many), np.nan)
+        live = self.parts.live if self.parts and last is not self else range(len(rows))
+        for k, found in last.measures.items():
+            rows[live[k]] = found
+        return rows
 
     @property
     def last(self) -> "Stored":

@@ -10,6 +10,7 @@ from .._checks.numbers import check_number, check_option, check_whole
 from .._cpu.norm import all_finite, global_norm, norms
 from .._formats.catalogue import FORMATS
 from .._rule.groups import Group
+from .._rule.pieces import measuring
 from .._rule.rule import Rule
 from .._tensors import arrays, parameters
 from .._tensors.backend import PLAIN, Request, Stored, clip_factor
@@ -207,13 +208,17 @@ class Sharded:
             grads = gradients_at(self, self.shard.rule, grads)
 
         def asked() -> Request:
+            if by := [name for group in self.groups for name in measuring(group)]:
+                raise ValueError(f"step: {by[0]} measures whole tensors, but each rank has parts of them. Leave it "
+                                 "out.")
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
                 self._memory.structure.collect(mask, "mask", leaves)
                 masks = self._memory.by_group(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
                 masks = masks if self._grouped else masks[0]
-            found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip)
+            found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip,
+                                        False)
             return found._replace(factor=found.factor/self._shares)
         request, live = agreed(self._ranks, self._memory, asked, grads, missing, "step")
         if not live:
