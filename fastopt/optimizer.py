@@ -336,9 +336,7 @@ class Optimizer:
             norm = check_norm(norm)
             if wanted is None and not skip_nonfinite:
                 raise ValueError("step: norm without clip_norm or skip_nonfinite, but it is for these. Leave it out.")
-        if (measure := check_option("measure", measure, (False, True), "step")) and self._backend.where:
-            raise ValueError("step: measure=True with parameters on a CUDA device, but it is for the CPU. Leave it "
-                             "out.")
+        measure = measure is not False and check_option("measure", measure, (False, True), "step")
         return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:

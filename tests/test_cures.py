@@ -444,6 +444,8 @@ TREES = [
 OPTIMIZERS = [
     *values(sgd, lr=("x", 0.1), decay=("x", "coupled"), threads=(0, None), rounding=("x", "nearest"), seed=(-1, 0),
             like=("x", "torch"), grokfast=(0.98, (0.98, 2.0))),
+    (lambda: sgd(adaptive_clip=0.1, trust_ratio="gradient"), lambda: sgd(adaptive_clip=0.1)),
+    (lambda: sgd(mars=0.1), lambda: fastopt.AdamW(np.ones(3), mars=0.1)),
     (lambda: sgd(schedule_free=True, average=0.9), lambda: (sgd(schedule_free=True), sgd(average=0.9))),
     (lambda: fastopt.NAdam(np.ones(3), schedule_free=True),
      lambda: [cls(np.ones(3), schedule_free=True) for cls in (fastopt.SGD, fastopt.AdamW)]),

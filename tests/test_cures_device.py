@@ -113,6 +113,8 @@ def cases():
             (lambda: SGD(numbers()).tabulate(), lambda: SGD(numbers(), capturable=5).tabulate()),
             (lambda: SGD(numbers()).step(first, zero_grads=True, skip_nonfinite=True),
              lambda: (SGD(numbers()).step(first, skip_nonfinite=True), SGD(numbers()).step(first, zero_grads=True))),
+            (lambda: SGD(numbers()).step(first, measure=True), lambda: SGD(numbers()).step(first)),
+            (lambda: SGD(numbers(), update_rms=1.0).step(first), lambda: SGD(numbers(), update_clip=1.0).step(first)),
             (lambda: SGD(numbers(), capturable="all"), lambda: SGD(numbers(), capturable=10_000)),
             (lambda: SGD([numbers(), numbers()], capturable=5).step([None, first]),
              lambda: (SGD([numbers(), numbers()], capturable=5).step([first, first]),

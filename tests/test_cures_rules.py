@@ -69,7 +69,19 @@ def branching(c, g, p):
 
 
 MU = {"state": "v", "mu": 0.5}
+ROWS = fastopt.Rows([1], np.ones((1, 4)))
 SQUARED = fastopt.rule(state="v", lr=0.5, mu=0.5, name="squared")(velocity)
+
+def by_rows(g=None, order=np.array, **how):
+    """A step whose gradient is clipped by rows, each to half the length of the parameter's."""
+    p = order(np.ones((3, 4)))
+    how = how if "trust_ratio" in how else {"adaptive_clip": 0.5, **how}
+    opt = fastopt.Momentum(p, lr=1.0, **how)
+    try:
+        opt.step(np.ones((3, 4)) if g is None else g)
+    finally:
+        assert (p == (1.0 if opt.t == 0 else 0.0 if "trust_ratio" in how else 0.5)).all()
+
 
 CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(lambda c, g, p: c.lr*g), lambda: works(plain)),
@@ -101,7 +113,12 @@ CALLS = [  # what raises; and what the message says to do instead
      lambda: works(lambda c, g, p: (where(g > p, c.lr, -c.lr),), 1.5)),
     (lambda: made(functools.partial(plain)), lambda: works(plain)),
     (lambda: fastopt.optimizer(made(lambda c, g, p: (c,)))(np.ones(1)).step(np.ones(1)), lambda: works(plain)),
-    (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain))]
+    (lambda: fastopt.SGD(np.ones(1)).tabulate(), lambda: works(plain)),
+    (lambda: by_rows(ROWS), by_rows), (lambda: by_rows(order=np.asfortranarray), by_rows),
+    (lambda: by_rows(state="q8"), lambda: by_rows(state="bf16s")),
+    (lambda: by_rows(ROWS, trust_ratio="update"), lambda: by_rows(trust_ratio="update")),
+    (lambda: fastopt.SGD(np.ones((3, 4))).step(ROWS, measure=True),
+     lambda: fastopt.SGD(np.ones((3, 4))).step(np.ones((3, 4)), measure=True))]
 
 
 def test_what_the_messages_say_to_do_works():

@@ -262,6 +262,9 @@ class CudaBackend(Stored):
         if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
             parts.step(self, leaves, paths, request)
             return
+        if request.measure or any(group.measures for group in self.groups):
+            raise ValueError("step: measure=True, or a modifier that measures whole tensors (see fastopt.LAMB), with "
+                             "parameters on a CUDA device, but these are for the CPU. Leave it out.")
         self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "

@@ -128,9 +128,6 @@ class Tables:
     def launches(self, asked: tuple) -> list[Launch]:
         """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
         of_groups = pipelines(self.rule, *asked)
-        if measured := [piece.name for of in of_groups for piece in of.measured]:
-            raise ValueError(f"step: {measured[0]} on a CUDA device, but it measures whole tensors, which is for the "
-                             "CPU. Leave it out, or keep the parameters in this machine's memory.")
         with self.gpu.current():
             return [launch for bucket in self.buckets for launch in bucket.launches(of_groups)]
 

@@ -24,6 +24,7 @@ class Group(MutableMapping):
         self.rule, self.where = rule, where
         self.version = 0  # counts changes
         self.pieces: tuple[str, ...] = ()  # those around the rule for which these hyperparameters ask
+        self.measures = False  # whether one of them, or one of the rule's own, measures whole tensors
         self.lasting: tuple[str, ...] = ()  # those that do whatever becomes of numbers that schedules may change
         self.ahead = False  # whether coefficients may be computed before their steps
         self.behind = 0  # steps that its tensors have not had; see `Late`
@@ -59,17 +60,19 @@ class Group(MutableMapping):
                              'from a parameter. Give decay="decoupled" or decay="independent", too.')
         decays = "coupled", "cautious_decay" if values["cautious_decay"] else "decoupled"
         decay = decays[values["decay"] != "coupled"]
-        asked = modifiers(values)
+        asked, measures = modifiers(values), False
         for stage in ("gradient", "update"):
             kept = [piece.name for piece in getattr(self.rule, "measured", ()) if piece.stage == stage]
-            if len(rivals := [*kept, *measuring(values, stage)]) > 1:
+            rivals = [*kept, *measuring(values, stage)]
+            measures = measures or bool(rivals)
+            if len(rivals) > 1:
                 raise ValueError(f"{where}: {rivals[0]} with {rivals[1]}, but each measures the {stage} that the other "
                                  "changes. Leave one out.")
         pieces = (*["scale"]*bool(values["maximize"]), *asked, *[decay]*bool(values["weight_decay"] != 0))
         lasting = (*decays, *asked)
         return partial(vars(self).update, _values=values, _numbers=numbers, _functions=functions, _own=own,
                        _last=None if asked.keys() - {"cautious"} else UNASKED, pieces=pieces, lasting=lasting,
-                       ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
+                       measures=measures, ahead=self.rule.pure and not functions and not self.rule.history, version=self.version + 1)
 
     @property
     def functions(self) -> Iterable[Callable[[int], float]]:

@@ -10,7 +10,6 @@ from .._checks.numbers import check_number, check_option, check_whole
 from .._cpu.norm import all_finite, global_norm, norms
 from .._formats.catalogue import FORMATS
 from .._rule.groups import Group
-from .._rule.pieces import measuring
 from .._rule.rule import Rule
 from .._tensors import arrays, parameters
 from .._tensors.backend import PLAIN, Request, Stored, clip_factor
@@ -208,9 +207,9 @@ class Sharded:
             grads = gradients_at(self, self.shard.rule, grads)
 
         def asked() -> Request:
-            if by := [name for group in self.groups for name in measuring(group)]:
-                raise ValueError(f"step: {by[0]} measures whole tensors, but each rank has parts of them. Leave it "
-                                 "out.")
+            if any(group.measures for group in self.groups):
+                raise ValueError("step: a modifier that measures whole tensors (see fastopt.LAMB), but each rank has "
+                                 "parts of them. Leave it out.")
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
