@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.choice import Asked, check_seed
+from ._formats.choice import SCHEDULE_FREE, Asked, check_seed
 from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
@@ -88,8 +88,8 @@ class Optimizer:
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
-                 copy: Any = None, seed: int = 0, first: Any = 0, threads: int | None = None,
-                 capturable: int | None = None, **hyper: Any):
+                 schedule_free: Any = None, copy: Any = None, seed: int = 0, first: Any = 0,
+                 threads: int | None = None, capturable: int | None = None, **hyper: Any):
         where = type(self).__name__
         if not hasattr(self, "rule"):
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
@@ -97,6 +97,7 @@ class Optimizer:
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
                  **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
                  **({} if mars is None else {"mars": mars}), **check_grokfast(grokfast, where)}
+        given |= check_schedule_free(schedule_free, self.rule, given, where)
         further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
         for piece in map(pieces.PIECES.__getitem__, further):
             if lacking := [name for name in piece.needs if name not in self.rule.defaults]:
@@ -397,6 +398,18 @@ class Optimizer:
         with self._turn.lock:
             return self._build(self._backend.look_ahead())
 
+    def evaluation_point(self) -> Any:
+        """With ``schedule_free=``: the average x of the points z, at which to evaluate and which to keep, like the
+        parameters. Gradients are taken at the parameters themselves.
+
+        It lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
+        """
+        if SCHEDULE_FREE not in self.rule.state:
+            raise TypeError(f"evaluation_point: {type(self).__name__} is evaluated at the parameters themselves. Make "
+                            "it with schedule_free=True.")
+        with self._turn.lock:
+            return self._build(self._backend.look_ahead())
+
     def _build(self, new: list, fixed: bool = False) -> Any:
         """A tree like the parameters of arrays of ours, as their user sees them."""
         seen = (self._backend.visible(array, t) for array, t in zip(new, self._tensors, strict=True))
@@ -625,6 +638,26 @@ def check_grokfast(given: Any, where: str) -> dict[str, Any]:
         raise ValueError(f"{where}: grokfast is {given!r}, but (share, factor) is needed, (0.98, 2.0) for example. "
                          "Change it, or give True.")
     return dict(zip(names, values, strict=True))
+
+
+def check_schedule_free(given: Any, rule: Rule, hyper: dict[str, Any], where: str) -> dict[str, float]:
+    """The hyperparameter for which `schedule_free` stands; what it takes the place of is gone from the others."""
+    if given is None or plain(given) is False:
+        return {}
+    if "average" in hyper:
+        raise ValueError(f"{where}: average with schedule_free, whose evaluation_point() is an average already. Leave "
+                         "one of them out.")
+    if rule.ahead or rule.history:
+        raise ValueError(f"{where}: schedule_free, but {rule.name} looks ahead by itself or has a history of its own. "
+                         "Take fastopt.SGD, fastopt.AdamW or another rule.")
+    for name in rule.momentum[:1]:
+        if "mars" in hyper and name == "b1":
+            raise ValueError(f"{where}: mars with schedule_free, which takes the place of b1, but mars needs it. Leave "
+                             "one of them out.")
+        if hyper.pop(name, 0.0) != 0:
+            raise ValueError(f"{where}: {name} with schedule_free, which takes its place. Leave {name} out, and give "
+                             "schedule_free=0.9 for example.")
+    return {SCHEDULE_FREE: 0.9 if plain(given) is True else given}
 
 
 def check_threads(threads: Any, where: str) -> int:

@@ -98,6 +98,12 @@ class SGD(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -134,6 +140,7 @@ class SGD(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -212,6 +219,12 @@ class Momentum(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -252,6 +265,7 @@ class Momentum(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -334,6 +348,12 @@ class Nesterov(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -375,6 +395,7 @@ class Nesterov(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -445,6 +466,12 @@ class Signum(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -482,6 +509,7 @@ class Signum(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -560,6 +588,12 @@ class Rprop(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -600,6 +634,7 @@ class Rprop(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -674,6 +709,12 @@ class RMSProp(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -713,6 +754,7 @@ class RMSProp(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -792,6 +834,12 @@ class RMSPropMomentum(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -833,6 +881,7 @@ class RMSPropMomentum(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -909,6 +958,12 @@ class RMSPropCentered(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -948,6 +1003,7 @@ class RMSPropCentered(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1027,6 +1083,12 @@ class RMSPropCenteredMomentum(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1068,6 +1130,7 @@ class RMSPropCenteredMomentum(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1144,6 +1207,12 @@ class AdaGrad(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1184,6 +1253,7 @@ class AdaGrad(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1256,6 +1326,12 @@ class AdaDelta(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1294,6 +1370,7 @@ class AdaDelta(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1375,6 +1452,12 @@ class Adam(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1417,6 +1500,7 @@ class Adam(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1497,6 +1581,12 @@ class AdamW(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1539,6 +1629,7 @@ class AdamW(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1616,6 +1707,12 @@ class AdaMax(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1656,6 +1753,7 @@ class AdaMax(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1732,6 +1830,12 @@ class AdaBelief(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1772,6 +1876,7 @@ class AdaBelief(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1853,6 +1958,12 @@ class Yogi(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1895,6 +2006,7 @@ class Yogi(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -1969,6 +2081,12 @@ class LaProp(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2008,6 +2126,7 @@ class LaProp(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2085,6 +2204,12 @@ class ADOPT(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2125,6 +2250,7 @@ class ADOPT(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2206,6 +2332,12 @@ class AMSGrad(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2248,6 +2380,7 @@ class AMSGrad(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2328,6 +2461,12 @@ class NAdam(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2369,6 +2508,7 @@ class NAdam(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2450,6 +2590,12 @@ class RAdam(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2491,6 +2637,7 @@ class RAdam(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2575,6 +2722,12 @@ class AdEMAMix(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2618,6 +2771,7 @@ class AdEMAMix(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2690,6 +2844,12 @@ class Lion(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2728,6 +2888,7 @@ class Lion(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2808,6 +2969,12 @@ class Adan(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2848,6 +3015,7 @@ class Adan(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -2931,6 +3099,12 @@ class LAMB(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2973,6 +3147,7 @@ class LAMB(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,
@@ -3052,6 +3227,12 @@ class LARS(Optimizer):
         gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
         of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
+    schedule_free : float or True, optional
+        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
+        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
+        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
+        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
+        Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -3092,6 +3273,7 @@ class LARS(Optimizer):
         average: Hyper | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
         mars: Hyper | None = None,
+        schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
         first: Any = 0,

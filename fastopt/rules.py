@@ -71,7 +71,7 @@ def momentum_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form
     return {"mu": momentum, "a": a, "lr": out}
 
 
-@rule(momentum_at, state="v", settled=2, steady={"lr": 1e-4, "momentum": 0.9}, examples=[
+@rule(momentum_at, state="v", momentum="momentum v", settled=2, steady={"lr": 1e-4, "momentum": 0.9}, examples=[
     {"momentum": 0.8, "form": "negative", "dampening": 0.1},
     {"form": "outside", "first_step": "copy", "dampening": 0.3}])
 def momentum(c, g, p, v):
@@ -117,7 +117,8 @@ def signum_at(t, lr=1e-4, b1: B1 = 0.9):
     return {"lr": lr, "b1": b1, "a1": 1 - b1}
 
 
-@rule(signum_at, state="m", settled=1, steady={"lr": 1e-6}, examples=[{"lr": 0.01, "b1": 0.6}, {"b1": 0.0}])
+@rule(signum_at, state="m", momentum="b1 m", settled=1, steady={"lr": 1e-6}, examples=[
+    {"lr": 0.01, "b1": 0.6}, {"b1": 0.0}])
 def signum(c, g, p, m):
     """Signum (Bernstein et al. 2018): the sign of the momentum. With b1=0 it is signSGD.
 
@@ -176,8 +177,8 @@ def rmsprop_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU = 0.9, eps
     return {"lr": out, "mu": momentum, "a": a, "b2": alpha, "a2": 1 - alpha, "eps": eps, "root": eps_root}
 
 
-@rule(rmsprop_momentum_at, state="v b", nonnegative="v", class_name="RMSPropMomentum", settled=1, steady={"lr": 1e-5},
-      examples=[
+@rule(rmsprop_momentum_at, state="v b", momentum="momentum b", nonnegative="v", class_name="RMSPropMomentum",
+      settled=1, steady={"lr": 1e-5}, examples=[
           {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
 def rmsprop_momentum(c, g, p, v, b):
     """RMSProp with momentum (torch, optax, Keras; Graves 2013): its update goes through a velocity.
@@ -216,8 +217,8 @@ def rmsprop_centered_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU =
     return {**rmsprop_momentum_at(t, lr, alpha, momentum, eps, eps_root, form), "zero": 0.0}
 
 
-@rule(rmsprop_centered_momentum_at, state="v mean b", nonnegative="v", class_name="RMSPropCenteredMomentum", settled=1,
-      steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
+@rule(rmsprop_centered_momentum_at, state="v mean b", momentum="momentum b", nonnegative="v",
+      class_name="RMSPropCenteredMomentum", settled=1, steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
           {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
 def rmsprop_centered_momentum(c, g, p, v, mean, b):
     """Centered RMSProp with momentum (Graves 2013, equations 38 to 41; torch, optax, Keras).
@@ -280,7 +281,7 @@ def adam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root:
             "eps": eps*fix if eps_mode == "outside" else eps, "root": eps_root*c2}
 
 
-@rule(adam_at, state="m v", nonnegative="v", steady={"lr": 1e-5}, examples=[
+@rule(adam_at, state="m v", momentum="b1 m", nonnegative="v", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"eps_mode": "hat", "eps_root": 0.01}, {"bias_correction": False, "b1": 0.0}])
 def adam(c, g, p, m, v):
     """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
@@ -295,8 +296,8 @@ def adam(c, g, p, m, v):
 
 
 adamw = rule(
-    adam_at, name="adamw", class_name="AdamW", state="m v", nonnegative="v", steady={"lr": 1e-5, "weight_decay": 0.01},
-    defaults={"weight_decay": 1e-2, "decay": "decoupled"},
+    adam_at, name="adamw", class_name="AdamW", state="m v", momentum="b1 m", nonnegative="v",
+    steady={"lr": 1e-5, "weight_decay": 0.01}, defaults={"weight_decay": 1e-2, "decay": "decoupled"},
     examples=[{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}])(adam.body)
 adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside u.
 
@@ -311,7 +312,7 @@ def adamax_at(t, lr=2e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8,
     return {"lr": lr/unbias(b1, t), "b1": b1, "a1": 1 - b1, "b2": b2, "inner": eps*inside, "eps": eps*(not inside)}
 
 
-@rule(adamax_at, state="m top", nonnegative="top", class_name="AdaMax", steady={"lr": 1e-5}, examples=[
+@rule(adamax_at, state="m top", momentum="b1 m", nonnegative="top", class_name="AdaMax", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "eps": 0.02}])
 def adamax(c, g, p, m, top):
     """AdaMax (Kingma and Ba 2015, section 7.1): Adam with a decaying maximum in place of the second moment.
@@ -349,7 +350,8 @@ def yogi_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-3,
     return adam_at(t, lr, b1, b2, eps, bias_correction=bias_correction)
 
 
-@rule(yogi_at, state="m v", nonnegative="v", initial={"m": "initial_moment", "v": "initial_accumulator_value"},
+@rule(yogi_at, state="m v", momentum="b1 m", nonnegative="v",
+      initial={"m": "initial_moment", "v": "initial_accumulator_value"},
       ranges={"initial_accumulator_value": "[0, inf)"}, defaults={"initial_accumulator_value": 1e-6},
       docs={"initial_moment": "What the first moment starts from; optax: 1e-6.",
             "initial_accumulator_value": "What the second moment starts from."},
@@ -373,7 +375,7 @@ def laprop_at(t, lr=4e-4, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-15):
     return {"lr": lr/unbias(b1, t), "b1": b1, "a1": (1 - b1)*fix, "b2": b2, "a2": 1 - b2, "eps": eps*fix}
 
 
-@rule(laprop_at, state="m v", nonnegative="v", class_name="LaProp", steady={"lr": 1e-5}, examples=[
+@rule(laprop_at, state="m v", momentum="b1 m", nonnegative="v", class_name="LaProp", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.95, "eps": 1e-3}, {"b1": 0.0, "lr": 0.01}])
 def laprop(c, g, p, m, v):
     """LaProp (Ziyin, Wang and Ueda 2020): momentum of normalized gradients, where Adam normalizes the momentum.
@@ -394,7 +396,7 @@ def adopt_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.9999,
             "eps": eps + first, "most": most}
 
 
-@rule(adopt_at, state="m v", nonnegative="v", class_name="ADOPT", steady={"lr": 1e-5}, examples=[
+@rule(adopt_at, state="m v", momentum="b1 m", nonnegative="v", class_name="ADOPT", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.95, "eps": 1e-2}, {"clipping": False, "b1": 0.0, "b2": 0.9}])
 def adopt(c, g, p, m, v):
     """ADOPT (Taniguchi et al. 2024): Adam that converges with any b2: v lags a step, momentum is of normalized g.
@@ -419,8 +421,9 @@ def amsgrad_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_ro
     return {**c, "lr": lr/unbias(b1, t), "eps": eps, "root": eps_root, "hat": 1/c2}
 
 
-@rule(amsgrad_at, state="m v top", nonnegative="v top", class_name="AMSGrad", steady={"lr": 1e-5}, examples=[
-    {"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01}, {"eps_mode": "hat"}])
+@rule(amsgrad_at, state="m v top", momentum="b1 m", nonnegative="v top", class_name="AMSGrad", steady={"lr": 1e-5},
+      examples=[{"b1": 0.8, "b2": 0.6, "eps": 1e-3}, {"maximum_of": "corrected", "eps_root": 0.01},
+                {"eps_mode": "hat"}])
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
@@ -510,7 +513,7 @@ def radam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_mode
     return {**c, "lr": r*c["lr"], "cap": inf}
 
 
-@rule(radam_at, state="m v", nonnegative="v", class_name="RAdam", steady={"lr": 1e-5}, examples=[
+@rule(radam_at, state="m v", momentum="b1 m", nonnegative="v", class_name="RAdam", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.9, "eps": 1e-3}, {"eps_mode": "outside", "threshold": 4.0, "b2": 0.7}])
 def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
@@ -608,7 +611,8 @@ ALL: dict[str, Any] = {thing.name: thing for thing in list(globals().values()) i
 
 # Rules with a trust ratio, which optimizers alone compute: it depends on whole tensors.
 lamb = rule(
-    adam_at, name="lamb", class_name="LAMB", state="m v", nonnegative="v", steady={"lr": 1e-5, "weight_decay": 0.01},
+    adam_at, name="lamb", class_name="LAMB", state="m v", momentum="b1 m", nonnegative="v",
+    steady={"lr": 1e-5, "weight_decay": 0.01},
     defaults={"eps": 1e-6, "weight_decay": 1e-2, "decay": "decoupled", "trust_ratio": "update"})(adam.body)
 lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
 
@@ -618,7 +622,8 @@ lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, deca
     left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
     """
 lars = rule(
-    momentum_at, name="lars", class_name="LARS", state="v", settled=2, steady={"lr": 1e-4, "momentum": 0.9},
+    momentum_at, name="lars", class_name="LARS", state="v", momentum="momentum v", settled=2,
+    steady={"lr": 1e-4, "momentum": 0.9},
     defaults={"weight_decay": 5e-4, "trust_ratio": "gradient", "trust_coefficient": 1e-3})(momentum.body)
 lars.__doc__ = """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
 

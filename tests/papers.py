@@ -13,7 +13,8 @@ def paper(step):
     """Add what every optimizer shares: gradient factor, sign, clipping by value, the three weight decays, modifiers."""
     def full(t, theta, g, s, *, lr, weight_decay=0.0, decay="coupled", maximize=False, factor=1.0, clip_value=np.inf,
              cautious=False, cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0,
-             trust_ratio=False, trust_coefficient=1.0, mars=None, grokfast_share=0.0, grokfast_factor=None, **hyper):
+             trust_ratio=False, trust_coefficient=1.0, mars=None, grokfast_share=0.0, grokfast_factor=None,
+             schedule_free=None, **hyper):
         g = factor * g  # a copy
         if maximize:
             g = -g
@@ -51,7 +52,15 @@ def paper(step):
             u, shrinks = trust * u, trust * shrinks
         if cautious_decay:  # Chen et al. 2025, algorithm 1: the indicator of u o x >= 0
             shrinks = shrinks * np.array([float(x) for x in u * theta >= 0])
-        return theta - shrinks - u
+        if schedule_free is None:
+            return theta - shrinks - u
+        s["weights"] = s.get("weights", 0.0) + lr**2  # Defazio et al. 2024, algorithm 1: theta is y
+        c = lr**2 / s["weights"]
+        s["z"] = s.get("z", theta) - shrinks - u
+        s["x"] = (1 - c) * s.get("x", theta) + c * s["z"]
+        y = (1 - schedule_free) * s["z"] + schedule_free * s["x"]
+        s["schedule_free"] = s["x"] - y
+        return y
 
     PAPERS[step.__name__] = full
     return full

@@ -25,7 +25,8 @@ def made(name, params, mix, **hyper):
     """An optimizer whose parameters and states are stored as this mix says."""
     _, rounding, state = MIXES[mix]
     cls = OPTIMIZERS[name]
-    asked = dict(zip(cls.rule.state, state, strict=False)) if isinstance(state, tuple) else state
+    names = [s for s in cls.rule.state if not ("schedule_free" in hyper and s in cls.rule.momentum)]
+    asked = dict(zip(names, state, strict=False)) if isinstance(state, tuple) else state
     return cls(params, state=asked, rounding=rounding, **hyper)
 
 

@@ -132,6 +132,15 @@ def other_rules():
         opt.step(lambda p, g=g: part(g, opt.rank, opt.size))
         alone.step(lambda p, g=g: g, grad_factor=1/opt.size)
         same(opt.lookahead(), alone.lookahead(), "look-ahead")
+
+    how = {"lr": lambda t: 0.1*min(t/3, 1.0), "schedule_free": True}
+    opt, alone = Sharded(fastopt.AdamW, params(), **how), fastopt.AdamW(params(), **how)
+    for t in range(1, 4):
+        g = gradient(t)
+        opt.step(part(g, opt.rank, opt.size))
+        alone.step(g, grad_factor=1/opt.size)
+        same(opt.params, alone.params, f"schedule-free, step {t}")
+        same(opt.evaluation_point(), alone.evaluation_point(), "point to evaluate")
         same(opt.params, alone.params, "Nesterov")
 
 

@@ -349,7 +349,7 @@ def test_a_rule_of_ones_own_describes_itself():
         "(params, lr=0.01, *, mu=0.9, weight_decay=0.0, decay='coupled', maximize=False, cautious=False, "
         "cautious_decay=False, update_clip=0.0, update_rms=0.0, adaptive_clip=0.0, trust_ratio=False, "
         "trust_coefficient=1.0, like=None, state=None, rounding='nearest', average=None, grokfast=None, mars=None, "
-        "copy=None, seed=0, first=0, threads=None, capturable=None)")
+        "schedule_free=None, copy=None, seed=0, first=0, threads=None, capturable=None)")
     assert repr(HeavyBall(np.zeros(3), mu=0.5)) == (
         "HeavyBall(lr=0.01, mu=0.5; t=0, 3 parameters f64, state v f64 (8 bytes each))")
     assert not issubclass(HeavyBall, fastopt.SGD)

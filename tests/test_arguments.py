@@ -174,7 +174,8 @@ def test_hyperparameters_are_in_the_groups():
 def test_what_an_optimizer_is_made_with_stays():
     opt, twin = made(seed=3), made(seed=3)
     g = {"w": np.ones(2), "b": np.ones(1)}
-    for name in ("params", "groups", "state", "rule", "seed", "grad_norm", "rounding", "average", "copy"):
+    for name in ("params", "groups", "state", "rule", "seed", "grad_norm", "rounding", "average", "schedule_free",
+                 "copy"):
         with pytest.raises(AttributeError, match=rf"^Adam: {name} was set, but an optimizer keeps the one that it "
                                                  rf"has\. [A-Z]"):
             setattr(opt, name, 1)

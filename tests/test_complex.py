@@ -85,6 +85,8 @@ def test_all_that_surrounds_a_rule_has_the_bits_of_its_real_view():
     asks = [{"clip_norm": 1.0, "clip_value": 0.5, "grad_factor": 0.5},
             {"skip_nonfinite": True, "clip_value": 0.1, "grad_factor": -2.0}]
     assert_real_view("adam", {"weight_decay": 0.1, "average": 0.9}, asks, True)
+    one, other = assert_real_view("adam", {"weight_decay": 0.1, "schedule_free": 0.9}, asks, True)
+    assert_parts(one.evaluation_point(), other.evaluation_point())
 
 
 @pytest.mark.parametrize("state", ["bf16s", "q8", "f16"])

@@ -202,6 +202,17 @@ def test_modifiers(full):
             launched(rule, formats, [c], (1, 129, 2_051, 1_025), cc, stats=True)
 
 
+def test_schedule_free(full):
+    """In the place of Adam's first moment, and beside that of Lion."""
+    mixes = {"f32": "f32 f32", "split": "bf16s bf16s", "q8": "q44 q43"}
+    for name, mix in (*(("adam", mix) for mix in mixes), ("lion", "f32")):
+        rule = with_pieces(RULES[name], "schedule_free", "decoupled", plain=())
+        formats = f"{formats_of(RULES['sgd'], mix)} {mixes[mix]}"
+        c = rule.at(3, float_type(formats), weight_decay=0.1, decay="decoupled", lr=0.05)
+        for cc in one_of_two(mix, mixes, full):
+            launched(rule, formats, [c], (1, 129, 2_051, 1_025), cc, stats=True)
+
+
 AHEAD = ["f32 f32 q43", "split bf16 q43", "bf16s bf16 q43", "split bf16 bf16s", "f64 f64 q44", "f16s f16 f16s"]
 
 

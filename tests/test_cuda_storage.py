@@ -91,6 +91,16 @@ def test_average_and_copy(mix):
         same(twins)
 
 
+@in_parts
+def test_point_to_evaluate(mix):
+    """Weights are those of all learning rates so far; a skipped step has none."""
+    format = MIXES[mix][0]
+    twins = both("adamw", mix, lr=lambda t: 0.1*min(t/3, 1.0), schedule_free=True)
+    for k in range(4):
+        twins.step(bad(tree(k, format)) if k == 1 else tree(k, format), skip_nonfinite=True).same()
+        assert_same(to_host(twins.on_device.evaluation_point()), twins.on_host.evaluation_point())
+
+
 def test_initial_state():
     """Of every storage, and of states in the format of the parameters."""
     whole = {"f64": ("f64", {}), "f16": ("f16", {"state": "float16"}), "bf16": ("bf16", {"state": "bfloat16"})}

@@ -198,11 +198,14 @@ def test_replays_and_steps_may_alternate():
 def test_replays_with_modifiers():
     """They stay in the graph; the numbers that they have come from the table."""
     twins = Captured(lambda p, **more: fastopt.AdamW(p, cautious=True, cautious_decay=True, grokfast=(0.8, 1.5), lr=0.1,
-                                                     update_clip=lambda t: 1/t, weight_decay=0.2, **more),
+                                                     update_clip=lambda t: 1/t, weight_decay=0.2, schedule_free=True,
+                                                     **more),
                      capturable=8).capture()
     for k in range(5):
         twins.replay(tree(k))
+    point = twins.on_device.evaluation_point()
     twins.same()
+    assert_same(to_host(point), twins.on_host.evaluation_point())
 
 
 def test_hyperparameters_of_replays_are_changed_by_tabulate():

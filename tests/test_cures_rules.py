@@ -99,6 +99,7 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: made(velocity, nonnegative="m", **MU), lambda: works(velocity, nonnegative="v", **MU)),
     (lambda: made(plain, clip=1.0), lambda: works(lambda c, g, p: (c.lr*g*c.top,), top=1.0)),
     (lambda: made(velocity, ahead="far", **MU), lambda: works(velocity, ahead="mu", **MU)),
+    (lambda: made(velocity, momentum="mu", **MU), lambda: works(velocity, momentum="mu v", **MU)),
     (lambda: made(plain, ranges={"rate": "[0, 1)"}), lambda: works(plain, ranges={"lr": "[0, 1)"})),
     (lambda: two_steps(changing), lambda: two_steps(same_each_step)),
     (lambda: made(lambda c, g, p: (0.5*g,)), lambda: works(halved, 0.75, half=0.5)),

@@ -17,14 +17,15 @@ MODIFIERS = {
     "cautious": {"cautious": True}, "cautious_decay": {"cautious_decay": True, **DECAYS},
     "independent": {"cautious_decay": True, "weight_decay": 0.02, "decay": "independent"},
     "update_clip": {"update_clip": 0.4}, "grokfast": {"grokfast_share": 0.7, "grokfast_factor": 1.5},
+    "schedule_free": {"schedule_free": 0.8, **DECAYS},
     "scaled": {"cautious": "scaled"}, "update_rms": {"update_rms": 0.4}, "adaptive_clip": {"adaptive_clip": 0.3},
     "lars": {"trust_ratio": "gradient", "trust_coefficient": 0.7, "weight_decay": 0.1},
     "lamb": {"trust_ratio": "update", "trust_coefficient": 0.8, **DECAYS},
     "mars": {"mars": 0.3},
     "all": {"cautious": True, "cautious_decay": True, **DECAYS, "update_clip": 0.6, "grokfast_share": 0.9,
-            "grokfast_factor": 3.0, "maximize": True},
+            "grokfast_factor": 3.0, "maximize": True, "schedule_free": 0.9},
     "measured": {"adaptive_clip": 0.5, "cautious": True, "update_clip": 0.6, "trust_ratio": "update", **DECAYS,
-                 "cautious_decay": True}}
+                 "cautious_decay": True, "schedule_free": 0.7}}
 ALL = MODIFIERS["all"]
 GENTLE = ("sgd", "rprop", "rmsprop", "rmsprop_centered", "adagrad", "adadelta")  # updates with the gradient's sign
 BLIND = {("adadelta", "update_clip"), ("adadelta", "update_rms"), ("rprop", "adaptive_clip"),
@@ -35,7 +36,8 @@ def pieces_of(hyper):
     """The names of the pieces for which these hyperparameters ask."""
     names = [*modifiers(hyper), *["cautious_decay"]*bool(hyper.get("cautious_decay"))]
     decays = [] if "cautious_decay" in names else ["coupled", "decoupled"]
-    return ["scale", *decays, *names, *["grokfast"]*("grokfast_share" in hyper), *["mars"]*("mars" in hyper)]
+    further = {"grokfast": "grokfast_share", "mars": "mars", "schedule_free": "schedule_free"}
+    return ["scale", *decays, *names, *(name for name, given in further.items() if given in hyper)]
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -44,18 +46,21 @@ def test_a_modified_rule_is_its_paper(name):
     rule, start = RULES[name], normal(1, 23)
     plain = {}
     for modifier, hyper in {"none": {}, **MODIFIERS}.items():
+        if rule.ahead or rule.history:
+            hyper = {k: v for k, v in hyper.items() if k != "schedule_free"}
         if modifier == "mars" and "b1" not in rule.defaults:
             continue
         modified = with_pieces(rule, *pieces_of(hyper), plain=())
         full = {**rule.defaults, "lr": 0.05, **hyper}
+        gone = dict.fromkeys(rule.defaults.keys() - modified.defaults.keys(), 0.0)  # momentum
         initial = [np.full_like(start, full[rule.initial[slot]] if slot in rule.initial else 0.0)
                    for slot in modified.state]
         p, state, theta, s = start, initial, start, {}
         for t in range(1, 16):
             g = normal(t + 7, 23) + 0.5
-            c = modified.at(t, **full)
+            c = modified.at(t, **{k: v for k, v in full.items() if k not in gone})
             p, *state = modified(measured(modified, c, np.float64, g, p, *state), g, p, *state)
-            theta = PAPERS[name](t, theta, g, s, **full)
+            theta = PAPERS[name](t, theta, g, s, **{**full, **gone})
             for slot, have, want in zip(("p", *modified.state), (p, *state), (theta, *map(s.get, modified.state)),
                                         strict=True):
                 np.testing.assert_allclose(have, want, rtol=1e-11, atol=1e-13, err_msg=f"{modifier}: {slot} at {t}")
@@ -78,13 +83,19 @@ def test_bits_of_all_modified_rules(full):
         check_bits(name, "f32")
 
 
-def check_bits(name, mix):
+@pytest.mark.parametrize("mix", ["f32", "split", "q8"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "lion"])
+def test_bits_of_schedule_free_steps(name, mix):
+    check_bits(name, mix, schedule_free=True)
+
+
+def check_bits(name, mix, **more):
     format = MIXES[mix][0]
     params = [stored(normal(k, n), format) for k, n in enumerate((129, 257, 31))]
-    first = {k: v for k, v in ALL.items() if k not in ("grokfast_share", "grokfast_factor")}
+    first = {k: v for k, v in ALL.items() if k not in ("grokfast_share", "grokfast_factor", "schedule_free")}
     groups = [{"params": params[0], **first}, {"params": params[1], "update_clip": lambda t: 0.1*t}, params[2]]
     groups[2] = {"params": groups[2], "cautious": True, "weight_decay": 0.1}
-    opt = made(name, groups, mix, lr=0.05, grokfast=(0.8, 1.5), seed=3)
+    opt = made(name, groups, mix, lr=0.05, grokfast=(0.8, 1.5), seed=3, **more)
     twin = Twin(opt)
     for t in range(3):
         grads = gradients(opt, t)

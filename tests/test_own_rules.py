@@ -107,7 +107,7 @@ def test_what_may_stand_in_a_rule():
 
 
 def test_names_that_optimizers_have_are_refused():
-    for name in ("weight_decay", "average", "grokfast", "grokfast_share", "cautious"):
+    for name in ("weight_decay", "average", "grokfast", "grokfast_share", "schedule_free", "cautious"):
         with pytest.raises(ValueError, match=f"the hyperparameter '{name}' is there for every rule"):
             fastopt.rule(**{"lr": 0.1, name: 0.5})
 

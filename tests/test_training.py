@@ -293,6 +293,25 @@ def test_it_validates_the_stored_parameters():
     assert seen == [True]*3
 
 
+def test_it_validates_the_point_to_evaluate():
+    """And the best is that point: parameters and state are those that gave it."""
+    p, seen = np.ones(3), []
+    opt = fastopt.SGD(p, lr=lambda t: 0.3*t, schedule_free=True)
+    result = fit(opt, lambda w, b: (0.0, w), None, 5, validate=lambda x: seen.append(x.copy()) or abs(opt.t - 3),
+                 validate_every=1)
+    other = np.ones(3)
+    twin = fastopt.SGD(other, lr=lambda t: 0.3*t, schedule_free=True)
+    for t in range(5):
+        twin.step(other.copy())
+        assert_identical(seen[t], twin.evaluation_point())
+        if t == 2:
+            best = other.copy()
+    assert not np.array_equal(best, seen[2])
+    assert (result.best, opt.t) == (3, 3)
+    assert_identical(p, best)
+    assert_identical(opt.evaluation_point(), seen[2])
+
+
 def test_plateaus_are_fed():
     losses = [3.0, 3.0, NAN, 3.0, 1.0, 2.0]
     first, second, inner = (schedules.ReduceOnPlateau(lr, patience=1, factor=0.5) for lr in (0.5, 0.25, 1.0))

@@ -18,7 +18,8 @@ MODIFIERS: dict[str, dict[str, Any]] = {"cautious": {"cautious": True}, "cautiou
                                         "update_clip": {"update_clip": 1.0}, "grokfast": {"grokfast": True},
                                         "cautious, scaled": {"cautious": "scaled"}, "update_rms": {"update_rms": 1.0},
                                         "adaptive_clip": {"adaptive_clip": 0.01},
-                                        "trust_ratio (LAMB)": {"trust_ratio": "update"}, "mars": {"mars": 0.025}}
+                                        "trust_ratio (LAMB)": {"trust_ratio": "update"}, "mars": {"mars": 0.025},
+                                        "schedule_free": {"schedule_free": True}}
 TURN = 2e-3  # seconds of steps in a turn, at least one
 
 

@@ -14,7 +14,7 @@ from .._formats.choice import REMAINDER
 from .._kernels.memory import JOB, TILE
 from .._rule.groups import Group
 from .._rule.pieces import MEASURE
-from .._rule.pipeline import LOOK_AHEAD, row_length
+from .._rule.pipeline import row_length
 from .._signals import at_once
 from .._tensors import arrays
 from .._tensors.backend import PLAIN, Ahead, Pair, Request, Stored, clip_factor, state_dtype
@@ -110,7 +110,8 @@ class HostBackend(Stored):
     @property
     def _own(self) -> list[tuple[str, list[np.ndarray]]]:
         """Arrays that are ours and that the program sees, by name."""
-        ahead = [("lookahead()", self._ahead[0].buffers)] if self._ahead else []
+        point = "lookahead()" if self.rule.ahead else "evaluation_point()"
+        ahead = [(point, self._ahead[0].buffers)] if self._ahead else []
         states = {name: slot.own for name, slot in self.states.items()}
         states |= {REMAINDER: self.remainders} if self.remainders else {}
         return [*((f"state[{name!r}]", found) for name, found in states.items()), ("grads", self._buffers), *ahead]
@@ -299,7 +300,7 @@ class HostBackend(Stored):
         raise RuntimeError("tabulate: it is for optimizers on a CUDA device made with capturable=N. Leave it out.")
 
     def look_ahead(self) -> list[np.ndarray]:
-        rows = [group.coefficients(self.t + 1, 1.0, math.inf) for group in self.groups]
+        rows = [group.coefficients(self.t + 1, 1.0, math.inf) for group in self.groups] if self.rule.ahead else []
         self.look()
         if self._ahead is None:
             buffers = [self._zeros(t, t.array.dtype, 2 + len(self.rule.state)) for t in self.tensors]
@@ -307,10 +308,10 @@ class HostBackend(Stored):
             chance = self._chance
             ahead = Ahead(self, buffers, coefs, lambda layout, columns, groups, coefs, numbers:
                           Job(layout, columns, groups, coefs, chance=chance))
-            plan = Plan([(step_kernel(LOOK_AHEAD, layout), job) for layout, job in ahead.jobs])
+            plan = Plan([(step_kernel(ahead.kernel, layout), job) for layout, job in ahead.jobs])
             self._ahead, self._unseen = (ahead, plan), True
         ahead, plan = self._ahead
-        for coefs in ahead.coefs.values():
+        for coefs in ahead.coefs.values() if rows else ():
             coefs[:, 0] = [row[ahead.field] for row in rows]
         plan.run(self.threads)
         return ahead.buffers

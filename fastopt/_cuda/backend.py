@@ -17,7 +17,7 @@ from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
 from .._kernels.memory import WORD
 from .._rule.groups import Group
-from .._rule.pipeline import LOOK_AHEAD, row_length
+from .._rule.pipeline import row_length
 from .._rule.rule import Rule
 from .._tensors.adapters import on_cuda, tell_autograd, view
 from .._tensors.backend import Ahead, Pair, Request, Stored, clip_factor, state_dtype
@@ -398,7 +398,7 @@ class CudaBackend(Stored):
         with self.gpu.current():
             stream = self.streams.now()
             capturing, streams = self._order(stream, [])
-            coefficients = self._coefficients(capturing)
+            coefficients = self._coefficients(capturing) if self.rule.ahead else []
             plan, skip = self._ahead.prepared(coefficients)
             hand_over(self.streams.packed, stream)
             self.streams.begin(stream, streams, capturing)
@@ -419,8 +419,8 @@ class _AheadLaunches(Ahead):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
         super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
                          Bucket(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
-        self.launches = [launch for _, job in self.jobs for launch in job.launches([LOOK_AHEAD]*len(backend.groups))]
-        self.advance = Advance(clock, self.coefs, self.field, 1)
+        self.launches = [launch for _, job in self.jobs for launch in job.launches([self.kernel]*len(backend.groups))]
+        self.advance = Advance(clock, self.coefs, self.field, self.fields)
         self.plan: driver.Launches | None = None
         self.room = 0
 

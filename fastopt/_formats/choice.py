@@ -8,7 +8,8 @@ from .catalogue import NAMES, Q43, Q44, ROUNDED, SHARING, Format
 
 Asked = str | Mapping[str, str] | Callable[[str, Any], Any] | None
 ROUNDINGS = ("nearest", "stochastic", "remainder")
-REMAINDER, AVERAGE = "remainder", "average"
+REMAINDER, AVERAGE, SCHEDULE_FREE = "remainder", "average", "schedule_free"
+EXACT = (AVERAGE, SCHEDULE_FREE)  # what carries the model is stored otherwise only where it is named
 
 
 def check_rounding(rounding: Any, where: str) -> str:
@@ -40,7 +41,7 @@ def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, com
         asked = asked(path, array)
     if isinstance(asked, str):
         _check_name(asked, "".join([f"{where}: state format {asked!r}", *(f" for {name}" for name in rule.state[:1])]))
-        asked = dict.fromkeys([name for name in rule.state if name != AVERAGE], asked)
+        asked = dict.fromkeys([name for name in rule.state if name not in EXACT], asked)
     named = {} if asked is None else asked
     if not isinstance(named, Mapping):
         raise TypeError(f"{where}: state is {asked!r}, but the name of a format, a dict of them by state, or a "

@@ -14,8 +14,8 @@ KEPT = {  # what an optimizer is made with, or finds
     "grad_norm": "Leave it: a step with clip_norm or skip_nonfinite sets it.",
     **{name: f"Make a new optimizer with {name}=..." for name in ("seed", "like", "rounding", "copy", "capturable")},
     "grokfast": "Make a new optimizer with grokfast=..., or set opt.groups[0]['grokfast_factor'] of one that has it.",
-    "mars": "Make a new optimizer with mars=..., or set opt.groups[0]['mars'] of one that has it.",
-    "average": "Make a new optimizer with average=..., or set opt.groups[0]['average'] of one that has it."}
+    **{name: f"Make a new optimizer with {name}=..., or set opt.groups[0][{name!r}] of one that has it."
+       for name in ("average", "mars", "schedule_free")}}
 
 
 def keep(opt: Any, name: str, value: Any) -> None:

@@ -34,7 +34,7 @@ EVERY = About(
      "cautious": (False, True, "scaled"), "trust_ratio": (False, "update", "gradient")},
     {**dict.fromkeys(("lr", "weight_decay", "update_clip", "update_rms", "adaptive_clip", "trust_coefficient",
                       "grokfast_factor", "mars"), NONNEGATIVE),
-     "average": interval("[0, 1)"), "grokfast_share": interval("[0, 1)")},
+     **dict.fromkeys(("average", "schedule_free", "grokfast_share"), interval("[0, 1)"))},
     {"lr": "Learning rate.",
      "weight_decay": "Strength of the pull towards zero; see `decay`.",
      "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '

@@ -1,7 +1,7 @@
 """Pieces: what may stand around a rule in a kernel. A kernel holds those that are in use, in this order:
 
     gradient --scale--limit--adaptive clip--mars--grokfast--trust--coupled decay--> RULE --> u
-    u --cautious--update clip--update rms--trust--> p - u, or p - (u + wd*p) --mask--> average, copy
+    u --cautious--update clip--update rms--trust--[+ decay]--> p - u, or schedule-free --mask--> average, copy
 
 A piece is a function of coefficients `c`, its own among them, and of numbers of one element. It may have a slot.
 
@@ -93,19 +93,32 @@ def limited_update(c, u, g):
     return clip(u, c.update_limit)
 
 
+def decoupled_decay(c, p, u):
+    """Update and decoupled decay: together they are taken from p, for a decay may be less than half a unit of p."""
+    return u + c.wd*p
+
+
+def cautious_decay(c, p, u):
+    """As `decoupled_decay`, but decay acts only where the update does not lead away from zero (Chen et al. 2025)."""
+    return u + c.wd*where(u*p >= c.nothing, p, c.nothing)
+
+
 def subtracted(c, p, u):
     """The new parameter, p less the update u."""
     return p - u
 
 
-def decoupled_decay(c, p, u):
-    """p less update and decoupled decay: rounded once, for a decay may be less than half a unit of p."""
-    return p - (u + c.wd*p)
+def schedule_free(c, p, u, way):
+    """The new parameter, and the way from it to x, the average of the points z of plain steps (Defazio et al. 2024).
+
+    The paper's z <- z - u;  x <- (1-w)*x + w*z;  y <- (1-b)*z + b*x, where p = y, way = x - y = (1-b)*(x - z).
+    """
+    return p - (c.free_now*u + c.free_pull*way), c.free_keep*way + c.free_add*u
 
 
-def cautious_decay(c, p, u):
-    """As `decoupled_decay`, but decay acts only where the update does not lead away from zero (Chen et al. 2025)."""
-    return p - (u + c.wd*where(u*p >= c.nothing, p, c.nothing))
+def nothing(c):
+    """What stands for the state of a momentum that is 0."""
+    return c.nothing
 
 
 def masked(c, new, old, mask):
@@ -121,6 +134,18 @@ def weight_average(c, p, average):
 def parameter_copy(c, p, copy):
     """The new parameter again, for a slot with a format of its own. What was there is not read."""
     return p
+
+
+def schedule_free_at(t, past, lr, schedule_free):
+    """The coefficients of `schedule_free`. A step weighs lr^2 in the average x; `past` is the sum of those."""
+    total = t*lr*lr if past is None else past
+    w, b = lr*lr/total if total else 0.0, schedule_free
+    return {"free_now": 1 - b*(1 - w), "free_pull": w*b/(1 - b), "free_keep": 1 - w, "free_add": (1 - b)*(1 - w)}
+
+
+def schedule_free_past(first, last, lr):
+    """The weights of these steps."""
+    return (last - first + 1)*lr*lr
 
 
 def of_step(c, g, p, new):
@@ -188,7 +213,7 @@ class Piece(NamedTuple):
     """A piece: where it stands, its function, and what it adds to the rule that it goes with."""
 
     name: str
-    stage: str                                    # gradient, update, apply, mask or after
+    stage: str                                    # gradient, update, decay, apply, mask or after
     function: Callable[..., Any]
     fields: tuple[str, ...] = ()                  # its coefficients
     slot: str = ""                                # the slot that has its name: a state, an output or an input
@@ -199,6 +224,7 @@ class Piece(NamedTuple):
     many: int = 0
     of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
     by_row: bool = False                          # of each row; otherwise of each tensor
+    history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and the sum
 
 
 PIECES = {piece.name: piece for piece in (
@@ -222,8 +248,11 @@ PIECES = {piece.name: piece for piece in (
     Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, many=1, of_sums=limited_rms),
     Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, many=2,
           of_sums=update_trust),
-    Piece("decoupled", "apply", decoupled_decay, ("wd",)),
-    Piece("cautious_decay", "apply", cautious_decay, ("wd", "nothing")),
+    Piece("decoupled", "decay", decoupled_decay, ("wd",)),
+    Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
+    Piece("schedule_free", "apply", schedule_free,
+          ("free_now", "free_pull", "free_keep", "free_add", "nothing"), "state", {"schedule_free": 0.9},
+          schedule_free_at, ("lr",), history=schedule_free_past),
     Piece("mask", "mask", masked, slot="input"),
     Piece("average", "after", weight_average, ("average_share",), "state", {"average": 0.999},
           lambda average: {"average_share": 1 - average}),
@@ -238,7 +267,8 @@ LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, *(of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms))):
+for _function in (subtracted, nothing,
+                  *(of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms))):
     if _function is not None:
         register_jitable(_function)
 

@@ -7,7 +7,7 @@ from typing import Any
 from numba.extending import register_jitable
 
 from .digest import digest
-from .pieces import ASKED, COMMON, LAST, MEASURE, PIECES, PLAIN, Piece, masked, subtracted
+from .pieces import COMMON, LAST, MEASURE, PIECES, PLAIN, Piece, masked, nothing, subtracted
 from .rule import coefficients_at, named
 
 
@@ -31,21 +31,27 @@ class Pipeline:
         self.names = tuple(piece.name for piece in pieces)
         of_kind = {kind: tuple(piece.name for piece in pieces if piece.slot == kind)
                    for kind in ("state", "output", "input")}
-        self.state, self.outputs = rule.state + of_kind["state"], rule.outputs + of_kind["output"]
+        instead = next((piece for piece in pieces if piece.history), None)
+        gone, idle = (rule.momentum if instead else ()) or ("", "")  # a hyperparameter and a state
+        if instead:
+            self.history, self.point = instead.history, ("", instead.name)
+        self.state = (*(name for name in rule.state if name != idle), *of_kind["state"])
+        self.outputs = rule.outputs + of_kind["output"]
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
         of_pieces = [field for piece in pieces for field in piece.fields]
-        further = [field for piece in pieces if piece.name not in (*PLAIN, *ASKED) for field in piece.fields
-                   if field not in LAST]
+        some = (*COMMON, *LAST)
+        further = [field for field in of_pieces if field not in some]
         self.fields = (*rule.fields, *further, *(LAST if rule.returns == "u" else ()))
         if self.fields != rule.fields:
             self.Coefficients = named(self.fields)
-        self.defaults = {**rule.defaults, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
-        self.own_names = (*rule.own_names, *(name for piece in pieces for name in piece.hyper))
-        self.own = _own(rule, [piece for piece in pieces if piece.hyper])
+        of_rule = {name: value for name, value in rule.defaults.items() if name != gone}
+        self.defaults = {**of_rule, **{name: value for piece in pieces for name, value in piece.hyper.items()}}
+        self.own_names = (*(name for name in rule.own_names if name != gone),
+                          *(name for piece in pieces for name in piece.hyper))
+        self.own = _own(rule, [piece for piece in pieces if piece.hyper], {gone: 0.0} if gone else {})
         self.at = coefficients_at(self)
         used = {*rule.reads, *of_pieces}
-        some = (*COMMON, *LAST)
         self.loaded = tuple(x for x in self.fields if x not in some or x in used)  # what a kernel reads of a row
         self.columns = tuple(map(self.fields.index, self.loaded))
         self.Loaded = named(self.loaded)
@@ -53,7 +59,7 @@ class Pipeline:
         self.own_loaded = len(rule.fields) if self.fields != rule.fields and {*COMMON} <= {*rule.reads} else None
         self.masked = "mask" in self.names
         self.measured = [piece for piece in pieces if piece.terms]
-        self.digest = " ".join((rule.digest, *self.names))
+        self.digest = " ".join((rule.digest, *self.names, *[idle]*bool(idle)))
 
     def __hash__(self) -> int:
         return hash(self.digest)
@@ -90,21 +96,27 @@ class Pipeline:
             else:
                 g = call(piece.function, g, p)
             given = g if piece.name == "scale" else given
-        u, *of_rule = call(self.body, g, p, *(old[name] for name in (*own, *self.rule.inputs)), results=1 + len(own),
-                           first=self.own_loaded)
+        of_body = (old[name] if name in old else call(nothing) for name in (*own, *self.rule.inputs))
+        u, *of_rule = call(self.body, g, p, *of_body, results=1 + len(own), first=self.own_loaded)
+        new |= zip(own, of_rule, strict=True)
         for piece in self._at("update"):
             if piece is until:
                 return call(piece.terms, u, g, p, results=piece.many)
             u = call(piece.function, u, g)
-        p_new = u
-        if self.returns == "u":
-            p_new = call(next((piece.function for piece in self._at("apply")), subtracted), p, u)
+        for piece in self._at("decay"):
+            u = call(piece.function, p, u)
+        if self.returns == "p":
+            p_new = u
+        elif moves := self._at("apply"):
+            p_new, new[moves[0].name] = call(moves[0].function, p, u, old[moves[0].name], results=2)
+        else:
+            p_new = call(subtracted, p, u)
         if until is MEASURE:
             return call(MEASURE.terms, given, p, p_new, results=MEASURE.many)
         after = self._at("after")
         followed = call(masked, p_new, p, old["mask"]) if after and self.masked else p_new
         new |= {piece.name: call(piece.function, followed, old[piece.name]) for piece in after}
-        return [p_new, *of_rule, *(new[name] for name in (*self.state[len(own):], *self.outputs))]
+        return [p_new, *(new[name] for name in (*self.state, *self.outputs))]
 
     def _at(self, stage: str) -> list[Piece]:
         return [piece for piece in self.pieces if piece.stage == stage]
@@ -114,15 +126,18 @@ class Pipeline:
         return _made(self.rule, frozenset(self.names) | {name} if there else frozenset(self.names) - {name})
 
 
-def _own(rule: Any, pieces: list[Piece]) -> Callable[..., dict[str, float]]:
+def _own(rule: Any, pieces: list[Piece], fixed: dict[str, float]) -> Callable[..., dict[str, float]]:
     if not pieces:
         return rule.own
     names = {name for piece in pieces for name in piece.hyper}
+    with_history = any(piece.history for piece in pieces)
 
     def own(t, **given):
-        values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}))
+        past = given.pop("past", None) if with_history else None
+        values = dict(rule.own(t, **{k: v for k, v in given.items() if k not in names}, **fixed))
         for piece in pieces:
-            values |= piece.at(**{name: given[name] for name in (*piece.hyper, *piece.needs)})
+            with_past = {"t": t, "past": past} if piece.history else {}
+            values |= piece.at(**{name: given[name] for name in (*piece.hyper, *piece.needs)}, **with_past)
         return values
     return own
 
@@ -163,8 +178,16 @@ def _look_ahead(c, p, out, v):
     return (p - c.ahead*v,)
 
 
-register_jitable(_look_ahead)
-LOOK_AHEAD = Pipeline(SimpleNamespace(
-    name="look-ahead", state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
-    defaults={}, own_names=(), own=dict, body=_look_ahead, reads=(), returns="p",
-    digest=digest(_look_ahead, "ahead")), ())
+def _evaluated(c, p, out, way):
+    """The point that schedule-free learning evaluates."""
+    return (p + way,)
+
+
+def _point(body: Callable[..., Any]) -> Pipeline:
+    register_jitable(body)
+    return Pipeline(SimpleNamespace(
+        name=body.__name__, state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
+        defaults={}, own_names=(), own=dict, body=body, reads=(), returns="p", digest=digest(body, "ahead")), ())
+
+
+LOOK_AHEAD, EVALUATED = _point(_look_ahead), _point(_evaluated)

@@ -18,7 +18,19 @@ from .._checks.numbers import Range, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
-from .pieces import COMMON, FIELDS, PIECES, STATES, coupled_decay, decoupled_decay, last, limited, modifiers, scaled
+from .pieces import (
+    COMMON,
+    FIELDS,
+    PIECES,
+    STATES,
+    coupled_decay,
+    decoupled_decay,
+    last,
+    limited,
+    modifiers,
+    scaled,
+    subtracted,
+)
 
 OURS = __name__.partition(".")[0] + ".rules"  # the module of the package's own rules
 RESERVED = ("params", *ARGUMENTS, *(name for piece in PIECES.values() for name in piece.hyper))
@@ -46,6 +58,8 @@ class Rule(Protocol):
     own: Callable[..., dict[str, float]]
     at: Callable[..., Any]
     ahead: str | None
+    momentum: tuple[str, ...]  # the hyperparameter that is 0 where there is none, and the state that is then not needed
+    point: tuple[str, str] | None  # coefficient and state of the look-ahead point; "" and that of the point to evaluate
     history: Callable[..., float] | None
     docs: dict[str, str]
     class_name: str
@@ -172,10 +186,10 @@ def _check_body(body, state, nonnegative):
 def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", nonnegative: str = "",
          initial: dict[str, str] | None = None, options: dict[str, tuple[Any, ...]] | None = None,
          ranges: dict[str, str] | None = None, docs: dict[str, str] | None = None,
-         defaults: dict[str, Any] | None = None, ahead: str | None = None, history: Callable[..., float] | None = None,
-         name: str | None = None, class_name: str | None = None, examples: Sequence[dict[str, Any]] = (),
-         steady: dict[str, float] | None = None, settled: int | None = None,
-         **hyper: float) -> Callable[[Callable[..., Any]], Any]:
+         defaults: dict[str, Any] | None = None, ahead: str | None = None, momentum: str = "",
+         history: Callable[..., float] | None = None, name: str | None = None, class_name: str | None = None,
+         examples: Sequence[dict[str, Any]] = (), steady: dict[str, float] | None = None,
+         settled: int | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
     ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the
@@ -207,6 +221,9 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         Other defaults for the hyperparameters of every rule, ``weight_decay`` and ``decay`` for example.
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
+    momentum : str, optional
+        ``"mu v"``: with 0 for the hyperparameter mu the rule has no momentum, and neither reads nor needs the state v.
+        With ``schedule_free=`` an optimizer has neither of the two.
     history : callable, optional
         ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from
         first to last, all with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the
@@ -265,7 +282,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
 
         def update(c, g, p, *state):  # not functools.wraps: Numba would read the signature of the body
             new = body(c, coupled_decay(c, limited(c, scaled(c, g, p), p), p), p, *state)
-            return (decoupled_decay(c, p, new[0]),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
+            u = decoupled_decay(c, p, new[0])
+            return (subtracted(c, p, u),) + new[1:]  # noqa: RUF005 (Numba has no starred tuples)
 
         fields = (*COMMON, *own(1, **own_defaults))
         repeated = [field for field in fields[len(COMMON):] if field in FIELDS]
@@ -275,6 +293,10 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
         if ahead is not None and (ahead not in fields or "v" not in slots):
             raise ValueError(f"rule {body.__name__}: ahead={ahead!r}, but the name of a coefficient and a state v are "
                              "needed. Rename them.")
+        without = tuple(momentum.split())
+        if without and not (len(without) == 2 and without[0] in own_defaults and without[1] in slots):
+            raise ValueError(f"rule {body.__name__}: momentum={momentum!r}, but the names of a hyperparameter and of a "
+                             "state are needed. Rename them.")
         Coefficients = named(fields)
         reads = () if ours else _try_out(body, Coefficients, slots)
         names = fields[len(COMMON):]
@@ -307,7 +329,8 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
             "docs": {**EVERY.docs, **said.docs, **(docs or {})}, "examples": tuple(examples), "steady": steady or {},
             "own": ordered, "pure": pure, "settled": 1 if own is _identity else settled,
             "own_names": tuple(own_defaults), "at": coefficients_at(update),
-            "Coefficients": Coefficients, "ahead": ahead, "history": history, "body": body, "reads": reads,
+            "Coefficients": Coefficients, "ahead": ahead, "momentum": without,
+            "point": ahead and (ahead, "v"), "history": history, "body": body, "reads": reads,
             "returns": "u", "digest": digest(body, *fields)}
         for fact, value in facts.items():
             setattr(update, fact, value)

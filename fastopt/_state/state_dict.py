@@ -177,8 +177,8 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
     history.check(backend.groups, saved)
     if _kept(saved["state"], convert) != _kept(backend.state, convert):
         raise ValueError(f"{where}: state {sorted(map(str, saved['state']))}, but {rule} has {list(backend.state)}. "
-                         "Make it with the rounding, average, grokfast and mars that the saved one had, or load with "
-                         "convert=True.")
+                         "Make it with the rounding, average, grokfast, mars and schedule_free that the saved one had, "
+                         "or load with convert=True.")
     places = _places(saved.get("paths"), [t.path for t in backend.tensors])
     for name, new in saved["state"].items():
         if not isinstance(new, (list, tuple)):

@@ -258,10 +258,10 @@ def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[st
     if rule.name == "adadelta" and "rho" in group:
         given["alpha"] = group["rho"]
     for pair, names in PAIRS.items():
-        if pair in group and names[0] in rule.defaults:
+        if pair in group and names[1] in rule.defaults:
             if not _is_list(group[pair]) or len(group[pair]) != 2:
                 raise ValueError(f"{where}: {pair} is {group[pair]!r}, but two numbers are needed. {OURS}")
-            given.update(zip(names, group[pair], strict=True))
+            given.update((k, v) for k, v in zip(names, group[pair], strict=True) if k in rule.defaults)
     numbers: dict[str, Any] = {name: _number(name, value, where) for name, value in given.items()}
     if "decoupled_weight_decay" in group:
         numbers["decay"] = "decoupled" if _flag(group, "decoupled_weight_decay", where) else "coupled"

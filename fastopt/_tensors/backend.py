@@ -15,6 +15,7 @@ from .._kernels.layout import Layout
 from .._rule.groups import Group
 from .._rule.history import Known
 from .._rule.pieces import MEASURE
+from .._rule.pipeline import EVALUATED, LOOK_AHEAD
 from .._rule.rule import Rule
 from ..storage import decode, encode, join
 from . import adapters
@@ -79,7 +80,7 @@ class Backend(Protocol):
     def forget(self) -> None:
         """Look at all that the next step depends on."""
     def look_ahead(self) -> list:
-        """The look-ahead point of the next step, in buffers that are allocated once."""
+        """The rule's other point, look-ahead or to evaluate, in buffers that are allocated once."""
     def tabulate(self) -> None:
         """Make the coefficients of the steps to come, where graphs replay them."""
     def visible(self, array: Any, t: Tensor) -> Any:
@@ -265,13 +266,15 @@ def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
 
 
 class Ahead:
-    """The look-ahead point, p - mu*v: its buffers, one coefficient per group, and the jobs that compute it."""
+    """The rule's `point`, p - mu*v or p + way: its buffers, a coefficient per group (of the former), and the jobs."""
 
     def __init__(self, backend: Stored, buffers: list, coefs: dict[np.dtype, Any], job: Callable[..., Any]):
         """`job` gets a layout, columns of arrays, groups, coefficients and the places of the tensors."""
         self.buffers, self.coefs = buffers, coefs
-        self.field = backend.rule.fields.index(str(backend.rule.ahead))
-        tensors, velocity = backend.tensors, backend.states["v"]
+        coefficient, state = backend.rule.point  # type: ignore[misc]
+        self.kernel, self.fields = (LOOK_AHEAD, 1) if coefficient else (EVALUATED, 0)
+        self.field = backend.rule.fields.index(coefficient) if coefficient else 0
+        tensors, velocity = backend.tensors, backend.states[state]
         layouts = [Layout.of(t.format, FORMATS[t.plain], f) for t, f in zip(tensors, velocity.formats, strict=True)]
         self.jobs = []
         for layout, indices in by_layout(layouts).items():

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from .._formats.choice import SCHEDULE_FREE
 from ..optimizer import Optimizer
 from ..schedules import ReduceOnPlateau, Schedule
 from ..schedules.factory import functions
@@ -21,6 +22,7 @@ class EarlyStopping:
         self.opt, self.function, self.every = given.opt, given.validate, given.validate_every
         self.patience = math.inf if given.patience is None else max(given.patience, 1)
         self.min_delta, self.keeps = given.min_delta, given.restore_best
+        self.averages = SCHEDULE_FREE in self.opt.rule.state  # then the point to evaluate depends on the state, too
         self.seen: list[tuple[int, float]] = []
         self.bad = self.passes = 0  # validations in a row that were no better; complete passes
         self.best: tuple[int | None, float, Any] = None, math.inf, None  # step, value, and a snapshot
@@ -34,7 +36,8 @@ class EarlyStopping:
         return self.passes > last
 
     def validate(self) -> float:
-        value = self.peers.mean(lambda: number(self.function(parameters(self.opt)), "fit: validate"))
+        point = self.opt.evaluation_point() if self.averages else parameters(self.opt)
+        value = self.peers.mean(lambda: number(self.function(point), "fit: validate"))
         self.bad = 0 if value < self.best[1] - self.min_delta else self.bad + 1
         self.seen.append((self.opt.t, value))
         self.keep()
@@ -45,7 +48,7 @@ class EarlyStopping:
     def keep(self) -> None:
         """Copy the parameters if the last validation was the best, unless that has been done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
-            with self.opt.snapshot(state=False, copy=True) if self.keeps else nullcontext() as found:
+            with self.opt.snapshot(self.averages, copy=True) if self.keeps else nullcontext() as found:
                 self.best = *self.seen[-1], found
 
     def restore(self) -> None:

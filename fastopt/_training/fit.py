@@ -100,6 +100,7 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
         where gradients or parameters are). A group may end in the next pass. Not for parameters on a CUDA device.
     validate : callable, optional
         ``validate(params) -> value``, the lower the better. Each `ReduceOnPlateau` of the hyperparameters observes it.
+        With ``schedule_free=``, `params` is `opt.evaluation_point()`.
     validate_every : int, optional
         Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
     patience : int, optional
@@ -107,6 +108,7 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
         `min_delta` (NaN never is).
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
+        With ``schedule_free=`` they are those of that validation, too, and so is `opt.evaluation_point()`.
     checkpoint : path or callable, optional
         Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
         of `checkpoint_every`, and at the end. It holds the parameters of the last step, not the best ones: a run that

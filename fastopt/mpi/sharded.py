@@ -280,8 +280,16 @@ class Sharded:
 
     def lookahead(self) -> Any:
         """Nesterov's look-ahead point, as `Optimizer.lookahead` gives it, of all parameters, on all ranks."""
+        return self._gathered(self.shard.lookahead())
+
+    def evaluation_point(self) -> Any:
+        """With ``schedule_free=`` the point to evaluate, as `Optimizer.evaluation_point` gives it, on all ranks."""
+        return self._gathered(self.shard.evaluation_point())
+
+    def _gathered(self, point: Any) -> Any:
+        """A point of all parameters, of which this rank has its share."""
         found: list[Any] = []
-        self.shard._structure.collect(self.shard.lookahead(), "lookahead", found)
+        self.shard._structure.collect(point, "point", found)
         memory = self._memory
         self._ahead = self._ahead or [np.zeros_like(flat) for flat in memory.work]
         for piece, target, row in zip(memory.pieces, memory.cut(memory.rows(self._ahead)), found, strict=True):
