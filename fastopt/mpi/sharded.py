@@ -210,7 +210,7 @@ class Sharded:
         Ranks first tell each other which gradients they have, a byte for each, while they copy them.
         """
         if callable(grads) and not self._memory.structure.holds(grads):
-            grads = gradients_at(self, self.shard.rule, grads)
+            grads = gradients_at(self, self.rule, grads)
 
         def asked() -> Request:
             if any(group.measures for group in self.groups):
@@ -363,6 +363,10 @@ class Sharded:
         """The steps that each parameter had, in the structure of the parameters."""
         behind = self._checkpoints.of_tensors(self.shard._backend.late()[0])
         return self._memory.structure.build(iter([self.t - steps for steps in behind]))
+
+    @property
+    def rule(self) -> Any:
+        return self.shard.rule
 
     @property
     def groups(self) -> tuple[Group, ...]:
