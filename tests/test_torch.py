@@ -21,6 +21,7 @@ import fastopt  # noqa: E402
 import fastopt.torch as ours  # noqa: E402
 from fastopt import rules  # noqa: E402
 from fastopt._cpu import torch_headers  # noqa: E402
+from fastopt._rule.hyperparameters import MODIFIERS  # noqa: E402
 
 f64 = torch.float64
 theirs = torch.optim
@@ -253,7 +254,7 @@ def test_torchs_own_error_inputs(name):
 @pytest.mark.parametrize("name", [*NAMES, "SparseAdam"])
 def test_signatures_are_torchs(name):
     found, expected = (inspect.signature(getattr(of, name)).parameters for of in (ours, theirs))
-    more = ["state", "rounding", "seed", "cautious", "cautious_decay", "update_clip", "grokfast"]
+    more = ["state", "rounding", "seed", *MODIFIERS, "grokfast"]
     assert [*found.values()][:-len(more)] == [*expected.values()]
     assert [*found][-len(more):] == more
     assert issubclass(getattr(ours, name), getattr(theirs, name))
@@ -450,6 +451,7 @@ def test_any_rule_is_an_optimizer_of_torch():
 
 MODIFIED = [("AdamW", {"cautious": True, "cautious_decay": True, "update_clip": 0.5, "grokfast": (0.7, 1.5)}, "adamw"),
             ("AdamW", {"grokfast": True, "amsgrad": True, "state": "q8"}, "amsgrad"),
+            ("AdamW", {"grokfast": True, "trust_ratio": "update", "adaptive_clip": 0.5, "state": "bf16s"}, "adamw"),
             ("SGD", {"momentum": 0.8, "cautious": True, "grokfast": (0.9, 3.0)}, "momentum"),
             ("NAdam", {"update_clip": 0.3, "grokfast": (0.5, 1.0), "state": "bf16s"}, "nadam"),
             ("Lion", {"cautious": True, "grokfast": (0.6, 2.0)}, "lion")]

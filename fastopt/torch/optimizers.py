@@ -12,10 +12,11 @@ from .. import rules
 from .._cpu.headers import Listed
 from .._formats.choice import check_rounding, check_seed
 from .._rule.groups import Group
+from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
 from .._rule.rule import Rule
 from ._engine import Engine, Member, Options, around, hyperparameters, sparse_adam
 
-MODIFIERS = ("cautious", "cautious_decay", "update_clip", "grokfast")
+MODIFIERS = (*OF_GROUPS, "grokfast")
 MORE = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         for name, default in {"state": None, "rounding": "nearest", "seed": 0, **dict.fromkeys(MODIFIERS)}.items()]
 
@@ -47,7 +48,7 @@ class Fused(torch.optim.Optimizer):
         How 16-bit parameters are stored. "remainder": `opt.state` holds what bfloat16 lacks of a float32.
     seed : int
         Of the random bits of stochastic rounding.
-    cautious, cautious_decay, update_clip, grokfast
+    cautious, cautious_decay, update_clip, update_rms, adaptive_clip, trust_ratio, trust_coefficient, grokfast
         Modifiers, as fastopt's optimizers have them; a group may have its own. Those that are given stand in
         `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state` holds the average of grokfast.
     """
