@@ -96,7 +96,7 @@ class SGD(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -217,7 +217,7 @@ class Momentum(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -346,7 +346,7 @@ class Nesterov(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -464,7 +464,7 @@ class Signum(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -586,7 +586,7 @@ class Rprop(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -707,7 +707,7 @@ class RMSProp(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -832,7 +832,7 @@ class RMSPropMomentum(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -956,7 +956,7 @@ class RMSPropCentered(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1081,7 +1081,7 @@ class RMSPropCenteredMomentum(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1205,7 +1205,7 @@ class AdaGrad(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1324,7 +1324,7 @@ class AdaDelta(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1450,7 +1450,7 @@ class Adam(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1579,7 +1579,7 @@ class AdamW(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1705,7 +1705,7 @@ class AdaMax(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1828,7 +1828,7 @@ class AdaBelief(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1956,7 +1956,7 @@ class Yogi(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2079,7 +2079,7 @@ class LaProp(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2202,7 +2202,7 @@ class ADOPT(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2330,7 +2330,7 @@ class AMSGrad(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2459,7 +2459,7 @@ class NAdam(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2588,7 +2588,7 @@ class RAdam(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2720,7 +2720,7 @@ class AdEMAMix(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2842,7 +2842,7 @@ class Lion(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2967,7 +2967,7 @@ class Adan(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -3028,7 +3028,7 @@ class LAMB(Optimizer):
 
     r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
 
-    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers
+    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0, it is 1. Biases and scales of layers
     are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
 
     Parameters
@@ -3097,7 +3097,7 @@ class LAMB(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -3226,7 +3226,7 @@ class LARS(Optimizer):
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
         gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2

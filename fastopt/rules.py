@@ -618,7 +618,7 @@ lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, deca
 
     r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
 
-    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers
+    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0, it is 1. Biases and scales of layers
     are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
     """
 lars = rule(

@@ -57,7 +57,7 @@ ARGUMENTS = {
     "mars": Argument(
         None, "float or callable, optional", "Hyper | None",
         "gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, "
-        'and that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For '
+        'and that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For '
         "optimizers that have b1."),
     "schedule_free": Argument(
         None, "float or True, optional", "Hyper | bool | None",
