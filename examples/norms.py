@@ -2,9 +2,9 @@
 
     python examples/norms.py [--log FOLDER]
 
-The network of digits.py takes 200 steps with AdamW, and 200 with LAMB. Every tenth step measures. The table has the
-length of the update over that of the parameters, the median of each tensor: under AdamW it is another for each, under
-LAMB it is the learning rate. With --log the norms go to files for TensorBoard (pip install tensorboard torch; then
+The network of digits.py takes 200 steps with AdamW, and 200 with LAMB. Every tenth step measures. The table has, for
+each tensor, the median of |update|/|parameters|. Under AdamW it differs from tensor to tensor; under LAMB it is the
+learning rate. With --log the norms go to files for TensorBoard (pip install tensorboard torch; then
 tensorboard --logdir FOLDER). The program exits with 1 unless LAMB's ratios are its rate, and AdamW's are not alike.
 """
 import argparse

@@ -372,7 +372,7 @@ class Optimizer:
 
         {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
         step, "updates": of what it added to them, before it was rounded to their format}; NaN where a parameter had no
-        gradient. In float64, of all elements, also of those that a mask kept.
+        gradient, and before the first such step. In float64, of all elements, also of those that a mask kept.
         """
         with self._turn.lock:
             found = self._backend.measured()

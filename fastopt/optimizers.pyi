@@ -74,7 +74,7 @@ class SGD(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -92,11 +92,11 @@ class SGD(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -195,7 +195,7 @@ class Momentum(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -213,11 +213,11 @@ class Momentum(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -324,7 +324,7 @@ class Nesterov(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -342,11 +342,11 @@ class Nesterov(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -442,7 +442,7 @@ class Signum(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -460,11 +460,11 @@ class Signum(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -564,7 +564,7 @@ class Rprop(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -582,11 +582,11 @@ class Rprop(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -685,7 +685,7 @@ class RMSProp(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -703,11 +703,11 @@ class RMSProp(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -810,7 +810,7 @@ class RMSPropMomentum(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -828,11 +828,11 @@ class RMSPropMomentum(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -934,7 +934,7 @@ class RMSPropCentered(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -952,11 +952,11 @@ class RMSPropCentered(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1059,7 +1059,7 @@ class RMSPropCenteredMomentum(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1077,11 +1077,11 @@ class RMSPropCenteredMomentum(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1181,7 +1181,7 @@ class AdaGrad(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
@@ -1201,11 +1201,11 @@ class AdaGrad(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1302,7 +1302,7 @@ class AdaDelta(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1320,11 +1320,11 @@ class AdaDelta(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1428,7 +1428,7 @@ class Adam(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1446,11 +1446,11 @@ class Adam(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1557,7 +1557,7 @@ class AdamW(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1575,11 +1575,11 @@ class AdamW(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1683,7 +1683,7 @@ class AdaMax(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1701,11 +1701,11 @@ class AdaMax(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1806,7 +1806,7 @@ class AdaBelief(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -1824,11 +1824,11 @@ class AdaBelief(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -1930,7 +1930,7 @@ class Yogi(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
@@ -1952,11 +1952,11 @@ class Yogi(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2057,7 +2057,7 @@ class LaProp(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2075,11 +2075,11 @@ class LaProp(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2180,7 +2180,7 @@ class ADOPT(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2198,11 +2198,11 @@ class ADOPT(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2308,7 +2308,7 @@ class AMSGrad(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2326,11 +2326,11 @@ class AMSGrad(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2437,7 +2437,7 @@ class NAdam(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2455,11 +2455,11 @@ class NAdam(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2566,7 +2566,7 @@ class RAdam(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2584,11 +2584,11 @@ class RAdam(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2698,7 +2698,7 @@ class AdEMAMix(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2716,11 +2716,11 @@ class AdEMAMix(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2820,7 +2820,7 @@ class Lion(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2838,11 +2838,11 @@ class Lion(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -2945,7 +2945,7 @@ class Adan(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -2963,11 +2963,11 @@ class Adan(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -3028,8 +3028,8 @@ class LAMB(Optimizer):
 
     r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
 
-    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
-    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0, it is 1. Biases and scales of layers
+    are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
 
     Parameters
     ----------
@@ -3075,7 +3075,7 @@ class LAMB(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 1.0
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -3093,11 +3093,11 @@ class LAMB(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
@@ -3160,8 +3160,9 @@ class LARS(Optimizer):
 
     v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
 
-    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
-    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    It is Momentum with trust_ratio="gradient". The first step moves a tensor by at most lr*trust_coefficient of its
+    length, 1e-6 with the defaults: give a larger lr. Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in
+    a group with an lr of its own: {"params": biases, "trust_ratio": False, "weight_decay": 0, "lr": 0.01}.
 
     Parameters
     ----------
@@ -3203,7 +3204,7 @@ class LARS(Optimizer):
         2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
         2017: LARS). Where a length is 0, it stays as it is.
     trust_coefficient : float or callable, default 0.001
-        What is made as long as the tensor is multiplied by this, too.
+        A factor of the trust ratio; unused where a length is 0.
     like : {"torch", "optax", "keras", "sklearn"}, optional
         Start from the defaults and conventions of that system; see `fastopt.presets`.
     state : str, dict or callable, optional
@@ -3221,11 +3222,11 @@ class LARS(Optimizer):
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
         1): the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): each gradient is added factor times its running average, which keeps this share of itself in a
-        step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
+        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
     mars : float or callable, optional
-        gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and that
-        of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For
+        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
+        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
         optimizers that have b1.
     schedule_free : float or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2

@@ -618,8 +618,8 @@ lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, deca
 
     r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
 
-    It is AdamW with trust_ratio="update". Where |p| or |r| is 0 the ratio is 1. Biases and scales of layers are mostly
-    left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0, it is 1. Biases and scales of layers
+    are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
     """
 lars = rule(
     momentum_at, name="lars", class_name="LARS", state="v", momentum="momentum v", settled=2,
@@ -629,7 +629,8 @@ lars.__doc__ = """LARS (You et al. 2017): Momentum with a learning rate for each
 
     v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
 
-    It is Momentum with trust_ratio="gradient". Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in a
-    group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    It is Momentum with trust_ratio="gradient". The first step moves a tensor by at most lr*trust_coefficient of its
+    length, 1e-6 with the defaults: give a larger lr. Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in
+    a group with an lr of its own: {"params": biases, "trust_ratio": False, "weight_decay": 0, "lr": 0.01}.
     """
 MODIFIED: dict[str, Any] = {"lamb": lamb, "lars": lars}

@@ -277,9 +277,9 @@ class Binding:
         key = tuple(asked)
         if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            if self.rows and (measured := next((piece for of in of_groups for piece in of.measured), None)):
-                raise ValueError(f"step: a gradient of some rows alone, but {measured.name} measures whole tensors. "
-                                 "Give an array in its place.")
+            if self.rows and any(of.measured for of in of_groups):
+                raise ValueError("step: a gradient of some rows alone, but a modifier that measures whole tensors (see "
+                                 "fastopt.LAMB). Give an array in its place, or leave the modifier out.")
             self.plans[key] = StepPlan([job for bucket in self.buckets for job in bucket.jobs(of_groups, self.tensors)])
         plan = self.plans[key]
         if self.rows:

@@ -52,12 +52,12 @@ ARGUMENTS = {
         '[0, 1): the state "average", which starts at the parameters, float32 unless `state` names it.'),
     "grokfast": Argument(
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
-        "(share, factor): each gradient is added factor times its running average, which keeps this share of itself in "
-        'a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
+        "(share, factor): to each gradient factor times its running average is added, which keeps this share of itself "
+        'in a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
     "mars": Argument(
         None, "float or callable, optional", "Hyper | None",
-        "gamma, 0.025 in the paper: each gradient is added gamma*b1/(1-b1) times its change since the last step, and "
-        'that of a tensor is then made no longer than 1 (Yuan et al. 2024): the state "mars", the last gradient. For '
+        "gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, "
+        'and that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For '
         "optimizers that have b1."),
     "schedule_free": Argument(
         None, "float or True, optional", "Hyper | bool | None",

@@ -53,7 +53,7 @@ EVERY = About(
      "trust_ratio": '"update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor '
                     '(You et al. 2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + '
                     'weight_decay*|p|) (You et al. 2017: LARS). Where a length is 0, it stays as it is.',
-     "trust_coefficient": "What is made as long as the tensor is multiplied by this, too."})
+     "trust_coefficient": "A factor of the trust ratio; unused where a length is 0."})
 
 
 def said_here(word: str, rule: Any) -> str | None:

@@ -108,7 +108,7 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
         `min_delta` (NaN never is).
     restore_best : bool
         At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
-        With ``schedule_free=`` they are those of that validation, too, and so is `opt.evaluation_point()`.
+        With ``schedule_free=`` its state goes back, too: `opt.evaluation_point()` is then the point that was validated.
     checkpoint : path or callable, optional
         Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
         of `checkpoint_every`, and at the end. It holds the parameters of the last step, not the best ones: a run that
