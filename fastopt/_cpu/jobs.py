@@ -14,6 +14,7 @@ from .._formats.blocks import SIZE
 from .._kernels.compile import Kernel
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, TILE, WORD
+from .._rule.pieces import asker
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.rows import STAND_IN
@@ -278,8 +279,8 @@ class Binding:
         if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
             if self.rows and (measured := next((piece for of in of_groups for piece in of.measured), None)):
-                raise ValueError(f"step: a gradient of some rows alone, but {measured.name} measures whole tensors. "
-                                 "Give an array in its place.")
+                raise ValueError(f"step: a gradient of some rows alone, but {asker(measured.name)} measures whole "
+                                 "tensors. Give an array in its place.")
             self.plans[key] = StepPlan([job for bucket in self.buckets for job in bucket.jobs(of_groups, self.tensors)])
         plan = self.plans[key]
         if self.rows:

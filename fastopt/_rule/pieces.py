@@ -273,11 +273,19 @@ for _function in (subtracted, nothing,
         register_jitable(_function)
 
 
+CHOSEN = {"cautious": {True: "cautious", "scaled": "cautious_scaled"},  # by the values of these hyperparameters
+          "trust_ratio": {"gradient": "gradient_trust", "update": "update_trust"}}
+
+
+def asker(piece: str) -> str:
+    """The hyperparameter that asks for a piece."""
+    return next((name for name, chosen in CHOSEN.items() if piece in chosen.values()), piece)
+
+
 def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
     """{piece: the hyperparameter that asks for it}, of those among these hyperparameters that are not decays."""
     found = {name: name for name in ("adaptive_clip", "update_clip", "update_rms") if hyper.get(name, 0) != 0}
-    for name, pieces in (("cautious", {True: "cautious", "scaled": "cautious_scaled"}),
-                         ("trust_ratio", {"gradient": "gradient_trust", "update": "update_trust"})):
+    for name, pieces in CHOSEN.items():
         if (value := hyper.get(name, False)) in pieces:
             found[pieces[value]] = name
     return found
