@@ -273,8 +273,9 @@ for _function in (subtracted, nothing,
         register_jitable(_function)
 
 
-CHOSEN = {"cautious": {True: "cautious", "scaled": "cautious_scaled"},  # by the values of these hyperparameters
-          "trust_ratio": {"gradient": "gradient_trust", "update": "update_trust"}}
+CHOSEN: dict[str, dict[Any, str]] = {  # by the values of these hyperparameters
+    "cautious": {True: "cautious", "scaled": "cautious_scaled"},
+    "trust_ratio": {"gradient": "gradient_trust", "update": "update_trust"}}
 
 
 def asker(piece: str) -> str:
