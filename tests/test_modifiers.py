@@ -125,6 +125,47 @@ def test_bits_of_measured_steps(mix):
     assert_identical(opt.params[0]["params"], before)
 
 
+@pytest.mark.parametrize(("order", "columns", "state"), [("F", 128, None), ("C", 100, "q8")])
+def test_rows_count_where_a_group_asks_for_them(order, columns, state):
+    """adaptive_clip of one group asks nothing of the arrays of another, which may lie otherwise."""
+    p, other = normal(1, 4, 128), normal(2, 4, columns).copy(order)
+    groups, start = [{"params": p, "adaptive_clip": 1e-3}, {"params": other}], other.copy(order)
+    fastopt.Momentum(groups, lr=0.5, state=state).step([normal(3, 4, 128), start])
+    np.testing.assert_allclose(other, 0.5*start)
+
+
+@pytest.mark.parametrize("name", ["LAMB", "LARS"])
+def test_a_trust_ratio_beyond_float32_leaves_numbers(name):
+    """Where |p|/|g| is too large for the format, infinity times an element that is 0 would be NaN."""
+    p, g = np.full(9, 1e3, np.float32), np.zeros(9, np.float32)
+    g[0] = 1e-42
+    getattr(fastopt, name)(p, lr=1.0, weight_decay=0.0).step(g)
+    assert np.isfinite(p).all()
+    assert (p[1:] == 1e3).all()
+
+
+def test_a_refused_gradient_of_rows_names_the_hyperparameter():
+    for how, name in (({"trust_ratio": "gradient"}, "trust_ratio"), ({"cautious": "scaled"}, "cautious"),
+                      ({"update_rms": 1.0}, "update_rms")):
+        opt = fastopt.SGD(np.ones((3, 4)), lr=0.5, **how)
+        with pytest.raises(ValueError, match=f"but {name} measures"):
+            opt.step(fastopt.Rows([1], np.ones((1, 4))))
+
+
+@pytest.mark.parametrize("name", ["update_clip", "update_rms", "adaptive_clip"])
+def test_a_limit_of_0_is_none(name):
+    """Also where a function gives it."""
+    ends = []
+    for limit in (0.0, lambda t: 0.0 if t < 3 else 1e-3, lambda t: 1e-3):
+        p = normal(1, 40)
+        opt = fastopt.Momentum(p, lr=0.1, **{name: limit})
+        for t in range(2):
+            opt.step(normal(t + 2, 40))
+        ends.append(p)
+    assert_identical(ends[0], ends[1])
+    assert np.all(ends[0] != ends[2])
+
+
 def test_measures():
     """The norms of one step's gradients, parameters and updates, of each parameter; NaN where there was no gradient."""
     params = {"a": normal(1, 3, 50), "b": normal(2, 9_000), "c": np.zeros((0, 2)), "d": normal(3, 4)}

@@ -14,6 +14,7 @@ from .._formats.blocks import SIZE
 from .._kernels.compile import Kernel
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, JOB_WORDS, STRIDED_TILE, TILE, WORD
+from .._rule.pieces import asker
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.rows import STAND_IN
@@ -277,9 +278,9 @@ class Binding:
         key = tuple(asked)
         if key not in self.plans:
             of_groups = pipelines(self.rule, *asked)
-            if self.rows and any(of.measured for of in of_groups):
-                raise ValueError("step: a gradient of some rows alone, but a modifier that measures whole tensors (see "
-                                 "fastopt.LAMB). Give an array in its place, or leave the modifier out.")
+            if self.rows and (measured := next((piece for of in of_groups for piece in of.measured), None)):
+                raise ValueError(f"step: a gradient of some rows alone, but {asker(measured.name)} measures whole "
+                                 "tensors. Give an array in its place, or leave that out.")
             self.plans[key] = StepPlan([job for bucket in self.buckets for job in bucket.jobs(of_groups, self.tensors)])
         plan = self.plans[key]
         if self.rows:

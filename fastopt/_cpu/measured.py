@@ -74,9 +74,8 @@ class Measured:
     def __init__(self, bucket: Any, pipeline: Pipeline, tensors: Sequence[Tensor], chosen: Sequence[bool]):
         """`tensors` are those of the bucket, of which the job has the `chosen` ones."""
         by_row, blocks = any(piece.by_row for piece in pipeline.measured), bool(bucket.layout.blocks)
-        sizes = [unit_size(t, by_row, blocks) for t in tensors]
-        units = [Unit(k, n, first) for k, (t, n, mine) in enumerate(zip(tensors, sizes, chosen, strict=True)) if mine
-                 for first in range(0, t.array.size, n)]
+        sizes = {k: unit_size(tensors[k], by_row, blocks) for k, mine in enumerate(chosen) if mine}
+        units = [Unit(k, n, first) for k, n in sizes.items() for first in range(0, tensors[k].array.size, n)]
         self.tensors = np.array([unit.tensor for unit in units], np.intp)
         self.groups = np.array(bucket.groups, np.intp)[self.tensors]
         self.sizes = {True: np.array([unit.size for unit in units], np.float64),
@@ -91,7 +90,7 @@ class Measured:
 
     def fill(self, rows: np.ndarray, threads: int) -> None:
         """Find the coefficients of a step in which groups have these rows."""
-        of_units = rows[self.groups]
+        of_units, most = rows[self.groups], np.finfo(self.coefs.dtype).max
         with np.errstate(all="ignore"):
             for piece, sums in self.passes:
                 self.coefs[...] = of_units
@@ -102,7 +101,7 @@ class Measured:
                 columns = dict(zip(self.fields, of_units.T, strict=True))
                 of = self.sizes[piece.by_row]
                 for name, values in piece.of_sums(columns, found, of).items():  # type: ignore[misc]
-                    of_units[:, self.fields.index(name)] = values
+                    of_units[:, self.fields.index(name)] = np.minimum(values, most)  # infinity times 0 would be NaN
             self.coefs[...] = of_units
 
 

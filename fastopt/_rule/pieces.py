@@ -8,6 +8,7 @@ A piece is a function of coefficients `c`, its own among them, and of numbers of
 A measured piece has a coefficient that depends on a whole tensor, or on each of its rows. Its `terms` are numbers of
 one element; they are made where the piece stands. The sums of their squares, `Sums`, give the coefficient.
 """
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -204,9 +205,16 @@ def limited_rms(c, sums, n):
 def last(hyper):
     """The coefficients `LAST`. Those of measured pieces are what their functions of sums begin with."""
     lr, trust, coefficient = hyper["lr"], hyper["trust_ratio"], hyper["trust_coefficient"]
-    by_gradient = coefficient if trust == "gradient" else hyper["adaptive_clip"]
-    by_update = 1.0 if hyper["cautious"] == "scaled" else lr*(coefficient if trust == "update" else hyper["update_rms"])
-    return 0.0, lr*hyper["update_clip"], by_gradient, by_update
+    by_gradient = coefficient if trust == "gradient" else hyper["adaptive_clip"] or math.inf
+    by_update = lr*coefficient if trust == "update" else _limit("update_rms", hyper)
+    if hyper["cautious"] == "scaled":
+        by_update = 1.0
+    return 0.0, _limit("update_clip", hyper), by_gradient, by_update
+
+
+def _limit(name, hyper):
+    """So many times lr; 0 stands for no limit."""
+    return hyper["lr"]*hyper[name] if hyper[name] else math.inf
 
 
 class Piece(NamedTuple):
@@ -273,11 +281,20 @@ for _function in (subtracted, nothing,
         register_jitable(_function)
 
 
+CHOSEN: dict[str, dict[Any, str]] = {  # by the values of these hyperparameters
+    "cautious": {True: "cautious", "scaled": "cautious_scaled"},
+    "trust_ratio": {"gradient": "gradient_trust", "update": "update_trust"}}
+
+
+def asker(piece: str) -> str:
+    """The hyperparameter that asks for a piece."""
+    return next((name for name, chosen in CHOSEN.items() if piece in chosen.values()), piece)
+
+
 def modifiers(hyper: Mapping[str, Any]) -> dict[str, str]:
     """{piece: the hyperparameter that asks for it}, of those among these hyperparameters that are not decays."""
     found = {name: name for name in ("adaptive_clip", "update_clip", "update_rms") if hyper.get(name, 0) != 0}
-    for name, pieces in (("cautious", {True: "cautious", "scaled": "cautious_scaled"}),
-                         ("trust_ratio", {"gradient": "gradient_trust", "update": "update_trust"})):
+    for name, pieces in CHOSEN.items():
         if (value := hyper.get(name, False)) in pieces:
             found[pieces[value]] = name
     return found
