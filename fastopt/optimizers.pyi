@@ -102,8 +102,8 @@ class SGD(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -223,8 +223,8 @@ class Momentum(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -352,8 +352,8 @@ class Nesterov(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -470,8 +470,8 @@ class Signum(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -592,8 +592,8 @@ class Rprop(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -713,8 +713,8 @@ class RMSProp(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -838,8 +838,8 @@ class RMSPropMomentum(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -962,8 +962,8 @@ class RMSPropCentered(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1087,8 +1087,8 @@ class RMSPropCenteredMomentum(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1211,8 +1211,8 @@ class AdaGrad(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1330,8 +1330,8 @@ class AdaDelta(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1456,8 +1456,8 @@ class Adam(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1585,8 +1585,8 @@ class AdamW(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1711,8 +1711,8 @@ class AdaMax(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1834,8 +1834,8 @@ class AdaBelief(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -1962,8 +1962,8 @@ class Yogi(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2085,8 +2085,8 @@ class LaProp(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2208,8 +2208,8 @@ class ADOPT(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2336,8 +2336,8 @@ class AMSGrad(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2465,8 +2465,8 @@ class NAdam(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2594,8 +2594,8 @@ class RAdam(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2726,8 +2726,8 @@ class AdEMAMix(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2848,8 +2848,8 @@ class Lion(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -2973,8 +2973,8 @@ class Adan(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -3103,8 +3103,8 @@ class LAMB(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).
@@ -3232,8 +3232,8 @@ class LARS(Optimizer):
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 of
-        Adam and its kin, is gone, and so is its state.
+        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
+        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
         Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
         parameters, for example).

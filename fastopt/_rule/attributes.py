@@ -12,10 +12,11 @@ KEPT = {  # what an optimizer is made with, or finds
     "state": "Write into its arrays, or load a state dict: opt.load_state_dict(saved).",
     "rule": "Make an optimizer of another rule: fastopt.optimizer(rule)(params).",
     "grad_norm": "Leave it: a step with clip_norm or skip_nonfinite sets it.",
-    **{name: f"Make a new optimizer with {name}=..." for name in ("seed", "like", "rounding", "copy", "capturable")},
+    **{name: f"Make a new optimizer with {name}=..." for name in ("seed", "like", "rounding", "copy", "capturable",
+                                                                        "schedule_free")},
     "grokfast": "Make a new optimizer with grokfast=..., or set opt.groups[0]['grokfast_factor'] of one that has it.",
     **{name: f"Make a new optimizer with {name}=..., or set opt.groups[0][{name!r}] of one that has it."
-       for name in ("average", "mars", "schedule_free")}}
+       for name in ("average", "mars")}}
 
 
 def keep(opt: Any, name: str, value: Any) -> None:

@@ -64,8 +64,8 @@ ARGUMENTS = {
         "Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = "
         "lr^2 over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at "
         "the parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state "
-        '"schedule_free" is x - p, float32 unless `state` names it. It takes the place of momentum: `momentum`, or b1 '
-        "of Adam and its kin, is gone, and so is its state."),
+        '"schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes '
+        "the place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state."),
     "copy": Argument(
         None, "tree of arrays, optional", "Any",
         "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "
