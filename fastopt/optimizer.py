@@ -285,7 +285,7 @@ class Optimizer:
             "skip": a key of a dict of the parameters that the gradients lack is as None there.
         measure : bool
             Find the norms of each parameter, gradient and update: `measures` has them. It takes a pass more over what
-            the step reads. On the CPU only.
+            the step reads.
 
         Raises
         ------
@@ -371,8 +371,9 @@ class Optimizer:
         """The Euclidean norms that the last step with ``measure=True`` found, in the structure of the parameters.
 
         {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
-        step, "updates": of what it added to them, before it was rounded to their format}; NaN where a parameter had no
-        gradient, and before the first such step. In float64, of all elements, also of those that a mask kept.
+        step, "updates": of what it added to them, before it was rounded to their format}. They are float64 numbers, of
+        all elements, also of those that a mask kept. NaN stands where a parameter had no gradient, where that step was
+        skipped, and before the first such step. On CUDA this waits for the device.
         """
         with self._turn.lock:
             found = self._backend.measured()

@@ -14,7 +14,7 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
                   "optimizers", "presets", "schedules.factory", "schedules.formulas", "schedules.plateau", "storage",
                   "trees"),
     "states": ("_rule.history", "_state.copies", "_state.state_dict", "_state.torch_layout", "files"),
-    "rules": ("_cpu.backend", "_cpu.jobs", "_cpu.measured", "_rule.rule", "_rule.straight"),
+    "rules": ("_cpu.backend", "_cpu.jobs", "_tensors.units", "_rule.rule", "_rule.straight"),
     "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",
                 "curvature.flat", "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit",
                 "sklearn._base", "sklearn._targets"),

@@ -60,17 +60,16 @@ def next_slots(rule, c, g, parts, formats, words):
 
 
 def sum_of_squares(rows):
-    """In float64, in the order of kernels: element i of a tile of 4,096 adds to sum i % 64; those by halves; tiles."""
-    total = 0.0
-    for squares in rows.astype(np.float64)**2:
-        for tile in (squares[k:k + 4096] for k in range(0, squares.size, 4096)):
-            lanes = np.zeros(64)
-            for k in range(0, tile.size, 64):
-                lanes[:tile[k:k + 64].size] += tile[k:k + 64]
-            for half in (32, 16, 8, 4, 2, 1):
-                lanes[:half] += lanes[half:2*half]
-            total += lanes[0]
-    return total
+    """In float64, in the order of kernels: element i of a tile of 4,096 adds to sum i % 64, by halves; so tiles."""
+    def added(numbers):
+        lanes = np.zeros(64)
+        for k in range(0, len(numbers), 64):
+            lanes[:len(numbers[k:k + 64])] += numbers[k:k + 64]
+        for half in (32, 16, 8, 4, 2, 1):
+            lanes[:half] += lanes[half:2*half]
+        return lanes[0]
+
+    return added([added(row[k:k + 4096]) for row in rows.astype(np.float64)**2 for k in range(0, row.size, 4096)])
 
 
 def measured(rule, exact, kind, g, p, *slots, rows=1):
@@ -85,9 +84,10 @@ def measured(rule, exact, kind, g, p, *slots, rows=1):
             terms = rule.compose(called, g, p, *slots, until=piece)
             parts = [np.broadcast_to(x, p.shape).reshape(units, cut//units, -1) for x in terms]
             sums = np.array([[sum_of_squares(part) for part in of] for of in parts])
-            columns = {name: np.full(units, value) for name, value in exact._asdict().items() if not np.ndim(value)}
-            found = piece.of_sums(columns, sums, np.full(units, p.size/units))
-            exact = exact._replace(**{name: np.repeat(x, p.size//units) for name, x in found.items()})
+            columns = exact._make(np.full(units, value) if not np.ndim(value) else value[::p.size//units]
+                                  for value in exact)
+            found = zip(piece.gives, piece.of_sums(columns, sums, np.full(units, p.size/units)), strict=True)
+            exact = exact._replace(**{name: np.repeat(x, p.size//units) for name, x in found})
         return called(lambda c: c)
 
 

@@ -66,10 +66,18 @@ METHODS = {  # Adam is AdamW but for the decay, and Rprop is not for batches
     "AdamW, cautious_decay": Method("adamw", 0.025, given={"cautious_decay": True}),
     "AdamW, update_clip": adamw(0.025, update_clip=(0.25, 0.5, 1.0)),
     "AdamW, grokfast": adamw(0.015, grokfast=((0.9, 0.5), (0.98, 0.5), (0.98, 2.0))),
+    "AdamW, cautious scaled": Method("adamw", 0.02, given={"cautious": "scaled"}),
+    "AdamW, update_rms": adamw(0.025, update_rms=(0.25, 0.5, 1.0)),
+    "AdamW, adaptive_clip": adamw(0.025, adaptive_clip=(0.01, 0.03, 0.1)),
+    "AdamW, mars": adamw(0.025, mars=(0.01, 0.025, 0.05)),
+    "AdamW, trust_ratio (LAMB)": Method("adamw", 0.025, given={"trust_ratio": "update"}),
+    "AdamW, constant rate, schedule_free": Method("adamw", 0.025, {"schedule_free": (0.8, 0.9, 0.95)}, falls=False),
     "AdamW, average": adamw(0.025, average=(0.9, 0.97, 0.99)), CONSTANT: adamw(0.015, falls=False),
     AVERAGE: adamw(0.015, falls=False, average=(0.9, 0.97, 0.99)),
     "SGD": Method("sgd", 2.0, {}), "Momentum": Method("momentum", 0.4, MOMENTUM),
-    "Nesterov": Method("nesterov", 0.4, MOMENTUM), "Signum": Method("signum", 0.003),
+    "Nesterov": Method("nesterov", 0.4, MOMENTUM),
+    "Momentum, trust_ratio (LARS)": Method("momentum", 0.03, MOMENTUM, {"trust_ratio": "gradient"}),
+    "Signum": Method("signum", 0.003),
     "RMSProp": Method("rmsprop", 0.01, {"alpha": (0.9, 0.99, 0.999)}),
     "RMSPropMomentum": Method("rmsprop_momentum", 0.0015, MOMENTUM),
     "RMSPropCentered": Method("rmsprop_centered", 0.01, {"alpha": (0.9, 0.99, 0.999)}),
@@ -125,7 +133,8 @@ def loss(task: str, method: str, trial: Trial, learned: np.ndarray, judged: np.n
     with np.errstate(all="ignore"):
         for _ in range(steps):
             step()
-        found = networks.value(opt.state.get("average", opt.params), x[judged], y[judged], "softmax")
+        params = opt.evaluation_point() if "schedule_free" in opt.state else opt.state.get("average", opt.params)
+        found = networks.value(params, x[judged], y[judged], "softmax")
     return found if math.isfinite(found) else math.inf
 
 

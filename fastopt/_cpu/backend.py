@@ -11,7 +11,7 @@ import numpy as np
 from .._checks.numbers import check_number
 from .._formats.catalogue import Format, arithmetic
 from .._formats.choice import REMAINDER
-from .._kernels.memory import JOB, TILE
+from .._kernels.memory import JOB
 from .._rule.groups import Group
 from .._rule.pieces import MEASURE
 from .._rule.pipeline import row_length
@@ -49,6 +49,7 @@ class HostBackend(Stored):
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
+        self._surveyed: dict[int, np.ndarray] = {}
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
 
@@ -220,6 +221,9 @@ class HostBackend(Stored):
         factors: Sequence[float] = ()
         if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
             if (found := self._factor(request)) is None:
+                if measure:
+                    self._surveyed = {k: np.full(MEASURE.many, math.nan if t.array.size else 0.0)
+                                      for k, t in enumerate(self.tensors)}
                 return
             factor = found
             if apart:
@@ -278,10 +282,12 @@ class HostBackend(Stored):
         if survey:
             measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
             for sums in plan.surveys:
-                members = sums.job.members
-                found = np.sqrt(sums.by(TILE.tensor, len(members), self.threads))
-                measures |= {members[k]: found[:, k] for k in np.unique(sums.job.tiles[:, TILE.tensor])}
-            self.measures = measures
+                found = np.sqrt(sums.totals(self.threads))
+                measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
+            self._surveyed = measures
+
+    def surveyed(self) -> dict[int, np.ndarray]:
+        return self._surveyed
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)

@@ -57,6 +57,7 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []           # of the gradients of the next step
         self.captured: list = []                 # what graphs refer to
         self.normed = False
+        self.surveys: tuple[Tables, tuple] | None = None  # where the last step that measured left norms
         self.known_norm: float | None = None     # of the last step, where it was found elsewhere
         self._masks: Sequence[np.ndarray] = []   # the last that were asked for
         self._copies: list[DeviceArray] = []
@@ -65,11 +66,11 @@ class CudaBackend(Stored):
         if capturable:
             # gradients like the parameters are ready to be captured
             self.bind([t.original for t in tensors], [t.path for t in tensors])
-            self._plan(self._bound().tables, True, [], [], self._asked(Request()))
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()), False)
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
-        dtypes = {arithmetic(t.format).dtype for t in self.tensors}
+        dtypes = {arithmetic(t.format).dtype for t in self.tensors} | {np.dtype(np.float64)}  # for measured pieces
         return {dtype: self.gpu.allocate(dtype.itemsize*columns*len(self.groups)) for dtype in dtypes}
 
     # Memory
@@ -251,6 +252,11 @@ class CudaBackend(Stored):
                                "Make the optimizer with capturable=N, N being the number of steps that the graph will "
                                "be replayed.")
 
+    def _check_surveyed(self, *last: Any) -> None:
+        if last != self.surveys:
+            raise RuntimeError("step: the stream is being captured, but measure=True needs memory, which cannot be "
+                               "allocated now. Take one step with measure=True first.")
+
     def _bound(self) -> Bound:
         if self.bound is None:
             raise RuntimeError("step: no gradients are bound. Pass them.")
@@ -262,9 +268,6 @@ class CudaBackend(Stored):
         if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
             parts.step(self, leaves, paths, request)
             return
-        if request.measure or any(group.measures for group in self.groups):
-            raise ValueError("step: measure=True, or a modifier that measures whole tensors (see fastopt.LAMB), with "
-                             "parameters on a CUDA device, but these are for the CPU. Leave it out.")
         self.bind(leaves, paths, request.zero_grads, request.masks)
         if request.skip_nonfinite and request.zero_grads:
             raise ValueError("step: zero_grads together with skip_nonfinite, but a step that is skipped on the device "
@@ -287,6 +290,13 @@ class CudaBackend(Stored):
             self._enqueue(leaves, request)
         finally:
             driver.do("cuCtxSetCurrent", before)
+
+    def surveyed(self) -> dict[int, np.ndarray]:
+        """See `Backend.surveyed`. Waits for the device."""
+        if self.surveys is None:
+            return {}
+        tables, asked = self.surveys
+        return tables.norms(asked)
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
@@ -315,7 +325,9 @@ class CudaBackend(Stored):
         if steps and any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        plan = self._plan(tables, normed, addresses, coefficients, asked)
+        if capturing and request.measure:
+            self._check_surveyed(tables, asked)
+        plan = self._plan(tables, normed, addresses, coefficients, asked, request.measure)
         main, at = self.advance.main, PARAMETERS
         main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
         main.words[at.factor_at] = factor.address if on_device else 0
@@ -339,6 +351,8 @@ class CudaBackend(Stored):
             gradients.record(leaves, lent, self.gpu.ordinal, stream)
         if steps:
             self.normed, self.known_norm = normed, request.norm
+        if request.measure:
+            self.surveys = tables, asked
         try:
             plan.run(stream, skip, clock.done if steps else 0, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:
@@ -362,12 +376,12 @@ class CudaBackend(Stored):
         return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
 
     def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
-              asked: tuple) -> driver.Launches:
+              asked: tuple, survey: bool) -> driver.Launches:
         """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients), asked
+        key = norm, self.advance.room(addresses, coefficients), asked, survey
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            updates = tables.launches(asked) if asked else []
+            updates = tables.launches(asked, survey) if asked else []
             tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *updates])
         return tables.plans[key]
 
@@ -419,7 +433,7 @@ class _AheadLaunches(Ahead):
         clock, gpu, seed = backend.clock, backend.gpu, backend.seed
         super().__init__(backend, buffers, backend._coefs(1), lambda layout, columns, groups, coefs, numbers:
                          Bucket(gpu, layout, columns, groups, [], coefs, clock.memory, numbers, seed))
-        self.launches = [launch for _, job in self.jobs for launch in job.launches([self.kernel]*len(backend.groups))]
+        self.launches = [part.step for _, job in self.jobs for part in job.parts([self.kernel]*len(backend.groups))]
         self.advance = Advance(clock, self.coefs, self.field, self.fields)
         self.plan: driver.Launches | None = None
         self.room = 0

@@ -11,7 +11,8 @@ import numpy as np
 from numba.core.errors import NumbaError
 
 from .._kernels.layout import Layout
-from .._kernels.memory import WORD
+from .._kernels.memory import STRIDED_TILE, WORD
+from .._rule.pieces import MEASURE
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._rule.rule import Rule
 from .._tensors import arrays, tensors
@@ -21,10 +22,10 @@ from . import driver, loops
 from .clock import Post, posts
 from .libraries import Library, by_dlpack, library
 from .loops import STEP, THREADS, WARP
+from .measured import Launch, Measured, Survey
 from .streams import hand_over, makers
 
 MOST = 100_000  # addresses that are remembered
-Launch = tuple[int, int, driver.Arguments]
 
 
 class Bucket:
@@ -32,48 +33,75 @@ class Bucket:
 
     def __init__(self, gpu: driver.Gpu, layout: Layout, columns: list[list[DeviceArray]], groups: list[int],
                  strides: Sequence[list[int]], coefs: driver.Memory, clock: driver.Memory, places: Sequence[Place],
-                 seed: int):
-        """`columns` holds the arrays of each column; `places` are those of the tensors."""
+                 seed: int, exact: driver.Memory | None = None, given: Sequence[Tensor] = ()):
+        """`columns` holds the arrays of each column; `places` are those of the tensors, which are `given`; `exact` has
+        the coefficients of groups in float64."""
         self.gpu, self.layout, self.seed, self.coefs, self.clock = gpu, layout, seed, coefs, clock
+        self.exact, self.given = exact, given
         self.sizes, self.groups = [a.size for a in columns[1]], groups
         table = tensors.make_table(columns, strides, places)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
         self.keep: list = []
-        self.made: dict[tuple[Pipeline, ...], list[Launch]] = {}
+        self.made: dict[tuple[Pipeline, ...], list[Part]] = {}
 
-    def launches(self, of_groups: Sequence[Pipeline]) -> list[Launch]:
-        """The launches of a step, for the pipelines of all groups."""
+    def parts(self, of_groups: Sequence[Pipeline]) -> "list[Part]":
+        """The parts of a step, for the pipelines of all groups."""
         of = tuple(of_tensors(self.groups, of_groups, self.layout))
         if of not in self.made:
-            self.made[of] = [launch for x in dict.fromkeys(of) for launch in self._launch(x, [y == x for y in of])]
+            self.made[of] = [part for x in dict.fromkeys(of) for part in self._parts(x, [y == x for y in of])]
         return self.made[of]
 
-    def _launch(self, of: Pipeline, chosen: list[bool]) -> list[Launch]:
-        """The launch of one pipeline on the chosen tensors; none where they are empty."""
+    def _parts(self, of: Pipeline, chosen: list[bool]) -> "list[Part]":
+        """The part of one pipeline on the chosen tensors; none where they are empty."""
         sizes = [n if mine else 0 for n, mine in zip(self.sizes, chosen, strict=True)]
-        tiles, count = self.cut(loops.tile_size(self.layout, self.gpu.cc), sizes)
-        if not count:
+        size = loops.tile_size(self.layout, self.gpu.cc)
+        if not any(sizes):
             return []
         try:
             function, held = self.gpu.function(loops.step(of, self.layout, self.gpu.cc, self.gpu.form))
+            measured = Measured(self, of, self.given, chosen) if of.measured else None
         except NumbaError as error:
             raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} on CUDA (the reason "
                             "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
                             "c.") from error
-        words = {"count": count, "table": self.table.address, "width": self.width, "tiles": tiles.address,
-                 "coefs": self.coefs.address, "clock": self.clock.address, "seed": self.seed}
-        self.keep.append(tiles)
-        return [(function, min(count, held), driver.Arguments([words[name] for name in STEP._fields]))]
+        if measured:
+            tiles, coefs, survey = measured.units.cut(size), measured.coefs, measured.tiles
+        else:
+            tiles, coefs = tensors.make_tiles(sizes, self.groups, size), self.coefs
+            survey = tensors.make_tiles(sizes, self.groups, STRIDED_TILE)
+        count, memory = len(tiles), driver.uploaded(self.gpu, tiles)
+        words = {"count": count, "table": self.table.address, "width": self.width, "tiles": memory.address,
+                 "coefs": coefs.address, "clock": self.clock.address, "seed": self.seed}
+        self.keep.append(memory)
+        step = function, min(count, held), driver.Arguments([words[name] for name in STEP._fields])
+        return [Part(step, measured, (of, survey, coefs))]
 
     def reseeding(self, seed: int) -> list["partial[None]"]:
         """What to call so that launches draw their random bits from another seed."""
-        made = [arguments for launches in self.made.values() for _, _, arguments in launches]
+        made = [part.step[2] for parts in self.made.values() for part in parts]
         return [partial(setattr, self, "seed", seed), *(partial(x.words.__setitem__, STEP.seed, seed) for x in made)]
 
     def cut(self, size: int, sizes: list[int]) -> tuple[driver.Memory, int]:
         """The list of tiles of this size, and their number."""
         tiles = tensors.make_tiles(sizes, self.groups, size)
         return driver.uploaded(self.gpu, tiles), len(tiles)
+
+
+class Part:
+    """A launch of a step, and what comes before it: what finds its coefficients, and what measures all of it."""
+
+    def __init__(self, step: Launch, measured: Measured | None, survey: tuple[Pipeline, np.ndarray, driver.Memory]):
+        """`survey`: what a `Survey` is made of, once one is asked for."""
+        self.step, self.measured, self._of = step, measured, survey
+        self._survey: Survey | None = None
+
+    def survey(self, bucket: Bucket) -> Survey:
+        self._survey = self._survey or Survey(bucket, *self._of)
+        return self._survey
+
+    def launches(self, survey: Survey | None) -> list[Launch]:
+        found = self.measured.launches if self.measured else []
+        return [*found, *(survey.launches if survey else []), self.step]
 
 
 class Norm:
@@ -111,9 +139,9 @@ class Tables:
         for layout, members in tensors.by_layout(layouts).items():
             columns = tensors.columns_of(members, views, of, slots, remainders, gradients.masks)
             groups, strides = [of[k].group for k in members], [found[k].strides for k in members]
-            own = coefs[layout.arithmetic.dtype]
-            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, own, clock,
-                                       tensors.places_of(of, members), seed))
+            self.buckets.append(Bucket(gpu, layout, columns, groups, strides, coefs[layout.arithmetic.dtype], clock,
+                                       tensors.places_of(of, members), seed, coefs[np.dtype(np.float64)],
+                                       [of[k] for k in members]))
             self.members.append(members)
         self._norm: Norm | None = None
         self.sent = [view.address for view in views]
@@ -125,11 +153,25 @@ class Tables:
                 self._norm = Norm(self.gpu, self.buckets)
         return self._norm
 
-    def launches(self, asked: tuple) -> list[Launch]:
-        """The launches of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
+    def parts(self, asked: tuple) -> list[tuple[Bucket, list[Part]]]:
+        """The parts of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
         of_groups = pipelines(self.rule, *asked)
         with self.gpu.current():
-            return [launch for bucket in self.buckets for launch in bucket.launches(of_groups)]
+            return [(bucket, bucket.parts(of_groups)) for bucket in self.buckets]
+
+    def launches(self, asked: tuple, survey: bool) -> list[Launch]:
+        """The launches of a step, which may find norms by the way."""
+        with self.gpu.current():
+            return [launch for bucket, parts in self.parts(asked) for part in parts
+                    for launch in part.launches(part.survey(bucket) if survey else None)]
+
+    def norms(self, asked: tuple) -> dict[int, np.ndarray]:
+        """The norms that the last such step found, by tensor. Waits for the device."""
+        norms = {k: np.zeros(MEASURE.many) for members in self.members for k in members}
+        for (bucket, parts), members in zip(self.parts(asked), self.members, strict=True):
+            for part in parts:
+                norms |= {members[k]: found for k, found in part.survey(bucket).norms().items()}
+        return norms
 
     def posts(self, addresses: list[int], everything: bool) -> list[Post]:
         """What must be sent so that the tables hold these addresses."""

@@ -53,6 +53,9 @@ class Element:
             number = self._converted(f.device_decode, f.decode, [f.stored]*len(parts), parts)
         return self.cast(number, f.value, kind or self.layout.values[k])
 
+    def _decoded(self, stored, exponents):
+        return [self.decode(k, parts, exponents and exponents.get(k)) for k, parts in enumerate(stored)]
+
     def random_word(self, start, lane=0):
         """Random bits of the element whose bits begin at `start`, or `lane` behind it; None: none are drawn."""
         if not self.layout.random:
@@ -90,15 +93,15 @@ class Element:
             return unpacked(self.builder, self.call(function, result(of, *given), [own, *numbers]))
         return pipeline.compose(called, *values, until=until)
 
-    def terms(self, c, piece, stored):
+    def terms(self, c, piece, stored, exponents=None):
         """The terms of a measured piece, in float64, of what the slots of an element have stored."""
-        found = self._updated(c, [self.decode(k, parts) for k, parts in enumerate(stored)], piece)
+        found = self._updated(c, self._decoded(stored, exponents), piece)
         return [self.cast(x, self.layout.scalar, FLOAT64) for x in found]
 
     def advance(self, c, stored, word, exponents=None):
         """What a step makes of an element, of what its slots have stored: a `New` for each slot that is written."""
         pipeline, random = self.pipeline, self._drawn(word) if word is not None else {}
-        old = [self.decode(k, parts, exponents and exponents.get(k)) for k, parts in enumerate(stored)]
+        old = self._decoded(stored, exponents)
         change = old[-1] if pipeline.masked else None
         return [New(k, x, random.get(k), stored[k], old[k], change if k <= 1 + len(pipeline.state) else None)
                 for k, x in enumerate(self._updated(c, old), 1)]

@@ -12,10 +12,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from numba.extending import register_jitable
 
-from ..notation import clip, where
+from ..notation import clip, maximum, sqrt, where
 
 
 def scaled(c, g, p):
@@ -154,52 +153,59 @@ def of_step(c, g, p, new):
     return g, p, new - p
 
 
-Columns = Mapping[str, np.ndarray]   # coefficients by name, a number for each tensor or row, in float64
-LEAST_SIZE = 1e-3                    # a row of parameters counts as so long at least (Brock et al. 2021)
+# Functions of sums. They are given coefficients, the sums of each term's squares, and the number of elements, all in
+# float64: of each tensor or row. They give the coefficients that their piece `gives`. They compile for a device.
+
+LEAST_SIZE = 1e-3  # a row of parameters counts as so long at least (Brock et al. 2021)
+ONE, INFINITY = 1.0, math.inf
+
+
+def _finite(size):
+    return (size > 0) & (size < INFINITY)
 
 
 def _ratio(size, other):
     """size/other, 1 where one of them is 0 or not finite."""
-    usable = (size > 0) & (size < np.inf) & (other > 0) & (other < np.inf)
-    return np.where(usable, size/other, 1.0)
+    return where(_finite(size) & _finite(other), size/other, ONE)
 
 
 def clipped_by_row(c, sums, n):
     """min(1, adaptive_clip*max(|p|, 1e-3)/|g|) (Brock et al. 2021); 1 where |g| is not finite."""
-    g, p = np.sqrt(sums)
-    most = c["by_gradient"]*np.maximum(p, LEAST_SIZE)
-    return {"by_gradient": np.where((most < g) & (g < np.inf), most/g, 1.0)}
+    g, p = sums
+    g, most = sqrt(g), c.by_gradient*maximum(sqrt(p), LEAST_SIZE)
+    return (where((most < g) & (g < INFINITY), most/g, ONE),)
 
 
 def no_longer_than_one(c, sums, n):
     """min(1, 1/|g|); 1 where |g| is not finite."""
-    g = np.sqrt(sums[0])
-    return {"by_gradient": np.where((g > 1) & (g < np.inf), 1/g, 1.0)}
+    g = sqrt(sums[0])
+    return (where((g > ONE) & (g < INFINITY), ONE/g, ONE),)
 
 
 def gradient_trust(c, sums, n):
     """trust_coefficient*|p|/(|g| + weight_decay*|p|), for gradient and coupled decay (You et al. 2017)."""
-    g, p = np.sqrt(sums)
-    trust = _ratio(c["by_gradient"]*p, g + c["l2"]*p)
-    return {"by_gradient": trust, "l2": trust*c["l2"]}
+    g, p = sums
+    p = sqrt(p)
+    trust = _ratio(c.by_gradient*p, sqrt(g) + c.l2*p)
+    return trust, trust*c.l2
 
 
 def update_trust(c, sums, n):
     """trust_coefficient*lr*|p|/|u + wd*p|, for update and decoupled decay (You et al. 2020)."""
-    u, p = np.sqrt(sums)
-    trust = _ratio(c["by_update"]*p, u)
-    return {"by_update": trust, "wd": trust*c["wd"]}
+    u, p = sums
+    trust = _ratio(c.by_update*sqrt(p), sqrt(u))
+    return trust, trust*c.wd
 
 
 def share_that_agrees(c, sums, n):
     """n/(k + 1) where k of n elements agree (Liang et al. 2024)."""
-    return {"by_update": n/(sums[0] + 1)}
+    return (n/(sums[0] + ONE),)
 
 
 def limited_rms(c, sums, n):
     """min(1, lr*update_rms/the root mean square of the update) (Shazeer and Stern 2018)."""
-    rms = np.sqrt(sums[0]/np.maximum(n, 1))
-    return {"by_update": np.where((c["by_update"] < rms) & (rms < np.inf), c["by_update"]/rms, 1.0)}
+    rms = sqrt(sums[0]/maximum(n, ONE))
+    return (where((c.by_update < rms) & (rms < INFINITY), c.by_update/rms, ONE),)
 
 
 def last(hyper):
@@ -230,7 +236,8 @@ class Piece(NamedTuple):
     needs: tuple[str, ...] = ()                   # and from these of the rule
     terms: Callable[..., tuple] | None = None     # a measured piece: numbers of one element, so many,
     many: int = 0
-    of_sums: Callable[[Columns, np.ndarray, np.ndarray], Columns] | None = None  # and its coefficients, from the sums
+    of_sums: Callable[[Any, Any, Any], tuple] | None = None  # and from the sums
+    gives: tuple[str, ...] = ()                   # these coefficients
     by_row: bool = False                          # of each row; otherwise of each tensor
     history: Callable[..., float] | None = None   # if it takes the place of momentum; `at` gets t and the sum
 
@@ -239,23 +246,25 @@ PIECES = {piece.name: piece for piece in (
     Piece("scale", "gradient", scaled, ("scale",)),
     Piece("limit", "gradient", limited, ("clip",)),
     Piece("adaptive_clip", "gradient", multiplied_gradient, ("by_gradient",), terms=sizes, many=2,
-          of_sums=clipped_by_row, by_row=True),
+          of_sums=clipped_by_row, gives=("by_gradient",), by_row=True),
     Piece("mars", "gradient", mars, ("mars_factor", "by_gradient"), "state", {"mars": 0.025},
-          lambda mars, b1: {"mars_factor": mars*b1/(1 - b1)}, ("b1",), corrected, 1, no_longer_than_one),
+          lambda mars, b1: {"mars_factor": mars*b1/(1 - b1)}, ("b1",), corrected, 1, no_longer_than_one,
+          ("by_gradient",)),
     Piece("grokfast", "gradient", grokfast, ("grokfast_share", "grokfast_rest", "grokfast_factor"), "state",
           {"grokfast_share": 0.98, "grokfast_factor": 2.0}, lambda grokfast_share, grokfast_factor: {
               "grokfast_share": grokfast_share, "grokfast_rest": 1 - grokfast_share,
               "grokfast_factor": grokfast_factor}),
     Piece("gradient_trust", "gradient", multiplied_gradient, ("by_gradient", "l2"), terms=sizes, many=2,
-          of_sums=gradient_trust),
+          of_sums=gradient_trust, gives=("by_gradient", "l2")),
     Piece("coupled", "gradient", coupled_decay, ("l2",)),
     Piece("cautious", "update", cautious, ("nothing",)),
     Piece("cautious_scaled", "update", cautious_scaled, ("nothing", "by_update"), terms=agreeing, many=1,
-          of_sums=share_that_agrees),
+          of_sums=share_that_agrees, gives=("by_update",)),
     Piece("update_clip", "update", limited_update, ("update_limit",)),
-    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, many=1, of_sums=limited_rms),
+    Piece("update_rms", "update", multiplied_update, ("by_update",), terms=update_size, many=1, of_sums=limited_rms,
+          gives=("by_update",)),
     Piece("update_trust", "update", multiplied_update, ("by_update", "wd"), terms=update_sizes, many=2,
-          of_sums=update_trust),
+          of_sums=update_trust, gives=("by_update", "wd")),
     Piece("decoupled", "decay", decoupled_decay, ("wd",)),
     Piece("cautious_decay", "decay", cautious_decay, ("wd", "nothing")),
     Piece("schedule_free", "apply", schedule_free,
@@ -275,8 +284,8 @@ LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, nothing,
-                  *(of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms))):
+for _function in (subtracted, nothing, _finite, _ratio, *(of for piece in (*PIECES.values(), MEASURE)
+                                                          for of in (piece.function, piece.terms, piece.of_sums))):
     if _function is not None:
         register_jitable(_function)
 

@@ -79,6 +79,8 @@ class Backend(Protocol):
         """The norm of these gradients together, times this factor."""
     def forget(self) -> None:
         """Look at all that the next step depends on."""
+    def surveyed(self) -> dict[int, np.ndarray]:
+        """The norms that the last step which measured found, by tensor."""
     def look_ahead(self) -> list:
         """The rule's other point, look-ahead or to evaluate, in buffers that are allocated once."""
     def tabulate(self) -> None:
@@ -105,7 +107,6 @@ class Stored(Backend):
         """States and remainders that are None are made; with `follow`, what follows the parameters is brought there."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads, self.capturable, self.apart = threads, capturable, apart
-        self.measures: dict[int, np.ndarray] = {}  # of each tensor the norms that the last such step asked for
         self.parts: Parts | None = Parts([0]*len(tensors), [None]*len(tensors))  # None: this is a part
         self.states = {name: slot._replace(arrays=[
             self.new_state(name, format, t) if array is None else array
@@ -155,7 +156,7 @@ class Stored(Backend):
         """The norms that the last step which measured found of each tensor, a row each; NaN where it found none."""
         last, rows = self.last, np.full((len(self.tensors), MEASURE.many), np.nan)
         live = self.parts.live if self.parts and last is not self else range(len(rows))
-        for k, found in last.measures.items():
+        for k, found in last.surveyed().items():
             rows[live[k]] = found
         return rows
 

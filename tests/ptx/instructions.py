@@ -15,7 +15,7 @@ COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equa
            "ge": np.greater_equal}
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum,
           "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
-UNARY = {"sqrt": np.sqrt, "neg": np.negative, "not": np.invert}
+UNARY = {"sqrt": np.sqrt, "rcp": np.reciprocal, "neg": np.negative, "not": np.invert}
 
 
 def compute(function, *patterns):
@@ -29,7 +29,7 @@ def compute(function, *patterns):
 compute(lambda form, a, b: BINARY[form.opcode](a, b), f"add|sub|min|max type={INTEGERS}",
         "and|or|xor type=pred|b16|b32|b64", "add|sub|mul ?rn type=f32", "add|sub|mul rn type=f64",
         "div rn type=f32|f64")
-compute(lambda form, a: UNARY[form.opcode](a), f"neg type={SIGNED}", "sqrt rn type=f32|f64",
+compute(lambda form, a: UNARY[form.opcode](a), f"neg type={SIGNED}", "sqrt|rcp rn type=f32|f64",
         "not type=pred|b16|b32|b64")
 compute(lambda form, a, b, c: fma(a, b, c), "fma rn type=f32")
 compute(lambda form, a, b: a*b, f"mul lo type={INTEGERS}")
@@ -200,15 +200,15 @@ def _places(run, form, operand, address, threads):
     return run.spaces.locate(form.space, found, threads, size, form.type.bytes), size
 
 
-@instruction(f"ld space=global|shared|param ?vector=v2|v4|v8 type=b8|u8|{WORDS}")
+@instruction(f"ld space=global|shared|param ?vector=v2|v4|v8 type=b8|u8|s8|{WORDS}")
 def load_words(run, form, d, address):
-    """A register that is wider than the number gets zeros in front."""
+    """A register that is wider than the number gets zeros in front, or copies of a signed number's sign."""
     threads = run.numbers()
     places, size = _places(run, form, d, address, threads)
     run.spaces.watch(form.space, places, size, threads, stores=False)
     for item, column in zip(_items(d), load(places).T, strict=True):
-        wide = TYPES[f"b{item.type.bits}"] if item.type.bits > form.type.bits else form.type
-        run.write(item, run.scatter(column.astype(wide.word), threads), wide)
+        wide = TYPES[f"{form.type.kind}{item.type.bits}"] if item.type.bits > form.type.bits else form.type
+        run.write(item, run.scatter(column.view(form.type.number).astype(wide.number).view(wide.word), threads), wide)
 
 
 @instruction(f"st space=global|shared ?vector=v2|v4|v8 type=b8|u8|{WORDS}")

@@ -119,7 +119,8 @@ def test_operations_round_once():
     x, y = nasty(600, 1), nasty(600, 2)
     with np.errstate(all="ignore"):
         for code, want in (("mul.rn.f32 %x, %a, %b;", x*y), ("div.rn.f32 %x, %a, %b;", x/y),
-                           ("sub.f32 %x, %a, %b;", x - y), ("sqrt.rn.f32 %x, %a;", np.sqrt(x))):
+                           ("sub.f32 %x, %a, %b;", x - y), ("sqrt.rn.f32 %x, %a;", np.sqrt(x)),
+                           ("rcp.rn.f32 %x, %a;", 1/x)):
             want = np.where(np.isnan(want), np.uint32(0x7FFFFFFF).view(np.float32), want)
             assert_identical(computed(code, 4, bits(x), bits(y)).view(np.float32), want, code)
     u, v = (rng.normal(size=500).astype(np.float32) for _ in range(2))
@@ -190,6 +191,13 @@ def test_loads_and_stores(space):
         launch(f"{body} st.global{vector}.{type} [%d21], {back};", x, y, grid=3, cc=100 if total > 16 else 90,
                stats=True, declarations=f".shared .align 16 .b8 buffer[{32*total}];")
         assert np.array_equal(y, x[:, ::-1]), (type, count)
+
+
+def test_a_signed_byte_fills_its_register_with_its_sign():
+    x, y = np.arange(256, dtype=np.uint8), np.zeros(256, np.uint16)
+    launch(f"{own('%d20', 1, base='%d0')} {own('%d21', 2, base='%d1')} ld.global.s8 %h2, [%d20]; "
+           "st.global.b16 [%d21], %h2;", x, y, grid=8)
+    assert np.array_equal(y.view(np.int16), x.view(np.int8))
 
 
 def test_one_access_may_touch_many_buffers():

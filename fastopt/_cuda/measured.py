@@ -1,0 +1,278 @@
+"""Coefficients that depend on whole tensors, or on each of their rows, on a CUDA device: launches before a step's own.
+
+A part of a step whose pipeline has measured pieces has a row of coefficients for each unit (see `_tensors.units`), not
+for each group. `spread` gives units the rows of their groups. Then, for each piece, `sums` makes the sums of 4,096
+elements each, and `of_sums` adds those up and makes the coefficients. All of it has the bits of the CPU.
+"""
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from .._formats.blocks import SIZE
+from .._kernels import memory
+from .._kernels.block import BlockElement
+from .._kernels.layout import Layout
+from .._kernels.llvm import DOUBLE, I8, I16, call, code, i64, pointer, unpacked
+from .._kernels.memory import (
+    FLOAT64,
+    INT,
+    STRIDED_TILE,
+    SUMS,
+    TILE,
+    WORD,
+    coefficients_kind,
+    get,
+    put,
+    put_single,
+    record,
+    word,
+)
+from .._rule.digest import digest
+from .._rule.pieces import MEASURE, MEASURED
+from .._rule.pipeline import Pipeline
+from .._tensors.tensors import Tensor
+from .._tensors.units import SPAN, SPAN_WORDS, Spans, Units
+from . import driver, lanes
+from .code import Code
+from .code import code as linked
+from .loops import CLOCK, THREADS
+from .warps import WARP
+
+SURVEY = record("count table width tiles coefs clock found")  # the parameters of `sums`,
+SPREAD = record("count groups of rows coefs")                 # of `spread`,
+FROM = record("count spans found rows coefs")                 # and of `of_sums`
+Launch = tuple[int, int, driver.Arguments]
+
+
+def _add_squares(layout, pipeline, piece, cc):
+    """add_squares(c, row, i, sums): the sums, each with the square of one of a piece's terms of element i."""
+    from numba import types
+    kind = types.UniTuple(FLOAT64, piece.many)
+
+    @code(kind, coefficients_kind(layout, pipeline), layout.row, INT, kind)
+    def add_squares(context, builder, c, row, i, sums):
+        e, at = BlockElement(context, builder, layout, pipeline, cc), unpacked(builder, row)
+        places = {k: pointer(builder, at[layout.starts[k] + 1], I8, builder.udiv(i, i64(SIZE))) for k in layout.blocks}
+        exponents = {k: builder.zext(builder.load(place), I16) for k, place in places.items()}
+        stored = [e.load(k, places) for k, places in enumerate(e.places(row, i))]
+        found = e.terms(c, piece, stored, exponents)
+        return [builder.fadd(s, builder.fmul(x, x)) for s, x in zip(unpacked(builder, sums), found, strict=True)]
+    return add_squares
+
+
+def _halved():
+    """halved(low, high): the sum of 64 numbers, j and j + 32 of which thread j of a warp has, in every thread."""
+    from numba import cuda
+
+    def halved(low, high):
+        low += high
+        half = WARP//2
+        while half > 0:
+            low += cuda.shfl_down_sync(0xFFFFFFFF, low, half)
+            half //= 2
+        return cuda.shfl_sync(0xFFFFFFFF, low, 0)
+    return cuda.jit(device=True, inline="always")(halved)
+
+
+@cache
+def sums(pipeline: Pipeline, layout: Layout, name: str, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """The sums of the squares of a measured piece's terms, of every tile, with the CPU's bits. A warp takes a tile."""
+    of = f"sums {name} {pipeline.digest} {digest(pipeline.body)} {layout}"
+    return linked(of, cc, form, lambda: _sums(layout, pipeline, MEASURED[name], cc), THREADS)
+
+
+def _sums(layout, pipeline, piece, cc):
+    from numba import cuda, int64, types, uint32
+    together, many, nothing, nan = THREADS//WARP, piece.many, (0.0,)*piece.many, math.nan
+    add_squares, halved, strided_row = _add_squares(layout, pipeline, piece, cc), _halved(), lanes.strided_row(layout)
+    addresses, coefficients, row_at = (memory.addresses(layout), memory.coefficients(layout, pipeline),
+                                       memory.row_at(layout))
+
+    def sums(count, table, width, tiles, coefs, clock, found):
+        lane = uint32(cuda.threadIdx.x % WARP)
+        k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
+        if word(clock, CLOCK.skip) != 0:  # nothing is read then, and `measures` is NaN
+            while k < count and lane == 0:
+                for term in range(many):
+                    put(found, k*many + term, nan)
+                k += int64(cuda.gridDim.x)*together
+            return
+        while k < count:
+            tile = tiles + 4*WORD*k
+            lo, n = word(tile, TILE.first), uint32(word(tile, TILE.end) - word(tile, TILE.first))
+            table_row = table + word(tile, TILE.tensor)*width*WORD
+            row = row_at(addresses(table_row), lo)
+            c = coefficients(coefs, word(tile, TILE.group), clock + CLOCK.factor*WORD)
+            low, high, i = nothing, nothing, lane
+            while uint32(i + uint32(WARP)) < n:  # the loads of two elements at a time
+                j = uint32(i + uint32(WARP))
+                low = add_squares(c, strided_row(row, table_row, lo, i), i, low)
+                high = add_squares(c, strided_row(row, table_row, lo, j), j, high)
+                i = uint32(i + uint32(SUMS))
+            if i < n:
+                low = add_squares(c, strided_row(row, table_row, lo, i), i, low)
+            for term in range(many):
+                total = halved(low[term], high[term])
+                if lane == 0:
+                    put(found, k*many + term, total)
+            k += int64(cuda.gridDim.x)*together
+    return sums, types.void(*[types.int64]*len(SURVEY))
+
+
+def _put_in(itemsize):
+    """What stores a float64 number in the arithmetic."""
+    return put_single if itemsize == 4 else put
+
+
+@cache
+def spread(fields: int, itemsize: int, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """Gives units the rows of coefficients of their groups, in float64 and in the arithmetic."""
+    return linked(f"spread {fields} {itemsize}", cc, form, lambda: _spread(fields, itemsize), THREADS)
+
+
+def _spread(fields, itemsize):
+    from numba import cuda, int64, types
+    put_in = _put_in(itemsize)
+
+    def spread(count, groups, of, rows, coefs):
+        unit = int64(cuda.blockIdx.x)*THREADS + cuda.threadIdx.x
+        while unit < count:
+            group = word(of, unit)
+            for k in range(fields):
+                value = get(groups, group*fields + k)
+                put(rows, unit*fields + k, value)
+                put_in(coefs, unit*fields + k, value)
+            unit += int64(cuda.gridDim.x)*THREADS
+    return spread, types.void(*[types.int64]*len(SPREAD))
+
+
+@cache
+def of_sums(pipeline: Pipeline, name: str, itemsize: int, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """Adds up the sums of tiles, as `Spans.totals`, and makes the coefficients of units. A warp takes a span."""
+    of = f"of sums {name} {' '.join(pipeline.fields)} {itemsize}"
+    return linked(of, cc, form, lambda: _of_sums(pipeline, MEASURED[name], itemsize), THREADS)
+
+
+def _given(pipeline, piece):
+    """given(rows, unit, totals, n): what a piece's function of sums gives, of float64 rows of coefficients."""
+    from numba import types
+    kind = types.NamedUniTuple(FLOAT64, len(pipeline.fields), pipeline.Coefficients)
+    sums_kind, result = types.UniTuple(FLOAT64, piece.many), types.UniTuple(FLOAT64, len(piece.gives))
+
+    @code(result, INT, INT, sums_kind, FLOAT64)
+    def given(context, builder, rows, unit, totals, n):
+        data = pointer(builder, rows, DOUBLE, builder.mul(unit, i64(len(pipeline.fields))))
+        values = [builder.load(builder.gep(data, [i64(k)])) for k in range(len(pipeline.fields))]
+        c = context.make_tuple(builder, kind, values)
+        found = call(context, builder, piece.of_sums, result(kind, sums_kind, FLOAT64), [c, totals, n])
+        return unpacked(builder, found)
+    return given
+
+
+def _of_sums(pipeline, piece, itemsize):
+    from numba import cuda, float64, int64, types, uint32
+    given, halved, put_in = _given(pipeline, piece), _halved(), _put_in(itemsize)
+    many, fields, together = piece.many, len(pipeline.fields), THREADS//WARP
+    columns = tuple(map(pipeline.fields.index, piece.gives))
+    most = float(np.finfo(np.float32 if itemsize == 4 else np.float64).max)
+
+    def total(found, first, end, lane, term):
+        low, high, i = float64(0), float64(0), first + lane
+        while i + WARP < end:
+            low += get(found, i*many + term)
+            high += get(found, (i + WARP)*many + term)
+            i += SUMS
+        if i < end:
+            low += get(found, i*many + term)
+        return halved(low, high)
+    total = cuda.jit(device=True, inline="always")(total)
+    totals = cuda.jit(device=True, inline="always")({
+        1: lambda found, first, end, lane: (total(found, first, end, lane, 0),),
+        2: lambda found, first, end, lane: (total(found, first, end, lane, 0), total(found, first, end, lane, 1)),
+    }[many])
+
+    def of_sums(count, spans, found, rows, coefs):
+        lane = int64(uint32(cuda.threadIdx.x % WARP))
+        k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
+        while k < count:
+            span = spans + k*SPAN_WORDS*WORD
+            sums = totals(found, word(span, SPAN.tile), word(span, SPAN.tile_end), lane)
+            n, unit, end = get(span, SPAN.size), word(span, SPAN.unit) + lane, word(span, SPAN.unit_end)
+            while unit < end:
+                values = given(rows, unit, sums, n)
+                for j in range(len(columns)):
+                    value = values[j]
+                    if value > most:  # infinity times 0 would be NaN
+                        value = most
+                    put(rows, unit*fields + columns[j], value)
+                    put_in(coefs, unit*fields + columns[j], value)
+                unit += WARP
+            k += int64(cuda.gridDim.x)*together
+    return of_sums, types.void(*[types.int64]*len(FROM))
+
+
+class Sums:
+    """A launch of `sums` on the tiles of some tensors of a bucket."""
+
+    def __init__(self, bucket: Any, pipeline: Pipeline, name: str, tiles: np.ndarray, coefs: driver.Memory):
+        gpu, self.many, self.tiles = bucket.gpu, MEASURED[name].many, driver.uploaded(bucket.gpu, tiles)
+        self.gpu, self.count = gpu, len(tiles)
+        self.found = gpu.allocate(WORD*self.many*self.count)
+        gpu.fill(self.found.address, self.many*self.count, np.float64(0))
+        function, held = gpu.function(sums(pipeline, bucket.layout.read, name, gpu.cc, gpu.form))
+        words = {"count": self.count, "table": bucket.table.address, "width": bucket.width, "tiles": self.tiles.address,
+                 "coefs": coefs.address, "clock": bucket.clock.address, "found": self.found.address}
+        self.launches = [_launch(function, min(-(-self.count//(THREADS//WARP)), held), SURVEY, words)]
+
+    def read(self) -> np.ndarray:
+        """The sums of each tile. Waits for the device."""
+        found = np.zeros((self.count, self.many))
+        self.gpu.download(found, self.found.address)
+        return found
+
+
+class Survey(Sums):
+    """What finds the norms of gradients, parameters and updates, in a step that measures."""
+
+    def __init__(self, bucket: Any, pipeline: Pipeline, tiles: np.ndarray, coefs: driver.Memory):
+        super().__init__(bucket, pipeline, MEASURE.name, tiles, coefs)
+        self.spans = Spans(tiles, np.zeros(0))
+
+    def norms(self) -> dict[int, np.ndarray]:
+        """Those that the last such step found, by tensor of the bucket."""
+        return dict(zip(self.spans.of.tolist(), np.sqrt(self.spans.totals(self.read())).T, strict=True))
+
+
+class Measured:
+    """The launches that find the coefficients of the units of a part of a step."""
+
+    def __init__(self, bucket: Any, pipeline: Pipeline, tensors: Sequence[Tensor], chosen: Sequence[bool]):
+        """`tensors` are those of the bucket, of which the part has the `chosen` ones."""
+        gpu, itemsize, fields = bucket.gpu, bucket.layout.arithmetic.itemsize, len(pipeline.fields)
+        self.units = units = Units(pipeline, bucket.layout, tensors, chosen)
+        self.tiles, self.launches, count = units.cut(STRIDED_TILE), [], len(units)
+        self.rows, self.coefs = (gpu.allocate(size*fields*count) for size in (WORD, itemsize))
+        if not count:
+            return
+        groups = driver.uploaded(gpu, np.array(bucket.groups, np.int64)[units.tensors])
+        self.keep: list[Any] = [groups]
+        function, held = gpu.function(spread(fields, itemsize, gpu.cc, gpu.form))
+        both = {"rows": self.rows.address, "coefs": self.coefs.address}
+        self.launches.append(_launch(function, min(-(-count//THREADS), held), SPREAD, {
+            "count": count, "groups": bucket.exact.address, "of": groups.address, **both}))
+        for piece in pipeline.measured:
+            of, spans = Sums(bucket, pipeline, piece.name, self.tiles, self.coefs), Spans(self.tiles, units.tensors,
+                                                                                         piece.by_row)
+            table = driver.uploaded(gpu, spans.table)
+            self.keep += [of, table]
+            function, held = gpu.function(of_sums(pipeline, piece.name, itemsize, gpu.cc, gpu.form))
+            words = {"count": len(spans.table), "spans": table.address, "found": of.found.address, **both}
+            blocks = min(-(-len(spans.table)//(THREADS//WARP)), held)
+            self.launches += [*of.launches, _launch(function, blocks, FROM, words)]
+
+
+def _launch(function: int, blocks: int, names: Any, words: dict[str, int]) -> Launch:
+    return function, blocks, driver.Arguments([words[name] for name in names._fields])

@@ -1,0 +1,139 @@
+"""Modifiers that measure whole tensors, and `measure=True`, on a CUDA device: they have the bits of the CPU.
+
+test_modifiers.py compares those with papers. The stand-in for the driver runs the kernels.
+"""
+import re
+
+import numpy as np
+import pytest
+from conftest import RULES, assert_identical, layout, normal, stored
+from reference import MIXES, gradients, made
+
+pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+
+from devices import foreign, peek, to_device, to_host
+from emulation import kernel
+from ptx import Memory, Run
+from twins import Graph
+
+import fastopt
+from fastopt._cuda import measured
+from fastopt._cuda.loops import THREADS
+from fastopt._rule.pieces import MEASURE, MEASURED
+from fastopt._rule.pipeline import pipeline
+from fastopt._tensors.units import Spans
+
+SHAPES = (3, 128), (9_001,), (1,), (0,), (2, 5, 128), (5_000,), (300,)
+GROUPS = {"f32": (0, 1, 3, 6), "f64": (2, 4), "split": (1, 4), "q8": (0, 5)}  # of all: each takes seconds to compile
+HOWS = ({"adaptive_clip": 0.5, "trust_ratio": "update", "weight_decay": 0.1, "decay": "decoupled"},
+        {"trust_ratio": "gradient", "trust_coefficient": 0.01, "weight_decay": 0.1}, {"cautious": "scaled"},
+        {"trust_ratio": "update"}, {"adaptive_clip": 0.1, "update_rms": 0.5, "maximize": True}, {"update_rms": 0.1}, {})
+
+
+def both(name, mix, chosen):
+    """An optimizer of arrays in this machine's memory, and one of equal arrays on the device."""
+    params = [stored(normal(k, *SHAPES[k]), MIXES[mix][0]) for k in chosen]
+    groups = [[{"params": p, **HOWS[k]} for p, k in zip(of, chosen, strict=True)]
+              for of in (params, to_device([p.copy() for p in params]))]
+    return [made(name, of, mix, lr=0.05, seed=3) for of in groups]
+
+
+def check(host, device):
+    for one, other in zip(host._tensors, device._tensors, strict=True):
+        assert_identical(one.array, np.asarray(other.array), one.path)
+    for name, states in host.state.items():
+        for one, other in zip(states, device.state[name], strict=True):
+            assert_identical(np.asarray(one), to_host(other), name)
+    for name, norms in host.measures.items():
+        assert_identical(np.array(device.measures[name]), np.array(norms), name)
+
+
+@pytest.mark.parametrize("mix", GROUPS)
+def test_bits_of_measured_steps(mix, stand_in, full):
+    """Gradients of the parameters' type, wide ones, strided ones; clipped, skipped, beside None."""
+    host, device = both("momentum" if mix == "f64" else "adam", mix, range(len(HOWS)) if full else GROUPS[mix])
+    for t, how in enumerate(({"measure": True}, {"grad_factor": 0.5}, {"clip_norm": 1.0, "measure": True},
+                             {"skip_nonfinite": True, "measure": True})):
+        grads = gradients(host, t, "f64" if t == 1 else None)
+        given = to_device(grads)
+        if t == 2:
+            grads[0], given[0] = (np.asfortranarray(grads[0]), to_device(np.asfortranarray(grads[0])))
+        if t == 3:
+            grads[1].flat[-1] = np.inf if MIXES[mix][0] != "bf16" else 0x7F80
+            given = to_device(grads)
+        host.step(grads, **how)
+        device.step(given, **how)
+        check(host, device)
+    assert host.t == device.t == 3
+    host.step([None, *gradients(host, 9)[1:]], measure=True)
+    device.step([None, *to_device(gradients(host, 9))[1:]], measure=True)
+    assert np.isnan(device.measures["params"][0])
+    check(host, device)
+
+
+def test_a_piece_with_a_state(stand_in):
+    p, gs = normal(1, 3, 1_500).astype(np.float32), [normal(k, 3, 1_500).astype(np.float32) for k in (2, 3)]
+    device = to_device(p.copy())
+    twins = [fastopt.Lion(x, lr=0.1, mars=0.2, cautious="scaled") for x in (p, device)]
+    for g in gs:
+        twins[0].step(g)
+        twins[1].step(to_device(g))
+    assert_identical(p, to_host(device))
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if name != MEASURE.name])
+def test_sums_of_any_number_of_tiles(name):
+    """More than are added side by side; the coefficients of several units from one sum; none is infinite."""
+    piece, of, counts, memory = MEASURED[name], pipeline(RULES["adam"], (name,)), (1, 31, 33, 64, 65, 200), Memory()
+    tensor, units = np.repeat(np.arange(6), counts), np.array([0, 1, 1, 2, 3, 4, 4, 4, *[5]*40])
+    row = np.arange(len(tensor)) if piece.by_row else np.searchsorted(units, tensor)
+    units = tensor if piece.by_row else units
+    tiles = np.stack([tensor, row, np.zeros_like(row), 1 + np.arange(len(row))], axis=1)
+    spans, fields = Spans(tiles, units, piece.by_row), len(of.fields)
+    found = np.abs(normal(1, len(tiles), piece.many))*10.0**(np.arange(len(tiles)) % 40 - 20)[:, None]
+    found[0], found[-1] = 0, (np.inf, 1)[:piece.many]
+    rows = np.exp(normal(2, len(units), fields))
+    columns, of_units = of.Coefficients(*rows.T), spans.totals(found)[:, spans.of_unit]
+    with np.errstate(all="ignore"):
+        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes), strict=True))
+    for itemsize, dtype in ((4, np.float32), (8, np.float64)):
+        exact, coefs = rows.copy(), np.zeros(rows.shape, dtype)
+        code = kernel(measured.of_sums(of, name, itemsize, (9, 0), "ptx"))
+        words = [len(spans.table), *(memory.add(x, what) for x, what in (
+            (spans.table, "spans"), (found, "found"), (exact, "rows"), (coefs, "coefs")))]
+        Run(code, 3, THREADS, [np.int64(word) for word in words], memory)
+        for k, field in enumerate(of.fields):
+            expected = np.minimum(want[field], np.finfo(dtype).max) if field in want else rows[:, k]
+            assert_identical(exact[:, k], expected, field)
+            if field in want:
+                assert_identical(coefs[:, k], expected.astype(dtype), field)
+
+
+def test_a_replay_measures(cupy):
+    p, g = normal(1, 5_000).astype(np.float32), [normal(k, 5_000).astype(np.float32) for k in (2, 3)]
+    host = fastopt.LAMB(p.copy(), lr=lambda t: 0.1/t)
+    there, given = foreign(p.copy()), foreign(g[0])
+    opt = fastopt.LAMB(there, lr=lambda t: 0.1/t, capturable=8)
+    opt.step(given, measure=True)
+    with Graph() as graph:
+        opt.step(given, measure=True)
+    for _ in range(2):
+        graph.replay()
+    for _ in range(3):
+        host.step(g[0], measure=True)
+    assert opt.measures == host.measures
+    assert_identical(peek(there), host.params)
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_code(name, full):
+    """No contraction, no approximation, no local memory, on two chips."""
+    formats = ["f32 f32 f32 f32", "bf16 split bf16s bf16s", "f32 f32 q43 q44", "f64* f32 f32 f32"]
+    of = pipeline(RULES["adam"], ("scale",) if name == MEASURE.name else ("scale", name))
+    for k, text in enumerate(formats):
+        text += " f32"*(name == "mars")
+        for cc in ((9, 0), (10, 0)) if full else [((9, 0), (10, 0))[k % 2]]:
+            codes = [measured.sums(of, layout(text), name, cc, "ptx")]
+            codes += [measured.of_sums(of, name, 4, cc, "ptx")] if name != MEASURE.name else []
+            for code in codes:
+                assert not re.findall(r"fma|approx|ftz|\.full|\.local|\.shared", code.image.decode()), (text, cc)
