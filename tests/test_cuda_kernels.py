@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import OWN, RULES, SHARED, assert_identical, nasty, normal, stored
+from conftest import OWN, RULES, SHARED, assert_identical, layout, nasty, normal, stored
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
@@ -13,6 +13,7 @@ from emulation import Launch, Squares
 from internals import cuda_code, cuda_lanes, float_type, slots_of, strided_gradient, sums_of_squares, with_pieces
 from reference import assert_same_parts, encoded, next_slots, numbers
 
+from fastopt._cuda.loops import tile_size
 from fastopt._formats.blocks import SIZE
 from fastopt._formats.catalogue import FORMATS
 from fastopt._formats.random_bits import key, word
@@ -269,6 +270,18 @@ def test_any_grid_and_tile_give_the_same(mix):
                                   *([(50, 60)] if mix == "f32" else []))]
     for other, (k, want) in itertools.product(found[1:], enumerate(found[0])):
         assert_identical(other[k], want)
+
+
+@pytest.mark.parametrize(("formats", "cc", "most", "least"), [
+    ("f32 f32 f32 f32", HOPPER, 2_048, 1_024), ("f32 f32 q43 q44", HOPPER, 4_096, 1_024),
+    ("bf16 bf16 bf16 bf16", BLACKWELL, 8_192, 4_096)])
+def test_few_elements_are_spread_over_all_processors(formats, cc, most, least):
+    """In tiles of fewer rounds; blocks stay whole."""
+    def tile(*sizes):
+        return tile_size(layout(formats), cc, sizes, 132)
+    assert tile(132*most) == tile(*[most//2]*132) == tile_size(layout(formats), cc) == most
+    assert tile(132*most//2) == most//2
+    assert tile(100_000) == tile(1) == tile(*[3]*131) == least
 
 
 FAR = ["bf16 f32 f64 bf16", *(formats_of(RULES["adam"], mix) for mix in MIXES if mix not in ("f64", "bf16"))]

@@ -6,6 +6,7 @@ is compiled, not before. What a step needs from the one before it lies in the cl
 `advance` (advance.py) has made current.
 """
 import math
+from collections.abc import Sequence
 from functools import cache
 
 from .._formats.blocks import SIZE
@@ -40,9 +41,16 @@ def lanes_of(layout: Layout, cc: tuple[int, int]) -> int:
     return QUAD if layout.blocks else lanes.lanes_of(layout, access_bytes(cc))
 
 
-def tile_size(layout: Layout, cc: tuple[int, int]) -> int:
-    """The elements of a tile of `step`: whole blocks, where there are any."""
-    return (BLOCK_ROUNDS if layout.blocks else ROUNDS)*THREADS*lanes_of(layout, cc)
+def tile_size(layout: Layout, cc: tuple[int, int], sizes: Sequence[int] = (), processors: int = 0) -> int:
+    """The elements of a tile of `step`: whole blocks, where there are any.
+
+    Tiles have fewer rounds where tensors of these sizes would give work to fewer processors than there are.
+    """
+    once = THREADS*lanes_of(layout, cc)
+    size = (BLOCK_ROUNDS if layout.blocks else ROUNDS)*once
+    while size > once and sum(-(-n//size) for n in sizes) < processors:
+        size //= 2
+    return size
 
 
 @cache

@@ -54,7 +54,7 @@ class Bucket:
     def _parts(self, of: Pipeline, chosen: list[bool]) -> "list[Part]":
         """The part of one pipeline on the chosen tensors; none where they are empty."""
         sizes = [n if mine else 0 for n, mine in zip(self.sizes, chosen, strict=True)]
-        size = loops.tile_size(self.layout, self.gpu.cc)
+        size = loops.tile_size(self.layout, self.gpu.cc, sizes, self.gpu.processors)
         if not any(sizes):
             return []
         try:
