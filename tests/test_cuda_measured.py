@@ -95,7 +95,7 @@ def test_sums_of_any_number_of_tiles(name):
     rows = np.exp(normal(2, len(units), fields))
     columns, of_units = of.Coefficients(*rows.T), spans.totals(found)[:, spans.of_unit]
     with np.errstate(all="ignore"):
-        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes), strict=True))
+        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes[spans.of_unit]), strict=True))
     for itemsize, dtype in ((4, np.float32), (8, np.float64)):
         exact, coefs = rows.copy(), np.zeros(rows.shape, dtype)
         code = kernel(measured.of_sums(of, name, itemsize, (9, 0), "ptx"))

@@ -23,6 +23,7 @@ from .._training.fit import Fit, fit
 from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
 from .checkpoints import Checkpoints
 from .gradients import agreed
+from .measured import find, stages
 from .memory import Memory
 from .part import Part, of_tensors
 from .ranks import Ranks, wait
@@ -213,9 +214,7 @@ class Sharded:
             grads = gradients_at(self, self.rule, grads)
 
         def asked() -> Request:
-            if any(group.measures for group in self.groups):
-                raise ValueError("step: a modifier that measures whole tensors (see fastopt.LAMB), but each rank has "
-                                 "parts of them. Leave it out.")
+            stages(self.rule, self.groups)
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
@@ -244,6 +243,10 @@ class Sharded:
                 each = norms(lambda kernel: ranks.pooled(of_tensors(parts, threads, kernel)), factor)
                 request = request._replace(norm=each)
         t, sent = backend.taken, []
+        if wanted := stages(self.rule, self.groups):
+            wait(sums)
+            find(wanted, parts, self._memory, ranks, request, t, threads)
+            request = request._replace(known=True)
         for part, arriving in zip(parts, sums, strict=True):
             wait([arriving])
             part.step(request, t, threads)
