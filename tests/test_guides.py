@@ -172,8 +172,8 @@ def test_every_public_name_is_on_some_page():
 def test_the_package_s_own_numbers():
     for page in ("how_it_works/threads", "guides/speed"):
         assert f"{SMALL:,}" in TEXT[page]
-    assert f"at least {SMALLEST_TILE:,} and at most {LARGEST_TILE:,} elements" in " ".join(TEXT["how_it_works/kernels"].split())
-    cuda = " ".join(TEXT["guides/cuda"].split())
+    kernels, cuda = (" ".join(TEXT[page].split()) for page in ("how_it_works/kernels", "guides/cuda"))
+    assert f"at least {SMALLEST_TILE:,} and at most {LARGEST_TILE:,} elements" in kernels
     assert f"after {PERIOD - 1:,} such steps in a row" in cuda
     assert f"if {REPOSTED} or more of them came before" in cuda
 
