@@ -255,7 +255,7 @@ class Optimizer:
         clip_norm : float, optional
             Gradients are scaled by min(1, clip_norm/norm), norm being that of all together after `grad_factor`.
         clip : {"global", "tensor"}
-            "tensor": each gradient is clipped by its own norm instead, as Keras does with `clipnorm`. On the CPU only.
+            "tensor": each gradient is clipped by its own norm instead, as Keras does with `clipnorm`.
         norm : float, optional
             The norm of all gradients after `grad_factor`, if it is known: of a part of them on each machine, for
             example. It is not computed then. For `clip_norm` and `skip_nonfinite`.
@@ -340,11 +340,10 @@ class Optimizer:
         factor = 1.0 if plain else self._backend.factor(grad_factor)
         masks = self._plain.masks if mask is None else self._masks(mask)
         apart = clip != GLOBAL and check_option("clip", clip, (GLOBAL, "tensor"), "step") == "tensor"
-        if apart and (wanted is None or norm is not None or self._backend.where):
-            found = ("no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
-                     if norm is not None else "parameters on a CUDA device")
-            raise ValueError(f'step: clip="tensor" with {found}, but it clips each gradient by a norm of its own, on '
-                             "the CPU. Leave it out, or give clip_norm alone.")
+        if apart and (wanted is None or norm is not None):
+            found = "no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
+            raise ValueError(f'step: clip="tensor" with {found}, but it clips each gradient by a norm of its own. '
+                             "Leave it out, or give clip_norm alone.")
         if norm is not None:
             norm = check_norm(norm)
             if wanted is None and not skip_nonfinite:
