@@ -25,7 +25,7 @@ OTHERS = {  # why those of the others are not looked for
     "_kernels.compile": "tests/test_undisturbed.py, in a process of its own",
     "_training.progress": "an extra that is missing", "kernels": "tests/test_cures_rules.py, in compiled code",
     "bitsandbytes": "tests/test_bitsandbytes.py",
-    **dict.fromkeys(("mpi.gradients", "mpi.ranks", "mpi.sharded"), "tests/sharded.py, on several ranks"),
+    **dict.fromkeys(("mpi.gradients", "mpi.measured", "mpi.ranks", "mpi.sharded"), "tests/sharded.py, on several ranks"),
     **dict.fromkeys(("torch._engine", "torch._tensors", "torch.optimizers"), "tests/test_torch.py"),
     "_formats.bits": "a formula of ours that mixes types: tests/test_formats.py",
     "_cuda.code": "what is not installed, or fails: tests/test_cuda_errors.py",
