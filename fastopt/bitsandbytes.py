@@ -35,6 +35,8 @@ import numpy as np
 
 from ._tensors import arrays
 
+__all__ = ["decode", "dynamic_map"]
+
 WRAPPED = "__bnb_optimizer_quant_state__"
 BLOCKS = (256, 2048, 64, 128, 512, 1024, 4096)  # those of its optimizers first
 DECADES = 7

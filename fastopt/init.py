@@ -19,6 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from ._checks.numbers import check_number, check_option, whole
 
+__all__ = ["fans", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform"]
+
 Layout = Literal["io", "oi"]
 Shape = Sequence[int]
 Rng = np.random.Generator | int

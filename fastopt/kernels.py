@@ -32,6 +32,8 @@ from ._rule.hyperparameters import MODIFIERS
 from ._rule.pipeline import Pipeline, pipeline, row_length
 from ._rule.rule import Rule
 
+__all__ = ["array_step", "table", *rules.ALL]
+
 FORMAT_OF = {from_dtype(f.dtype): f for f in FORMATS.values()}  # by Numba's type of an array's elements
 STEPS: dict[str, tuple[Pipeline, Layout]] = {}                  # by the literal that stands for them in compiled code
 

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import init
 from ._checks.numbers import check_option, whole
 
+__all__ = ["ACTIVATIONS", "LOSSES", "forward", "initial", "log_softmax", "logistic", "value", "value_and_grad"]
+
 Array = NDArray[Any]
 Parameters = dict[str, Array]
 
@@ -30,7 +32,7 @@ def log_softmax(z: Array) -> Array:
     return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
-# name: the value of z, and the derivative from that value
+#: {name: (the value of z, the derivative from that value)}
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Any]]] = {
     "identity": (lambda z: z, lambda a: 1),
     "logistic": (logistic, lambda a: a*(1 - a)),
@@ -73,7 +75,7 @@ def _logistic(z: Array, y: Array) -> tuple[Array, Array]:
     return np.logaddexp(0, sign*z).sum(axis=1), sign*logistic(sign*z)
 
 
-# name: (outputs z, targets y) -> the loss of each row, and its derivative by z
+#: {name: (outputs z, targets y) -> (the loss of each row, its derivative by z)}
 LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "squared": _squared, "softmax": _softmax, "logistic": _logistic}
 

@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from . import init, networks
 from ._checks.numbers import check_number, check_option, check_whole, interval
 
+__all__ = ["Problem", "beale", "linear_regression", "logistic_regression", "network", "quadratic", "rastrigin",
+           "rosenbrock"]
+
 Array = NDArray[Any]
 RANGES = {"condition": interval("[1, inf)"), "scales": interval("[1, inf)"), "collinearity": interval("[0, 1]"),
           "noise": interval("[0, inf)"), "l2": interval("[0, inf)")}

@@ -10,6 +10,8 @@ from ._formats.choice import state_formats
 from ._formats.scalars import decode_split, encode_split
 from ._rule.rule import Rule
 
+__all__ = ["decode", "encode", "join", "split", "table"]
+
 HALF = U32(0x80000000)  # the random bits with which a number goes to the nearest code
 
 

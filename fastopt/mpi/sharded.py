@@ -366,6 +366,7 @@ class Sharded:
 
     @property
     def rule(self) -> Any:
+        """The rule of `kind`."""
         return self.shard.rule
 
     @property

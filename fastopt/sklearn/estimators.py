@@ -76,8 +76,8 @@ class LinearRegression(Regressor, _Linear):
     tol, n_iter_no_change : float or None, int or "auto"
         Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: never).
         "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the
-        minimum unless the rate falls: try "adam" and `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs
-        here, or all rows in a batch.
+        minimum unless the rate falls: try "adam" and ``ReduceOnPlateau(0.02, factor=0.3, patience=4)`` with 20
+        epochs here, or all rows in a batch.
     early_stopping, validation_fraction : bool, float
         Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of
         the best epoch. A later divergence is then a warning; else it is an error.
@@ -98,8 +98,9 @@ class LinearRegression(Regressor, _Linear):
     loss_curve_ : list of float
         The mean loss of each epoch, penalties included, as the steps saw it; for regression over the variance of each
         target, summed. `loss_` is the last, `best_loss_` the lowest.
-    validation_scores_ : list of float, or None without `early_stopping`
-        `best_validation_score_` is the highest.
+    validation_scores_ : list of float, or None
+        The score of each epoch on the rows held out; None without `early_stopping`. `best_validation_score_` is the
+        highest.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
@@ -121,11 +122,16 @@ class LogisticRegression(Classifier, _Linear):
     For rows with any number of labels, y has a column of 0 and 1 for each: then each column is a problem of two classes
     of its own, and the losses are summed.
 
-    Parameters (but alpha = 0.001) and attributes are those of `LinearRegression`, and these:
+    All other parameters (but alpha is 0.001) and attributes are those of `LinearRegression`.
 
+    Parameters
+    ----------
     class_weight : dict, "balanced" or None
         Weights of labels, {label: weight}, which multiply those of their rows; 1 unless told. "balanced": all classes
         weigh as much.
+
+    Attributes
+    ----------
     classes_ : array
         The sorted labels; of columns their numbers. coef_ has the shape (classes, features), intercept_ (classes,); of
         two classes there is one row, for the second. Of more, without l1, the rows of coef_ sum to 0.
