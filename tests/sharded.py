@@ -495,11 +495,11 @@ def converted():
     steps(opt, twin, "q8", (2, 3), "converted")
 
 
-def readme():
-    """The block of the README that is about ranks, on one."""
-    from test_readme import run
+def guide():
+    """The block of the guide that is about ranks, on one."""
+    from pages import run
     os.chdir(HERE)
-    assert not run("py3", np=np, fastopt=fastopt)
+    assert not run("docs/guides/many_machines.md", "py3", np=np, fastopt=fastopt)
 
 
 def saved():
