@@ -167,11 +167,11 @@ def modifier_page(name: str) -> str:
 
 
 def modifier_table() -> str:
-    rows = [["name", "argument", "formula", "state", "bytes more", "reads twice", "source", "elsewhere"]]
+    rows = [["name, argument", "formula", "state", "bytes more", "reads twice", "source", "elsewhere"]]
     for name in PIECES:
         if name in FACTS:
             of = modifier(name)
-            rows.append([f"[{of['title']}](modifiers/{name}.md)", f"`{of['use']}`", lines(of["formula"]), of["state"],
+            rows.append([f"[{of['title']}](modifiers/{name}.md)<br>`{of['use']}`", lines(of["formula"]), of["state"],
                          "8" if PIECES[name].slot == "state" else "0", "yes" if PIECES[name].terms else "no",
                          markdown(of["source"].partition(",")[0]), of["twin"]])
     return table(*rows) + "\n\n" + toctree(*(f"modifiers/{name}" for name in FACTS), caption="Modifiers")
