@@ -21,7 +21,7 @@ autodoc_typehints = "none"
 maximum_signature_line_length = 300
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastopt {version}"
-html_sidebars = dict.fromkeys(("index", "gallery", "contributing", "changelog"), [])
+html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False

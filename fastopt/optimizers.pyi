@@ -47,79 +47,78 @@ class SGD(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -170,9 +169,9 @@ class Momentum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -180,77 +179,78 @@ class Momentum(Optimizer):
     dampening : float or callable, default 0.0
         d: the gradient enters the velocity times 1 - d, in [0, 1].
     form : {'textbook', 'negative', 'outside'}, default 'textbook'
-        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+        "textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity on its way
+        out.
     first_step : {'zero', 'copy'}, default 'zero'
-        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+        "zero": the velocity starts at 0. "copy": the first velocity is the gradient itself, whatever dampening is
+        (torch).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -305,9 +305,9 @@ class Nesterov(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -315,79 +315,80 @@ class Nesterov(Optimizer):
     dampening : float or callable, default 0.0
         d: the gradient enters the velocity times 1 - d, in [0, 1].
     form : {'textbook', 'negative', 'outside'}, default 'textbook'
-        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+        "textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity on its way
+        out.
     first_step : {'zero', 'copy'}, default 'zero'
-        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+        "zero": the velocity starts at 0. "copy": the first velocity is the gradient itself, whatever dampening is
+        (torch).
     shifted : {False, True}, default False
         True: the stored parameters are the look-ahead point (torch, Keras); gradients are then taken at them.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -434,81 +435,80 @@ class Signum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.0001
         Learning rate.
     b1 : float or callable, default 0.9
         Decay of the first moment, in [0, 1).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -558,9 +558,9 @@ class Rprop(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         The size of each first step. Later it has no effect.
     eta_minus : float or callable, default 0.5
@@ -572,73 +572,72 @@ class Rprop(Optimizer):
     size_max : float or callable, default 50.0
         The largest size.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -684,85 +683,84 @@ class RMSProp(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
         The share of the squared average that a step keeps, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -814,9 +812,9 @@ class RMSPropMomentum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
@@ -824,79 +822,79 @@ class RMSPropMomentum(Optimizer):
     momentum : float or callable, default 0.9
         mu: the share of the velocity that a step keeps, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     form : {'textbook', 'negative', 'outside'}, default 'textbook'
-        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+        "textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity on its way
+        out.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -948,85 +946,84 @@ class RMSPropCentered(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
         The share of the squared average that a step keeps, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1076,9 +1073,9 @@ class RMSPropCenteredMomentum(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         Learning rate.
     alpha : float or callable, default 0.99
@@ -1086,79 +1083,79 @@ class RMSPropCenteredMomentum(Optimizer):
     momentum : float or callable, default 0.9
         mu: the share of the velocity that a step keeps, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     form : {'textbook', 'negative', 'outside'}, default 'textbook'
-        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+        "textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity on its way
+        out.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1208,87 +1205,86 @@ class AdaGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.01
         Learning rate.
     lr_decay : float or callable, default 0.0
         The learning rate of step t is lr/(1 + (t-1)*lr_decay).
     eps : float or callable, default 1e-10
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     initial_accumulator_value : float, default 0.0
         What the sum of squares starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1338,9 +1334,9 @@ class AdaDelta(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 1.0
         Learning rate.
     alpha : float or callable, default 0.9
@@ -1348,73 +1344,72 @@ class AdaDelta(Optimizer):
     eps : float or callable, default 1e-06
         Added inside both roots. With 0 no step is ever taken.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1463,9 +1458,9 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -1473,7 +1468,7 @@ class Adam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -1481,73 +1476,72 @@ class Adam(Optimizer):
     bias_correction : {False, True}, default True
         False: the moments are used as they are.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1600,9 +1594,9 @@ class AdamW(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -1610,7 +1604,7 @@ class AdamW(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -1618,73 +1612,72 @@ class AdamW(Optimizer):
     bias_correction : {False, True}, default True
         False: the moments are used as they are.
     weight_decay : float or callable, default 0.01
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1736,9 +1729,9 @@ class AdaMax(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.002
         Learning rate.
     b1 : float or callable, default 0.9
@@ -1746,77 +1739,76 @@ class AdaMax(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_mode : {'inside', 'outside'}, default 'inside'
         "inside": eps is added to |g| (torch, optax); "outside": to top (Keras).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1865,9 +1857,9 @@ class AdaBelief(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -1875,77 +1867,76 @@ class AdaBelief(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-16
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 1e-16
         Added to v in every step.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -1996,9 +1987,9 @@ class Yogi(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2006,81 +1997,80 @@ class Yogi(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 0.001
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     bias_correction : {False, True}, default True
         False, as in the paper: the moments are used as they are.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     initial_moment : float, default 0.0
         What the first moment starts from; optax: 1e-6.
     initial_accumulator_value : float, default 1e-06
         What the second moment starts from.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2130,9 +2120,9 @@ class LaProp(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.0004
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2140,75 +2130,74 @@ class LaProp(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-15
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2259,9 +2248,9 @@ class ADOPT(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2273,73 +2262,72 @@ class ADOPT(Optimizer):
     clipping : {False, True}, default True
         False: normalized gradients are not clipped (the paper's first form).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2390,9 +2378,9 @@ class AMSGrad(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2400,7 +2388,7 @@ class AMSGrad(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -2408,73 +2396,72 @@ class AMSGrad(Optimizer):
     maximum_of : {'raw', 'corrected'}, default 'raw'
         "raw": the maximum is over v (torch); "corrected": over v/c2 (optax).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2531,9 +2518,9 @@ class NAdam(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.002
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2541,79 +2528,78 @@ class NAdam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     momentum_decay : float or callable, default 0.004
         psi in the momentum schedule b1*(1 - 0.5*0.96^(t*psi)).
     schedule : {'torch', 'optax'}, default 'torch'
         "torch": the decaying momentum schedule; "optax": b1 at every step.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2666,9 +2652,9 @@ class RAdam(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2676,79 +2662,78 @@ class RAdam(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_mode : {'outside', 'hat'}, default 'hat'
         "outside": eps is added to sqrt(v/c2); "hat": to sqrt(v), as in the paper's shortcut.
     threshold : float or callable, default 5.0
         The average length above which the second moment is trusted (the paper: 4; torch and optax: 5).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2803,9 +2788,9 @@ class AdEMAMix(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2817,79 +2802,78 @@ class AdEMAMix(Optimizer):
     alpha : float or callable, default 5.0
         Weight of the slow moment in the update.
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     warmup : float or callable, default 0.0
         T: steps in which alpha and b3 grow; 0: they do not.
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -2940,9 +2924,9 @@ class Lion(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.0001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -2950,73 +2934,72 @@ class Lion(Optimizer):
     b2 : float or callable, default 0.99
         Decay of the momentum, in [0, 1).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -3070,9 +3053,9 @@ class Adan(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.98
@@ -3082,75 +3065,74 @@ class Adan(Optimizer):
     b3 : float or callable, default 0.99
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-08
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     weight_decay : float or callable, default 0.0
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default False
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -3203,9 +3185,9 @@ class LAMB(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     b1 : float or callable, default 0.9
@@ -3213,7 +3195,7 @@ class LAMB(Optimizer):
     b2 : float or callable, default 0.999
         Decay of the second moment, in [0, 1).
     eps : float or callable, default 1e-06
-        Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where its gradient was 0 so far.
+        Added to the root of the second moment. With 0, a parameter whose gradient was 0 so far becomes NaN (0/0).
     eps_root : float or callable, default 0.0
         Added inside the root.
     eps_mode : {'outside', 'hat'}, default 'outside'
@@ -3221,73 +3203,72 @@ class LAMB(Optimizer):
     bias_correction : {False, True}, default True
         False: the moments are used as they are.
     weight_decay : float or callable, default 0.01
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'decoupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default 'update'
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 1.0
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,
@@ -3341,9 +3322,9 @@ class LARS(Optimizer):
     Parameters
     ----------
     params : array, tree of arrays, or groups
-        What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses,
-        nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding`
-        of their own.
+        The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and
+        dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a
+        `state`, a `rounding` and a `mask` of its own.
     lr : float or callable, default 0.001
         Learning rate.
     momentum : float or callable, default 0.9
@@ -3351,77 +3332,78 @@ class LARS(Optimizer):
     dampening : float or callable, default 0.0
         d: the gradient enters the velocity times 1 - d, in [0, 1].
     form : {'textbook', 'negative', 'outside'}, default 'textbook'
-        Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" (p - lr*v).
+        "textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity on its way
+        out.
     first_step : {'zero', 'copy'}, default 'zero'
-        "copy": the first step copies the gradient into the velocity, dampening or not (torch); "zero": it does not.
+        "zero": the velocity starts at 0. "copy": the first velocity is the gradient itself, whatever dampening is
+        (torch).
     weight_decay : float or callable, default 0.0005
-        Strength of the pull towards zero; see `decay`.
+        Strength of the decay, which pulls parameters towards zero; see `decay`.
     decay : {'coupled', 'decoupled', 'independent'}, default 'coupled'
-        "coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside the step;
-        "independent": by weight_decay.
+        "coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by lr*weight_decay*p, beside the
+        step. "independent": it shrinks by weight_decay*p, whatever lr is.
     maximize : {False, True}, default False
         True: climb instead of descend.
     cautious : {False, True, 'scaled'}, default False
-        True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et al. 2024).
-        "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor move.
+        True: an element stays in a step where its update and its gradient differ in sign, or one is 0 (Liang et al.
+        2024). "scaled": so too; if k of the n elements of a tensor move, they take n/(k+1) times their update.
     cautious_decay : {False, True}, default False
         True: decoupled or independent decay acts only where the update does not lead away from zero (Chen et al. 2025).
     update_clip : float or callable, default 0.0
-        No element's update is larger than lr times this; 0: no limit.
+        No element's update is larger than lr times this. 0: no limit.
     update_rms : float or callable, default 0.0
-        The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer and Stern 2018).
+        The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern 2018). 0: no limit.
     adaptive_clip : float or callable, default 0.0
-        The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than this times the
-        row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).
+        The gradient of each row of a parameter is made no longer than this times the row (Brock et al. 2021). A row
+        counts as 1e-3 long at least; a parameter with one axis is one row. 0: no limit.
     trust_ratio : {False, 'update', 'gradient'}, default 'gradient'
-        "update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor (You et al.
-        2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + weight_decay*|p|) (You et al.
-        2017: LARS). Where a length is 0, it stays as it is.
+        "update": the update of a tensor, with its decoupled decay, is made lr times as long as the tensor (You et al.
+        2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied by |p|/(|g| + weight_decay*|p|), where
+        |p| is the length of a tensor (You et al. 2017: LARS). Where a length is 0, the factor is 1.
     trust_coefficient : float or callable, default 0.001
-        A factor of the trust ratio; unused where a length is 0.
+        A factor of the trust ratio. Where a length is 0, it is not used.
     like : {"torch", "optax", "keras", "sklearn"}, optional
-        Start from the defaults and conventions of that system; see `fastopt.presets`.
+        Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override them.
     state : str, dict or callable, optional
-        Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", "bfloat16"
-        (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so that small
-        changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a parameter's path and array
-        returns one of these. By default float32, and float64 for float64 parameters, whatever the parameters are stored
-        as. A dict may also hold state arrays that are there already, in the structure of the parameters: {"m": arrays},
-        or {"m": ("q8", arrays)} where the dtype does not tell all. They are updated in place, from the numbers that
-        they hold.
+        How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default it is
+        float32, and float64 for float64 parameters, whatever else the parameters are stored as. "float32", "float64",
+        "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. "f16s" and "bf16s" round up or
+        down by chance, so that small changes add up. "q8" takes eight bits, and 128 numbers share an exponent. A
+        function of a parameter's path and array returns one of these words. A dict may also hold state arrays that are
+        there already, in the structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does
+        not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
-        float32 in 16 more bits.
+        How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
     average : float or callable, optional
-        Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
+        state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
-        (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
-        a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
+        (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
+        step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
     mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
+        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
+        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
+        gradient. For optimizers that have b1.
     schedule_free : float or True, optional
-        Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
-        over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
-        parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
-        "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes the
-        place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
+        b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
+        the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
+        keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
+        float32 unless `state` names it; where b changes between steps, z moves. This takes the place of momentum:
+        `momentum`, or b1 of Adam and its kin, is gone, and so is its state.
     copy : tree of arrays, optional
-        Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32
-        parameters, for example).
+        Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside float32
+        parameters, for example.
     seed : int
-        Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element.
+        The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element.
     first : int or tree of int
-        For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are then
-        those of the whole. If the whole has another number among its tensors, a pair: that number, and these elements.
-        With states of eight bits, a multiple of 128.
+        For arrays that are parts of larger ones: how many elements of the whole lie before each. The random bits are
+        then those of the whole. If the whole has another number among its tensors, give a pair: that number, and these
+        elements. With states of eight bits, give a multiple of 128.
     threads : int, optional
-        The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS.
+        The most threads that a step uses. By default all that the process may use, and no more than OMP_NUM_THREADS.
     capturable : int, optional
-        On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see
-        `tabulate`).
+        On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`.
     """
     def __init__(
         self,

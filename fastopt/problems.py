@@ -7,8 +7,8 @@
         opt.step(problem.grad(w))
 
 Value, gradient and Hessian take any w in the structure of `problem.start`, of any float type, and never modify it. They
-compute in float64 (the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take
-complex w too, for the complex step.
+compute in float64, but the network in the dtype of its parameters. The gradient has the dtype of w. Analytic problems
+take complex w, too, for the complex step.
 """
 import copy
 from collections.abc import Callable
@@ -35,14 +35,17 @@ class Problem:
 
     Attributes
     ----------
+    name : str
+        The call that made it.
     start : array or dict of arrays
-        Where to begin, float64, read-only: `initial` gives a copy to work on.
+        Where to begin: float64 and read-only. `initial` gives a copy to work on.
     value, grad, hess : callable
-        w -> float; the gradient, in the structure and dtype of w; the Hessian (or None), float64 of shape (n, n).
+        Functions of w: the value, a float; the gradient, in the structure and dtype of w; the Hessian, float64 of shape
+        (n, n), or None.
     minimum : (w, value) or None
-        Where the global minimum is, read-only, and its value, if known.
+        Where the global minimum is, read-only, and its value, if it is known.
     data : (X, y) or None
-        The samples and targets, read-only, of a problem that has some.
+        The samples and targets of a problem that has some, read-only.
     """
 
     name: str
@@ -66,7 +69,7 @@ class Problem:
         return copy.deepcopy(self.start)
 
     def value_and_grad(self, w: Any, batch: Any = None) -> tuple[float, Any]:
-        """Value and gradient at w. The batch is ignored: it is there for `fastopt.fit`."""
+        """Value and gradient at w. The batch is there for `fastopt.fit`, and is ignored."""
         return self.value(w), self.grad(w)
 
 

@@ -1,11 +1,15 @@
-"""Every optimizer, once: the coefficients of a step, the update of one element, and its facts, sorted by complexity.
+"""The formula of every method: what a step does to one element.
 
-``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ..., or for the steps in an
-array at once. Its arguments are the hyperparameters: their annotations say what each may be, and what it is. The rule
-below it runs on every element and returns its update and the new states. A rule sees the gradient after gradient
-factor, clipping and coupled decay; the update, and decoupled decay with it, is then taken from the parameter. One
-alphabet: g gradient, p parameter, u update, m first moment, v second moment or velocity, c coefficients.
+``p, m, v = rules.adam(c, g, p, m, v)`` are the new parameter and states, for numbers, for NumPy arrays, and inside
+``@njit``. ``c = rules.adam.at(t, dtype, **hyperparameters)`` are the coefficients of step t = 1, 2, ... They are
+computed once per step, in float64.
+
+Letters mean the same everywhere: g gradient, p parameter, u update, m first moment, v second moment or velocity, c
+coefficients.
 """
+# `*_at(t, ...)` takes an integer step, or an array of steps. Its arguments are the hyperparameters; their annotations
+# say what each may be, and what it is. The function below it gets the gradient after gradient factor, clipping and
+# coupled decay, and returns the update u, which is then taken from p. Rules are sorted by complexity.
 from functools import lru_cache
 from math import exp, expm1, inf, log
 from math import sqrt as root
@@ -20,15 +24,15 @@ from .notation import absolute, clip, maximum, minimum, sign, sqrt, where
 MU = Annotated[float, "[0, 1)", "mu: the share of the velocity that a step keeps, in [0, 1)."]
 DAMPENING = Annotated[float, "[0, 1]", "d: the gradient enters the velocity times 1 - d, in [0, 1]."]
 FORM = Annotated[Literal["textbook", "negative", "outside"],
-                 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" '
-                 "(p - lr*v)."]
+                 '"textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity '
+                 "on its way out."]
 FIRST_STEP = Annotated[Literal["zero", "copy"],
-                       '"copy": the first step copies the gradient into the velocity, dampening or not (torch); '
-                       '"zero": it does not.']
+                       '"zero": the velocity starts at 0. "copy": the first velocity is the gradient itself, whatever '
+                       "dampening is (torch)."]
 B1 = Annotated[float, "[0, 1)", "Decay of the first moment, in [0, 1)."]
 B2 = Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."]
-EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where "
-                                   "its gradient was 0 so far."]
+EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0, a parameter whose gradient was 0 "
+                                   "so far becomes NaN (0/0)."]
 SHARE = Annotated[float, "[0, 1)", "The share of the squared average that a step keeps, in [0, 1)."]
 EPS_ROOT = Annotated[float, "[0, inf)", "Added inside the root."]
 EPS_MODE = Annotated[Literal["outside", "hat"],

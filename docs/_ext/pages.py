@@ -123,8 +123,8 @@ def rule_page(cls: type) -> str:
         "## Arguments", rst(f".. autoclass:: fastopt.{title}", "   :no-members:"),
         "## In compiled code",
         rst(f".. py:function:: fastopt.rules.{name}(c, {', '.join(('g', 'p', *rule.state))})", "",
-            "   The update u of one element, or of arrays, and the new states. ``c`` is what its ``at(t, dtype, "
-            "**hyperparameters)`` gives."),
+            "   The new parameter and states, of one element or of arrays. ``c`` is what "
+            f"``fastopt.rules.{name}.at(t, dtype, **hyperparameters)`` gives."),
         *([rst(f".. py:function:: fastopt.kernels.{name}(c, {', '.join(('g', 'p', *rule.state))})", "",
                "   One step of whole arrays, in place. ``c`` is a row of :py:func:`fastopt.kernels.table`.")]
           if name in rules.ALL else [])]) + "\n"
