@@ -18,7 +18,6 @@ numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-maximum_signature_line_length = 300
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastopt {version}"
 html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}

@@ -138,8 +138,9 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
                    l2: float = 0.0, weights: ArrayLike | None = None) -> tuple[float, Parameters]:
     """The loss of a network and its gradient, by backpropagation.
 
-    sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2), where z are the outputs, s_i = 1/rows or weights_i/sum(weights), and the
-    last sum is over weights, not biases.
+        sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2)
+
+    z are the outputs, and s_i is 1/rows, or weights_i/sum(weights). The last sum is over weights, not biases.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
         Of the hidden layers; relu's derivative at 0 is 0.
     l2 : float
     weights : array of shape (rows,), optional
-        Sample weights, 0 or more, their sum above 0. A weight of 2 is as good as the row twice.
+        Sample weights, 0 or more, with a sum above 0. A weight of 2 does what the row twice would do.
 
     Returns
     -------

@@ -26,22 +26,22 @@ The penalty alpha of an MLP is coupled decay of the weights, not of the intercep
 
 What no coefficient expresses, and what to do:
 
-- torch and Keras have momentum 0 by default: with ``like=``, momentum and nesterov keep 0.9; use ``SGD`` for 0.
-- initial_scale of optax.rmsprop and its nesterov=True are not here, nor is nesterov=True of adabelief and adopt.
-  bias_correction=True of optax.rmsprop is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
+- torch and Keras have momentum 0 by default. With ``like=``, momentum and nesterov keep 0.9. Use ``SGD`` for 0.
+- optax.rmsprop has initial_scale and nesterov=True, and optax's adabelief and adopt have nesterov=True: these are not
+  here. bias_correction=True of optax.rmsprop is ``Adam(b1=0, b2=0.9, eps=0, eps_root=1e-8)``.
 - A centered RMSProp cuts a variance that rounding made negative to 0 here; these systems give NaN there.
 - optax.adan weighs the difference of gradients by 1 - b2, the authors' code and we by b2.
 - optax.rprop takes each step one step later than torch's and ours.
-- optax.radam rectifies from length == threshold on, torch and we from length > threshold on; and its eps_root, like the
-  eps_root of optax.nadam, is not here. Nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
+- optax.radam rectifies from length == threshold on, torch and we from length > threshold on. The eps_root of
+  optax.radam and optax.nadam is not here, nor are radam(nesterov=True) and the bias_correction flags of optax.amsgrad.
 - optax.adagrad leaves p alone where the sum is 0; with initial_accumulator_value=0 and eps=0 ours divides 0 by 0 there.
 - torch keeps step counts, and NAdam's running product, in its default dtype: float32 even beside float64 parameters
   (1e-8 off in NAdam, and a count that stops at 2**24). ``torch.set_default_dtype(torch.float64)`` makes it agree.
 - optax's second moment of a complex parameter is of the modulus, here and in torch of each part:
   ``optax.contrib.split_real_and_imaginary(optax.adam(lr))`` agrees. jax.grad returns the conjugate of our gradient.
-- torch refuses dampening with nesterov; here it is taken, and dampens the velocity but not the g beside it.
+- torch refuses dampening with nesterov. Here it is taken; it dampens the velocity, but not the g beside it.
 - In float32 these systems round 1 - b and b**t in their own ways, and optax's counter stops at 2**31 - 1. Our
-  coefficients are float64 and right at any step, so the systems agree with us to their rounding, not bit by bit.
+  coefficients are float64, and right at any step. So the systems agree with us to their rounding, not bit by bit.
 """
 from textwrap import wrap
 from typing import Any
@@ -159,7 +159,7 @@ if __doc__:
 
 
 def preset(like: str, rule_name: str) -> dict[str, Any]:
-    """The overrides that make a rule that system's optimizer, in a dict of the caller's own.
+    """The hyperparameters that make a rule the optimizer of that system, in a new dict.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def preset(like: str, rule_name: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        {hyperparameter: value}, to stand between the rule's defaults and what the user gives.
+        {hyperparameter: value}. They override the rule's defaults; what the user gives overrides them.
 
     Raises
     ------

@@ -24,37 +24,13 @@ def having(kind):
     return pytest.mark.parametrize("page", [page for page in PAGES if blocks(TEXT[page], kind)])
 
 
-# Code
-
-@having("python")
-def test_python_blocks(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    assert not run(page, "python")
-
-
-@having("py")
-def test_blocks_for_a_device(page, stand_in, tmp_path, monkeypatch):
-    """On the stand-in for the CUDA driver."""
-    pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
-    monkeypatch.chdir(tmp_path)
-    assert not run(page, "py", **WITH["py"])
-
-
-@having("python3")
-def test_blocks_for_torch(page, tmp_path, monkeypatch):
-    pytest.importorskip("torch")
-    monkeypatch.chdir(tmp_path)
-    assert not run(page, "python3", **WITH["python3"])
-
+# What is named
 
 def test_every_block_of_python_is_one_that_runs():
     """`py3` runs in tests/test_mpi.py; code of other kinds is no Python."""
     kinds = {kind for text in TEXT.values() for kind, _ in BLOCK.findall(text)}
     assert kinds <= {"python", "py", "python3", "py3", "bash", "text"}
 
-
-# What is named
 
 def test_commands():
     """Every `fastopt ...` has such options; every `python -m benchmarks...` is a program; every extra exists."""
@@ -195,3 +171,27 @@ def test_the_formula_of_a_modifier_is_what_a_step_does(name):
             exec(formula, {}, here)
             np.testing.assert_allclose(opt.state["average"], here["average"], rtol=1e-6)  # which is in float32
     np.testing.assert_allclose(p, here["p"], rtol=1e-6 if opt.state.get("schedule_free") is not None else 1e-11)
+
+
+# Code
+
+@having("python")
+def test_python_blocks(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    assert not run(page, "python")
+
+
+@having("py")
+def test_blocks_for_a_device(page, stand_in, tmp_path, monkeypatch):
+    """On the stand-in for the CUDA driver."""
+    pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert not run(page, "py", **WITH["py"])
+
+
+@having("python3")
+def test_blocks_for_torch(page, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    assert not run(page, "python3", **WITH["python3"])

@@ -180,10 +180,12 @@ def modifier_table() -> str:
 # A page for each module
 
 def directive(module: ModuleType, name: str) -> str:
+    """The documentation of a name. What a class of torch has, its documentation says."""
     thing = getattr(module, name)
     full = f"{module.__name__}.{name}"
     if inspect.isclass(thing):
-        return rst(f".. autoclass:: {full}", "   :members:", "   :inherited-members:")
+        members = [":no-members:"] if module.__name__ == "fastopt.torch" else [":members:", ":inherited-members:"]
+        return rst(f".. autoclass:: {full}", *(f"   {option}" for option in members))
     if callable(thing):
         return rst(f".. autofunction:: {full}")
     return rst(f".. autodata:: {full}", "   :no-value:")

@@ -43,14 +43,14 @@ class Sharded:
     params : tree of arrays, or groups
         As for that optimizer, in this machine's memory. All ranks start from what rank 0 gives.
     comm : mpi4py.MPI.Comm, optional
-        The ranks; by default all processes of the program. A copy of it is used, the same by all optimizers.
+        The ranks; by default all processes of the program. All optimizers use one copy of it.
     mean : bool
         Whether steps take the mean of the gradients of all ranks, or their sum.
     copy : {"f32", "f16", "bf16"}, optional
-        All ranks have the parameters in this format; each has those that are given of its share only. So bfloat16 has
-        float32 masters, which take 4 bytes of an element on one rank.
+        All ranks have the parameters in this format, and each rank has the given parameters of its share only. So
+        bfloat16 parameters have float32 masters, each on one rank.
     bucket : int
-        The elements that are sent at once. Those of the next bucket are on their way while this one steps.
+        How many elements are sent at once. While one bucket steps, the next one is on its way.
     state, rounding, **hyper
         As for that optimizer: lr, weight_decay, seed, average (of the weights), ... `threads` is by default the
         processor's share of a rank.
@@ -58,11 +58,11 @@ class Sharded:
     Attributes
     ----------
     params
-        The parameters, equal on all ranks: new arrays in the structure of those that were given. (Of groups: a list of
-        trees.) bfloat16 of `copy` is uint16, its bits.
+        The parameters, equal on all ranks: new arrays in the structure of those that were given; for groups, a list of
+        trees. bfloat16 of `copy` is uint16, its bits.
     grads
-        Gradient buffers in that structure: write into them, then call ``step()``. Gradients that are given otherwise
-        are copied here first. They are float32 (float64 for float64 parameters), in which they are added.
+        Gradient buffers in that structure: write into them, then call ``step()``. A step copies gradients that it gets
+        otherwise to them first. They are float32, or float64 for float64 parameters, in which gradients are added.
     shard : Optimizer
         That of this rank's share, in pieces, to look at.
     rank, size, comm
@@ -72,11 +72,11 @@ class Sharded:
 
     Notes
     -----
-    Whatever the number of ranks, the parameters have the bits that `kind` gives them on one machine with the same sum
-    of gradients, in every format. (MPI adds floating-point numbers in an order of its own, so sums may differ.)
+    For any number of ranks, the parameters have the bits that `kind` gives them on one machine with the same sum of
+    gradients, in every format. (MPI adds floating-point numbers in an order of its own, so sums may differ.)
 
-    How far messages go on while a step runs is the MPI library's. Of MPICH, ``MPICH_ASYNC_PROGRESS=1`` has a thread for
-    them. A KeyboardInterrupt within `step` may leave the ranks apart: load a checkpoint then.
+    The MPI library decides how far messages go on while a step runs. With MPICH, ``MPICH_ASYNC_PROGRESS=1`` has a
+    thread for them. A KeyboardInterrupt within `step` may leave the ranks in different states: load a checkpoint then.
     """
 
     grad_norm: float | None = None
