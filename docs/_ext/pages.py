@@ -57,7 +57,7 @@ def undocumented() -> list[str]:
 # Markdown
 
 def block(text: str) -> str:
-    return f"```text\n{text}\n```"
+    return f"```none\n{text}\n```"
 
 
 def lines(formula: str) -> str:
@@ -278,6 +278,7 @@ def rewritten(text: str, folder: Path, docs: Path, docname: str) -> str:
         to = os.path.relpath(path, (docs/docname).parent)
         outside = path.suffix == ".md" and not path.is_relative_to(docs)
         return f"]({'path:' if outside else ''}{to}{found[2] or ''})"
+    text = re.sub(r"(?<=\d) (?=(?:ms|us|ns|%) \|)", "\u00a0", text)  # a number and its unit stay on one line of a cell
     return re.sub(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
 
 
