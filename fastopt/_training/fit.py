@@ -133,7 +133,9 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     Returns
     -------
     Fit
-        The history, the best validation and the reason to stop.
+        A named tuple: `t`, `value` and `lr` of each step; `validated` and `validation`, the step counts at which
+        `validate` was called and what it returned; `best` and `best_value`, those of the lowest; `stopped`, why it
+        stopped; `steps`, how many were taken.
 
     Raises
     ------
