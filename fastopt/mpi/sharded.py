@@ -168,8 +168,8 @@ class Sharded:
     def remove(self, path: str) -> None:
         """Remove an array, or a subtree, from the parameters, as `Optimizer.remove` does, on all ranks alike.
 
-        Parameters and gradients are sent in buckets of many. Memory is freed only where a whole bucket goes. To free all
-        of it, make a new optimizer and load a checkpoint.
+        Parameters and gradients are sent in buckets of many. Memory is freed only where a whole bucket goes. To free
+        all of it, make a new optimizer and load a checkpoint.
         """
         def checked() -> tuple[list[int], list[Any]]:
             found = left(self._memory.tensors, path, "Sharded.remove")
