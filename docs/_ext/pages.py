@@ -197,7 +197,7 @@ def module_page(module: ModuleType) -> str:
     made = [name for name in public(module) if made_of_a_rule(module, name)]
     text = [f"# {module.__name__}", rst(f".. automodule:: {module.__name__}", "   :no-members:")]
     if made:
-        text.append("## Of the rules")
+        text.append("## One for each rule")
         text.append(", ".join(f"{{py:obj}}`{name} <{module.__name__}.{name}>`" for name in made))
     for name in own:
         text += [f"## {name}", directive(module, name)]
