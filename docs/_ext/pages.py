@@ -7,6 +7,7 @@ import importlib
 import inspect
 import os
 import re
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -152,7 +153,7 @@ def modifier(name: str) -> dict[str, str]:
             "bytes": "8 more" if piece.slot == "state" else "no more",
             "reads": "all that the step reads, once before it" if piece.terms else "nothing before the step",
             "needs": ", ".join(f"`{k}`" for k in piece.needs if k != "lr") or "nothing",
-            "default": "off", "doc": EVERY.docs.get(argument) or ARGUMENTS[argument].doc,
+            "doc": EVERY.docs.get(argument) or ARGUMENTS[argument].doc,
             "source": facts.source or "none", "twin": f"`{facts.twin}`" if facts.twin else "none", "argument": argument}
 
 
@@ -282,6 +283,7 @@ def rewritten(text: str, folder: Path, docs: Path, docname: str) -> str:
     return re.sub(r"\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)", link, text)
 
 
+@cache
 def shown_by(docs: Path) -> dict[Path, Path]:
     """{file of the repository: the page that includes it}, and the README, which the front page stands for."""
     pages = [page for page in docs.rglob("*.md") if "_build" not in page.parts]
