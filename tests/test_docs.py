@@ -61,6 +61,14 @@ def test_links(page):
         assert path.exists() or str(path.resolve().relative_to(ROOT/"docs")).startswith(MADE), link
 
 
+def test_pictures_have_words():
+    """What a picture shows, for those who do not see it."""
+    pages = {**TEXT, **{page: read(page) for page in ("README.md", "examples/README.md", "benchmarks/README.md")}}
+    pictures = [(page, words) for page, text in pages.items() for words in re.findall(r"!\[(.*?)\]\(", text)]
+    assert len(pictures) >= 9
+    assert not [page for page, words in pictures if len(words.split()) < 4]
+
+
 def resolved(name):
     """What a dotted name stands for; AttributeError where it stands for nothing."""
     head, *rest = name.split(".")
