@@ -75,7 +75,7 @@ class Problem:
 
 def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool = True, spectrum: str = "geometric",
               noise: float = 0.0) -> Problem:
-    """(w - w*)' A (w - w*)/2, where A has eigenvalues from 1 to `condition`.
+    """A quadratic, (w - w*)' A (w - w*)/2, where A has eigenvalues from 1 to `condition`.
 
     It starts at distance 1 from w* in the direction of each eigenvector.
 
@@ -121,7 +121,9 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
 
 def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0,
                       noise: float = 0.1, l2: float = 0.0, seed: int = 0) -> Problem:
-    """abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2, with collinear columns of different scales.
+    """Least squares with collinear columns of different scales.
+
+        abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2
 
     It starts at 0. The minimum is by least squares (the one nearest to 0 where there are many). `data` is (X, y).
 
@@ -149,7 +151,9 @@ def linear_regression(samples: int = 200, features: int = 10, collinearity: floa
 
 def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0,
                         seed: int = 0) -> Problem:
-    """mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2, s_i = 1 for y_i = 1 and -1 for y_i = 0; no intercept.
+    """Logistic regression without intercept.
+
+        mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2,   s_i = 1 for y_i = 1, and -1 for y_i = 0
 
     Arguments are those of `linear_regression`. The columns of X are independent, and y is drawn from a logistic model.
     It starts at 0. The minimum is by Newton's method, to rounding. `data` is (X, y), y of 0 and 1. ValueError where l2
