@@ -88,17 +88,17 @@ class SGD(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -137,9 +137,9 @@ class SGD(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -209,17 +209,17 @@ class Momentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -262,9 +262,9 @@ class Momentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -338,17 +338,17 @@ class Nesterov(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -392,9 +392,9 @@ class Nesterov(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -456,17 +456,17 @@ class Signum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -506,9 +506,9 @@ class Signum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -578,17 +578,17 @@ class Rprop(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -631,9 +631,9 @@ class Rprop(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -699,17 +699,17 @@ class RMSProp(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -751,9 +751,9 @@ class RMSProp(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -824,17 +824,17 @@ class RMSPropMomentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -878,9 +878,9 @@ class RMSPropMomentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -948,17 +948,17 @@ class RMSPropCentered(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1000,9 +1000,9 @@ class RMSPropCentered(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1073,17 +1073,17 @@ class RMSPropCenteredMomentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1127,9 +1127,9 @@ class RMSPropCenteredMomentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1197,17 +1197,17 @@ class AdaGrad(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1250,9 +1250,9 @@ class AdaGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1316,17 +1316,17 @@ class AdaDelta(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1367,9 +1367,9 @@ class AdaDelta(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1442,17 +1442,17 @@ class Adam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1497,9 +1497,9 @@ class Adam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1571,17 +1571,17 @@ class AdamW(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1626,9 +1626,9 @@ class AdamW(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1697,17 +1697,17 @@ class AdaMax(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1750,9 +1750,9 @@ class AdaMax(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1820,17 +1820,17 @@ class AdaBelief(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -1873,9 +1873,9 @@ class AdaBelief(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1948,17 +1948,17 @@ class Yogi(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2003,9 +2003,9 @@ class Yogi(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2071,17 +2071,17 @@ class LaProp(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2123,9 +2123,9 @@ class LaProp(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2194,17 +2194,17 @@ class ADOPT(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2247,9 +2247,9 @@ class ADOPT(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2322,17 +2322,17 @@ class AMSGrad(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2377,9 +2377,9 @@ class AMSGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2451,17 +2451,17 @@ class NAdam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2505,9 +2505,9 @@ class NAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2580,17 +2580,17 @@ class RAdam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2634,9 +2634,9 @@ class RAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2712,17 +2712,17 @@ class AdEMAMix(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2768,9 +2768,9 @@ class AdEMAMix(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2834,17 +2834,17 @@ class Lion(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -2885,9 +2885,9 @@ class Lion(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2959,17 +2959,17 @@ class Adan(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -3012,9 +3012,9 @@ class Adan(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -3089,17 +3089,17 @@ class LAMB(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -3144,9 +3144,9 @@ class LAMB(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -3218,17 +3218,17 @@ class LARS(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a
         float32 in 16 more bits.
-    average : float or callable, optional
+    average : float, callable or True, optional
         Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in [0,
-        1): the state "average", which starts at the parameters, float32 unless `state` names it.
+        1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor): to each gradient factor times its running average is added, which keeps this share of itself in
         a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).
-    mars : float or callable, optional
-        gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, and
-        that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For
-        optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is
+        added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state
+        "mars". For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = lr^2
         over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at the
         parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state
@@ -3271,9 +3271,9 @@ class LARS(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,

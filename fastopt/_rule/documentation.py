@@ -47,20 +47,21 @@ ARGUMENTS = {
         "How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a "
         "float32 in 16 more bits."),
     "average": Argument(
-        None, "float or callable, optional", "Hyper | None",
+        None, "float, callable or True, optional", "Hyper | bool | None",
         "Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in "
-        '[0, 1): the state "average", which starts at the parameters, float32 unless `state` names it.'),
+        '[0, 1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names '
+        "it."),
     "grokfast": Argument(
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
         "(share, factor): to each gradient factor times its running average is added, which keeps this share of itself "
         'in a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
     "mars": Argument(
-        None, "float or callable, optional", "Hyper | None",
-        "gamma, 0.025 in the paper: to each gradient gamma*b1/(1-b1) times its change since the last step is added, "
-        'and that of a tensor is then made at most 1 long (Yuan et al. 2024): the state "mars", the last gradient. For '
-        "optimizers that have b1."),
+        None, "float, callable or True, optional", "Hyper | bool | None",
+        "gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is "
+        "added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state "
+        '"mars". For optimizers that have b1.'),
     "schedule_free": Argument(
-        None, "float or True, optional", "Hyper | bool | None",
+        None, "float, callable or True, optional", "Hyper | bool | None",
         "Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = "
         "lr^2 over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at "
         "the parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state "
