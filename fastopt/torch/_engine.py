@@ -78,6 +78,8 @@ def fixed(x: Any) -> bool:
 
 def around(rule: Rule, group: Mapping[str, Any]) -> Any:
     """The rule of a group, and around it the modifiers with a state for which the group asks."""
+    if group.keys().isdisjoint(WITH_STATE):  # each step asks, of each group
+        return rule
     asked = [name for name in WITH_STATE if is_asked(group.get(name))]
     return pipeline(rule, (*PIECES, *asked)) if asked else rule
 
@@ -291,6 +293,11 @@ class Engine:
                 if value != known[name]:
                     own[name] = value
             known.update(now)
+        if not self.plain and any(group.measures for group in self.opt.groups):
+            for m in self.members:
+                if local(m.parameter).shape != m.parameter.shape:
+                    raise ValueError(f"{m.path}: cut among processes, but a modifier of it measures whole tensors. "
+                                     "Leave the modifier out, or keep the parameter whole.")
 
     def gather(self, gradients: list[Any]) -> Sequence[Sequence[Any]]:
         """The gradients of the members, of which some may be None, as `opt` takes them."""

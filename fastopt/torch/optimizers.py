@@ -182,6 +182,7 @@ schedule_free
         """Put the parameters of groups with `schedule_free` at the point to evaluate, the average of the points z.
 
         Until `train` is called, `opt.state` holds where they were; so do state dicts. A second call changes nothing.
+        (`torch.distributed.checkpoint` reads only what a new optimizer has: save with it after `train`.)
         """
         averaged = [(p, is_asked(group.get(SCHEDULE_FREE))) for group in self.param_groups for p in group["params"]]
         if self._evaluates or not any(asked for _, asked in averaged):
