@@ -13,7 +13,7 @@ from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
 from ._rule.history import Known
-from ._rule.pipeline import pipeline
+from ._rule.pipeline import modified, pipeline
 from ._rule.rule import Rule
 from ._signals import at_once
 from ._state import copies, state_dict
@@ -99,14 +99,9 @@ class Optimizer:
             raise TypeError("Optimizer: no rule. Take one of the optimizers, fastopt.Adam for example, or "
                             "fastopt.optimizer(rule).")
         given = {**(preset(like, self.rule.name) if like is not None else {}), **hyper,
-                 **({} if lr is None else {"lr": lr}), **({} if average is None else {"average": average}),
-                 **({} if mars is None else {"mars": mars}), **check_grokfast(grokfast, where)}
-        given |= check_schedule_free(schedule_free, self.rule, given, where)
-        further = [name for name, piece in pieces.PIECES.items() if piece.hyper.keys() & given.keys()]
-        for piece in map(pieces.PIECES.__getitem__, further):
-            if lacking := [name for name in piece.needs if name not in self.rule.defaults]:
-                raise TypeError(f"{where}: {piece.name}, but it needs the hyperparameter {lacking[0]}, which "
-                                f"{self.rule.name} has not. Take an optimizer that has it, AdamW for example.")
+                 **({} if lr is None else {"lr": lr})}
+        asked = {"average": average, "grokfast": grokfast, "mars": mars, "schedule_free": schedule_free}
+        given, further = modified(self.rule, asked, given, where)
         if further or copy is not None:
             further += [] if copy is None else ["copy"]
             vars(self)["rule"] = pipeline(self.rule, (*pieces.PLAIN, *further))
@@ -639,38 +634,6 @@ def check_capturable(capturable: Any, where: str, place: str) -> int:
         raise ValueError(f"{where}: capturable={steps}, but the parameters are in this machine's memory, where there "
                          "are no graphs to capture. Leave it out.")
     return steps
-
-
-def check_grokfast(given: Any, where: str) -> dict[str, Any]:
-    """The hyperparameters for which `grokfast` stands."""
-    names = pieces.PIECES["grokfast"].hyper
-    if given is None or plain(given) is False:
-        return {}
-    values = tuple(names.values()) if plain(given) is True else given
-    if not isinstance(values, (tuple, list)) or len(values) != len(names):
-        raise ValueError(f"{where}: grokfast is {given!r}, but (share, factor) is needed, (0.98, 2.0) for example. "
-                         "Change it, or give True.")
-    return dict(zip(names, values, strict=True))
-
-
-def check_schedule_free(given: Any, rule: Rule, hyper: dict[str, Any], where: str) -> dict[str, float]:
-    """The hyperparameter for which `schedule_free` stands; what it takes the place of is gone from the others."""
-    if given is None or plain(given) is False:
-        return {}
-    if "average" in hyper:
-        raise ValueError(f"{where}: average with schedule_free, whose evaluation_point() is an average already. Leave "
-                         "one of them out.")
-    if rule.ahead or rule.history:
-        raise ValueError(f"{where}: schedule_free, but {rule.name} looks ahead by itself or has a history of its own. "
-                         "Take fastopt.SGD, fastopt.AdamW or another rule.")
-    for name in rule.momentum[:1]:
-        if "mars" in hyper and name == "b1":
-            raise ValueError(f"{where}: mars with schedule_free, which takes the place of b1, but mars needs it. Leave "
-                             "one of them out.")
-        if hyper.pop(name, 0.0) != 0:
-            raise ValueError(f"{where}: {name} with schedule_free, which takes its place. Leave {name} out, and give "
-                             "schedule_free=0.9 for example.")
-    return {SCHEDULE_FREE: 0.9 if plain(given) is True else given}
 
 
 def check_threads(threads: Any, where: str) -> int:

@@ -90,17 +90,17 @@ class SGD(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -138,9 +138,9 @@ class SGD(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -222,17 +222,17 @@ class Momentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -274,9 +274,9 @@ class Momentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -360,17 +360,17 @@ class Nesterov(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -413,9 +413,9 @@ class Nesterov(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -480,17 +480,17 @@ class Signum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -529,9 +529,9 @@ class Signum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -609,17 +609,17 @@ class Rprop(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -661,9 +661,9 @@ class Rprop(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -732,17 +732,17 @@ class RMSProp(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -783,9 +783,9 @@ class RMSProp(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -866,17 +866,17 @@ class RMSPropMomentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -919,9 +919,9 @@ class RMSPropMomentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -995,17 +995,17 @@ class RMSPropCentered(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1046,9 +1046,9 @@ class RMSPropCentered(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1127,17 +1127,17 @@ class RMSPropCenteredMomentum(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1180,9 +1180,9 @@ class RMSPropCenteredMomentum(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1256,17 +1256,17 @@ class AdaGrad(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1308,9 +1308,9 @@ class AdaGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1381,17 +1381,17 @@ class AdaDelta(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1431,9 +1431,9 @@ class AdaDelta(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1513,17 +1513,17 @@ class Adam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1567,9 +1567,9 @@ class Adam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1649,17 +1649,17 @@ class AdamW(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1703,9 +1703,9 @@ class AdamW(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1780,17 +1780,17 @@ class AdaMax(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1832,9 +1832,9 @@ class AdaMax(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -1908,17 +1908,17 @@ class AdaBelief(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -1960,9 +1960,9 @@ class AdaBelief(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2042,17 +2042,17 @@ class Yogi(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2096,9 +2096,9 @@ class Yogi(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2169,17 +2169,17 @@ class LaProp(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2220,9 +2220,9 @@ class LaProp(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2299,17 +2299,17 @@ class ADOPT(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2351,9 +2351,9 @@ class ADOPT(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2433,17 +2433,17 @@ class AMSGrad(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2487,9 +2487,9 @@ class AMSGrad(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2571,17 +2571,17 @@ class NAdam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2624,9 +2624,9 @@ class NAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2705,17 +2705,17 @@ class RAdam(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2758,9 +2758,9 @@ class RAdam(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2845,17 +2845,17 @@ class AdEMAMix(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -2900,9 +2900,9 @@ class AdEMAMix(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -2971,17 +2971,17 @@ class Lion(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -3021,9 +3021,9 @@ class Lion(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -3104,17 +3104,17 @@ class Adan(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -3156,9 +3156,9 @@ class Adan(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -3240,17 +3240,17 @@ class LAMB(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -3294,9 +3294,9 @@ class LAMB(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,
@@ -3375,17 +3375,17 @@ class LARS(Optimizer):
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
         on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
-    average : float or callable, optional
-        d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. It is the
-        state "average", starts at the parameters, and is float32 unless `state` names it.
+    average : float, callable or True, optional
+        d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
+        (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
     grokfast : tuple of two floats, or True, optional
         (share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself in a
         step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "grokfast".
-    mars : float or callable, optional
-        gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is added to the
-        gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state "mars" is the last
-        gradient. For optimizers that have b1.
-    schedule_free : float or True, optional
+    mars : float, callable or True, optional
+        gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last step
+        is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The state
+        "mars" is the last gradient. For optimizers that have b1.
+    schedule_free : float, callable or True, optional
         b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and x is
         the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients there. Evaluate and
         keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state "schedule_free" is x - p,
@@ -3427,9 +3427,9 @@ class LARS(Optimizer):
         like: Literal["torch", "optax", "keras", "sklearn"] | None = None,
         state: str | Mapping[str, Any] | Callable[[str, Any], Any] | None = None,
         rounding: Literal["nearest", "stochastic", "remainder"] = 'nearest',
-        average: Hyper | None = None,
+        average: Hyper | bool | None = None,
         grokfast: tuple[Hyper, Hyper] | bool | None = None,
-        mars: Hyper | None = None,
+        mars: Hyper | bool | None = None,
         schedule_free: Hyper | bool | None = None,
         copy: Any = None,
         seed: int = 0,

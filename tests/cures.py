@@ -9,10 +9,10 @@ from functools import partial
 from conftest import assert_identical
 
 MODULES = {  # by the test file in which no `raise` of theirs is left out
-    "arguments": ("_checks.numbers", "_formats.choice", "_rule.attributes", "_rule.groups", "_tensors.adapters",
-                  "_tensors.arrays", "_tensors.parameters", "_tensors.tensors", "init", "networks", "optimizer",
-                  "optimizers", "presets", "schedules.factory", "schedules.formulas", "schedules.plateau", "storage",
-                  "trees"),
+    "arguments": ("_checks.numbers", "_formats.choice", "_rule.attributes", "_rule.groups", "_rule.pipeline",
+                  "_tensors.adapters", "_tensors.arrays", "_tensors.parameters", "_tensors.tensors", "init", "networks",
+                  "optimizer", "optimizers", "presets", "schedules.factory", "schedules.formulas", "schedules.plateau",
+                  "storage", "trees"),
     "states": ("_rule.history", "_state.copies", "_state.state_dict", "_state.torch_layout", "files"),
     "rules": ("_cpu.backend", "_cpu.jobs", "_tensors.units", "_rule.rule", "_rule.straight"),
     "solvers": ("_training.batches", "_training.fit", "curvature.derivatives", "curvature.eigenvalues",

@@ -21,7 +21,7 @@ import fastopt  # noqa: E402
 import fastopt.torch as ours  # noqa: E402
 from fastopt import rules  # noqa: E402
 from fastopt._cpu import torch_headers  # noqa: E402
-from fastopt._rule.hyperparameters import MODIFIERS  # noqa: E402
+from fastopt.torch.optimizers import MODIFIERS  # noqa: E402
 
 f64 = torch.float64
 theirs = torch.optim
@@ -254,7 +254,7 @@ def test_torchs_own_error_inputs(name):
 @pytest.mark.parametrize("name", [*NAMES, "SparseAdam"])
 def test_signatures_are_torchs(name):
     found, expected = (inspect.signature(getattr(of, name)).parameters for of in (ours, theirs))
-    more = ["state", "rounding", "seed", *MODIFIERS, "grokfast"]
+    more = ["state", "rounding", "seed", *MODIFIERS]
     assert [*found.values()][:-len(more)] == [*expected.values()]
     assert [*found][-len(more):] == more
     assert issubclass(getattr(ours, name), getattr(theirs, name))
@@ -454,7 +454,14 @@ MODIFIED = [("AdamW", {"cautious": True, "cautious_decay": True, "update_clip": 
             ("AdamW", {"grokfast": True, "trust_ratio": "update", "adaptive_clip": 0.5, "state": "bf16s"}, "adamw"),
             ("SGD", {"momentum": 0.8, "cautious": True, "grokfast": (0.9, 3.0)}, "momentum"),
             ("NAdam", {"update_clip": 0.3, "grokfast": (0.5, 1.0), "state": "bf16s"}, "nadam"),
-            ("Lion", {"cautious": True, "grokfast": (0.6, 2.0)}, "lion")]
+            ("Lion", {"cautious": True, "grokfast": (0.6, 2.0)}, "lion"),
+            ("AdamW", {"mars": 0.3, "grokfast": (0.6, 2.0), "state": "q8"}, "adamw"),
+            ("NAdam", {"mars": True}, "nadam"), ("Lion", {"mars": 0.1, "schedule_free": 0.7}, "lion"),
+            ("AdamW", {"schedule_free": True}, "adamw"),
+            ("AdamW", {"schedule_free": 0.8, "amsgrad": True, "cautious": True, "grokfast": True, "state": "q8"},
+             "amsgrad"),
+            ("RMSprop", {"schedule_free": 0.95, "state": {"schedule_free": "bf16s"}, "seed": 3}, "rmsprop"),
+            ("SGD", {"schedule_free": 0.0}, "sgd")]
 
 
 @pytest.mark.parametrize(("name", "how", "rule"), MODIFIED)
@@ -464,35 +471,45 @@ def test_modifiers_are_fastopts(name, how, rule):
     w = [torch.nn.Parameter(torch.randn(n, dtype=torch.float32)) for n in (300, 7)]
     v = [x.detach().numpy().copy() for x in w]
     groups = [{"params": [w[0]]}, {"params": [w[1]], "update_clip": 0.1, "cautious": False}]
-    kwargs = {"lr": 0.1, "weight_decay": 0.1*(name == "AdamW"), **how}
+    kwargs, lrs = {"lr": 0.0, "weight_decay": 0.1*(name == "AdamW"), **how}, (0.02, 0.1, 0.1, 0.1, 0.1, 0.05)
     opt = getattr(ours, name)([dict(g) for g in groups], **kwargs)
     decay = {"decay": "decoupled"} if name == "AdamW" else {}
     twin = fastopt.optimizer(getattr(rules, rule))(
         [{**g, "params": [x]} for g, x in zip(groups, v, strict=True)], like="torch"*(rule != "lion") or None, **decay,
         **{k: x for k, x in kwargs.items() if k != "amsgrad"})
-    asked = {k: x for k, x in how.items() if k in ours.optimizers.MODIFIERS}
-    for t in range(6):
+    asked = {k: x for k, x in how.items() if k in MODIFIERS}
+    for t, lr in enumerate(lrs):
         for x in w:
             x.grad = torch.randn_like(x)
+        for group in (*opt.param_groups, *twin.groups):
+            group["lr"] = lr
         twin.step([[x.grad.numpy()] for x in w])
         opt.step()
         for x, y in zip(w, v, strict=True):
             np.testing.assert_array_equal(x.detach().numpy(), y)
-        if t == 1:
-            saved = opt.state_dict()
-            assert "grokfast" in saved["state"][0]
+        if t in (1, 2):  # lr stays for some steps more, and changes then
+            saved = copy.deepcopy(opt.state_dict())
+            states = ["mars", "grokfast", "schedule_free"]
+            assert [k for k in states if k in saved["state"][0]] == [k for k in states if k in how]
             assert saved["param_groups"][0].items() >= asked.items()
             assert saved["param_groups"][1].items() >= {**asked, "update_clip": 0.1, "cautious": False}.items()
-            kinds = {"state": how["state"]} if "state" in how else {}
+            kinds = {k: how[k] for k in ("state", "seed") if k in how}
             opt = getattr(ours, name)([{"params": [x]} for x in w], lr=0.7, **kinds)
             opt.load_state_dict(saved)
-        if t == 3:
+        if "schedule_free" in how:
+            opt.eval()
+            for x, [y] in zip(w, twin.evaluation_point(), strict=True):
+                np.testing.assert_array_equal(x.detach().numpy(), y)
+            opt.train()
+            for x, y in zip(w, v, strict=True):
+                np.testing.assert_array_equal(x.detach().numpy(), y)
+        if t == 3 and "grokfast" in how:
             opt.param_groups[1]["grokfast"], twin.groups[1]["grokfast_factor"] = (0.5, 4.0), 4.0
             twin.groups[1]["grokfast_share"] = 0.5
     other = copy.deepcopy(opt)
     again = pickle.loads(pickle.dumps(opt))
     for one in (other, again):
-        assert one.param_groups[1]["grokfast"] == (0.5, 4.0)
+        assert one.param_groups[1].get("grokfast") == ((0.5, 4.0) if "grokfast" in how else None)
         q = [g["params"][0] for g in one.param_groups]
         for x, y in zip(q, w, strict=True):
             x.grad = y.grad
@@ -500,6 +517,116 @@ def test_modifiers_are_fastopts(name, how, rule):
         same(q, w if one is again else [x.clone() for x in q])
         if one is other:
             opt.step()
+
+
+def test_weights_of_schedule_free_averages():
+    """Each parameter counts its own steps; a warm-up, a constant lr and a fall, resumed anywhere, with equal bits."""
+    torch.manual_seed(1)
+    gs = [[torch.randn(9) if (t + k) % 3 else None for k in range(2)] for t in range(12)]
+    lrs = [0.1*min(1, (t + 1)/4)*(1 if t < 9 else 0.3) for t in range(12)]
+
+    def walked(pauses):
+        w = [torch.nn.Parameter(torch.ones(9)) for _ in range(3)]
+        opt = ours.SGD(w, lr=1.0, schedule_free=0.8)
+        for t, lr in enumerate(lrs):
+            if t in pauses:
+                saved = copy.deepcopy(opt.state_dict())
+                opt = ours.SGD(w, lr=1.0)
+                opt.load_state_dict(saved)
+            opt.param_groups[0]["lr"] = lr
+            for p, g in zip(w, gs[t], strict=False):
+                p.grad = g
+            opt.step()
+            opt.zero_grad()
+        opt.eval()
+        return [p.detach().clone() for p in w]
+    points, v = walked(()), [np.ones(9) for _ in range(2)]
+    for pauses in ((3,), (6,), (9, 10, 11)):
+        for one, other in zip(walked(pauses), points, strict=True):
+            assert torch.equal(one, other), pauses
+    twin = fastopt.SGD(v, lr=1.0, schedule_free=0.8)
+    for lr, g in zip(lrs, gs, strict=True):
+        twin.groups[0]["lr"] = lr
+        twin.step([None if x is None else x.numpy() for x in g])
+    for x, y in zip(points, twin.evaluation_point(), strict=False):
+        np.testing.assert_array_equal(x.numpy(), y)
+    assert torch.equal(points[2], torch.ones(9))  # it never had a gradient
+
+
+def mixed():
+    """Parameters of all kinds, in groups that ask for schedule_free and one that does not; some without a gradient."""
+    torch.manual_seed(2)
+    w = [torch.nn.Parameter(x) for x in (
+        torch.randn(300, dtype=torch.bfloat16), torch.randn(6, 4)[::2], torch.randn(5, dtype=torch.complex128).conj(),
+        torch.randn(()), torch.zeros(0), torch.randn(4), torch.randn(3))]
+    opt = ours.AdamW([{"params": w[:4]}, {"params": w[4:6], "schedule_free": 0.5},
+                      {"params": w[6:], "schedule_free": False}], lr=0.1, schedule_free=True, rounding="remainder")
+    return w, opt
+
+
+def steps(w, opt, first, last):
+    for t in range(first, last):
+        torch.manual_seed(10 + t)
+        for p in w:
+            p.grad = None if p is w[5] or (p is w[3] and t % 2) else torch.randn_like(p).resolve_conj()
+        opt.step()
+
+
+@pytest.mark.parametrize("way", ["state dict", "deepcopy", "pickle"])
+def test_the_point_to_evaluate_and_back(way):
+    w, opt = mixed()
+    opt.train()
+    opt.eval()
+    opt.train()  # before any step
+    steps(w, opt, 0, 3)
+    before, engines = [p.detach().clone() for p in w], opt._engines
+    opt.eval()
+    points = [p.detach().clone() for p in w]
+    assert [not torch.equal(x, y) for x, y in zip(points, before, strict=True)] == [True]*4 + [False]*3
+    for k in (1, 3):
+        torch.testing.assert_close(points[k], before[k] + opt.state[w[k]]["schedule_free"])
+    opt.eval()
+    with pytest.raises(RuntimeError, match=r"AdamW.step: the parameters are at the point .* Call opt.train\(\) before"):
+        opt.step(lambda: pytest.fail("the closure is called"))
+    if way == "state dict":  # into another model and its optimizer, with their files
+        file = io.BytesIO()
+        torch.save([[p.detach() for p in w], opt.state_dict()], file)
+        file.seek(0)
+        model, saved = torch.load(file, weights_only=True)
+        q, other = mixed()
+        for p, x in zip(q, model, strict=True):
+            p.data.copy_(x)
+        other.load_state_dict(saved)
+    else:
+        q, other = copy.deepcopy((w, opt)) if way == "deepcopy" else pickle.loads(pickle.dumps((w, opt)))
+    for params, one in ((w, opt), (q, other)):
+        for p, x in zip(params, points, strict=True):
+            assert torch.equal(p.detach(), x)
+        with pytest.raises(RuntimeError, match=r"AdamW.step: "):
+            one.step()
+        one.train()
+        for p, x in zip(params, before, strict=True):
+            assert torch.equal(p.detach(), x)
+        assert not any("train_point" in entry for entry in one.state.values())
+    assert opt._engines is engines
+    expected, straight = mixed()
+    steps(expected, straight, 0, 5)
+    for params, one in ((w, opt), (q, other)):
+        steps(params, one, 3, 5)
+        one.eval()
+        one.train()
+        for p, x in zip(params, expected, strict=True):
+            assert torch.equal(p.detach(), x.detach())
+
+
+def test_optimizers_without_schedule_free_have_no_other_point():
+    net = model()
+    opt = ours.Adam(net.parameters(), lr=0.1)
+    train(net, opt, 1)
+    before = [p.detach().clone() for p in net.parameters()]
+    opt.eval()
+    same([p.detach() for p in net.parameters()], before, rtol=0, atol=0)
+    train(net, opt, 1, 1)
 
 
 def test_modifiers_of_checkpoints_that_lack_them():
@@ -668,6 +795,21 @@ def test_what_is_not_there_is_refused():
         ours.SGD([w], momentum=1.5)
     with pytest.raises(ValueError, match=r"SGD group 0: grokfast is 0\.9, but"):
         ours.SGD([w], grokfast=0.9)
+    for call, error, message in (
+            (lambda: ours.SGD([w], mars=0.1), TypeError, "SGD group 0: mars, but it needs the hyperparameter b1"),
+            (lambda: ours.SGD([w], momentum=0.8, schedule_free=True), ValueError, "SGD group 0: momentum is 0.8 with "
+             "schedule_free, which takes its place. Leave it at 0, and give schedule_free=0.8 for example."),
+            (lambda: ours.AdamW([w], betas=(0.8, 0.9), schedule_free=True), ValueError, r"AdamW group 0: betas\[0\] is "
+             r"0.8 with schedule_free, which takes its place. Leave it at 0.9, and give schedule_free=0.8"),
+            (lambda: ours.NAdam([w], schedule_free=True), ValueError, "NAdam group 0: schedule_free, but nadam "),
+            (lambda: ours.SGD([w], momentum=0.8, nesterov=True, schedule_free=True), ValueError, "but nesterov looks"),
+            (lambda: ours.Adam([w], mars=True, schedule_free=True), ValueError, "Adam group 0: mars with schedule"),
+            (lambda: ours.Adam([w], schedule_free=1.0), ValueError, "Adam group 0: schedule_free is 1.0")):
+        with pytest.raises(error, match=message):
+            call()
+    for betas in ((0.0, 0.9), (0.9, 0.9)):
+        assert ours.AdamW([w], betas=betas, schedule_free=0.8).param_groups[0]["schedule_free"] == 0.8
+    assert ours.SGD([w], momentum=0.0, schedule_free=0.8).param_groups[0]["schedule_free"] == 0.8
     with pytest.raises(ValueError, match="Adam group 0: cautious_decay where weight decay is a part of the gradient"):
         ours.Adam([w], cautious_decay=True)
     assert ours.Adam([w], cautious_decay=True, decoupled_weight_decay=True).param_groups[0]["cautious_decay"]

@@ -2,6 +2,7 @@
 import traceback
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -99,6 +100,17 @@ def join(rank, size):
     assert all(torch.equal(found, other) for other in others)
 
 
+KINDS = {"float32": {}, "q8": {"state": "q8"}, "averaging": {"schedule_free": 0.8}}
+
+
+def alone(steps, **how):
+    """The network and its optimizer after so many steps in one process: torch's, or ours with a modifier."""
+    net = Net()
+    opt = (ours if how else torch.optim).AdamW(net.parameters(), **HOW, **how)
+    train(net, [opt], steps, alike=True)
+    return net, opt
+
+
 def sharded(mesh, **how):
     net = Net()
     for part in (net.late, net):
@@ -107,34 +119,41 @@ def sharded(mesh, **how):
 
 
 def fsdp(rank, size, folder):
-    """DTensors directly. Checkpoints of float32 and of blocks of eight bits, written here by all."""
+    """DTensors directly. Checkpoints of float32, of blocks of eight bits and of averages, written here by all."""
     mesh = init_device_mesh("cpu", (size,))
-    expected = Net()
-    train(expected, [torch.optim.AdamW(expected.parameters(), **HOW)], 3, alike=True)
-    net, opt = sharded(mesh)
-    train(net, [opt], 3, rank, size, alike=True)
-    agree(net, expected)
-    for state in (None, "q8"):
-        net, opt = sharded(mesh, state=state)
+    for kind, how in KINDS.items():
+        net, opt = sharded(mesh, **how)
         train(net, [opt], 3, rank, size, alike=True)
+        if kind != "q8":
+            agree(net, alone(3, **how)[0])
         model_state, optimizer_state = get_state_dict(net, opt)
-        dcp.save({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=Path(folder, str(state)))
+        dcp.save({"model": model_state, "optimizer": optimizer_state}, checkpoint_id=Path(folder, kind))
+    net, opt = sharded(mesh, mars=True)
+    with pytest.raises(ValueError, match="cut among processes, but a modifier of it measures whole tensors"):
+        train(net, [opt], 1, rank, size)
 
 
 def fsdp_loads(rank, size, folder):
     """Read on fewer processes, training goes on as if it had been here all the time."""
     mesh = init_device_mesh("cpu", (size,))
-    for state, tolerances in ((None, {}), ("q8", {"rtol": 0.05, "atol": 0.01})):
-        expected = Net()
-        train(expected, [torch.optim.AdamW(expected.parameters(), **HOW)], 5, alike=True)
-        net, opt = sharded(mesh, state=state)
+    for kind, how in KINDS.items():
+        expected, straight = alone(5, **(how if kind == "averaging" else {}))
+        net, opt = sharded(mesh, **how)
         model_state, optimizer_state = get_state_dict(net, opt)
         saved = {"model": model_state, "optimizer": optimizer_state}
-        dcp.load(saved, checkpoint_id=Path(folder, str(state)))
+        dcp.load(saved, checkpoint_id=Path(folder, kind))
         set_state_dict(net, opt, model_state_dict=saved["model"], optim_state_dict=saved["optimizer"])
         train(net, [opt], 2, rank, size, 3, alike=True)
-        agree(net, expected, **tolerances)
+        agree(net, expected, **({"rtol": 0.05, "atol": 0.01} if kind == "q8" else {}))
         assert all(opt.state[p]["step"] == 5 for p in net.parameters())
+        if kind == "averaging":
+            before = [whole(p).clone() for p in net.parameters()]
+            for one in (opt, straight):
+                one.eval()
+            agree(net, expected)
+            assert not any(torch.equal(whole(p), x) for p, x in zip(net.parameters(), before, strict=True))
+            opt.train()
+            assert all(torch.equal(whole(p), x) for p, x in zip(net.parameters(), before, strict=True))
 
 
 def bits(rank, size):

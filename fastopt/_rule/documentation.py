@@ -49,21 +49,21 @@ ARGUMENTS = {
         'How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by '
         'chance, right on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.'),
     "average": Argument(
-        None, "float or callable, optional", "Hyper | None",
-        "d, in [0, 1). The same pass keeps a running average of the parameters, average <- d*average + (1-d)*p. "
-        'It is the state "average", starts at the parameters, and is float32 unless `state` names it.'),
+        None, "float, callable or True, optional", "Hyper | bool | None",
+        "d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, "
+        'average <- d*average + (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.'),
     "grokfast": Argument(
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
         "(share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself "
         "in a step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "
         '"grokfast".'),
     "mars": Argument(
-        None, "float or callable, optional", "Hyper | None",
-        "gamma; the paper has 0.025. gamma*b1/(1-b1) times the change of the gradient since the last step is "
-        "added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The "
+        None, "float, callable or True, optional", "Hyper | bool | None",
+        "gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last "
+        "step is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The "
         'state "mars" is the last gradient. For optimizers that have b1.'),
     "schedule_free": Argument(
-        None, "float or True, optional", "Hyper | bool | None",
+        None, "float, callable or True, optional", "Hyper | bool | None",
         "b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and"
         " x is the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients "
         "there. Evaluate and keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state"

@@ -1,13 +1,14 @@
 """A pipeline: a rule and the pieces around it. It is a rule, too, of more slots; kernels are made of it."""
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
 from numba.extending import register_jitable
 
+from .._checks.numbers import plain
 from .digest import digest
-from .pieces import COMMON, LAST, MEASURE, PIECES, PLAIN, Piece, masked, nothing, subtracted
+from .pieces import COMMON, LAST, MEASURE, PIECES, PLAIN, STATES, Piece, masked, nothing, subtracted
 from .rule import coefficients_at, named
 
 
@@ -152,6 +153,55 @@ def pipeline(rule: Any, names: tuple[str, ...] | None = None) -> Pipeline:
         return rule
     kept = [piece.name for piece in getattr(rule, "pieces", ()) if piece.slot]
     return _made(getattr(rule, "rule", rule), frozenset((*(PLAIN if names is None else names), *kept)))
+
+
+def is_asked(value: Any) -> bool:
+    """Whether this value asks for the modifier that it is given for."""
+    return value is not None and plain(value) is not False
+
+
+def modified(rule: Any, asked: Mapping[str, Any], hyper: Mapping[str, Any],
+             where: str) -> tuple[dict[str, Any], list[str]]:
+    """These hyperparameters and those of the modifiers with a state that are asked for, and the names of these.
+
+    `asked` has, by name, the hyperparameter of a modifier, a tuple of several, or True, which stands for the defaults.
+    """
+    found = dict(hyper)
+    for name in STATES:
+        if is_asked(given := asked.get(name)):
+            names = PIECES[name].hyper
+            first = tuple(names.values())
+            values = first if plain(given) is True else given if len(names) > 1 else (given,)
+            if not isinstance(values, (tuple, list)) or len(values) != len(names):
+                words = ", ".join(one.removeprefix(f"{name}_") for one in names)
+                raise ValueError(f"{where}: {name} is {given!r}, but ({words}) is needed, {first} for example. Change "
+                                 "it, or give True.")
+            found |= zip(names, values, strict=True)
+    modifiers = [name for name in STATES if PIECES[name].hyper.keys() & found.keys()]
+    for piece in map(PIECES.__getitem__, modifiers):
+        if lacking := [name for name in piece.needs if name not in rule.defaults]:
+            raise TypeError(f"{where}: {piece.name}, but it needs the hyperparameter {lacking[0]}, which {rule.name} "
+                            "has not. Take an optimizer that has it, AdamW for example.")
+        if piece.history:
+            _replace_momentum(rule, found, where)
+    return found, modifiers
+
+
+def _replace_momentum(rule: Any, hyper: dict[str, Any], where: str) -> None:
+    """Take out the hyperparameter whose place schedule_free takes; ValueError where it does not go with others."""
+    if "average" in hyper:
+        raise ValueError(f"{where}: average with schedule_free, whose evaluation_point() is an average already. Leave "
+                         "one of them out.")
+    if rule.ahead or rule.history:
+        raise ValueError(f"{where}: schedule_free, but {rule.name} looks ahead by itself or has a history of its own. "
+                         "Take fastopt.SGD, fastopt.AdamW or another rule.")
+    for name in rule.momentum[:1]:
+        if "mars" in hyper and name == "b1":
+            raise ValueError(f"{where}: mars with schedule_free, which takes the place of b1, but mars needs it. Leave "
+                             "one of them out.")
+        if hyper.pop(name, 0.0) != 0:
+            raise ValueError(f"{where}: {name} with schedule_free, which takes its place. Leave {name} out, and give "
+                             "schedule_free=0.9 for example.")
 
 
 def row_length(rule: Any) -> int:

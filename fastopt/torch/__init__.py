@@ -11,8 +11,10 @@ any rule. Beside torch's arguments each class takes these:
 - `rounding`: how 16-bit parameters are rounded, "nearest", "stochastic" or "remainder". With the last, ``opt.state``
   holds what bfloat16 lacks of a float32.
 - `seed`: the seed of the random bits of stochastic rounding.
-- `cautious`, `cautious_decay`, `update_clip`, `update_rms`, `adaptive_clip`, `trust_ratio`, `trust_coefficient` and
-  `grokfast`: modifiers, as in fastopt's optimizers. A group may have its own.
+- `cautious`, `cautious_decay`, `update_clip`, `update_rms`, `adaptive_clip`, `trust_ratio`, `trust_coefficient`,
+  `mars`, `grokfast` and `schedule_free`: modifiers, as in fastopt's optimizers. A group may have its own. With
+  `schedule_free` call ``opt.eval()`` before you evaluate or save the model, and ``opt.train()`` before you go on.
+  ``betas[0]`` or ``momentum`` has no effect then.
 
 Steps work on the memory of the parameters and of the tensors in ``opt.state``, where they are. One optimizer of fastopt
 takes them for each device, and for each rule that the groups ask for: SGD with and without momentum, for example.

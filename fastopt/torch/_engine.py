@@ -1,4 +1,5 @@
 """A fastopt optimizer that steps the memory of torch's tensors: parameters, and the states that torch sees."""
+import math
 from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -14,14 +15,14 @@ from .._cpu import torch_headers
 from .._cpu.headers import Listed, Watch
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
-from .._formats.choice import REMAINDER, parameter_format, state_formats
+from .._formats.choice import AVERAGE, REMAINDER, SCHEDULE_FREE, parameter_format, state_formats
 from .._rule import history
 from .._rule.pieces import PLAIN as PIECES
-from .._rule.pipeline import pipeline
+from .._rule.pieces import STATES, schedule_free_past
+from .._rule.pipeline import is_asked, modified, pipeline
 from .._rule.rule import Rule, rule
 from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, count
 from .._tensors import arrays
-from ..optimizer import check_grokfast
 from ..presets import PRESETS
 from ._tensors import (
     PLAIN,
@@ -42,15 +43,22 @@ from ._tensors import (
 sparse_adam = rule(rules.adam_at, name="sparse_adam", state="m v", nonnegative="v", defaults={"eps_mode": "hat"})(
     rules.adam.body)
 NAMES = {**TORCH, "lion": LION, sparse_adam.name: ADAM}  # of states, in torch
+WITH_STATE = tuple([name for name in STATES if name != AVERAGE])  # modifiers that have one
+WEIGHTS = "lr_squares"  # of schedule_free, beside its state: (sum over the first steps, how many these are, lr since)
+NO_WEIGHTS = 0.0, 0.0, math.nan
 
 
 class Options(NamedTuple):
-    """What an optimizer is made with, beside what torch's is. `modifiers` are those of groups that say no others."""
+    """What an optimizer is made with, beside what torch's is.
+
+    `modifiers` are those of groups that say no others. `defaults` are those of the class, under torch's names.
+    """
 
     state: Any
     rounding: str
     seed: int
     modifiers: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {}
 
 
 @cache
@@ -69,28 +77,49 @@ def fixed(x: Any) -> bool:
 
 
 def around(rule: Rule, group: Mapping[str, Any]) -> Any:
-    """The rule of a group, and around it the modifier that has a state, if the group asks for that."""
-    return pipeline(rule, (*PIECES, "grokfast")) if group.get("grokfast") else rule
+    """The rule of a group, and around it the modifiers with a state for which the group asks."""
+    if group.keys().isdisjoint(WITH_STATE):  # each step asks, of each group
+        return rule
+    asked = [name for name in WITH_STATE if is_asked(group.get(name))]
+    return pipeline(rule, (*PIECES, *asked)) if asked else rule
 
 
-def hyperparameters(rule: Rule, group: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What one of torch's groups says, under our names, with torch's conventions."""
-    found = dict(PRESETS["torch"].get(rule.name, {})) if rules.ALL.get(rule.name) is rule else {}
-    found |= check_grokfast(group.get("grokfast"), where)
-    for name in rule.defaults:
-        if name in group:
-            found[name] = number(group[name])
+def renamed(rule: Rule, group: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters of one of torch's groups, under our names."""
+    found = {name: number(group[name]) for name in rule.defaults if name in group}
     for word, names in {**PAIRS, "betas": [f"b{k}" for k in range(1, 10)]}.items():
         found.update(zip(names, map(number, group.get(word, ())), strict=False))
     if "rho" in group:
         found["alpha"] = number(group["rho"])
+    return found
+
+
+def hyperparameters(rule: Rule, group: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What one of torch's groups says, under our names, with torch's conventions. `defaults` are those of the class."""
+    found = dict(PRESETS["torch"].get(rule.name, {})) if rules.ALL.get(rule.name) is rule else {}
+    found |= renamed(rule, group)
     if "decoupled_weight_decay" in group:
         found["decay"] = "decoupled" if group["decoupled_weight_decay"] else "coupled"
+    asked = {name: group.get(name) for name in WITH_STATE}
+    if is_asked(asked[SCHEDULE_FREE]) and rule.momentum and (gone := rule.momentum[0]) in found:
+        value, usual = found.pop(gone), renamed(rule, {**rule.defaults, **defaults})[gone]
+        if value not in (0, usual):  # torch's groups always have one
+            raise ValueError(f"{where}: {'betas[0]' if gone == 'b1' else gone} is {value} with schedule_free, which "
+                             f"takes its place. Leave it at {usual}, and give schedule_free={value} for example.")
+    found, _ = modified(rule, asked, found, where)
     if found.get("cautious_decay") and found.get("decay", rule.defaults["decay"]) == "coupled":
         raise ValueError(f"{where}: cautious_decay where weight decay is a part of the gradient, but it chooses where "
                          'decay is taken from a parameter. Take AdamW, or another rule with decay="decoupled": '
                          "fastopt.torch.optimizer(rule).")
     return found
+
+
+def averaged(weights: Sequence[float], steps: int, lr: Any) -> tuple[int, float]:
+    """The history of a `schedule_free` parameter, of this many steps, those to come having this lr."""
+    total, first, since = weights
+    if math.isnan(since) or since == lr or first >= steps:
+        return (int(first), total) if first <= steps else (0, 0.0)
+    return steps, total + schedule_free_past(int(first) + 1, steps, since)
 
 
 class Member:
@@ -131,7 +160,8 @@ class Engine:
 
         The rule is as `around` gives it; `self.rule` is what stands in the middle.
         """
-        self.rule = getattr(rule, "rule", rule)
+        self.rule, self.defaults = getattr(rule, "rule", rule), options.defaults
+        self.averages = SCHEDULE_FREE in rule.state
         self.names = {name: NAMES.get(rule.name, {}).get(name, name) for name in rule.state}
         self.members = list(members)
         alike = [(kind, len(list(of))) for kind, of in groupby(members, key=lambda m: m.kind)]
@@ -139,7 +169,7 @@ class Engine:
         self.groups = [kind[0] for kind, _ in alike]  # each of ours is of one of torch's
         self.parameters, self.places = [m.parameter for m in self.members], [m.place for m in self.members]
         self.copied = [m for m in self.members if m.copied]
-        counted = rule.name not in UNCOUNTED or any(m.random for m in members)
+        counted = rule.name not in UNCOUNTED or self.averages or any(m.random for m in members)
         self.entries = [state[p] if counted or rule.state else {} for p in self.parameters]
         counts = [self._count(entry, before.get(id(p), 1)) if counted or rule.state else before.get(id(p), 0)
                   for entry, p in zip(self.entries, self.parameters, strict=True)]
@@ -149,14 +179,19 @@ class Engine:
         self.expected = self.counts.tobytes()  # as the last step left them
         products = torch.tensor([number(entry.get(PRODUCT, 1.0)) for entry in self.entries], dtype=numbers)
         self.products = products.numpy()
+        weights = torch.tensor([[*map(float, entry.get(WEIGHTS, NO_WEIGHTS))] for entry in self.entries],
+                               dtype=torch.float64)
+        self.weights, self.weighed = weights.numpy(), list[Any]()
         remainders = [entry.get(REMAINDER) for entry in self.entries]
-        self.hyper = [hyperparameters(self.rule, groups[k], f"group {k}") for k in self.groups]
+        self.hyper = [hyperparameters(self.rule, groups[k], self.defaults, f"group {k}") for k in self.groups]
         self.given: list[Any] = [None]*len(self.groups)
         for k, (m, entry) in enumerate(zip(self.members, self.entries, strict=True)):
             if counted:
                 entry["step"] = self.steps[k]
-            if rule.history:
+            if self.rule.history:
                 entry[PRODUCT] = products[k]
+            if self.averages:
+                entry[WEIGHTS] = weights[k]
             for slot, (name, theirs) in enumerate(self.names.items(), 1):
                 first = float(groups[m.group].get(rule.initial.get(name, ""), 0.0))
                 coded = Q44 if name in rule.nonnegative else Q43
@@ -174,7 +209,7 @@ class Engine:
         for m, entry, array in zip(self.members, self.entries, found, strict=False):
             if m.stored is SPLIT:
                 entry[REMAINDER] = spread(tensor_of(array, SPLIT), m.parameter)
-        kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(rule.history)]
+        kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(self.rule.history), *[WEIGHTS]*self.averages]
         self.read = [itemgetter(name) for name in kept]
         self.watch, self.held = Watch(self._here()), Listed(self._held())
 
@@ -201,7 +236,7 @@ class Engine:
         blocks = any(format.block for m in self.members for format in m.formats.values())
         firsts = [first - first % SIZE if blocks else first for first in map(first_of, self.parameters)]
         opt = optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
-                                      first=self._nested(firsts), grokfast="grokfast" in states)
+                                      first=self._nested(firsts), **dict.fromkeys(states.keys() & WITH_STATE, True))
         opt._paths[:] = [f"the gradient of {m.path}" for m in self.members]
         return opt
 
@@ -216,10 +251,12 @@ class Engine:
             saved["state"][REMAINDER] = [
                 old if x is None else local(x).numpy(force=True).view(np.uint16)
                 for old, x in zip(saved["state"][REMAINDER], remainders, strict=True)]
-        if self.rule.history:
+        if self.averages or self.rule.history:
             of = [k for k, (lo, hi) in enumerate(self.cuts) for _ in range(lo, hi)]
-            past = [history.of_product(self.rule, {**self.rule.defaults, **self.hyper[k]}, steps, product)
-                    for k, steps, product in zip(of, counts, self.products, strict=True)]
+            past = [averaged(weights, steps, self.hyper[k]["lr"]) if self.averages else
+                    history.of_product(self.rule, {**self.rule.defaults, **self.hyper[k]}, steps, product)
+                    for k, steps, product, weights in zip(of, counts, self.products, self.weights.tolist(),
+                                                          strict=True)]
             if any(len(set(past[lo:hi])) > 1 for lo, hi in self.cuts) or min(counts) < t:
                 saved["past"] = past
             else:
@@ -251,11 +288,16 @@ class Engine:
             if given == self.given[number]:
                 continue
             self.given[number] = given if all(map(fixed, given)) else None
-            now = hyperparameters(self.rule, groups[k], f"group {k}")
+            now = hyperparameters(self.rule, groups[k], self.defaults, f"group {k}")
             for name, value in now.items():
                 if value != known[name]:
                     own[name] = value
             known.update(now)
+        if not self.plain and any(group.measures for group in self.opt.groups):
+            for m in self.members:
+                if local(m.parameter).shape != m.parameter.shape:
+                    raise ValueError(f"{m.path}: cut among processes, but a modifier of it measures whole tensors. "
+                                     "Leave the modifier out, or keep the parameter whole.")
 
     def gather(self, gradients: list[Any]) -> Sequence[Sequence[Any]]:
         """The gradients of the members, of which some may be None, as `opt` takes them."""
@@ -296,7 +338,22 @@ class Engine:
             for hyper, (lo, hi) in zip(self.hyper, self.cuts, strict=True):
                 mu = hyper["b1"]*(1 - 0.5*0.96**(self.counts[lo:hi]*hyper["momentum_decay"]))
                 self.products[lo:hi] *= np.where(live[lo:hi], mu, 1)
+        if self.averages:
+            _, known = self.opt._backend.counted()
+            if not (self.weighed and all(map(is_, known, self.weighed))):
+                self.weights[...] = [(past.total, past.t, *(past.numbers or (math.nan,))) for past in known]
+                self.weighed = list(known)
         torch.autograd.graph.increment_version(stepped)
+
+    def points(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each parameter with the point at which to evaluate it, where that is another one."""
+        if not self.averages:
+            return []
+        for m in self.copied:
+            m.memory.copy_(local(m.parameter))
+        found = chain.from_iterable(self.opt.evaluation_point())
+        return [(m.parameter, x if isinstance(x, torch.Tensor) else tensor_of(x, m.stored).view(m.memory.dtype))
+                for m, x in zip(self.members, found, strict=True)]
 
     def decoded(self) -> Iterator[tuple[torch.Tensor, str, torch.Tensor]]:
         """Of parameters that are cut among processes, states that are not: (parameter, torch's name, numbers)."""

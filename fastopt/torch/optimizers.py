@@ -10,13 +10,16 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from .. import rules
 from .._cpu.headers import Listed
-from .._formats.choice import check_rounding, check_seed
+from .._formats.choice import SCHEDULE_FREE, check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
+from .._rule.pipeline import is_asked
 from .._rule.rule import Rule
-from ._engine import Engine, Member, Options, around, hyperparameters, sparse_adam
+from ._engine import WITH_STATE, Engine, Member, Options, around, hyperparameters, sparse_adam
+from ._tensors import local, spread
 
-MODIFIERS = (*OF_GROUPS, "grokfast")
+MODIFIERS = (*OF_GROUPS, *WITH_STATE)
+TRAINED = "train_point"  # where a parameter was before `eval`
 MORE = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
         for name, default in {"state": None, "rounding": "nearest", "seed": 0, **dict.fromkeys(MODIFIERS)}.items()]
 
@@ -40,7 +43,7 @@ class Fused(torch.optim.Optimizer):
     """What the optimizers of this module share; `fastopt.torch` documents the arguments that they have beside torch's.
 
     Modifiers that are given stand in `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state`
-    holds the average of grokfast.
+    holds the states of mars, grokfast and schedule_free.
     """
 
     _step_supports_amp_scaling = True  # `GradScaler` gives `found_inf` and `grad_scale`, and does not unscale itself
@@ -49,7 +52,9 @@ class Fused(torch.optim.Optimizer):
                  **hyper: Any):
         where = type(self).__name__
         modifiers = {name: x for name in MODIFIERS if (x := hyper.pop(name, None)) is not None}
-        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where), modifiers)
+        usual = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
+        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where), modifiers, usual)
+        self._evaluates = False
         self._forget()
         super().__init__(params, *args, **hyper)
 
@@ -84,7 +89,8 @@ class Fused(torch.optim.Optimizer):
                     raise TypeError(f"{where}: params[{k}][{j}] is {found}, but a dense tensor of real or complex "
                                     "numbers is needed. Leave it out, or give it as p.to_dense().")
             rule, where = self._rule(group), f"{where} group {k}"
-            Group(around(rule, group), hyperparameters(rule, group, where), where)
+            hyper = hyperparameters(rule, group, self._options.defaults, where)
+            Group(around(rule, group), hyper, where)
         except Exception:
             self.param_groups.pop()
             raise
@@ -107,6 +113,10 @@ class Fused(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if self._evaluates:
+            raise RuntimeError(f"{type(self).__name__}.step: the parameters are at the point to evaluate, where eval() "
+                               "put them, but a step begins where training was. Call opt.train() before you compute "
+                               "the gradients.")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -153,6 +163,38 @@ class Fused(torch.optim.Optimizer):
         self._asked, self._known = asked, Listed([*parameters, *self.state.values()])
         self._idle = [k for k in range(len(parameters)) if k not in stepped]
 
+    @torch.compiler.disable
+    @torch.no_grad()
+    def eval(self) -> None:
+        """Put the parameters of groups with `schedule_free` at the point to evaluate, the average of the points z.
+
+        Until `train` is called, `opt.state` holds where they were; so do state dicts. A second call changes nothing.
+        (`torch.distributed.checkpoint` reads only what a new optimizer has: save with it after `train`.)
+        """
+        averaged = [(p, is_asked(group.get(SCHEDULE_FREE))) for group in self.param_groups for p in group["params"]]
+        if self._evaluates or not any(asked for _, asked in averaged):
+            return
+        states = [self.state.get(p, {}).get(SCHEDULE_FREE) if asked else None for p, asked in averaged]
+        self._look([p for p, _ in averaged], states)
+        points = [found for engine in self._engines for found in engine.points()]
+        for p, _ in points:
+            self.state[p][TRAINED] = spread(local(p).detach().clone(), p)
+        self._evaluates = True
+        for p, x in points:
+            local(p).copy_(x)
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put the parameters back to where they were before `eval`, with the same bits. A second call changes nothing.
+        """
+        moved = [(p, entry) for p, entry in self.state.items() if isinstance(entry, dict) and TRAINED in entry]
+        for p, entry in moved:
+            local(p).copy_(local(entry[TRAINED]))
+        self._evaluates = False
+        for _, entry in moved:
+            del entry[TRAINED]
+
     def state_dict(self) -> dict[str, Any]:
         """Torch's state dict. Of a `DTensor` states in blocks of eight bits are there in float32, to be cut anew."""
         places = {id(p): k for k, p in enumerate(p for group in self.param_groups for p in group["params"])}
@@ -181,6 +223,7 @@ class Fused(torch.optim.Optimizer):
         for entry in state["state"].values():
             if isinstance(entry, dict):
                 entry |= {name: x.value for name, x in entry.items() if isinstance(x, Kept)}
+        self._evaluates = any(isinstance(entry, dict) and TRAINED in entry for entry in state["state"].values())
         for group, before in zip(state["param_groups"], getattr(self, "param_groups", ()), strict=False):
             group |= {name: before[name] for name in MODIFIERS if name in before and name not in group}
         self._forget()
