@@ -3,8 +3,11 @@
     compute-sanitizer --tool memcheck --error-exitcode 1 python3 tests/sanitized.py
 
 Also for racecheck and initcheck. It needs no other library, and exits with 1 where a bit is not that of the CPU.
+`sanitized.py 8` spreads the cases over 8 processes, which compile at the same time.
 """
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 from hardware import Placed, missing
@@ -51,16 +54,31 @@ def steps(name, format):
     return sum(have.tobytes() != want.tobytes() for have, want in pairs) + (there.t != 3)
 
 
+def wrong(case):
+    """A case and how many of its arrays are wrong, or the error that it raises."""
+    try:
+        with np.errstate(all="ignore"):
+            return case, steps(*case)
+    except Exception as error:
+        return case, repr(error)
+
+
 def main():
     if reason := missing():
         print(f"sanitized: {reason}", file=sys.stderr)
         return 2
     cases = [*((name, "f32") for name in ALL), *(("adam", format) for format in ("f64", "f16", "bf16"))]
-    with np.errstate(all="ignore"):
-        wrong = {case: count for case in cases if (count := steps(*case))}
-    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, "
-          f"{wrong or 'all bits are those of the CPU'}")
-    return 1 if wrong else 0
+    processes, found = int(sys.argv[1]) if sys.argv[1:] else 1, []
+    if processes == 1:
+        results = map(wrong, cases)
+    else:
+        pool = ProcessPoolExecutor(processes, get_context("spawn"))
+        results = pool.map(wrong, cases)
+    for (name, format), count in results:
+        found += [name] if count else []
+        print(f"sanitized: {name}, {format}: arrays that differ from the CPU's: {count}", flush=True)
+    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, {len(found)} of them wrong")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
