@@ -102,6 +102,9 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     from cuda.bindings import nvjitlink
     try:
         return _link(nvjitlink, ltoir, [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0"], form)
+    except RuntimeError as error:  # the bindings name a function that this library lacks
+        raise ImportError(f"CUDA arrays: nvJitLink is older than cuda-bindings, which needs more of it ({error}). "
+                          f"Install a newer one: {UPDATE}") from error
     except nvjitlink.nvJitLinkError as error:
         linker = f"nvJitLink {'.'.join(map(str, nvjitlink.version()))}"
         if error.status in (nvjitlink.Result.ERROR_UNRECOGNIZED_ARCH, nvjitlink.Result.ERROR_UNSUPPORTED_ARCH):
@@ -110,8 +113,9 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
         if error.status == nvjitlink.Result.ERROR_OUTDATED_LIBRARY:
             raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. "
                               f"Install both of one version: {UPDATE}") from error
-        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions "
-                           f"{', '.join(versions())}.") from error
+        said = " ".join(getattr(error, "log", "").split())
+        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}{f' ({said})' if said else ''}. Report "
+                           f"this with the versions {', '.join(versions())}.") from error
 
 
 def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
@@ -124,6 +128,11 @@ def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
                      (nvjitlink.get_linked_cubin_size, nvjitlink.get_linked_cubin))
         code = bytearray(size(handle))
         get(handle, code)
+    except nvjitlink.nvJitLinkError as error:
+        log = bytearray(nvjitlink.get_error_log_size(handle))
+        nvjitlink.get_error_log(handle, log)
+        error.log = log.decode(errors="replace").rstrip("\0")
+        raise
     finally:
         nvjitlink.destroy(handle)
     return bytes(code)
@@ -150,9 +159,13 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
                 ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba",
                                         launch_bounds=bounds)
         except RuntimeError as error:
-            if type(error).__name__ != "CCSupportError":
-                raise
-            raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy arrays.") from error
+            if type(error).__name__ == "CCSupportError":
+                raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy "
+                                  "arrays.") from error
+            if "libdevice" in str(error):
+                raise ImportError("CUDA arrays: NVVM's file libdevice was not found. Install the extra, or let "
+                                  f"CUDA_PATH name a toolkit that has nvvm/libdevice: {EXTRA}") from error
+            raise
         except (AttributeError, ImportError) as error:  # versions that do not go together
             raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy "
                               f"{np.__version__} and Numba {_version('numba')} ({error}). Install the versions of the "
