@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TOOLS = ("nvidia-smi", "compute-sanitizer", "ncu")
 ORDER = [  # the words by which a part is known, by value
-    "nvidia-smi", "-c ", "fastopt info", "sanitized.py 8", "--on 1e8 1e4 --against none", "test_cuda_aims.py",
+    "nvidia-smi", "-c ", "fastopt info", "sanitized.py 6", "--on 1e8 1e4 --against none", "test_cuda_aims.py",
     "cuda and not aims", "--tool memcheck", "--on 1e5 1e6 1e7", "q8 state", "GPT-2 small", "--on 1e4 1e6 1e8",
     "--tool racecheck", "--tool initcheck", "--section Occupancy", "--formats f32, q8 state"]
 FAKE = """#!/bin/sh
@@ -23,8 +23,9 @@ def run(tmp_path, body="", tools=TOOLS, **environment):
     """The script with programs that print what they are asked to do: its exit status, and the log."""
     programs = tmp_path/"bin"
     programs.mkdir()
-    for name in (*tools, "python3"):
-        (programs/name).write_text(FAKE.format(body=body))
+    texts = {"nproc": "#!/bin/sh\necho 6\n", **dict.fromkeys((*tools, "python3"), FAKE.format(body=body))}
+    for name, text in texts.items():
+        (programs/name).write_text(text)
         (programs/name).chmod(0o755)
     path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
     done = subprocess.run(["bash", str(ROOT/".ci/gpu")], capture_output=True, text=True, check=False, cwd=tmp_path,
@@ -44,17 +45,17 @@ def test_what_tells_most_comes_first(tmp_path):
     for command, words in zip(commands, ORDER, strict=True):
         assert words in command
     assert (status, log[-1].endswith("all passed")) == (0, True)
-    assert "-n 8 --dist worksteal" in commands[6]  # `import xdist` succeeds there
+    assert "-n 6 --dist worksteal" in commands[6]  # `import xdist` succeeds there
     assert all("--no-skips" in command for command in commands if "-m pytest" in command)
 
 
 def test_without_xdist_tests_run_one_by_one(tmp_path):
     _, log = run(tmp_path, 'case "$*" in "-c import xdist") exit 1;; esac')
-    assert "-n 8" not in "".join(ran(log))
+    assert "-n 6" not in "".join(ran(log))
 
 
 def test_a_part_that_fails_stops_no_other(tmp_path):
-    wrong = 'case "$*" in *sanitized.py\\ 8) echo "three are wrong"; exit 3;; esac'
+    wrong = 'case "$*" in *sanitized.py\\ 6) echo "three are wrong"; exit 3;; esac'
     status, log = run(tmp_path, wrong, tools=["nvidia-smi"])
     assert status == 1
     assert "three are wrong" in log

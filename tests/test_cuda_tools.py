@@ -1,6 +1,7 @@
 """The tools behind CUDA's kernels: which version made them, and what is said where they do not go together. No GPU."""
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -98,8 +99,18 @@ def test_a_toolkit_without_libdevice(fresh, monkeypatch):
 
 
 def test_a_device_that_is_too_old(fresh):
-    with pytest.raises(ImportError, match=r"capability 5\.2 is not supported.*\. Use a newer device, or NumPy arrays"):
+    with pytest.raises(ImportError, match=r"capability 5\.2, but .* code for 7\.5 and newer\. Use a newer device, or "):
         step_code(fastopt.rules.sgd, "f32 f32", (5, 2), "cubin")
+
+
+def test_the_inside_of_numba_cuda_is_known_to_one_file():
+    """What its next version may change."""
+    private = re.compile(r"(?:from|import)\s+(numba\.cuda\.\S+)|import_module\(\"(numba\.cuda\.\S+)\"")
+    home = Path(fastopt.__file__).parent
+    found = {str(path.relative_to(home)): {a or b for a, b in private.findall(path.read_text())}
+             for path in home.rglob("*.py")}
+    assert {name: names for name, names in found.items() if names} == {"_cuda/code.py": {
+        "numba.cuda.cudaimpl", "numba.cuda.dispatcher", "numba.cuda.core.compiler_lock"}}
 
 
 def test_rounding_is_written_into_every_instruction():
