@@ -16,6 +16,14 @@ from fastopt.rules import momentum
 SM_90, N, THREADS, GLOBAL, BYTES = (9, 0), 1_003, 128, 1, 4
 
 
+def load(start, i):
+    """Element i behind an address: in a kernel only."""
+
+
+def store(start, i, x):
+    """Put a number there."""
+
+
 def compiled() -> str:
     """PTX of step(c, g, p, v, n), whose arrays are addresses: loads and stores are intrinsics, as fastopt's are."""
     from numba_cuda_mlir import cuda, tools, types
@@ -26,12 +34,6 @@ def compiled() -> str:
     from numba_cuda_mlir.numba_cuda.types import NamedUniTuple
     from numba_cuda_mlir.numba_cuda.typing.templates import ConcreteTemplate, signature
     number, address = types.float32, types.int64
-
-    def load(start, i):
-        """Element i behind an address."""
-
-    def store(start, i, x):
-        """Put a number there."""
 
     def pointer(builder, start, i):
         size = arith.constant(ir.IntegerType.get_signless(64), BYTES)
