@@ -118,6 +118,33 @@ class Formats(Rules):
     param_names = (*Rules.param_names, "format")
 
 
+class Blocks:
+    """8-bit states, whose kernels wait for memory: the more blocks of threads are resident, the more they ask for."""
+
+    params, param_names = (common.two_or("momentum", "adam"), list(ARCHITECTURES), [TOOLKIT]), Rules.param_names
+    version, timeout = "1", 600
+
+    def setup_cache(self):
+        slots = {rule: " ".join(["f32 f32", *("q44" if name in ALL[rule].rule.nonnegative else "q43"
+                                              for name in ALL[rule].rule.state)]) for rule in Blocks.params[0]}
+        threads = inside.part(fastopt, "_cuda.loops").THREADS
+        takes = {(rule, name): sass.kernel(inside.cuda_image(fastopt, rule, slots[rule], cc)).usage
+                 for rule in slots for name, cc in ARCHITECTURES.items()}
+        return {case: (usage.registers, usage.resident(threads)) for case, usage in takes.items()}
+
+    setup_cache.timeout = 3600
+
+    def track_registers(self, found, rule, architecture, toolkit):
+        """Registers of a thread."""
+        return found[rule, architecture][0]
+
+    def track_resident(self, found, rule, architecture, toolkit):
+        """Blocks of 256 threads that a multiprocessor holds at a time. Higher is better."""
+        return found[rule, architecture][1]
+
+    track_registers.unit, track_resident.unit = "registers", "blocks"
+
+
 class HandWritten:
     """Adam in float32 against CUDA C++ with float4, compiled by NVRTC in the same run, with the same rounding."""
 
@@ -139,4 +166,4 @@ class HandWritten:
 
 
 if TOOLKIT == "none":
-    del Rules, Formats, HandWritten  # nothing can be compiled
+    del Rules, Formats, Blocks, HandWritten  # nothing can be compiled

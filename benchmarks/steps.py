@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .gate import inside
-from .shapes import GPT2, RESNET50, SMALL, TINY
+from .shapes import GPT2, RESNET50, SMALL, THOUSAND, TINY
 
 FORMATS = {  # storage of gradient and parameter, and of the state (None: the default, float32 or float64)
     "f32": ("f32", None), "f64": ("f64", None), "f16": ("f16", None), "bf16": ("bf16", None),
@@ -20,8 +20,8 @@ FORMATS = {  # storage of gradient and parameter, and of the state (None: the de
 BLOCKS = {"f32, q8 state": ("f32", "q8")}  # 8 bits with shared exponents: old versions lack it
 STORAGE = {**FORMATS, **BLOCKS}
 DTYPES = {"f32": np.float32, "f64": np.float64, "f16": np.float16, "bf16": np.uint16}
-SHAPES = {"200 x 1,000": SMALL, "1,000 x 100": TINY, "ResNet-50": RESNET50, "GPT-2 small": GPT2,
-          "148 x 8": [(8,)]*len(GPT2)}
+SHAPES = {"200 x 1,000": SMALL, "1,000 x 100": TINY, "1,000 x 1,000": THOUSAND, "ResNet-50": RESNET50,
+          "GPT-2 small": GPT2, "148 x 8": [(8,)]*len(GPT2)}
 MAIN_RULES = ["momentum", "nesterov", "adam", "adamw"]  # the rules that are measured at every size; the others at two
 QUICK = os.environ.get("FASTOPT_BENCH") == "quick"  # only to see that all works: the fewest cases, which share kernels
 BLOCK = 1 << 20  # random numbers that a longer array repeats: drawing 1e7 takes longer than timing a step on them

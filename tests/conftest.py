@@ -58,6 +58,13 @@ SLOW = {"test_mutants_of_adams_kernel_are_found", "test_every_rule_is_measured",
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="all sampled cases, and arrays of several gigabytes")
+    parser.addoption("--no-skips", action="store_true", help="exit status 1 where a test was skipped")
+
+
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped") and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(config, items):

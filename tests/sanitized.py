@@ -3,8 +3,11 @@
     compute-sanitizer --tool memcheck --error-exitcode 1 python3 tests/sanitized.py
 
 Also for racecheck and initcheck. It needs no other library, and exits with 1 where a bit is not that of the CPU.
+`sanitized.py 8` spreads the cases over 8 processes, which compile at the same time.
 """
+import signal
 import sys
+from multiprocessing import get_context
 
 import numpy as np
 from hardware import Placed, missing
@@ -51,16 +54,40 @@ def steps(name, format):
     return sum(have.tobytes() != want.tobytes() for have, want in pairs) + (there.t != 3)
 
 
+def wrong(case):
+    """A case and how many of its arrays are wrong, or the error that it raises."""
+    try:
+        with np.errstate(all="ignore"):
+            return case, steps(*case)
+    except Exception as error:
+        return case, repr(error)
+
+
 def main():
     if reason := missing():
         print(f"sanitized: {reason}", file=sys.stderr)
         return 2
     cases = [*((name, "f32") for name in ALL), *(("adam", format) for format in ("f64", "f16", "bf16"))]
-    with np.errstate(all="ignore"):
-        wrong = {case: count for case in cases if (count := steps(*case))}
-    print(f"sanitized: fastopt {fastopt.__version__}, {len(cases)} rules and formats, "
-          f"{wrong or 'all bits are those of the CPU'}")
-    return 1 if wrong else 0
+    processes = int(sys.argv[1]) if sys.argv[1:] else 1
+    if processes == 1:
+        return told(cases, map(wrong, cases))
+    with get_context("spawn").Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        return told(cases, pool.imap_unordered(wrong, cases))
+
+
+def told(cases, results):
+    """Print what was found, as it comes, and what of it was not looked at; the exit status."""
+    counts = {}
+    try:
+        for (name, format), count in results:
+            counts[name, format] = count
+            print(f"sanitized: {name}, {format}: arrays that differ from the CPU's: {count}", flush=True)
+    except KeyboardInterrupt:
+        print("sanitized: interrupted")
+    bad = [case for case in cases if counts.get(case)]
+    print(f"sanitized: fastopt {fastopt.__version__}, of {len(cases)} rules and formats {len(cases) - len(counts)} not "
+          f"run, {len(bad)} wrong {bad or ''}")
+    return 0 if len(counts) == len(cases) and not bad else 1
 
 
 if __name__ == "__main__":

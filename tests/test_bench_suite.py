@@ -128,7 +128,8 @@ def test_what_the_gate_names_exists():
 def test_shape_lists():
     counted = {name: (len(of), sum(map(math.prod, of))) for name, of in steps.SHAPES.items()}
     assert counted == {"200 x 1,000": (200, 200_000), "1,000 x 100": (1_000, 100_000), "148 x 8": (148, 1_184),
-                       "ResNet-50": (161, 25_557_032), "GPT-2 small": (148, 124_439_808)}
+                       "1,000 x 1,000": (1_000, 1_000_000), "ResNet-50": (161, 25_557_032),
+                       "GPT-2 small": (148, 124_439_808)}
 
 
 def test_bytes_per_element():

@@ -82,7 +82,7 @@ def test_bytes_follow_the_formats(capsys):
 
 
 def test_a_rival_without_the_rule_is_said_to_be_missing():
-    steps, missing = cpu.checked("nadam", cpu.vectors(10, "f32"), ["numpy", "numpy_in_place"], 1, "f32")
+    steps, missing = cpu.checked("nadam", [cpu.vectors(10, "f32")], ["numpy", "numpy_in_place"], 1, "f32")
     assert list(steps) == ["numpy"]
     assert missing == {"numpy_in_place": "no nadam there"}
 
@@ -146,7 +146,7 @@ def test_rivals_compute_the_rule(name):
 def test_contenders_take_turns_on_the_same_arrays(monkeypatch):
     """A loop that has arrays of its own finds them in other places of the caches, which moves its time by a fifth."""
     made = []
-    monkeypatch.setattr(cpu, "checked", lambda *given, states: made.append((given[1], *states)) or ({}, {}))
+    monkeypatch.setattr(cpu, "checked", lambda *given, states: made.append((*given[1], *states)) or ({}, {}))
     steps, _, _ = cpu.contenders("momentum", 10, [], 1, "f32")
     (p, g), (m,) = made[0]
     rival = rivals.RIVALS["numpy_in_place"]("momentum", {}, [p], [g], 1, [[m]])
@@ -158,14 +158,14 @@ def test_contenders_take_turns_on_the_same_arrays(monkeypatch):
 
 
 def test_loops_that_cannot_be_compiled_or_run_are_missing(monkeypatch):
-    vector = cpu.vectors(10, "f32")
+    vectors = [cpu.vectors(10, "f32")]
     for given, said in (("no-such-compiler -O1", "no C compiler was found: no-such"), ("false", "false failed")):
         monkeypatch.setenv("CC", given)
         loops.in_c.cache_clear()
-        steps, missing = cpu.checked("sgd", vector, ["c"], 1, "f32")
+        steps, missing = cpu.checked("sgd", vectors, ["c"], 1, "f32")
         assert steps == {}
         assert missing["c"].startswith(said)
-    steps, missing = cpu.checked("sgd", vector, ["numba"], 10_000, "f32")
+    steps, missing = cpu.checked("sgd", vectors, ["numba"], 10_000, "f32")
     assert steps == {}
     assert missing["numba"].endswith("threads, not 10000")
 
@@ -176,7 +176,7 @@ def test_a_rival_that_computes_something_else_is_not_timed(monkeypatch):
             right = {"lr": 1e-2, "b1": 0.9, "b2": 0.999, "eps": 1e-8}
             return numpy_steps.adam(t, g, p, m, v, **{**right, **wrong})
         systems = {"numpy": rivals.RIVALS["numpy"]._replace(rules={"adam": off})}
-        steps, missing = cpu.checked("adam", cpu.vectors(10, "f32"), ["numpy"], 1, "f32", systems)
+        steps, missing = cpu.checked("adam", [cpu.vectors(10, "f32")], ["numpy"], 1, "f32", systems)
         assert steps == {}
         assert missing["numpy"].startswith("computes something else: ")
 

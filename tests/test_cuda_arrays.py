@@ -26,6 +26,7 @@ from devices import (
     foreign,
     late,
     new_stream,
+    numba_cuda,
     of,
     on_second,
     pointer,
@@ -131,6 +132,44 @@ def test_dlpack():
                       lambda x, code=code: Packed(to_device(x), code))
         twins.step(twins.host, twins.device).same()
         assert arrays.view(twins.device, "x").dtype == dtype
+
+
+MANAGED, SHARED = 13, 1  # kDLCUDAManaged; CU_MEM_ATTACH_GLOBAL
+
+
+class PackedManaged(Packed):
+    """As CuPy exports what its allocator of managed memory gave."""
+
+    def __dlpack_device__(self):
+        return MANAGED, 0
+
+
+@pytest.mark.parametrize("kind", [Interface, Foreign, PackedManaged])
+def test_managed_memory(kind, cupy, stand_in):
+    """Steps on the device, wherever its pages are: parameters, gradients and a factor."""
+    def managed(x):
+        address = int(do("cuMemAllocManaged", x.nbytes, SHARED))
+        do("cuMemcpyHtoD", address, x.ctypes.data, x.nbytes)
+        return kind(numba_cuda().as_cuda_array(DeviceArray(address, x.shape, x.dtype), sync=False))
+    p, g = singles(1, 300), singles(2, 300)
+    twins = Twins(lambda p: fastopt.Adam(p, lr=0.1), p, managed)
+    for _ in range(2):
+        twins.step(g, managed(g), grad_factor=0.5)
+    twins.on_host.step(g, grad_factor=0.25)
+    twins.on_device.step(managed(g), grad_factor=managed(np.array([0.25], f32)))
+    wait()
+    twins.same()
+
+
+def test_arrays_of_numba_that_numpy_can_read():
+    """Managed, and mapped from pinned memory: they are NumPy arrays too, and a step on the CPU is what NumPy's are."""
+    for make in (numba_cuda().managed_array, numba_cuda().mapped_array):
+        p = make(6, f32)
+        p[:] = 1
+        opt = fastopt.SGD(p, lr=0.5)
+        opt.step(np.ones(6, f32))
+        assert type(backend(opt)).__name__ == "HostBackend"
+        assert p.tolist() == [0.5]*6
 
 
 def test_a_gradient_factor_by_dlpack_is_handed_over():

@@ -109,11 +109,11 @@ def test_our_steps_are_the_rule(stand_in, monkeypatch):
     p, g = cpu.vectors(3_000, "f32")
     opt = fastopt.Adam(p, **ALL["adam"].rule.steady)
     with driver.gpu(0).current():
-        steps, missing, moved = cuda.contenders(driver.gpu(0), "adam", 3_000, [], "f32")
+        steps, missing, moved = cuda.contenders(driver.gpu(0), "adam", [3_000], [], "f32")
         for _ in range(2):
             steps["fastopt"]()
             opt.step(g)
-    assert_identical(np.asarray(seen[0]), p)
+    assert_identical(np.asarray(seen[0][0]), p)
     assert (missing, moved) == ({}, 28*3_000)
 
 
@@ -182,7 +182,7 @@ def test_torch_without_a_device(stand_in):
     torch = pytest.importorskip("torch")
     if torch.version.cuda:
         pytest.skip("this torch was built with CUDA, and would look for a device")
-    found = cpu.checked("adam", cpu.vectors(10, "f32"), ["torch_fused"], 1, "f32", rivals_cuda.RIVALS)
+    found = cpu.checked("adam", [cpu.vectors(10, "f32")], ["torch_fused"], 1, "f32", rivals_cuda.RIVALS)
     assert found == ({}, {"torch_fused": "torch finds no CUDA device, or was built without CUDA"})
 
 

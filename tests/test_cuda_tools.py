@@ -1,6 +1,7 @@
 """The tools behind CUDA's kernels: which version made them, and what is said where they do not go together. No GPU."""
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -68,9 +69,48 @@ def test_a_linker_that_refuses(status, kind, message, fresh, monkeypatch):
         step_code(fastopt.rules.sgd, "f32 f32", (9, 0), "cubin")
 
 
+def test_what_the_linker_says_is_told():
+    """Its own words, of what it really refuses."""
+    said = r"nvJitLink \d+\.\d+ refused a kernel: ERROR_\w+ \(\d+\) \(.*kernel.*\)\. Report"
+    with pytest.raises(RuntimeError, match=said):
+        cuda_code.link(b"no code", (9, 0))
+
+
+def test_a_linker_that_lacks_a_function(fresh, monkeypatch):
+    """Of a toolkit that is older than the bindings."""
+    from cuda.bindings import nvjitlink
+    from cuda.bindings._internal.utils import FunctionNotFoundError
+
+    def create(*_):
+        raise FunctionNotFoundError("function nvJitLinkCreate is not found")
+    monkeypatch.setattr(nvjitlink, "create", create)
+    said = r"older than cuda-bindings, .* \(function nvJitLinkCreate is not found\)\. Install a newer one: pip"
+    with pytest.raises(ImportError, match=said):
+        step_code(fastopt.rules.sgd, "f32 f32", (9, 0), "cubin")
+
+
+def test_a_toolkit_without_libdevice(fresh, monkeypatch):
+    cuda_code.import_registries()
+    from numba.cuda.cudadrv import nvvm
+    monkeypatch.setattr(nvvm, "get_libdevice", lambda: None)
+    monkeypatch.setattr(nvvm.LibDevice, "_cache_", None)
+    with pytest.raises(ImportError, match=r"libdevice was not found\. Install the extra, or let CUDA_PATH name a tool"):
+        step_code(fastopt.rules.sgd, "f32 f32", (9, 0), "cubin")
+
+
 def test_a_device_that_is_too_old(fresh):
-    with pytest.raises(ImportError, match=r"capability 5\.2 is not supported.*\. Use a newer device, or NumPy arrays"):
+    with pytest.raises(ImportError, match=r"capability 5\.2, but .* code for 7\.5 and newer\. Use a newer device, or "):
         step_code(fastopt.rules.sgd, "f32 f32", (5, 2), "cubin")
+
+
+def test_the_inside_of_numba_cuda_is_known_to_one_file():
+    """What its next version may change."""
+    private = re.compile(r"(?:from|import)\s+(numba\.cuda\.\S+)|import_module\(\"(numba\.cuda\.\S+)\"")
+    home = Path(fastopt.__file__).parent
+    found = {str(path.relative_to(home)): {a or b for a, b in private.findall(path.read_text())}
+             for path in home.rglob("*.py")}
+    assert {name: names for name, names in found.items() if names} == {"_cuda/code.py": {
+        "numba.cuda.cudaimpl", "numba.cuda.dispatcher", "numba.cuda.core.compiler_lock"}}
 
 
 def test_rounding_is_written_into_every_instruction():
@@ -96,6 +136,21 @@ def test_a_chip_that_the_linker_does_not_know(tmp_path):
         print(re.search(rb"\\.target\\s+sm_(\\d+)", image)[1] > b"100",
               np.array_equal(array.copy_to_host(), 0.5*g.copy_to_host()))
     """, FASTOPT_CACHE=str(tmp_path)) == "True True"
+
+
+def test_a_driver_that_is_older_than_the_linker(tmp_path):
+    """It cannot read PTX of a newer version than its own."""
+    assert process("""
+        import numpy as np, fastopt
+        import devices
+        devices.load().speak(13000)
+        p = devices.plain(np.ones(5, np.float32))
+        try:
+            fastopt.SGD(p).step(p)
+        except RuntimeError as error:
+            print(error)
+    """, FASTOPT_CACHE=str(tmp_path)).endswith("Update NVIDIA's driver, or install nvidia-nvjitlink and nvidia-nvvm of "
+                                               'its version of CUDA ("fastopt info" shows all three).')
 
 
 def test_numpy_without_row_stack(tmp_path):

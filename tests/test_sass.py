@@ -315,6 +315,12 @@ def test_core_over_memory():
         chips.core_over_memory({"tensor": 1}, 1, 1, chip)
 
 
+def test_blocks_that_registers_leave_room_for():
+    """The 65,536 of a multiprocessor are given to warps, by 256; 2,048 threads are the most."""
+    found = [sass.Usage(registers, 0, 0, 0, 0).resident(256) for registers in (16, 32, 33, 64, 65, 80, 81, 128, 255)]
+    assert found == [8, 8, 6, 4, 3, 3, 2, 2, 1]
+
+
 @needs_tools
 def test_benchmarks(monkeypatch):
     """Quick: one kernel of ours. Figures of another toolkit are refused."""
@@ -327,6 +333,10 @@ def test_benchmarks(monkeypatch):
         value = found["adam", "f32", "sm_90"][name.removeprefix("track_")]
         assert getattr(bench.Rules(), name)(found, "adam", *case) == value
         assert getattr(bench.Formats(), name)(found, "adam", *case, "f32") == value
+    blocks, taken = bench.Blocks(), bench.Blocks().setup_cache()
+    registers, resident = blocks.track_registers(taken, "adam", *case), blocks.track_resident(taken, "adam", *case)
+    assert (list(taken), resident) == ([("adam", "sm_90")], sass.Usage(registers, 0, 0, 0, 0).resident(256))
+    assert 40 <= registers <= 128
     assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1
     assert bench.HandWritten().track_over_bare(found, *case) <= 1.1
     monkeypatch.setattr(bench, "TOOLKIT", "CUDA 1.2.3")

@@ -75,7 +75,7 @@ def _layout(package: ModuleType, formats: str) -> Any:
     """The slots of a kernel: a layout, in old versions a text."""
     if _flat(package):
         return formats
-    known = part(package, "_formats.catalogue").FORMATS
+    known = part(package, "_formats.catalogue").STORED
     return part(package, "_kernels.layout").Layout.of(*(known[name] for name in formats.split()))
 
 

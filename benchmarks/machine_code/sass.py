@@ -46,6 +46,7 @@ JUMPS = {"BRA", "JMP", "CALL", "RET", "EXIT", "BSSY", "BSYNC"}           # those
 SIZE = 16                                                               # bytes of an instruction, from Volta on
 SLOW_PATH = re.compile(r"\$__internal_\d+_\$__cuda_sm\w+_d?(div|sqrt|rcp|rsqrt)_r[nzmpud]_\w*f(32|64)\w*")
 REGISTERS, FRAME, LEAST_STACK, PARAMETERS = 0x2F, 0x11, 0x12, 0x19      # attributes of .nv.info
+WARP, UNIT, REGISTER_FILE, MOST_THREADS = 32, 256, 65536, 2048         # threads; registers of a warp, of all; threads
 RESERVED = 1024                                                         # bytes of shared memory, the system's
 ENTRY, FUNCTION = 0x10, 2                                               # of a symbol: a kernel, code
 
@@ -92,6 +93,11 @@ class Usage(NamedTuple):
     shared: int
     parameters: int
     code: int
+
+    def resident(self, threads: int) -> int:
+        """Blocks of so many threads that a multiprocessor of sm_80, sm_90 or sm_100 holds, as far as registers say."""
+        of_warp = -(-self.registers*WARP//UNIT)*UNIT
+        return min(MOST_THREADS//threads, REGISTER_FILE//(of_warp*(threads//WARP)))
 
 
 class Kernel(NamedTuple):

@@ -1,7 +1,8 @@
 """From a kernel's Python function to code for a CUDA device, kept on disk. No GPU is needed.
 
 Numba compiles to LTO-IR; NVIDIA's linker links that without contraction (``-fma=0``): every operation is rounded as
-IEEE says, so the device gives the bits of NumPy and of the CPU. This file alone knows numba.cuda's inside.
+IEEE says, so the device gives the bits of NumPy and of the CPU. This file alone knows numba.cuda's inside, which is
+three names of modules: `import_registries` and `compiling` say why nothing public does.
 """
 import importlib
 import importlib.metadata
@@ -67,7 +68,10 @@ def versions() -> tuple[str, ...]:
 
 @cache
 def import_registries() -> None:
-    """Import what Numba knows of CUDA, once. It names `numpy.row_stack`, which NumPy 2.5 no longer has."""
+    """Import what Numba knows of CUDA, once. It names `numpy.row_stack`, which NumPy 2.5 no longer has.
+
+    `numba.cuda.compile` imports the same module, and fails there: so it is imported before, with that name lent.
+    """
     gone = "row_stack"
     lacking = gone not in vars(np)
     if lacking:
@@ -83,7 +87,9 @@ def import_registries() -> None:
 def compiling(cc: tuple[int, int]) -> Iterator[None]:
     """Numba compiles for "the current device": answer for the one that is meant, whether it is there or not.
 
-    Nothing public does that, so the extra pins numba-cuda's minor version. Compilations of other threads wait.
+    `numba.cuda.compile` takes a `cc`, but device functions that a kernel calls are compiled without it. Nothing public
+    tells them, so the extra pins numba-cuda's minor version. The compiler's lock lets compilations of other threads
+    wait.
     """
     import numba.cuda.dispatcher as dispatcher
     from numba.cuda.core.compiler_lock import global_compiler_lock
@@ -102,6 +108,9 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
     from cuda.bindings import nvjitlink
     try:
         return _link(nvjitlink, ltoir, [f"-arch=sm_{cc[0]}{cc[1]}", "-lto", "-O3", "-fma=0"], form)
+    except RuntimeError as error:  # the bindings name a function that this library lacks
+        raise ImportError(f"CUDA arrays: nvJitLink is older than cuda-bindings, which needs more of it ({error}). "
+                          f"Install a newer one: {UPDATE}") from error
     except nvjitlink.nvJitLinkError as error:
         linker = f"nvJitLink {'.'.join(map(str, nvjitlink.version()))}"
         if error.status in (nvjitlink.Result.ERROR_UNRECOGNIZED_ARCH, nvjitlink.Result.ERROR_UNSUPPORTED_ARCH):
@@ -110,8 +119,9 @@ def link(ltoir: bytes, cc: tuple[int, int], form: str = "cubin") -> bytes:
         if error.status == nvjitlink.Result.ERROR_OUTDATED_LIBRARY:
             raise ImportError(f"CUDA arrays: {linker} is older than the compiler NVVM, whose code it cannot read. "
                               f"Install both of one version: {UPDATE}") from error
-        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}. Report this with the versions "
-                           f"{', '.join(versions())}.") from error
+        said = " ".join(getattr(error, "log", "").split())
+        raise RuntimeError(f"CUDA arrays: {linker} refused a kernel: {error}{f' ({said})' if said else ''}. Report "
+                           f"this with the versions {', '.join(versions())}.") from error
 
 
 def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
@@ -124,15 +134,21 @@ def _link(nvjitlink: Any, ltoir: bytes, options: list[str], form: str) -> bytes:
                      (nvjitlink.get_linked_cubin_size, nvjitlink.get_linked_cubin))
         code = bytearray(size(handle))
         get(handle, code)
+    except nvjitlink.nvJitLinkError as error:
+        log = bytearray(nvjitlink.get_error_log_size(handle))
+        nvjitlink.get_error_log(handle, log)
+        error.log = log.decode(errors="replace").rstrip("\0")
+        raise
     finally:
         nvjitlink.destroy(handle)
     return bytes(code)
 
 
-def _older(cc: tuple[int, int]) -> list[tuple[int, int]]:
-    """The architectures before this one that the compiler knows, newest first."""
-    from numba.cuda.cudadrv.nvrtc import get_supported_ccs  # type: ignore[attr-defined]
-    return sorted((known for known in get_supported_ccs() if known < cc), reverse=True)
+def _known() -> list[tuple[int, int]]:
+    """The architectures that the compiler knows, newest first."""
+    _loaded("nvrtc")
+    from cuda.bindings import nvrtc
+    return sorted((divmod(arch, 10) for arch in nvrtc.nvrtcGetSupportedArchs()[1]), reverse=True)
 
 
 @UNDISTURBED
@@ -150,9 +166,10 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
                 ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba",
                                         launch_bounds=bounds)
         except RuntimeError as error:
-            if type(error).__name__ != "CCSupportError":
+            if "libdevice" not in str(error):
                 raise
-            raise ImportError(f"CUDA arrays: {error} by this compiler. Use a newer device, or NumPy arrays.") from error
+            raise ImportError("CUDA arrays: NVVM's file libdevice was not found. Install the extra, or let CUDA_PATH "
+                              f"name a toolkit that has nvvm/libdevice: {EXTRA}") from error
         except (AttributeError, ImportError) as error:  # versions that do not go together
             raise ImportError(f"CUDA arrays: numba-cuda {_version('numba-cuda')} does not compile with NumPy "
                               f"{np.__version__} and Numba {_version('numba')} ({error}). Install the versions of the "
@@ -160,10 +177,14 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
         return link(ltoir, arch, form)
 
     def make():
+        known = _known()
+        if cc < known[-1]:
+            raise ImportError(f"CUDA arrays: compute capability {cc[0]}.{cc[1]}, but this compiler makes code for "
+                              f"{known[-1][0]}.{known[-1][1]} and newer. Use a newer device, or NumPy arrays.")
         try:
             return make_for(cc, form)
         except UnknownChip:
-            for arch in _older(cc):
+            for arch in (arch for arch in known if arch < cc):
                 with suppress(UnknownChip):
                     return make_for(arch, "ptx")
             raise

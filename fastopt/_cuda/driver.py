@@ -30,7 +30,9 @@ HINTS = {
        "only.",
     100: "No device is visible. Look at nvidia-smi and CUDA_VISIBLE_DEVICES.",
     200: NEWER, 209: "The kernel was compiled for another architecture. Report this.",
-    222: NEWER, 803: NEWER, 804: NEWER,
+    222: "The driver cannot read code of so new a linker. Update NVIDIA's driver, or install nvidia-nvjitlink and "
+         "nvidia-nvvm of its version of CUDA (\"fastopt info\" shows all three).",
+    803: NEWER, 804: NEWER,
     700: "A kernel touched memory that is gone: keep parameters alive as long as their optimizer.",
     900: "Within a capture nothing can be allocated, copied to the host or waited for: do it before the capture "
          "begins.",

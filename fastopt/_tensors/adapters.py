@@ -31,7 +31,7 @@ def view(x: Any, where: str) -> Array:
 def own_view(x: Any, where: str) -> Array:
     """As `view`, with a header of its own, which no change of the array's dtype or shape reaches."""
     array = view(x, where)
-    return array.view(np.ndarray) if isinstance(array, np.ndarray) else array
+    return np.ndarray.view(array, np.ndarray) if isinstance(array, np.ndarray) else array  # subclasses may differ
 
 
 def on_host(x: Any, where: str) -> np.ndarray:

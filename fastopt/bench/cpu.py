@@ -90,15 +90,17 @@ def contenders(rule: str, n: int, against: Sequence[str], threads: int,
     params, grads = vectors(n, format)
     opt = of(rule)(params, threads=threads, **of(rule).rule.steady)
     ceiling = Traffic(n, [grads.dtype, params.dtype, *(tree.dtype for tree in opt.state.values())], threads)
-    others, missing = checked(rule, (params, grads), against, threads, format, states=[[*opt.state.values()]])
+    others, missing = checked(rule, [(params, grads)], against, threads, format, states=[[*opt.state.values()]])
     return {CEILING: ceiling, OURS: lambda: opt.step(grads), **others}, missing, ceiling.moved_bytes
 
 
-def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[str], threads: int, format: str,
-            systems: Mapping[str, System] = RIVALS, survived: tuple[type[Exception], ...] = (ImportError, LookupError),
+def checked(rule: str, vectors: Sequence[tuple[np.ndarray, np.ndarray]], against: Sequence[str], threads: int,
+            format: str, systems: Mapping[str, System] = RIVALS,
+            survived: tuple[type[Exception], ...] = (ImportError, LookupError),
             states: list[list[np.ndarray]] | None = None) -> tuple[dict[str, Step], dict[str, str]]:
     """{rival: its step} for those that compute the rule, {name: why it is missing}; `survived`: what one may raise.
-    `states`: on which they work, and on the vector itself, like our step: one memory for all."""
+    `states`: on which they work, and on the vectors themselves, like our step: one memory for all."""
+    params, grads = zip(*vectors, strict=True)
     steps: dict[str, Step] = {}
     missing: dict[str, str] = {}
     for name in against:
@@ -108,7 +110,7 @@ def checked(rule: str, vector: tuple[np.ndarray, np.ndarray], against: Sequence[
         try:
             if wrong := mistake(name, rule, format, threads, {**of(rule).rule.steady, "lr": CHECK_LR}, systems):
                 raise LookupError(f"computes something else: {wrong}")
-            steps[name] = systems[name](rule, of(rule).rule.steady, [vector[0]], [vector[1]], threads, states).step
+            steps[name] = systems[name](rule, of(rule).rule.steady, params, grads, threads, states).step
         except survived as error:
             missing[name] = str(error)
     return steps, missing

@@ -101,33 +101,34 @@ def copier(gpu: driver.Gpu, moved: int, pattern: DeviceArray) -> Callable[[], An
     return lambda: driver.do("cuMemcpyDtoDAsync", target.address, source.address, half, STREAM)
 
 
-def contenders(gpu: driver.Gpu, rule: str, n: int, against: Sequence[str], format: str,
+def contenders(gpu: driver.Gpu, rule: str, sizes: Sequence[int], against: Sequence[str], format: str,
                state: Any = None) -> tuple[dict[str, Step], dict[str, str], int]:
-    """{name: what enqueues a step}, {name: why it is missing}, and the bytes that a step must move."""
-    vector = cpu.vectors(n, format)
-    params, grads = (DeviceArray(m.address, x.shape, x.dtype, device=gpu.ordinal, owner=m)
-                     for x in vector for m in [driver.uploaded(gpu, x)])
+    """{name: what enqueues a step of tensors of these sizes}, {name: why it is missing}, the bytes that it moves."""
+    vectors = [cpu.vectors(n, format, k) for k, n in enumerate(sizes)]
+    params, grads = ([DeviceArray(m.address, x.shape, x.dtype, device=gpu.ordinal, owner=m)
+                      for x in xs for m in [driver.uploaded(gpu, x)]] for xs in zip(*vectors, strict=True))
     opt = cpu.of(rule)(params, state=state, **cpu.of(rule).rule.steady)
-    moved = 2*sum(a.nbytes for a in (params, *opt.state.values())) + grads.nbytes
+    moved = sum(2*a.nbytes for of in (params, *opt.state.values()) for a in of) + sum(g.nbytes for g in grads)
     # whatever goes wrong with another library is told beside the figures, not instead of them
-    others, missing = cpu.checked(rule, vector, against, 1, format, RIVALS, (Exception,))
-    return {CEILING: copier(gpu, moved, params), OURS: lambda: opt.step(grads), **others}, missing, moved
+    others, missing = cpu.checked(rule, vectors, against, 1, format, RIVALS, (Exception,))
+    return {CEILING: copier(gpu, moved, params[0]), OURS: lambda: opt.step(grads), **others}, missing, moved
 
 
-def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32", seconds: float = 4.0,
+def measure(rule: str, n: int | Sequence[int], against: Sequence[str] = (), format: str = "f32", seconds: float = 4.0,
             state: Any = None) -> dict:
     """Time the steps of one rule on the first CUDA device.
 
-    Parameters and figures are those of `cpu.measure`, with ``device``, its name, in place of ``threads``. ``against``
-    names keys of `RIVALS`, ``state`` the storage of the state. ``ceiling`` is a copy on the device that moves as many
-    bytes. ``host_seconds`` is {name: what the host takes to enqueue a step}.
+    Parameters and figures are those of `cpu.measure`, with ``device``, its name, in place of ``threads``. ``n`` may be
+    the sizes of several tensors, ``against`` names keys of `RIVALS`, ``state`` the storage of the state. ``ceiling`` is
+    a copy on the device that moves as many bytes. ``host_seconds`` is {name: what the host takes to enqueue a step}.
     """
+    sizes = [n] if isinstance(n, int) else n
     gc.collect()  # arrays of the rule before, whose memory this one may need
     gpu = device()
     with gpu.current():
         watch = Watch(gpu)
         try:
-            steps, missing, moved = contenders(gpu, rule, n, against, format, state)
+            steps, missing, moved = contenders(gpu, rule, sizes, against, format, state)
             timed = {name: Timed(step, watch) for name, step in steps.items()}
             turns = cpu.in_turn(timed, seconds, Timed.turn)
             host = {name: t.host for name, t in timed.items() if name != CEILING}
@@ -136,8 +137,8 @@ def measure(rule: str, n: int, against: Sequence[str] = (), format: str = "f32",
             gc.collect()
             watch.close()
             rivals_cuda.release()
-    return {"rule": rule, "n": n, "format": format, "device": driver.name(gpu.device),
-            **cpu.figures(turns, n, moved, against), "host_seconds": host, "missing": missing}
+    return {"rule": rule, "n": sum(sizes), "format": format, "device": driver.name(gpu.device),
+            **cpu.figures(turns, sum(sizes), moved, against), "host_seconds": host, "missing": missing}
 
 
 def memory_needed(n: int, against: Sequence[str], format: str) -> int:

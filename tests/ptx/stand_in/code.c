@@ -14,6 +14,10 @@ static CUresult load(void **out, const char *image)
     int text = !strncmp(image, "//", 2) || !strncmp(image, ".version", 8);
     NEED(text || !memcmp(image, "\177ELF", 4) || !memcmp(image, "\x50\xed\x55\xba", 4), INVALID_IMAGE);
     const char *target = text ? strstr(image, ".target sm_") : NULL;
+    const char *made = text ? strstr(image, ".version ") : NULL;
+    int major = 0, minor = 0;
+    if (made) sscanf(made, ".version %d.%d", &major, &minor);
+    NEED(1000 * (major + 4) + 10 * minor <= stand_in_version, UNSUPPORTED_PTX_VERSION);   // PTX 9.2 came with CUDA 13.2, PTX 8.5 with 12.5
     NEED(!target || atoi(target + 11) <= 10 * attributes[75] + attributes[76], INVALID_PTX);
     struct library *l = new_library();
     NEED(l, OUT_OF_MEMORY);

@@ -24,8 +24,8 @@
 typedef int CUresult;
 typedef uint64_t u64;
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, INVALID_DEVICE = 101, INVALID_IMAGE = 200, INVALID_CONTEXT = 201,
-       INVALID_PTX = 218, INVALID_HANDLE = 400, ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700,
-       NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_MERGE = 902, CAPTURE_UNMATCHED = 903,
+       INVALID_PTX = 218, UNSUPPORTED_PTX_VERSION = 222, INVALID_HANDLE = 400, ILLEGAL_STATE = 401, NOT_FOUND = 500, NOT_READY = 600,
+       ILLEGAL_ADDRESS = 700, NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, CAPTURE_MERGE = 902, CAPTURE_UNMATCHED = 903,
        CAPTURE_UNJOINED = 904, CAPTURE_ISOLATION = 905, CAPTURE_IMPLICIT = 906, CAPTURED_EVENT = 907, CAPTURE_WRONG_THREAD = 908 };
 enum { GLOBAL, THREAD_LOCAL, RELAXED };       // modes of capture
 enum { HOST = 1, DEVICE = 2, MANAGED = 3 };   // kinds of memory; the first two as CU_MEMORYTYPE_*
@@ -91,6 +91,7 @@ struct api { const char *name; void *address; long calls; } __attribute__((align
 
 extern struct api __start_apis[], __stop_apis[];   // the ends of that table
 
+extern int stand_in_version;                  // of CUDA
 #pragma GCC visibility push(hidden)           // what follows is known to these files only
 
 POOL(library, 1 << 16)
