@@ -50,7 +50,6 @@ class HostBackend(Stored):
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
-        self._surveyed: dict[int, np.ndarray] = {}
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
 
@@ -217,8 +216,7 @@ class HostBackend(Stored):
         if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
             if (found := self._factor(request)) is None:
                 if measure:
-                    self._surveyed = {k: np.full(MEASURE.many, math.nan if t.array.size else 0.0)
-                                      for k, t in enumerate(self.tensors)}
+                    self.survey_skipped()
                 return
             factor = found
             if apart:
@@ -300,10 +298,7 @@ class HostBackend(Stored):
             for sums in plan.surveys:
                 found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
                 measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
-            self._surveyed = measures
-
-    def surveyed(self) -> dict[int, np.ndarray]:
-        return self._surveyed
+            self.surveyed = lambda: measures
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)

@@ -132,6 +132,7 @@ class Tables:
         self.gpu = gpu
         self.rule = rule
         self.plans: dict[tuple, driver.Launches] = {}
+        self.surveyed: set[tuple] = set()  # the pieces with which steps can be measured
         self.buckets: list[Bucket] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
@@ -162,8 +163,11 @@ class Tables:
     def launches(self, asked: tuple, survey: bool) -> list[Launch]:
         """The launches of a step, which may find norms by the way."""
         with self.gpu.current():
-            return [launch for bucket, parts in self.parts(asked) for part in parts
-                    for launch in part.launches(part.survey(bucket) if survey else None)]
+            found = [launch for bucket, parts in self.parts(asked) for part in parts
+                     for launch in part.launches(part.survey(bucket) if survey else None)]
+        if survey:
+            self.surveyed.add(asked)
+        return found
 
     def norms(self, asked: tuple) -> dict[int, np.ndarray]:
         """The norms that the last such step found, by tensor. Waits for the device."""
