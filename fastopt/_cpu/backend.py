@@ -252,8 +252,8 @@ class HostBackend(Stored):
     def measuring(self, leaves: list, paths: list[str], request: Request) -> list[Measured]:
         """What finds the coefficients of a step with such pieces. Its sums are to be found together with others'."""
         rows, _ = self._prepare(leaves, paths, request)
-        table = np.array(rows)
-        table[:, 0] *= self._factor(request)
+        factor: Any = self._factor(request)  # no number where the step is skipped, and then nobody asks
+        table = scaled(rows, self._clipped(factor, request.clip_norm, request.norm) if request.apart else factor)
         for measured in self.binding.plan.measured:
             measured.begin(table)
         return self.binding.plan.measured
@@ -289,8 +289,7 @@ class HostBackend(Stored):
     def _measure(self, rows: Sequence[tuple[float, ...]], factor: float | Sequence[float], survey: bool) -> None:
         """Find the coefficients that depend on whole tensors, and with `survey` the norms of each gradient, parameter
         and update."""
-        plan, table = self.binding.plan, np.array(rows)
-        table[:, 0] *= factor
+        plan, table = self.binding.plan, scaled(rows, factor)
         for measured in plan.measured:
             measured.fill(table, self.threads)
         if survey:
@@ -332,3 +331,10 @@ class HostBackend(Stored):
             coefs[:, 0] = [row[ahead.field] for row in rows]
         plan.run(self.threads)
         return ahead.buffers
+
+
+def scaled(rows: Sequence[tuple[float, ...]], factor: float | Sequence[float]) -> np.ndarray:
+    """A row of coefficients for each group, in float64, with the factor of the gradients, or of those of each group."""
+    table = np.array(rows)
+    table[:, 0] *= factor
+    return table
