@@ -439,7 +439,7 @@ def measured():
                                    lambda groups, state=state: fastopt.Adam(groups, lr=0.1, state=state)))
         for t in range(1, 6):
             g = [gradient(t)[name] if t < 5 or name != "V" else None for name in "WVbc"]
-            more = {"clip_norm": 2.0} if t == 2 else {"grad_factor": 0.5} if t == 3 else {}
+            more = ({}, {"clip_norm": 2.0}, {"grad_factor": 0.5}, {"clip_norm": 1.0, "clip": "tensor"}, {})[t - 1]
             opt.step([x if x is None else part({"g": x}, opt.rank, opt.size)["g"] for x in g], **more)
             alone.step(g, **more)
             same(opt.params, [group["params"] for group in alone.params], f"measured, {state}, step {t}")

@@ -130,6 +130,19 @@ def test_sums_of_any_number_of_tiles(name):
                 assert_identical(coefs[:, k], expected.astype(dtype), field)
 
 
+def test_measures_are_of_the_last_step_that_measured(stand_in):
+    """As on the CPU: other tensors may have gradients in steps after it; it may be skipped by a norm that is given."""
+    p = [normal(1, 40), normal(2, 3), np.zeros(0)]
+    twins = [fastopt.SGD(x, lr=0.5) for x in ([x.copy() for x in p], to_device(p))]
+    for k, (live, how) in enumerate((((0, 1, 2), {"measure": True}), ((1, 2), {}), ((1, 2), {"measure": True}),
+                                     ((0, 1, 2), {}), ((), {"measure": True}), ((0, 1, 2), {"measure": True}),
+                                     ((0, 1, 2), {"measure": True, "norm": np.inf, "skip_nonfinite": True}))):
+        for opt, given in zip(twins, ([*p], to_device(p)), strict=True):
+            opt.step([x if k in live else None for k, x in enumerate(given)], **how)
+        check(*twins)
+        assert np.isnan(twins[1].measures["params"]).tolist() == [k > 1, k in (4, 6), k == 4]
+
+
 def test_a_replay_measures(cupy):
     p, g = normal(1, 5_000).astype(np.float32), [normal(k, 5_000).astype(np.float32) for k in (2, 3)]
     host = fastopt.LAMB(p.copy(), lr=lambda t: 0.1/t)

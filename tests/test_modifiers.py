@@ -188,6 +188,24 @@ def test_measures():
     assert opt.measures["updates"]["a"] > 0
 
 
+def test_measures_are_of_the_last_step_that_measured():
+    """Other tensors may have gradients in steps after it, and groups may be others; it may have been skipped."""
+    p, nan = [np.full(4, 3.0), np.full(9, 2.0), np.zeros(0)], np.nan
+    opt, g = fastopt.SGD(p, lr=0.5), [np.ones(4), np.full(9, 2.0), np.zeros(0)]
+    part = [None, *g[1:]]
+    for grads, how, found, then in (
+            (g, {}, [2, 6, 0], (part, g)), (part, {}, [nan, 6, 0], (g, part, [*g[:2], None])),
+            (g, {}, [2, 6, 0], (part,)),
+            ([None]*3, {}, [nan]*3, (g,)), (g, {"clip": "tensor", "clip_norm": 1.0}, [1, 1, 0], (g,)),
+            (g, {"skip_nonfinite": True, "norm": np.inf}, [nan, nan, 0], (g,)),
+            (part, {"skip_nonfinite": True, "norm": np.inf}, [nan, nan, 0], (g,))):
+        opt.step(grads, measure=True, **how)
+        for later in ((), *then):
+            if later:
+                opt.step(later)
+            assert opt.measures["grads"] == pytest.approx(found, nan_ok=True)
+
+
 def test_measuring_changes_no_bit():
     ends = []
     for measure in (False, True):

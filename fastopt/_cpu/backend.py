@@ -50,7 +50,6 @@ class HostBackend(Stored):
         self._masks: Sequence[np.ndarray] = NO_MASKS  # the last that were asked for
         self._copies: Sequence[np.ndarray] = NO_MASKS
         self.watch = Watch(self.given)
-        self._surveyed: dict[int, np.ndarray] = {}
         self._unseen = True  # whether there are arrays of ours that the program has not seen, and so cannot change
         self._rebind()
 
@@ -217,8 +216,7 @@ class HostBackend(Stored):
         if clip_norm is not None or skip_nonfinite or binding.wide or binding.told or self.told:
             if (found := self._factor(request)) is None:
                 if measure:
-                    self._surveyed = {k: np.full(MEASURE.many, math.nan if t.array.size else 0.0)
-                                      for k, t in enumerate(self.tensors)}
+                    self.survey_skipped()
                 return
             factor = found
             if apart:
@@ -254,8 +252,8 @@ class HostBackend(Stored):
     def measuring(self, leaves: list, paths: list[str], request: Request) -> list[Measured]:
         """What finds the coefficients of a step with such pieces. Its sums are to be found together with others'."""
         rows, _ = self._prepare(leaves, paths, request)
-        table = np.array(rows)
-        table[:, 0] *= self._factor(request)
+        factor: Any = self._factor(request)  # no number where the step is skipped, and then nobody asks
+        table = scaled(rows, self._clipped(factor, request.clip_norm, request.norm) if request.apart else factor)
         for measured in self.binding.plan.measured:
             measured.begin(table)
         return self.binding.plan.measured
@@ -291,8 +289,7 @@ class HostBackend(Stored):
     def _measure(self, rows: Sequence[tuple[float, ...]], factor: float | Sequence[float], survey: bool) -> None:
         """Find the coefficients that depend on whole tensors, and with `survey` the norms of each gradient, parameter
         and update."""
-        plan, table = self.binding.plan, np.array(rows)
-        table[:, 0] *= factor
+        plan, table = self.binding.plan, scaled(rows, factor)
         for measured in plan.measured:
             measured.fill(table, self.threads)
         if survey:
@@ -300,10 +297,7 @@ class HostBackend(Stored):
             for sums in plan.surveys:
                 found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
                 measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
-            self._surveyed = measures
-
-    def surveyed(self) -> dict[int, np.ndarray]:
-        return self._surveyed
+            self.surveyed = lambda: measures
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)
@@ -337,3 +331,10 @@ class HostBackend(Stored):
             coefs[:, 0] = [row[ahead.field] for row in rows]
         plan.run(self.threads)
         return ahead.buffers
+
+
+def scaled(rows: Sequence[tuple[float, ...]], factor: float | Sequence[float]) -> np.ndarray:
+    """A row of coefficients for each group, in float64, with the factor of the gradients, or of those of each group."""
+    table = np.array(rows)
+    table[:, 0] *= factor
+    return table

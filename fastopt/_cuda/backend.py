@@ -57,7 +57,6 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []           # of the gradients of the next step
         self.captured: list = []                 # what graphs refer to
         self.normed = False
-        self.surveys: tuple[Tables, tuple, bool] | None = None  # where the last step that measured left norms
         self.known_norm: float | None = None     # of the last step, where it was found elsewhere
         self._masks: Sequence[np.ndarray] = []   # the last that were asked for
         self._copies: list[DeviceArray] = []
@@ -281,6 +280,8 @@ class CudaBackend(Stored):
             request = request._replace(factor=factor, clip_norm=None)
             if request.skip_nonfinite and not math.isfinite(norm):
                 self.known_norm = norm
+                if request.measure:
+                    self.survey_skipped()
                 return
         before = driver.do("cuCtxGetCurrent")
         if int(before) == self.gpu.handle:  # the rule
@@ -291,13 +292,6 @@ class CudaBackend(Stored):
             self._enqueue(leaves, request)
         finally:
             driver.do("cuCtxSetCurrent", before)
-
-    def surveyed(self) -> dict[int, np.ndarray]:
-        """See `Backend.surveyed`. Waits for the device."""
-        if self.surveys is None:
-            return {}
-        tables, asked, apart = self.surveys
-        return tables.norms(asked, apart)
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
@@ -355,7 +349,7 @@ class CudaBackend(Stored):
         if steps:
             self.normed, self.known_norm = normed, request.norm
         if request.measure:
-            self.surveys = tables, asked, request.apart
+            self.surveyed = partial(tables.norms, asked, request.apart)
         try:
             plan.run(stream, skip, clock.done if steps else 0, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:

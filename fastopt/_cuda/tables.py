@@ -167,10 +167,11 @@ class Tables:
 
     def launches(self, asked: tuple, apart: bool, survey: bool) -> list[Launch]:
         """The launches of a step, which may find norms by the way."""
-        self.known.add((asked, apart, survey))
         with self.gpu.current():
-            return [launch for bucket, parts in self.parts(asked, apart) for part in parts
-                    for launch in part.launches(part.survey(bucket) if survey else None)]
+            found = [launch for bucket, parts in self.parts(asked, apart) for part in parts
+                     for launch in part.launches(part.survey(bucket) if survey else None)]
+        self.known.add((asked, apart, survey))
+        return found
 
     def limit(self, asked: tuple, clip_norm: float) -> None:
         """Have the next step clip each gradient by this norm."""

@@ -3,7 +3,7 @@
 `_cpu.backend.HostBackend` and `_cuda.backend.CudaBackend` are chosen by `places.PLACES`.
 """
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -54,6 +54,7 @@ class Backend(Protocol):
 
     taken: int  # steps taken, as far as this backend knows; `Stored.t` asks the one that takes them now
     where: str  # the place, as `repr` says it
+    surveyed: Callable[[], Mapping[int, np.ndarray]]  # the norms that the last step which measured found, by tensor
 
     @property
     def grad_norm(self) -> float | None:
@@ -80,8 +81,6 @@ class Backend(Protocol):
         """The norm of these gradients together, times this factor."""
     def forget(self) -> None:
         """Look at all that the next step depends on."""
-    def surveyed(self) -> dict[int, np.ndarray]:
-        """The norms that the last step which measured found, by tensor."""
     def look_ahead(self) -> list:
         """The rule's other point, look-ahead or to evaluate, in buffers that are allocated once."""
     def tabulate(self) -> None:
@@ -108,6 +107,7 @@ class Stored(Backend):
         """States and remainders that are None are made; with `follow`, what follows the parameters is brought there."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads, self.capturable, self.apart = threads, capturable, apart
+        self.surveyed: Callable[[], Mapping[int, np.ndarray]] = dict
         self.parts: Parts | None = Parts([0]*len(tensors), [None]*len(tensors))  # None: this is a part
         self.states = {name: slot._replace(arrays=[
             self.new_state(name, format, t) if array is None else array
@@ -155,11 +155,14 @@ class Stored(Backend):
 
     def measured(self) -> np.ndarray:
         """The norms that the last step which measured found of each tensor, a row each; NaN where it found none."""
-        last, rows = self.last, np.full((len(self.tensors), MEASURE.many), np.nan)
-        live = self.parts.live if self.parts and last is not self else range(len(rows))
-        for k, found in last.surveyed().items():
-            rows[live[k]] = found
+        rows = np.full((len(self.tensors), MEASURE.many), np.nan)
+        for k, found in self.surveyed().items():
+            rows[k] = found
         return rows
+
+    def survey_skipped(self) -> None:
+        """Note that the last step which measured was skipped."""
+        self.surveyed = lambda: {k: np.zeros(MEASURE.many) for k, t in enumerate(self.tensors) if not t.array.size}
 
     @property
     def last(self) -> "Stored":

@@ -3,7 +3,8 @@
 A backend steps all of its tensors. For some of them it makes another, of the same arrays, in whose groups are tensors
 that have had equally many steps. That one takes the steps as long as the same tensors have gradients.
 """
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .._rule.groups import Late
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from .backend import Request, Stored
 
 KEPT = 8  # backends of parts
+
+
+def _of_whole(surveyed: Callable[[], Mapping[int, Any]], live: Sequence[int]) -> dict[int, Any]:
+    """What a part has found of its tensors, by their numbers in the whole."""
+    return {live[k]: found for k, found in surveyed().items()}
 
 
 class Parts:
@@ -52,8 +58,12 @@ class Parts:
                     self._masks = request.masks, self.of(request.masks)
                 request = request._replace(masks=self._masks[1])
             part.step(self.of(leaves), self.of(paths), request)
+            if request.measure:
+                whole.surveyed = partial(_of_whole, part.surveyed, live)
         elif live:
             whole.step(leaves, paths, request)
+        elif request.measure:
+            whole.surveyed = dict
 
     def of(self, values: Sequence[Any]) -> list[Any]:
         """The values, one for each tensor, of those that `current` steps."""
