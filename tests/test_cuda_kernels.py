@@ -259,6 +259,15 @@ def test_no_half_precision_hardware_is_needed_for_bfloat16():
     launched(rule, formats, [rule.at(1, np.float32)], (2_000,), (7, 5), nasty)
 
 
+def test_without_an_instruction_that_reduces_a_warp():
+    """On Turing shuffles find the largest number of a block, with the same bits."""
+    rule, formats = RULES["adam"], formats_of(RULES["adam"], "q8")
+    for cc, shuffles, reductions in (((7, 5), True, False), ((8, 0), False, True)):
+        ptx = cuda_code(rule, formats, cc, "ptx")
+        assert ("shfl.sync.bfly" in ptx, "redux.sync.max.u32" in ptx) == (shuffles, reductions)
+    launched(rule, formats, [rule.at(1, np.float32)], (1_030,), (7, 5), nasty)
+
+
 # Tiles, strides and skipped steps
 
 @pytest.mark.parametrize("mix", ["f32", "split", "bf16s q8", "f16s"])

@@ -19,6 +19,15 @@ def test_shuffles(mode):
             assert found == [x[t//32*32 + source] if source < 32 else x[t], source < 32], b
 
 
+def test_the_largest_number_of_a_warp():
+    """Of those lanes that are there."""
+    x, y = np.random.default_rng(23).integers(0, 2**32, 80).astype(np.uint32), np.zeros(80, np.uint32)
+    launch(f"""{own("%d0", 4)} {own("%d1", 4)} ld.global.b32 %r0, [%d0]; redux.sync.max.u32 %r1, %r0, -1;
+        st.global.u32 [%d1], %r1;""", x, y, grid=2, block=40)
+    warps = [slice(0, 32), slice(32, 40), slice(40, 72), slice(72, 80)]
+    assert all((y[warp] == x[warp].max()).all() for warp in warps)
+
+
 def test_lanes_that_are_not_there_give_undefined_values():
     y = np.zeros(80, np.uint32)
     launch(f"{own('%d0', 4)} shfl.sync.down.b32 %r1, %r28, 8, 31, -1; st.global.u32 [%d0], %r1;", y, grid=2, block=40)
@@ -78,6 +87,7 @@ FAULTS = {  # the message, and the code
         """setp.lt.u32 %p0, %r28, 4; @!%p0 bra other; shfl.sync.bfly.b32 %r0, %r1, 1, 31, -1; bra.uni end;
         other: shfl.sync.bfly.b32 %r0, %r1, 2, 31, -1; end: mov.u32 %r0, 1;""",
     "a part of a warp": "bar.warp.sync 15;", "a shuffle within a part": "shfl.sync.idx.b32 %r0, %r1, 1, 7, -1;",
+    "of a warp": "redux.sync.max.u32 %r0, %r1, 15;",
     "has 64 bits, not 32": "add.u32 %r0, %r1, %d0;", "has 32 bits, not 64": "add.u64 %r0, %d1, %d0;",
     "the literal 0x3f800000 as .f64": "add.rn.f64 %d1, %d0, 0f3F800000;",
     "the literal 0x1 as .f32": "add.rn.f32 %r0, %r0, 1;", "the sign of a byte": "prmt.b32 %r0, %r1, %r2, 8;",

@@ -126,8 +126,9 @@ def _in_blocks(layout, pipeline, cc):
     from numba import cuda, uint32
     start_of, in_all = element.start, THREADS*QUAD
     exponents, exponents_at, aligned = block.exponents(layout), warps.exponents_at(layout), warps.aligned_quads(layout)
-    shares, store_exponents, largest, second_pass = (make(layout, pipeline) for make in (
-        block.shares, block.store_exponents, warps.largest, warps.second_pass))
+    shares, store_exponents, second_pass = (make(layout, pipeline) for make in (
+        block.shares, block.store_exponents, warps.second_pass))
+    largest = warps.largest(layout, pipeline, cc)
 
     def part(whole):
         """The blocks from element i to `end` of a tile of `n`."""

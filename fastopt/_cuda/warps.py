@@ -18,6 +18,7 @@ WARP = 32
 QUAD = SIZE//WARP   # elements of a thread
 BUTTERFLY = 3       # a mode of NVVM's shuffle: the value comes from the thread whose number differs in these bits
 EVERYONE, LAST_LANE = 0xFFFFFFFF, 31
+REDUCES = (8, 0)    # from here on a warp finds the largest of its numbers in one instruction
 
 
 def aligned_quads(layout):
@@ -153,6 +154,19 @@ def first_pass(layout, pipeline, cc, whole):
     return first_pass
 
 
+def _of_warp(builder, value, cc):
+    """The largest of the warp's numbers of 32 bits, none negative: one instruction from sm_80 on, else ten."""
+    if cc >= REDUCES:
+        assembly = ir.InlineAsm(ir.FunctionType(I32, [I32]), f"redux.sync.max.u32 $0, $1, {EVERYONE};", "=r,r",
+                                side_effect=True)
+        return builder.call(assembly, [value])
+    distance = WARP//2
+    while distance:
+        value = block.maximum(builder, value, _other_lane(builder, value, distance))
+        distance //= 2
+    return value
+
+
 def _other_lane(builder, value, distance):
     """The value of the thread whose number in its warp differs by these bits."""
     kind = ir.LiteralStructType([I32, I1])
@@ -160,7 +174,7 @@ def _other_lane(builder, value, distance):
     return builder.extract_value(call_llvm(builder, "llvm.nvvm.shfl.sync.i32", kind, *numbers), 0)
 
 
-def largest(layout, pipeline):
+def largest(layout, pipeline, cc):
     """largest(kept): the largest magnitude of each coded slot in a block: of a thread's four, then of the warp.
 
     All threads of the warp must be here. They wait for each other: what they have loaded may then be overwritten.
@@ -175,11 +189,7 @@ def largest(layout, pipeline):
             top, *others = [builder.zext(e.magnitude(k, x), I32) for x in bits[QUAD*number:QUAD*(number + 1)]]
             for x in others:
                 top = block.maximum(builder, top, x)
-            distance = WARP//2
-            while distance:
-                top = block.maximum(builder, top, _other_lane(builder, top, distance))
-                distance //= 2
-            found.append(builder.trunc(top, I16))
+            found.append(builder.trunc(_of_warp(builder, top, cc), I16))
         return filled(found)
     return largest
 

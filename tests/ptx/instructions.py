@@ -266,6 +266,16 @@ def shuffle(run, form, d, a, b, c, members):
         run.write(predicate, inside, PREDICATE)
 
 
+@instruction("redux sync op=max type=u32", waits="warp")
+def reduce(run, form, d, a, members):
+    """The largest of a warp's numbers, in all of its lanes."""
+    _check(run, members, 2**32 - 1, "a part of a warp")
+    values, executing, warp = run.each(run.words(a, B32)), run.executing(), run.threads.warp
+    top = np.zeros(warp.max() + 1, np.uint32)
+    np.maximum.at(top, warp[executing], values[executing])
+    run.write(d, top[warp], B32)
+
+
 def _check(run, operand, only, message):
     """The operand has this value in all threads that execute the instruction."""
     if (run.each(run.words(operand, B32))[run.executing()] != only).any():
