@@ -1,4 +1,7 @@
-"""Fused optimizer updates at memory speed, for NumPy arrays."""
+"""Optimizers for NumPy and CUDA arrays: each step is one compiled loop over memory.
+
+You compute the gradients, with any library or by hand. ``opt.step(gradients)`` updates the parameters in place.
+"""
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

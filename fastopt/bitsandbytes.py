@@ -1,13 +1,15 @@
 """States of bitsandbytes' 8-bit optimizers as float32.
 
-A code of 8 bits selects one of 256 numbers; a scale per block multiplies it. An entry of one parameter holds "step";
-"state1" and, of Adam, "state2" as codes; "qmap1" and "qmap2", the 256 numbers; "absmax1" and "absmax2", the scales of
-blocks of 256 codes (of 2048 before version 0.44). With block_wise=False, which 0.50 removed, "max1" and "max2" are one
-scale for all. Parameters of fewer than min_8bit_size=4096 elements keep float32 states without maps and scales. Since
-0.49.2, state_dict() puts all but "step" into a dict of its own under "__bnb_optimizer_quant_state__", so that FSDP does
-not gather it. Read in 0.50.2 and in the history of its repository.
+``opt.load_state_dict(theirs, convert=True)`` reads such a state dict; `decode` reads a single state.
 
-Its states are the quantities of torch. What surrounds them differs:
+A code of 8 bits selects one of 256 numbers, and a scale for each block of codes multiplies it. The entry of a parameter
+holds "step"; the codes "state1" and, for Adam, "state2"; the 256 numbers "qmap1" and "qmap2"; and the scales "absmax1"
+and "absmax2", for blocks of 256 codes (2048 before version 0.44). With block_wise=False, which 0.50 removed, "max1" and
+"max2" are one scale for all codes. Parameters of fewer than min_8bit_size=4096 elements have float32 states, without
+maps and scales. Since 0.49.2, state_dict() puts all but "step" into a dict of its own under
+"__bnb_optimizer_quant_state__", so that FSDP does not gather it. Read in 0.50.2 and in the history of its repository.
+
+The states are the same quantities as in torch. The rest differs:
 
 ============== =============== =========================================================================================
 bitsandbytes   states          what differs from torch
@@ -20,13 +22,14 @@ Adam, AdamW    exp_avg,        only the default weight_decay. Decay is decoupled
 Lion           exp_avg         torch has no Lion; its m, by the name that its first moment would have there
 ============== =============== =========================================================================================
 
-The decay of SGD, RMSprop and Adagrad is coupled, as in torch; that of Lion is decoupled. LAMB keeps what Adam keeps,
-and LARS what SGD does. AdEMAMix, whose state1 is two moments, is refused. Squares of RMSprop and Adagrad are coded with
+The decay of SGD, RMSprop and Adagrad is coupled, as in torch; that of Lion is decoupled. LAMB has the states of Adam,
+and LARS those of SGD. AdEMAMix, whose state1 is two moments, is refused. Squares of RMSprop and Adagrad are coded with
 the signed numbers.
 
-What rounding to the nearest code took is gone: up to 6.2 % of a number in the uppermost decade below a block's largest
-(3.3 % without signs), less than twice as much in each decade below, and all below 2.8e-7 of the largest (1.7e-7). A run
-goes on from the numbers that bitsandbytes would go on from, and keeps them in float32.
+bitsandbytes has rounded its states to the nearest code. In the uppermost decade below a block's largest number that
+costs up to 6.2 % (3.3 % without signs); in each decade below, less than twice as much as in the one above it. All below
+2.8e-7 of the largest (1.7e-7) is lost. A run goes on from the numbers that bitsandbytes would go on from, and keeps
+them in float32.
 """
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,6 +37,8 @@ from typing import Any
 import numpy as np
 
 from ._tensors import arrays
+
+__all__ = ["decode", "dynamic_map"]
 
 WRAPPED = "__bnb_optimizer_quant_state__"
 BLOCKS = (256, 2048, 64, 128, 512, 1024, 4096)  # those of its optimizers first
@@ -83,19 +88,19 @@ def decode(codes: Any, absmax: Any, qmap: Any = None, *, signed: bool = True, sh
     Parameters
     ----------
     codes : array of uint8
-        Of any shape and library, as all arrays here.
+        The codes, in an array of any shape. All arrays here may be of any library.
     absmax : array of float32
-        One scale per block, of as many codes as the lengths of both allow: a power of two from 64 to 4096. The last
-        block may have fewer. An array of shape () is one scale for all.
+        One scale for each block. The size of a block follows from the lengths of both: a power of two from 64 to 4096.
+        The last block may have fewer codes. An array of shape () is one scale for all.
     qmap : array of float32, optional
-        The numbers of the codes, `dynamic_map(signed)` by default. Of more than 256 the first 256 count: versions 0.36
-        to 0.41 stored 524 unsigned ones.
+        The numbers of the codes; by default ``dynamic_map(signed)``. If there are more than 256, the first 256 count:
+        versions 0.36 to 0.41 stored 524 unsigned ones.
     signed : bool
-        Which numbers, where qmap is not given.
+        Which numbers are taken if qmap is not given.
     shape : sequence of int, optional
-        The result's shape, that of the codes by default.
+        The shape of the result; by default that of the codes.
     where : str
-        What errors begin with.
+        The first words of errors.
 
     Returns
     -------

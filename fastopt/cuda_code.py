@@ -1,4 +1,4 @@
-"""What kernels of one's own need on CUDA beside `fastopt.rules`: numba-cuda's registries, also with NumPy 2.5."""
+"""What CUDA kernels of your own need beside `fastopt.rules` if NumPy is 2.5: numba-cuda's registries."""
 from ._cuda.code import import_registries
 
 __all__ = ["import_registries"]

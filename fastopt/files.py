@@ -27,6 +27,8 @@ try:
 except ImportError as error:
     raise missing("fastopt.files", error, "files") from None
 
+__all__ = ["load", "save"]
+
 Path = str | os.PathLike[str]
 Made = TypeVar("Made")
 

@@ -1,14 +1,15 @@
 """Initial weights: Glorot, He and LeCun, from uniform or normal distributions, for dense and convolutional layers.
 
-Each draws weights of mean 0 and variance gain^2*v, where v follows from the layer's fans, so that signals and gradients
-neither vanish nor explode on their way through the layers:
+Each function draws weights of mean 0 and variance gain^2*v. v follows from the fans of the layer: the number of inputs
+of an output, and of outputs of an input. With it, signals and gradients neither vanish nor explode on their way through
+the layers:
 
     glorot  2/(fan_in + fan_out)   tanh, logistic, identity; between what signals need forwards and gradients backwards
     he      2/fan_in               relu, which keeps half of the mean square
     lecun   1/fan_in               tanh, identity; for the signals alone
 
-Tanh shrinks its input: behind 10 layers of 256 units, the variance is 0.06 with gain 1, and 0.42, as behind any number
-of them, with 5/3. Biases start at 0: ``np.zeros(fan_out, dtype)``.
+Tanh shrinks its input. Behind 10 layers of 256 units the variance is 0.06 with gain 1. With gain 5/3 it is 0.42, as
+behind any number of layers. Biases start at 0: ``np.zeros(fan_out, dtype)``.
 """
 import math
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._checks.numbers import check_number, check_option, whole
+
+__all__ = ["fans", "glorot_normal", "glorot_uniform", "he_normal", "he_uniform", "lecun_normal", "lecun_uniform"]
 
 Layout = Literal["io", "oi"]
 Shape = Sequence[int]

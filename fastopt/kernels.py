@@ -1,9 +1,9 @@
-"""Whole-array steps for nopython code: a training loop can run inside one ``@njit``.
+"""Steps of whole arrays for compiled code of your own: a training loop can run inside one ``@njit``.
 
-``kernels.adam(c, g, p, m, v)`` updates ``p, m, v`` in place, on one thread, in the bits of `fastopt.Adam`; likewise for
-every rule, with its states in the order of its arguments. Arrays are C-contiguous, of one size; float16 and bfloat16
-(uint16) too. ``c`` is a row of `table`, or what ``rule.at`` gives. Outside jitted code the same functions work on
-float32 and float64 arrays.
+``kernels.adam(c, g, p, m, v)`` updates p, m and v in place, on one thread, with the bits of `fastopt.Adam`. There is
+such a function for every rule, with the states in the order of the rule's arguments. Arrays are C-contiguous and of one
+size; float16 and bfloat16 (uint16) are understood. ``c`` is a row of `table`, or what ``rule.at`` gives. Outside of
+compiled code the same functions work on float32 and float64 arrays.
 
 >>> coefs = kernels.table(rules.adam, 1000, lr=schedules.cosine(1e-2, steps=1000))
 >>> @njit
@@ -31,6 +31,8 @@ from ._rule.groups import Group
 from ._rule.hyperparameters import MODIFIERS
 from ._rule.pipeline import Pipeline, pipeline, row_length
 from ._rule.rule import Rule
+
+__all__ = ["array_step", "table", *rules.ALL]
 
 FORMAT_OF = {from_dtype(f.dtype): f for f in FORMATS.values()}  # by Numba's type of an array's elements
 STEPS: dict[str, tuple[Pipeline, Layout]] = {}                  # by the literal that stands for them in compiled code
@@ -104,7 +106,10 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
 
 
 def array_step(rule: Rule):
-    """The whole-array step of a rule: ``step(c, g, p, *state)``, in place, in Python and in nopython code."""
+    """The step of whole arrays of a rule, yours for example: ``step(c, g, p, *state)``, in place.
+
+    It works in Python, and in nopython code.
+    """
     of, needed = pipeline(rule), 2 + len(rule.state)
 
     def step(c, g, p, *state):

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import init
 from ._checks.numbers import check_option, whole
 
+__all__ = ["ACTIVATIONS", "LOSSES", "forward", "initial", "log_softmax", "logistic", "value", "value_and_grad"]
+
 Array = NDArray[Any]
 Parameters = dict[str, Array]
 
@@ -30,7 +32,7 @@ def log_softmax(z: Array) -> Array:
     return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
-# name: the value of z, and the derivative from that value
+#: {name: (the value of z, the derivative from that value)}
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Any]]] = {
     "identity": (lambda z: z, lambda a: 1),
     "logistic": (logistic, lambda a: a*(1 - a)),
@@ -73,7 +75,7 @@ def _logistic(z: Array, y: Array) -> tuple[Array, Array]:
     return np.logaddexp(0, sign*z).sum(axis=1), sign*logistic(sign*z)
 
 
-# name: (outputs z, targets y) -> the loss of each row, and its derivative by z
+#: {name: (outputs z, targets y) -> (the loss of each row, its derivative by z)}
 LOSSES: dict[str, Callable[[Array, Array], tuple[Array, Array]]] = {
     "squared": _squared, "softmax": _softmax, "logistic": _logistic}
 
@@ -136,8 +138,9 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
                    l2: float = 0.0, weights: ArrayLike | None = None) -> tuple[float, Parameters]:
     """The loss of a network and its gradient, by backpropagation.
 
-    sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2), where z are the outputs, s_i = 1/rows or weights_i/sum(weights), and the
-    last sum is over weights, not biases.
+        sum_i(s_i*loss(z_i, y_i)) + l2/2*sum(W^2)
+
+    z are the outputs, and s_i is 1/rows, or weights_i/sum(weights). The last sum is over weights, not biases.
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ def value_and_grad(params: Mapping[str, Array], x: ArrayLike, y: ArrayLike, loss
         Of the hidden layers; relu's derivative at 0 is 0.
     l2 : float
     weights : array of shape (rows,), optional
-        Sample weights, 0 or more, their sum above 0. A weight of 2 is as good as the row twice.
+        Sample weights, 0 or more, with a sum above 0. A weight of 2 does what the row twice would do.
 
     Returns
     -------

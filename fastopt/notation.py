@@ -1,8 +1,7 @@
-"""The words a rule may use: NumPy's meaning on arrays, one or two instructions in compiled code.
+"""The words that a rule may use. On arrays they are NumPy's functions; in compiled code, one or two instructions.
 
-A rule holds no numeric literal and calls no library, because ``1 - x`` or ``x**0.5`` turn a float32 kernel into
-a float64 one. It uses ``+ - * /``, the coefficients it is given, and these words. Each word is an ordinary
-Python function over NumPy arrays; :func:`register` teaches a Numba target the same word as LLVM instructions.
+A rule holds no number of its own and calls no library: ``1 - x`` or ``x**0.5`` would make a float32 kernel compute in
+float64. It uses ``+ - * /``, its coefficients, and these words.
 """
 import numpy as np
 from llvmlite import ir

@@ -41,35 +41,39 @@ class Wanted(NamedTuple):
 
 
 class Optimizer:
-    """What all optimizers share; their formulas and hyperparameters are in `rule`.
+    """What all optimizers have. Make one by the class of a rule, `fastopt.Adam` for example.
 
     Attributes
     ----------
     t : int
-        Steps taken.
+        The steps taken. It may be set between steps.
     counts
-        How many of them each parameter had a gradient in, in the structure of the parameters.
+        The steps in which each parameter had a gradient, in the structure of the parameters.
     groups : tuple of mappings
-        The hyperparameters of each group; may be changed between steps: ``opt.groups[0]["lr"] = 0.1``.
+        The hyperparameters of each group. They may be changed between steps: ``opt.groups[0]["lr"] = 0.1``.
     params
         The parameters, as they were given.
     state : dict
         {name: the tree of state arrays}, in the structure of the parameters.
     grads
-        Gradient buffers in the structure of the parameters: write into them, then call ``step()`` without an argument.
+        Gradient buffers in the structure of the parameters. Write into them, then call ``step()`` without an argument.
     grad_norm : float or None
-        The global norm of the last step's gradients (after ``grad_factor``, before clipping) where it was asked for.
+        The global norm of the last step's gradients, after ``grad_factor`` and before clipping. None if that step did
+        not need it.
     threads : int
-        The most threads that a step uses; may be changed between steps.
+        The most threads that a step uses. It may be changed between steps.
+    rule
+        The formula and its hyperparameters, one of `fastopt.rules`.
 
     Notes
     -----
     On a CUDA device a step is enqueued on the current stream of the parameters' library, and `step` returns without
-    waiting. Reading `t` after a step that may have been skipped, `grad_norm`, or a state dict waits for the device.
+    waiting. The device is waited for where you read `grad_norm` or a state dict, and `t` after a step that may have
+    been skipped.
 
-    A complex parameter x + iy (complex64, complex128) is a pair of real ones, as in torch: the real and the imaginary
+    A complex parameter x + iy (complex64, complex128) is a pair of real ones, as in torch. The real and the imaginary
     part have states of their own, the second moment too, and `clip_value` limits each. (optax's own optimizers take the
-    second moment of the modulus.) The norm of the gradients is that of the moduli. Masks are in the parameter's own
+    second moment of the modulus.) The norm of the gradients is that of the moduli. Masks have the parameter's own
     shape. States, `grads`, the look-ahead point and copies are complex. States in 16 or 8 bits are codes of the parts,
     in 16 bits along a last axis of 2; `decoded` gives their complex numbers.
     """
@@ -167,26 +171,26 @@ class Optimizer:
                    numbered=self._numbered or numbered)
 
     def add(self, params: Any, *, copy: Any = None, first: Any = 0, **own: Any) -> None:
-        """Add a group of parameters. All others keep their state; the first step of the new ones is their step 1.
+        """Add a group of parameters. All others keep their state. The first step of the new ones is their step 1.
 
-        From then on the parameters are in groups, and gradients a list of trees, one for each group.
+        From then on the parameters are in groups, and gradients are a list of trees, one for each group.
 
         Parameters
         ----------
         params : tree of arrays
             As for a new optimizer.
         copy : tree of arrays, optional
-            Where steps write the new parameters again, if the optimizer was made with `copy`.
+            Arrays that steps write the new parameters to as well, if the optimizer was made with `copy`.
         first : int or tree of int, optional
             As for a new optimizer: where the new arrays begin in larger ones.
         **own
-            Hyperparameters of the group, its `state` (formats), `rounding` and `mask`. What is left out is as the
-            optimizer was made.
+            Hyperparameters of the group, and its `state`, `rounding` and `mask`. What is left out is as the optimizer
+            was made.
 
         Raises
         ------
         TypeError, ValueError
-            Before anything changes, with the path of the array or the name of the argument.
+            Before anything changes. The message has the path of the array or the name of the argument.
         """
         where = f"{type(self).__name__}.add"
         with self._turn.lock:
@@ -204,14 +208,15 @@ class Optimizer:
             self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy, first)
 
     def remove(self, path: str) -> None:
-        """Remove an array, or a subtree, from the parameters, and its state with it. All others keep theirs.
+        """Remove an array or a subtree from the parameters, with its state. All others keep theirs.
 
-        `params` is a new tree then, of the same arrays; what stands behind an entry of a list moves up.
+        `params` is then a new tree of the same arrays. In a list, the entries behind the removed one move up.
 
         Parameters
         ----------
         path : str
-            As errors and ``state_dict()["paths"]`` have it: ``"params['head']"``, or ``"params[1]"`` for a group.
+            The path, as errors and ``state_dict()["paths"]`` show it: ``"params['head']"``, or ``"params[1]"`` for a
+            group.
 
         Raises
         ------
@@ -241,51 +246,54 @@ class Optimizer:
         Parameters
         ----------
         grads : tree of arrays, callable, or None
-            The gradients, in the structure of the parameters: same shapes, any supported float type, strided or not. A
-            callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None: the buffers
-            `opt.grads`. Of a complex parameter x + iy it is dL/dx + i*dL/dy, which is 2*dL/dconj(z) and what torch
-            computes; `jax.grad` returns the conjugate. Of a table of which a batch hits some rows: `fastopt.Rows`, or a
-            sparse tensor of torch. None in the place of one gradient: that parameter and its states stay as they are,
-            and it does not count the step (see `counts`).
+            The gradients, in the structure of the parameters: of the same shapes, of any supported float type, strided
+            or not. A callable gets the parameters (`Nesterov`: the look-ahead point) and returns the gradients. None
+            stands for the buffers `opt.grads`.
+
+            A single gradient may be None: its parameter and states stay as they are, and it does not count the step
+            (see `counts`). For a table of which a batch hits some rows, it may be `fastopt.Rows`, or a sparse tensor of
+            torch. For a complex parameter x + iy it is dL/dx + i*dL/dy, which is 2*dL/dconj(z). This is what torch
+            computes; `jax.grad` returns the conjugate.
         clip_norm : float, optional
-            Gradients are scaled by min(1, clip_norm/norm), norm being that of all together after `grad_factor`.
+            The gradients are multiplied by min(1, clip_norm/norm). The norm is that of all gradients together, after
+            `grad_factor`.
         clip : {"global", "tensor"}
-            "tensor": each gradient is clipped by its own norm instead, as Keras does with `clipnorm`. On the CPU only.
+            "tensor": each gradient is clipped by its own norm, as Keras does with `clipnorm`.
         norm : float, optional
-            The norm of all gradients after `grad_factor`, if it is known: of a part of them on each machine, for
-            example. It is not computed then. For `clip_norm` and `skip_nonfinite`.
+            The norm of all gradients after `grad_factor`, if you know it already: where each machine has a part of the
+            gradients, for example. The step then does not compute it. For `clip_norm` and `skip_nonfinite`.
         clip_value : float, optional
-            Each element is then limited to [-clip_value, clip_value].
+            Each element is limited to [-clip_value, clip_value], after `grad_factor` and `clip_norm`.
         grad_factor : float, or array of one element on the parameters' CUDA device
-            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. Where a
-            gradient is float64 and its parameter is not, this and `clip_norm` multiply in float64; then it is converted
-            to float32. An array is read when the step runs, by replayed graphs too.
+            The gradients are multiplied by this first: 1/loss_scale, or 1/batches for accumulated gradients. If a
+            gradient is float64 and its parameter is not, it is multiplied by this and by the factor of `clip_norm` in
+            float64, and then converted to float32. An array is read when the step runs, also when a graph is replayed.
         skip_nonfinite : bool
             If an element of the gradients, or their norm, is infinite or NaN, do nothing: parameters, state and `t`
-            stay as they are. Judged is what the rule gets, after both factors and in its float type: 1e100 in a float64
-            gradient is infinite for a float32 parameter, but not with ``grad_factor=1e-100``. Schedules are asked for
-            the step before that is known.
+            stay as they are. What counts is the gradient that the rule gets, after both factors and in its float type:
+            1e100 in a float64 gradient is infinite for a float32 parameter, but not with ``grad_factor=1e-100``.
+            Schedules are asked for their value before it is known whether the step is skipped.
         zero_grads : bool
-            Set the gradients to zero, in the same pass over memory: each must be a writable array in its parameter's
-            memory order. A step that is skipped zeroes them, too (on a CUDA device the two exclude each other).
+            Set the gradients to zero in the same pass over memory. Each must be a writable array in the memory order of
+            its parameter. A step that is skipped sets them to zero, too. (On a CUDA device, choose one of the two.)
         mask : tree of arrays, optional
-            In the structure of the parameters, of any shapes that broadcast to theirs. Where a mask is false, or 0, an
-            element of the parameter, of its states and of its weight average keeps its bits. (In states of 8 bits it
-            keeps its number, which may be lost more than 15 binades below the largest of its block.) A copy gets the
-            parameter, gradients are zeroed all the same, and `clip_norm` takes the norm of all gradients. A group of
-            parameters may have a mask of its own, ``{"params": ..., "mask": ...}``, read when the optimizer is made.
-            On a CUDA device, a step with another mask than that of the last one waits for the device.
-
+            Which elements change, in the structure of the parameters, of shapes that broadcast to theirs. Where a mask
+            is false or 0, the element of the parameter, of its states and of its weight average keeps its bits. (In
+            states of 8 bits it keeps its number, which may be lost if it is 2^15 times smaller than the largest of its
+            block.) A copy gets the parameter; gradients are set to zero as without a mask; and `clip_norm` takes the
+            norm of all gradients. A group may have a mask of its own, ``{"params": ..., "mask": ...}``, which is read
+            when the optimizer is made. On a CUDA device, a step with another mask than the last one waits for the
+            device.
         missing : {"raise", "skip"}
-            "skip": a key of a dict of the parameters that the gradients lack is as None there.
+            "skip": where the gradients lack a key of the parameters, the step takes None in its place.
         measure : bool
-            Find the norms of each parameter, gradient and update: `measures` has them. It takes a pass more over what
-            the step reads.
+            Find the norms of each parameter, gradient and update, and leave them in `measures`. This takes one more
+            pass over what the step reads.
 
         Raises
         ------
         TypeError, ValueError
-            Before anything is written, with the path of the array or the name of the argument.
+            Before anything is written. The message has the path of the array or the name of the argument.
 
         Notes
         -----
@@ -335,11 +343,10 @@ class Optimizer:
         factor = 1.0 if plain else self._backend.factor(grad_factor)
         masks = self._plain.masks if mask is None else self._masks(mask)
         apart = clip != GLOBAL and check_option("clip", clip, (GLOBAL, "tensor"), "step") == "tensor"
-        if apart and (wanted is None or norm is not None or self._backend.where):
-            found = ("no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
-                     if norm is not None else "parameters on a CUDA device")
-            raise ValueError(f'step: clip="tensor" with {found}, but it clips each gradient by a norm of its own, on '
-                             "the CPU. Leave it out, or give clip_norm alone.")
+        if apart and (wanted is None or norm is not None):
+            found = "no clip_norm" if wanted is None else "norm=, which is that of all gradients together"
+            raise ValueError(f'step: clip="tensor" with {found}, but it clips each gradient by a norm of its own. '
+                             "Leave it out, or give clip_norm alone.")
         if norm is not None:
             norm = check_norm(norm)
             if wanted is None and not skip_nonfinite:
@@ -348,9 +355,10 @@ class Optimizer:
         return Request(factor, limit, wanted, skip_nonfinite, zero_grads, masks, norm, apart, measure)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
-        """The Euclidean norm of all gradients together, in float64, times the size of `grad_factor`; inf or NaN too.
+        """The Euclidean norm of all gradients together, times the size of `grad_factor`, in float64.
 
-        Gradients are given as to `step`; those that are None are left out. On a CUDA device the host waits for it.
+        Gradients are given as to `step`; those that are None are left out. The norm may be infinite or NaN. On a CUDA
+        device this waits for the device.
         """
         factor = check_number("grad_factor", grad_factor, "norm")
         with self._turn.lock:
@@ -365,10 +373,10 @@ class Optimizer:
     def measures(self) -> dict[str, Any]:
         """The Euclidean norms that the last step with ``measure=True`` found, in the structure of the parameters.
 
-        {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
-        step, "updates": of what it added to them, before it was rounded to their format}. They are float64 numbers, of
-        all elements, also of those that a mask kept. NaN stands where a parameter had no gradient, where that step was
-        skipped, and before the first such step. On CUDA this waits for the device.
+        "grads" are the norms of the gradients, after `grad_factor` and `clip_norm`; "params" those of the parameters
+        before the step; "updates" those of what the step added to them, before it was rounded to their format. A norm
+        is NaN where a parameter had no gradient, where that step was skipped, and before the first such step. Norms are
+        float64, and of all elements, also of those that a mask kept. On CUDA this waits for the device.
         """
         with self._turn.lock:
             found = self._backend.measured()
@@ -383,10 +391,11 @@ class Optimizer:
         return [a & b for a, b in zip(found, self._plain.masks, strict=True)] if self._plain.masks else found
 
     def lookahead(self) -> Any:
-        """The point at which Nesterov's gradient is taken, p - mu*v (with the next step's mu), like the parameters.
+        """The point p - mu*v, at which Nesterov's gradient is taken, in the structure of the parameters.
 
-        The point lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they
-        are. In the shifted form (torch, Keras) the stored parameters are that point already, and the copy equals them.
+        mu is that of the next step. The point lies in buffers, which the next call overwrites; the parameters stay as
+        they are. In the shifted form (torch, Keras) the stored parameters are that point already: this is a copy of
+        them.
         """
         if self.rule.ahead is None:
             raise TypeError(f"lookahead: {type(self).__name__} takes its gradient at the parameters themselves. Use "
@@ -395,10 +404,10 @@ class Optimizer:
             return self._build(self._backend.look_ahead())
 
     def evaluation_point(self) -> Any:
-        """With ``schedule_free=``: the average x of the points z, at which to evaluate and which to keep, like the
-        parameters. Gradients are taken at the parameters themselves.
+        """With ``schedule_free=``: the point x, at which to evaluate, and which to keep, like the parameters.
 
-        It lies in buffers that are allocated once and overwritten by the next call; the parameters stay as they are.
+        x is the average of the points z. Gradients are taken at the parameters themselves. The point lies in buffers,
+        which the next call overwrites; the parameters stay as they are.
         """
         if SCHEDULE_FREE not in self.rule.state:
             raise TypeError(f"evaluation_point: {type(self).__name__} is evaluated at the parameters themselves. Make "
@@ -480,13 +489,13 @@ class Optimizer:
         return {name: self._build(new) for name, new in self._backend.state.items()}
 
     def decoded(self, name: str) -> Any:
-        """A state in float32 (float64 if it is stored so), as a tree of new NumPy arrays in the parameters' shapes.
+        """A state in float32, or float64 if it is stored so: new NumPy arrays in the parameters' structure and shapes.
 
         Parameters
         ----------
         name : str
-            A state; ``"average"``, the weight average; or ``"params"``, the parameters with what bfloat16 drops of them
-            (``rounding="remainder"``).
+            A state, ``"average"`` (the weight average) or ``"params"``. With ``rounding="remainder"`` the last are the
+            parameters with what bfloat16 drops of them.
         """
         backend = self._backend
         with self._turn.lock:
@@ -500,17 +509,18 @@ class Optimizer:
     def tabulate(self) -> None:
         """Put the coefficients of the next `capturable` steps on the device, from the hyperparameters of now.
 
-        Replayed graphs read the coefficients there, in float64 as on the CPU. Call it after changing a hyperparameter,
-        and before replays run beyond the last step (they do nothing then; reading `t` warns). Waits for the device.
+        Replayed graphs read the coefficients there, in float64 as on the CPU. Call this after you change a
+        hyperparameter, and before replays run beyond the last of these steps: beyond it they do nothing, and reading
+        `t` warns. This waits for the device.
         """
         with self._turn.lock:
             self._check_idle("tabulate")
             self._backend.tabulate()
 
     def state_dict(self, copy: bool = True) -> dict[str, Any]:
-        """Everything a later run needs beside the parameters: a plain dict of arrays, numbers and names.
+        """Everything that a later run needs beside the parameters: a plain dict of arrays, numbers and names.
 
-        ``copy=False`` gives the state arrays themselves (to write them to disk at once), not copies.
+        With ``copy=False`` it holds the state arrays themselves, not copies: to write them to disk at once.
         """
         with self._turn.lock:
             self._backend.check_own()
@@ -519,12 +529,14 @@ class Optimizer:
             return state_dict.save(self._backend, copy)
 
     def load_state_dict(self, saved: dict[str, Any], convert: bool = False) -> None:
-        """Continue from a `state_dict`, bit for bit; torch's layout is understood too.
+        """Continue from a `state_dict`, bit for bit. The layout of torch is understood, too.
 
-        All is checked before anything is written. Hyperparameters that are functions here stay; those that are numbers
-        are taken from the checkpoint. `threads` is not part of it. With ``convert=True`` states that are stored
-        otherwise there become what this optimizer stores, numbers to the nearest: from float32 to blocks of eight bits,
-        back, or from bitsandbytes' 8-bit optimizers (their dict is in torch's layout).
+        All is checked before anything is written. Hyperparameters that are functions in this optimizer stay; those that
+        are numbers are taken from the dict, which does not hold `threads`.
+
+        With ``convert=True`` the states may be stored in another way there. Their numbers become the nearest that this
+        optimizer stores: from float32 to eight bits, back, or from bitsandbytes' 8-bit optimizers, whose dict is in
+        torch's layout.
         """
         with self._turn.lock:
             self._check_idle("load_state_dict")
@@ -535,10 +547,10 @@ class Optimizer:
 
     @contextmanager
     def snapshot(self, state: bool = True, copy: bool = False) -> Iterator[Snapshot]:
-        """What a checkpoint holds, as it lies in memory, or with `copy` copies of it. Other threads cannot step within
-        ``with``; do not step there either.
+        """For ``with``: what a checkpoint holds, as it lies in memory, or with `copy` copies of it.
 
-        Without `state` it is what the parameters alone need: they, and what bfloat16 lacks of them.
+        Other threads cannot step within ``with``; do not step there either. Without `state` it is what the parameters
+        alone need: they, and what bfloat16 lacks of them.
         """
         backend = self._backend
         with self._turn.lock:

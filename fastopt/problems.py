@@ -7,8 +7,8 @@
         opt.step(problem.grad(w))
 
 Value, gradient and Hessian take any w in the structure of `problem.start`, of any float type, and never modify it. They
-compute in float64 (the network: in the parameters' dtype); the gradient has the dtype of w. Analytic problems take
-complex w too, for the complex step.
+compute in float64, but the network in the dtype of its parameters. The gradient has the dtype of w. Analytic problems
+take complex w, too, for the complex step.
 """
 import copy
 from collections.abc import Callable
@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from . import init, networks
 from ._checks.numbers import check_number, check_option, check_whole, interval
 
+__all__ = ["Problem", "beale", "linear_regression", "logistic_regression", "network", "quadratic", "rastrigin",
+           "rosenbrock"]
+
 Array = NDArray[Any]
 RANGES = {"condition": interval("[1, inf)"), "scales": interval("[1, inf)"), "collinearity": interval("[0, 1]"),
           "noise": interval("[0, inf)"), "l2": interval("[0, inf)")}
@@ -32,14 +35,17 @@ class Problem:
 
     Attributes
     ----------
+    name : str
+        The call that made it.
     start : array or dict of arrays
-        Where to begin, float64, read-only: `initial` gives a copy to work on.
+        Where to begin: float64 and read-only. `initial` gives a copy to work on.
     value, grad, hess : callable
-        w -> float; the gradient, in the structure and dtype of w; the Hessian (or None), float64 of shape (n, n).
+        Functions of w: the value, a float; the gradient, in the structure and dtype of w; the Hessian, float64 of shape
+        (n, n), or None.
     minimum : (w, value) or None
-        Where the global minimum is, read-only, and its value, if known.
+        Where the global minimum is, read-only, and its value, if it is known.
     data : (X, y) or None
-        The samples and targets, read-only, of a problem that has some.
+        The samples and targets of a problem that has some, read-only.
     """
 
     name: str
@@ -63,13 +69,13 @@ class Problem:
         return copy.deepcopy(self.start)
 
     def value_and_grad(self, w: Any, batch: Any = None) -> tuple[float, Any]:
-        """Value and gradient at w. The batch is ignored: it is there for `fastopt.fit`."""
+        """Value and gradient at w. The batch is there for `fastopt.fit`, and is ignored."""
         return self.value(w), self.grad(w)
 
 
 def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool = True, spectrum: str = "geometric",
               noise: float = 0.0) -> Problem:
-    """(w - w*)' A (w - w*)/2, where A has eigenvalues from 1 to `condition`.
+    """A quadratic, (w - w*)' A (w - w*)/2, where A has eigenvalues from 1 to `condition`.
 
     It starts at distance 1 from w* in the direction of each eigenvector.
 
@@ -115,7 +121,9 @@ def quadratic(condition: float = 100.0, n: int = 2, seed: int = 0, rotated: bool
 
 def linear_regression(samples: int = 200, features: int = 10, collinearity: float = 0.99, scales: float = 1.0,
                       noise: float = 0.1, l2: float = 0.0, seed: int = 0) -> Problem:
-    """abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2, with collinear columns of different scales.
+    """Least squares with collinear columns of different scales.
+
+        abs(X w - y)^2/(2 samples) + l2/2 abs(w)^2
 
     It starts at 0. The minimum is by least squares (the one nearest to 0 where there are many). `data` is (X, y).
 
@@ -143,7 +151,9 @@ def linear_regression(samples: int = 200, features: int = 10, collinearity: floa
 
 def logistic_regression(samples: int = 200, features: int = 10, l2: float = 1e-3, scales: float = 1.0,
                         seed: int = 0) -> Problem:
-    """mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2, s_i = 1 for y_i = 1 and -1 for y_i = 0; no intercept.
+    """Logistic regression without intercept.
+
+        mean(log(1 + exp(-s_i x_i'w))) + l2/2 abs(w)^2,   s_i = 1 for y_i = 1, and -1 for y_i = 0
 
     Arguments are those of `linear_regression`. The columns of X are independent, and y is drawn from a logistic model.
     It starts at 0. The minimum is by Newton's method, to rounding. `data` is (X, y), y of 0 and 1. ValueError where l2

@@ -14,7 +14,7 @@ __all__ = ["project", "soft_threshold"]
 def soft_threshold(w: np.ndarray, amount: Any) -> None:
     """The proximal step of the L1 norm, in place: every element moves towards 0 by `amount`, and stops there.
 
-    w <- sign(w)*max(|w| - amount, 0) = argmin over x of |x - w|^2/2 + amount*|x|_1
+        w <- sign(w)*max(|w| - amount, 0) = argmin over x of |x - w|^2/2 + amount*|x|_1
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
 def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     """The nearest point within bounds, in place: every element is clipped.
 
-    w <- min(max(w, low), high)
+        w <- min(max(w, low), high)
 
     Parameters
     ----------

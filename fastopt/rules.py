@@ -1,11 +1,15 @@
-"""Every optimizer, once: the coefficients of a step, the update of one element, and its facts, sorted by complexity.
+"""The formula of every method: what a step does to one element.
 
-``*_at(t, ...)`` runs on the host, once per step, in float64, from an integer step t = 1, 2, ..., or for the steps in an
-array at once. Its arguments are the hyperparameters: their annotations say what each may be, and what it is. The rule
-below it runs on every element and returns its update and the new states. A rule sees the gradient after gradient
-factor, clipping and coupled decay; the update, and decoupled decay with it, is then taken from the parameter. One
-alphabet: g gradient, p parameter, u update, m first moment, v second moment or velocity, c coefficients.
+``p, m, v = rules.adam(c, g, p, m, v)`` are the new parameter and states, for numbers, for NumPy arrays, and inside
+``@njit``. ``c = rules.adam.at(t, dtype, **hyperparameters)`` are the coefficients of step t = 1, 2, ... They are
+computed once per step, in float64.
+
+Letters mean the same everywhere: g gradient, p parameter, u update, m first moment, v second moment or velocity, c
+coefficients.
 """
+# `*_at(t, ...)` takes an integer step, or an array of steps. Its arguments are the hyperparameters; their annotations
+# say what each may be, and what it is. The function below it gets the gradient after gradient factor, clipping and
+# coupled decay, and returns the update u, which is then taken from p. Rules are sorted by complexity.
 from functools import lru_cache
 from math import exp, expm1, inf, log
 from math import sqrt as root
@@ -20,15 +24,15 @@ from .notation import absolute, clip, maximum, minimum, sign, sqrt, where
 MU = Annotated[float, "[0, 1)", "mu: the share of the velocity that a step keeps, in [0, 1)."]
 DAMPENING = Annotated[float, "[0, 1]", "d: the gradient enters the velocity times 1 - d, in [0, 1]."]
 FORM = Annotated[Literal["textbook", "negative", "outside"],
-                 'Where lr and the sign stand: "textbook" (velocity holds lr), "negative" (its sign twin), "outside" '
-                 "(p - lr*v)."]
+                 '"textbook": the velocity holds lr. "negative": it holds -lr. "outside": lr multiplies the velocity '
+                 "on its way out."]
 FIRST_STEP = Annotated[Literal["zero", "copy"],
-                       '"copy": the first step copies the gradient into the velocity, dampening or not (torch); '
-                       '"zero": it does not.']
+                       '"zero": the velocity starts at 0. "copy": the first velocity is the gradient itself, whatever '
+                       "dampening is (torch)."]
 B1 = Annotated[float, "[0, 1)", "Decay of the first moment, in [0, 1)."]
 B2 = Annotated[float, "[0, 1)", "Decay of the second moment, in [0, 1)."]
-EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0 a parameter becomes NaN (0/0) where "
-                                   "its gradient was 0 so far."]
+EPS = Annotated[float, "[0, inf)", "Added to the root of the second moment. With 0, a parameter whose gradient was 0 "
+                                   "so far becomes NaN (0/0)."]
 SHARE = Annotated[float, "[0, 1)", "The share of the squared average that a step keeps, in [0, 1)."]
 EPS_ROOT = Annotated[float, "[0, inf)", "Added inside the root."]
 EPS_MODE = Annotated[Literal["outside", "hat"],
@@ -53,7 +57,9 @@ def sgd_at(t, lr=1e-3):
 def sgd(c, g, p):
     """Gradient descent: the step is the gradient times the learning rate.
 
-    p <- p - lr*g
+        p <- p - lr*g
+
+    Source: Robbins and Monro, "A Stochastic Approximation Method", https://doi.org/10.1214/aoms/1177729586.
     """
     u = c.lr*g
     return (u,)
@@ -77,9 +83,19 @@ def momentum_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form
 def momentum(c, g, p, v):
     """Momentum (Polyak 1964): a velocity that holds the learning rate.
 
-    v <- mu*v + lr*g;  p <- p - v
-    form="negative": v <- mu*v - lr*g;  p <- p + v      form="outside": v <- mu*v + (1-d)*g;  p <- p - lr*v
-    The forms walk the same points while lr is constant; under a schedule "outside" applies today's lr to old gradients.
+        v <- mu*v + lr*g
+        p <- p - v
+
+    Here mu is the argument `momentum`, and d is `dampening`. `form` says where lr and the sign stand:
+
+        form="negative":  v <- mu*v - lr*g;  p <- p + v
+        form="outside":  v <- mu*v + (1-d)*g;  p <- p - lr*v
+
+    All forms walk the same points while lr is constant. Under a schedule, "outside" multiplies old gradients by the lr
+    of today.
+
+    Source: Polyak, "Some Methods of Speeding Up the Convergence of Iteration Methods",
+    https://doi.org/10.1016/0041-5553(64)90137-5.
     """
     v = c.mu*v + c.a*g
     u = c.lr*v
@@ -102,11 +118,19 @@ def nesterov_at(t, lr=1e-3, momentum: MU = 0.9, dampening: DAMPENING = 0.0, form
 def nesterov(c, g, p, v):
     """Nesterov's accelerated gradient (1983): momentum whose gradient is taken at the look-ahead point.
 
-    v <- mu*v + lr*g(p - mu*v);  p <- p - v
-    shifted=True (torch, Keras, scikit-learn): the stored p is the look-ahead point,
-    v <- mu*v + lr*g(p);  p <- p - (mu*v + lr*g)
-    Both walk the same look-ahead points at constant lr and mu. They part when mu changes between steps, when lr does
-    under form="outside", and with any weight decay, which pulls at the stored weights of each.
+        v <- mu*v + lr*g
+        p <- p - v
+
+    The gradient g is taken at the look-ahead point p - mu*v, with the v and p before the step. With shifted=True
+    (torch, Keras, scikit-learn) the stored p is the look-ahead point, and g is taken there:
+
+        v <- mu*v + lr*g;  p <- p - (mu*v + lr*g)
+
+    Both walk the same look-ahead points while lr and mu are constant. They differ when mu changes between steps, when
+    lr changes under form="outside", and with any weight decay: it pulls at the stored parameters.
+
+    Source: Nesterov, "A Method for Solving the Convex Programming Problem with Convergence Rate O(1/k^2)", Doklady
+    Akademii Nauk SSSR 269, 543-547.
     """
     v = c.mu*v + c.a*g
     u = c.lr*v + c.now*g
@@ -122,7 +146,10 @@ def signum_at(t, lr=1e-4, b1: B1 = 0.9):
 def signum(c, g, p, m):
     """Signum (Bernstein et al. 2018): the sign of the momentum. With b1=0 it is signSGD.
 
-    m <- b1*m + (1-b1)*g;  p <- p - lr*sign(m)
+        m <- b1*m + (1-b1)*g
+        p <- p - lr*sign(m)
+
+    Source: "signSGD: Compressed Optimisation for Non-Convex Problems", https://arxiv.org/abs/1802.04434.
     """
     m = c.b1*m + c.a1*g
     u = c.lr*sign(m)
@@ -141,11 +168,19 @@ def rprop_at(t, lr: Annotated[float, "[0, inf)", "The size of each first step. L
 @rule(rprop_at, state="old size", nonnegative="size", settled=2, steady={"lr": 1e-4, "size_max": 1e-4}, examples=[
     {"lr": 0.05, "eta_minus": 0.4, "eta_plus": 1.5}, {"size_min": 0.005, "size_max": 0.015}])
 def rprop(c, g, p, old, size):
-    """Rprop (Riedmiller and Braun 1993; without backtracking, as in torch): every element has a step size of its own.
+    """Rprop (Riedmiller and Braun 1993): every element has a step size of its own.
 
-    It grows while the gradient keeps its sign, and shrinks where the sign changes; there the element waits a step.
-    s = sign(g*old);  size <- min(max(size*(eta_plus if s > 0, eta_minus if s < 0, else 1), size_min), size_max)
-    g <- 0 where s < 0;  p <- p - size*sign(g);  old <- g.    size is lr at first. For gradients of all data at once.
+        s = sign(g*old)
+        k = where(s > 0, eta_plus, where(s < 0, eta_minus, 1))
+        size <- min(max(k*(size if t > 1 else lr), size_min), size_max)
+        old <- where(s < 0, 0, g)
+        p <- p - size*sign(old)
+
+    The size grows while the gradient keeps its sign. Where the sign changes, the size shrinks and the element waits one
+    step. It is the form without backtracking, as in torch, and for gradients of all data at once.
+
+    Source: "A Direct Adaptive Method for Faster Backpropagation Learning: The RPROP Algorithm",
+    https://doi.org/10.1109/ICNN.1993.298623.
     """
     s = sign(g)*sign(old)
     size = (size + c.start)*where(s > c.zero, c.plus, where(s < c.zero, c.minus, c.one))
@@ -164,7 +199,10 @@ def rmsprop_at(t, lr=1e-2, alpha: SHARE = 0.99, eps: EPS = 1e-8, eps_root: EPS_R
 def rmsprop(c, g, p, v):
     """RMSProp (Tieleman and Hinton 2012): the gradient over a running root mean square of it.
 
-    v <- alpha*v + (1-alpha)*g^2;  p <- p - lr*g / (sqrt(v + eps_root) + eps)
+        v <- alpha*v + (1-alpha)*g^2
+        p <- p - lr*g/(sqrt(v + eps_root) + eps)
+
+    Source: lecture 6.5 of the course "Neural Networks for Machine Learning", Coursera.
     """
     v = c.b2*v + c.a2*g*g
     u = c.lr*g / (sqrt(v + c.root) + c.eps)
@@ -181,10 +219,19 @@ def rmsprop_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU = 0.9, eps
       settled=1, steady={"lr": 1e-5}, examples=[
           {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
 def rmsprop_momentum(c, g, p, v, b):
-    """RMSProp with momentum (torch, optax, Keras; Graves 2013): its update goes through a velocity.
+    """RMSProp with momentum (torch, optax, Keras): its update goes through a velocity.
 
-    v <- alpha*v + (1-alpha)*g^2;  b <- mu*b + lr*g / (sqrt(v + eps_root) + eps);  p <- p - b
-    form="outside" (torch): b <- mu*b + g / (...);  p <- p - lr*b.    form="negative": b holds -lr, and is added.
+        v <- alpha*v + (1-alpha)*g^2
+        b <- mu*b + lr*g/(sqrt(v + eps_root) + eps)
+        p <- p - b
+
+    Here mu is the argument `momentum`. `form` is as in Momentum:
+
+        form="outside" (torch):  b <- mu*b + g/(...);  p <- p - lr*b
+        form="negative":  b <- mu*b - lr*g/(...);  p <- p + b
+
+    Source: Graves, "Generating Sequences With Recurrent Neural Networks", equations 38 to 41,
+    https://arxiv.org/abs/1308.0850.
     """
     v = c.b2*v + c.a2*g*g
     b = c.mu*b + c.a*g / (sqrt(v + c.root) + c.eps)
@@ -200,11 +247,17 @@ def rmsprop_centered_at(t, lr=1e-2, alpha: SHARE = 0.99, eps: EPS = 1e-8, eps_ro
       steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
           {"alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0, "eps_root": 0.01}])
 def rmsprop_centered(c, g, p, v, mean):
-    """Centered RMSProp (Graves 2013; torch, optax, Keras): the gradient over a running standard deviation of it.
+    """Centered RMSProp (Graves 2013): the gradient over a running standard deviation of it.
 
-    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
-    p <- p - lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps)
-    The difference is small where gradients hardly change: keep both states in float32, or take a larger eps_root.
+        v <- alpha*v + (1-alpha)*g^2
+        mean <- alpha*mean + (1-alpha)*g
+        p <- p - lr*g/(sqrt(max(v - mean^2, 0) + eps_root) + eps)
+
+    The difference v - mean^2 is small where gradients hardly change: keep both states in float32, or take a larger
+    eps_root.
+
+    Source: Graves, "Generating Sequences With Recurrent Neural Networks", equations 38 to 41,
+    https://arxiv.org/abs/1308.0850.
     """
     v = c.b2*v + c.a2*g*g
     mean = c.b2*mean + c.a2*g
@@ -221,10 +274,17 @@ def rmsprop_centered_momentum_at(t, lr=1e-2, alpha: SHARE = 0.99, momentum: MU =
       class_name="RMSPropCenteredMomentum", settled=1, steady={"lr": 1e-5, "eps_root": 1e-3}, examples=[
           {"alpha": 0.8, "momentum": 0.5, "eps": 1e-3, "form": "outside"}, {"form": "negative", "eps_root": 0.01}])
 def rmsprop_centered_momentum(c, g, p, v, mean, b):
-    """Centered RMSProp with momentum (Graves 2013, equations 38 to 41; torch, optax, Keras).
+    """Centered RMSProp with momentum (Graves 2013; torch, optax, Keras).
 
-    v <- alpha*v + (1-alpha)*g^2;  mean <- alpha*mean + (1-alpha)*g
-    b <- mu*b + lr*g / (sqrt(max(v - mean^2, 0) + eps_root) + eps);  p <- p - b;  form as in RMSPropMomentum.
+        v <- alpha*v + (1-alpha)*g^2
+        mean <- alpha*mean + (1-alpha)*g
+        b <- mu*b + lr*g/(sqrt(max(v - mean^2, 0) + eps_root) + eps)
+        p <- p - b
+
+    Here mu is the argument `momentum`. `form` is as in RMSPropMomentum.
+
+    Source: Graves, "Generating Sequences With Recurrent Neural Networks", equations 38 to 41,
+    https://arxiv.org/abs/1308.0850.
     """
     v = c.b2*v + c.a2*g*g
     mean = c.b2*mean + c.a2*g
@@ -246,7 +306,13 @@ def adagrad_at(t, lr=1e-2,
 def adagrad(c, g, p, v):
     """AdaGrad (Duchi, Hazan and Singer 2011): the gradient over the root of the sum of its squares.
 
-    v <- v + g^2;  p <- p - lr_t*g / (sqrt(v + eps_root) + eps),  lr_t = lr / (1 + (t-1)*lr_decay)
+        v <- v + g^2
+        p <- p - lr/(1 + (t-1)*lr_decay)*g/(sqrt(v + eps_root) + eps)
+
+    v starts at initial_accumulator_value.
+
+    Source: "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization",
+    https://jmlr.org/papers/v12/duchi11a.html.
     """
     v = v + g*g
     u = c.lr*g / (sqrt(v + c.root) + c.eps)
@@ -261,9 +327,16 @@ def adadelta_at(t, lr=1.0, alpha: SHARE = 0.9,
 @rule(adadelta_at, state="v d", nonnegative="v d", settled=1, class_name="AdaDelta", steady={"lr": 1e-2}, examples=[
     {"lr": 0.5, "alpha": 0.8, "eps": 1e-3}, {"alpha": 0.0}])
 def adadelta(c, g, p, v, d):
-    """AdaDelta (Zeiler 2012): the gradient times the ratio of two running root mean squares, of updates and gradients.
+    """AdaDelta (Zeiler 2012): the gradient times the ratio of two running root mean squares.
 
-    v <- alpha*v + (1-alpha)*g^2;  s = sqrt(d + eps)/sqrt(v + eps)*g;  d <- alpha*d + (1-alpha)*s^2;  p <- p - lr*s
+        v <- alpha*v + (1-alpha)*g^2
+        s = sqrt(d + eps)/sqrt(v + eps)*g
+        d <- alpha*d + (1-alpha)*s^2
+        p <- p - lr*s
+
+    v is the running mean square of gradients, and d that of updates.
+
+    Source: "ADADELTA: An Adaptive Learning Rate Method", https://arxiv.org/abs/1212.5701.
     """
     v = c.b2*v + c.a2*g*g
     s = sqrt(d + c.eps)/sqrt(v + c.eps)*g
@@ -286,8 +359,15 @@ def adam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_root:
 def adam(c, g, p, m, v):
     """Adam (Kingma and Ba 2015): momentum over a running root mean square, both corrected for their zero start.
 
-    m <- b1*m + (1-b1)*g;  v <- b2*v + (1-b2)*g^2;  p <- p - lr * (m/c1) / (sqrt(v/c2 + eps_root) + eps),  ci = 1 - bi^t
-    eps_mode="hat" (Keras, scikit-learn, the paper's own shortcut) divides by sqrt(v) + eps, with lr*sqrt(c2)/c1.
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        p <- p - lr*(m/c1)/(sqrt(v/c2 + eps_root) + eps)
+
+    eps_mode="hat" (Keras, scikit-learn, the paper's own shortcut) adds eps to sqrt(v): the step is then lr*sqrt(c2)/c1
+    * m/(sqrt(v) + eps).
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -299,9 +379,17 @@ adamw = rule(
     adam_at, name="adamw", class_name="AdamW", state="m v", momentum="b1 m", nonnegative="v",
     steady={"lr": 1e-5, "weight_decay": 0.01}, defaults={"weight_decay": 1e-2, "decay": "decoupled"},
     examples=[{"b1": 0.7, "b2": 0.9, "eps": 1e-2}, {"eps_mode": "hat", "bias_correction": False}])(adam.body)
-adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay, p <- p - lr*wd*p beside u.
+adamw.__doc__ = """AdamW (Loshchilov and Hutter 2019): Adam with decoupled weight decay.
 
-    The formula is Adam's; only the defaults differ: weight_decay=0.01, decay="decoupled".
+        p <- p - lr*weight_decay*p
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        p <- p - lr*(m/c1)/(sqrt(v/c2 + eps_root) + eps)
+
+    The formula is Adam's. Only the defaults differ: weight_decay=0.01, decay="decoupled".
+
+    Source: "Decoupled Weight Decay Regularization", https://arxiv.org/abs/1711.05101.
     """
 
 
@@ -317,8 +405,14 @@ def adamax_at(t, lr=2e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8,
 def adamax(c, g, p, m, top):
     """AdaMax (Kingma and Ba 2015, section 7.1): Adam with a decaying maximum in place of the second moment.
 
-    m <- b1*m + (1-b1)*g;  top <- max(b2*top, |g| + eps);  p <- p - lr*(m/c1) / top
-    eps_mode="outside" (Keras): top <- max(b2*top, |g|);  p <- p - lr*(m/c1) / (top + eps).    The paper has no eps.
+        c1 = 1 - b1^t
+        m <- b1*m + (1-b1)*g
+        top <- max(b2*top, abs(g) + eps)
+        p <- p - lr*(m/c1)/top
+
+    With eps_mode="outside" (Keras) eps is added to top in the last line instead. The paper has no eps.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", https://arxiv.org/abs/1412.6980.
     """
     m = c.b1*m + c.a1*g
     top = maximum(c.b2*top, absolute(g) + c.inner)
@@ -337,7 +431,13 @@ def adabelief_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-16,
 def adabelief(c, g, p, m, v):
     """AdaBelief (Zhuang et al. 2020): Adam whose second moment is of the gradient's distance from the first.
 
-    m <- b1*m + (1-b1)*g;  v <- b2*v + (1-b2)*(g-m)^2 + eps_root;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*(g-m)^2 + eps_root
+        p <- p - lr*(m/c1)/(sqrt(v/c2) + eps)
+
+    Source: "AdaBelief Optimizer: Adapting Stepsizes by the Belief in Observed Gradients",
+    https://arxiv.org/abs/2010.07468.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*(g - m)*(g - m) + c.root
@@ -360,8 +460,15 @@ def yogi_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-3,
 def yogi(c, g, p, m, v):
     """Yogi (Zaheer et al. 2018): Adam whose second moment moves by steps of its own size, so that it cannot fall fast.
 
-    m <- b1*m + (1-b1)*g;  v <- v - (1-b2)*sign(v - g^2)*g^2;  p <- p - lr*(m/c1) / (sqrt(v/c2) + eps)
-    The corrections ci = 1 - bi^t are those of optax and of the authors' code; the paper has none.
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- v - (1-b2)*sign(v - g^2)*g^2
+        p <- p - lr*(m/c1)/(sqrt(v/c2) + eps)
+
+    v starts at initial_accumulator_value. The corrections c1 and c2 are those of optax and of the authors' code; the
+    paper has none.
+
+    Source: "Adaptive Methods for Nonconvex Optimization", Advances in Neural Information Processing Systems 31.
     """
     m = c.b1*m + c.a1*g
     s = g*g
@@ -380,7 +487,12 @@ def laprop_at(t, lr=4e-4, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-15):
 def laprop(c, g, p, m, v):
     """LaProp (Ziyin, Wang and Ueda 2020): momentum of normalized gradients, where Adam normalizes the momentum.
 
-    v <- b2*v + (1-b2)*g^2;  m <- b1*m + (1-b1)*g / (sqrt(v/c2) + eps);  p <- p - lr*m/c1
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        v <- b2*v + (1-b2)*g^2
+        m <- b1*m + (1-b1)*g/(sqrt(v/c2) + eps)
+        p <- p - lr*m/c1
+
+    Source: "LaProp: Separating Momentum and Adaptivity in Adam", https://arxiv.org/abs/2002.04839.
     """
     v = c.b2*v + c.a2*g*g
     m = c.b1*m + c.a1*g / (sqrt(v) + c.eps)
@@ -399,10 +511,18 @@ def adopt_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.9999,
 @rule(adopt_at, state="m v", momentum="b1 m", nonnegative="v", class_name="ADOPT", steady={"lr": 1e-5}, examples=[
     {"b1": 0.8, "b2": 0.95, "eps": 1e-2}, {"clipping": False, "b1": 0.0, "b2": 0.9}])
 def adopt(c, g, p, m, v):
-    """ADOPT (Taniguchi et al. 2024): Adam that converges with any b2: v lags a step, momentum is of normalized g.
+    """ADOPT (Taniguchi et al. 2024): Adam that converges with any b2.
 
-    t = 1: v <- g^2, and p stays.    Then, k = (t-1)^(1/4):
-    m <- b1*m + (1-b1)*min(max(g/max(sqrt(v), eps), -k), k);  p <- p - lr*m;  v <- b2*v + (1-b2)*g^2
+        n = g/max(sqrt(v), eps) if t > 1 else 0*g
+        k = (t-1)^0.25
+        m <- b1*m + (1-b1)*min(max(n, -k), k)
+        v <- b2*v + (1-b2)*g^2 if t > 1 else g^2
+        p <- p - lr*m
+
+    v is one step behind, and the momentum is of normalized gradients. In the first step v becomes g^2, and p stays.
+    With clipping=False there is no limit k.
+
+    Source: "ADOPT: Modified Adam Can Converge with Any beta2 with the Optimal Rate", https://arxiv.org/abs/2411.02853.
     """
     m = c.b1*m + c.a1*clip(g/maximum(sqrt(v), c.eps), c.most)
     v = c.b2*v + c.a2*g*g
@@ -427,8 +547,15 @@ def amsgrad_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_ro
 def amsgrad(c, g, p, m, v, top):
     """AMSGrad (Reddi, Kale and Kumar 2018): Adam whose denominator never falls.
 
-    m, v as in Adam;  top <- max(top, v);  p <- p - lr * (m/c1) / (sqrt(top/c2) + eps)
-    maximum_of="corrected" (optax) takes the maximum over v/c2 instead, another sequence.
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        top <- max(top, v)
+        p <- p - lr*(m/c1)/(sqrt(top/c2 + eps_root) + eps)
+
+    maximum_of="corrected" (optax) takes the maximum over v/c2 instead, which is another sequence.
+
+    Source: "On the Convergence of Adam and Beyond", https://arxiv.org/abs/1904.09237.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -490,9 +617,19 @@ def nadam_at(t, lr=2e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8,
 def nadam(c, g, p, m, v):
     """NAdam (Dozat 2016): Adam with Nesterov's look-ahead, by way of a decaying momentum schedule.
 
-    m, v as in Adam;  p <- p - lr * (mu'*m/(1-P*mu') + (1-mu)*g/(1-P)) / (sqrt(v/c2) + eps)
-    with mu = b1*(1 - 0.5*0.96^(t*momentum_decay)), mu' that of the next step, P the product of all mu so far, whatever
-    b1 was. schedule="optax": mu = b1 throughout.
+        c2 = 1 - b2^t
+        mu1 = b1*(1 - 0.5*0.96^(t*momentum_decay))
+        mu2 = b1*(1 - 0.5*0.96^((t+1)*momentum_decay))
+        P <- P*mu1
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        p <- p - lr*(mu2*m/(1-P*mu2) + (1-mu1)*g/(1-P))/(sqrt(v/c2) + eps)
+
+    P is 1 at first: it is the product of all mu1 so far, whatever b1 was in each step. schedule="optax" has b1 in place
+    of mu1 and mu2.
+
+    Source: "Incorporating Nesterov Momentum into Adam", ICLR 2016 workshop,
+    https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -518,10 +655,16 @@ def radam_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999, eps: EPS = 1e-8, eps_mode
 def radam(c, g, p, m, v):
     """RAdam (Liu et al. 2020): Adam that waits until its second moment can be trusted.
 
-    m, v as in Adam; rho = rho_inf - 2*t*b2^t/c2 with rho_inf = 2/(1-b2) - 1, the length of the average
-    rho > 5: p <- p - lr * r * (m/c1) * sqrt(c2) / (sqrt(v) + eps)
-             with r^2 = (rho-4)(rho-2)rho_inf / ((rho_inf-4)(rho_inf-2)rho)
-    else:    p <- p - lr * (m/c1)
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        n = 2/(1-b2) - 1;  rho = n - 2*t*b2^t/c2
+        r = sqrt((rho-4)*(rho-2)*n/((n-4)*(n-2)*rho)) if rho > 5 else 0
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        p <- p - lr*(m/c1)*(r*sqrt(c2)/(sqrt(v) + eps) if rho > 5 else 1)
+
+    rho is the length of the average that v is. `threshold` is the 5.
+
+    Source: "On the Variance of the Adaptive Learning Rate and Beyond", https://arxiv.org/abs/1908.03265.
     """
     m = c.b1*m + c.a1*g
     v = c.b2*v + c.a2*g*g
@@ -550,9 +693,18 @@ def ademamix_at(t, lr=1e-3, b1: B1 = 0.9, b2: B2 = 0.999,
 def ademamix(c, g, p, m, slow, v):
     """AdEMAMix (Pagliardini, Ablin and Grangier 2024): Adam with a second, slower momentum.
 
-    m, v as in Adam;  slow <- b3_t*slow + (1-b3_t)*g
-    p <- p - lr * (m/c1 + alpha_t*slow) / (sqrt(v/c2 + eps_root) + eps),  alpha_t = alpha*min(t/T, 1)
-    b3_t = min(exp(1/((1-t/T)/log(b1) + (t/T)/log(b3))), b3), the paper's schedule, T being `warmup`.
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        slow <- b3*slow + (1-b3)*g
+        v <- b2*v + (1-b2)*g^2
+        p <- p - lr*(m/c1 + alpha*slow)/(sqrt(v/c2 + eps_root) + eps)
+
+    With `warmup`, T in the paper, alpha and b3 grow in the first T steps. In step t < T they are
+
+        alpha*t/T
+        min(exp(1/((1-t/T)/log(b1) + (t/T)/log(b3))), b3)
+
+    Source: "The AdEMAMix Optimizer: Better, Faster, Older", https://arxiv.org/abs/2409.03137.
     """
     m = c.b1*m + c.a1*g
     slow = c.b3*slow + c.a3*g
@@ -569,9 +721,14 @@ def lion_at(t, lr=1e-4, b1: Annotated[float, "[0, 1)", "Weight of the momentum i
 @rule(lion_at, state="m", settled=1, defaults={"decay": "decoupled"}, steady={"lr": 1e-6}, examples=[
     {"lr": 0.01, "b1": 0.6, "b2": 0.8}])
 def lion(c, g, p, m):
-    """Lion (Chen et al. 2023): the sign of an interpolated momentum. Typical lr is 3-10 times smaller than AdamW's.
+    """Lion (Chen et al. 2023): the sign of an interpolated momentum.
 
-    p <- p - lr*sign(b1*m + (1-b1)*g);  m <- b2*m + (1-b2)*g
+        p <- p - lr*sign(b1*m + (1-b1)*g)
+        m <- b2*m + (1-b2)*g
+
+    Take an lr that is 3 to 10 times smaller than AdamW's.
+
+    Source: "Symbolic Discovery of Optimization Algorithms", https://arxiv.org/abs/2302.06675.
     """
     u = c.lr*sign(c.b1*m + c.a1*g)
     m = c.b2*m + c.a2*g
@@ -591,11 +748,20 @@ def adan_at(t, lr=1e-3, b1: B1 = 0.98,
 def adan(c, g, p, m, d, v, old):
     """Adan (Xie et al. 2022): Adam with Nesterov's look-ahead, by the difference of two gradients in a row.
 
-    k = g - old, 0 at the first step;  old <- g
-    m <- b1*m + (1-b1)*g;  d <- b2*d + (1-b2)*k;  v <- b3*v + (1-b3)*(g + b2*k)^2
-    p <- p - lr * (m/c1 + b2*d/c2) / (sqrt(v/c3) + eps),  ci = 1 - bi^t
-    The paper's betas are 1 - b1, 1 - b2, 1 - b3. These b, their defaults and the corrections ci are those of the
-    authors' code. Its decay is proximal, p <- (p - lr*u)/(1 + lr*wd). Here it is decoupled, as there with no_prox=True.
+        c1 = 1 - b1^t;  c2 = 1 - b2^t;  c3 = 1 - b3^t
+        k = g - old if t > 1 else 0*g
+        m <- b1*m + (1-b1)*g
+        d <- b2*d + (1-b2)*k
+        v <- b3*v + (1-b3)*(g + b2*k)^2
+        old <- g
+        p <- p - lr*(m/c1 + b2*d/c2)/(sqrt(v/c3) + eps)
+
+    The paper's betas are 1 - b1, 1 - b2 and 1 - b3. These b, their defaults and the corrections c1, c2 and c3 are those
+    of the authors' code. The paper's decay is proximal, (p - lr*u)/(1 + lr*weight_decay). Here it is decoupled, as in
+    that code with no_prox=True.
+
+    Source: "Adan: Adaptive Nesterov Momentum Algorithm for Faster Optimizing Deep Models",
+    https://arxiv.org/abs/2208.06677.
     """
     k = c.known*(g - old)
     n = g + c.b2*k
@@ -606,20 +772,26 @@ def adan(c, g, p, m, d, v, old):
     return u, m, d, v, g
 
 
-# Every rule by its name, in the order of this file: classes, kernels, tests and benchmarks loop over it.
+#: {name: rule}, in the order of this file. Classes, kernels, tests and benchmarks loop over it.
 ALL: dict[str, Any] = {thing.name: thing for thing in list(globals().values()) if hasattr(thing, "digest")}
 
-# Rules with a trust ratio, which optimizers alone compute: it depends on whole tensors.
 lamb = rule(
     adam_at, name="lamb", class_name="LAMB", state="m v", momentum="b1 m", nonnegative="v",
     steady={"lr": 1e-5, "weight_decay": 0.01},
     defaults={"eps": 1e-6, "weight_decay": 1e-2, "decay": "decoupled", "trust_ratio": "update"})(adam.body)
 lamb.__doc__ = """LAMB (You et al. 2020): Adam whose update of each tensor, decay included, is as long as the tensor.
 
-    r <- (m/c1) / (sqrt(v/c2) + eps) + weight_decay*p;  p <- p - lr*|p|/|r| * r,  |.| being the norm of a tensor
+        c1 = 1 - b1^t;  c2 = 1 - b2^t
+        m <- b1*m + (1-b1)*g
+        v <- b2*v + (1-b2)*g^2
+        r = (m/c1)/(sqrt(v/c2 + eps_root) + eps) + weight_decay*p
+        p <- p - lr*norm(p)/norm(r)*r
 
-    It is AdamW with trust_ratio="update" and eps 1e-6. Where |p| or |r| is 0, it is 1. Biases and scales of layers
-    are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False, "weight_decay": 0}.
+    It is AdamW with trust_ratio="update" and eps=1e-6. Where norm(p) or norm(r) is 0, their ratio counts as 1. Biases
+    and the scales of layers are mostly left out, in a group of their own: {"params": biases, "trust_ratio": False,
+    "weight_decay": 0}.
+
+    Source: "Large Batch Optimization for Deep Learning: Training BERT in 76 Minutes", https://arxiv.org/abs/1904.00962.
     """
 lars = rule(
     momentum_at, name="lars", class_name="LARS", state="v", momentum="momentum v", settled=2,
@@ -627,10 +799,17 @@ lars = rule(
     defaults={"weight_decay": 5e-4, "trust_ratio": "gradient", "trust_coefficient": 1e-3})(momentum.body)
 lars.__doc__ = """LARS (You et al. 2017): Momentum with a learning rate for each tensor.
 
-    v <- mu*v + lr*trust*(g + weight_decay*p);  p <- p - v;  trust = trust_coefficient*|p|/(|g| + weight_decay*|p|)
+        trust = trust_coefficient*norm(p)/(norm(g) + weight_decay*norm(p))
+        v <- mu*v + lr*trust*(g + weight_decay*p)
+        p <- p - v
 
-    It is Momentum with trust_ratio="gradient". The first step moves a tensor by at most lr*trust_coefficient of its
-    length, 1e-6 with the defaults: give a larger lr. Where |p| or |g| is 0, trust is 1. Biases are mostly left out, in
-    a group with an lr of its own: {"params": biases, "trust_ratio": False, "weight_decay": 0, "lr": 0.01}.
+    It is Momentum with trust_ratio="gradient", and mu is the argument `momentum`. The first step moves a tensor by at
+    most lr*trust_coefficient of its length, which is 1e-6 with the defaults: give a larger lr. Where norm(p) or norm(g)
+    is 0, trust is 1. Biases are mostly left out, in a group with an lr of its own: {"params": biases, "trust_ratio":
+    False, "weight_decay": 0, "lr": 0.01}.
+
+    Source: "Large Batch Training of Convolutional Networks", https://arxiv.org/abs/1708.03888.
     """
+#: {name: rule} of those with a trust ratio. Optimizers alone compute it, for it depends on whole tensors.
 MODIFIED: dict[str, Any] = {"lamb": lamb, "lars": lars}
+__all__ = ["ALL", "MODIFIED", *ALL, *MODIFIED]

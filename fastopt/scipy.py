@@ -2,7 +2,8 @@
 
 >>> scipy.optimize.minimize(fun, x0, jac=gradient, method=fastopt.scipy.method("adam", lr=0.05))
 
-A method also serves where SciPy hands it on to `minimize`: `minimizer_kwargs` of `basinhopping` and `dual_annealing`.
+A method also works where SciPy hands it on to `minimize`: in the `minimizer_kwargs` of `basinhopping` and
+`dual_annealing`.
 """
 from __future__ import annotations
 
@@ -53,7 +54,7 @@ ENDS = {  # status and message of each reason, in SciPy's words where it has the
 
 def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = None, like: str | None = None,
            **hyper: Any) -> Method:
-    """A `method` for `scipy.optimize.minimize`: the steps are an optimizer's, all else is as in SciPy's own methods.
+    """A `method` for `scipy.optimize.minimize`. Its steps are an optimizer's; all else is as in SciPy's own methods.
 
     Parameters
     ----------
@@ -62,13 +63,13 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     progress : bool
         Draw a progress bar on stderr (the extra `progress`).
     threads, like, **hyper
-        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. A `schedules.ReduceOnPlateau`
-        observes every value, as a new copy in each run.
+        As the optimizer takes them: ``lr=0.05``, ``lr=schedules.cosine(0.1, 5000)``. In each run a new copy of a
+        `schedules.ReduceOnPlateau` observes every value.
 
     Returns
     -------
     Method
-        It has no state: one serves any number of runs, each with an optimizer of its own.
+        It has no state. One works for any number of runs, and each run has an optimizer of its own.
 
     Raises
     ------
@@ -82,24 +83,34 @@ def method(rule: Any = "adam", *, progress: bool = False, threads: int | None = 
     `fun` and its gradient are evaluated at x0 and after every step, both at the same point (``jac=True``: in one call).
     For `Nesterov` in its textbook form that is the look-ahead point p - mu*v. x is float32 if x0 is, else float64.
     The result is the first of these points whose projected gradient, x - clip(x - g, lb, ub), has no element larger
-    than gtol: status 0, success. All other ends give the point of the lowest value: status 0 where 10 steps in a row
-    met ftol or xtol; 1 after `maxiter` steps; 2 where x, the value or the gradient became infinite or NaN; 5 where the
-    next point would need more than `maxfev` evaluations; 99 where `callback` raised StopIteration; 4, without a step,
-    where x0, or the value or gradient there, is not finite. An exception in the middle, KeyboardInterrupt too, has what
-    was reached as its ``result`` (status 3).
+    than gtol: status 0, success. All other ends give the point of the lowest value. Their statuses:
 
-    Options (``minimize(..., options={...})``): `maxiter` (default 10,000 steps); `maxfev` (evaluations of `fun`, those
-    for differences included; x0 is always evaluated; no limit unless told); `gtol` (default: `tol`, or 1e-5); `ftol`
-    and `xtol` (unless told, they stop nothing): a step from f to f' meets ftol where |f' - f| <= ftol*max(|f|, |f'|,
-    1), and xtol where this holds of x, with the largest element for | |; `return_all` (all points, as `allvecs`);
-    `disp`; and, for a `jac` that is no function, `finite_diff` ("2-point", the default, "3-point", "cs") and
-    `finite_diff_rel_step`. (Give `finite_diff`, not ``jac="3-point"``: `minimize` does not hand that word on.) In
-    float32, differences are too coarse for such a gtol (off by 0.1 at the end of a run on `rosen`, "3-point" by 0.01):
-    give `jac`, or start in float64.
+    - 0: 10 steps in a row met ftol or xtol.
+    - 1: `maxiter` steps were taken.
+    - 2: x, the value or the gradient became infinite or NaN.
+    - 3: an exception was raised, KeyboardInterrupt for example. It has what was reached as its ``result``.
+    - 4: x0, or the value or gradient there, is not finite. No step was taken.
+    - 5: the next point would need more than `maxfev` evaluations.
+    - 99: `callback` raised StopIteration.
+
+    Options are given by ``minimize(..., options={...})``:
+
+    - `maxiter`: the most steps, by default 10,000.
+    - `maxfev`: the most evaluations of `fun`, those for differences included. x0 is always evaluated. No limit by
+      default.
+    - `gtol`: by default `tol`, or 1e-5.
+    - `ftol` and `xtol`: by default they stop nothing. A step from f to f' meets ftol if abs(f' - f) <=
+      ftol*max(abs(f), abs(f'), 1). It meets xtol if this holds of x, with the largest element in the place of abs.
+    - `return_all`: keep all points, as `allvecs`. `disp`: print the result.
+    - `finite_diff` and `finite_diff_rel_step`, if `jac` is no function: "2-point" (the default), "3-point" or "cs".
+      Give `finite_diff`, not ``jac="3-point"``: `minimize` does not hand that word on.
+
+    In float32, differences are too coarse for such a gtol: off by 0.1 at the end of a run on `rosen`, or 0.01 with
+    "3-point". Give `jac`, or start in float64.
 
     Bounds hold wherever `fun` is evaluated, for differences too: x0, the steps and the look-ahead points are projected.
-    In float32 a bound is the nearest float32 inside. Constraints are refused.
-    Weight decay (AdamW: 0.01 unless told) pulls the steps away from the minimum of `fun`: gtol is hardly ever met.
+    In float32 a bound is the nearest float32 inside. Constraints are refused. Weight decay (AdamW: 0.01 by default)
+    pulls the steps away from the minimum of `fun`, so that gtol is hardly ever met.
     """
     if progress:
         check("fastopt.scipy")
@@ -130,7 +141,7 @@ class Method:
     def __call__(self, fun: Callable, x0: Any, args: Any = (), jac: Any = None, hess: Any = None, hessp: Any = None,
                  bounds: Any = None, constraints: Any = (), callback: Callable | None = None,
                  **options: Any) -> OptimizeResult:
-        """Minimise, see `method`."""
+        """Minimise, as `method` says. `scipy.optimize.minimize` calls this."""
         if not (constraints is None or (isinstance(constraints, (list, tuple)) and not constraints)):
             raise ValueError(f"minimize: constraints are given, but {self!r} handles bounds only. Take method='SLSQP' "
                              "or 'trust-constr'.")

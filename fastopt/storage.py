@@ -10,6 +10,8 @@ from ._formats.choice import state_formats
 from ._formats.scalars import decode_split, encode_split
 from ._rule.rule import Rule
 
+__all__ = ["decode", "encode", "join", "split", "table"]
+
 HALF = U32(0x80000000)  # the random bits with which a number goes to the nearest code
 
 
@@ -82,7 +84,7 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
     format : str
         Its format.
     shape : sequence of int, optional
-        Needed for blocks, whose array does not tell.
+        Needed for blocks only: their array does not tell it.
 
     Raises
     ------
@@ -110,17 +112,23 @@ def decode(array: np.ndarray, format: str | Format, shape: Sequence[int] | None 
 
 
 def split(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 numbers as bfloat16 (cut off towards zero; bits as uint16) and the rest: `join` returns every bit."""
+    """Float32 numbers as bfloat16, and the rest. `join` puts both together again, bit for bit.
+
+    The bfloat16 are cut off towards zero; they and the rest are bits, as uint16.
+    """
     return encode_split(np.asarray(x).astype(np.float32))
 
 
 def join(high: np.ndarray, low: np.ndarray) -> np.ndarray:
-    """The float32 numbers of which `split` made these."""
+    """The float32 numbers that `split` took apart."""
     return np.asarray(decode_split(np.asarray(high).view(np.uint16), np.asarray(low)))
 
 
 def table(rule: Rule, mixes: Mapping[str, tuple[str, str, str | None]]) -> dict[str, tuple[float, float]]:
-    """{name: (bytes of parameter and state, bytes that a step moves)} per element, for formats of a rule's slots."""
+    """{name: (bytes of parameter and state, bytes that a step moves)}, each for one element.
+
+    `mixes` is {name: (format of the gradient, of the parameter, of the state)}; the last may be None, for the default.
+    """
     found = {}
     for name, (g, p, asked) in mixes.items():
         of = state_formats(asked, rule, "table", "", None, arithmetic(STORED[p])).values()

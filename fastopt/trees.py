@@ -1,7 +1,7 @@
 """Trees of arrays: lists, tuples, named tuples, dicts and dataclasses, nested in any way, with a path for every leaf.
 
-Classes that are registered with JAX or optree (`register_pytree_node` and its kin) are trees, too, once that library is
-imported. Whatever is no tree is a leaf, None as well.
+Objects of classes that are registered with JAX or optree (`register_pytree_node` and its kin) are trees, too, once that
+library is imported. All else is a leaf, None as well.
 
     leaves, structure = flatten(params)
     halves = unflatten(structure, [x/2 for x in leaves])     # or: map(lambda x: x/2, params)
@@ -218,7 +218,7 @@ def unflatten(structure: Node, leaves: Iterable[Any]) -> Any:
 
 
 def map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """The tree of what a function returns for each leaf, and for the leaves of other trees of its structure."""
+    """The tree of what a function returns for each leaf. It also gets the leaves of other trees of that structure."""
     leaves, node = flatten(tree)
     columns: list[list[Any]] = [[] for _ in others]
     for k, (other, column) in enumerate(zip(others, columns, strict=True)):
@@ -227,7 +227,7 @@ def map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
 
 
 def paths(tree: Any, root: str = "params") -> list[str]:
-    """The path of each leaf, as errors and state dicts have it."""
+    """The path of each leaf, as errors and state dicts show it. Paths begin with `root`."""
     leaves: list[tuple[str, Any]] = []
     structure(tree, root, leaves)
     return [path for path, _ in leaves]

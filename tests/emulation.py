@@ -77,9 +77,10 @@ class Launch:
         coefs[:, :len(coefficients[0])] = coefficients  # a rule by itself has none for modifiers
         clock = np.zeros(cuda.CLOCK_WORDS, np.int64)
         clock[[cuda.CLOCK.skip, cuda.CLOCK.t]] = skip, step
-        clock.view(np.float64)[cuda.CLOCK.factor] = abs(coefficients[0][0])
+        exact = coefs.astype(np.float64)
         self.run = run(code or kernel(step_code(rule, formats, cc)), blocks, table, self.tiles,
-                       [memory.add(coefs, "coefs"), memory.add(clock, "clock"), seed], memory, **options)
+                       [memory.add(coefs, "coefs"), memory.add(clock, "clock"), seed, memory.add(exact, "exact")],
+                       memory, **options)
 
     def slots(self, k=0):
         return [p.array for p in self.tensors[k]]

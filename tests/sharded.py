@@ -428,6 +428,28 @@ def interrupted():
     steps(opt, alone, "f32", (2, 4), "after an error")
 
 
+def measured():
+    """Modifiers that measure whole tensors, which are cut; of groups that ask for other ones; one has no gradient."""
+    hows = ({"trust_ratio": "update", "weight_decay": 0.1, "decay": "decoupled", "update_clip": 0.9},
+            {"trust_ratio": "gradient", "cautious": "scaled"}, {"update_rms": 0.1}, {})
+    for state in (None, "q8"):
+        opt, alone = (make([{"params": params()[name], **how} for name, how in zip("WVbc", hows, strict=True)])
+                      for make in (lambda groups, state=state: Sharded(fastopt.Adam, groups, mean=False, bucket=8192,
+                                                                       lr=0.1, state=state),
+                                   lambda groups, state=state: fastopt.Adam(groups, lr=0.1, state=state)))
+        for t in range(1, 6):
+            g = [gradient(t)[name] if t < 5 or name != "V" else None for name in "WVbc"]
+            more = {"clip_norm": 2.0} if t == 2 else {"grad_factor": 0.5} if t == 3 else {}
+            opt.step([x if x is None else part({"g": x}, opt.rank, opt.size)["g"] for x in g], **more)
+            alone.step(g, **more)
+            same(opt.params, [group["params"] for group in alone.params], f"measured, {state}, step {t}")
+    opt, alone = Sharded(fastopt.Lion, params(), mean=False, mars=0.1), fastopt.Lion(params(), mars=0.1)
+    for t in range(1, 4):
+        opt.step(part(gradient(t), opt.rank, opt.size))
+        alone.step(gradient(t))
+        same(opt.params, alone.params, f"mars, step {t}")
+
+
 def fails(call, message):
     """All ranks raise the error of one, or of each."""
     with pytest.raises((TypeError, ValueError, RuntimeError, OSError)) as error:
@@ -462,6 +484,7 @@ def errors():
     fails(lambda: opt.step({"W": w["W"]}), "grads: no ['b', 'V', 'none', 'c']")
     fails(lambda: opt.step(gradient(1), clip="tensor"), 'clip="tensor" with no clip_norm')
     fails(lambda: opt.norm(gradient(1), grad_factor="x"), "grad_factor")
+    fails(lambda: Sharded(fastopt.Adam, w, adaptive_clip=0.1).step(gradient(1)), "adaptive_clip, but each rank has")
     fails(lambda: opt.remove("params['x']"), "no path of the parameters")
     fails(lambda: opt.remove("params"), "would leave no parameters")
     fails(lambda: opt.add([w["b"]], lr=-1.0), "lr")
@@ -495,11 +518,11 @@ def converted():
     steps(opt, twin, "q8", (2, 3), "converted")
 
 
-def readme():
-    """The block of the README that is about ranks, on one."""
-    from test_readme import run
+def guide():
+    """The block of the guide that is about ranks, on one."""
+    from pages import run
     os.chdir(HERE)
-    assert not run("py3", np=np, fastopt=fastopt)
+    assert not run("docs/guides/many_machines.md", "py3", np=np, fastopt=fastopt)
 
 
 def saved():

@@ -1,5 +1,6 @@
 """The command: figures that add up, pictures that show something, arguments that are refused by name."""
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -263,3 +264,17 @@ def test_info():
     assert facts["threads"]["used"] >= 1
     assert facts["cache"]["bytes"] >= facts["cache"]["kernels"]*1000
     assert set(info.text(facts).split()) > {"versions", "processor", "threads", "cache", "cuda"}
+    wide = [line for line in info.text(facts).splitlines() if len(line) > 80]
+    assert not [line for line in wide if len(line.split()) > 2]  # a path is not broken
+
+
+def test_tables_fit_into_80_columns():
+    rows = [["rule", "step", "x numpy"], ["adam", "2 us", "8.1"]]
+    assert cpu.text(rows) == "rule  step  x numpy\nadam  2 us      8.1"
+    assert cpu.text(rows, 12) == "rule  step\nadam  2 us\n\nrule  x numpy\nadam      8.1"
+    results = [{"rule": "rmsprop_centered_momentum", "seconds": 1e-6, "fastest": 1e-6, "elements_per_second": 1e9,
+                "gb_per_second": 100.0, "ceiling": 1.0, "times_faster": dict.fromkeys(cpu.DEFAULT_RIVALS, 1.0)}]
+    shown = cpu.text(cpu.table(results, cpu.DEFAULT_RIVALS))
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.findall(r"x (?:\w| (?! ))+", shown) == [f"x {name.replace('_', ' ')}" for name in cpu.DEFAULT_RIVALS]
+    assert max(map(len, f"{cli.LEGEND}\n{cli.ON_DEVICE}".splitlines())) <= 80

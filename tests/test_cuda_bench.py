@@ -259,7 +259,7 @@ def test_info_of_a_driver():
                                            "nvidia-nvvm"))
     devices = [{"name": f"stand-in {k}", "compute capability": "9.0", "memory": 80*2**30} for k in (0, 1)]
     assert cuda == {"driver": "13.5", "devices": devices, "missing": None}
-    said = info.text({"cuda": cuda, "memory": {}})
+    said = " ".join(info.text({"cuda": cuda, "memory": {}}).split())
     assert "devices name stand-in 0, compute capability 9.0, memory 85899345920, name stand-in 1" in said
 
 

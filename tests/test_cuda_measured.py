@@ -81,6 +81,27 @@ def test_a_piece_with_a_state(stand_in):
     assert_identical(p, to_host(device))
 
 
+@pytest.mark.parametrize("mix", ["f32", "f64", "q8"])
+def test_clipped_by_norms_of_their_own(mix, stand_in):
+    """Beside other modifiers, None, a factor on the device, wide gradients, numbers whose squares overflow."""
+    shapes, hows = ((3, 128), (5_000,), (0,), (1,)), ({"adaptive_clip": 0.5}, {}, {}, {"maximize": True})
+    params = [stored(normal(k, *shape), MIXES[mix][0]) for k, shape in enumerate(shapes)]
+    host, device = (made("momentum", [{"params": p, **how} for p, how in zip(of, hows, strict=True)], mix, lr=0.05)
+                    for of in (params, to_device([p.copy() for p in params])))
+    for t, how in enumerate(({}, {"grad_factor": 0.5, "measure": True}, {"skip_nonfinite": True}, {})):
+        grads = gradients(host, t, "f64" if t == 1 else None)
+        grads[1] *= 10.0
+        if mix == "f64" and t == 3:
+            grads[1] *= 1e200
+        grads = [*grads[:3], None if t == 3 else grads[3]]
+        host.step(grads, clip="tensor", clip_norm=0.5 + t, **how)
+        if "grad_factor" in how:
+            how = {**how, "grad_factor": to_device(np.array([0.5]))}
+        device.step([g if g is None else to_device(g) for g in grads], clip="tensor", clip_norm=0.5 + t, **how)
+        check(host, device)
+    assert host.grad_norm == device.grad_norm
+
+
 @pytest.mark.parametrize("name", [name for name in MEASURED if name != MEASURE.name])
 def test_sums_of_any_number_of_tiles(name):
     """More than are added side by side; the coefficients of several units from one sum; none is infinite."""
@@ -95,7 +116,7 @@ def test_sums_of_any_number_of_tiles(name):
     rows = np.exp(normal(2, len(units), fields))
     columns, of_units = of.Coefficients(*rows.T), spans.totals(found)[:, spans.of_unit]
     with np.errstate(all="ignore"):
-        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes), strict=True))
+        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes[spans.of_unit]), strict=True))
     for itemsize, dtype in ((4, np.float32), (8, np.float64)):
         exact, coefs = rows.copy(), np.zeros(rows.shape, dtype)
         code = kernel(measured.of_sums(of, name, itemsize, (9, 0), "ptx"))
@@ -114,13 +135,14 @@ def test_a_replay_measures(cupy):
     host = fastopt.LAMB(p.copy(), lr=lambda t: 0.1/t)
     there, given = foreign(p.copy()), foreign(g[0])
     opt = fastopt.LAMB(there, lr=lambda t: 0.1/t, capturable=8)
-    opt.step(given, measure=True)
+    how = {"measure": True, "clip": "tensor", "clip_norm": 0.3}
+    opt.step(given, **how)
     with Graph() as graph:
-        opt.step(given, measure=True)
+        opt.step(given, **how)
     for _ in range(2):
         graph.replay()
     for _ in range(3):
-        host.step(g[0], measure=True)
+        host.step(g[0], **how)
     assert opt.measures == host.measures
     assert_identical(peek(there), host.params)
 

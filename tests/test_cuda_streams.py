@@ -292,6 +292,7 @@ def test_what_a_capture_refuses(stand_in):
             (lambda: opt.step(g), r"Make the optimizer with capturable=N"),
             (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
             (lambda: captured.step(g, measure=True), r"needs memory.*Take one step with measure=True first"),
+            (lambda: captured.step(g, clip="tensor", clip_norm=1.0), r'Take one step with clip="tensor" first'),
             (lambda: captured.step(given), r"were not stepped with before.*Take one step with such gradients first")):
         with pytest.raises(RuntimeError, match=message), Graph():
             call()

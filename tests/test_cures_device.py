@@ -120,15 +120,13 @@ def cases():
             (lambda: SGD(numbers()).step(first, norm=1.0, clip_norm=1.0, grad_factor=numbers(1)),
              lambda: (SGD(numbers()).step(first, norm=1.0, clip_norm=1.0, grad_factor=0.5),
                       SGD(numbers()).step(first, clip_norm=1.0, grad_factor=numbers(1)))),
-            (lambda: SGD(numbers()).step(first, clip="tensor", clip_norm=1.0),
-             lambda: SGD(numbers()).step(first, clip_norm=1.0)),
             (lambda: SGD([numbers(), numbers()], capturable=5).remove("params[0]"),
              lambda: SGD([numbers(), numbers()]).remove("params[0]"))]
 
 
 # Tensors of torch, DLPack, memory that is gone: test_cuda_arrays.py; captures: test_cuda_streams.py; `_bound`: binding.
 ELSEWHERE = ("norm", "_copied", "_seen", "from_torch", "from_dlpack", "_check_capturable", "_bound", "_tables",
-             "look_ahead", "_check", "_check_surveyed")
+             "look_ahead", "_check", "_check_known")
 
 
 def test_what_the_messages_say_to_do_works(stand_in):

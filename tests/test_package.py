@@ -72,6 +72,18 @@ def test_what_is_public():
     assert modules - private - {*dir(fastopt)} == {"bench", "optimizers"}  # the command, and what `fastopt` repeats
 
 
+def test_public_names_are_listed_and_documented():
+    for name in (name for name in dir(fastopt) if not name.startswith("_")):
+        try:
+            thing = getattr(fastopt, name)
+        except ImportError:  # an extra that is not installed
+            continue
+        if inspect.ismodule(thing):
+            assert len(thing.__doc__) > 20, name
+            public = {k: getattr(thing, k) for k in thing.__all__}
+            assert not [k for k, of in public.items() if callable(of) and not inspect.getdoc(of)], name
+
+
 def test_type_checkers_see_every_lazy_module():
     tree = ast.parse(inspect.getsource(fastopt))
     hidden, = (node for node in tree.body if isinstance(node, ast.If))

@@ -1,4 +1,4 @@
-"""Draw the newest recorded throughput against the ceiling and the rivals, for the README.
+"""Draw the newest recorded throughput of each machine against the ceiling and the rivals, for the README.
 
 ``python -m benchmarks.record.picture [--results FOLDER] [--out FILE]``. Same input, same bytes. Exit 0: drawn; 2: not.
 """
@@ -52,15 +52,19 @@ def fractions(results: Any) -> Points:
     return points
 
 
-def newest(folder: Path) -> Any:
-    """The result of the newest commit that says something of the picture; of several, the one with the most points."""
+def newest(folder: Path) -> list[Any]:
+    """Of each machine the result of the newest commit that says something of the picture; of several, that with the
+    most points. The machine that was measured last comes first."""
     from asv.results import iter_results
-    found = [(results.date, sum(map(len, points.values())), results.params["machine"], results.env_name, results)
-             for results in iter_results(str(folder)) if (points := fractions(results))]
+    found = sorted(((results.date, sum(map(len, points.values())), results.params["machine"], results.env_name, results)
+                    for results in iter_results(str(folder)) if (points := fractions(results))),
+                   key=lambda one: one[:-1])
     if not found:
         raise RuntimeError(f"picture: {folder} holds no result of {CEILING} for {', '.join(RULES)} on {THREADS} "
                            "thread. Measure one: python -m benchmarks.record HEAD")
-    return max(found, key=lambda one: one[:-1])[-1]
+    by_machine = {machine: results for _, _, machine, _, results in found}
+    last = [machine for _, _, machine, _, _ in reversed(found)]
+    return [by_machine[machine] for machine in dict.fromkeys(last)]
 
 
 def caption(results: Any) -> str:
@@ -94,27 +98,33 @@ def panel(axes: Any, points: Points, rule: str) -> list[tuple[str, float]]:
     return ends
 
 
-def draw(results: Any, out: Path) -> None:
-    """A panel for each rule; systems are named once, at the ends of their lines in the last panel that has them."""
+def draw(machines: Sequence[Any], out: Path) -> None:
+    """A row for each machine, with a panel for each rule."""
     import matplotlib
     from matplotlib.figure import Figure
-    points = fractions(results)
     with matplotlib.rc_context({"svg.hashsalt": "fastopt", "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        row = figure.subplots(1, len(RULES), sharex=True, sharey=True)
-        top, named = 1.1*max(1, *(x for line in points.values() for _, x in line)), {}
-        for axes, rule in zip(row, RULES, strict=True):
-            named |= {system: (axes, height) for system, height in panel(axes, points, rule)}
-        text = "ceiling: a loop that only moves the same bytes\n"
-        row[0].set(ylim=(0, top), ylabel="speed, as a fraction of the ceiling's")
-        row[0].text(0.02, 1, text, transform=row[0].get_yaxis_transform(), va="center", fontsize=8)
-        places = apart([height for _, height in named.values()], GAP*top)
-        for (system, (axes, _)), y in zip(named.items(), places, strict=True):
-            axes.text(1.02, y, STYLES[system][0], color=STYLES[system][1], va="center",
-                      transform=axes.get_yaxis_transform())
-        figure.supxlabel(caption(results), fontsize=8, color="0.3")
+        figure = Figure(figsize=(10, 4*len(machines)), layout="constrained")
+        for part, results in zip(figure.subfigures(len(machines), 1, squeeze=False)[:, 0], machines, strict=True):
+            _draw(part, results)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _draw(part: Any, results: Any) -> None:
+    """A machine's row; systems are named once, at the ends of their lines in the last panel that has them."""
+    points = fractions(results)
+    row = part.subplots(1, len(RULES), sharex=True, sharey=True)
+    top, named = 1.1*max(1, *(x for line in points.values() for _, x in line)), {}
+    for axes, rule in zip(row, RULES, strict=True):
+        named |= {system: (axes, height) for system, height in panel(axes, points, rule)}
+    text = "ceiling: a loop that only moves the same bytes\n"
+    row[0].set(ylim=(0, top), ylabel="speed, as a fraction of the ceiling's")
+    row[0].text(0.02, 1, text, transform=row[0].get_yaxis_transform(), va="center", fontsize=8)
+    places = apart([height for _, height in named.values()], GAP*top)
+    for (system, (axes, _)), y in zip(named.items(), places, strict=True):
+        axes.text(1.02, y, STYLES[system][0], color=STYLES[system][1], va="center",
+                  transform=axes.get_yaxis_transform())
+    part.supxlabel(caption(results), fontsize=8, color="0.3")
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ from ..storage import coded_bytes, encode
 from .headers import Headers, Watch
 from .jobs import NO_MASKS, Binding, Chance, Job
 from .loops import step_kernel
+from .measured import Measured
 from .norm import all_finite, global_norm, norms, squares
 from .pool import Plan
 from .ready import Ready
@@ -205,16 +206,10 @@ class HostBackend(Stored):
             if not even:
                 parts.step(self, leaves, paths, request)
                 return
-        factor, limit, clip_norm, skip_nonfinite, zeroed, masks, norm, apart, measure = request
-        bound, t, rows = self.binding.headers, self._t.value + 1, []
-        asked: list = [clip_norm is not None or factor != 1.0, limit != math.inf]
-        for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
-            asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
-            rows.append(group.coefficients(t, 1.0, limit))
-        held = self.bind(leaves, paths, zeroed, masks)  # noqa: F841 (arrays must live until the end)
+        bound = self.binding.headers
+        rows, _held = self._prepare(leaves, paths, request)
+        factor, _, clip_norm, skip_nonfinite, _, _, norm, apart, measure, known = request
         binding = self.binding
-        if asked != binding.asked:
-            binding.use(asked)
         if measure:
             binding.survey()
         self.grad_norm = None
@@ -238,11 +233,32 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        if measure or binding.plan.measured:
+        if measure or (binding.plan.measured and not known):
             self._measure(rows, factors or factor, measure)
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
         if bound is not None and bound is binding.headers and self.groups[0].ahead and self._repeats(bound, request):
             self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
+
+    def _prepare(self, leaves: list, paths: list[str], request: Request) -> tuple[list[tuple[float, ...]], list]:
+        """Bind a step, and make its plan: rows of coefficients, and what must live until it has run."""
+        t, limit, rows = self._t.value + 1, request.limit, []
+        asked: list = [request.clip_norm is not None or request.factor != 1.0, limit != math.inf]
+        for group in self.groups:  # first: schedules may run any code. No comprehension, which Python 3.11 calls
+            asked.append(group.pieces)  # of the numbers from which the row is made, which schedules may change
+            rows.append(group.coefficients(t, 1.0, limit))
+        held = self.bind(leaves, paths, request.zero_grads, request.masks)
+        if asked != self.binding.asked:
+            self.binding.use(asked)
+        return rows, held
+
+    def measuring(self, leaves: list, paths: list[str], request: Request) -> list[Measured]:
+        """What finds the coefficients of a step with such pieces. Its sums are to be found together with others'."""
+        rows, _ = self._prepare(leaves, paths, request)
+        table = np.array(rows)
+        table[:, 0] *= self._factor(request)
+        for measured in self.binding.plan.measured:
+            measured.begin(table)
+        return self.binding.plan.measured
 
     def _factor(self, request: Request) -> float | None:
         """What multiplies the gradients, clipping included; None where the step is skipped, as they are not finite."""
@@ -282,7 +298,7 @@ class HostBackend(Stored):
         if survey:
             measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
             for sums in plan.surveys:
-                found = np.sqrt(sums.totals(self.threads))
+                found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
                 measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
             self._surveyed = measures
 

@@ -26,10 +26,10 @@ class Sums:
         job.words[JOB.out] = arrays.address(self._found)
         self.plan = Plan([(sums_kernel(pipeline, job.layout.read, piece.name), job)])
 
-    def totals(self, threads: int) -> np.ndarray:
-        """The sums of each span, a row for each term."""
+    def of_tiles(self, threads: int) -> np.ndarray:
+        """The sums of each tile, a column for each term."""
         self.plan.run(threads)
-        return self.spans.totals(self._found)
+        return self._found
 
 
 class Measured:
@@ -48,16 +48,25 @@ class Measured:
 
     def fill(self, rows: np.ndarray, threads: int) -> None:
         """Find the coefficients of a step in which groups have these rows."""
-        of_units, most = rows[self.groups], np.finfo(self.coefs.dtype).max
+        self.begin(rows)
+        for k, (_, sums) in enumerate(self.passes):
+            self.take(k, sums.spans.totals(sums.of_tiles(threads)), sums.spans.sizes)
+
+    def begin(self, rows: np.ndarray) -> None:
+        """Give units the coefficients of their groups."""
+        self._exact = rows[self.groups]
         with np.errstate(all="ignore"):
-            for piece, sums in self.passes:
-                self.coefs[...] = of_units
-                found, spans = sums.totals(threads), sums.spans
-                values = piece.of_sums(self.Coefficients(*of_units.T), found[:, spans.of_unit],  # type: ignore[misc]
-                                       spans.sizes)
-                for name, value in zip(piece.gives, values, strict=True):
-                    of_units[:, self.fields.index(name)] = np.minimum(value, most)  # infinity times 0 would be NaN
-            self.coefs[...] = of_units
+            self.coefs[...] = self._exact
+
+    def take(self, k: int, totals: np.ndarray, sizes: np.ndarray) -> None:
+        """Make the coefficients of piece k, of the totals of its spans and the elements that each has."""
+        (piece, sums), most = self.passes[k], np.finfo(self.coefs.dtype).max
+        of = sums.spans.of_unit
+        with np.errstate(all="ignore"):
+            values = piece.of_sums(self.Coefficients(*self._exact.T), totals[:, of], sizes[of])  # type: ignore[misc]
+            for name, value in zip(piece.gives, values, strict=True):
+                self._exact[:, self.fields.index(name)] = np.minimum(value, most)  # infinity times 0 would be NaN
+            self.coefs[...] = self._exact
 
 
 def survey(job: Any, pipeline: Pipeline, of: Measured | None) -> Sums:

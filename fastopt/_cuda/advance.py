@@ -41,6 +41,46 @@ def put_words(context, builder, address, stride, count, words):
             builder.store(value, pointer(builder, place, DOUBLE))
 
 
+def exact_sum():
+    """exact_sum(hi, lo, sums, first, end): the sum of float64 numbers in a block, of which each thread has all.
+
+    They are added in pairs (hi, lo) that carry what is lost, twice the digits: it is that of math.fsum, which
+    `_cpu.norm` uses, whatever their order; unless what lies beyond twice the digits breaks a tie. `hi` and `lo` are
+    shared by the block.
+    """
+    from numba import cuda, float64
+
+    def add(hi, lo, k, b_hi, b_lo):  # Knuth's exact sum of two numbers and its error, which an infinity has none of
+        a = hi[k]
+        s = a + b_hi
+        part = s - a
+        error = (a - (s - part)) + (b_hi - part) + (lo[k] + b_lo)
+        if s - s != 0:
+            error = float64(0)
+        hi[k] = s + error
+        lo[k] = float64(0) if s - s != 0 else error - (hi[k] - s)
+    add = cuda.jit(device=True, inline="always")(add)
+
+    def exact_sum(hi, lo, sums, first, end):
+        thread = cuda.threadIdx.x
+        hi[thread], lo[thread] = float64(0), float64(0)
+        i = first + thread
+        while i < end:
+            add(hi, lo, thread, get(sums, i), float64(0))
+            i += THREADS
+        half = THREADS//2
+        while half > 0:
+            cuda.syncthreads()
+            if thread < half:
+                add(hi, lo, thread, hi[thread + half], lo[thread + half])
+            half //= 2
+        cuda.syncthreads()
+        total = hi[0] + lo[0]
+        cuda.syncthreads()
+        return total
+    return cuda.jit(device=True, inline="always")(exact_sum)
+
+
 @cache
 def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     """What happens once per step, in one block: the norm, whether to step, the step count, the step's coefficients.
@@ -53,16 +93,14 @@ def advance(cc: tuple[int, int], form: str = "cubin") -> Code:
     ``double`` (addresses, or 0), rounded as NumPy rounds them. ``count`` is that of the partial sums, -1 if no norm is
     wanted. The gradient factor is ``factor``, or lies at the address ``factor_at``, as float32 with SINGLE.
 
-    ``sums`` has the rows of `squares`; the second is added up where the first overflows. Partial sums are added in
-    pairs of float64 numbers (hi, lo) that carry what is lost, twice the digits: the norm comes out as from math.fsum,
-    which `_cpu.norm` uses, whatever their order; unless what lies beyond twice the digits breaks a tie.
+    ``sums`` has the rows of `squares`; the second is added up where the first overflows.
     """
     return code("advance", cc, form, _advance, THREADS)
 
 
 def _advance():
     from numba import cuda, float64, int64, types
-    one, enlarged, beyond_single = 1.0, 1/SHRUNK, BEYOND[4]
+    one, enlarged, beyond_single, of = 1.0, 1/SHRUNK, BEYOND[4], exact_sum()
 
     def advance(mode, clock, known, rows, period, groups, fields, first, columns, single, double, sums, count, factor,
                 limit, clip_norm, factor_at, target, stride, posted, words):  # the order of PARAMETERS
@@ -70,36 +108,14 @@ def _advance():
         chosen, multiplier = cuda.shared.array(1, int64), cuda.shared.array(1, float64)
         thread = cuda.threadIdx.x
 
-        def add(k, b_hi, b_lo):  # Knuth's exact sum of two numbers and its error, which an infinity has none of
-            a = hi[k]
-            s = a + b_hi
-            part = s - a
-            error = (a - (s - part)) + (b_hi - part) + (lo[k] + b_lo)
-            if s - s != 0:
-                error = float64(0)
-            hi[k] = s + error
-            lo[k] = float64(0) if s - s != 0 else error - (hi[k] - s)
-
         if mode & MODE.post and thread == 0:
             put_words(target, stride, posted, words)
         if mode & (MODE.count | MODE.peek) == 0:
             return
         total, unit, part, top, top_double = float64(0), float64(1), int64(0), float64(0), float64(0)
         while part < 2 and count > 0:
-            hi[thread], lo[thread] = float64(0), float64(0)
-            i = int64(thread)
-            while i < count:
-                add(thread, get(sums, part*count + i), float64(0))
-                i += THREADS
-            half = THREADS//2
-            while half > 0:
-                cuda.syncthreads()
-                if thread < half:
-                    add(thread, hi[thread + half], lo[thread + half])
-                half //= 2
-            cuda.syncthreads()
-            total, unit, part = hi[0] + lo[0], one if part == 0 else enlarged, part + (1 if hi[0] - hi[0] != 0 else 2)
-            cuda.syncthreads()
+            total = of(hi, lo, sums, part*count, (part + 1)*count)
+            unit, part = one if part == 0 else enlarged, part + (1 if total - total != 0 else 2)
         if mode & MODE.check and count > 0:
             i = int64(thread)
             while i < count:
@@ -142,7 +158,7 @@ def _advance():
             if beyond:
                 t = last
             chosen[0], multiplier[0] = t, scale
-            put(clock, CLOCK.factor, scale)  # for gradients wider than the arithmetic
+            put(clock, CLOCK.factor, scale)  # `clipped` reads it
         cuda.syncthreads()
         row, i = rows + (chosen[0] - 1) % period*groups*fields*WORD, int64(thread)
         while i < groups*columns:

@@ -57,7 +57,7 @@ class CudaBackend(Stored):
         self.addresses: list[int] = []           # of the gradients of the next step
         self.captured: list = []                 # what graphs refer to
         self.normed = False
-        self.surveys: tuple[Tables, tuple] | None = None  # where the last step that measured left norms
+        self.surveys: tuple[Tables, tuple, bool] | None = None  # where the last step that measured left norms
         self.known_norm: float | None = None     # of the last step, where it was found elsewhere
         self._masks: Sequence[np.ndarray] = []   # the last that were asked for
         self._copies: list[DeviceArray] = []
@@ -66,7 +66,7 @@ class CudaBackend(Stored):
         if capturable:
             # gradients like the parameters are ready to be captured
             self.bind([t.original for t in tensors], [t.path for t in tensors])
-            self._plan(self._bound().tables, True, [], [], self._asked(Request()), False)
+            self._plan(self._bound().tables, True, [], [], self._asked(Request()), Request())
             self.clock.tabulate()
 
     def _coefs(self, columns: int) -> dict[np.dtype, driver.Memory]:
@@ -252,10 +252,11 @@ class CudaBackend(Stored):
                                "Make the optimizer with capturable=N, N being the number of steps that the graph will "
                                "be replayed.")
 
-    def _check_surveyed(self, *last: Any) -> None:
-        if last != self.surveys:
-            raise RuntimeError("step: the stream is being captured, but measure=True needs memory, which cannot be "
-                               "allocated now. Take one step with measure=True first.")
+    def _check_known(self, tables: Tables, asked: tuple, request: Request) -> None:
+        found = ["measure=True"]*request.measure + ['clip="tensor"']*request.apart
+        if found and (asked, request.apart, request.measure) not in tables.known:
+            raise RuntimeError(f"step: the stream is being captured, but {found[0]} needs memory, which cannot be "
+                               f"allocated now. Take one step with {' and '.join(found)} first.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
@@ -295,8 +296,8 @@ class CudaBackend(Stored):
         """See `Backend.surveyed`. Waits for the device."""
         if self.surveys is None:
             return {}
-        tables, asked = self.surveys
-        return tables.norms(asked)
+        tables, asked, apart = self.surveys
+        return tables.norms(asked, apart)
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
@@ -325,14 +326,16 @@ class CudaBackend(Stored):
         if steps and any(group.functions for group in self.groups):
             check_still(self, leaves)
         addresses = tables.posts(self.addresses, bool(capturing) or clock.replayed)
-        if capturing and request.measure:
-            self._check_surveyed(tables, asked)
-        plan = self._plan(tables, normed, addresses, coefficients, asked, request.measure)
+        if capturing and steps:
+            self._check_known(tables, asked, request)
+        plan = self._plan(tables, normed, addresses, coefficients, asked, request)
+        if request.apart and request.clip_norm is not None:
+            tables.limit(asked, request.clip_norm)
         main, at = self.advance.main, PARAMETERS
         main.words[at.sums], main.words[at.count] = (tables.norm.sums.address, tables.norm.count) if normed else (0, -1)
         main.words[at.factor_at] = factor.address if on_device else 0
         main.floats[at.factor], main.floats[at.limit] = 1.0 if on_device else factor, request.limit
-        main.floats[at.clip_norm] = math.inf if request.clip_norm is None else request.clip_norm
+        main.floats[at.clip_norm] = math.inf if request.apart or request.clip_norm is None else request.clip_norm
         mode += MODE.check if request.skip_nonfinite else 0
         mode += MODE.single if on_device and factor.itemsize == 4 else 0
         skip = self.advance.fill(mode, addresses, coefficients)
@@ -352,7 +355,7 @@ class CudaBackend(Stored):
         if steps:
             self.normed, self.known_norm = normed, request.norm
         if request.measure:
-            self.surveys = tables, asked
+            self.surveys = tables, asked, request.apart
         try:
             plan.run(stream, skip, clock.done if steps else 0, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:
@@ -376,12 +379,13 @@ class CudaBackend(Stored):
         return (scaled, request.limit != math.inf, *[group.pieces for group in self.groups])
 
     def _plan(self, tables: Tables, norm: bool, addresses: list[Post], coefficients: list[Post],
-              asked: tuple, survey: bool) -> driver.Launches:
+              asked: tuple, request: Request) -> driver.Launches:
         """The launches of a step, with room for these posts."""
-        key = norm, self.advance.room(addresses, coefficients), asked, survey
+        own = asked, request.apart, request.measure
+        key = norm, self.advance.room(addresses, coefficients), own
         if key not in tables.plans:
             front, squares = self.advance.launches(), tables.norm.launches if norm else []
-            updates = tables.launches(asked, survey) if asked else []
+            updates = tables.launches(*own) if asked else []
             tables.plans[key] = driver.Launches([*front[:-1], *squares, front[-1], *updates])
         return tables.plans[key]
 

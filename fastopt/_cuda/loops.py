@@ -28,7 +28,7 @@ DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at
 ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
 CLOCK = record("t skip missed norm normed last factor")  # the words in which a device keeps the state of the steps
 CLOCK_WORDS = 8
-STEP = record("count table width tiles coefs clock seed")  # the parameters of `step`
+STEP = record("count table width tiles coefs clock seed exact")  # the parameters of `step`
 
 
 def access_bytes(cc: tuple[int, int]) -> int:
@@ -74,19 +74,21 @@ def _step(pipeline, layout, cc):
     addresses, coefficients, row_at, tile_key = (memory.addresses(layout), memory.coefficients(layout, pipeline),
                                                  memory.row_at(layout), memory.tile_key(layout))
 
-    def step(count, table, width, tiles, coefs, clock, seed):
+    row_bytes = len(pipeline.fields)*WORD
+
+    def step(count, table, width, tiles, coefs, clock, seed, exact):
         if word(clock, CLOCK.skip) != 0:
             return
         k = int64(cuda.blockIdx.x)
         if k >= count:
             return
         group = word(tiles, 4*k + TILE.group)
-        c = coefficients(coefs, group, clock + CLOCK.factor*WORD)
+        c = coefficients(coefs, group, exact + group*row_bytes)
         while k < count:
             tile = tiles + 4*WORD*k
             if word(tile, TILE.group) != group:
                 group = word(tile, TILE.group)
-                c = coefficients(coefs, group, clock + CLOCK.factor*WORD)
+                c = coefficients(coefs, group, exact + group*row_bytes)
             table_row, lo = table + word(tile, TILE.tensor)*width*WORD, word(tile, TILE.first)
             row, key = row_at(addresses(table_row), lo), tile_key(table_row, seed, clock, 0)
             sweep(c, row, table_row, key, lo, word(tile, TILE.end))

@@ -1,13 +1,14 @@
 """Coefficients that depend on whole tensors, or on each of their rows, on a CUDA device: launches before a step's own.
 
-A part of a step whose pipeline has measured pieces has a row of coefficients for each unit (see `_tensors.units`), not
-for each group. `spread` gives units the rows of their groups. Then, for each piece, `sums` makes the sums of 4,096
-elements each, and `of_sums` adds those up and makes the coefficients. All of it has the bits of the CPU.
+A part of a step whose pipeline has measured pieces, or whose gradients are clipped each by its own norm, has a row of
+coefficients for each unit (see `_tensors.units`), not for each group. `spread` gives units the rows of their groups,
+and `clipped` multiplies their factor. Then, for each piece, `sums` makes the sums of 4,096 elements each, and `of_sums`
+adds those up and makes the coefficients. All of it has the bits of the CPU.
 """
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .._kernels.llvm import DOUBLE, I8, I16, call, code, i64, pointer, unpacked
 from .._kernels.memory import (
     FLOAT64,
     INT,
+    SHRUNK,
     STRIDED_TILE,
     SUMS,
     TILE,
@@ -36,14 +38,16 @@ from .._rule.pipeline import Pipeline
 from .._tensors.tensors import Tensor
 from .._tensors.units import SPAN, SPAN_WORDS, Spans, Units
 from . import driver, lanes
+from .advance import exact_sum
 from .code import Code
 from .code import code as linked
 from .loops import CLOCK, THREADS
 from .warps import WARP
 
-SURVEY = record("count table width tiles coefs clock found")  # the parameters of `sums`,
-SPREAD = record("count groups of rows coefs")                 # of `spread`,
-FROM = record("count spans found rows coefs")                 # and of `of_sums`
+SURVEY = record("count table width tiles coefs clock found exact")        # the parameters of `sums`,
+SPREAD = record("count groups of rows coefs")                             # of `spread`,
+CLIP = record("count spans found stride clip_norm clock rows coefs")      # of `clipped`
+FROM = record("count spans found rows coefs")                             # and of `of_sums`
 Launch = tuple[int, int, driver.Arguments]
 
 
@@ -91,7 +95,9 @@ def _sums(layout, pipeline, piece, cc):
     addresses, coefficients, row_at = (memory.addresses(layout), memory.coefficients(layout, pipeline),
                                        memory.row_at(layout))
 
-    def sums(count, table, width, tiles, coefs, clock, found):
+    row_bytes = len(pipeline.fields)*WORD
+
+    def sums(count, table, width, tiles, coefs, clock, found, exact):
         lane = uint32(cuda.threadIdx.x % WARP)
         k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
         if word(clock, CLOCK.skip) != 0:  # nothing is read then, and `measures` is NaN
@@ -105,7 +111,8 @@ def _sums(layout, pipeline, piece, cc):
             lo, n = word(tile, TILE.first), uint32(word(tile, TILE.end) - word(tile, TILE.first))
             table_row = table + word(tile, TILE.tensor)*width*WORD
             row = row_at(addresses(table_row), lo)
-            c = coefficients(coefs, word(tile, TILE.group), clock + CLOCK.factor*WORD)
+            group = word(tile, TILE.group)
+            c = coefficients(coefs, group, exact + group*row_bytes)
             low, high, i = nothing, nothing, lane
             while uint32(i + uint32(WARP)) < n:  # the loads of two elements at a time
                 j = uint32(i + uint32(WARP))
@@ -147,6 +154,40 @@ def _spread(fields, itemsize):
                 put_in(coefs, unit*fields + k, value)
             unit += int64(cuda.gridDim.x)*THREADS
     return spread, types.void(*[types.int64]*len(SPREAD))
+
+
+@cache
+def clipped(fields: int, itemsize: int, cc: tuple[int, int], form: str = "cubin") -> Code:
+    """Multiplies the gradient factor of units where the gradient of their tensor is longer than `clip_norm`.
+
+    A block takes a span, which says where the sums of its tensor lie in the rows of `squares`, `stride` numbers apart.
+    """
+    return linked(f"clipped {fields} {itemsize}", cc, form, lambda: _clipped(fields, itemsize), THREADS)
+
+
+def _clipped(fields, itemsize):
+    from numba import cuda, float64, int64, types
+    put_in, of, one, enlarged = _put_in(itemsize), exact_sum(), 1.0, 1/SHRUNK
+
+    def clipped(count, spans, found, stride, clip_norm, clock, rows, coefs):
+        hi, lo = cuda.shared.array(THREADS, float64), cuda.shared.array(THREADS, float64)
+        k = int64(cuda.blockIdx.x)
+        while k < count:
+            span, total, shrunk, part = spans + k*SPAN_WORDS*WORD, float64(0), one, int64(0)
+            while part < 2:
+                first = part*stride + word(span, SPAN.tile)
+                total = of(hi, lo, found, first, part*stride + word(span, SPAN.tile_end))
+                shrunk, part = one if part == 0 else enlarged, part + (1 if total - total != 0 else 2)
+            norm = abs(get(clock, CLOCK.factor))*shrunk*math.sqrt(total)
+            unit = word(span, SPAN.unit) + cuda.threadIdx.x
+            while unit < word(span, SPAN.unit_end) and clip_norm < norm and norm - norm == 0:
+                value = get(rows, unit*fields)*(clip_norm/norm)
+                put(rows, unit*fields, value)
+                put_in(coefs, unit*fields, value)
+                unit += THREADS
+            k += cuda.gridDim.x
+    kinds = [types.float64 if name == "clip_norm" else types.int64 for name in CLIP._fields]
+    return clipped, types.void(*kinds)
 
 
 @cache
@@ -217,14 +258,17 @@ def _of_sums(pipeline, piece, itemsize):
 class Sums:
     """A launch of `sums` on the tiles of some tensors of a bucket."""
 
-    def __init__(self, bucket: Any, pipeline: Pipeline, name: str, tiles: np.ndarray, coefs: driver.Memory):
+    def __init__(self, bucket: Any, pipeline: Pipeline, name: str, tiles: np.ndarray, coefs: driver.Memory,
+                 exact: driver.Memory):
+        """`coefs` has the rows of coefficients of the tiles, `exact` those in float64."""
         gpu, self.many, self.tiles = bucket.gpu, MEASURED[name].many, driver.uploaded(bucket.gpu, tiles)
         self.gpu, self.count = gpu, len(tiles)
         self.found = gpu.allocate(WORD*self.many*self.count)
         gpu.fill(self.found.address, self.many*self.count, np.float64(0))
         function, held = gpu.function(sums(pipeline, bucket.layout.read, name, gpu.cc, gpu.form))
         words = {"count": self.count, "table": bucket.table.address, "width": bucket.width, "tiles": self.tiles.address,
-                 "coefs": coefs.address, "clock": bucket.clock.address, "found": self.found.address}
+                 "coefs": coefs.address, "clock": bucket.clock.address, "found": self.found.address,
+                 "exact": exact.address}
         self.launches = [_launch(function, min(-(-self.count//(THREADS//WARP)), held), SURVEY, words)]
 
     def read(self) -> np.ndarray:
@@ -237,8 +281,8 @@ class Sums:
 class Survey(Sums):
     """What finds the norms of gradients, parameters and updates, in a step that measures."""
 
-    def __init__(self, bucket: Any, pipeline: Pipeline, tiles: np.ndarray, coefs: driver.Memory):
-        super().__init__(bucket, pipeline, MEASURE.name, tiles, coefs)
+    def __init__(self, bucket: Any, pipeline: Pipeline, tiles: np.ndarray, *rows: driver.Memory):
+        super().__init__(bucket, pipeline, MEASURE.name, tiles, *rows)
         self.spans = Spans(tiles, np.zeros(0))
 
     def norms(self) -> dict[int, np.ndarray]:
@@ -249,29 +293,51 @@ class Survey(Sums):
 class Measured:
     """The launches that find the coefficients of the units of a part of a step."""
 
-    def __init__(self, bucket: Any, pipeline: Pipeline, tensors: Sequence[Tensor], chosen: Sequence[bool]):
-        """`tensors` are those of the bucket, of which the part has the `chosen` ones."""
+    def __init__(self, bucket: Any, pipeline: Pipeline, tensors: Sequence[Tensor], chosen: Sequence[bool],
+                 squares: "Squares | None" = None):
+        """`tensors` are those of the bucket, of which the part has the `chosen` ones, and with `squares` clips each."""
         gpu, itemsize, fields = bucket.gpu, bucket.layout.arithmetic.itemsize, len(pipeline.fields)
         self.units = units = Units(pipeline, bucket.layout, tensors, chosen)
-        self.tiles, self.launches, count = units.cut(STRIDED_TILE), [], len(units)
+        self.tiles, count = units.cut(STRIDED_TILE), len(units)
         self.rows, self.coefs = (gpu.allocate(size*fields*count) for size in (WORD, itemsize))
-        if not count:
-            return
+        self.both = {"rows": self.rows.address, "coefs": self.coefs.address}
         groups = driver.uploaded(gpu, np.array(bucket.groups, np.int64)[units.tensors])
         self.keep: list[Any] = [groups]
-        function, held = gpu.function(spread(fields, itemsize, gpu.cc, gpu.form))
-        both = {"rows": self.rows.address, "coefs": self.coefs.address}
-        self.launches.append(_launch(function, min(-(-count//THREADS), held), SPREAD, {
-            "count": count, "groups": bucket.exact.address, "of": groups.address, **both}))
+        self.clip: driver.Arguments | None = None  # of the launch that clips, which gets its limit before each step
+        self.launches = [self._launch(gpu, spread(fields, itemsize, gpu.cc, gpu.form), count, THREADS, SPREAD, {
+            "groups": bucket.exact.address, "of": groups.address})]
+        if squares is not None:
+            table = Spans(self.tiles, units.tensors).table
+            ends = np.cumsum([0, *(-(-n//STRIDED_TILE) for n in bucket.sizes)]) + squares.first
+            of = self.tiles[table[:, SPAN.tile], TILE.tensor]
+            table[:, SPAN.tile], table[:, SPAN.tile_end] = ends[of], ends[of + 1]
+            spans = driver.uploaded(gpu, table)
+            self.keep += [spans, squares]
+            self.launches.append(self._launch(gpu, clipped(fields, itemsize, gpu.cc, gpu.form), len(table), 1, CLIP, {
+                "spans": spans.address, "found": squares.sums.address, "stride": squares.stride, "clip_norm": 0,
+                "clock": bucket.clock.address}))
+            self.clip = self.launches[-1][2]
         for piece in pipeline.measured:
-            of, spans = Sums(bucket, pipeline, piece.name, self.tiles, self.coefs), Spans(self.tiles, units.tensors,
-                                                                                         piece.by_row)
-            table = driver.uploaded(gpu, spans.table)
-            self.keep += [of, table]
-            function, held = gpu.function(of_sums(pipeline, piece.name, itemsize, gpu.cc, gpu.form))
-            words = {"count": len(spans.table), "spans": table.address, "found": of.found.address, **both}
-            blocks = min(-(-len(spans.table)//(THREADS//WARP)), held)
-            self.launches += [*of.launches, _launch(function, blocks, FROM, words)]
+            sums = Sums(bucket, pipeline, piece.name, self.tiles, self.coefs, self.rows)
+            table = Spans(self.tiles, units.tensors, piece.by_row).table
+            spans = driver.uploaded(gpu, table)
+            self.keep += [sums, spans]
+            code = of_sums(pipeline, piece.name, itemsize, gpu.cc, gpu.form)
+            self.launches += [*sums.launches, self._launch(gpu, code, len(table), THREADS//WARP, FROM, {
+                "spans": spans.address, "found": sums.found.address})]
+
+    def _launch(self, gpu: driver.Gpu, code: Code, count: int, each: int, names: Any, words: dict[str, int]) -> Launch:
+        """A launch on so many things, of which a block takes `each` at a time."""
+        function, held = gpu.function(code)
+        return _launch(function, min(-(-count//each), held), names, {"count": count, **words, **self.both})
+
+
+class Squares(NamedTuple):
+    """Where the sums of squares of a bucket's gradients lie: from the `first` on, in rows `stride` numbers apart."""
+
+    sums: driver.Memory
+    stride: int
+    first: int
 
 
 def _launch(function: int, blocks: int, names: Any, words: dict[str, int]) -> Launch:

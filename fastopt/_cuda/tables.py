@@ -5,7 +5,7 @@ Gradients of a known kind (formats, shapes, strides) change addresses only, whic
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba.core.errors import NumbaError
@@ -22,7 +22,7 @@ from . import driver, loops
 from .clock import Post, posts
 from .libraries import Library, by_dlpack, library
 from .loops import STEP, THREADS, WARP
-from .measured import Launch, Measured, Survey
+from .measured import CLIP, Launch, Measured, Squares, Survey
 from .streams import hand_over, makers
 
 MOST = 100_000  # addresses that are remembered
@@ -42,16 +42,17 @@ class Bucket:
         table = tensors.make_table(columns, strides, places)
         self.table, self.width = driver.uploaded(gpu, table), table.shape[1]
         self.keep: list = []
-        self.made: dict[tuple[Pipeline, ...], list[Part]] = {}
+        self.made: dict[tuple, list[Part]] = {}
 
-    def parts(self, of_groups: Sequence[Pipeline]) -> "list[Part]":
-        """The parts of a step, for the pipelines of all groups."""
+    def parts(self, of_groups: Sequence[Pipeline], squares: Squares | None = None) -> "list[Part]":
+        """The parts of a step, for the pipelines of all groups; with `squares` each gradient is clipped by its norm."""
         of = tuple(of_tensors(self.groups, of_groups, self.layout))
-        if of not in self.made:
-            self.made[of] = [part for x in dict.fromkeys(of) for part in self._parts(x, [y == x for y in of])]
-        return self.made[of]
+        key = of, squares is not None
+        if key not in self.made:
+            self.made[key] = [part for x in dict.fromkeys(of) for part in self._parts(x, [y == x for y in of], squares)]
+        return self.made[key]
 
-    def _parts(self, of: Pipeline, chosen: list[bool]) -> "list[Part]":
+    def _parts(self, of: Pipeline, chosen: list[bool], squares: Squares | None) -> "list[Part]":
         """The part of one pipeline on the chosen tensors; none where they are empty."""
         sizes = [n if mine else 0 for n, mine in zip(self.sizes, chosen, strict=True)]
         size = loops.tile_size(self.layout, self.gpu.cc, sizes, self.gpu.processors)
@@ -59,22 +60,23 @@ class Bucket:
             return []
         try:
             function, held = self.gpu.function(loops.step(of, self.layout, self.gpu.cc, self.gpu.form))
-            measured = Measured(self, of, self.given, chosen) if of.measured else None
+            measured = Measured(self, of, self.given, chosen, squares) if of.measured or squares else None
         except NumbaError as error:
             raise TypeError(f"rule {of.name}: Numba does not compile its update for {self.layout} on CUDA (the reason "
                             "stands above). Use + - * /, the words of fastopt.notation and the coefficients in "
                             "c.") from error
         if measured:
-            tiles, coefs, survey = measured.units.cut(size), measured.coefs, measured.tiles
+            tiles, coefs, exact, survey = measured.units.cut(size), measured.coefs, measured.rows, measured.tiles
         else:
-            tiles, coefs = tensors.make_tiles(sizes, self.groups, size), self.coefs
+            tiles, coefs, exact = tensors.make_tiles(sizes, self.groups, size), self.coefs, self.exact
             survey = tensors.make_tiles(sizes, self.groups, STRIDED_TILE)
         count, memory = len(tiles), driver.uploaded(self.gpu, tiles)
         words = {"count": count, "table": self.table.address, "width": self.width, "tiles": memory.address,
-                 "coefs": coefs.address, "clock": self.clock.address, "seed": self.seed}
+                 "coefs": coefs.address, "clock": self.clock.address, "seed": self.seed,
+                 "exact": exact.address if exact else 0}
         self.keep.append(memory)
         step = function, min(count, held), driver.Arguments([words[name] for name in STEP._fields])
-        return [Part(step, measured, (of, survey, coefs))]
+        return [Part(step, measured, (of, survey, coefs, exact))]
 
     def reseeding(self, seed: int) -> list["partial[None]"]:
         """What to call so that launches draw their random bits from another seed."""
@@ -90,7 +92,7 @@ class Bucket:
 class Part:
     """A launch of a step, and what comes before it: what finds its coefficients, and what measures all of it."""
 
-    def __init__(self, step: Launch, measured: Measured | None, survey: tuple[Pipeline, np.ndarray, driver.Memory]):
+    def __init__(self, step: Launch, measured: Measured | None, survey: tuple[Any, ...]):
         """`survey`: what a `Survey` is made of, once one is asked for."""
         self.step, self.measured, self._of = step, measured, survey
         self._survey: Survey | None = None
@@ -108,6 +110,7 @@ class Norm:
     """The sums of squares of a step's gradients, side by side: the first stage of the norm, one launch per bucket."""
 
     def __init__(self, gpu: driver.Gpu, buckets: Sequence[Bucket]):
+        self.squares: list[Squares] = []  # of each bucket
         cuts = [bucket.cut(loops.NORM_TILE, bucket.sizes) for bucket in buckets]
         self.count = sum(count for _, count in cuts)
         self.sums = gpu.allocate(4*WORD*self.count)
@@ -115,6 +118,7 @@ class Norm:
         self.launches: list[Launch] = []
         first = 0
         for bucket, (tiles, count) in zip(buckets, cuts, strict=True):
+            self.squares.append(Squares(self.sums, self.count, first))
             if count:
                 function, held = gpu.function(loops.squares(bucket.layout.norm, gpu.cc, gpu.form))
                 arguments = driver.Arguments([count, bucket.table.address, bucket.width, tiles.address,
@@ -132,6 +136,7 @@ class Tables:
         self.gpu = gpu
         self.rule = rule
         self.plans: dict[tuple, driver.Launches] = {}
+        self.known: set[tuple] = set()  # the arguments of `launches` for which memory is there
         self.buckets: list[Bucket] = []
         self.members: list[list[int]] = []
         found, views = gradients.found, [g.array for g in gradients.found]
@@ -153,22 +158,30 @@ class Tables:
                 self._norm = Norm(self.gpu, self.buckets)
         return self._norm
 
-    def parts(self, asked: tuple) -> list[tuple[Bucket, list[Part]]]:
-        """The parts of a step that asks for these pieces, `asked` being the arguments of `pipelines`."""
-        of_groups = pipelines(self.rule, *asked)
+    def parts(self, asked: tuple, apart: bool) -> list[tuple[Bucket, list[Part]]]:
+        """The parts of a step that asks for these pieces, `asked` being the arguments of `pipelines`; with `apart`
+        gradients are clipped each by its own norm."""
+        of_groups, squares = pipelines(self.rule, *asked), self.norm.squares if apart else [None]*len(self.buckets)
         with self.gpu.current():
-            return [(bucket, bucket.parts(of_groups)) for bucket in self.buckets]
+            return [(bucket, bucket.parts(of_groups, of)) for bucket, of in zip(self.buckets, squares, strict=True)]
 
-    def launches(self, asked: tuple, survey: bool) -> list[Launch]:
+    def launches(self, asked: tuple, apart: bool, survey: bool) -> list[Launch]:
         """The launches of a step, which may find norms by the way."""
+        self.known.add((asked, apart, survey))
         with self.gpu.current():
-            return [launch for bucket, parts in self.parts(asked) for part in parts
+            return [launch for bucket, parts in self.parts(asked, apart) for part in parts
                     for launch in part.launches(part.survey(bucket) if survey else None)]
 
-    def norms(self, asked: tuple) -> dict[int, np.ndarray]:
+    def limit(self, asked: tuple, clip_norm: float) -> None:
+        """Have the next step clip each gradient by this norm."""
+        for _, parts in self.parts(asked, True):
+            for part in parts:
+                part.measured.clip.floats[CLIP.clip_norm] = clip_norm  # type: ignore[union-attr]
+
+    def norms(self, asked: tuple, apart: bool) -> dict[int, np.ndarray]:
         """The norms that the last such step found, by tensor. Waits for the device."""
         norms = {k: np.zeros(MEASURE.many) for members in self.members for k in members}
-        for (bucket, parts), members in zip(self.parts(asked), self.members, strict=True):
+        for (bucket, parts), members in zip(self.parts(asked, apart), self.members, strict=True):
             for part in parts:
                 norms |= {members[k]: found for k, found in part.survey(bucket).norms().items()}
         return norms

@@ -26,66 +26,69 @@ class Argument(NamedTuple):
 
 PARAMS = Argument(
     inspect.Parameter.empty, "array, tree of arrays, or groups", "Any",
-    "What is updated in place: float64, float32, float16 or bfloat16 arrays, in lists, tuples, dicts, dataclasses, "
-    'nested in any way; or a list of groups, {"params": ..., "lr": ..., ...}, which may have a `state` and `rounding` '
-    'of their own.')
+    "The arrays that steps update in place: float64, float32, float16 or bfloat16, in lists, tuples, dicts and "
+    'dataclasses, nested in any way. Or a list of groups, {"params": ..., "lr": ..., ...}; a group may have a '
+    "`state`, a `rounding` and a `mask` of its own.")
 ARGUMENTS = {
     "like": Argument(
         None, f"{{{WORDS}}}, optional", f"Literal[{WORDS}] | None",
-        "Start from the defaults and conventions of that system; see `fastopt.presets`."),
+        "Start from the defaults and conventions of that system; see `fastopt.presets`. Other arguments override "
+        "them."),
     "state": Argument(
         None, "str, dict or callable, optional", "str | Mapping[str, Any] | Callable[[str, Any], Any] | None",
-        'Storage of the state, for all or by name, {"m": "bf16", "v": "q8"}: "float32", "float64", "float16", '
-        '"bfloat16" (to nearest; also "f32", "f64", "f16", "bf16"), "f16s", "bf16s" (rounded up or down by chance, so '
-        'that small changes add up) or "q8" (eight bits, 128 numbers share an exponent). A function of a '
-        "parameter's path and array returns one of these. By default float32, and float64 for float64 parameters, "
-        "whatever the parameters are stored as. A dict may also hold state arrays that are there already, in the "
-        'structure of the parameters: {"m": arrays}, or {"m": ("q8", arrays)} where the dtype does not tell all. They '
-        "are updated in place, from the numbers that they hold."),
+        'How the state is stored: a word for all states, or words by name, {"m": "bf16", "v": "q8"}. By default '
+        "it is float32, and float64 for float64 parameters, whatever else the parameters are stored as. "
+        '"float32", "float64", "float16" and "bfloat16" (also "f32", "f64", "f16", "bf16") round to nearest. '
+        '"f16s" and "bf16s" round up or down by chance, so that small changes add up. "q8" takes eight bits, and '
+        "128 numbers share an exponent. A function of a parameter's path and array returns one of these words. A "
+        'dict may also hold state arrays that are there already, in the structure of the parameters: {"m": '
+        'arrays}, or {"m": ("q8", arrays)} where the dtype does not tell the format. Steps update them in place, '
+        "from the numbers that they hold."),
     "rounding": Argument(
         "nearest", f"{{{ROUNDINGS}}}", f"Literal[{ROUNDINGS}]",
-        "How 16-bit parameters are stored: to nearest; up or down by chance; or (bfloat16) with what it lacks of a "
-        "float32 in 16 more bits."),
+        'How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by '
+        'chance, right on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.'),
     "average": Argument(
         None, "float, callable or True, optional", "Hyper | bool | None",
-        "Keep a running average of the parameters in the same pass, average <- d*average + (1-d)*p, this being d, in "
-        '[0, 1); True: 0.999. It is the state "average", which starts at the parameters, float32 unless `state` names '
-        "it."),
+        "d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- "
+        'd*average + (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` '
+        "names it."),
     "grokfast": Argument(
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
-        "(share, factor): to each gradient factor times its running average is added, which keeps this share of itself "
-        'in a step (Lee et al. 2024): the state "grokfast". True: (0.98, 2.0).'),
+        "(share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself "
+        "in a step, and factor times the average is added to the gradient (Lee et al. 2024). It is the state "
+        '"grokfast".'),
     "mars": Argument(
         None, "float, callable or True, optional", "Hyper | bool | None",
-        "gamma; True: 0.025, as in the paper. To each gradient gamma*b1/(1-b1) times its change since the last step is "
-        "added, and that of a tensor is then made at most 1 long (Yuan et al. 2024). The last gradient is the state "
-        '"mars". For optimizers that have b1.'),
+        "gamma, or True for 0.025, as in the paper. gamma*b1/(1-b1) times the change of the gradient since the last "
+        "step is added to the gradient. The result is made at most 1 long, as a whole tensor (Yuan et al. 2024). The "
+        'state "mars" is the last gradient. For optimizers that have b1.'),
     "schedule_free": Argument(
         None, "float, callable or True, optional", "Hyper | bool | None",
-        "Schedule-Free learning (Defazio et al. 2024) with this b, in [0, 1); True: 0.9. With the update u, and w = "
-        "lr^2 over the sum of all lr^2 so far: z <- z - u;  x <- (1-w)*x + w*z;  p <- (1-b)*z + b*x. Take gradients at "
-        "the parameters p; evaluate and keep x, `evaluation_point()`. lr needs no schedule but a warm-up. The state "
-        '"schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. It takes '
-        "the place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state."),
+        "b of Schedule-Free learning (Defazio et al. 2024), in [0, 1), or True for 0.9. Steps move a point z, and"
+        " x is the average of all z, weighted by lr^2. The parameters are p = (1-b)*z + b*x: take gradients "
+        "there. Evaluate and keep x, which is `evaluation_point()`. lr needs no schedule but a warm-up. The state"
+        ' "schedule_free" is x - p, float32 unless `state` names it; where b changes between steps, z moves. This'
+        " takes the place of momentum: `momentum`, or b1 of Adam and its kin, is gone, and so is its state."),
     "copy": Argument(
         None, "tree of arrays, optional", "Any",
-        "Where the step writes the new parameters again, in the format of these arrays (bfloat16 beside float32 "
-        "parameters, for example)."),
+        "Arrays that a step writes the new parameters to as well, in the format of these arrays: bfloat16 beside "
+        "float32 parameters, for example."),
     "seed": Argument(
         0, "int", "int",
-        "Of the random bits of stochastic rounding, which are a hash of seed, step, tensor and element."),
+        "The seed of the random bits of stochastic rounding. These are a hash of seed, step, tensor and element."),
     "first": Argument(
         0, "int or tree of int", "Any",
-        "For arrays that are parts of larger ones: how many elements lie before each in the whole. Random bits are "
-        "then those of the whole. If the whole has another number among its tensors, a pair: that number, and these "
-        "elements. With states of eight bits, a multiple of 128."),
+        "For arrays that are parts of larger ones: how many elements of the whole lie before each. The random "
+        "bits are then those of the whole. If the whole has another number among its tensors, give a pair: that "
+        "number, and these elements. With states of eight bits, give a multiple of 128."),
     "threads": Argument(
         None, "int, optional", "int | None",
-        "The most threads that a step uses; by default all of the process, and no more than OMP_NUM_THREADS."),
+        "The most threads that a step uses. By default all that the process may use, and no more than "
+        "OMP_NUM_THREADS."),
     "capturable": Argument(
         None, "int, optional", "int | None",
-        "On a CUDA device: a step may be captured into a graph, which may then be replayed for so many steps (see "
-        "`tabulate`)."),
+        "On a CUDA device: a graph may capture a step, and may be replayed for so many steps. See `tabulate`."),
 }
 
 

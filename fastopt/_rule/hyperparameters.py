@@ -36,24 +36,26 @@ EVERY = About(
                       "grokfast_factor", "mars"), NONNEGATIVE),
      **dict.fromkeys(("average", "schedule_free", "grokfast_share"), interval("[0, 1)"))},
     {"lr": "Learning rate.",
-     "weight_decay": "Strength of the pull towards zero; see `decay`.",
-     "decay": '"coupled": adds weight_decay*p to the gradient (L2); "decoupled": p shrinks by lr*weight_decay, beside '
-              'the step; "independent": by weight_decay.',
+     "weight_decay": "Strength of the decay, which pulls parameters towards zero; see `decay`.",
+     "decay": '"coupled": weight_decay*p is added to the gradient (L2). "decoupled": p shrinks by '
+              'lr*weight_decay*p, beside the step. "independent": it shrinks by weight_decay*p, whatever lr is.',
      "maximize": "True: climb instead of descend.",
-     "cautious": 'True: an element stays in a step whose update has another sign than its gradient, or is 0 (Liang et '
-                 'al. 2024). "scaled": the others take n/(k+1) of their update, where k of the n elements of a tensor '
-                 'move.',
-     "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from zero "
-                       "(Chen et al. 2025).",
-     "update_clip": "No element's update is larger than lr times this; 0: no limit.",
-     "update_rms": "The root mean square of a tensor's update is no larger than lr times this; 0: no limit (Shazeer "
-                   "and Stern 2018).",
-     "adaptive_clip": "The gradient of each row of a parameter (of the whole, if that has one axis) is no longer than "
-                      "this times the row, which counts as 1e-3 long at least; 0: no limit (Brock et al. 2021).",
-     "trust_ratio": '"update": the update of a tensor with its decoupled decay, over lr, is made as long as the tensor '
-                    '(You et al. 2020: LAMB). "gradient": so is its gradient with coupled decay, by |p|/(|g| + '
-                    'weight_decay*|p|) (You et al. 2017: LARS). Where a length is 0, it stays as it is.',
-     "trust_coefficient": "A factor of the trust ratio; unused where a length is 0."})
+     "cautious": "True: an element stays in a step where its update and its gradient differ in sign, or one is 0 "
+                 '(Liang et al. 2024). "scaled": so too; if k of the n elements of a tensor move, they take '
+                 "n/(k+1) times their update.",
+     "cautious_decay": "True: decoupled or independent decay acts only where the update does not lead away from "
+                       "zero (Chen et al. 2025).",
+     "update_clip": "No element's update is larger than lr times this. 0: no limit.",
+     "update_rms": "The root mean square of a tensor's update is no larger than lr times this (Shazeer and Stern "
+                   "2018). 0: no limit.",
+     "adaptive_clip": "The gradient of each row of a parameter is made no longer than this times the row (Brock "
+                      "et al. 2021). A row counts as 1e-3 long at least; a parameter with one axis is one row. 0:"
+                      " no limit.",
+     "trust_ratio": '"update": the update of a tensor, with its decoupled decay, is made lr times as long as the '
+                    'tensor (You et al. 2020: LAMB). "gradient": the gradient, with coupled decay, is multiplied '
+                    "by |p|/(|g| + weight_decay*|p|), where |p| is the length of a tensor (You et al. 2017: "
+                    "LARS). Where a length is 0, the factor is 1.",
+     "trust_coefficient": "A factor of the trust ratio. Where a length is 0, it is not used."})
 
 
 def said_here(word: str, rule: Any) -> str | None:

@@ -192,18 +192,19 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
          settled: int | None = None, **hyper: float) -> Callable[[Callable[..., Any]], Any]:
     """Make a rule of a function that computes the update of one element.
 
-    ``function(c, g, p, *state) -> (u, *state)``: from coefficients, gradient, parameter and states, the update and the
-    new states. The new parameter is then p - u, or with decoupled decay p - (u + wd*p). The function returns u, never
-    the new parameter, which cannot be told from it.
+    ``function(c, g, p, *state) -> (u, *state)`` gets coefficients, gradient, parameter and states, and returns the
+    update and the new states. The new parameter is then p - u, or with decoupled decay p - (u + wd*p). Return u, and
+    never the new parameter: nothing could tell the one from the other.
 
     Parameters
     ----------
     at : callable, optional
-        ``at(t, **hyperparameters) -> dict`` gives the coefficients of step t = 1, 2, ... in float64; its keys are the
-        fields of ``c`` and its keyword defaults the hyperparameters. Annotations of its arguments may say what each is:
-        ``mu: Annotated[float, "[0, 1)", "What the velocity keeps."] = 0.9`` gives a range and a line of documentation,
-        ``Annotated[Literal["one", "two"], "..."]`` the words that are allowed, ``Annotated[bool, "..."]`` a flag.
-        Without `at` the coefficients are the hyperparameters themselves, given as keywords of the decorator.
+        ``at(t, **hyperparameters) -> dict`` gives the coefficients of step t = 1, 2, ... in float64. The keys of the
+        dict are the fields of ``c``; the keyword arguments of `at`, and their defaults, are the hyperparameters. An
+        annotation may say what one is: ``mu: Annotated[float, "[0, 1)", "What the velocity keeps."] = 0.9`` gives a
+        range and a line of documentation, ``Annotated[Literal["one", "two"], "..."]`` the words that are allowed,
+        ``Annotated[bool, "..."]`` a flag. Without `at`, the coefficients are the hyperparameters themselves, which are
+        keywords of the decorator.
     state : str
         The names of the state arrays, separated by spaces, in the order of the function's arguments.
     nonnegative : str
@@ -222,30 +223,31 @@ def rule(at: Callable[..., dict[str, float]] | None = None, *, state: str = "", 
     ahead : str, optional
         The coefficient that, times the state ``v``, leads to the look-ahead point ``p - c.ahead*v``.
     momentum : str, optional
-        ``"mu v"``: with 0 for the hyperparameter mu the rule has no momentum, and neither reads nor needs the state v.
-        With ``schedule_free=`` an optimizer has neither of the two.
+        ``"mu v"`` names a hyperparameter and a state. Where mu is 0 the rule has no momentum, and does not need v. With
+        ``schedule_free=`` an optimizer has neither of the two.
     history : callable, optional
-        ``history(first, last, *hyperparameters) -> float``, the latter named as those of `at`: what the steps from
-        first to last, all with these hyperparameters, add to a sum. `at` gets the sum over steps 1 to t, each with the
-        hyperparameters that it had, as ``past``, or None: then all had those of now. It is part of state dicts.
+        For coefficients that depend on all steps so far. ``history(first, last, *hyperparameters) -> float`` is what
+        the steps from first to last add to a sum, if all have these hyperparameters, which are named as in `at`. `at`
+        gets the sum over steps 1 to t as ``past``; None means that all steps had the hyperparameters of now. The sum is
+        part of state dicts.
     name : str, optional
-        The rule's name, where it is not the function's.
+        The rule's name. By default the function's.
     class_name : str, optional
-        The name of its optimizer class; by default the rule's, in capitals: ``heavy_ball`` becomes ``HeavyBall``.
+        The name of its optimizer class. By default the rule's in capitals: ``heavy_ball`` becomes ``HeavyBall``.
     examples : sequence of dict
-        Hyperparameters that are not the defaults, several sets, for tests.
+        For tests: several sets of hyperparameters that are not the defaults.
     steady : dict, optional
-        Hyperparameters with which thousands of steps along one gradient stay finite and normal, for benchmarks.
+        For benchmarks: hyperparameters with which thousands of steps along one gradient stay finite and normal.
     settled : int, optional
-        The step from which on `at` gives the same coefficients as long as the hyperparameters stay.
+        The first step from which on `at` gives the same coefficients, as long as the hyperparameters stay.
     **hyper : float
-        Hyperparameters and their defaults, where there is no `at`. One of them must be ``lr``.
+        Hyperparameters and their defaults, if there is no `at`. One of them must be ``lr``.
 
     Returns
     -------
     callable
-        The rule: ``rule(c, g, p, *state) -> (p, *state)`` on scalars or arrays, also inside ``@njit``; ``rule.at(t,
-        dtype=numpy.float32, **hyperparameters)`` gives ``c``.
+        A decorator, which returns the rule: ``rule(c, g, p, *state) -> (p, *state)``, for numbers and arrays, also
+        inside ``@njit``. ``rule.at(t, dtype=numpy.float32, **hyperparameters)`` gives ``c``.
 
     Examples
     --------

@@ -43,6 +43,7 @@ class Request(NamedTuple):
     norm: Any = None                  # of all gradients, or with `apart` {tensor: its own}, if found elsewhere
     apart: bool = False               # clip each gradient by a norm of its own
     measure: bool = False             # find the norm of each parameter, gradient and update
+    known: bool = False               # the coefficients of measured pieces were found by `measuring`
 
 
 PLAIN = Request()

@@ -11,25 +11,25 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """The gradient of a table (a parameter of one dimension or more) that is zero but in some rows.
+    """The gradient of a table that is zero except in some rows. A table is a parameter of one dimension or more.
 
-    A step reads and writes these rows of the parameter and of its states, and no others: weight decay, momentum and
-    averages of squares act on a row in the steps that hit it (as in torch's SparseAdam; the step count is that of the
-    optimizer). A row that is hit has the bits of a step with the whole gradient, and the mask of these rows.
+    A step reads and writes these rows of the parameter and of its states, and no others. So weight decay, momentum and
+    averages of squares act on a row only in the steps that hit it, as in torch's SparseAdam; the step count is that of
+    the optimizer. A row that is hit gets the bits of a step with the whole gradient and with a mask of these rows.
 
     Parameters
     ----------
     indices : array of whole numbers, of one dimension
-        The rows, from 0 on, in any order. The values of a row that stands there several times are added first, one
-        after the other, in the float type of the arithmetic.
+        The rows, from 0 on, in any order. If a row stands there several times, its values are added first, one after
+        the other, in the float type of the arithmetic.
     values : array
-        The gradient of each: of shape ``(len(indices), *parameter.shape[1:])``, any supported float type.
+        The gradient of each row: of shape ``(len(indices), *parameter.shape[1:])``, of any supported float type.
 
     Notes
     -----
     Only for parameters in this machine's memory whose rows lie one behind the other (C order). The norm is that of the
-    added values. ``zero_grads=True`` and ``average=`` are refused; so are states in blocks of eight bits, but where a
-    row is a multiple of 128 numbers. What is wrong is said before anything is written.
+    added values. ``zero_grads=True`` and ``average=`` are refused. States of eight bits are refused, too, unless a row
+    is a multiple of 128 numbers. Errors come before anything is written.
     """
 
     __slots__ = ("indices", "values")

@@ -91,7 +91,7 @@ class Spans:
         lane = (np.arange(len(tiles)) - np.repeat(first, counts)) % self._lanes
         self._at = np.repeat(np.arange(len(of)), counts)*self._lanes + lane
         self.of_unit = np.repeat(np.arange(len(of)), units[1] - units[0])
-        self.sizes = sizes[self.of_unit]
+        self.sizes = sizes
 
     def totals(self, found: np.ndarray) -> np.ndarray:
         """The sums of each span, a row for each column of `found`, which has a row for each tile.

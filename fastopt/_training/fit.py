@@ -23,7 +23,7 @@ NEEDS = {"validate_every": "validate", "patience": "validate", "checkpoint_every
 
 
 class Now(NamedTuple):
-    """What a callback is told of a step: `t` is the count after it; `validation` is None where none followed."""
+    """What a callback is told of a step. `t` is the count after it; `validation` is None where none followed it."""
 
     t: int
     value: float
@@ -37,15 +37,16 @@ class Fit(NamedTuple):
     Attributes
     ----------
     t : int64 array
-        The optimizer's step count after each step. (A step that was skipped repeats the one before.)
+        The optimizer's step count after each step. A step that was skipped repeats the count before it.
     value, lr : float64 arrays
-        The value that each step saw, and its learning rate (of the first group).
+        The value that each step saw, and the learning rate of its first group.
     validated, validation : int64 array, float64 array
         The step counts at which `validate` was called, and what it returned.
     best, best_value : int and float, or None
         Step count and value of the lowest validation.
     stopped : str
-        "steps", "batches", "patience", "callback", "interrupted"; "error" in an exception's ``result``.
+        Why it stopped: "steps", "batches", "patience", "callback" or "interrupted"; "error" in the ``result`` of an
+        exception.
     steps : int
         Steps taken in this call.
     """
@@ -84,52 +85,57 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     Parameters
     ----------
     opt : Optimizer
-        Its parameters change in place; its `t` goes on from where it is. `fastopt.mpi.Sharded.fit` says what is
+        Its parameters change in place, and its `t` goes on from where it is. `fastopt.mpi.Sharded.fit` says what is
         different for an optimizer of many processes.
     value_and_grad : callable
-        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are those
-        of `opt` (`Nesterov`: the look-ahead point; groups: the list of their trees).
+        ``value_and_grad(params, batch) -> (value, gradients)``: a number, and a tree like `params`. `params` are the
+        parameters of `opt`: with `Nesterov` the look-ahead point, with groups the list of their trees.
     batches : iterable, callable or None
-        Batches of any kind. An iterable is walked again and again; an iterator (a generator) is used once; a callable,
-        ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass; None is the batch of every step.
-        Every call begins with epoch 0 and its first batch: to resume within a pass, give the batches from there on.
+        Batches of any kind. An iterable is walked again and again. An iterator, a generator for example, is used once.
+        A callable, ``batches(epoch)`` for epoch = 0, 1, ..., returns the iterable of each pass. With None, each step
+        gets None as its batch. Every call begins with epoch 0 and its first batch: to resume within a pass, give the
+        batches from there on.
     steps : int, optional
-        Steps to take in this call. Left out: as many as one pass over the batches gives.
+        The steps to take in this call. If it is left out, one pass over the batches.
     accumulate : int
-        Batches of a step, which takes the mean of their values and gradients. Gradients are summed in float32 (float64
-        where gradients or parameters are). A group may end in the next pass. Not for parameters on a CUDA device.
+        How many batches make a step, which takes the mean of their values and gradients. Gradients are summed in
+        float32, or in float64 where gradients or parameters are. The batches of a step may be of two passes. Not for
+        parameters on a CUDA device.
     validate : callable, optional
         ``validate(params) -> value``, the lower the better. Each `ReduceOnPlateau` of the hyperparameters observes it.
         With ``schedule_free=``, `params` is `opt.evaluation_point()`.
     validate_every : int, optional
-        Validate when `opt.t` reaches a multiple of this; by default after the last step of each pass over the batches.
+        Validate when `opt.t` reaches a multiple of this. By default, after the last step of each pass over the batches.
     patience : int, optional
         Stop when so many validations in a row (0 means 1) were not below the lowest before them by more than
-        `min_delta` (NaN never is).
+        `min_delta`. NaN is never below.
     restore_best : bool
-        At the end the parameters are those of the lowest validation; `opt.t` and the state stay those of the last step.
-        With ``schedule_free=`` its state goes back, too: `opt.evaluation_point()` is then the point that was validated.
+        At the end, give the parameters the values of the lowest validation. `opt.t` and the state stay those of the
+        last step. With ``schedule_free=`` its state goes back, too: `opt.evaluation_point()` is then the point that was
+        validated.
     checkpoint : path or callable, optional
-        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead: when `opt.t` reaches a multiple
-        of `checkpoint_every`, and at the end. It holds the parameters of the last step, not the best ones: a run that
-        goes on from it, with the batches that follow, takes the steps of one that never stopped; patience and the best
-        begin anew. To keep the best, save once more after `fit`.
+        Where `fastopt.files.save` writes, or ``checkpoint(opt)`` to be called instead, when `opt.t` reaches a multiple
+        of `checkpoint_every`, and at the end. A checkpoint holds the parameters of the last step, not the best ones. A
+        run that goes on from it, with the batches that follow, takes the same steps as one that never stopped; patience
+        and the best begin anew. To keep the best, save once more after `fit`.
     after_step : callable, optional
-        ``after_step(opt)``, directly after every step that was not skipped, may change the parameters in place:
-        projections and proximal steps (`fastopt.proximal`), for example. It is a part of the step: validation, the best
-        copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
+        ``after_step(opt)`` is called directly after every step that was not skipped. It may change the parameters in
+        place, by projections and proximal steps (`fastopt.proximal`), for example. It is a part of the step:
+        validation, the best copy, the checkpoint and the callback come after it, and a Ctrl-C waits for its end.
     callback : callable, optional
-        ``callback(Now(t, value, lr, validation))`` after every step, to observe. Returning True or raising
-        StopIteration stops. To change parameters, use `after_step`: a callback comes after the step's checkpoint.
+        ``callback(Now(t, value, lr, validation))`` is called after every step. To stop, it returns True or raises
+        StopIteration. To change parameters, use `after_step`: a callback comes after the step's checkpoint.
     progress : bool
         Show a bar on stderr (extra ``progress``).
     clip_norm, clip_value, skip_nonfinite
-        As in `Optimizer.step`. With `skip_nonfinite` a value that is not finite is recorded, and no error.
+        As in `Optimizer.step`. With `skip_nonfinite`, a value that is not finite is recorded, and is no error.
 
     Returns
     -------
     Fit
-        The history, the best validation and the reason to stop.
+        A named tuple: `t`, `value` and `lr` of each step; `validated` and `validation`, the step counts at which
+        `validate` was called and what it returned; `best` and `best_value`, those of the lowest; `stopped`, why it
+        stopped; `steps`, how many were taken.
 
     Raises
     ------
@@ -144,9 +150,9 @@ def fit(opt: Optimizer, value_and_grad: Callable[[Any, Any], tuple[Any, Any]], b
     Notes
     -----
     Ctrl-C ends the training as a stop does, with whole steps only: the checkpoint is written, the best parameters are
-    restored, and `stopped` is "interrupted". A second one, meanwhile, is raised. Every exception has the `Fit` so far
-    as its ``result``. After one other than BatchesEnded the parameters are those of the last step (without what a
-    failed `after_step` still had to do), and no checkpoint is written.
+    restored, and `stopped` is "interrupted". A second Ctrl-C in the meantime is raised. Every exception has the `Fit`
+    so far as its ``result``. After an exception other than BatchesEnded the parameters are those of the last step
+    (without what a failed `after_step` still had to do), and no checkpoint is written.
     """
     arguments = locals()
     peers = getattr(opt, "_peers", ALONE)

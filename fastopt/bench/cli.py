@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from textwrap import fill
 from typing import Any
 
 from .. import __version__
@@ -18,10 +19,12 @@ from . import compare, cpu, cuda, info
 # this once, when they are loaded. fastopt itself does not use OpenMP.
 WAIT = {"GOMP_SPINCOUNT": str(pool.SPINS), "KMP_BLOCKTIME": "0", "JAX_PLATFORMS": "cpu"}
 LEGEND = """
-step: median time of a step. GB/s: bytes that the step must read and write. of ceiling: the time of a kernel that only
-moves these bytes, over the step's. x ...: how many times longer the same step takes there."""
+step: the median time of a step. GB/s: the bytes that the step must read and
+write, in a second. of ceiling: the time of a kernel that only moves these
+bytes, over the step's. x ...: how many times longer the same step takes there."""
 ON_DEVICE = """\
-On the device: the L2 cache is empty before each step, and the ceiling is a copy. host: time until opt.step returns."""
+On the device: the L2 cache is empty before each step, and the ceiling is a
+copy. host: the time until opt.step returns."""
 
 
 def _choices(name: str, allowed: Sequence[str], none: bool = False) -> Callable[[str], list[str]]:
@@ -161,7 +164,7 @@ def _print(results: list[dict], given: argparse.Namespace) -> None:
         print(ON_DEVICE)
     for name in given.against:
         if name not in shown:
-            print(f"{name}: not measured ({first['missing'].get(name, 'no such optimizer')})")
+            print(fill(f"{name}: not measured ({first['missing'].get(name, 'no such optimizer')})", 80))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -230,11 +230,17 @@ def place(result: Mapping[str, Any]) -> str:
     return f"{where}, empty caches" if result.get("cold") else where
 
 
-def text(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) if k == 0 else cell.rjust(w)
-                               for k, (cell, w) in enumerate(zip(row, widths, strict=True))) for row in rows)
+def text(rows: Sequence[Sequence[str]], width: int = 80) -> str:
+    """Rows as aligned columns, in as many tables, one below the other, as are needed for this width."""
+    first, *others = zip(*rows, strict=True)
+    names = [cell.ljust(max(map(len, first))) for cell in first]
+    tables = [names]
+    for column in others:
+        cells = [f"  {cell.rjust(max(map(len, column)))}" for cell in column]
+        if tables[-1] is not names and len(tables[-1][0] + cells[0]) > width:
+            tables.append(names)
+        tables[-1] = [row + cell for row, cell in zip(tables[-1], cells, strict=True)]
+    return "\n\n".join("\n".join(table) for table in tables)
 
 
 def check_picture(path: str) -> None:

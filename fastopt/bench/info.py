@@ -3,6 +3,7 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from .. import __version__, storage
@@ -96,7 +97,8 @@ def _said(value: Any) -> str:
 
 
 def text(facts: dict[str, Any]) -> str:
-    """The facts as lines."""
+    """The facts as lines, which fit into 80 columns."""
     memory = "; ".join(f"{name} {of['kept']:g} and {of['moved']:g}" for name, of in facts["memory"].items())
     said = {**facts, "memory": f"bytes of Adam's parameter and state, and moved per step, by format: {memory}"}
-    return "\n".join(f"{name:10}  {_said(value)}" for name, value in said.items())
+    return "\n".join(fill(_said(value), 80, initial_indent=f"{name:10}  ", subsequent_indent=" "*12,
+                          break_long_words=False, break_on_hyphens=False) for name, value in said.items())

@@ -3,7 +3,7 @@
 >>> s = suggest(problem.grad, w)
 >>> opt = fastopt.Momentum(w, **s.momentum)
 
-You give the gradient (for `check_gradient`, the value too), a function of a tree of float64, float32 or float16 arrays.
+You give the gradient, a function of a tree of float64, float32 or float16 arrays; for `check_gradient` the value, too.
 All else is computed in float64.
 """
 from .._checks.extras import missing

@@ -157,10 +157,12 @@ def extreme_eigenvalues(grad: Gradient | None, w: Any, *, hvp: HVP | None = None
     `scipy.sparse.linalg.eigsh` (implicitly restarted Lanczos) finds both ends, and then the larger more closely. Of 5
     quadratics of 1,000 elements, eigenvalues at equal ratios, eigenvectors along the axes, the worst relative errors:
 
-    | largest/smallest | gradients | smallest | largest | float32: smallest | largest |
-    |---|---|---|---|---|---|
-    | 10 | 630 | 4e-6 | 7e-13 | 4e-6 | 3e-7 |
-    | 1e3, 1e5 | 3,500 | 1e-11 | 7e-13 | 4e-5 | 5e-7 |
+    ================ ========= ======== ======= ================= =======
+    largest/smallest gradients smallest largest float32: smallest largest
+    ================ ========= ======== ======= ================= =======
+    10               630       4e-6     7e-13   4e-6              3e-7
+    1e3, 1e5         3,500     1e-11    7e-13   4e-5              5e-7
+    ================ ========= ======== ======= ================= =======
 
     For eigenvalues at equal distances, 510 to 760 gradients are enough. Rotated eigenvectors make products noisier, and
     the smallest eigenvalue 80 to 2,000 times less exact.

@@ -46,6 +46,7 @@ class LeafCheck(NamedTuple):
 
     @property
     def ok(self) -> bool:
+        """Whether the verdict is "ok"."""
         return self.verdict == "ok"
 
 

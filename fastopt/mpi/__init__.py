@@ -1,8 +1,9 @@
 """Optimizers whose state is shared out among the processes of an MPI program, as in ZeRO-1 (Rajbhandari et al. 2020).
 
-Every process, a rank, computes the gradient of its part of the data, and has all parameters. A step sums the gradients
-of all ranks, so that each gets the sums for its share of the elements (reduce-scatter); each updates its share, whose
-state only it has; and each sends it to all others (all-gather).
+A process of such a program is called a rank. Every rank has all parameters, and computes the gradient of its part of
+the data. A step sums the gradients of all ranks. Each rank gets the sums for its share of the elements
+(reduce-scatter), updates its share, whose state no other rank has, and sends the new parameters to all others
+(all-gather).
 
     opt = fastopt.mpi.Sharded(fastopt.Adam, params, lr=1e-3)
     params = opt.params                                  # equal on all ranks, those of rank 0

@@ -43,10 +43,18 @@ class Part:
 
     def step(self, request: Request, t: int, threads: int) -> None:
         """Take the step that follows t steps."""
-        norm = {place: request.norm[k] for place, k in enumerate(self.tensors)} if request.apart else request.norm
-        request = request._replace(masks=self._of(request.masks), norm=norm)
-        self.backend.taken, self.backend.threads = t, threads
+        request = self._asked(request, t, threads)
         self.backend.step(self.leaves, self.paths, PLAIN if request == PLAIN else request)
+
+    def measuring(self, request: Request, t: int, threads: int) -> list[Any]:
+        """What finds the coefficients of that step which depend on whole tensors."""
+        return self.backend.measuring(self.leaves, self.paths, self._asked(request, t, threads))
+
+    def _asked(self, request: Request, t: int, threads: int) -> Request:
+        """What is asked of the backend in the step that follows t steps."""
+        self.backend.taken, self.backend.threads = t, threads
+        norm = {place: request.norm[k] for place, k in enumerate(self.tensors)} if request.apart else request.norm
+        return request._replace(masks=self._of(request.masks), norm=norm)
 
     def _of(self, masks: Sequence[Any]) -> Sequence[Any]:
         """The masks of these pieces."""

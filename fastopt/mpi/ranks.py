@@ -83,6 +83,10 @@ class Ranks:
         """Begin to find which flags are set on some rank; they are then set here."""
         return under_way(self.comm.Iallreduce(MPI.IN_PLACE, flags, MPI.LOR))
 
+    def add(self, row: np.ndarray) -> None:
+        """Have numbers hold their sums over all ranks."""
+        self.comm.Allreduce(MPI.IN_PLACE, row, MPI.SUM)
+
     def sum(self, sources: np.ndarray, target: np.ndarray, counts: list[int]) -> Any:
         """Begin to add rows, of which each rank gets so many elements."""
         return under_way(self.comm.Ireduce_scatter(sources, target, counts, MPI.SUM))

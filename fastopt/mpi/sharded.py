@@ -23,6 +23,7 @@ from .._training.fit import Fit, fit
 from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
 from .checkpoints import Checkpoints
 from .gradients import agreed
+from .measured import find, stages
 from .memory import Memory
 from .part import Part, of_tensors
 from .ranks import Ranks, wait
@@ -43,14 +44,14 @@ class Sharded:
     params : tree of arrays, or groups
         As for that optimizer, in this machine's memory. All ranks start from what rank 0 gives.
     comm : mpi4py.MPI.Comm, optional
-        The ranks; by default all processes of the program. A copy of it is used, the same by all optimizers.
+        The ranks; by default all processes of the program. All optimizers use one copy of it.
     mean : bool
         Whether steps take the mean of the gradients of all ranks, or their sum.
     copy : {"f32", "f16", "bf16"}, optional
-        All ranks have the parameters in this format; each has those that are given of its share only. So bfloat16 has
-        float32 masters, which take 4 bytes of an element on one rank.
+        All ranks have the parameters in this format, and each rank has the given parameters of its share only. So
+        bfloat16 parameters have float32 masters, each on one rank.
     bucket : int
-        The elements that are sent at once. Those of the next bucket are on their way while this one steps.
+        How many elements are sent at once. While one bucket steps, the next one is on its way.
     state, rounding, **hyper
         As for that optimizer: lr, weight_decay, seed, average (of the weights), ... `threads` is by default the
         processor's share of a rank.
@@ -58,11 +59,11 @@ class Sharded:
     Attributes
     ----------
     params
-        The parameters, equal on all ranks: new arrays in the structure of those that were given. (Of groups: a list of
-        trees.) bfloat16 of `copy` is uint16, its bits.
+        The parameters, equal on all ranks: new arrays in the structure of those that were given; for groups, a list of
+        trees. bfloat16 of `copy` is uint16, its bits.
     grads
-        Gradient buffers in that structure: write into them, then call ``step()``. Gradients that are given otherwise
-        are copied here first. They are float32 (float64 for float64 parameters), in which they are added.
+        Gradient buffers in that structure: write into them, then call ``step()``. A step copies gradients that it gets
+        otherwise to them first. They are float32, or float64 for float64 parameters, in which gradients are added.
     shard : Optimizer
         That of this rank's share, in pieces, to look at.
     rank, size, comm
@@ -72,11 +73,11 @@ class Sharded:
 
     Notes
     -----
-    Whatever the number of ranks, the parameters have the bits that `kind` gives them on one machine with the same sum
-    of gradients, in every format. (MPI adds floating-point numbers in an order of its own, so sums may differ.)
+    For any number of ranks, the parameters have the bits that `kind` gives them on one machine with the same sum of
+    gradients, in every format. (MPI adds floating-point numbers in an order of its own, so sums may differ.)
 
-    How far messages go on while a step runs is the MPI library's. Of MPICH, ``MPICH_ASYNC_PROGRESS=1`` has a thread for
-    them. A KeyboardInterrupt within `step` may leave the ranks apart: load a checkpoint then.
+    The MPI library decides how far messages go on while a step runs. With MPICH, ``MPICH_ASYNC_PROGRESS=1`` has a
+    thread for them. A KeyboardInterrupt within `step` may leave the ranks in different states: load a checkpoint then.
     """
 
     grad_norm: float | None = None
@@ -168,8 +169,8 @@ class Sharded:
     def remove(self, path: str) -> None:
         """Remove an array, or a subtree, from the parameters, as `Optimizer.remove` does, on all ranks alike.
 
-        Its room among the parameters and gradients, which are sent in buckets of many, is freed only where a whole
-        bucket goes: make a new optimizer, and load a checkpoint, to be rid of all.
+        Parameters and gradients are sent in buckets of many. Memory is freed only where a whole bucket goes. To free
+        all of it, make a new optimizer and load a checkpoint.
         """
         def checked() -> tuple[list[int], list[Any]]:
             found = left(self._memory.tensors, path, "Sharded.remove")
@@ -195,10 +196,10 @@ class Sharded:
              missing: str = RAISE) -> None:
         """Update the parameters, alike on all ranks. Arguments are those of `Optimizer.step`.
 
-        Gradients are of this rank, and are converted to the type of `grads` first. Norms, limits and what is not finite
-        are judged of the mean (or sum) over all ranks: a step is skipped by all of them or by none. A gradient may be
-        None on some ranks, where it counts as zeros, or on all: then that parameter does not count the step. `norm` is
-        that of the mean (or sum), the same on all ranks.
+        Each rank gives its own gradients, which are converted to the type of `grads` first. Norms and limits are those
+        of the mean (or sum) over all ranks. So are infinities and NaN: a step is skipped by all ranks or by none. A
+        gradient that is None on some ranks counts as zeros there. If it is None on all, that parameter does not count
+        the step. `norm` is the norm of the mean (or sum), the same on all ranks.
 
         Raises
         ------
@@ -213,9 +214,7 @@ class Sharded:
             grads = gradients_at(self, self.rule, grads)
 
         def asked() -> Request:
-            if any(group.measures for group in self.groups):
-                raise ValueError("step: a modifier that measures whole tensors (see fastopt.LAMB), but each rank has "
-                                 "parts of them. Leave it out.")
+            stages(self.rule, self.groups)
             masks = None
             if mask is not None:
                 leaves: list[Any] = []
@@ -244,6 +243,10 @@ class Sharded:
                 each = norms(lambda kernel: ranks.pooled(of_tensors(parts, threads, kernel)), factor)
                 request = request._replace(norm=each)
         t, sent = backend.taken, []
+        if wanted := stages(self.rule, self.groups):
+            wait(sums)
+            find(wanted, parts, self._memory, ranks, request, t, threads)
+            request = request._replace(known=True)
         for part, arriving in zip(parts, sums, strict=True):
             wait([arriving])
             part.step(request, t, threads)
@@ -252,7 +255,7 @@ class Sharded:
         backend.taken, self.grad_norm = t + 1, norm
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
-        """What `Optimizer.norm` gives, of the mean (or sum) of the gradients of all ranks, on all of them."""
+        """As `Optimizer.norm`, of the mean (or sum) of the gradients of all ranks. All ranks get it."""
         factor, live = agreed(self._ranks, self._memory, lambda: check_number("grad_factor", grad_factor, "norm"),
                               grads, RAISE, "norm")
         parts = self._turn_to(live, False)[1] if live else []
@@ -303,17 +306,17 @@ class Sharded:
             steps: int | None = None, **options: Any) -> Fit:
         """Train on all ranks, as `fastopt.fit` does on one machine: ``fastopt.fit(opt, ...)`` is the same.
 
-        Each rank gives its own batches and computes their gradients; steps take the mean over all ranks, and so the
-        history has the mean of the values (with ``mean=False`` the sums). `validate` may look at a part of the data on
-        each rank: what counts is the mean, too, for patience, plateaus and the best parameters, which are the same
-        everywhere. Training ends on all ranks where the batches of one end, or a `callback` of one stops it.
+        Each rank gives its own batches and computes their gradients. Steps take the mean over all ranks, and the
+        history has the mean of the values; with ``mean=False`` both are sums. `validate` may look at a part of the data
+        on each rank. The mean over all ranks counts, for patience, plateaus and the best parameters, which are the same
+        everywhere. Training ends on all ranks if the batches of one end, or if a `callback` of one stops it.
 
         Parameters
         ----------
         value_and_grad, batches, steps, **options
-            As for `fastopt.fit`. Numbers are alike on all ranks, and `validate` and `after_step` on all or on none;
-            `callback` and `progress` may be on some: rank 0 draws the bar. `after_step` must change the parameters
-            alike on all ranks. A pass, after which `validate` is called, is one of rank 0.
+            As for `fastopt.fit`. Give the same numbers on all ranks, and `validate` and `after_step` on all or on none.
+            `callback` and `progress` may be given on some ranks; rank 0 draws the bar. `after_step` must change the
+            parameters alike on all ranks. A pass over the batches, after which `validate` is called, is one of rank 0.
         checkpoint : path or callable, optional
             Rank 0 writes the file, with the state of all ranks. ``checkpoint(opt)`` is called on all.
 
@@ -366,6 +369,7 @@ class Sharded:
 
     @property
     def rule(self) -> Any:
+        """The rule of `kind`."""
         return self.shard.rule
 
     @property

@@ -4,23 +4,25 @@
 >>> rate, rate(500), rate(10_001)
 (cosine(lr=0.0003, steps=10000, end=0.0, warmup=500), 0.0003, 0.0)
 
-All lengths are in optimizer steps. t - 1 steps are done when step t begins, so a schedule has at t what its twin in
-another system, which its docstring names ("none": there is no twin), has at t - 1 (torch's ``last_epoch``, optax's
-``count``, Keras's ``iterations``): the value that their t-th update uses. A schedule of `steps` starts at t = 1,
-reaches its end at t = steps + 1 (no step is spent at a rate of 0) and holds it from there on; `cosine_restarts` and
-`cyclical` go on for ever.
-Warm-up is the exception: t/steps of the full value, so 1/steps of it at t = 1 and all at t = steps, where optax and
-Keras begin with 0; ``warmup(..., from_start=True)`` does so, too.
+All lengths are in optimizer steps. A schedule of `steps` starts at t = 1, reaches its end at t = steps + 1, and stays
+there. So no step is spent at a rate of 0. `cosine_restarts` and `cyclical` go on for ever.
+
+Other systems count the steps that are done: torch's ``last_epoch``, optax's ``count``, Keras's ``iterations``. When
+step t begins, t - 1 steps are done. A schedule has at t what its twin in another system has at t - 1. Each docstring
+names these twins; "none" means that there is no twin.
+
+Warm-up has t/steps of the full value: 1/steps of it at t = 1, and all of it at t = steps. optax and Keras begin with 0;
+``warmup(..., from_start=True)`` does so, too.
 
 `join`, `product`, `floor` and `warmup` take numbers, schedules and any other functions of the step: ``product([0.5,
-rate])`` is ``0.5*rate``. An optimizer and they take the schedules of optax and Keras as they are, and hand them t - 1.
-They are recognised by the package in which they were made, also as ``jax.jit(theirs)``, which takes far less time than
-theirs alone. A function of your own that calls one gets t: hand on t - 1, or say ``zero_based(function)``.
+rate])`` is ``0.5*rate``. They, and optimizers, take the schedules of optax and Keras as they are, and hand them t - 1.
+Such a schedule is known by the package in which it was made, also as ``jax.jit(theirs)``, which is far faster than
+theirs alone. If a function of your own calls one, it gets t: hand on t - 1, or say ``zero_based(function)``.
 
-A schedule has no state and no history, is right for t up to 2**40, prints as the call that made it, compares, hashes
-and pickles, as do the functions in it. Wrong arguments raise TypeError (kind) or ValueError (range) when it is made; so
-does a t that is no whole number of at least 1, when called. Values are finite floats in their own unit, lengths are
-ints of at least 1 (`warmup = 0`: none), factors and divisors are above 0.
+A schedule has no state and no history. It is right for t up to 2**40, prints as the call that made it, and compares,
+hashes and pickles, as far as the functions in it do. Wrong arguments raise TypeError (kind) or ValueError (range) when
+it is made. A t that is no whole number of at least 1 does so when it is called. Values are finite floats; lengths are
+ints of at least 1 (a `warmup` of 0 is none); factors and divisors are above 0.
 """
 from .factory import (  # noqa: F401 (annotations for formulas of your own)
     Count,

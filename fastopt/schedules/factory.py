@@ -110,7 +110,17 @@ def checked(where: str, value: Any, domain: str) -> Any:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A formula and its arguments: a function of the step. Any other ``t -> float`` serves an optimizer as well."""
+    """A function of the step that a factory of this module has made. An optimizer takes any other ``t -> float``, too.
+
+    Attributes
+    ----------
+    make : callable
+        The factory, `cosine` for example.
+    formula : callable
+        The formula, a function of t and the arguments.
+    arguments : tuple
+        The arguments, in the factory's order.
+    """
 
     make: Callable[..., Schedule]
     formula: Callable[..., float]
@@ -136,7 +146,7 @@ class Schedule:
 
     @property
     def version(self) -> int:
-        """A number that changes with the state of what this is made of: `ReduceOnPlateau` has one."""
+        """A number that changes when the state of a `ReduceOnPlateau` in this schedule does."""
         return sum(getattr(part, "version", 0) for part in functions(self.arguments) if not isinstance(part, Schedule))
 
 
@@ -149,10 +159,12 @@ def functions(value: Any) -> Iterator[Function]:
 
 
 def schedule(formula: Callable[Concatenate[int, P], float]) -> Callable[P, Schedule]:
-    """Make a formula ``f(t, ...) -> float`` (a function of a module, t first) into a factory of schedules.
+    """Make a factory of schedules of a formula ``f(t, ...) -> float``. Every schedule here is made so.
 
-    Every schedule here is made so. The factory evaluates t = 1 once, and refuses arguments that do not fit together.
-    An argument is checked where its annotation is the name of a kind: ``"Number"``, ``"Steps"``, ``"Value"``, ...
+    The formula is a function at the top level of a module, and t is its first argument. The factory takes the other
+    arguments, and evaluates t = 1 once: the formula may raise an error for arguments that do not fit together. The
+    factory checks an argument itself if its annotation is the name of a kind: ``"Number"``, ``"Steps"``, ``"Value"``,
+    and so on.
     """
     full = inspect.signature(formula)
     signature = full.replace(parameters=list(full.parameters.values())[1:], return_annotation="Schedule")
@@ -186,10 +198,10 @@ def product(t: int, factors: Parts) -> float:
 
 @schedule
 def zero_based(t: int, function: Function) -> float:
-    """function(t - 1), of a function that counts the steps that are done, 0 at the first.
+    """function(t - 1), for a function that counts the steps that are done: 0 at the first step.
 
-    torch: ``LambdaLR(function)``, a factor of lr. optax: `function` itself. Keras: `function` itself. Their own
-    schedules need no `zero_based`; a function of yours around one does.
+    torch: ``LambdaLR(function)``, a factor of lr. optax: `function` itself. Keras: `function` itself. The schedules of
+    optax and Keras need no `zero_based`. A function of yours that calls one does.
     """
     return float(function(t - 1))
 

@@ -80,7 +80,9 @@ def constant(t: int, value: Number) -> float:
 
 @schedule
 def linear(t: int, start: Number, end: Number, steps: Steps) -> float:
-    """A straight line: start + (end - start)*x,  x = (t - 1)/steps, at most 1. `end` from t = steps + 1 on.
+    """A straight line from `start` at t = 1 to `end` at t = steps + 1, where it stays.
+
+        start + (end - start)*x,   x = (t - 1)/steps, at most 1
 
     torch: ``LinearLR(start/lr, end/lr, total_iters=steps)``. optax: ``linear_schedule(start, end, steps)``.
     Keras: ``PolynomialDecay(start, steps, end)``.
@@ -90,7 +92,9 @@ def linear(t: int, start: Number, end: Number, steps: Steps) -> float:
 
 @schedule
 def polynomial(t: int, start: Number, end: Number, steps: Steps, power: Factor = 1.0) -> float:
-    """A power of the part that is left: end + (start - end)*(1 - x)**power,  x = (t - 1)/steps, at most 1.
+    """A power of the part that is left, from `start` at t = 1 to `end` at t = steps + 1.
+
+        end + (start - end)*(1 - x)**power,   x = (t - 1)/steps, at most 1
 
     torch: ``PolynomialLR(total_iters=steps, power=power)``, end = 0. optax: ``polynomial_schedule(start, end, power,
     steps)``. Keras: ``PolynomialDecay(start, steps, end, power)``.
@@ -102,10 +106,13 @@ def polynomial(t: int, start: Number, end: Number, steps: Steps, power: Factor =
 def warmup(t: int, steps: Steps, then: Value, start: Fraction = 0.0, from_start: Flag = False) -> float:
     """Linear warm-up into `then`, a number or any schedule, from its fraction `start` (Goyal et al. 2017).
 
-    (start + (1 - start)*t/steps) * then(1) for t <= steps;  then(t - steps) after: `then` counts its steps from the end
-    of the warm-up and waits at its first value until there. The value is then(1), in full, at t = steps and at t =
-    steps + 1. With `from_start` it is (t - 1)/steps in the place of t/steps: the first step has `start` itself, which
-    may be 0, as in optax and Keras, and only t = steps + 1 the full value.
+        (start + (1 - start)*t/steps) * then(1)   for t <= steps
+        then(t - steps)                           after it
+
+    `then` counts its steps from the end of the warm-up, and waits at its first value until there. So the value is
+    then(1) in full both at t = steps and at t = steps + 1. With `from_start`, (t - 1)/steps takes the place of t/steps:
+    the first step has `start` itself, which may be 0, as in optax and Keras, and t = steps + 1 is the first with the
+    full value.
 
     torch: ``SequentialLR([LinearLR(1/steps, total_iters=steps - 1), then], [steps])``, start = 0. From the start:
     optax: ``warmup_constant_schedule(0.0, then, steps)``, ``join_schedules([linear_schedule(0.0, first, steps), then],
@@ -116,10 +123,12 @@ def warmup(t: int, steps: Steps, then: Value, start: Fraction = 0.0, from_start:
 
 @schedule
 def join(t: int, parts: Parts, milestones: Milestones) -> float:
-    """One schedule after the other: each part, a number or a function of the step, counts its steps from its milestone.
+    """One schedule after the other. Each part is a number or a function of the step.
 
-    parts[k](t - m) for m < t <= n, where m and n are milestones k - 1 and k (the first part starts at m = 0, the last
-    has no end). After m steps the next part begins, with its value at 1.
+        parts[k](t - m)   for m < t <= n
+
+    m and n are milestones k - 1 and k; the first part starts at m = 0, and the last has no end. After m steps the next
+    part begins, with its value at 1.
 
     torch: ``SequentialLR(parts, milestones)``. optax: ``join_schedules(parts, milestones)``. Keras: none.
     """
@@ -130,9 +139,9 @@ def join(t: int, parts: Parts, milestones: Milestones) -> float:
 
 @schedule
 def piecewise(t: int, values: Numbers, milestones: Milestones, between: Between = "constant") -> float:
-    """Free values: the first at t = 1, the next after each milestone m, at t = m + 1; the last is held.
+    """Free values: the first at t = 1, the next after each milestone m, at t = m + 1. The last one stays.
 
-    Between them the value stays ("constant"), or goes on along a line ("linear") or half a cosine ("cosine").
+    Between them the value stays ("constant"), or follows a line ("linear") or half a cosine ("cosine").
 
     torch: ``SequentialLR`` of ``ConstantLR``, or ``LambdaLR``. Keras: ``PiecewiseConstantDecay([m - 1 for m in
     milestones], values)``, "constant". optax: ``piecewise_constant_schedule(values[0], {m: factor, ...})``, or
@@ -163,9 +172,10 @@ def step(t: int, lr: Number, every: Steps, factor: Factor = 0.1) -> float:
 
 @schedule
 def multi_step(t: int, lr: Number, milestones: Milestones, factor: Factor = 0.1) -> float:
-    """A staircase with chosen edges: lr*factor**k, k = how many of the increasing milestones are below t.
+    """A staircase with chosen edges: lr*factor**k, where k of the increasing milestones are below t.
 
-    After m steps the value drops, first at t = m + 1. For values of your own see `piecewise`.
+    For a milestone m the value drops after m steps: t = m + 1 is the first with the new one. For values of your own see
+    `piecewise`.
 
     torch: ``MultiStepLR(milestones, factor)``. optax: ``piecewise_constant_schedule(lr, {m: factor, ...})``.
     Keras: ``PiecewiseConstantDecay([m - 1 for m in milestones], [lr, lr*factor, ...])``.
@@ -211,8 +221,10 @@ def warmup_stable_decay(t: int, lr: Number, steps: Steps, warmup: Count, decay: 
                         shape: Shape = "linear") -> float:
     """Warm-up, `lr`, then a decay to `end` in the last `decay` steps (Hu et al. 2024; "sqrt": Hägele et al. 2024).
 
-    warm(t) * (lr + (end - lr)*s(x)),  warm(t) = t/warmup, at most 1;  x = (t - 1 - (steps - decay))/decay in [0, 1];
-    s(x) = x ("linear"), (1 - cos(pi*x))/2 ("cosine") or sqrt(x) ("sqrt"). warmup + decay are at most steps.
+        warm(t)*(lr + (end - lr)*s(x))
+        warm(t) = t/warmup, at most 1;  x = (t - 1 - (steps - decay))/decay, in [0, 1]
+
+    s(x) is x ("linear"), (1 - cos(pi*x))/2 ("cosine") or sqrt(x) ("sqrt"). warmup + decay may not be more than steps.
 
     torch: ``SequentialLR`` of that of `warmup`, ``ConstantLR(1)`` and ``LinearLR(1, end/lr, decay)`` with milestones
     [warmup, steps - decay], "linear". optax: ``join_schedules`` of their twins. Keras: none.
@@ -229,10 +241,10 @@ def _trapezoid(t: int, lr: float, steps: int, warmup: int, decay: int, end: floa
 
 @schedule
 def cosine(t: int, lr: Number, steps: Steps, end: Number = 0.0, warmup: Count = 0) -> float:
-    """Half a cosine from `lr` to `end` (Loshchilov & Hutter 2017), after `warmup` (fewer than `steps`) of its `steps`.
+    """Half a cosine from `lr` to `end` (Loshchilov & Hutter 2017). The first `warmup` of its `steps` are a warm-up.
 
-    warm(t) * (end + (lr - end)*(1 + cos(pi*x))/2),  warm(t) = min(t/warmup, 1),
-    x = (t - 1 - warmup)/(steps - warmup) in [0, 1]
+        warm(t)*(end + (lr - end)*(1 + cos(pi*x))/2)
+        warm(t) = min(t/warmup, 1);  x = (t - 1 - warmup)/(steps - warmup), in [0, 1]
 
     torch: ``CosineAnnealingLR(T_max=steps, eta_min=end)``; after steps + 1 it climbs back to `lr` and falls again.
     optax: ``cosine_decay_schedule(lr, steps, alpha=end/lr)``. Keras: ``CosineDecay(lr, steps, alpha=end/lr)``.
@@ -247,8 +259,10 @@ def cosine_restarts(t: int, lr: Number, steps: Steps, multiply: Steps = 1, end: 
                     decay: Fraction = 1.0) -> float:
     """SGDR: cosines from `lr` to `end` that begin anew, for ever (Loshchilov & Hutter 2017).
 
-    end + (lr - end)*decay**n*(1 + cos(pi*x))/2;  cycle n = 0, 1, ... lasts steps*multiply**n, and x is the part of it
-    done, in [0, 1). `decay` (0 to 1) shrinks the height above `end`.
+        end + (lr - end)*decay**n*(1 + cos(pi*x))/2
+
+    Cycle n = 0, 1, ... lasts steps*multiply**n steps, and x is the part of it that is done, in [0, 1). `decay`, from 0
+    to 1, shrinks the height above `end`.
 
     torch: ``CosineAnnealingWarmRestarts(T_0=steps, T_mult=multiply, eta_min=end)``, decay = 1. optax: ``sgdr_schedule``
     with one dict for each cycle. Keras: ``CosineDecayRestarts(lr, steps, t_mul=multiply, m_mul=decay, alpha=end/lr)``.
@@ -271,10 +285,11 @@ def _cycle(q: int, m: int) -> tuple[int, int]:
 @schedule
 def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 0.3, start_divisor: Factor = 25.0,
               end_divisor: Factor = 1e4, anneal: Anneal = "cos", three_phase: Flag = False) -> float:
-    """Up once, down once (Smith & Topin 2019), along cosines or lines (`anneal` "cos" or "linear").
+    """Up once, down once (Smith & Topin 2019), along cosines (`anneal` "cos") or lines ("linear").
 
-    It is max_lr/start_divisor at t = 1, max_lr at t = p = warmup_fraction*steps, and max_lr/start_divisor/end_divisor
-    at t = steps (not steps + 1). With `three_phase` it is back at max_lr/start_divisor at t = 2*p - 1.
+    The value is max_lr/start_divisor at t = 1, max_lr at t = p = warmup_fraction*steps, and
+    max_lr/start_divisor/end_divisor at t = steps, not steps + 1. With `three_phase` it is back at max_lr/start_divisor
+    at t = 2*p - 1.
 
     torch: ``OneCycleLR(max_lr, steps, pct_start=warmup_fraction, anneal_strategy=anneal, div_factor=start_divisor,
     final_div_factor=end_divisor, three_phase=three_phase)``; its momentum, from `high` to `low` and back, is
@@ -292,11 +307,13 @@ def one_cycle(t: int, max_lr: Number, steps: Steps, warmup_fraction: Fraction = 
 @schedule
 def cyclical(t: int, low: Number, high: Number, half_cycle: Steps, mode: Cycle = "triangular", gamma: Fraction = 1.0,
              down: Steps | None = None, scale_fn: Value | None = None, scale_mode: ScaleMode = "cycle") -> float:
-    """A triangle wave, for ever (Smith 2017): up in `half_cycle` steps, back in `down` (None: as many).
+    """A triangle wave, for ever (Smith 2017): up in `half_cycle` steps, back in `down` steps (None: as many).
 
-    low + (high - low)*scale*y,  y rising from 0 to 1, then falling to 0;  scale is 1 ("triangular"), 2**-n in cycle n =
-    0, 1, ... ("triangular2"), gamma**(t - 1) ("exp_range", gamma from 0 to 1), or what `scale_fn` gives for the cycle
-    1, 2, ... (scale_mode "cycle") or the step t = 1, 2, ... ("iterations"; torch counts these from 0).
+        low + (high - low)*scale*y
+
+    y rises from 0 to 1, then falls to 0. scale is 1 ("triangular"), 2**-n in cycle n = 0, 1, ... ("triangular2"), or
+    gamma**(t - 1) ("exp_range", gamma from 0 to 1). Or it is what `scale_fn` gives for the cycle 1, 2, ... (scale_mode
+    "cycle") or for the step t = 1, 2, ... ("iterations"; torch counts these from 0).
 
     torch: ``CyclicLR(low, high, half_cycle, down, mode, gamma, scale_fn, scale_mode, cycle_momentum=False)``; its
     momentum is a `cyclical` of its own, from the larger value to the smaller. optax: none. Keras: none.

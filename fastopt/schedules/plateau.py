@@ -8,12 +8,13 @@ from .factory import Count, Fraction, Goal, Number, Size, ThresholdMode, checked
 
 
 class ReduceOnPlateau:
-    """Lower the value when a loss stops improving: the one schedule with a state, fed by `observe`; its t is not used.
+    """Lower the value when a loss stops improving. This is the one schedule with a state; hand losses to `observe`.
 
-    A loss is better if below best - threshold*abs(best), or with `threshold_mode` "abs" below best - threshold (mode
-    "max": above best + ...); NaN never is. After more than `patience` observations without a better one, value <-
-    max(value*factor, min_lr), and the next `cooldown` observations do not count. patience and cooldown are in
-    observations, not steps; factor is above 0 and below 1, a relative threshold from 0 to 1.
+    A loss is better if it is below best - threshold*abs(best), or with `threshold_mode` "abs" below best - threshold.
+    (With mode "max": above best + threshold*abs(best), and so on.) NaN is never better. After more than `patience`
+    observations without a better one, the value becomes max(value*factor, min_lr), and the next `cooldown` observations
+    do not count. patience and cooldown are in observations, not steps. factor is above 0 and below 1, and a relative
+    threshold from 0 to 1.
 
     torch: ``ReduceLROnPlateau(optimizer, eps=0)`` with these arguments, except that its relative threshold calls a
     slightly worse negative loss better. optax: ``contrib.reduce_on_plateau(factor, patience + 1, rtol=threshold,
@@ -46,7 +47,7 @@ class ReduceOnPlateau:
 
     @property
     def version(self) -> int:
-        """A number that changes with the value: then optimizers compute anew what they hold of later steps."""
+        """A number that changes when the value does. Optimizers look at it before they use what they have computed."""
         return hash(self._state["lr"])
 
     def observe(self, loss: float) -> None:

@@ -8,8 +8,9 @@ All minimise, in batches, over the weights W and intercepts b of a network with 
 
     sum_i(s_i*loss(z_i, y_i)) + alpha/2*sum(W^2) + l1*sum(abs(W)),  s_i = sample_weight_i/sum(sample_weight)
 
-The loss is (z - y)^2/2, summed over the targets, for regression, and cross-entropy for classification (of two classes:
-of the logistic of one output). The defaults are for features of mean 0 and variance 1: put a StandardScaler before.
+For regression the loss is (z - y)^2/2, summed over the targets. For classification it is cross-entropy; with two
+classes that of the logistic of one output. The defaults are for features of mean 0 and variance 1: put a StandardScaler
+before.
 """
 from .estimators import LinearRegression, LogisticRegression, MLPClassifier, MLPRegressor
 

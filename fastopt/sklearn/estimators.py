@@ -50,40 +50,42 @@ class LinearRegression(Regressor, _Linear):
     solver : str, optimizer class or rule
         A name ("adam", "nesterov", "lion", ...; see `fastopt.optimizers.ALL`), a class such as `fastopt.Adam`, or your
         own rule, made by `fastopt.rule`. To be pickled, rules and classes of your own must be at a module's top level.
-    learning_rate : "auto", float, function of the step t = 1, 2, ..., or None (the solver's own default)
-        An epoch has ceil(samples/batch_size) steps. Adam and its relatives move a weight by about that much in a step:
-        "auto" is 0.02 for them. For gradient descent ("sgd", "momentum", "nesterov") it is one over the largest
-        curvature that the loss can have, for features of any unit; a tenth of that in batches and in `partial_fit`. A
-        `ReduceOnPlateau` observes the loss of each epoch.
+    learning_rate : "auto", float, function of the step, or None
+        A function gets t = 1, 2, ...; an epoch has ceil(samples/batch_size) steps. None is the solver's own default.
+        "auto" is 0.02 for Adam and its relatives, which move a weight by about that much in a step. For gradient
+        descent ("sgd", "momentum", "nesterov") "auto" is one over the largest curvature that the loss can have, for
+        features of any unit; in batches and in `partial_fit` a tenth of that. A `ReduceOnPlateau` observes the loss of
+        each epoch.
     momentum : float or function of the step, optional
-        Of "momentum" and "nesterov"; None: the solver's default. An error where the solver has none. For "nesterov"
+        For the solvers "momentum" and "nesterov"; an error for others. None is the solver's default. For "nesterov"
         with "auto" and all rows in a batch, None is (k - 1)/(k + 2) in step k, counted anew when the loss rises.
     alpha : float
         Strength of the L2 penalty, which is part of the loss. Decoupled decay is the solver's: ``solver="adamw"`` with
-        ``solver_options={"weight_decay": 0.1}`` (0.01 unless told). Intercepts are neither penalised nor decayed.
+        ``solver_options={"weight_decay": 0.1}`` (by default 0.01). Intercepts are neither penalised nor decayed.
     l1 : float
-        Strength of the L1 penalty: weights become exactly 0, with every solver.
+        Strength of the L1 penalty. Weights become exactly 0, with every solver.
     fit_intercept : bool
+        Whether there are intercepts. False: they are 0.
     batch_size : int, "auto" or None
-        Most rows in a step. All batches of an epoch are of one size, give or take a row; "auto": 200; None: all rows,
-        for an exact minimum.
+        The most rows in a step. All batches of an epoch have one size, give or take a row. "auto" is 200. None is all
+        rows, for an exact minimum.
     max_iter : int
-        Most epochs.
+        The most epochs.
     shuffle : bool
         Draw the batches of each epoch anew.
     random_state : int, RandomState or None
         For initial weights, batches and rows held out. A seed gives the same bits with any number of threads.
     tol, n_iter_no_change : float or None, int or "auto"
-        Stop after so many epochs in a row whose loss is not below the lowest before by more than tol (None: never).
-        "auto": 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off the
-        minimum unless the rate falls: try "adam" and `ReduceOnPlateau`(0.02, factor=0.3, patience=4) with 20 epochs
-        here, or all rows in a batch.
+        Stop after so many epochs in a row whose loss is not below the lowest before them by more than tol; with None
+        never. "auto" is 10, or as many as have 150 steps. Where an epoch has several steps, noise keeps the weights off
+        the minimum unless the rate falls: try "adam" and ``ReduceOnPlateau(0.02, factor=0.3, patience=4)`` with 20
+        epochs here, or all rows in a batch.
     early_stopping, validation_fraction : bool, float
         Hold out a part of the rows, watch the score there (R^2, accuracy) instead of the loss, and keep the weights of
         the best epoch. A later divergence is then a warning; else it is an error.
     warm_start : bool
-        `fit` begins at the weights that are there (after a first one, or from `partial_fit`) with a new solver. The
-        targets' mean and deviation stay those of the first training.
+        `fit` begins at the weights that are there, from a `fit` or `partial_fit` before it, with a new solver. The mean
+        and deviation of the targets stay those of the first training.
     verbose : bool or int
         Print the loss of each epoch, in scikit-learn's words.
     solver_options : dict, optional
@@ -91,15 +93,18 @@ class LinearRegression(Regressor, _Linear):
 
     Attributes
     ----------
-    coef_ : array of shape (features,), or (targets, features) for y of two dimensions
+    coef_ : array
+        The weights, of shape (features,), or (targets, features) for y of two dimensions.
     intercept_ : float, or array of shape (targets,)
+        The intercept of each target.
     n_iter_ : int
-        Epochs done.
+        The epochs done.
     loss_curve_ : list of float
-        The mean loss of each epoch, penalties included, as the steps saw it; for regression over the variance of each
-        target, summed. `loss_` is the last, `best_loss_` the lowest.
-    validation_scores_ : list of float, or None without `early_stopping`
-        `best_validation_score_` is the highest.
+        The mean loss of each epoch, penalties included, as the steps saw it. For regression it is the sum over the
+        targets of the loss over the target's variance. `loss_` is the last, `best_loss_` the lowest.
+    validation_scores_ : list of float, or None
+        The score of each epoch on the rows held out; None without `early_stopping`. `best_validation_score_` is the
+        highest.
     n_features_in_, feature_names_in_
         As everywhere in scikit-learn.
 
@@ -121,11 +126,16 @@ class LogisticRegression(Classifier, _Linear):
     For rows with any number of labels, y has a column of 0 and 1 for each: then each column is a problem of two classes
     of its own, and the losses are summed.
 
-    Parameters (but alpha = 0.001) and attributes are those of `LinearRegression`, and these:
+    All other parameters (but alpha is 0.001) and attributes are those of `LinearRegression`.
 
+    Parameters
+    ----------
     class_weight : dict, "balanced" or None
         Weights of labels, {label: weight}, which multiply those of their rows; 1 unless told. "balanced": all classes
         weigh as much.
+
+    Attributes
+    ----------
     classes_ : array
         The sorted labels; of columns their numbers. coef_ has the shape (classes, features), intercept_ (classes,); of
         two classes there is one row, for the second. Of more, without l1, the rows of coef_ sum to 0.

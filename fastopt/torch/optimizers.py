@@ -40,23 +40,10 @@ def kept(entry: Any, own: set[int]) -> Any:
 
 
 class Fused(torch.optim.Optimizer):
-    """What the optimizers of this module share.
+    """What the optimizers of this module share; `fastopt.torch` documents the arguments that they have beside torch's.
 
-    Parameters
-    ----------
-    state : str, dict or callable, optional
-        How states are stored, as fastopt's optimizers have it: "bf16s", "q8", {"v": "q8"}, a function of the path and
-        the tensor. By default they are float32, of float64 parameters float64; of 16-bit parameters, too.
-    rounding : {"nearest", "stochastic", "remainder"}
-        How 16-bit parameters are stored. "remainder": `opt.state` holds what bfloat16 lacks of a float32.
-    seed : int
-        Of the random bits of stochastic rounding.
-    cautious, cautious_decay, update_clip, update_rms, adaptive_clip, trust_ratio, trust_coefficient, mars, grokfast, \
-schedule_free
-        Modifiers, as fastopt's optimizers have them; a group may have its own. Those that are given stand in
-        `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state` holds the states of the last
-        three. With schedule_free, call ``opt.eval()`` before you evaluate or save the model, ``opt.train()`` before you
-        go on; ``betas[0]`` or ``momentum`` has no effect.
+    Modifiers that are given stand in `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state`
+    holds the states of mars, grokfast and schedule_free, under these names.
     """
 
     _step_supports_amp_scaling = True  # `GradScaler` gives `found_inf` and `grad_scale`, and does not unscale itself
@@ -244,49 +231,52 @@ schedule_free
 
 
 class SGD(Fused, torch.optim.SGD):
-    """`torch.optim.SGD`: gradient descent, with momentum and Nesterov's, by group."""
+    """`torch.optim.SGD` with fastopt's steps. Each group has its momentum, or Nesterov's, or none."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return (rules.nesterov if group["nesterov"] else rules.momentum) if group["momentum"] else rules.sgd
 
 
 class Adam(Fused, torch.optim.Adam):
-    """`torch.optim.Adam`, AMSGrad by group."""
+    """`torch.optim.Adam` with fastopt's steps. Each group may be AMSGrad."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.amsgrad if group["amsgrad"] else rules.adam
 
 
 class AdamW(Fused, torch.optim.AdamW):
-    """`torch.optim.AdamW`, AMSGrad by group."""
+    """`torch.optim.AdamW` with fastopt's steps. Each group may be AMSGrad."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.amsgrad if group["amsgrad"] else rules.adamw
 
 
 class SparseAdam(Fused, torch.optim.SparseAdam):
-    """`torch.optim.SparseAdam`: Adam of the rows that sparse gradients hit. A dense gradient hits all."""
+    """`torch.optim.SparseAdam` with fastopt's steps: Adam of the rows that a sparse gradient hits.
+
+    A dense gradient hits all rows.
+    """
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return sparse_adam
 
 
 class NAdam(Fused, torch.optim.NAdam):
-    """`torch.optim.NAdam`."""
+    """`torch.optim.NAdam` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.nadam
 
 
 class RAdam(Fused, torch.optim.RAdam):
-    """`torch.optim.RAdam`."""
+    """`torch.optim.RAdam` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.radam
 
 
 class RMSprop(Fused, torch.optim.RMSprop):
-    """`torch.optim.RMSprop`, with momentum and centered, by group."""
+    """`torch.optim.RMSprop` with fastopt's steps. Each group may have momentum, and be centered."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         if group["centered"]:
@@ -295,28 +285,28 @@ class RMSprop(Fused, torch.optim.RMSprop):
 
 
 class Rprop(Fused, torch.optim.Rprop):
-    """`torch.optim.Rprop`."""
+    """`torch.optim.Rprop` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.rprop
 
 
 class Adadelta(Fused, torch.optim.Adadelta):
-    """`torch.optim.Adadelta`."""
+    """`torch.optim.Adadelta` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.adadelta
 
 
 class Adamax(Fused, torch.optim.Adamax):
-    """`torch.optim.Adamax`."""
+    """`torch.optim.Adamax` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.adamax
 
 
 class Adagrad(Fused, torch.optim.Adagrad):
-    """`torch.optim.Adagrad`."""
+    """`torch.optim.Adagrad` with fastopt's steps."""
 
     def _rule(self, group: Mapping[str, Any]) -> Rule:
         return rules.adagrad
