@@ -305,6 +305,15 @@ def test_errors(call, message):
     assert str(caught.value) == message
 
 
+def test_true_stands_for_the_defaults():
+    names = "average", "grokfast", "mars", "schedule_free"
+    values = {"grokfast_share": 0.98, "grokfast_factor": 2.0, "mars": 0.025, "average": 0.999}
+    opt = fastopt.AdamW(np.ones(3), **dict.fromkeys(names[:3], True), schedule_free=False)
+    assert {k: opt.groups[0].get(k) for k in values} == values
+    assert fastopt.AdamW(np.ones(3), schedule_free=True).groups[0]["schedule_free"] == 0.9
+    assert list(fastopt.AdamW(np.ones(3), **dict.fromkeys(names, False)).state) == ["m", "v"]
+
+
 def test_every_optimizer_takes_them():
     for name, cls in OPTIMIZERS.items():
         p = np.ones(3)

@@ -50,9 +50,9 @@ ARGUMENTS = {
         'chance, right on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.'),
     "average": Argument(
         None, "float, callable or True, optional", "Hyper | bool | None",
-        "d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, "
-        'average <- d*average + (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless '
-        "`state` names it."),
+        "d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- "
+        'd*average + (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` '
+        "names it."),
     "grokfast": Argument(
         None, "tuple of two floats, or True, optional", "tuple[Hyper, Hyper] | bool | None",
         "(share, factor), or True for (0.98, 2.0). A running average of the gradient keeps this share of itself "

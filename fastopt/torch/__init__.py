@@ -12,9 +12,11 @@ any rule. Beside torch's arguments each class takes these:
   holds what bfloat16 lacks of a float32.
 - `seed`: the seed of the random bits of stochastic rounding.
 - `cautious`, `cautious_decay`, `update_clip`, `update_rms`, `adaptive_clip`, `trust_ratio`, `trust_coefficient`,
-  `mars`, `grokfast` and `schedule_free`: modifiers, as in fastopt's optimizers. A group may have its own. With
-  `schedule_free` call ``opt.eval()`` before you evaluate or save the model, and ``opt.train()`` before you go on.
-  ``betas[0]`` or ``momentum`` has no effect then.
+  `mars`, `grokfast` and `schedule_free`: modifiers, as in fastopt's optimizers. A group may have its own.
+
+With `schedule_free`, call ``opt.eval()`` before you evaluate or save the model. The parameters are then at the point to
+evaluate. Call ``opt.train()`` before you go on. ``betas[0]`` of Adam and its kin has no effect. Elsewhere `momentum`
+stays at 0.
 
 Steps work on the memory of the parameters and of the tensors in ``opt.state``, where they are. One optimizer of fastopt
 takes them for each device, and for each rule that the groups ask for: SGD with and without momentum, for example.

@@ -43,7 +43,7 @@ class Fused(torch.optim.Optimizer):
     """What the optimizers of this module share; `fastopt.torch` documents the arguments that they have beside torch's.
 
     Modifiers that are given stand in `param_groups`, and a state dict that lacks one leaves it as it is. `opt.state`
-    holds the states of mars, grokfast and schedule_free.
+    holds the states of mars, grokfast and schedule_free, under these names.
     """
 
     _step_supports_amp_scaling = True  # `GradScaler` gives `found_inf` and `grad_scale`, and does not unscale itself
