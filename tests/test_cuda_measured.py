@@ -136,6 +136,13 @@ def test_a_replay_measures(cupy):
         host.step(g[0], measure=True)
     assert opt.measures == host.measures
     assert_identical(peek(there), host.params)
+    opt.step(foreign(g[1].astype(float)), measure=True)
+    with Graph() as graph:
+        opt.step(given, measure=True)
+    graph.replay()
+    host.step(g[1])
+    host.step(g[0], measure=True)
+    assert opt.measures == host.measures
 
 
 @pytest.mark.parametrize("name", MEASURED)
