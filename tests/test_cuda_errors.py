@@ -216,7 +216,7 @@ def test_memory_is_given_back(stand_in):
     def live():
         calls = stand_in.calls
         return calls["cuMemAlloc"] - calls["cuMemFree"]
-    p, g = numbers(5_000), numbers(5_000)
+    p, g, empty = numbers(5_000), numbers(5_000), numbers(0)
     gc.collect()
     numba_cuda().current_context().deallocations.clear()
     before = live()
@@ -226,6 +226,12 @@ def test_memory_is_given_back(stand_in):
     assert live() > before + 5
     del opt
     assert live() == before
+    for how in ({}, {"skip_nonfinite": True, "norm": np.inf}):
+        opt = fastopt.SGD([p, empty])
+        opt.step([g, None], measure=True, **how)
+        assert live() > before
+        del opt
+        assert live() == before
 
 
 def test_a_refused_launch_while_the_count_is_uncertain(stand_in):

@@ -140,7 +140,7 @@ def test_measures_are_of_the_last_step_that_measured(stand_in):
         for opt, given in zip(twins, ([*p], to_device(p)), strict=True):
             opt.step([x if k in live else None for k, x in enumerate(given)], **how)
         check(*twins)
-        assert np.isnan(twins[1].measures["params"]).tolist() == [k > 1, k in (4, 6), k == 4]
+        assert np.isnan(twins[1].measures["params"]).tolist() == [k in (2, 3, 4, 6), k in (4, 6), k == 4]
 
 
 def test_a_replay_measures(cupy):
@@ -158,6 +158,13 @@ def test_a_replay_measures(cupy):
         host.step(g[0], **how)
     assert opt.measures == host.measures
     assert_identical(peek(there), host.params)
+    opt.step(foreign(g[1].astype(float)), measure=True)
+    with Graph() as graph:
+        opt.step(given, measure=True)
+    graph.replay()
+    host.step(g[1])
+    host.step(g[0], measure=True)
+    assert opt.measures == host.measures
 
 
 @pytest.mark.parametrize("name", MEASURED)

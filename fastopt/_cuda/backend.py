@@ -338,6 +338,8 @@ class CudaBackend(Stored):
         lent = lent if on_device and factor.foreign else []
         packed = gradients.hand_over(leaves, lent, stream)
         self.streams.begin(stream, streams, capturing)
+        if request.measure:
+            self.surveyed = partial(tables.norms, asked, request.apart)
         if capturing:
             self._capture([tables, factor, leaves])
             plan.run(stream, skip)
@@ -348,8 +350,6 @@ class CudaBackend(Stored):
             gradients.record(leaves, lent, self.gpu.ordinal, stream)
         if steps:
             self.normed, self.known_norm = normed, request.norm
-        if request.measure:
-            self.surveyed = partial(tables.norms, asked, request.apart)
         try:
             plan.run(stream, skip, clock.done if steps else 0, 0 if request.skip_nonfinite else 1)
         except driver.CudaError:

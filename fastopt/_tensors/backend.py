@@ -162,7 +162,8 @@ class Stored(Backend):
 
     def survey_skipped(self) -> None:
         """Note that the last step which measured was skipped."""
-        self.surveyed = lambda: {k: np.zeros(MEASURE.many) for k, t in enumerate(self.tensors) if not t.array.size}
+        empty = {k: np.zeros(MEASURE.many) for k, t in enumerate(self.tensors) if not t.array.size}
+        self.surveyed = lambda: empty
 
     @property
     def last(self) -> "Stored":
