@@ -42,7 +42,8 @@ else:
             return import_module(f"{__name__}._training.fit").fit
         if name in LAZY:
             return import_module(f"{__name__}.{name}")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name,
+                             obj=import_module(__name__))  # so that Python suggests RMSProp for RMSprop
 
 
 def __dir__() -> list[str]:

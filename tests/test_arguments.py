@@ -126,14 +126,17 @@ def test_words_of_other_systems_lead_to_what_a_rule_has():
     """Adam has no alpha, so that rho does not lead there; what is named is taken."""
     led = {}
     for name, cls in OPTIMIZERS.items():
-        for word in ("betas", "beta1", "beta_2", "rho", "learning_rate", "epsilon", "decoupled_weight_decay", "amsgrad",
-                     "nesterov"):
+        words = {"betas", "beta1", "beta_2", "rho", "learning_rate", "epsilon", "decoupled_weight_decay", "amsgrad",
+                 "nesterov", "momentum", "centered", "clip_norm", "clipnorm", "global_clipnorm", "clipvalue"}
+        for word in sorted(words - set(cls.rule.defaults)):
             with pytest.raises(TypeError, match=f"'{word}' is no hyperparameter of {name}") as error:
                 cls(ones, **{word: 0.5})
             cure = str(error.value).rpartition(". ")[2]
             led.setdefault(word, {})[name] = cure
             if other := re.match(r"Say fastopt\.(\w+)", cure):
                 assert getattr(fastopt, other[1]).rule.name != name
+            elif of_step := re.match(r"Say opt\.step\(grads, (.*)\)\.$", cure):
+                cls(ones.copy()).step(ones, **eval(f"dict({of_step[1].replace('...', '0.5')})"))
             elif cure != "Remove it or take one of those.":
                 given = eval(f"dict({cure[4:-1].replace('...', '0.5')})")
                 cls(ones.copy(), **given)
@@ -141,6 +144,9 @@ def test_words_of_other_systems_lead_to_what_a_rule_has():
     assert (led["rho"]["rmsprop"], led["betas"]["adan"]) == ("Say alpha=....", "Say b1=..., b2=..., b3=....")
     assert (led["amsgrad"]["adamw"], led["beta_2"]["lion"]) == ("Say fastopt.AMSGrad.", "Say b2=....")
     assert set(led["learning_rate"].values()) == {"Say lr=...."}
+    assert led["momentum"]["sgd"].startswith("Say fastopt.Momentum,")
+    assert led["centered"]["rmsprop_momentum"] == "Say fastopt.RMSPropCenteredMomentum."
+    assert set(led["clipnorm"].values()) == {'Say opt.step(grads, clip_norm=..., clip="tensor").'}
 
 
 # Attributes

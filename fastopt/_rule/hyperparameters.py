@@ -13,9 +13,16 @@ DECAYS = ("coupled", "decoupled", "independent")
 ELSEWHERE = {  # other systems' words for hyperparameters
     "betas": ("b1", "b2", "b3"), "beta1": ("b1",), "beta2": ("b2",), "beta_1": ("b1",), "beta_2": ("b2",),
     "rho": ("alpha",), "learning_rate": ("lr",), "epsilon": ("eps",), "decoupled_weight_decay": ("decay",)}
-FLAGS = {  # other systems' flags that make a rule another, and which rules those are
-    "amsgrad": (("adam", "adamw"), "fastopt.AMSGrad"),
-    "nesterov": (("sgd", "momentum"), "fastopt.Nesterov, with shifted=True for the form of torch and Keras")}
+FLAGS = {  # other systems' arguments that make a rule another: {argument: {rule: the other}}
+    "amsgrad": dict.fromkeys(("adam", "adamw"), "fastopt.AMSGrad"),
+    "nesterov": dict.fromkeys(("sgd", "momentum"),
+                              "fastopt.Nesterov, with shifted=True for the form of torch and Keras"),
+    "momentum": {"sgd": 'fastopt.Momentum, with like="torch" for the form of torch',
+                 "rmsprop": "fastopt.RMSPropMomentum", "rmsprop_centered": "fastopt.RMSPropCenteredMomentum"},
+    "centered": {"rmsprop": "fastopt.RMSPropCentered", "rmsprop_momentum": "fastopt.RMSPropCenteredMomentum"}}
+OF_STEP = {  # what a step takes, in our words and in Keras's
+    **{name: f"{name}=..." for name in ("clip_norm", "clip_value", "grad_factor", "skip_nonfinite", "zero_grads")},
+    "clipnorm": 'clip_norm=..., clip="tensor"', "global_clipnorm": "clip_norm=...", "clipvalue": "clip_value=..."}
 
 
 class About(NamedTuple):
@@ -59,10 +66,11 @@ EVERY = About(
 
 
 def said_here(word: str, rule: Any) -> str | None:
-    """What another system's word is here, if the rule has that."""
+    """What to say in the place of a word that is no hyperparameter of the rule, if that is known."""
+    if word in OF_STEP:
+        return f"opt.step(grads, {OF_STEP[word]})"
     if word in FLAGS:
-        rules, cure = FLAGS[word]
-        return cure if rule.name in rules else None
+        return FLAGS[word].get(rule.name)
     found = [name for name in ELSEWHERE.get(word, ()) if name in rule.defaults]
     return ", ".join('decay="decoupled"' if name == "decay" else f"{name}=..." for name in found) or None
 
