@@ -372,7 +372,8 @@ class Optimizer:
 
         {"grads": those of the gradients (after `grad_factor` and `clip_norm`), "params": of the parameters before the
         step, "updates": of what it added to them, before it was rounded to their format}. They are float64 numbers, of
-        all elements, also of those that a mask kept. NaN stands where a parameter had no gradient, where that step was
+        all elements, also of those that a mask kept. Squares of float64 numbers beyond 1e154 overflow, so that a norm
+        of them is infinite; below 1e-162 they are 0. NaN stands where a parameter had no gradient, where that step was
         skipped, and before the first such step. On CUDA this waits for the device.
         """
         with self._turn.lock:

@@ -239,7 +239,7 @@ class Survey(Sums):
 
     def __init__(self, bucket: Any, pipeline: Pipeline, tiles: np.ndarray, coefs: driver.Memory):
         super().__init__(bucket, pipeline, MEASURE.name, tiles, coefs)
-        self.spans = Spans(tiles, np.zeros(0))
+        self.spans = Spans(tiles)
 
     def norms(self) -> dict[int, np.ndarray]:
         """Those that the last such step found, by tensor of the bucket."""
@@ -255,8 +255,6 @@ class Measured:
         self.units = units = Units(pipeline, bucket.layout, tensors, chosen)
         self.tiles, self.launches, count = units.cut(STRIDED_TILE), [], len(units)
         self.rows, self.coefs = (gpu.allocate(size*fields*count) for size in (WORD, itemsize))
-        if not count:
-            return
         groups = driver.uploaded(gpu, np.array(bucket.groups, np.int64)[units.tensors])
         self.keep: list[Any] = [groups]
         function, held = gpu.function(spread(fields, itemsize, gpu.cc, gpu.form))

@@ -34,7 +34,7 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
     jobs = [(part, job) for part in parts for job in part.measuring(request, t, threads)]
     sizes = [tensor.array.size for tensor in memory.tensors]
     tiles = whole(range(len(sizes)), sizes, [0]*len(sizes))
-    spans = Spans(tiles, np.zeros(0))
+    spans = Spans(tiles)
     place = dict(zip(spans.of.tolist(), range(len(spans.of)), strict=True))
     for stage in wanted:
         found, asking = np.zeros((len(tiles), MANY)), []
