@@ -75,4 +75,4 @@ def survey(job: Any, pipeline: Pipeline, of: Measured | None) -> Sums:
         job = job.tiled(of.tiles, of.coefs)
     else:
         job = job.tiled(whole(np.unique(job.tiles[:, TILE.tensor]).tolist(), job.sizes, job.groups), job.coefs)
-    return Sums(job, pipeline, MEASURE, Spans(job.tiles, np.zeros(0)))
+    return Sums(job, pipeline, MEASURE, Spans(job.tiles))

@@ -44,7 +44,7 @@ from .code import code as linked
 from .loops import CLOCK, THREADS
 from .warps import WARP
 
-SURVEY = record("count table width tiles coefs clock found exact")        # the parameters of `sums`,
+PASS = record("count table width tiles coefs clock found exact")          # the parameters of `sums`,
 SPREAD = record("count groups of rows coefs")                             # of `spread`,
 CLIP = record("count spans found stride clip_norm clock rows coefs")      # of `clipped`
 FROM = record("count spans found rows coefs")                             # and of `of_sums`
@@ -126,7 +126,7 @@ def _sums(layout, pipeline, piece, cc):
                 if lane == 0:
                     put(found, k*many + term, total)
             k += int64(cuda.gridDim.x)*together
-    return sums, types.void(*[types.int64]*len(SURVEY))
+    return sums, types.void(*[types.int64]*len(PASS))
 
 
 def _put_in(itemsize):
@@ -269,7 +269,7 @@ class Sums:
         words = {"count": self.count, "table": bucket.table.address, "width": bucket.width, "tiles": self.tiles.address,
                  "coefs": coefs.address, "clock": bucket.clock.address, "found": self.found.address,
                  "exact": exact.address}
-        self.launches = [_launch(function, min(-(-self.count//(THREADS//WARP)), held), SURVEY, words)]
+        self.launches = [_launch(function, min(-(-self.count//(THREADS//WARP)), held), PASS, words)]
 
     def read(self) -> np.ndarray:
         """The sums of each tile. Waits for the device."""
@@ -283,7 +283,7 @@ class Survey(Sums):
 
     def __init__(self, bucket: Any, pipeline: Pipeline, tiles: np.ndarray, *rows: driver.Memory):
         super().__init__(bucket, pipeline, MEASURE.name, tiles, *rows)
-        self.spans = Spans(tiles, np.zeros(0))
+        self.spans = Spans(tiles)
 
     def norms(self) -> dict[int, np.ndarray]:
         """Those that the last such step found, by tensor of the bucket."""

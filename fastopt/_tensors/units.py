@@ -77,8 +77,8 @@ def whole(chosen: Sequence[int], sizes: Sequence[int], groups: Sequence[int]) ->
 class Spans:
     """Which tiles are summed together, those of a tensor or of a unit, and which units depend on that sum."""
 
-    def __init__(self, tiles: np.ndarray, tensors: np.ndarray, by_row: bool = False):
-        """`tensors`: the tensor of each unit."""
+    def __init__(self, tiles: np.ndarray, tensors: Sequence[int] | np.ndarray = (), by_row: bool = False):
+        """`tensors`: the tensor of each unit, where units depend on the sums."""
         of, first = np.unique(tiles[:, TILE.group if by_row else TILE.tensor], return_index=True)
         units = (of, of + 1) if by_row else (np.searchsorted(tensors, of), np.searchsorted(tensors, of, "right"))
         sizes = np.add.reduceat(tiles[:, TILE.end] - tiles[:, TILE.first], first) if len(of) else of

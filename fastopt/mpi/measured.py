@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.memory import STRIDED_TILE
-from .._rule.pieces import MEASURED
+from .._rule.pieces import PIECES
 from .._rule.pipeline import pipeline
 from .._tensors.backend import Request
 from .._tensors.units import SPAN, Spans, whole
@@ -17,7 +17,7 @@ from .memory import Memory
 from .part import Part
 from .ranks import Ranks
 
-MANY = max(piece.many for piece in MEASURED.values())
+MANY = max(piece.many for piece in PIECES.values())
 
 
 def stages(rule: Any, groups: Sequence[Any]) -> list[str]:
@@ -34,7 +34,7 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
     jobs = [(part, job) for part in parts for job in part.measuring(request, t, threads)]
     sizes = [tensor.array.size for tensor in memory.tensors]
     tiles = whole(range(len(sizes)), sizes, [0]*len(sizes))
-    spans = Spans(tiles, np.zeros(0))
+    spans = Spans(tiles)
     place = dict(zip(spans.of.tolist(), range(len(spans.of)), strict=True))
     for stage in wanted:
         found, asking = np.zeros((len(tiles), MANY)), []
