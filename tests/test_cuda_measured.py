@@ -160,10 +160,10 @@ def test_a_replay_measures(cupy):
     assert_identical(peek(there), host.params)
     opt.step(foreign(g[1].astype(float)), measure=True)
     with Graph() as graph:
-        opt.step(given, measure=True)
+        opt.step(given, **how)
     graph.replay()
     host.step(g[1])
-    host.step(g[0], measure=True)
+    host.step(g[0], **how)
     assert opt.measures == host.measures
 
 
