@@ -10,11 +10,11 @@ from numba.core import cgutils
 
 from .._formats.blocks import SIZE
 from .._kernels import block
-from .._kernels.block import BlockElement, coded, exponents_kind, filled, tops_kind
+from .._kernels.block import BlockElement, coded
 from .._kernels.element import U16
 from .._kernels.layout import Layout
 from .._kernels.llvm import I8, I16, I64, code, i64, independent, pointer, unpacked
-from .._kernels.memory import INT, row_at
+from .._kernels.memory import INT, moved
 
 COMPANY = 8*SIZE  # elements that take the loops together: blocks do not wait for each other's largest number
 WORD = 2          # bytes
@@ -28,18 +28,18 @@ def of_words(layout):
 
 
 class Words(BlockElement):
-    """An element of a block whose words lie at `room`."""
+    """An element of a block whose words lie at `room`, and whose codes a row of addresses tells."""
 
-    def __init__(self, context, builder, layout, room):
-        super().__init__(context, builder, layout)
-        self.room = room
+    def __init__(self, context, builder, layout, pipeline, addresses, room):
+        super().__init__(context, builder, layout, pipeline)
+        self.at, self.room = addresses, room
 
     def word_at(self, k, i):
         start = i64(self.layout.blocks.index(k)*COMPANY*WORD)
         return pointer(self.builder, self.builder.add(self.room, start), I16, i)
 
-    def code_at(self, row, k, i):
-        return pointer(self.builder, self.builder.extract_value(row, self.layout.starts[k]), I8, i)
+    def code_at(self, k, i):
+        return pointer(self.builder, self.at[self.layout.starts[k]], I8, i)
 
 
 def make_room(layout):
@@ -51,14 +51,31 @@ def make_room(layout):
     return make_room
 
 
+def of_company(layout, pipeline=None):
+    """Make ``f(row, room, begin, end)``, which does what ``emit(builder, e, count)`` does with each block of a company.
+
+    `e` are its words; `count` of them there are, where the last block of a tensor is short.
+    """
+    def decorate(emit):
+        @code(types.void, layout.row, INT, INT, INT)
+        def of_blocks(context, builder, row, room, begin, end):
+            with cgutils.for_range_slice(builder, begin, end, i64(SIZE), I64) as (first, _):
+                behind = builder.mul(builder.sub(first, begin), i64(WORD))
+                here = moved(builder, layout, row, first)
+                e = Words(context, builder, layout, pipeline, here, builder.add(room, behind))
+                emit(builder, e, builder.sub(end, first))
+        return of_blocks
+    return decorate
+
+
 def unpack(layout):
-    """unpack(row, shared, room, count): make the words of a block out of its codes; zeros behind the first `count`."""
-    @code(types.void, layout.row, exponents_kind(layout), INT, INT)
-    def unpack(context, builder, row, shared, room, count):
-        e, exponents = Words(context, builder, layout, room), block.by_slot(builder, layout, shared)
+    """unpack(row, room, begin, end): make words out of codes; zeros behind the last."""
+    @of_company(layout)
+    def unpack(builder, e, count):
+        exponents = e.exponents(e.at)
         with independent(builder, i64(0), i64(SIZE)) as i:
             for k, exponent in exponents.items():
-                f, stored = layout.formats[k], builder.load(e.code_at(row, k, i))
+                f, stored = layout.formats[k], builder.load(e.code_at(k, i))
                 builder.store(e.formula(f.block.word, [f.stored, U16], [stored, exponent]), e.word_at(k, i))
         with builder.if_then(builder.icmp_signed("<", count, i64(SIZE)), likely=False):
             for k in layout.blocks:
@@ -67,11 +84,38 @@ def unpack(layout):
     return unpack
 
 
+def put_exponents(layout, pipeline):
+    """put_exponents(row, room, begin, end): the exponents of blocks, by the largest of their words."""
+    slots = coded(layout, pipeline)
+
+    @of_company(layout, pipeline)
+    def put_exponents(builder, e, count):
+        with independent(builder, i64(0), i64(SIZE), carried=[ir.Constant(I16, 0)]*len(slots)) as (i, tops):
+            largest = list(tops)
+            for number, k in enumerate(slots):
+                tops[number] = block.maximum(builder, tops[number], e.magnitude(k, builder.load(e.word_at(k, i))))
+        e.store_exponents(e.at, e.shares(largest))
+    return put_exponents
+
+
+def pack(layout, pipeline):
+    """pack(row, room, begin, end): make codes out of words."""
+    @of_company(layout, pipeline)
+    def pack(builder, e, count):
+        exponents = e.exponents(e.at)
+        with independent(builder, i64(0), i64(SIZE), LANES) as i:
+            for k in coded(layout, pipeline):
+                number = e.code(k, builder.load(e.word_at(k, i)), exponents[k])
+                builder.store(builder.trunc(number, I8), e.code_at(k, i))
+    return pack
+
+
 def seen(layout):
     """seen(row, room, begin): the row that a step sees: words at `room`, the first of them element `begin`'s."""
     @code(of_words(layout).row, layout.row, INT, INT)
     def seen(context, builder, row, room, begin):
-        e, old, new = Words(context, builder, layout, room), unpacked(builder, row), []
+        old, new = unpacked(builder, row), []
+        e = Words(context, builder, layout, None, old, room)
         for k, (f, start) in enumerate(zip(layout.formats, layout.starts, strict=True)):
             if f.block:
                 new.append(builder.ptrtoint(e.word_at(k, builder.neg(begin)), I64))
@@ -81,74 +125,30 @@ def seen(layout):
     return seen
 
 
-def no_tops(layout, pipeline):
-    """no_tops(): the largest magnitudes of no elements."""
-    @code(tops_kind(layout, pipeline))
-    def no_tops(context, builder):
-        return filled([ir.Constant(I16, 0) for _ in coded(layout, pipeline)])
-    return no_tops
-
-
-def larger(layout, pipeline):
-    """larger(room, i, top): the largest magnitudes of each coded slot: those so far, and those of element i."""
-    @code(tops_kind(layout, pipeline), INT, INT, tops_kind(layout, pipeline))
-    def larger(context, builder, room, i, top):
-        e, found = Words(context, builder, layout, room), unpacked(builder, top)
-        for number, k in enumerate(coded(layout, pipeline)):
-            found[number] = block.maximum(builder, found[number], e.magnitude(k, builder.load(e.word_at(k, i))))
-        return found
-    return larger
-
-
-def pack(layout, pipeline):
-    """pack(row, shared, room): make the codes of a block out of its words."""
-    @code(types.void, layout.row, exponents_kind(layout), INT)
-    def pack(context, builder, row, shared, room):
-        e = Words(context, builder, layout, room)
-        with independent(builder, i64(0), i64(SIZE), LANES) as i:
-            for k in coded(layout, pipeline):
-                number = e.code(k, builder.load(e.word_at(k, i)), shared)
-                builder.store(builder.trunc(number, I8), e.code_at(row, k, i))
-    return pack
-
-
 def seen_in_blocks(layout, work):
     """The loop over a tile's blocks of what only reads them: ``work(c, row, first, end, out)`` sees words."""
-    room_of, exponents, row_of, to_words, row_seen = (make(layout) for make in (
-        make_room, block.exponents, row_at, unpack, seen))
+    room_of, to_words, row_seen = make_room(layout), unpack(layout), seen(layout)
 
     def see(c, row, lo, hi, out):
         room = room_of()
         for begin in range(lo, hi, COMPANY):
             end = hi if hi - begin < COMPANY else begin + COMPANY
-            for first in range(begin, end, SIZE):
-                here = row_of(row, first)
-                to_words(here, exponents(here), room + (first - begin)*WORD, end - first)
+            to_words(row, room, begin, end)
             work(c, row_seen(row, room, begin), begin, end, out)
     return see
 
 
 def in_blocks(layout, pipeline, step):
     """The loops over a tile's blocks: tiles begin with whole ones. `step` is the loop of a step that sees words."""
-    room_of, exponents, row_of, to_words, row_seen = (make(layout) for make in (
-        make_room, block.exponents, row_at, unpack, seen))
-    none, top_of, share, put_exponents, to_codes = (make(layout, pipeline) for make in (
-        no_tops, larger, block.shares, block.store_exponents, pack))
+    room_of, to_words, row_seen = make_room(layout), unpack(layout), seen(layout)
+    to_exponents, to_codes = put_exponents(layout, pipeline), pack(layout, pipeline)
 
     def sweep(c, row, lo, hi, key):
         room = room_of()
         for begin in range(lo, hi, COMPANY):
             end = hi if hi - begin < COMPANY else begin + COMPANY  # `min` would be compiled for this alone
-            for first in range(begin, end, SIZE):
-                here = row_of(row, first)
-                to_words(here, exponents(here), room + (first - begin)*WORD, end - first)
+            to_words(row, room, begin, end)
             step(c, row_seen(row, room, begin), begin, end, key)
-            for first in range(begin, end, SIZE):
-                here, words, top = row_of(row, first), room + (first - begin)*WORD, none()
-                for i in range(SIZE):
-                    top = top_of(words, i, top)
-                put_exponents(here, share(exponents(here), top))
-            for first in range(begin, end, SIZE):
-                here = row_of(row, first)
-                to_codes(here, exponents(here), room + (first - begin)*WORD)
+            to_exponents(row, room, begin, end)  # of all blocks first: codes would wait for the largest number
+            to_codes(row, room, begin, end)
     return sweep

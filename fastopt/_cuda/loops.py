@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from .._formats.blocks import SIZE
-from .._kernels import block, element, memory
+from .._kernels import element, memory
 from .._kernels.layout import Layout
 from .._kernels.memory import SHRUNK, STRIDED_TILE, SUMS, TILE, WORD, put, record, word
 from .._rule.digest import digest
@@ -125,9 +125,10 @@ def _in_blocks(layout, pipeline, cc):
     """A tile by blocks, each of which a warp takes: aligned whole ones, then those whose elements come one by one."""
     from numba import cuda, uint32
     start_of, in_all = element.start, THREADS*QUAD
-    exponents, exponents_at, aligned = block.exponents(layout), warps.exponents_at(layout), warps.aligned_quads(layout)
+    exponents, exponents_at, aligned = (make(layout) for make in (
+        warps.exponents, warps.exponents_at, warps.aligned_quads))
     shares, store_exponents, second_pass = (make(layout, pipeline) for make in (
-        block.shares, block.store_exponents, warps.second_pass))
+        warps.shares, warps.store_exponents, warps.second_pass))
     largest = warps.largest(layout, pipeline, cc)
 
     def part(whole):

@@ -16,7 +16,7 @@ from .._formats.blocks import SIZE
 from .._kernels import memory
 from .._kernels.block import BlockElement
 from .._kernels.layout import Layout
-from .._kernels.llvm import DOUBLE, I8, I16, call, code, i64, pointer, unpacked
+from .._kernels.llvm import DOUBLE, call, code, i64, pointer, unpacked
 from .._kernels.memory import (
     FLOAT64,
     INT,
@@ -59,10 +59,8 @@ def _add_squares(layout, pipeline, piece, cc):
     @code(kind, coefficients_kind(layout, pipeline), layout.row, INT, kind)
     def add_squares(context, builder, c, row, i, sums):
         e, at = BlockElement(context, builder, layout, pipeline, cc), unpacked(builder, row)
-        places = {k: pointer(builder, at[layout.starts[k] + 1], I8, builder.udiv(i, i64(SIZE))) for k in layout.blocks}
-        exponents = {k: builder.zext(builder.load(place), I16) for k, place in places.items()}
         stored = [e.load(k, places) for k, places in enumerate(e.places(row, i))]
-        found = e.terms(c, piece, stored, exponents)
+        found = e.terms(c, piece, stored, e.exponents(at, builder.udiv(i, i64(SIZE))))
         return [builder.fadd(s, builder.fmul(x, x)) for s, x in zip(unpacked(builder, sums), found, strict=True)]
     return add_squares
 

@@ -9,7 +9,7 @@ from numba import types
 
 from .._formats.blocks import SIZE
 from .._kernels import block
-from .._kernels.block import BlockElement, coded, exponents_kind, filled, tops_kind
+from .._kernels.block import BlockElement, coded
 from .._kernels.llvm import I1, I8, I16, I32, I64, call, call_llvm, code, i32, i64, pointer, tuple_of, unpacked
 from .._kernels.memory import INT, U32, WORD, coefficients_kind, strided_offset
 from .lanes import Lanes
@@ -19,6 +19,53 @@ QUAD = SIZE//WARP   # elements of a thread
 BUTTERFLY = 3       # a mode of NVVM's shuffle: the value comes from the thread whose number differs in these bits
 EVERYONE, LAST_LANE = 0xFFFFFFFF, 31
 REDUCES = (8, 0)    # from here on a warp finds the largest of its numbers in one instruction
+
+
+def exponents_kind(layout):
+    """Numba's type of a block's exponents, one of each slot that has them."""
+    return tuple_of(types.uint16, len(layout.blocks))
+
+
+def tops_kind(layout, pipeline):
+    """Numba's type of the largest magnitudes in a block, one of each slot that is coded."""
+    return tuple_of(types.uint16, len(coded(layout, pipeline)))
+
+
+def filled(values):
+    """Values of a tuple of `tuple_of`."""
+    return values or [ir.Constant(I16, 0)]
+
+
+def by_slot(builder, layout, shared):
+    """{slot: its exponent} of a block."""
+    return dict(zip(layout.blocks, unpacked(builder, shared), strict=False))
+
+
+def exponents(layout):
+    """exponents(row): the exponents of a block, from its row."""
+    @code(exponents_kind(layout), layout.row)
+    def exponents(context, builder, row):
+        e = BlockElement(context, builder, layout)
+        return filled(list(e.exponents(unpacked(builder, row)).values()))
+    return exponents
+
+
+def shares(layout, pipeline):
+    """shares(old, top): the new exponents of a block: of slots that a step writes by their largest magnitudes."""
+    @code(exponents_kind(layout), exponents_kind(layout), tops_kind(layout, pipeline))
+    def shares(context, builder, old, top):
+        e = BlockElement(context, builder, layout, pipeline)
+        return filled(list({**by_slot(builder, layout, old), **e.shares(unpacked(builder, top))}.values()))
+    return shares
+
+
+def store_exponents(layout, pipeline):
+    """store_exponents(row, shared): the exponents of a block, of slots that a step writes."""
+    @code(types.void, layout.row, exponents_kind(layout))
+    def store_exponents(context, builder, row, shared):
+        e = BlockElement(context, builder, layout, pipeline)
+        e.store_exponents(unpacked(builder, row), by_slot(builder, layout, shared))
+    return store_exponents
 
 
 def aligned_quads(layout):
@@ -124,7 +171,7 @@ class Singles(Quads):
 
 def kept_kind(layout, pipeline):
     """Numba's type of what a thread keeps between the passes: 16 bits of four numbers of each coded slot."""
-    return tuple_of(block.U16, QUAD*len(coded(layout, pipeline)))
+    return tuple_of(types.uint16, QUAD*len(coded(layout, pipeline)))
 
 
 def first_pass(layout, pipeline, cc, whole):
@@ -139,7 +186,7 @@ def first_pass(layout, pipeline, cc, whole):
     def first_pass(context, builder, c, row, table_row, shared, first, n, i, start):
         e = (Quads(context, builder, layout, pipeline, cc, row, i) if whole else
              Singles(context, builder, layout, pipeline, cc, row, i, table_row, first, n))
-        stored, exponents = [e.load_all(k) for k in range(len(layout.slots))], block.by_slot(builder, layout, shared)
+        stored, exponents = [e.load_all(k) for k in range(len(layout.slots))], by_slot(builder, layout, shared)
         own, kept = [], []
         for lane in range(QUAD):
             word = e.random_word(start, lane)
@@ -199,7 +246,8 @@ def second_pass(layout, pipeline):
     @code(types.void, layout.row, exponents_kind(layout), kept_kind(layout, pipeline), U32)
     def second_pass(context, builder, row, shared, kept, i):
         e, bits = Quads(context, builder, layout, pipeline, None, row, i), unpacked(builder, kept)
+        exponents = by_slot(builder, layout, shared)
         for number, k in enumerate(coded(layout, pipeline)):
-            codes = [builder.trunc(e.code(k, x, shared), I8) for x in bits[QUAD*number:QUAD*(number + 1)]]
+            codes = [builder.trunc(e.code(k, x, exponents[k]), I8) for x in bits[QUAD*number:QUAD*(number + 1)]]
             e.store_parts(k, e.at[k][0], codes)
     return second_pass

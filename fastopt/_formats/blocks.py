@@ -92,8 +92,7 @@ def round_q44(x, r):
     """Exponent and mantissa with random bits added behind them, whose carry rounds. Only zero becomes zero."""
     u = as_bits(x) & MAGNITUDE32  # -0 is 0, and so is what a rule of yours should not have given
     t = (u + (r >> U32(13))) >> U32(19)
-    least = where(u < U32(1), u, U32(1))
-    return U16(where(t > least, t, least))
+    return U16(where(u == U32(0), U32(0), where(t > U32(1), t, U32(1))))
 
 
 def magnitude_q44(t):

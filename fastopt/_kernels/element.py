@@ -175,9 +175,10 @@ def sweep(layout, pipeline):
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, INT, U32)
     def sweep(context, builder, c, row, first, end, key):
         e = Element(context, builder, layout, pipeline)
-        with independent(builder, first, end) as i:
-            at = [key, builder.trunc(i, I32)]
-            emit_advance(e, c, row, i, e.formula(random_bits.word, [U32, U32], at) if layout.random else None)
+        begin = e.formula(random_bits.start, [U32, U32], [key, builder.trunc(first, I32)])
+        with independent(builder, first, end, carried=[begin]) as (i, at):
+            emit_advance(e, c, row, i, e.random_word(at[0]))
+            at[0] = builder.add(at[0], i32(int(random_bits.ELEMENT)))  # a product would take a multiplication each
     return sweep
 
 

@@ -75,10 +75,11 @@ class _Distinct(ir.values.MDValue):
 
 
 @contextmanager
-def independent(builder, first, end, lanes=None):
+def independent(builder, first, end, lanes=None, carried=None):
     """Emit a loop over i whose trips touch no memory of each other: LLVM compares no addresses for its vectors.
 
-    `lanes`: of a vector; None: as many as the widest type in the loop allows.
+    `lanes`: of a vector; None: as many as the widest type in the loop allows. `carried`: values before the first trip.
+    With i then comes a list of them in a trip, into which the loop's body puts those of the next.
     """
     module, function, before = builder.module, builder.function, builder.block
     head, body, behind = (builder.append_basic_block(name) for name in ("head", "body", "behind"))
@@ -86,10 +87,15 @@ def independent(builder, first, end, lanes=None):
     builder.position_at_end(head)
     i = builder.phi(I64)
     i.add_incoming(first, before)
+    held = [builder.phi(value.type) for value in carried or ()]
     builder.cbranch(builder.icmp_signed("<", i, end), body, behind)
     builder.position_at_end(body)
-    yield i
+    values = list(held)
+    yield i if carried is None else (i, values)
     i.add_incoming(builder.add(i, i64(1), flags=("nsw",)), builder.block)
+    for phi, value, after in zip(held, carried or (), values, strict=True):
+        phi.add_incoming(value, before)
+        phi.add_incoming(after, builder.block)
     group, loop = _Distinct(module), _Distinct(module)
     wishes = [["llvm.loop.parallel_accesses", group], *([["llvm.loop.vectorize.width", i32(lanes)]] if lanes else [])]
     loop.operands = loop, *map(module.add_metadata, wishes)

@@ -72,15 +72,20 @@ def addresses(layout):
     return addresses
 
 
+def moved(builder, layout, row, first):
+    """The addresses of a row, moved to element `first`. For blocks, one must begin there."""
+    ways = []
+    for f in layout.formats:
+        ways += [builder.mul(first, i64(f.itemsize))]*f.parts
+        ways += [builder.udiv(first, i64(f.block.size))] if f.block else []
+    return [builder.add(address, way) for address, way in zip(unpacked(builder, row), ways, strict=True)]
+
+
 def row_at(layout):
-    """row_at(row, first): the row of a tensor, moved to element `first`. For blocks, one must begin there."""
+    """row_at(row, first): the row of a tensor, moved to element `first`."""
     @code(layout.row, layout.row, INT)
     def row_at(context, builder, row, first):
-        ways = []
-        for f in layout.formats:
-            ways += [builder.mul(first, i64(f.itemsize))]*f.parts
-            ways += [builder.udiv(first, i64(f.block.size))] if f.block else []
-        return [builder.add(address, way) for address, way in zip(unpacked(builder, row), ways, strict=True)]
+        return moved(builder, layout, row, first)
     return row_at
 
 
