@@ -188,7 +188,7 @@ class HostBackend(Stored):
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (ready := self._ready) is not None and (not self.told or self.watch.others_same()):
-            if request is PLAIN and not ready.scaled and not self.told:
+            if request is PLAIN and ready.plain and not self.told:
                 if ready.step(leaves, self.threads):
                     self.grad_norm = None
                     return

@@ -98,6 +98,7 @@ class Ready:
                  steps: ctypes.c_int64, request: Request):
         """`coefs` holds, for each float type, where kernels read a row for each group. `request`: of the last step."""
         self.masks, self.scaled = request.masks, request.clip_norm is not None or request.factor != 1.0
+        self.plain = not self.masks and not self.scaled
         self.plan, self.headers, self.groups, self.steps = plan, headers, groups, steps
         self.count, self.ahead = ctypes.addressof(steps), 1
         self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
