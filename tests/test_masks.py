@@ -82,7 +82,7 @@ def test_on_a_device(format, state, stand_in):
     from twins import Twins
     params = [stored(normal(k, *shape), format) for k, shape in enumerate(SHAPES)]
     twins = Twins(lambda p: fastopt.Adam(p, state=state, average=0.9), params)
-    for t, mask in enumerate((masks(1), None, masks(2), masks(2))):
+    for t, mask in enumerate((masks(1), None, masks(2), masks(2), None, None)):
         twins.step([stored(normal(10*t + k, *shape), format) for k, shape in enumerate(SHAPES)], mask=mask)
     twins.same()
 
