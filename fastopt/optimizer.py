@@ -325,6 +325,19 @@ class Optimizer:
             finally:
                 turn.stepping = False
 
+    def _again(self, gradients: Any) -> bool:
+        """Take a step like the last one, of the `Gradients` of a backend, and say whether it was one."""
+        if forks.WAITING:
+            forks.pause()
+        turn = self._turn
+        with turn.lock:
+            self._check_idle("step")
+            turn.stepping = True
+            try:
+                return self._backend.again(gradients)
+            finally:
+                turn.stepping = False
+
     def _check_idle(self, where: str) -> None:
         """A schedule or a signal handler may read an optimizer in the middle of its step, but not change it."""
         if self._turn.stepping:

@@ -760,6 +760,62 @@ def test_new_gradients_bind_nothing_anew(read, monkeypatch):
     same([list(net.parameters()), opts[0].state_dict()], [list(expected.parameters()), opts[1].state_dict()])
 
 
+class Other(torch.Tensor):
+    pass
+
+
+def own_state(p, opt, **values):
+    opt.state[p] = {**opt.state[p], **values}
+
+
+CHANGES = {
+    "memory": lambda p, opt: setattr(p, "data", p.data.clone()),
+    "memory order": lambda p, opt: setattr(p, "data", p.data.t().contiguous().t()),
+    "no gradient": lambda p, opt: setattr(p, "grad", None),
+    "no gradients": lambda p, opt: opt.zero_grad(),
+    "frozen": lambda p, opt: (p.requires_grad_(False), setattr(p, "grad", None)),
+    "order of a gradient": lambda p, opt: setattr(p, "grad", p.grad.t().contiguous().t()),
+    "strided gradient": lambda p, opt: setattr(p, "grad", torch.stack([p.grad, p.grad], -1)[..., 0]),
+    "gradient of one number": lambda p, opt: setattr(p, "grad", p.grad.mean().expand_as(p)),
+    "negative gradient": lambda p, opt: setattr(p, "grad", torch.complex(p.grad, p.grad).conj().imag),
+    "parameter as gradient": lambda p, opt: setattr(p, "grad", torch.nn.Parameter(p.grad)),
+    "class of a gradient": lambda p, opt: setattr(p, "grad", p.grad.as_subclass(Other)),
+    "its own gradient": lambda p, opt: setattr(p, "grad", p.detach()),
+    "state": lambda p, opt: opt.state[p].update(exp_avg=torch.ones_like(p)),
+    "steps": lambda p, opt: opt.state[p].update(step=torch.tensor(9.0)),
+    "numbers of steps": lambda p, opt: opt.state[p]["step"].fill_(9.0),
+    "entry": lambda p, opt: own_state(p, opt, exp_avg_sq=torch.ones_like(p)),
+    "no state": lambda p, opt: opt.state[p].clear(),
+    "lr": lambda p, opt: opt.param_groups[0].update(lr=0.3),
+    "fewer parameters": lambda p, opt: opt.state.pop(opt.param_groups[0]["params"].pop(2)),
+}
+
+
+@pytest.mark.parametrize("read", [True, False])
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_step_looks_at_parameters_gradients_and_states(change, read, monkeypatch):
+    """A step like the last one asks no tensor in Python, if their structure is known; whatever changes is noticed."""
+    if not read:
+        monkeypatch.setattr(torch_headers, "gradients_usable", lambda: False)
+    taken, take = [], ours.Adam._take
+    monkeypatch.setattr(ours.Adam, "_take", lambda opt, *given: (taken.append(t), take(opt, *given)))
+    t = 0
+
+    def program(library):
+        nonlocal t
+        net = torch.nn.Sequential(model(), torch.nn.Linear(3, 4), torch.nn.Linear(4, 2).requires_grad_(False))
+        opt, p = library.Adam(net.parameters(), lr=0.01), net[0][2].weight
+        for t in range(8):
+            opt.zero_grad()
+            loss(net, t).backward()
+            if t == 4:
+                CHANGES[change](p, opt)
+            opt.step()
+        return outcome(net, opt)
+    both(program)
+    assert {3, 7} & {*taken} == ({3, 7} if not read else {7} if change == "frozen" else set())
+
+
 def test_compiled_programs_leave_the_step_alone():
     def program(library, wrap):
         net = model()
@@ -777,11 +833,21 @@ def test_compiled_programs_leave_the_step_alone():
 
 def test_autograd_sees_the_step():
     w = torch.nn.Parameter(torch.randn(3))
-    opt, found = ours.SGD([w], lr=0.1), (w*w).sum()
-    w.grad = torch.ones(3)
-    opt.step()
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        found.backward()
+    opt, other = ours.SGD([w], lr=0.1), w.detach()
+    for t in range(1, 6):
+        found = (w*w).sum()
+        w.grad = torch.ones(3)
+        opt.step()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            found.backward()
+        assert w._version == other._version == t
+    with torch.inference_mode():  # tensors of which autograd knows nothing
+        w = torch.nn.Parameter(torch.zeros(3), requires_grad=False)
+        opt = ours.SGD([w], lr=0.1)
+        for _ in range(5):
+            w.grad = torch.ones(3)
+            opt.step()
+    assert torch.allclose(w, torch.full((3,), -0.5))
 
 
 def test_what_is_not_there_is_refused():

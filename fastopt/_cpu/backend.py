@@ -28,6 +28,7 @@ from .norm import all_finite, global_norm, norms, squares
 from .pool import Plan
 from .ready import Ready
 from .rows import rows_apart, take_rows
+from .torch_steps import Gradients
 
 
 class HostBackend(Stored):
@@ -188,11 +189,11 @@ class HostBackend(Stored):
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (ready := self._ready) is not None and (not self.told or self.watch.others_same()):
-            if request is PLAIN and not ready.scaled and not self.told:
-                if ready.step(leaves, self.threads):
+            if request is PLAIN and ready.plain and not self.told:
+                if ready.step(id(leaves), self.threads):
                     self.grad_norm = None
                     return
-            elif ready.suits(request) and ready.look(leaves):
+            elif ready.suits(request) and ready.look(id(leaves)):
                 if (factor := self._factor(request)) is not None:
                     ready.run(factor, self.threads)
                 return
@@ -236,6 +237,16 @@ class HostBackend(Stored):
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
         if bound is not None and bound is binding.headers and self.groups[0].ahead and self._repeats(bound, request):
             self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
+
+    def again(self, gradients: Gradients) -> bool:
+        if (parts := self.parts) is not None and (part := parts.current) is not None:
+            part.threads = self.threads
+            return len(parts.live) == len(self.tensors) and part.again(gradients)
+        ready = self._ready
+        if ready is None or not ready.plain or self.told or not gradients.step(ready, self.threads):
+            return False
+        self.grad_norm = None
+        return True
 
     def _prepare(self, leaves: list, paths: list[str], request: Request) -> tuple[list[tuple[float, ...]], list]:
         """Bind a step, and make its plan: rows of coefficients, and what must live until it has run."""

@@ -98,6 +98,7 @@ class Ready:
                  steps: ctypes.c_int64, request: Request):
         """`coefs` holds, for each float type, where kernels read a row for each group. `request`: of the last step."""
         self.masks, self.scaled = request.masks, request.clip_norm is not None or request.factor != 1.0
+        self.plain = not self.masks and not self.scaled
         self.plan, self.headers, self.groups, self.steps = plan, headers, groups, steps
         self.count, self.ahead = ctypes.addressof(steps), 1
         self.versions, self.pieces = [(group, -1) for group in groups], [group.pieces for group in groups]
@@ -117,8 +118,8 @@ class Ready:
                 and request.masks is self.masks and not request.zero_grads and request.norm is None
                 and not request.apart and not request.measure)
 
-    def step(self, leaves: list, threads: int) -> bool:
-        """Take a step that asks for nothing, if its arrays are alike, and say whether they were."""
+    def step(self, leaves: int, threads: int) -> bool:
+        """Take a step that asks for nothing, if its arrays, a list at this address, are alike: whether they were."""
         if not self.look(leaves, self.whole):
             return False
         if not self.alone:
@@ -131,7 +132,7 @@ class Ready:
         if not self.alone:
             self.plan.run(threads, self.count)
 
-    def look(self, leaves: list, call: Callable[[int, int, int], int] | None = None) -> bool:
+    def look(self, leaves: int, call: Callable[[int, int, int], int] | None = None) -> bool:
         """Put addresses and coefficients in place if arrays are alike, and say whether they were."""
         call = call or self.prepare
         for group, version in self.versions:
@@ -141,7 +142,7 @@ class Ready:
                 self.ahead = 1
                 self._tabulate()
                 break
-        while (found := call(id(leaves), self.address, pool.POOL.address)) == MISSING:
+        while (found := call(leaves, self.address, pool.POOL.address)) == MISSING:
             self._tabulate()
         return found == DONE
 

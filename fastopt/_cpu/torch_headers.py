@@ -13,10 +13,12 @@ from typing import Any
 from .._kernels.memory import WORD
 
 OBJECT = object.__basicsize__//WORD                       # of a tensor's object: the TensorImpl
-STORAGE, NDIM, AXES, OFFSET, KIND, KEYS = 2, 7, 8, 18, 20, 21
+STORAGE, AUTOGRAD, COUNTER, NDIM, AXES, OFFSET, KIND, KEYS = 2, 3, 5, 7, 8, 18, 20, 21
 INLINE = 5                                                # axes that have room in it; of more, AXES says where they are
 DATA, CONTEXT, SIZE = 2, 4, 6                             # of a StorageImpl: the address, its owner, the bytes
 DTYPE_AND_DEVICE = 0xFFFFFFFF                             # of the word KIND
+GRADIENT = 4 if sys.platform == "darwin" else 5           # of an AutogradMeta: the TensorImpl, behind a std::string
+CHANGES, INT = 2, 0xFFFFFFFF                              # of a VersionCounter: how many, as a C int
 
 
 def read(base: int, k: int) -> int:
@@ -76,3 +78,26 @@ def usable() -> bool:
         return [a == b for a, b in zip(before, place_of(more[2]), strict=True)] == [True, False, True, True]
     except AttributeError:
         return False
+
+
+@lru_cache(maxsize=1)
+def gradients_usable() -> bool:
+    """Whether the gradients of tensors, and the counters of their changes, lie as expected, too."""
+    torch = sys.modules["torch"]
+    with torch.inference_mode(False), torch.no_grad():
+        x = torch.zeros(3)
+        impl = read(id(x), OBJECT)
+        found = [read(impl, AUTOGRAD)]
+        x.requires_grad_()
+        found += [read(impl, AUTOGRAD), read(impl, COUNTER)]
+        with torch.inference_mode():
+            other = torch.zeros(3)
+        found.append(read(read(id(other), OBJECT), COUNTER))
+        if not usable() or [word > 0 and word % WORD == 0 for word in found] != [False, True, True, False]:
+            return False  # these words are no pointers that come and go with what they should point to
+        for k in range(3):
+            x.grad = torch.zeros(3)
+            x += k
+            if read(found[1], GRADIENT) != x.grad._cdata or {read(found[2], CHANGES) & INT, x._version} != {k + 1}:
+                return False
+    return True

@@ -136,6 +136,10 @@ class Stored(Backend):
         part.shown()
         return part
 
+    def again(self, gradients: Any) -> bool:
+        """Take a step that asks for nothing, if it is like the last one, and say whether it was. (Of `Gradients`.)"""
+        return False
+
     def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
         """The norm of these gradients together, of which some may be None."""
         parts, live = self.parts, tuple([k for k, leaf in enumerate(leaves) if leaf is not None])

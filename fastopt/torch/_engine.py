@@ -13,6 +13,7 @@ import torch
 from .. import optimizers, rules
 from .._cpu import torch_headers
 from .._cpu.headers import Listed, Watch
+from .._cpu.torch_steps import Entries, Gradients
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
 from .._formats.choice import AVERAGE, REMAINDER, SCHEDULE_FREE, parameter_format, state_formats
@@ -210,8 +211,9 @@ class Engine:
             if m.stored is SPLIT:
                 entry[REMAINDER] = spread(tensor_of(array, SPLIT), m.parameter)
         kept = [*self.names.values(), *["step"]*counted, *[PRODUCT]*bool(self.rule.history), *[WEIGHTS]*self.averages]
-        self.read = [itemgetter(name) for name in kept]
-        self.watch, self.held = Watch(self._here()), Listed(self._held())
+        self.watch, self.held, self.here = Watch(self._here()), Entries(self.entries, kept), Listed(self._here())
+        self.gradients = (Gradients(self.parameters, torch.Tensor) if self.usual and not self.copied and
+                          self.parameters[0].is_cpu and torch_headers.gradients_usable() else None)
 
     def _count(self, entry: Mapping[str, Any], before: int) -> int:
         """The steps that a parameter had: torch's count; or none where there is no velocity, which the first copies."""
@@ -268,21 +270,15 @@ class Engine:
         written = self.parameters + self.states
         return written if self.plain else [local(x) for x in written]
 
-    def _held(self) -> list[Any]:
-        """What must be the same objects at each step: those in the state, and the parts of tensors that are cut."""
-        found = [*chain.from_iterable([map(read, self.entries) for read in self.read])]
-        return found if self.plain else found + self._here()
-
     def holds(self) -> bool:
         """Whether parameters, states and counts are where they were, and as the last step left them."""
-        try:
-            same = self.held.same(self._held())
-        except KeyError:
-            return False
-        return same and self.watch.stays() and self.counts.tobytes() == self.expected
+        return (self.held.same() and (self.plain or self.here.same(self._here())) and self.watch.stays()
+                and self.counts.tobytes() == self.expected)
 
     def adjust(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        """Take over the hyperparameters of now, which schedulers write into torch's groups."""
+        """Take over torch's threads, and the hyperparameters of now, which schedulers write into torch's groups."""
+        if (threads := torch.get_num_threads()) != self.opt.threads:
+            self.opt.threads = threads
         for number, (own, k, known) in enumerate(zip(self.opt.groups, self.groups, self.hyper, strict=True)):
             given = [x for name, x in groups[k].items() if name != "params"]
             if given == self.given[number]:
@@ -312,11 +308,17 @@ class Engine:
                      for g, where in zip(found, self.opt._paths, strict=True)]
         return self._nested(found)
 
+    def again(self) -> bool:
+        """Take a step like the last one, if all have a gradient as they had then, and say whether that was so."""
+        if self.gradients is None or not self.opt._again(self.gradients):
+            return False
+        self._taken(1)
+        self.gradients.changed()
+        return True
+
     def step(self, leaves: Sequence[Sequence[Any]], factor: float) -> None:
         for m in self.copied:
             m.memory.copy_(local(m.parameter))
-        if (threads := torch.get_num_threads()) != self.opt.threads:
-            self.opt.threads = threads
         try:
             self.opt.step(leaves, grad_factor=factor)
         except TypeError:  # a gradient that is sparse in several dimensions, for example
@@ -331,6 +333,11 @@ class Engine:
         if any(any(map(is_, of, repeat(None))) for of in leaves):
             live = np.array([leaf is not None for of in leaves for leaf in of])
             stepped = [p for p, alive in zip(stepped, live, strict=True) if alive]
+        self._taken(live)
+        torch.autograd.graph.increment_version(stepped)
+
+    def _taken(self, live: Any) -> None:
+        """Count a step of the parameters that are `live`, 1 or 0 of each, or 1."""
         self.counts += live
         self.expected = self.counts.tobytes()
         if self.rule.history:
@@ -343,7 +350,6 @@ class Engine:
             if not (self.weighed and all(map(is_, known, self.weighed))):
                 self.weights[...] = [(past.total, past.t, *(past.numbers or (math.nan,))) for past in known]
                 self.weighed = list(known)
-        torch.autograd.graph.increment_version(stepped)
 
     def points(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each parameter with the point at which to evaluate it, where that is another one."""

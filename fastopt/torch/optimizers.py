@@ -1,7 +1,8 @@
 """The classes: torch's own, whose step is fastopt's, and those of other rules."""
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import dropwhile
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 
 from .. import rules
 from .._cpu.headers import Listed
+from .._cpu.torch_steps import GRADIENT
 from .._formats.choice import SCHEDULE_FREE, check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
@@ -111,7 +113,6 @@ class Fused(torch.optim.Optimizer):
 
     step.hooked = True  # type: ignore[attr-defined]  # torch's `profile_hook_step` takes time even where it has nothing to do
 
-    @torch.no_grad()
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         if self._evaluates:
             raise RuntimeError(f"{type(self).__name__}.step: the parameters are at the point to evaluate, where eval() "
@@ -124,25 +125,40 @@ class Fused(torch.optim.Optimizer):
         found, scale = getattr(self, "found_inf", None), getattr(self, "grad_scale", None)
         if found is not None and found.item():
             return loss
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        gradients = [p.grad for p in parameters]
-        self._look(parameters, gradients)
+        parameters = self._look(GRADIENT)
         for engine in self._engines:
             engine.adjust(self.param_groups)
-        gathered = [engine.gather(gradients) for engine in self._engines]
-        for engine, leaves in zip(self._engines, gathered, strict=True):
-            engine.step(leaves, 1.0 if scale is None else 1.0/scale.item())
+        left: Sequence[Engine] = self._engines
+        if scale is None and all(engine.usual for engine in left):  # then nothing can be wrong with what others gather
+            left = [*dropwhile(Engine.again, left)]
+        if left:
+            self._take(left, parameters, 1.0 if scale is None else 1.0/scale.item())
         return loss
 
     _hooked = torch.optim.Optimizer.profile_hook_step(_step)
 
-    def _look(self, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
-        """Have engines of all parameters that have a gradient, or had one, where these and their states are now."""
+    @torch.no_grad()
+    def _take(self, engines: Sequence[Engine], parameters: list[torch.Tensor], factor: float) -> None:
+        """Take the step of these engines, of all parameters' gradients times the factor."""
+        gradients = [*map(GRADIENT, parameters)]
+        gathered = [engine.gather(gradients) for engine in engines]
+        for engine, leaves in zip(engines, gathered, strict=True):
+            engine.step(leaves, factor)
+
+    def _look(self, gradient: Callable[[torch.Tensor], Any]) -> list[torch.Tensor]:
+        """All parameters. There are engines then of those that have a gradient, by this function, or had one."""
         groups = self.param_groups
+        parameters = [p for group in groups for p in group["params"]]
         asked = [around(self._rule(group), group) for group in groups], [len(group["params"]) for group in groups]
-        if (self._asked == asked and self._known.same([*parameters, *self.state.values()])
-                and all(gradients[k] is None for k in self._idle) and all(engine.holds() for engine in self._engines)):
-            return
+        if not (self._asked == asked and self._known.same([*parameters, *self.state.values()])
+                and all(gradient(parameters[k]) is None for k in self._idle)
+                and all(engine.holds() for engine in self._engines)):
+            self._make(asked, parameters, [*map(gradient, parameters)])
+        return parameters
+
+    @torch.no_grad()
+    def _make(self, asked: Any, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
+        """Make the engines of what is asked, where parameters and their states are now."""
         before = {id(p): int(steps) for engine in self._engines
                   for p, steps in zip(engine.parameters, engine.counts, strict=True)}
         members: dict[Any, list[Member]] = {}
@@ -171,11 +187,10 @@ class Fused(torch.optim.Optimizer):
         Until `train` is called, `opt.state` holds where they were; so do state dicts. A second call changes nothing.
         (`torch.distributed.checkpoint` reads only what a new optimizer has: save with it after `train`.)
         """
-        averaged = [(p, is_asked(group.get(SCHEDULE_FREE))) for group in self.param_groups for p in group["params"]]
-        if self._evaluates or not any(asked for _, asked in averaged):
+        averaged = {id(p) for group in self.param_groups if is_asked(group.get(SCHEDULE_FREE)) for p in group["params"]}
+        if self._evaluates or not averaged:
             return
-        states = [self.state.get(p, {}).get(SCHEDULE_FREE) if asked else None for p, asked in averaged]
-        self._look([p for p, _ in averaged], states)
+        self._look(lambda p: self.state.get(p, {}).get(SCHEDULE_FREE) if id(p) in averaged else None)
         points = [found for engine in self._engines for found in engine.points()]
         for p, _ in points:
             self.state[p][TRAINED] = spread(local(p).detach().clone(), p)
