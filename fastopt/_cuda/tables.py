@@ -170,7 +170,7 @@ class Tables:
         with self.gpu.current():
             found = [launch for bucket, parts in self.parts(asked, apart) for part in parts
                      for launch in part.launches(part.survey(bucket) if survey else None)]
-        self.known.add((asked, apart, survey))
+        self.known |= {(asked, apart, survey), (asked, apart, False)}
         return found
 
     def limit(self, asked: tuple, clip_norm: float) -> None:
