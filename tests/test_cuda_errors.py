@@ -89,6 +89,17 @@ def test_bad_gradients_change_nothing(capturable, stand_in):
     assert_same(have, want)
 
 
+def test_only_the_address_is_new_and_it_is_wrong(stand_in):
+    """Of gradients like those of the step before."""
+    whole, six = numbers(16), {"shape": (6,), "strides": None}
+    opt = fastopt.Adam(numbers(), lr=0.1)
+    opt.step(at(whole, pointer(whole), **six))
+    for address, message in ((pointer(whole) + 2, "a multiple of its 4-byte"), (0x1000, "is none of a CUDA device")):
+        with pytest.raises(ValueError, match=message):
+            opt.step(at(whole, address, **six))
+    assert opt.t == 1
+
+
 def test_gradients_that_overlap_what_is_written(stand_in):
     memory = to_device(np.arange(32, dtype=f32))
     p, q = memory[:8], memory[8:16]
@@ -100,7 +111,10 @@ def test_gradients_that_overlap_what_is_written(stand_in):
     opt.step([memory[16:24], memory[24:]])
     with pytest.raises(ValueError, match="overlaps memory"):
         opt.step([memory[4:12], memory[24:]])  # of the kind that is known: its address alone is new
-    assert opt.t == 2
+    opt.step([p, memory[24:]])
+    with pytest.raises(ValueError, match=r"grads\[1\]: overlaps memory"):
+        opt.step([memory[16:24], p])  # which the other tensor may have
+    assert opt.t == 3
 
 
 def test_a_schedule_that_fails_changes_nothing(stand_in):

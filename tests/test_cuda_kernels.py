@@ -9,7 +9,8 @@ from conftest import OWN, RULES, SHARED, assert_identical, layout, nasty, normal
 
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
-from emulation import Launch, Squares
+import emulation
+from emulation import Launch, Memory, Squares
 from internals import cuda_code, cuda_lanes, float_type, slots_of, strided_gradient, sums_of_squares, with_pieces
 from reference import assert_same_parts, encoded, next_slots, numbers
 
@@ -279,6 +280,35 @@ def test_any_grid_and_tile_give_the_same(mix):
                                   *([(50, 60)] if mix == "f32" else []))]
     for other, (k, want) in itertools.product(found[1:], enumerate(found[0])):
         assert_identical(other[k], want)
+
+
+@pytest.mark.parametrize("cc", CHIPS)
+def test_whose_the_next_tile_is_is_asked_before_the_elements(cc, monkeypatch):
+    """Then the addresses of its tensor need not wait for that."""
+    at, asked = {}, []
+
+    class Watched(Memory):
+        def add(self, array, name=""):
+            at[name] = super().add(array, name)
+            return at[name]
+
+        def locate(self, addresses, size, word):
+            asked.append(int(addresses[0]))
+            return super().locate(addresses, size, word)
+
+    def before(first_element, tile):
+        return at["tiles"] + 32*tile in asked[:asked.index(first_element)]
+
+    monkeypatch.setattr(emulation, "Memory", Watched)
+    rule = RULES["adam"]
+    for formats in (formats_of(rule, "f32"), formats_of(rule, "q8")):
+        asked.clear()
+        two = Launch(rule, formats, [values(formats, 1_000, k) for k in range(2)], [rule.at(1, np.float32)], cc=cc,
+                     blocks=1)
+        assert before(two.tensors[0][0].address, 1)
+    asked.clear()
+    Squares("f32 f32", [np.ones(40_000, np.float32)], cc, blocks=1)  # eight warps take the first eight tiles
+    assert before(at["gradient 0"] + 4*emulation.GUARD, 8)
 
 
 @pytest.mark.parametrize(("formats", "cc", "most", "least"), [

@@ -1,4 +1,5 @@
 """Streams, captures, several devices. On the stand-in driver work runs late and in a wrong order unless ordered."""
+import copy
 import gc
 import warnings
 from functools import partial
@@ -281,6 +282,35 @@ def test_a_capture_with_a_norm_after_a_step_without():
     twins.step(half, twins.g).step(tree(2))
     assert twins.on_device.grad_norm is None
     twins.capture(clip_norm=1.0).replay().same()
+
+
+def test_what_would_end_a_capture_is_refused_before_it_does():
+    """What waits for the device or allocates memory. The capture goes on, and so does the optimizer."""
+    twins, p = Captured(adam, capturable=9).step(tree(1), clip_norm=1.0), foreign(tree(0))
+    opt, free, late = twins.on_device, fastopt.SGD(p, schedule_free=True, capturable=3), adam(p, capturable=5)
+    other, pair = adam([cupy_of(1), cupy_of(2)]), [cupy_of(3), cupy_of(4)]
+    saved, changed = opt.state_dict(), adam(p, capturable=5)
+    changed.groups[0]["cautious"] = True
+    late.step(p, measure=True)
+    other.step(pair, skip_nonfinite=True)
+    late.grads = foreign(mapped(lambda x: x.astype(np.float16), tree(1)))  # of a kind with which no step was taken
+    refused = [
+        ("t", lambda: opt.t), ("t", lambda: other.t), ("t", lambda: opt.counts), ("t", lambda: repr(opt)),
+        ("grad_norm", lambda: opt.grad_norm), ("grad_norm", lambda: other.grad_norm),
+        ("measures", lambda: late.measures), ("norm", lambda: opt.norm(twins.g)),
+        ("norm", lambda: other.norm([None, pair[1]])), ("grads", lambda: opt.grads), ("tabulate", opt.tabulate),
+        ("evaluation_point", free.evaluation_point), ("optimizer", lambda: adam(p)), ("t", opt.state_dict),
+        ("optimizer", lambda: opt.decoded("m")), ("optimizer", lambda: setattr(opt, "t", 3)),
+        ("optimizer", lambda: opt.load_state_dict(saved)), ("t", lambda: copy.deepcopy(opt)), ("step", late.step),
+        ("step", lambda: changed.step(p)), ("step", lambda: other.step([None, pair[1]])),
+        ("t", lambda: other.remove("params[0]"))]
+    twins.how = {"clip_norm": 1.0}
+    with Graph() as twins.graph:
+        opt.step(twins.g, **twins.how)
+        for where, call in refused:
+            with pytest.raises(RuntimeError, match=rf"^{where}: the stream is being captured, but .+\. \S"):
+                call()
+    twins.replay(times=2).same()
 
 
 def test_what_a_capture_refuses(stand_in):

@@ -7,7 +7,7 @@ host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from .streams import Makers, Streams, hand_over, makers
 from .tables import MOST, Bound, Bucket, Gradients, Tables
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
+OUTSIDE = "Do it before the capture begins, or after its end."
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
@@ -43,11 +44,12 @@ class CudaBackend(Stored):
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], *arguments: Any, **more: Any):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
+        self.streams = Streams(self.gpu, [t.original for t in tensors])
+        self.streams.outside("optimizer", "memory for its states cannot be allocated now", OUTSIDE)
         super().__init__(rule, tensors, groups, *arguments, **more)
         capturable = self.capturable
         self.sights = sights(self)
         self.where = f", on CUDA device {ordinal}"
-        self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.clock = Clock(self.gpu, rule, groups, capturable)
         self.coefs = self._coefs(row_length(rule))
         self.advance = Advance(self.clock, self.coefs, 0, row_length(rule))
@@ -104,15 +106,18 @@ class CudaBackend(Stored):
         return DeviceArray(0, (0,), np.uint16, device=self.gpu.ordinal, bits=True)
 
     def buffers(self) -> list[DeviceArray]:
+        self.streams.outside("grads", "buffers cannot be allocated now", OUTSIDE)
         return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
 
     def visible(self, array: DeviceArray, t: Tensor) -> Any:
         return library(t.original).wrap(t.as_given(array), t.original)
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
+        self.streams.outside("optimizer", "the host waits for what is read of parameters and states", OUTSIDE)
         return array.copy_to_host()  # a copy always
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
+        self.streams.outside("optimizer", "the host waits before it sets parameters, states or the step count", OUTSIDE)
         uploads = []
         pairs = list(pairs)
         for target, source in pairs:
@@ -152,6 +157,8 @@ class CudaBackend(Stored):
     @property
     def taken(self) -> int:
         self.streams.release()
+        if self.clock.uncertain:
+            self.streams.outside("t", "the host waits for the count of steps", OUTSIDE)
         return self.clock.t
 
     @taken.setter
@@ -162,12 +169,16 @@ class CudaBackend(Stored):
     def grad_norm(self) -> float | None:
         if self.known_norm is not None:
             return self.known_norm
-        return self.clock.norm() if self.normed or self.clock.replayed else None
+        if not (self.normed or self.clock.replayed):
+            return None
+        self.streams.outside("grad_norm", "the host waits for the norm", OUTSIDE)
+        return self.clock.norm()
 
     def tabulate(self) -> None:
         if not self.capturable:
             raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
                                "with capturable=N.")
+        self.streams.outside("tabulate", "the host waits before it sends coefficients", OUTSIDE)
         self.clock.tabulate()
 
     # Gradients
@@ -203,9 +214,8 @@ class CudaBackend(Stored):
         """Masks in memory of the device, whose addresses stay. To change them the host waits for the device."""
         same = masks is self._masks or (self._masks and all(map(np.array_equal, masks, self._masks)))
         if not same:
-            if self.streams.capturing():
-                raise RuntimeError("step: the stream is being captured, but the mask is another than that of the last "
-                                   "step, and it cannot be sent now. Take one step with this mask first.")
+            self.streams.outside("step", "the mask is another than that of the last step, and it cannot be sent now",
+                                 "Take one step with this mask first.")
             with self.gpu.current():
                 driver.do("cuCtxSynchronize")
                 self._masks = []  # a Ctrl-C may leave copies of two masks
@@ -218,11 +228,9 @@ class CudaBackend(Stored):
     def _tables(self, gradients: Gradients) -> Tables:
         """The tables of gradients of this kind: those that are there, or new ones."""
         if gradients.kind not in self.tables:
-            if self.streams.capturing():
-                self._check_capturable()
-                raise RuntimeError("step: the stream is being captured, but gradients of these formats and memory "
-                                   "orders were not stepped with before, and memory cannot be allocated now. Take one "
-                                   "step with such gradients first.")
+            self._check_capturable(self.streams.capturing())
+            self.streams.outside("step", "gradients of these formats and memory orders were not stepped with before, "
+                                 "and memory cannot be allocated now", "Take one step with such gradients first.")
             with self.gpu.current():
                 new = Tables(self.gpu, self.rule, self.tensors, self.slots, self.remainders, gradients, self.coefs,
                              self.clock.memory, self.seed)
@@ -245,17 +253,18 @@ class CudaBackend(Stored):
                       f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
                       "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
 
-    def _check_capturable(self) -> None:
-        if not self.capturable:
+    def _check_capturable(self, capturing: int) -> None:
+        if capturing and not self.capturable:
             raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
                                "Make the optimizer with capturable=N, N being the number of steps that the graph will "
                                "be replayed.")
 
     def _check_known(self, tables: Tables, asked: tuple, request: Request) -> None:
-        found = ["measure=True"]*request.measure + ['clip="tensor"']*request.apart
-        if found and (asked, request.apart, request.measure) not in tables.known:
-            raise RuntimeError(f"step: the stream is being captured, but {found[0]} needs memory, which cannot be "
-                               f"allocated now. Take one step with {' and '.join(found)} first.")
+        if (asked, request.apart, request.measure) not in tables.known:
+            found = ["measure=True"]*request.measure + ['clip="tensor"']*request.apart
+            what = " and ".join(found) or "these hyperparameters and such gradients"
+            raise RuntimeError(f"step: the stream is being captured, but a first step with {what} needs memory, which "
+                               f"cannot be allocated now. Take one step with {what} first.")
 
     def _bound(self) -> Bound:
         if self.bound is None:
@@ -266,6 +275,7 @@ class CudaBackend(Stored):
 
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
+            self._check_capturable(self.streams.capturing())
             parts.step(self, leaves, paths, request)
             return
         self.bind(leaves, paths, request.zero_grads, request.masks)
@@ -293,11 +303,12 @@ class CudaBackend(Stored):
         finally:
             driver.do("cuCtxSetCurrent", before)
 
+    def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
+        self.streams.outside("norm", "the host waits for the norm", "Call it outside, or step with clip_norm.")
+        return super().norm_of(leaves, paths, factor)
+
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
-        if self.streams.capturing():
-            raise RuntimeError("norm: the stream is being captured, but the host waits for the norm. Call it outside, "
-                               "or step with clip_norm.")
         memory, last, found = self.clock.memory.address + WORD*CLOCK.norm, np.zeros(1), np.zeros(1)
         self.gpu.download(last, memory)
         with self.gpu.current():
@@ -339,7 +350,7 @@ class CudaBackend(Stored):
         packed = gradients.hand_over(leaves, lent, stream)
         self.streams.begin(stream, streams, capturing)
         if request.measure:
-            self.surveyed = partial(tables.norms, asked, request.apart)
+            self.surveyed = partial(_norms, self.streams, tables, asked, request.apart)
         if capturing:
             self._capture([tables, factor, leaves])
             plan.run(stream, skip)
@@ -391,8 +402,7 @@ class CudaBackend(Stored):
     def _coefficients(self, capturing: int) -> list[Post]:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
-            if capturing:
-                self._check_capturable()
+            self._check_capturable(capturing)
             return self.clock.next()
         if not capturing:
             self.clock.tabulated()
@@ -401,9 +411,8 @@ class CudaBackend(Stored):
     def look_ahead(self) -> list[DeviceArray]:
         self.look()
         if self._ahead is None:
-            if self.streams.capturing():
-                raise RuntimeError("lookahead: the stream is being captured, and its buffers cannot be allocated now. "
-                                   "Call it once before.")
+            self.streams.outside("lookahead" if self.rule.ahead else "evaluation_point", "its buffers cannot be "
+                                 "allocated now", "Call it once before.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)
@@ -422,6 +431,12 @@ class CudaBackend(Stored):
                     self.clock.sent()
                 self.streams.finish(stream, streams, [])
         return self._ahead.buffers
+
+
+def _norms(streams: Streams, tables: Tables, *of: Any) -> Mapping[int, np.ndarray]:
+    """The norms that the last step which measured found. No method: a backend that holds itself is freed late."""
+    streams.outside("measures", "the host waits for the norms", OUTSIDE)
+    return tables.norms(*of)
 
 
 class _AheadLaunches(Ahead):

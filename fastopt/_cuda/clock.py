@@ -124,6 +124,11 @@ class Clock:
         return high if high == low and not self.capturable else -1
 
     @property
+    def uncertain(self) -> bool:
+        """Whether the device must be asked for the step count."""
+        return self.counts[0] != self.counts[1] or self.replayed or self.lost
+
+    @property
     def t(self) -> int:
         self.settle()
         return self.counts[0]
@@ -143,7 +148,7 @@ class Clock:
 
     def settle(self) -> None:
         """Know the step count. Where steps may have been skipped or replayed, wait for the device and ask it."""
-        if self.counts[0] == self.counts[1] and not (self.replayed or self.lost):
+        if not self.uncertain:
             return
         words = np.zeros(CLOCK_WORDS, np.int64)
         self.gpu.download(words, self.memory.address)

@@ -12,7 +12,7 @@ from functools import cache
 from .._formats.blocks import SIZE
 from .._kernels import element, memory
 from .._kernels.layout import Layout
-from .._kernels.memory import SHRUNK, STRIDED_TILE, SUMS, TILE, WORD, put, record, word
+from .._kernels.memory import SHRUNK, STRIDED_TILE, SUMS, TILE, WORD, put, record, tile_word, word
 from .._rule.digest import digest
 from .._rule.pipeline import Pipeline
 from . import lanes, warps
@@ -57,7 +57,8 @@ def tile_size(layout: Layout, cc: tuple[int, int], sizes: Sequence[int] = (), pr
 def step(pipeline: Pipeline, layout: Layout, cc: tuple[int, int], form: str = "cubin") -> Code:
     """The fused update of all tiles.
 
-    Blocks of threads walk the list of tiles. A thread takes several elements at a time where all slots are aligned
+    Blocks of threads walk the list of tiles. Before the elements of a tile, a block asks whose the next one is: then
+    that tensor's addresses need not wait for it. A thread takes several elements at a time where all slots are aligned
     alike. It takes single ones at the ends of a tile, and everywhere in a tensor whose slots are not aligned alike or
     whose gradient is strided. Where codes share exponents, a warp takes the 128 elements that do.
     """
@@ -69,7 +70,7 @@ def step(pipeline: Pipeline, layout: Layout, cc: tuple[int, int], form: str = "c
 
 
 def _step(pipeline, layout, cc):
-    from numba import cuda, int64, types
+    from numba import cuda, int64, types, uint32
     sweep = cuda.jit(device=True, inline="always")((_in_blocks if layout.blocks else _in_lanes)(layout, pipeline, cc))
     addresses, coefficients, row_at, tile_key = (memory.addresses(layout), memory.coefficients(layout, pipeline),
                                                  memory.row_at(layout), memory.tile_key(layout))
@@ -79,20 +80,22 @@ def _step(pipeline, layout, cc):
     def step(count, table, width, tiles, coefs, clock, seed, exact):
         if word(clock, CLOCK.skip) != 0:
             return
-        k = int64(cuda.blockIdx.x)
-        if k >= count:
+        k, end = uint32(cuda.blockIdx.x), uint32(count)
+        if k >= end:
             return
-        group = word(tiles, 4*k + TILE.group)
-        c = coefficients(coefs, group, exact + group*row_bytes)
-        while k < count:
-            tile = tiles + 4*WORD*k
-            if word(tile, TILE.group) != group:
-                group = word(tile, TILE.group)
-                c = coefficients(coefs, group, exact + group*row_bytes)
-            table_row, lo = table + word(tile, TILE.tensor)*width*WORD, word(tile, TILE.first)
+        tensor, group = tile_word(tiles, k, TILE.tensor), tile_word(tiles, k, TILE.group)
+        c = coefficients(coefs, int64(group), exact + group*row_bytes)
+        while k < end:
+            tile, table_row = tiles + 4*WORD*k, table + tensor*width*WORD
+            lo, hi = word(tile, TILE.first), word(tile, TILE.end)
             row, key = row_at(addresses(table_row), lo), tile_key(table_row, seed, clock, 0)
-            sweep(c, row, table_row, key, lo, word(tile, TILE.end))
-            k += cuda.gridDim.x
+            if tile_word(tiles, k, TILE.group) != group:
+                group = tile_word(tiles, k, TILE.group)
+                c = coefficients(coefs, int64(group), exact + group*row_bytes)
+            k = uint32(k + uint32(cuda.gridDim.x))
+            if k < end:
+                tensor = tile_word(tiles, k, TILE.tensor)
+            sweep(c, row, table_row, key, lo, hi)
     return step, types.void(*[types.int64]*len(STEP))
 
 
@@ -171,7 +174,7 @@ def squares(layout: Layout, cc: tuple[int, int], form: str = "cubin") -> Code:
 
 
 def _squares(layout, cc):
-    from numba import cuda, float64, int64, types, uint32
+    from numba import cuda, float64, types, uint32
     together, strided = THREADS//WARP, layout.strided
     own, other = (2, 3) if layout.arithmetic.itemsize == 4 else (3, 2)
     gradient, strided_row = element.gradient(layout, cc), lanes.strided_row(layout)
@@ -179,12 +182,17 @@ def _squares(layout, cc):
 
     def squares(count, table, width, tiles, sums, total):
         lane = uint32(cuda.threadIdx.x % WARP)
-        k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
-        while k < count:
-            tile = tiles + 4*WORD*k
+        k, end = uint32(cuda.blockIdx.x*together + cuda.threadIdx.x//WARP), uint32(count)
+        if k >= end:
+            return
+        tensor = tile_word(tiles, k, TILE.tensor)
+        while k < end:
+            tile, table_row = tiles + 4*WORD*k, table + tensor*width*WORD
             lo, n = word(tile, TILE.first), uint32(word(tile, TILE.end) - word(tile, TILE.first))
-            table_row = table + word(tile, TILE.tensor)*width*WORD
             row = row_at(addresses(table_row), lo)
+            after = uint32(k + uint32(cuda.gridDim.x*together))
+            if after < end:
+                tensor = tile_word(tiles, after, TILE.tensor)
 
             def squared(i):
                 g = gradient(strided_row(row, table_row, lo, i), i)  # noqa: B023 (Numba inlines it)
@@ -238,5 +246,5 @@ def _squares(layout, cc):
                 put(sums, total + k, shrunk)
                 put(sums, own*total + k, top)
                 put(sums, other*total + k, float64(0))
-            k += int64(cuda.gridDim.x)*together
+            k = after
     return squares, types.void(*[types.int64]*6)

@@ -30,6 +30,7 @@ from .._kernels.memory import (
     put,
     put_single,
     record,
+    tile_word,
     word,
 )
 from .._rule.digest import digest
@@ -87,7 +88,7 @@ def sums(pipeline: Pipeline, layout: Layout, name: str, cc: tuple[int, int], for
 
 
 def _sums(layout, pipeline, piece, cc):
-    from numba import cuda, int64, types, uint32
+    from numba import cuda, types, uint32
     together, many, nothing, nan = THREADS//WARP, piece.many, (0.0,)*piece.many, math.nan
     add_squares, halved, strided_row = _add_squares(layout, pipeline, piece, cc), _halved(), lanes.strided_row(layout)
     addresses, coefficients, row_at = (memory.addresses(layout), memory.coefficients(layout, pipeline),
@@ -97,18 +98,23 @@ def _sums(layout, pipeline, piece, cc):
 
     def sums(count, table, width, tiles, coefs, clock, found, exact):
         lane = uint32(cuda.threadIdx.x % WARP)
-        k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
+        k, end = uint32(cuda.blockIdx.x*together + cuda.threadIdx.x//WARP), uint32(count)
         if word(clock, CLOCK.skip) != 0:  # nothing is read then, and `measures` is NaN
-            while k < count and lane == 0:
+            while k < end and lane == 0:
                 for term in range(many):
                     put(found, k*many + term, nan)
-                k += int64(cuda.gridDim.x)*together
+                k = uint32(k + uint32(cuda.gridDim.x*together))
             return
-        while k < count:
-            tile = tiles + 4*WORD*k
+        if k >= end:
+            return
+        tensor = tile_word(tiles, k, TILE.tensor)
+        while k < end:
+            tile, table_row = tiles + 4*WORD*k, table + tensor*width*WORD
             lo, n = word(tile, TILE.first), uint32(word(tile, TILE.end) - word(tile, TILE.first))
-            table_row = table + word(tile, TILE.tensor)*width*WORD
             row = row_at(addresses(table_row), lo)
+            after = uint32(k + uint32(cuda.gridDim.x*together))
+            if after < end:
+                tensor = tile_word(tiles, after, TILE.tensor)
             group = word(tile, TILE.group)
             c = coefficients(coefs, group, exact + group*row_bytes)
             low, high, i = nothing, nothing, lane
@@ -123,7 +129,7 @@ def _sums(layout, pipeline, piece, cc):
                 total = halved(low[term], high[term])
                 if lane == 0:
                     put(found, k*many + term, total)
-            k += int64(cuda.gridDim.x)*together
+            k = after
     return sums, types.void(*[types.int64]*len(PASS))
 
 

@@ -78,6 +78,11 @@ class Streams:
         with self.gpu.current():
             return self.gpu.capture(self.now()) != 0
 
+    def outside(self, where: str, why: str, cure: str) -> None:
+        """RuntimeError within a capture, before what it does not allow: the driver would end it."""
+        if self.capturing():
+            raise RuntimeError(f"{where}: the stream is being captured, but {why}. {cure}")
+
     def others(self, stream: int, others: Sequence[Makers], capture: int) -> list[int]:
         """The streams of array makers; RuntimeError if a capture has only some: waiting would spread or end it."""
         streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal)

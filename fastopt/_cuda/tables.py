@@ -170,7 +170,7 @@ class Tables:
         with self.gpu.current():
             found = [launch for bucket, parts in self.parts(asked, apart) for part in parts
                      for launch in part.launches(part.survey(bucket) if survey else None)]
-        self.known.add((asked, apart, survey))
+        self.known |= {(asked, apart, survey), (asked, apart, False)}
         return found
 
     def limit(self, asked: tuple, clip_norm: float) -> None:
@@ -214,7 +214,8 @@ class Gradients:
         self.device = next((t.array.device for t in of if t.array.device is not None), None)
         self.libraries = [library(leaf) for leaf in leaves]
         self.types = [type(leaf) for leaf in leaves]
-        self.facts = [list(its.facts(leaf)[1:]) for its, leaf in zip(self.libraries, leaves, strict=True)]
+        self.ask = [of.facts for of in self.libraries]
+        self.facts = [facts(leaf)[1:] for facts, leaf in zip(self.ask, leaves, strict=True)]
         self.kind = zeroed, bool(masks), tuple((g.slot, tuple(g.strides)) for g in self.found)  # what tables depend on
         self.addresses = [g.array.address for g in self.found]
         self.own = [t.array.address if g.like(t) and not zeroed else -1 for g, t in zip(self.found, of, strict=True)]
@@ -223,7 +224,7 @@ class Gradients:
         self.packed = [k for k, leaf in enumerate(leaves) if by_dlpack(leaf)]
         self.recorded = [k for k, of in enumerate(self.libraries) if of.record]
         self.makers = makers(leaves, own)
-        self.checked = set(self.addresses)  # of which the driver, in a microsecond each, said: on this device
+        self.passed = [{address} for address in self.addresses]  # where each may lie
 
     def release(self) -> None:
         """Hold the arrays no longer: they would lie on the device beside the next step's."""
@@ -247,29 +248,35 @@ class Gradients:
 
     def like(self, leaves: list) -> list[int] | None:
         """The addresses of gradients that differ in nothing else; None where they do, or lie where the step writes."""
-        if len(leaves) != len(self.types):
+        if list(map(type, leaves)) != self.types:
             return None
-        addresses = []
-        for leaf, kind, facts, own, (low, high), of, old in zip(leaves, self.types, self.facts, self.own, self.extents,
-                                                                self.libraries, self.addresses, strict=True):
-            if type(leaf) is not kind:
-                return None
-            address, *rest = of.facts(leaf)
-            if rest != facts or address % self.largest:
-                return None
-            if address != own and arrays.touches(self.taken, address + low, address + high):
-                return None
-            if address != old and high and not of.tells_device and address not in self.checked:
-                if not driver.same_device(address, self.device):
-                    return None
-                self.checked.add(address)
-            addresses.append(address)
+        found = [facts(leaf) for facts, leaf in zip(self.ask, leaves, strict=True)]
+        if [now[1:] for now in found] != self.facts:
+            return None
+        addresses = [now[0] for now in found]
+        if not all(map(set.__contains__, self.passed, addresses)) and not self._pass(addresses):
+            return None
         if self.zeroed and not self._separate(leaves, addresses):
             return None
         self.addresses = addresses
-        if len(self.checked) > MOST:
-            self.checked = set(addresses)
         return addresses
+
+    def _pass(self, addresses: list[int]) -> bool:
+        """Whether gradients may lie there; those that may are not asked about again."""
+        for address, passed, own, (low, high), of in zip(addresses, self.passed, self.own, self.extents, self.libraries,
+                                                         strict=True):
+            if address in passed:
+                continue
+            if address % self.largest:
+                return False
+            if address != own and arrays.touches(self.taken, address + low, address + high):
+                return False
+            if high and not of.tells_device and not driver.same_device(address, self.device):  # a microsecond
+                return False
+            passed.add(address)
+        if sum(map(len, self.passed)) > MOST:
+            self.passed = [{address} for address in addresses]
+        return True
 
     def _separate(self, leaves: list, addresses: list[int]) -> bool:
         """Whether these, which the step sets to zero, may all be written and lie apart."""

@@ -62,6 +62,13 @@ get, put = words_of(DOUBLE, FLOAT64)
 get_single, put_single = words_of(FLOAT, types.float32)
 
 
+@code(U32, INT, U32, INT)
+def tile_word(context, builder, tiles, k, name):
+    """tile_word(tiles, k, name): a word of tile k in 32 bits, which hold a tensor's or a group's number."""
+    place = builder.add(builder.mul(builder.zext(k, I64), i64(4)), name)
+    return builder.trunc(builder.load(pointer(builder, tiles, I64, place)), I32)
+
+
 # Rows
 
 def addresses(layout):
