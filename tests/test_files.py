@@ -348,7 +348,9 @@ OTHERS = [
      "the checkpoint has no params['c'][0] and params['b'][0], which this optimizer has not."),
     (lambda: small(state="bfloat16"), "m of params['w']: stored as float32, but this optimizer keeps uint16."),
     (lambda: fastopt.Adam({"w": np.ones((2, 3), f32), "b": [np.ones(2, f32)]}),
-     "params['b'][0]: stored as f16, but the parameter is f32. Load it into")]
+     "params['b'][0]: stored as f16, but the parameter is f32. Load it into"),
+    (lambda: fastopt.Adam({"w": np.ones((2, 3)), "b": [np.ones(2, f16)]}),  # its states are float64, too
+     "params['w']: stored as f32, but the parameter is f64. Load it into an optimizer of f32 parameters, convert")]
 STATELESS = [(lambda: fastopt.SGD({"v": np.ones((2, 3), f32)}),
               "no params['v'] and params['w'], which this optimizer has not. Give the"),
              (lambda: fastopt.SGD({"w": np.ones((1, 3), f32)}), "params['w']: shape (2, 3), but (1, 3) is needed.")]

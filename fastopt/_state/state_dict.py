@@ -77,6 +77,7 @@ def fitted(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> 
         saved = {**saved, "groups": [{k: v for k, v in g.items() if k not in lacking} if isinstance(g, Mapping) else g
                                      for g in saved["groups"]]}
     saved = arranged(saved, check(backend, saved, convert))
+    _check_states(backend, saved, convert)
     return _converted(backend, saved) if convert else saved
 
 
@@ -95,9 +96,10 @@ def restore(backend: Stored, snapshot: Snapshot) -> None:
 def fitted_whole(backend: Stored, snapshot: Snapshot) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The state dict and the parameters of a snapshot in the order of this backend; or what is wrong with them."""
     places = check(backend, snapshot.saved)
-    parameters = [snapshot.parameters[k] for k in places]
-    _check_parameters(backend, parameters, backend.remainders)
-    return arranged(snapshot.saved, places), parameters
+    parameters, saved = [snapshot.parameters[k] for k in places], arranged(snapshot.saved, places)
+    _check_parameters(backend, parameters, backend.remainders)  # first: states are mostly stored as these are
+    _check_states(backend, saved, False)
+    return saved, parameters
 
 
 def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remainders: Sequence[np.ndarray]) -> None:
@@ -111,7 +113,8 @@ def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remaind
             raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
         if (found := arrays.format_of(source, t.path).name) != t.plain:
             raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
-                             "of parameters of that format, and convert those.")
+                             f"of {found} parameters, convert those, and give its state_dict() to an optimizer of "
+                             "them, with convert=True.")
 
 
 def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
@@ -160,7 +163,7 @@ def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
 
 
 def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> list[int]:
-    """Where a state dict holds each parameter, or what is wrong; with `convert`, states may be stored otherwise."""
+    """Where a state dict holds each parameter, or what is wrong with all but its arrays."""
     where, rule = "load_state_dict", backend.rule.name
     if missing := {"version", "rule", "t", "groups", "state"} - set(saved):
         raise ValueError(f"{where}: no {', '.join(sorted(missing))} in it. {OURS}")
@@ -187,7 +190,6 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
             raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. "
                              f"{FOREIGN}, or is damaged.")
     _check_counts(backend, saved)
-    _check_states(backend, arranged(saved, places), convert)
     return places
 
 
