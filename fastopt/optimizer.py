@@ -163,7 +163,7 @@ class Optimizer:
             read.tensors[k] = read.tensors[k]._replace(number=number, first=before.first)
         outputs = {name: slot.of(old).then(copied) if new else slot.of(old)  # type: ignore[arg-type]
                    for name, slot in backend.outputs.items()}
-        remainders = [*(backend.remainders[k] for k in old if backend.remainders), *[None]*len(new)]
+        remainders = [*(backend.remainders[k] if backend.remainders else None for k in old), *[None]*len(new)]
         behind, past = backend.counted() if new and t else backend.late()
         unborn = Known(0, 0.0, None) if self.rule.history else None
         parts = Parts([*(behind[k] for k in old), *[t]*len(new)], [*(past[k] for k in old), *[unborn]*len(new)])
