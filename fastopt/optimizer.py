@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.choice import SCHEDULE_FREE, Asked, check_seed
+from ._formats.choice import SCHEDULE_FREE, Asked, check_in_use, check_seed
 from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
@@ -111,6 +111,7 @@ class Optimizer:
         groups = self._groups_of(params, where)
         read = parameters.read(params, self.rule, formats, rounding, where)
         check_one_place(read.tensors)
+        parameters.check_roundings_in_use(read, rounding, where)
         states = read.states(self.rule)
         states |= {name: read.adopted(name, tree, states[name], name in formats) for name, tree in adopted.items()}
         read.tensors[:], numbered = parameters.numbered(read, first, states)
@@ -205,6 +206,8 @@ class Optimizer:
             read = parameters.read([*before, {"params": params, **own}], self.rule, self._asked.formats,
                                    self._asked.rounding, where)
             check_one_place(read.tensors)
+            new = read.tensors[len(self._tensors):]
+            check_in_use(own.get("rounding", "nearest"), [t.format.itemsize for t in new], where, 3)
             self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy, first)
 
     def remove(self, path: str) -> None:

@@ -489,6 +489,9 @@ def errors():
     fails(lambda: opt.remove("params"), "would leave no parameters")
     fails(lambda: opt.add([w["b"]], lr=-1.0), "lr")
     fails(lambda: opt.add([]), "params[1]: no arrays")
+    for more in ({}, {"copy": "bf16"}):
+        with pytest.warns(UserWarning, match="Adam: rounding='stochastic' is for parameters of 16 bits"):
+            Sharded(fastopt.Adam, w, rounding="stochastic", **more)
     for call in (copy.copy, copy.deepcopy, pickle.dumps):
         fails(lambda call=call: call(opt), "a communicator")
     if opt.size > 1:  # an error of one is an error of all, and nothing is written
