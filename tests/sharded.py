@@ -8,6 +8,7 @@ import pickle
 import resource
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from conftest import assert_identical, normal, stored
 
 import fastopt
 from fastopt import trees
+from fastopt._tensors.units import Spans
 from fastopt.mpi import Sharded
 
 f32 = np.float32
@@ -448,6 +450,31 @@ def measured():
         opt.step(part(gradient(t), opt.rank, opt.size))
         alone.step(gradient(t))
         same(opt.params, alone.params, f"mars, step {t}")
+
+
+def measured_of_others():
+    """Whole tensors are cut anew where there are other ones, and not by each step."""
+    made, make = [], Spans.__init__
+    opt, alone = (kind([{"params": params()}], lr=0.1, trust_ratio="update", **how) for kind, how in (
+        (partial(Sharded, fastopt.Adam), {"mean": False, "bucket": 8192}), (fastopt.Adam, {})))
+
+    def after(what):
+        for t in (2, 4, 6):
+            g = [{k: gradient(t)["V"] if k == "x" else gradient(t)[k] for k in of} for of in opt.params]
+            made.clear()
+            opt.step(part(g, opt.rank, opt.size))
+            assert not made or t == 2, f"{what}, step {t}"
+            alone.step(g)
+            same(opt.params, [group["params"] for group in alone.params], f"{what}, step {t}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Spans, "__init__", lambda self, *given: (made.append(self), make(self, *given))[1])
+        after("measured")
+        for one in (opt, alone):
+            one.add({"x": normal(9, 64, 3, 150)})
+        after("added")
+        for one in (opt, alone):
+            one.remove("params[0]['W']")
+        after("removed")
 
 
 def fails(call, message):

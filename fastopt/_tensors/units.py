@@ -84,7 +84,7 @@ class Spans:
         sizes = np.add.reduceat(tiles[:, TILE.end] - tiles[:, TILE.first], first) if len(of) else of
         sizes, end = sizes.astype(np.float64), np.append(first, len(tiles))[1:]
         self.of, self.table = of, np.stack([first, end, *units, sizes.view(np.int64)], axis=1).astype(np.int64)
-        counts = end - first
+        counts, self.tiles = end - first, len(tiles)
         self._lanes = 1
         while self._lanes < min(SUMS, counts.max(initial=1)):
             self._lanes *= 2

@@ -12,7 +12,7 @@ from .._kernels.memory import STRIDED_TILE
 from .._rule.pieces import PIECES
 from .._rule.pipeline import pipeline
 from .._tensors.backend import Request
-from .._tensors.units import SPAN, Spans, whole
+from .._tensors.units import SPAN
 from .memory import Memory
 from .part import Part
 from .ranks import Ranks
@@ -32,18 +32,15 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
          threads: int) -> None:
     """Find the coefficients of the step that follows t steps, for pieces in these stages."""
     jobs = [(part, job) for part in parts for job in part.measuring(request, t, threads)]
-    sizes = [tensor.array.size for tensor in memory.tensors]
-    tiles = whole(range(len(sizes)), sizes, [0]*len(sizes))
-    spans = Spans(tiles)
-    place = dict(zip(spans.of.tolist(), range(len(spans.of)), strict=True))
+    spans = memory.spans
     for stage in wanted:
-        found, asking = np.zeros((len(tiles), MANY)), []
+        found, asking = np.zeros((spans.tiles, MANY)), []
         for part, job in jobs:
             for k, (piece, sums) in enumerate(job.passes):
                 if piece.stage != stage:
                     continue
                 own, members = sums.of_tiles(threads), [sums.job.members[j] for j in sums.spans.of]
-                at = [place[part.tensors[j]] for j in members]
+                at = np.searchsorted(spans.of, [part.tensors[j] for j in members])
                 for j, of, span in zip(members, at, sums.spans.table, strict=True):
                     first = spans.table[of, SPAN.tile] + memory.mine[part.indices[j]][0]//STRIDED_TILE
                     rows = own[span[SPAN.tile]:span[SPAN.tile_end]]
