@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
@@ -383,9 +385,7 @@ class Optimizer:
         such a norm is infinite; those of numbers below 1e-162 are 0. On CUDA this waits for the device.
         """
         with self._turn.lock:
-            found = self._backend.measured()
-        return {name: self._structure.build(iter(column.tolist()))
-                for name, column in zip(MEASURES, found.T, strict=True)}
+            return measures_of(self._structure, self._backend.measured())
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""
@@ -615,6 +615,11 @@ def gradients_at(opt: Any, rule: Rule, function: Callable[[Any], Any]) -> Any:
     if found is None:
         raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
     return found
+
+
+def measures_of(structure: Any, rows: np.ndarray) -> dict[str, Any]:
+    """The norms of each tensor, a row each, as `measures` has them."""
+    return {name: structure.build(iter(column)) for name, column in zip(MEASURES, rows.T.tolist(), strict=True)}
 
 
 def check_norm(given: Any) -> float:
