@@ -20,7 +20,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastopt {version}"
-html_sidebars = {page: [] for page in ("index", "gallery", "contributing", "changelog")}
+html_sidebars = {page: [] for page in ("index", "examples", "contributing", "changelog")}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from . import trees
 from ._checks.numbers import LIMIT, check_number, check_option, check_whole, plain, whole
 from ._cpu import forks, pool
-from ._formats.choice import SCHEDULE_FREE, Asked, check_seed
+from ._formats.choice import SCHEDULE_FREE, Asked, check_in_use, check_seed
 from ._rule import pieces
 from ._rule.attributes import read_only
 from ._rule.groups import MOST_STEPS, Group
@@ -111,6 +113,7 @@ class Optimizer:
         groups = self._groups_of(params, where)
         read = parameters.read(params, self.rule, formats, rounding, where)
         check_one_place(read.tensors)
+        parameters.check_roundings_in_use(read, rounding, where)
         states = read.states(self.rule)
         states |= {name: read.adopted(name, tree, states[name], name in formats) for name, tree in adopted.items()}
         read.tensors[:], numbered = parameters.numbered(read, first, states)
@@ -163,7 +166,7 @@ class Optimizer:
             read.tensors[k] = read.tensors[k]._replace(number=number, first=before.first)
         outputs = {name: slot.of(old).then(copied) if new else slot.of(old)  # type: ignore[arg-type]
                    for name, slot in backend.outputs.items()}
-        remainders = [*(backend.remainders[k] for k in old if backend.remainders), *[None]*len(new)]
+        remainders = [*(backend.remainders[k] if backend.remainders else None for k in old), *[None]*len(new)]
         behind, past = backend.counted() if new and t else backend.late()
         unborn = Known(0, 0.0, None) if self.rule.history else None
         parts = Parts([*(behind[k] for k in old), *[t]*len(new)], [*(past[k] for k in old), *[unborn]*len(new)])
@@ -205,6 +208,8 @@ class Optimizer:
             read = parameters.read([*before, {"params": params, **own}], self.rule, self._asked.formats,
                                    self._asked.rounding, where)
             check_one_place(read.tensors)
+            new = read.tensors[len(self._tensors):]
+            check_in_use(own.get("rounding", "nearest"), [t.format.itemsize for t in new], where, 3)
             self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy, first)
 
     def remove(self, path: str) -> None:
@@ -393,9 +398,7 @@ class Optimizer:
         such a norm is infinite; those of numbers below 1e-162 are 0. On CUDA this waits for the device.
         """
         with self._turn.lock:
-            found = self._backend.measured()
-        return {name: self._structure.build(iter(column.tolist()))
-                for name, column in zip(MEASURES, found.T, strict=True)}
+            return measures_of(self._structure, self._backend.measured())
 
     def _masks(self, tree: Any) -> list:
         """Which elements of each tensor change in a step: where its mask and that of its group are set."""
@@ -546,7 +549,8 @@ class Optimizer:
         """Continue from a `state_dict`, bit for bit. The layout of torch is understood, too.
 
         All is checked before anything is written. Hyperparameters that are functions in this optimizer stay; those that
-        are numbers are taken from the dict, which does not hold `threads`.
+        are numbers are taken from the dict, which does not hold `threads`. Where they were functions in the saved
+        optimizer, which the dict does not hold either, they stay, too, and this warns.
 
         With ``convert=True`` the states may be stored in another way there. Their numbers become the nearest that this
         optimizer stores: from float32 to eight bits, back, or from bitsandbytes' 8-bit optimizers, whose dict is in
@@ -625,6 +629,11 @@ def gradients_at(opt: Any, rule: Rule, function: Callable[[Any], Any]) -> Any:
     if found is None:
         raise TypeError("step: the function returned None, but the gradients are needed. Return them.")
     return found
+
+
+def measures_of(structure: Any, rows: np.ndarray) -> dict[str, Any]:
+    """The norms of each tensor, a row each, as `measures` has them."""
+    return {name: structure.build(iter(column)) for name, column in zip(MEASURES, rows.T.tolist(), strict=True)}
 
 
 def check_norm(given: Any) -> float:

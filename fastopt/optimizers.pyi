@@ -89,7 +89,8 @@ class SGD(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -221,7 +222,8 @@ class Momentum(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -359,7 +361,8 @@ class Nesterov(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -479,7 +482,8 @@ class Signum(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -608,7 +612,8 @@ class Rprop(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -731,7 +736,8 @@ class RMSProp(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -865,7 +871,8 @@ class RMSPropMomentum(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -994,7 +1001,8 @@ class RMSPropCentered(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1126,7 +1134,8 @@ class RMSPropCenteredMomentum(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1255,7 +1264,8 @@ class AdaGrad(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1380,7 +1390,8 @@ class AdaDelta(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1512,7 +1523,8 @@ class Adam(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1648,7 +1660,8 @@ class AdamW(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1779,7 +1792,8 @@ class AdaMax(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -1907,7 +1921,8 @@ class AdaBelief(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2041,7 +2056,8 @@ class Yogi(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2168,7 +2184,8 @@ class LaProp(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2298,7 +2315,8 @@ class ADOPT(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2432,7 +2450,8 @@ class AMSGrad(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2570,7 +2589,8 @@ class NAdam(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2704,7 +2724,8 @@ class RAdam(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2844,7 +2865,8 @@ class AdEMAMix(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -2970,7 +2992,8 @@ class Lion(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -3103,7 +3126,8 @@ class Adan(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -3239,7 +3263,8 @@ class LAMB(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.
@@ -3374,7 +3399,8 @@ class LARS(Optimizer):
         not tell the format. Steps update them in place, from the numbers that they hold.
     rounding : {"nearest", "stochastic", "remainder"}
         How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by chance, right
-        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.
+        on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider parameters need none
+        of it; if all are, an optimizer warns.
     average : float, callable or True, optional
         d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- d*average +
         (1-d)*p. It is the state "average", starts at the parameters, and is float32 unless `state` names it.

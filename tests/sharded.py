@@ -452,6 +452,33 @@ def measured():
         same(opt.params, alone.params, f"mars, step {t}")
 
 
+def logged():
+    """The norms of a step, as one machine has them: of cut tensors, of those without a gradient, of a skipped step."""
+    hows = [{}, {"trust_ratio": "update", "weight_decay": 0.1}, {}, {}, {"update_rms": 0.5}]
+    for format, more in (("f32", {}), ("f64", {"mars": 0.1}), ("bf16", {"rounding": "remainder"}), ("c64", {})):
+        opt, alone = (make([{"params": {k: x}, **how} for (k, x), how in zip(new.items(), hows, strict=True)], **more)
+                      for make, new in ((partial(Sharded, fastopt.Adam, mean=False, bucket=8192), params(format)),
+                                        (fastopt.Adam, params(format))))
+        assert np.isnan(opt.measures["grads"][3]["none"])
+        for t, (gone, how) in enumerate((
+                ((), {}), ((), {"clip_norm": 2.0}), ("W", {"grad_factor": 0.5}), ("bc", {"clip_norm": 1.0,
+                 "clip": "tensor"}), ((), {"measure": False}), (SIZES, {}), ((), {"skip_nonfinite": True})), 1):
+            whole, found = gradient(t, format), opt.measures
+            if "skip_nonfinite" in how:
+                whole["b"] = whole["b"] + np.inf
+            mine = part(whole, opt.rank, opt.size)
+            opt.step([{k: None if k in gone else x} for k, x in mine.items()], **{"measure": True, **how})
+            alone.step([{k: None if k in gone else x} for k, x in whole.items()], **{"measure": True, **how})
+            assert repr(opt.measures) == repr(alone.measures), f"{format}, {how}"
+            assert "measure" not in how or repr(opt.measures) == repr(found)
+            same(opt.params, [group["params"] for group in alone.params], f"logged, {format}, {how}")
+    mean = Sharded(fastopt.SGD, params())
+    mean.step(part(gradient(2), opt.rank, opt.size), measure=True)
+    assert abs(mean.measures["grads"]["W"]*opt.size - np.linalg.norm(gradient(2)["W"])) < 1e-2
+    mean.remove("params['W']")
+    assert np.isnan(mean.measures["grads"]["V"])
+
+
 def measured_of_others():
     """Whole tensors are cut anew where there are other ones, and not by each step."""
     made, make = [], Spans.__init__
@@ -509,6 +536,7 @@ def errors():
     fails(lambda: opt.step(lambda p: None), "the function returned None")
     fails(lambda: opt.step(gradient(1), missing="ski"), "missing is 'ski'")
     fails(lambda: opt.step({"W": w["W"]}), "grads: no ['b', 'V', 'none', 'c']")
+    fails(lambda: opt.step(gradient(1), measure=2), "measure is 2")
     fails(lambda: opt.step(gradient(1), clip="tensor"), 'clip="tensor" with no clip_norm')
     fails(lambda: opt.norm(gradient(1), grad_factor="x"), "grad_factor")
     fails(lambda: Sharded(fastopt.Adam, w, adaptive_clip=0.1).step(gradient(1)), "adaptive_clip, but each rank has")
@@ -516,6 +544,9 @@ def errors():
     fails(lambda: opt.remove("params"), "would leave no parameters")
     fails(lambda: opt.add([w["b"]], lr=-1.0), "lr")
     fails(lambda: opt.add([]), "params[1]: no arrays")
+    for more in ({}, {"copy": "bf16"}):
+        with pytest.warns(UserWarning, match="Adam: rounding='stochastic' is for parameters of 16 bits"):
+            Sharded(fastopt.Adam, w, rounding="stochastic", **more)
     for call in (copy.copy, copy.deepcopy, pickle.dumps):
         fails(lambda call=call: call(opt), "a communicator")
     if opt.size > 1:  # an error of one is an error of all, and nothing is written
@@ -536,7 +567,11 @@ def errors():
 
 
 def converted():
-    """Rank 0's dict of 8 bits becomes float32 everywhere."""
+    """Rank 0's dict of 8 bits becomes float32 everywhere. A schedule that was forgotten is said everywhere."""
+    saved = fastopt.Adam(params(), lr=lambda t: 0.1).state_dict()
+    opt = Sharded(fastopt.Adam, params(), lr=0.2)
+    with pytest.warns(UserWarning, match=r"groups\[0\]\['lr'\] stays 0\.2"):
+        opt.load_state_dict(saved if opt.rank == 0 else None)
     alone = fastopt.Adam(params(), state="q8")
     alone.step(gradient(1, "q8"))
     opt, twin = Sharded(fastopt.Adam, alone.params, mean=False), fastopt.Adam(trees.map(np.copy, alone.params))

@@ -230,6 +230,11 @@ def test_states_are_arrays_of_the_library(cupy):
         assert all(type(x) is kind for x in leaves(dict(opt.state)))
 
 
+def test_a_rounding_that_has_no_effect_is_said():
+    with pytest.warns(UserWarning, match="Adam: rounding='stochastic' is for parameters of 16 bits, but none of these"):
+        fastopt.Adam(to_device(normal(1, 3).astype(f32)), rounding="stochastic")
+
+
 def test_remainders_are_no_bfloat16_to_torch(monkeypatch):
     """torch shows 16-bit numbers of ours as bfloat16, but bare bits as they are."""
     class Tensor:

@@ -158,8 +158,8 @@ CALLS = [  # what raises; and what the message says to do instead
            lambda: load(fresh(fastopt.SGD), saved()), lambda: spoilt(**damaged(seed=-1)),
            lambda: load(fresh(), fastopt.Adam({"a": np.ones(2), "b": np.ones((3, 4))}).state_dict()),
            *(partial(spoilt, **{key: value}) for key, value in (
-               ("groups", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]), ("paths", 1),
-               ("behind", [1]), ("past", [1]),
+               ("groups", 1), ("functions", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]),
+               ("paths", 1), ("behind", [1]), ("past", [1]),
                ("state", {"m": 1, "v": 1}), ("state", {"m": [1], "v": [1]})))),
     *alike(other_order, lambda: load(listed(3), listed(3, 3).state_dict()),
            lambda: load(listed(3, 3), fastopt.Adam({"x": np.ones(3), "y": np.ones(3)}).state_dict()),
@@ -284,15 +284,17 @@ def reloaded(old=None, new=None, name="a.safetensors"):
     goes_on(old, new, parameters=False)
 
 
-def other_format():
-    """Loaded in the format of the file, and converted: the numbers are those, to the nearest."""
-    old = trained(dtype=f32)
-    between = fresh(dtype=f32)
-    fastopt.files.load(file(opt=old), between)
-    new = fastopt.Adam({k: a.astype(f16) for k, a in between.params.items()}, state="f32")
-    load(new, between.state_dict())
-    same(new.params, {k: a.astype(f16) for k, a in old.params.items()})
-    same(new.state_dict()["state"], old.state_dict()["state"])
+def other_format(dtype, kept, **more):
+    """A case: loaded in the format of the file, and converted, the numbers are those, to the nearest."""
+    def cure():
+        old, between = trained(dtype=f32), fresh(dtype=f32)
+        fastopt.files.load(file(opt=old), between)
+        new = fastopt.Adam({k: a.astype(dtype) for k, a in between.params.items()}, **more)
+        load(new, between.state_dict(), convert=True)
+        same(new.params, {k: a.astype(dtype) for k, a in old.params.items()})
+        for name, states in old.state_dict()["state"].items():
+            same([*new.decoded(name).values()], [a.astype(kept) for a in states])
+    return lambda: fastopt.files.load(file(opt=trained(dtype=f32)), fresh(dtype=dtype, **more)), cure
 
 
 def made_first():
@@ -323,7 +325,7 @@ FILES = [
            lambda: fastopt.files.load(text(file("b"), "no"), fresh()), lambda: fastopt.files.load(os.devnull, fresh()),
            lambda: fastopt.files.load(file(opt=stateless(4)), stateless(3))),
     (lambda: fastopt.files.save(HERE / "new/a", trained()), made_first),
-    (lambda: fastopt.files.load(file(opt=trained(dtype=f32)), fresh(dtype=f16, state="f32")), other_format),
+    other_format(f16, f32, state="f32"), other_format(float, float),
     (lambda: fastopt.files.load(file(opt=trained(state="bf16")), fresh()),
      lambda: reloaded(trained(state="bf16"), fresh(state="bf16"))),
     (lambda: restored(listed(3), listed(3, 4)), lambda: restored(listed(3, 4), listed(3, 4))),

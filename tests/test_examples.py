@@ -37,11 +37,11 @@ def test_every_example_is_tested_and_in_the_index():
     # the first in test_cuda_numba.py, the third in test_mpi.py
     others = ["cuda_kernel.py", "digits.py", "digits_mpi.py", "norms.py", "orthogonalized.py", "own_kernel.py",
               "own_rule.py", "phase_retrieval.py"]
-    assert sorted([*(f"{name}.py" for name in GALLERY), *others]) == EXAMPLES
+    assert sorted([*(f"{name}.py" for name in PICTURES), *others]) == EXAMPLES
     index = (ROOT/"examples"/"README.md").read_text(encoding="utf-8")
     assert sorted(set(re.findall(r"\]\((\w+\.py)\)", index))) == EXAMPLES
     pictures = {path.stem for path in (ROOT/"examples"/"pictures").iterdir()}
-    assert {*re.findall(r"!\[[^]]+\]\(pictures/(\w+)\.png\)", index)} == pictures == {*GALLERY, "digits"}
+    assert {*re.findall(r"!\[[^]]+\]\(pictures/(\w+)\.png\)", index)} == pictures == {*PICTURES, "digits"}
 
 
 def assert_shows(plot, colours):
@@ -136,10 +136,10 @@ def test_phase_retrieval():
     assert conjugate > 0.9
 
 
-# The gallery, in its short mode
+# Those with pictures, in their short mode
 
 MOMENTUM, NESTEROV, ADAM = COLOURS.values()
-GALLERY = {  # example: colours that its picture has
+PICTURES = {  # example: colours that its picture has
     "adam_first_steps": [MOMENTUM, NESTEROV, ADAM], "curvature": [MOMENTUM, NESTEROV],
     "generalisation": [MOMENTUM, NESTEROV], "ill_conditioned": [MOMENTUM, NESTEROV, ADAM],
     "minimize": [MOMENTUM, NESTEROV, ADAM], "surfaces": [MOMENTUM, NESTEROV, ADAM]}
@@ -151,7 +151,7 @@ def said(request, tmp_path):
     name, plot = request.node.name.removeprefix("test_"), tmp_path/"plot.png"
     text = example(f"{name}.py", "--short", "--plot", plot).stdout
     assert text.endswith(f"picture: {plot}\n")
-    assert_shows(plot, GALLERY[name])
+    assert_shows(plot, PICTURES[name])
     return text
 
 

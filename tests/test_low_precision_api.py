@@ -57,13 +57,40 @@ def test_an_initial_number_is_coded_too():
 
 def test_parameters_are_rounded_as_asked():
     for dtype, rounding, want in (
-            (np.float32, "nearest", "f32"), (np.float32, "stochastic", "f32"), (np.float32, "remainder", "f32"),
-            (np.float64, "remainder", "f64"), (np.float16, "nearest", "f16"), (np.float16, "stochastic", "f16s"),
+            (np.float32, "nearest", "f32"), (np.float16, "nearest", "f16"), (np.float16, "stochastic", "f16s"),
             (np.uint16, "nearest", "bf16"), (BFLOAT16, "stochastic", "bf16s"), (np.uint16, "remainder", "split"),
             (BFLOAT16, "remainder", "split")):
         opt = fastopt.Adam(zeros(5, dtype=dtype), rounding=rounding)
         assert formats(opt)[0] == want
         assert ("remainder" in opt.state) == (want == "split")
+
+
+def unused(make, rounding, where="Adam"):
+    """What is made, with a warning, at the line that makes it, that its rounding has no effect."""
+    with pytest.warns(UserWarning, match="rounding") as found:
+        opt = make()
+    states = ' To round states by chance, say state="bf16s".'*(rounding == "stochastic")
+    assert [(str(w.message), w.filename) for w in found] == [(
+        f"{where}: rounding={rounding!r} is for parameters of 16 bits, but none of these is, so that it has no effect. "
+        f"Leave it out.{states}", __file__)]
+    return opt
+
+
+@pytest.mark.parametrize("wide", [np.float32, np.float64, np.complex64])
+@pytest.mark.parametrize("rounding", ["stochastic", "remainder"])
+def test_a_rounding_that_has_no_effect_is_said(wide, rounding):
+    """All parameters that it is for are wider. Where one is not, it is silent for the others."""
+    opt = unused(lambda: fastopt.Adam([zeros(5, dtype=wide)], rounding=rounding), rounding)
+    assert formats(opt)[0] == ("f64" if wide is np.float64 else "f32")
+    both = {"w": zeros(5, dtype=BFLOAT16), "b": zeros(2, dtype=wide)}
+    groups = [{"params": both}, {"params": zeros(3, dtype=wide)}]
+    assert len(formats(fastopt.Adam(groups, rounding=rounding))) == 3
+    unused(lambda: fastopt.Adam([groups[1], {"params": both, "rounding": "nearest"}], rounding=rounding), rounding)
+    groups[1]["rounding"] = rounding
+    opt = unused(lambda: fastopt.Adam(groups), rounding, "Adam group 1")
+    opt.add(zeros(4, dtype=wide))
+    unused(lambda: opt.add(zeros(4, dtype=wide), rounding=rounding), rounding, "Adam.add")
+    opt.add(zeros(4, dtype=BFLOAT16), rounding=rounding)
 
 
 def test_groups_and_functions_choose_by_themselves():

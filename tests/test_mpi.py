@@ -48,8 +48,8 @@ def test_any_number_of_ranks_gives_the_bits_of_one_machine(tmp_path):
     """Each run loads the checkpoints of the one before."""
     for size in (1, 4, 2):
         ranks(size, tmp_path, "bits", "other_rules", "working_copies", "skipped", "absent", "clipped",
-              "changed", "apart", "measured", "measured_of_others", "interrupted", "trained", "interrupted_training",
-              "converted", "errors", *(["guide"] if size == 1 else []))
+              "changed", "apart", "measured", "measured_of_others", "logged", "interrupted", "trained",
+              "interrupted_training", "converted", "errors", *(["guide"] if size == 1 else []))
         for path in tmp_path.glob("*.safetensors"):
             path.rename(path.with_name(f"before {path.name.removeprefix('before ')}"))
     assert len(list(tmp_path.iterdir())) == 18

@@ -196,6 +196,22 @@ def test_parameters_that_are_added_begin_and_all_others_go_on():
     assert_identical(opt.state["average"][0][0], alone.opts[1].state["average"])
 
 
+def test_remainders_come_and_go_with_their_parameters():
+    """Where no parameter had one before, too."""
+    w, v = (stored(normal(1, 70), "bf16") for _ in "ab")
+    opt, alone = fastopt.Adam([params()[0]], lr=0.1), fastopt.Adam(v, lr=0.1, rounding="remainder")
+    opt.step([gradient(0, 0)])
+    opt.add(w, rounding="remainder")
+    for t in range(3):
+        opt.step([[gradient(t, 0)], gradient(t, 1)])
+        alone.step(gradient(t, 1))
+    assert_identical(w, v)
+    assert_identical(opt.state["remainder"][1], alone.state["remainder"])
+    opt.remove("params[1]")
+    assert sorted(opt.state) == ["m", "v"]
+    opt.step([[gradient(3, 0)]])
+
+
 def test_masks_of_a_group_follow_what_is_removed():
     w, v = params(), params()
     keep = np.arange(w[1].size).reshape(w[1].shape) % 2

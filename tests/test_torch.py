@@ -675,6 +675,19 @@ def test_formats_are_fastopts(how):
             assert torch.equal(x.detach(), y)
 
 
+def test_a_rounding_that_has_no_effect_is_said():
+    """Where all parameters are wider; else it is silent, when optimizers are made for each rule, too."""
+    half, wide = (torch.nn.Parameter(torch.ones(5, dtype=kind)) for kind in (torch.bfloat16, torch.float32))
+    for x in (half, wide):
+        x.grad = torch.full_like(x, 2.0**-10)
+    for rounding in ("stochastic", "remainder"):
+        with pytest.warns(UserWarning, match=f"AdamW: rounding='{rounding}' is for parameters of 16 bits, but none of"):
+            ours.AdamW([wide, wide.detach().to(torch.complex64)], rounding=rounding)
+        opt = ours.SGD([{"params": [half]}, {"params": [wide], "momentum": 0.9}], lr=1.0, rounding=rounding)
+        opt.step()
+    assert torch.equal(wide.detach(), torch.full((5,), 1 - 2.0**-9, dtype=torch.float32))
+
+
 def test_hyperparameters_that_change_in_place():
     def program(library):
         net, lr = model(), torch.tensor(0.01)

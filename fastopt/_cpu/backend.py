@@ -232,8 +232,12 @@ class HostBackend(Stored):
                     packer.pack_into(buffer, k*size, *row)
                 except OverflowError:  # noqa: PERF203 (a factor beyond float32 is infinite there)
                     packer.pack_into(buffer, k*size, math.copysign(math.inf, row[0]), *row[1:])
-        if measure or (binding.plan.measured and not known):
-            self._measure(rows, factors or factor, measure)
+        if binding.plan.measured and not known:
+            table = scaled(rows, factors or factor)
+            for measured in binding.plan.measured:
+                measured.fill(table, self.threads)
+        if measure:
+            self._survey()
         binding.plan.run(self.threads, self._count)  # a Ctrl-C comes before all of it or after all of it
         if bound is not None and bound is binding.headers and self.groups[0].ahead and self._repeats(bound, request):
             self._ready = Ready(binding.plan, bound, self.groups, self.coefs, self._t, request)
@@ -297,18 +301,13 @@ class HostBackend(Stored):
             job.numbers[JOB.factor] = factors[job.members[0]]
         return factors
 
-    def _measure(self, rows: Sequence[tuple[float, ...]], factor: float | Sequence[float], survey: bool) -> None:
-        """Find the coefficients that depend on whole tensors, and with `survey` the norms of each gradient, parameter
-        and update."""
-        plan, table = self.binding.plan, scaled(rows, factor)
-        for measured in plan.measured:
-            measured.fill(table, self.threads)
-        if survey:
-            measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
-            for sums in plan.surveys:
-                found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
-                measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
-            self.surveyed = lambda: measures
+    def _survey(self) -> None:
+        """Find the norms of each gradient, parameter and update."""
+        measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
+        for sums in self.binding.plan.surveys:
+            found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
+            measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
+        self.surveyed = lambda: measures
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         held = self.bind(leaves, paths)  # noqa: F841 (arrays must live until the end)

@@ -22,14 +22,14 @@ class Sums:
 
     def __init__(self, job: Any, pipeline: Pipeline, piece: Piece, spans: Spans):
         self.job, self.spans = job, spans
-        self._found = np.zeros((len(job.tiles), piece.many))
-        job.words[JOB.out] = arrays.address(self._found)
+        self.found = np.zeros((len(job.tiles), piece.many))
+        job.words[JOB.out] = arrays.address(self.found)
         self.plan = Plan([(sums_kernel(pipeline, job.layout.read, piece.name), job)])
 
     def of_tiles(self, threads: int) -> np.ndarray:
         """The sums of each tile, a column for each term."""
         self.plan.run(threads)
-        return self._found
+        return self.found
 
 
 class Measured:

@@ -1,5 +1,6 @@
 """The formats that a user asks for: of states, of parameters, and the seed of what is rounded by chance."""
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._checks.numbers import whole
@@ -16,6 +17,14 @@ def check_rounding(rounding: Any, where: str) -> str:
     if not isinstance(rounding, str) or rounding not in ROUNDINGS:
         raise ValueError(f"{where}: rounding is {rounding!r}, but one of {', '.join(ROUNDINGS)} is needed. Change it.")
     return rounding
+
+
+def check_in_use(rounding: str, itemsizes: Iterable[int], where: str, stacklevel: int) -> None:
+    """Warn where a rounding is asked for, but no parameter is of 16 bits. It is no error: no small step is lost."""
+    if rounding != "nearest" and min(itemsizes, default=0) > 2:
+        states = ' To round states by chance, say state="bf16s".' if rounding == "stochastic" else ""
+        warnings.warn(f"{where}: rounding={rounding!r} is for parameters of 16 bits, but none of these is, so that it "
+                      f"has no effect. Leave it out.{states}", UserWarning, stacklevel=stacklevel)
 
 
 def check_seed(seed: Any, where: str) -> int:

@@ -47,7 +47,8 @@ ARGUMENTS = {
     "rounding": Argument(
         "nearest", f"{{{ROUNDINGS}}}", f"Literal[{ROUNDINGS}]",
         'How 16-bit parameters are rounded. "nearest": small steps may be lost. "stochastic": up or down by '
-        'chance, right on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32.'),
+        'chance, right on average. "remainder", for bfloat16: 16 more bits keep what it lacks of a float32. Wider '
+        "parameters need none of it; if all are, an optimizer warns."),
     "average": Argument(
         None, "float, callable or True, optional", "Hyper | bool | None",
         "d, in [0, 1), or True for 0.999. The same pass keeps a running average of the parameters, average <- "

@@ -5,6 +5,7 @@ arrays, unless they are codes. Where dtypes do not tell all (blocks, stochastic 
 ``storage`` holds the seed, the format of each state of each parameter, and the memory orders of the parameters, along
 which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
                              "groups": [{k: v for k, v in group.items() if not callable(v)} for group in groups],
                              "paths": [t.path for t in tensors],
                              "state": {name: given(of) for name, of in backend.state.items()}}
+    if functions := [path for path, value in _paths_of(groups).items() if callable(value)]:
+        found["functions"] = functions
     found |= history.saved(groups, found["t"])
     behind, past = backend.late()
     if any(behind) or any(past):
@@ -61,6 +64,11 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
         found["storage"] = {"seed": backend.seed, "orders": [list(t.order) for t in tensors],
                             "formats": {name: [f.name for f in slot.formats] for name, slot in states.items()}}
     return found
+
+
+def _paths_of(groups: Sequence[Group]) -> dict[str, Any]:
+    """All hyperparameters under their paths."""
+    return {f"groups[{k}][{name!r}]": value for k, group in enumerate(groups) for name, value in group.items()}
 
 
 def load(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> None:
@@ -77,6 +85,7 @@ def fitted(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> 
         saved = {**saved, "groups": [{k: v for k, v in g.items() if k not in lacking} if isinstance(g, Mapping) else g
                                      for g in saved["groups"]]}
     saved = arranged(saved, check(backend, saved, convert))
+    _check_states(backend, saved, convert)
     return _converted(backend, saved) if convert else saved
 
 
@@ -95,9 +104,10 @@ def restore(backend: Stored, snapshot: Snapshot) -> None:
 def fitted_whole(backend: Stored, snapshot: Snapshot) -> tuple[dict[str, Any], list[np.ndarray]]:
     """The state dict and the parameters of a snapshot in the order of this backend; or what is wrong with them."""
     places = check(backend, snapshot.saved)
-    parameters = [snapshot.parameters[k] for k in places]
-    _check_parameters(backend, parameters, backend.remainders)
-    return arranged(snapshot.saved, places), parameters
+    parameters, saved = [snapshot.parameters[k] for k in places], arranged(snapshot.saved, places)
+    _check_parameters(backend, parameters, backend.remainders)  # first: states are mostly stored as these are
+    _check_states(backend, saved, False)
+    return saved, parameters
 
 
 def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remainders: Sequence[np.ndarray]) -> None:
@@ -111,11 +121,18 @@ def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remaind
             raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
         if (found := arrays.format_of(source, t.path).name) != t.plain:
             raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
-                             "of parameters of that format, and convert those.")
+                             f"of {found} parameters, convert those, and give its state_dict() to an optimizer of "
+                             "them, with convert=True.")
 
 
 def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
     """Take over what has been checked and arranged. All of it or nothing, whatever signals come."""
+    functions = {path for path in saved.get("functions", ()) if isinstance(path, str)}
+    if forgotten := [f"{path} stays {value!r}" for path, value in _paths_of(backend.groups).items()
+                     if path in functions and not callable(value)]:
+        warnings.warn(f"fastopt: {few(forgotten)}. In the optimizer that was saved this was a function of the step, "
+                      "such as a schedule, and functions are not saved. Make the optimizer with it before you load.",
+                      UserWarning, stacklevel=4)
     found = {name: [arrays.as_real(arrays.on_host(source, name)) for source in saved["state"][name]]
              for name in backend.state}
     pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]
@@ -160,13 +177,14 @@ def arranged(saved: Mapping[str, Any], places: list[int]) -> dict[str, Any]:
 
 
 def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> list[int]:
-    """Where a state dict holds each parameter, or what is wrong; with `convert`, states may be stored otherwise."""
+    """Where a state dict holds each parameter, or what is wrong with all but its arrays."""
     where, rule = "load_state_dict", backend.rule.name
     if missing := {"version", "rule", "t", "groups", "state"} - set(saved):
         raise ValueError(f"{where}: no {', '.join(sorted(missing))} in it. {OURS}")
-    for name, kind, word in (("groups", (list, tuple), "list"), ("state", Mapping, "dict")):
-        if not isinstance(saved[name], kind):  # type: ignore[arg-type]
-            raise TypeError(f"{where}: {name} is a {type(saved[name]).__name__}, but a {word} is needed. {OURS}")
+    for name, kind, word in (("groups", (list, tuple), "list"), ("state", Mapping, "dict"),
+                             ("functions", (list, tuple), "list")):
+        if not isinstance(found := saved.get(name, ()), kind):  # type: ignore[arg-type]
+            raise TypeError(f"{where}: {name} is a {type(found).__name__}, but a {word} is needed. {OURS}")
     if not isinstance(saved["version"], (int, np.integer)) or saved["version"] != VERSION:
         raise ValueError(f"{where}: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
     if not isinstance(saved["rule"], str) or saved["rule"] != rule:
@@ -187,7 +205,6 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
             raise ValueError(f"{where}: {len(new)} arrays of {name}, but there are {len(places)} parameters. "
                              f"{FOREIGN}, or is damaged.")
     _check_counts(backend, saved)
-    _check_states(backend, arranged(saved, places), convert)
     return places
 
 

@@ -8,7 +8,7 @@ from .. import trees
 from .._checks.numbers import whole
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Format, arithmetic
-from .._formats.choice import check_rounding, state_formats
+from .._formats.choice import check_in_use, check_rounding, state_formats
 from .._rule.groups import MOST_STEPS
 from .._rule.rule import Rule
 from .backend import PLAIN, Request
@@ -97,6 +97,14 @@ def read(params: Any, rule: Rule, state: Any, rounding: str, where: str, first: 
     masked = any(group.own.get("mask") is not None for group in groups)
     plain = PLAIN._replace(masks=rows_of_masks(masks, tensors)) if masked else PLAIN
     return Parameters(params, tensors, structure, formats, plain)
+
+
+def check_roundings_in_use(read: Parameters, rounding: str, where: str) -> None:
+    """Warn where a rounding, that of a group or that of all others, has no effect on the parameters that it is for."""
+    own = {k: group.own["rounding"] for k, group in enumerate(groups_of(read.given)) if "rounding" in group.own}
+    for k, asked in [(None, rounding), *own.items()]:
+        of = [t.format.itemsize for t in read.tensors if (t.group if t.group in own else None) == k]
+        check_in_use(asked, of, where if k is None else f"{where} group {k}", 4)
 
 
 def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .._cpu.measured import Sums
 from .._kernels.memory import STRIDED_TILE
-from .._rule.pieces import PIECES
+from .._rule.pieces import MEASURE, PIECES
 from .._rule.pipeline import pipeline
 from .._tensors.backend import Request
 from .._tensors.units import SPAN
@@ -39,14 +40,38 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
             for k, (piece, sums) in enumerate(job.passes):
                 if piece.stage != stage:
                     continue
-                own, members = sums.of_tiles(threads), [sums.job.members[j] for j in sums.spans.of]
-                at = np.searchsorted(spans.of, [part.tensors[j] for j in members])
-                for j, of, span in zip(members, at, sums.spans.table, strict=True):
-                    first = spans.table[of, SPAN.tile] + memory.mine[part.indices[j]][0]//STRIDED_TILE
-                    rows = own[span[SPAN.tile]:span[SPAN.tile_end]]
-                    found[first:first + len(rows), :piece.many] = rows
-                asking.append((job, k, piece.many, at))
+                sums.of_tiles(threads)
+                asking.append((job, k, piece.many, _put(sums, part, memory, found)))
         ranks.add(found)
         totals = spans.totals(found)
         for job, k, many, at in asking:
             job.take(k, totals[:many, at], spans.sizes[at])
+
+
+def surveyed(parts: Sequence[Part], memory: Memory, ranks: Ranks, stepped: bool) -> np.ndarray:
+    """The norms of each gradient, parameter and update, a row for each tensor, of a step that these parts have taken.
+
+    NaN where there was no gradient, and where the step was skipped.
+    """
+    spans, live = memory.spans, list({k for part in parts for k in part.tensors})
+    rows, found = np.full((len(memory.tensors), MEASURE.many), np.nan), np.zeros((spans.tiles, MEASURE.many))
+    rows[[k for k in live if not memory.tensors[k].array.size]] = 0
+    if stepped:
+        for part in parts:
+            for sums in part.backend.binding.plan.surveys:
+                _put(sums, part, memory, found)
+        ranks.add(found)
+        of = np.isin(spans.of, live)
+        rows[spans.of[of]] = np.sqrt(spans.totals(found).T[of])
+    return rows
+
+
+def _put(sums: Sums, part: Part, memory: Memory, found: np.ndarray) -> np.ndarray:
+    """Put what this rank found in its tiles into that of all tiles; the spans of which those are."""
+    members = [sums.job.members[j] for j in sums.spans.of]
+    at = np.searchsorted(memory.spans.of, [part.tensors[j] for j in members])
+    for j, of, span in zip(members, at, sums.spans.table, strict=True):
+        first = memory.spans.table[of, SPAN.tile] + memory.mine[part.indices[j]][0]//STRIDED_TILE
+        rows = sums.found[span[SPAN.tile]:span[SPAN.tile_end]]
+        found[first:first + len(rows), :rows.shape[1]] = rows
+    return at

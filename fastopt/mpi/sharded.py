@@ -20,10 +20,10 @@ from .._tensors.parts import KEPT
 from .._tensors.sums import Sums
 from .._tensors.tensors import rows_of_masks
 from .._training.fit import Fit, fit
-from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left
+from ..optimizer import GLOBAL, RAISE, Optimizer, gradients_at, left, measures_of
 from .checkpoints import Checkpoints
 from .gradients import agreed
-from .measured import find, stages
+from .measured import find, stages, surveyed
 from .memory import Memory
 from .part import Part, of_tensors
 from .ranks import Ranks, wait
@@ -68,7 +68,7 @@ class Sharded:
         That of this rank's share, in pieces, to look at.
     rank, size, comm
         Which rank this is, of how many, and their communicator.
-    t, counts, groups, threads, grad_norm
+    t, counts, groups, threads, grad_norm, measures
         As an optimizer has them. Change `groups` and `t` on all ranks alike.
 
     Notes
@@ -141,6 +141,7 @@ class Sharded:
         self.shard._numbered = True
         self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
         self._parts: dict[Stored, list[Part]] = {}
+        self._norms = surveyed([], memory, self._ranks, False)
         self._ahead: list[np.ndarray] = []
 
     # Other parameters: only what is new is cut and sent; what was there stays where it is
@@ -193,7 +194,7 @@ class Sharded:
 
     def step(self, grads: Any = None, *, clip_norm: float | None = None, clip: str = GLOBAL, norm: float | None = None,
              clip_value: float | None = None, grad_factor: float = 1.0, skip_nonfinite: bool = False, mask: Any = None,
-             missing: str = RAISE) -> None:
+             missing: str = RAISE, measure: bool = False) -> None:
         """Update the parameters, alike on all ranks. Arguments are those of `Optimizer.step`.
 
         Each rank gives its own gradients, which are converted to the type of `grads` first. Norms and limits are those
@@ -222,13 +223,15 @@ class Sharded:
                 masks = self._memory.by_group(self._memory.cut(rows_of_masks(leaves, self._memory.tensors)))
                 masks = masks if self._grouped else masks[0]
             found = self.shard._request(clip_norm, clip_value, grad_factor, skip_nonfinite, False, masks, norm, clip,
-                                        False)
+                                        measure)
             return found._replace(factor=found.factor/self._shares)
         request, live = agreed(self._ranks, self._memory, asked, grads, missing, "step")
+        memory, ranks, threads, norm = self._memory, self._ranks, self.threads, request.norm
+        if request.measure:
+            self._norms = surveyed([], memory, ranks, False)
         if not live:
             return
         backend, parts = self._turn_to(live, request.apart)
-        ranks, threads, norm = self._ranks, self.threads, request.norm
         sums = [part.arriving(ranks) for part in parts]
         if clip_norm is not None or skip_nonfinite:
             wait(sums)
@@ -237,6 +240,8 @@ class Sharded:
             factor = request.factor*(1.0 if request.apart else clip_factor(norm, request.clip_norm))
             if skip_nonfinite and not ranks.everywhere(all_finite(buckets, threads, norm, factor)):
                 self.grad_norm = norm
+                if request.measure:
+                    self._norms = surveyed(parts, memory, ranks, False)
                 return
             request = request._replace(norm=norm, skip_nonfinite=False)
             if request.apart:
@@ -245,7 +250,7 @@ class Sharded:
         t, sent = backend.taken, []
         if wanted := stages(self.rule, self.groups):
             wait(sums)
-            find(wanted, parts, self._memory, ranks, request, t, threads)
+            find(wanted, parts, memory, ranks, request, t, threads)
             request = request._replace(known=True)
         for part, arriving in zip(parts, sums, strict=True):
             wait([arriving])
@@ -253,6 +258,16 @@ class Sharded:
             sent.append(part.leaving(ranks))
         wait(sent)
         backend.taken, self.grad_norm = t + 1, norm
+        if request.measure:
+            self._norms = surveyed(parts, memory, ranks, True)
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """The norms that the last step with ``measure=True`` found, as `Optimizer.measures`, the same on all ranks.
+
+        "grads" are the norms of the mean (or sum) over all ranks.
+        """
+        return measures_of(self._memory.structure, self._norms)
 
     def norm(self, grads: Any = None, *, grad_factor: float = 1.0) -> float:
         """As `Optimizer.norm`, of the mean (or sum) of the gradients of all ranks. All ranks get it."""

@@ -237,7 +237,8 @@ class Engine:
                   for hyper, of, (lo, _) in zip(self.hyper, memory, self.cuts, strict=True)]
         blocks = any(format.block for m in self.members for format in m.formats.values())
         firsts = [first - first % SIZE if blocks else first for first in map(first_of, self.parameters)]
-        opt = optimizer_of(self.rule)(groups, state=states, rounding=options.rounding, seed=options.seed,
+        rounding = options.rounding if any(m.stored.itemsize == 2 for m in self.members) else "nearest"
+        opt = optimizer_of(self.rule)(groups, state=states, rounding=rounding, seed=options.seed,
                                       first=self._nested(firsts), **dict.fromkeys(states.keys() & WITH_STATE, True))
         opt._paths[:] = [f"the gradient of {m.path}" for m in self.members]
         return opt

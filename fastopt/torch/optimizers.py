@@ -12,7 +12,7 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from .. import rules
 from .._cpu.headers import Listed
 from .._cpu.torch_steps import GRADIENT
-from .._formats.choice import SCHEDULE_FREE, check_rounding, check_seed
+from .._formats.choice import SCHEDULE_FREE, check_in_use, check_rounding, check_seed
 from .._rule.groups import Group
 from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
 from .._rule.pipeline import is_asked
@@ -59,6 +59,8 @@ class Fused(torch.optim.Optimizer):
         self._evaluates = False
         self._forget()
         super().__init__(params, *args, **hyper)
+        kinds = [p.dtype for group in self.param_groups for p in group["params"]]
+        check_in_use(rounding, [kind.itemsize//(2 if kind.is_complex else 1) for kind in kinds], where, 3)
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
