@@ -84,7 +84,8 @@ def load(path: Path, opt: Optimizer) -> None:
     opt : Optimizer
         Made as the saved one was: the same rule, structure, groups, shapes and storage formats; on any device. Arrays
         are found by their paths, whatever the order of a dict's keys. Hyperparameters that are numbers come from the
-        file, those that are functions here stay, as in `Optimizer.load_state_dict`.
+        file, those that are functions here stay, as in `Optimizer.load_state_dict`, which also warns of functions that
+        were forgotten.
 
     Raises
     ------

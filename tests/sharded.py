@@ -567,7 +567,11 @@ def errors():
 
 
 def converted():
-    """Rank 0's dict of 8 bits becomes float32 everywhere."""
+    """Rank 0's dict of 8 bits becomes float32 everywhere. A schedule that was forgotten is said everywhere."""
+    saved = fastopt.Adam(params(), lr=lambda t: 0.1).state_dict()
+    opt = Sharded(fastopt.Adam, params(), lr=0.2)
+    with pytest.warns(UserWarning, match=r"groups\[0\]\['lr'\] stays 0\.2"):
+        opt.load_state_dict(saved if opt.rank == 0 else None)
     alone = fastopt.Adam(params(), state="q8")
     alone.step(gradient(1, "q8"))
     opt, twin = Sharded(fastopt.Adam, alone.params, mean=False), fastopt.Adam(trees.map(np.copy, alone.params))

@@ -158,8 +158,8 @@ CALLS = [  # what raises; and what the message says to do instead
            lambda: load(fresh(fastopt.SGD), saved()), lambda: spoilt(**damaged(seed=-1)),
            lambda: load(fresh(), fastopt.Adam({"a": np.ones(2), "b": np.ones((3, 4))}).state_dict()),
            *(partial(spoilt, **{key: value}) for key, value in (
-               ("groups", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]), ("paths", 1),
-               ("behind", [1]), ("past", [1]),
+               ("groups", 1), ("functions", 1), ("version", 2), ("t", -1), ("groups", [1]), ("history", [1]),
+               ("paths", 1), ("behind", [1]), ("past", [1]),
                ("state", {"m": 1, "v": 1}), ("state", {"m": [1], "v": [1]})))),
     *alike(other_order, lambda: load(listed(3), listed(3, 3).state_dict()),
            lambda: load(listed(3, 3), fastopt.Adam({"x": np.ones(3), "y": np.ones(3)}).state_dict()),

@@ -122,6 +122,26 @@ def test_groups_and_hyperparameters(path):
     assert_equal(walk(new, 2), everything(walk(old, 2)), 4)
 
 
+def test_a_forgotten_schedule_is_said(path):
+    """Loading leaves the number that is there, and warns. It leaves a schedule, too, but that was not forgotten."""
+    def made(*rates):
+        return fastopt.Adam([{"params": normal(k, 3), "lr": rate} for k, rate in enumerate(rates)])
+    old = walk(made(0.1, schedules.cosine(0.1, 100)), 2)
+    files.save(path, old)
+    said = r"fastopt: groups\[1\]\['lr'\] stays 0.3\. In the optimizer that was saved this was a function of the step,"
+    for load in (lambda opt: files.load(path, opt), lambda opt: opt.load_state_dict(old.state_dict())):
+        new = made(0.2, 0.3)
+        with pytest.warns(UserWarning, match=said):
+            load(new)
+        assert [(group["lr"], opt.t) for opt in (new,) for group in opt.groups] == [(0.1, 2), (0.3, 2)]
+        same = made(0.2, old.groups[1]["lr"])
+        load(same)
+        assert same.groups[0]["lr"] == 0.1
+        files.save(path.with_name("numbers"), new)
+        files.load(path.with_name("numbers"), same)
+        assert same.groups[1]["lr"] is old.groups[1]["lr"]
+
+
 def test_what_others_read(path):
     """safetensors' own reader finds the numbers under the paths."""
     opt = shaken(make("adam", state={"v": "bfloat16"}), t=2)

@@ -530,7 +530,7 @@ def test_interrupted(where, at, t, tmp_path):
     values = replay(twin, batches[:t])
     assert_equal(opt, twin)
     assert (result.t.tolist(), result.value.tolist(), result.steps) == ([*range(1, t + 1)], values, t)
-    loaded = make(p=zeros())
+    loaded = make(p=zeros(), lr=twin.groups[0]["lr"])
     files.load(path, loaded)
     assert_equal(loaded, twin)
 

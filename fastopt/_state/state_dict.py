@@ -5,6 +5,7 @@ arrays, unless they are codes. Where dtypes do not tell all (blocks, stochastic 
 ``storage`` holds the seed, the format of each state of each parameter, and the memory orders of the parameters, along
 which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -49,6 +50,8 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
                              "groups": [{k: v for k, v in group.items() if not callable(v)} for group in groups],
                              "paths": [t.path for t in tensors],
                              "state": {name: given(of) for name, of in backend.state.items()}}
+    if functions := [path for path, value in _paths_of(groups).items() if callable(value)]:
+        found["functions"] = functions
     found |= history.saved(groups, found["t"])
     behind, past = backend.late()
     if any(behind) or any(past):
@@ -61,6 +64,11 @@ def save(backend: Stored, copy: bool) -> dict[str, Any]:
         found["storage"] = {"seed": backend.seed, "orders": [list(t.order) for t in tensors],
                             "formats": {name: [f.name for f in slot.formats] for name, slot in states.items()}}
     return found
+
+
+def _paths_of(groups: Sequence[Group]) -> dict[str, Any]:
+    """All hyperparameters under their paths."""
+    return {f"groups[{k}][{name!r}]": value for k, group in enumerate(groups) for name, value in group.items()}
 
 
 def load(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> None:
@@ -119,6 +127,12 @@ def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remaind
 
 def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarray] | None = None) -> None:
     """Take over what has been checked and arranged. All of it or nothing, whatever signals come."""
+    functions = {path for path in saved.get("functions", ()) if isinstance(path, str)}
+    if forgotten := [f"{path} stays {value!r}" for path, value in _paths_of(backend.groups).items()
+                     if path in functions and not callable(value)]:
+        warnings.warn(f"fastopt: {few(forgotten)}. In the optimizer that was saved this was a function of the step, "
+                      "such as a schedule, and functions are not saved. Make the optimizer with it before you load.",
+                      UserWarning, stacklevel=4)
     found = {name: [arrays.as_real(arrays.on_host(source, name)) for source in saved["state"][name]]
              for name in backend.state}
     pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]
@@ -167,9 +181,10 @@ def check(backend: Stored, saved: Mapping[str, Any], convert: bool = False) -> l
     where, rule = "load_state_dict", backend.rule.name
     if missing := {"version", "rule", "t", "groups", "state"} - set(saved):
         raise ValueError(f"{where}: no {', '.join(sorted(missing))} in it. {OURS}")
-    for name, kind, word in (("groups", (list, tuple), "list"), ("state", Mapping, "dict")):
-        if not isinstance(saved[name], kind):  # type: ignore[arg-type]
-            raise TypeError(f"{where}: {name} is a {type(saved[name]).__name__}, but a {word} is needed. {OURS}")
+    for name, kind, word in (("groups", (list, tuple), "list"), ("state", Mapping, "dict"),
+                             ("functions", (list, tuple), "list")):
+        if not isinstance(found := saved.get(name, ()), kind):  # type: ignore[arg-type]
+            raise TypeError(f"{where}: {name} is a {type(found).__name__}, but a {word} is needed. {OURS}")
     if not isinstance(saved["version"], (int, np.integer)) or saved["version"] != VERSION:
         raise ValueError(f"{where}: version {saved['version']}, but this fastopt reads {VERSION}. Update fastopt.")
     if not isinstance(saved["rule"], str) or saved["rule"] != rule:

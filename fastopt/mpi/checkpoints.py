@@ -153,7 +153,7 @@ class Checkpoints:
         own = self.opt.state_dict(copy=False)
         parameters = found.pop(PARAMETERS, [])
         mine = {**{k: own[k] for k in ("version", "rule", "paths")}, "state": {**own["state"], **found},
-                **{k: rest[k] for k in ("t", "groups", "history") if k in rest},
+                **{k: rest[k] for k in ("t", "groups", "history", "functions") if k in rest},
                 **{k: [rest[k][piece.tensor] for piece in self.memory.pieces] for k in COUNTS if k in rest}}
         if "storage" in own:
             mine["storage"] = {**own["storage"], "seed": rest.get("storage", own["storage"])["seed"]}
