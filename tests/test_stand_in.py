@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from devices import in_thread
+from devices import in_thread, process
 from ptx import PTXError
 from ptx import driver as loader
 
@@ -436,3 +436,15 @@ def test_events_do_not_cross_the_edge_of_a_capture(scene):
     assert refused("cuEventSynchronize", within) == refused("cuStreamWaitEvent", s, within, 0) == 907
     do("cuEventRecord", within, s)
     do("cuEventSynchronize", within)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_nvrtc_compiles_beside_it():
+    """It asks the driver for a table that no other library knows, and takes no for an answer, but not silence."""
+    assert process("""
+        import devices
+        from cuda.bindings import nvrtc
+        devices.load()
+        program = nvrtc.nvrtcCreateProgram(b"__global__ void walk() {}", b"kernel.cu", 0, [], [])[1]
+        print(int(nvrtc.nvrtcCompileProgram(program, 0, [])[0]))
+    """) == "0"

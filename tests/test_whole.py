@@ -24,7 +24,7 @@ f32 = np.float32
 def test_interrupted_loads_are_whole():
     """Interrupts at random moments of files.load and load_state_dict: all that is held is that of one checkpoint."""
     assert python("""
-import random, tempfile
+import random, tempfile, time
 from fastopt import files
 random.seed(3)
 like = [np.zeros(20_003, f32), np.zeros(5), np.zeros(9_001, np.uint16), np.zeros(30_001, f32)]
@@ -50,17 +50,24 @@ def strike(number, frame):
     if busy:
         heard += 1
         raise KeyboardInterrupt
+def load(turn):
+    k = turn % 2
+    if turn % 4 < 2:
+        files.load(f"{path}/{k}", opt)
+    else:
+        opt.load_state_dict(dicts[k])
+def took(turn):
+    began = time.perf_counter()
+    load(turn)
+    return time.perf_counter() - began
+within = [1.5*min(took(turn) for _ in range(9)) for turn in range(4)]  # so that most are hit, and anywhere
 busy = False
 signal.signal(signal.SIGALRM, strike); signal.signal(signal.SIGINT, strike)
 for turn in range(10_000):
-    k = turn % 2
     try:
         busy = True
-        signal.setitimer(signal.ITIMER_REAL, 1e-6 + random.random()*(3e-3 if turn % 4 < 2 else 1e-3))
-        if turn % 4 < 2:
-            files.load(f"{path}/{k}", opt)
-        else:
-            opt.load_state_dict(dicts[k])
+        signal.setitimer(signal.ITIMER_REAL, 1e-6 + random.random()*within[turn % 4])
+        load(turn)
         busy = False
     except KeyboardInterrupt:
         busy = False
@@ -70,7 +77,7 @@ for turn in range(10_000):
         torn += stamp() not in stamps
     else:
         torn += now() not in [(s, d["t"], t[3]) for s, d, t in zip(states, dicts, stamps)]
-        files.load(f"{path}/{k}", opt)
+        load(turn - 2)
     if interrupts >= 60:
         break
 print(torn, interrupts >= 60, heard == interrupts)

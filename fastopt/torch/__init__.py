@@ -9,7 +9,7 @@ any rule. Beside torch's arguments each class takes these:
 - `state`: how states are stored, as in fastopt's optimizers: "bf16s", "q8", {"v": "q8"}, or a function of the path and
   the tensor. By default they are float32, and float64 for float64 parameters.
 - `rounding`: how 16-bit parameters are rounded, "nearest", "stochastic" or "remainder". With the last, ``opt.state``
-  holds what bfloat16 lacks of a float32.
+  holds what bfloat16 lacks of a float32. If no parameter has 16 bits, it has no effect, and this warns.
 - `seed`: the seed of the random bits of stochastic rounding.
 - `cautious`, `cautious_decay`, `update_clip`, `update_rms`, `adaptive_clip`, `trust_ratio`, `trust_coefficient`,
   `mars`, `grokfast` and `schedule_free`: modifiers, as in fastopt's optimizers. A group may have its own.

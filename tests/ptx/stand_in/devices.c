@@ -137,5 +137,6 @@ static CUresult address_of(const char *name, void **out, int version, int *statu
     if (status) *status = 1;
     return status ? OK : NOT_FOUND;
 }
+PLAIN(cuGetExportTable, (const void **table, const void *id), *table = NULL; return NOT_FOUND)   // NVRTC asks before it first compiles
 PLAIN(cuGetProcAddress, (const char *name, void **out, int version, u64 flags), return address_of(name, out, version, NULL))
 PLAIN(cuGetProcAddress_v2, (const char *name, void **out, int version, u64 flags, int *state), return address_of(name, out, version, state))
