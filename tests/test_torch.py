@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook  # noqa: E402
 import fastopt  # noqa: E402
 import fastopt.torch as ours  # noqa: E402
 from fastopt import rules  # noqa: E402
-from fastopt._cpu import torch_headers  # noqa: E402
+from fastopt._cpu import pool, torch_headers, torch_steps  # noqa: E402
 from fastopt.torch.optimizers import MODIFIERS  # noqa: E402
 
 f64 = torch.float64
@@ -827,6 +827,23 @@ def test_each_step_looks_at_parameters_gradients_and_states(change, read, monkey
         return outcome(net, opt)
     both(program)
     assert {3, 7} & {*taken} == ({3, 7} if not read else {7} if change == "frozen" else set())
+
+
+def test_gradients_of_large_tensors_are_kept_while_threads_work():
+    """Kernels run without Python then, and another thread may drop a gradient."""
+    def program(library):
+        torch.manual_seed(3)
+        w = torch.nn.Parameter(torch.randn(pool.SMALL, dtype=torch.float32))
+        opt = library.AdamW([w], lr=0.1)
+        for _ in range(5):
+            w.grad = torch.randn_like(w)
+            opt.step()
+        return w.double()
+    asked = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_steps, "GRADIENT", lambda p: (asked.append(p), p.grad)[1])
+        both(program, rtol=1e-5, atol=1e-6)
+    assert len(asked) == 3
 
 
 def test_compiled_programs_leave_the_step_alone():
