@@ -91,6 +91,7 @@ class Optimizer:
     _backend: Stored
     _grads: Any
     _numbered: bool  # whether its tensors have numbers that were given; else they are counted
+    _copied = False  # whether it is made as a copy of another, which was warned of
 
     def __init__(self, params: Any, lr: Any = None, *, like: str | None = None, state: Asked = None,
                  rounding: str = "nearest", average: Any = None, grokfast: Any = None, mars: Any = None,
@@ -113,7 +114,8 @@ class Optimizer:
         groups = self._groups_of(params, where)
         read = parameters.read(params, self.rule, formats, rounding, where)
         check_one_place(read.tensors)
-        parameters.check_roundings_in_use(read, rounding, where)
+        if not self._copied:
+            parameters.check_roundings_in_use(read, rounding, where)
         states = read.states(self.rule)
         states |= {name: read.adopted(name, tree, states[name], name in formats) for name, tree in adopted.items()}
         read.tensors[:], numbered = parameters.numbered(read, first, states)
@@ -209,7 +211,7 @@ class Optimizer:
                                    self._asked.rounding, where)
             check_one_place(read.tensors)
             new = read.tensors[len(self._tensors):]
-            check_in_use(own.get("rounding", "nearest"), [t.format.itemsize for t in new], where, 3)
+            check_in_use(own.get("rounding", "nearest"), [t.format.itemsize for t in new], where)
             self._go_on(read, [*self._groups, *groups], list(range(len(self._tensors))), copy, first)
 
     def remove(self, path: str) -> None:

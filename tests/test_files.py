@@ -131,8 +131,9 @@ def test_a_forgotten_schedule_is_said(path):
     said = r"fastopt: groups\[1\]\['lr'\] stays 0.3\. In the optimizer that was saved this was a function of the step,"
     for load in (lambda opt: files.load(path, opt), lambda opt: opt.load_state_dict(old.state_dict())):
         new = made(0.2, 0.3)
-        with pytest.warns(UserWarning, match=said):
+        with pytest.warns(UserWarning, match=said) as found:
             load(new)
+        assert [w.filename for w in found] == [__file__]
         assert [(group["lr"], opt.t) for opt in (new,) for group in opt.groups] == [(0.1, 2), (0.3, 2)]
         same = made(0.2, old.groups[1]["lr"])
         load(same)

@@ -1,5 +1,7 @@
 """Storage as it is asked for: formats by state and group, the average, the copy, zeroed gradients, errors."""
+import pickle
 import re
+from copy import deepcopy
 from itertools import product
 
 import numpy as np
@@ -90,6 +92,8 @@ def test_a_rounding_that_has_no_effect_is_said(wide, rounding):
     opt = unused(lambda: fastopt.Adam(groups), rounding, "Adam group 1")
     opt.add(zeros(4, dtype=wide))
     unused(lambda: opt.add(zeros(4, dtype=wide), rounding=rounding), rounding, "Adam.add")
+    for new in (deepcopy(opt), pickle.loads(pickle.dumps(opt))):  # of copies it is not said again
+        assert [group.get("rounding") for group in new.params] == [group.get("rounding") for group in opt.params]
     opt.add(zeros(4, dtype=BFLOAT16), rounding=rounding)
 
 

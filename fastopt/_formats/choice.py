@@ -1,9 +1,9 @@
 """The formats that a user asks for: of states, of parameters, and the seed of what is rounded by chance."""
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._checks.numbers import whole
+from .._checks.warning import warn
 from .._rule.rule import Rule
 from .catalogue import NAMES, Q43, Q44, ROUNDED, SHARING, Format
 
@@ -19,12 +19,12 @@ def check_rounding(rounding: Any, where: str) -> str:
     return rounding
 
 
-def check_in_use(rounding: str, itemsizes: Iterable[int], where: str, stacklevel: int) -> None:
+def check_in_use(rounding: str, itemsizes: Iterable[int], where: str) -> None:
     """Warn where a rounding is asked for, but no parameter is of 16 bits. It is no error: no small step is lost."""
     if rounding != "nearest" and min(itemsizes, default=0) > 2:
         states = ' To round states by chance, say state="bf16s".' if rounding == "stochastic" else ""
-        warnings.warn(f"{where}: rounding={rounding!r} is for parameters of 16 bits, but none of these is, so that it "
-                      f"has no effect. Leave it out.{states}", UserWarning, stacklevel=stacklevel)
+        warn(f"{where}: rounding={rounding!r} is for parameters of 16 bits, but none of these is, so that it has no "
+             f"effect. Leave it out.{states}")
 
 
 def check_seed(seed: Any, where: str) -> int:

@@ -72,7 +72,9 @@ def _restored(origin: Named, params: Any, options: dict[str, Any], groups: list[
     """An optimizer of the parts that `reduced` gave."""
     make, arguments = origin.value
     kind = make(*arguments) if arguments else make
-    opt = kind([_plain(g) for g in params] if grouped(params) else params, **_plain(options))
+    opt = kind.__new__(kind)
+    opt._copied = True
+    opt.__init__([_plain(g) for g in params] if grouped(params) else params, **_plain(options))
     at_once([group.change(_plain(values), group.where) for group, values in zip(opt.groups, groups, strict=True)])
     opt._asked = opt._asked._replace(formats=asked.value)
     opt.load_state_dict(saved)

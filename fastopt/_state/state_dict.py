@@ -5,7 +5,6 @@ arrays, unless they are codes. Where dtypes do not tell all (blocks, stochastic 
 ``storage`` holds the seed, the format of each state of each parameter, and the memory orders of the parameters, along
 which blocks run. Dicts of torch and bitsandbytes are read, too.
 """
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._checks.numbers import whole
+from .._checks.warning import warn
 from .._formats.catalogue import STORED, Format
 from .._formats.choice import REMAINDER
 from .._rule import history, pieces
@@ -130,9 +130,8 @@ def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarra
     functions = {path for path in saved.get("functions", ()) if isinstance(path, str)}
     if forgotten := [f"{path} stays {value!r}" for path, value in _paths_of(backend.groups).items()
                      if path in functions and not callable(value)]:
-        warnings.warn(f"fastopt: {few(forgotten)}. In the optimizer that was saved this was a function of the step, "
-                      "such as a schedule, and functions are not saved. Make the optimizer with it before you load.",
-                      UserWarning, stacklevel=4)
+        warn(f"fastopt: {few(forgotten)}. In the optimizer that was saved this was a function of the step, such as a "
+             "schedule, and functions are not saved. Make the optimizer with it before you load.")
     found = {name: [arrays.as_real(arrays.on_host(source, name)) for source in saved["state"][name]]
              for name in backend.state}
     pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]

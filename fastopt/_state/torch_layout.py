@@ -6,7 +6,6 @@ Every key of ``state`` is used or named in an error. A parameter that never had 
 is zero here, and so is the count of its steps. After loading, torch's conventions are in force (where eps
 stands, what a maximum is over, ...), which its dict does not spell out, whatever this optimizer was made with.
 """
-import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import whole
+from .._checks.warning import warn
 from .._formats.catalogue import arithmetic
 from .._rule import history
 from .._rule.groups import MOST_STEPS
@@ -218,9 +218,8 @@ def _steps(backend: Stored, entries: Entries) -> list[int]:
     if backend.rule.name in UNCOUNTED and len(lacking) == sum(map(bool, entries)):
         t = backend.t or int(any(v is not None for e in entries for v in e.values()))
         if not backend.t:
-            warnings.warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps "
-                          "taken if a hyperparameter depends on it: after loading, or before, and this is not "
-                          "said.", UserWarning, stacklevel=6)
+            warn(f"{WHERE}: SGD's holds no step count, so t is {t} here. Set opt.t to the number of steps taken if a "
+                 "hyperparameter depends on it: after loading, or before, and this is not said.")
         begun = [any(value is not None for value in e.values()) for e in entries]
         return [t if one or not any(begun) else 0 for one in begun]
     if lacking:

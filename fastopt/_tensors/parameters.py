@@ -104,7 +104,7 @@ def check_roundings_in_use(read: Parameters, rounding: str, where: str) -> None:
     own = {k: group.own["rounding"] for k, group in enumerate(groups_of(read.given)) if "rounding" in group.own}
     for k, asked in [(None, rounding), *own.items()]:
         of = [t.format.itemsize for t in read.tensors if (t.group if t.group in own else None) == k]
-        check_in_use(asked, of, where if k is None else f"{where} group {k}", 4)
+        check_in_use(asked, of, where if k is None else f"{where} group {k}")
 
 
 def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:

@@ -158,7 +158,7 @@ def solver(model: Any, params: list[networks.Parameters], auto: dict[str, Any]) 
 def resume(opt: Optimizer, kept: dict[str, Any]) -> None:
     """Take over the state of an optimizer before, but no hyperparameter: those are what the model says now."""
     now = [dict(group) for group in opt.groups]
-    opt.load_state_dict(kept["state"], convert=True)
+    opt.load_state_dict({k: v for k, v in kept["state"].items() if k != "functions"}, convert=True)
     for group, values in zip(opt.groups, now, strict=True):
         group.update({k: v for k, v in values.items() if group[k] is not v and group[k] != v})
     for plateau, state in zip(plateaus(opt), kept["plateaus"], strict=False):

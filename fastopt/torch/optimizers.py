@@ -60,7 +60,7 @@ class Fused(torch.optim.Optimizer):
         self._forget()
         super().__init__(params, *args, **hyper)
         kinds = [p.dtype for group in self.param_groups for p in group["params"]]
-        check_in_use(rounding, [kind.itemsize//(2 if kind.is_complex else 1) for kind in kinds], where, 3)
+        check_in_use(rounding, [kind.itemsize//(2 if kind.is_complex else 1) for kind in kinds], where)
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
