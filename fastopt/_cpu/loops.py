@@ -2,11 +2,11 @@
 from functools import cache
 
 import numpy as np
-from numba.extending import register_jitable
 
 from .._kernels import element, memory
 from .._kernels.atomics import HALF, MASK, take
 from .._kernels.compile import Kernel, jitted, kernel
+from .._kernels.element import halved
 from .._kernels.layout import Layout
 from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
 from .._rule.digest import digest
@@ -61,19 +61,6 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
     return _over_tiles(f"step {pipeline.digest} {now}", layout, step, lambda: 0)
 
 
-def _halved(lanes):
-    """The sum of SUMS numbers, in pairs: one after the other would wait 4 cycles for each."""
-    half = SUMS//2
-    while half > 0:
-        for j in range(half):
-            lanes[j] += lanes[j + half]
-        half //= 2
-    return lanes[0]
-
-
-register_jitable(_halved)
-
-
 @cache
 @UNDISTURBED
 def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
@@ -94,7 +81,7 @@ def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
         lanes[:] = 0
         over(c, row, lo, hi, lanes.ctypes.data)
         for term in range(count):
-            put(word(job, JOB.out), k*count + term, _halved(lanes[term*SUMS:(term + 1)*SUMS]))
+            put(word(job, JOB.out), k*count + term, halved(lanes.ctypes.data + term*SUMS*WORD))
     of = f"sums {name} {pipeline.digest} {digest(pipeline.body)}"
     return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS))
 
@@ -109,19 +96,15 @@ def _measured(name, layout, measure):
 
 
 def _squares(name, layout, unit):
-    gradient = element.gradient(layout)
+    gradient, squares = element.gradient(layout), element.squares(layout, unit)
 
     def summed(row, lo, hi, lanes):
-        lanes[:] = 0
         whole = hi - (hi - lo) % SUMS
-        for i in range(lo, whole, SUMS):
-            for j in range(SUMS):
-                g = unit*gradient(row, i + j)
-                lanes[j] += g*g
+        squares(row, lo, (hi - lo)//SUMS, lanes.ctypes.data)
         for i in range(whole, hi):
             g = unit*gradient(row, i)
             lanes[i - whole] += g*g
-        return _halved(lanes)
+        return halved(lanes.ctypes.data)
     return _measured(name, layout, summed)
 
 

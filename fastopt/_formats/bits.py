@@ -32,7 +32,7 @@ class Kind:
         if x.kind.bits == self.bits:
             return Emitted(x.builder, x.value, self)
         change = "trunc" if self.bits < x.kind.bits else "sext" if x.kind.signed else "zext"
-        return Emitted(x.builder, getattr(x.builder, change)(x.value, self.llvm), self)
+        return Emitted(x.builder, getattr(x.builder, change)(x.value, alike(self.llvm, x.value)), self)
 
 
 U8, U16, U32, U64 = map(Kind, (np.uint8, np.uint16, np.uint32, np.uint64))
@@ -41,8 +41,13 @@ F32, F64, BOOL = Kind(np.float32), Kind(np.float64), Kind(np.bool_)
 KINDS = {kind.dtype: kind for kind in (U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, BOOL)}
 
 
+def alike(kind: Any, value: Any) -> Any:
+    """A type of LLVM's numbers; of a vector of as many, where the value is a vector."""
+    return ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind
+
+
 class Emitted:
-    """A value of LLVM's and its kind."""
+    """A value of LLVM's, a number or a vector of them, and its kind."""
 
     __array_ufunc__ = None  # NumPy's numbers leave their operators to this class
     __hash__ = None         # type: ignore[assignment]
@@ -51,7 +56,7 @@ class Emitted:
         self.builder, self.value, self.kind = builder, value, kind
 
     def _value(self, other: Any) -> Any:
-        return _emitted(self.builder, other, self.kind).value
+        return _emitted(self, other, self.kind).value
 
     def _operation(self, sign: str, x: Any, y: Any) -> "Emitted":
         name = FLOATING[sign] if self.kind.floating else INTEGER.get(sign, "ashr" if self.kind.signed else "lshr")
@@ -64,11 +69,12 @@ class Emitted:
         return Emitted(b, compare(sign, self.value, self._value(other)), BOOL)
 
 
-def _emitted(builder: Any, x: Any, needed: Kind | None = None) -> Emitted:
-    """A value, or a number of NumPy's as one; of the kind that is needed."""
+def _emitted(beside: Emitted, x: Any, needed: Kind | None = None) -> Emitted:
+    """A value, or a number of NumPy's as one, a vector where the value beside it is; of the kind that is needed."""
     if not isinstance(x, Emitted):
         kind = KINDS[np.asarray(x).dtype]
-        x = Emitted(builder, ir.Constant(kind.llvm, x.item()), kind)
+        of = alike(kind.llvm, beside.value)
+        x = Emitted(beside.builder, ir.Constant(of, x.item() if of is kind.llvm else [x.item()]*of.count), kind)
     if needed and x.kind is not needed:
         raise TypeError(f"formula: {x.kind.dtype} beside {needed.dtype}, but one type is needed. Convert one of them.")
     return x
@@ -90,21 +96,21 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y."""
     if not isinstance(condition, Emitted):
         return np.where(condition, x, y)
-    b, x = condition.builder, _emitted(condition.builder, x)
-    return Emitted(b, b.select(condition.value, x.value, x._value(y)), x.kind)
+    x = _emitted(condition, x)
+    return Emitted(x.builder, x.builder.select(condition.value, x.value, x._value(y)), x.kind)
 
 
 def as_float(u: Any) -> Any:
     """The float32 of these 32 bits."""
     if isinstance(u, Emitted):
-        return Emitted(u.builder, u.builder.bitcast(u.value, F32.llvm), F32)
+        return Emitted(u.builder, u.builder.bitcast(u.value, alike(F32.llvm, u.value)), F32)
     return np.asarray(u, np.uint32).view(np.float32)[()]
 
 
 def as_bits(x: Any) -> Any:
     """The 32 bits of this float32."""
     if isinstance(x, Emitted):
-        return Emitted(x.builder, x.builder.bitcast(x.value, U32.llvm), U32)
+        return Emitted(x.builder, x.builder.bitcast(x.value, alike(U32.llvm, x.value)), U32)
     return np.asarray(x, np.float32).view(np.uint32)[()]
 
 

@@ -10,6 +10,7 @@ from .llvm import DOUBLE, I1, I32, call, code, i32, i64, independent, on_device,
 from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind
 
 U16 = types.uint16
+LANES = 8  # of the vectors in which the norm is summed
 
 
 class New(NamedTuple):
@@ -223,3 +224,42 @@ def gradient(layout, cc=None):
         e = Element(context, builder, layout, cc=cc)
         return e.decode(0, e.load(0, e.places(row, i)[0]), kind=FLOAT64)
     return gradient
+
+
+def squares(layout, unit):
+    """squares(row, first, count, sums): squares of `unit` times the gradient's numbers from `first` on, in float64.
+
+    Of `count` times SUMS numbers, number k goes to sum k % SUMS in memory. The loop's vectors are written out: LLVM
+    would load and store each sum for each number, where these stay in registers.
+    """
+    @code(types.void, layout.row, INT, INT, INT)
+    def squares(context, builder, row, first, count, sums):
+        e, f = Element(context, builder, layout), layout.formats[0]
+        kind, zeros = context.get_data_type(f.stored), ir.Constant(ir.VectorType(DOUBLE, LANES), [0.0]*LANES)
+        with independent(builder, i64(0), count, carried=[zeros]*(SUMS//LANES)) as (i, found):
+            last = list(found)
+            at = builder.add(first, builder.mul(i, i64(SUMS)))
+            for k, so_far in enumerate(last):
+                place = pointer(builder, e.addresses(row)[0][0], kind, builder.add(at, i64(LANES*k)))
+                vector = builder.bitcast(place, ir.VectorType(kind, LANES).as_pointer())
+                x = e.formula(f.decode, [f.stored], [builder.load(vector, align=1)])
+                x = x if f.value is FLOAT64 else builder.fpext(x, zeros.type)
+                x = x if unit == 1 else builder.fmul(x, ir.Constant(zeros.type, [unit]*LANES))
+                found[k] = builder.fadd(so_far, builder.fmul(x, x))
+        for k, total in enumerate(last):
+            place = pointer(builder, sums, DOUBLE, i64(LANES*k))
+            builder.store(total, builder.bitcast(place, zeros.type.as_pointer()), align=8)
+    return squares
+
+
+@code(FLOAT64, INT)
+def halved(context, builder, sums):
+    """halved(sums): the sum of SUMS numbers in memory, in pairs: k and k + 32, then k and k + 16, and so on."""
+    kind, count = ir.VectorType(DOUBLE, SUMS), SUMS
+    x = builder.load(builder.inttoptr(sums, kind.as_pointer()), align=8)
+    while count > 1:
+        count //= 2
+        low, high = (builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), ir.Constant(
+            ir.VectorType(I32, count), list(range(start, start + count)))) for start in (0, count))
+        x = builder.fadd(low, high)
+    return builder.extract_element(x, i32(0))
