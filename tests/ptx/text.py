@@ -154,6 +154,8 @@ class Kernel:
 def _immediate(text):
     if re.fullmatch(r"0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}", text):
         return Immediate(int(text[2:], 16), 32 if text[1] in "fF" else 64)
+    if re.fullmatch(r"0x[0-9a-fA-F]+", text):  # numbers of 16 bits, where they are halves
+        return Immediate(int(text, 16), 0)
     if not re.fullmatch(r"-?(0|[1-9]\d*)", text):
         raise PTXError(f"unknown number {text}")
     return Immediate(int(text))
