@@ -155,7 +155,7 @@ def test_step_numbers(name):
 
 # Formats
 
-PARAMETERS = {"f64": ("f64", "nearest"), "f32": ("f32", "stochastic"), "f16": ("f16", "nearest"),
+PARAMETERS = {"f64": ("f64", "nearest"), "f32": ("f32", "nearest"), "f16": ("f16", "nearest"),
               "bf16": ("bf16", "nearest"), "f16s": ("f16", "stochastic"), "bf16s": ("bf16", "stochastic"),
               "split": ("bf16", "remainder")}
 STATES = [f for f in STORED if f != "split"]
