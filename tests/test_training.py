@@ -294,11 +294,11 @@ def test_it_validates_the_stored_parameters():
 
 
 def test_it_validates_the_point_to_evaluate():
-    """And the best is that point: parameters and state are those that gave it."""
+    """And the best is that point: parameters and state are those that gave it, a schedule that ended since or not."""
     p, seen = np.ones(3), []
     opt = fastopt.SGD(p, lr=lambda t: 0.3*t, schedule_free=True)
     result = fit(opt, lambda w, b: (0.0, w), None, 5, validate=lambda x: seen.append(x.copy()) or abs(opt.t - 3),
-                 validate_every=1)
+                 validate_every=1, callback=lambda now: opt.groups[0].update(lr=0.3*5) if opt.t == 4 else None)
     other = np.ones(3)
     twin = fastopt.SGD(other, lr=lambda t: 0.3*t, schedule_free=True)
     for t in range(5):
@@ -530,7 +530,7 @@ def test_interrupted(where, at, t, tmp_path):
     values = replay(twin, batches[:t])
     assert_equal(opt, twin)
     assert (result.t.tolist(), result.value.tolist(), result.steps) == ([*range(1, t + 1)], values, t)
-    loaded = make(p=zeros())
+    loaded = make(p=zeros(), lr=lambda step: 0.1/step)
     files.load(path, loaded)
     assert_equal(loaded, twin)
 
