@@ -69,8 +69,10 @@ class Model:
 
 def resumed(model, t):
     if t in (4, 7, 12, 20, 23):
-        saved = model.opt.state_dict()
+        saved, before = model.opt.state_dict(), model.opt.groups
         model.opt = model.made()
+        for new, old in zip(model.opt.groups, before, strict=True):
+            new.update({name: x for name, x in old.items() if callable(x)})
         model.opt.load_state_dict(saved)
 
 
