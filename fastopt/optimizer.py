@@ -551,8 +551,8 @@ class Optimizer:
         """Continue from a `state_dict`, bit for bit. The layout of torch is understood, too.
 
         All is checked before anything is written. Hyperparameters that are functions in this optimizer stay; those that
-        are numbers are taken from the dict, which does not hold `threads`. Where they were functions in the saved
-        optimizer, which the dict does not hold either, they stay, too, and this warns.
+        are numbers are taken from the dict. The dict holds neither `threads` nor functions: a number stays where the
+        saved optimizer had a function, and this warns.
 
         With ``convert=True`` the states may be stored in another way there. Their numbers become the nearest that this
         optimizer stores: from float32 to eight bits, back, or from bitsandbytes' 8-bit optimizers, whose dict is in

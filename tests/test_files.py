@@ -128,7 +128,7 @@ def test_a_forgotten_schedule_is_said(path):
         return fastopt.Adam([{"params": normal(k, 3), "lr": rate} for k, rate in enumerate(rates)])
     old = walk(made(0.1, schedules.cosine(0.1, 100)), 2)
     files.save(path, old)
-    said = r"fastopt: groups\[1\]\['lr'\] stays 0.3\. In the optimizer that was saved this was a function of the step,"
+    said = r"fastopt: groups\[1\]\['lr'\] stays 0.3\. The optimizer that was saved had a function of the step there,"
     for load in (lambda opt: files.load(path, opt), lambda opt: opt.load_state_dict(old.state_dict())):
         new = made(0.2, 0.3)
         with pytest.warns(UserWarning, match=said) as found:

@@ -295,11 +295,11 @@ def test_it_validates_the_stored_parameters():
 
 
 def test_it_validates_the_point_to_evaluate():
-    """And the best is that point: parameters and state are those that gave it."""
+    """And the best is that point: parameters and state are those that gave it, a schedule that ended since or not."""
     p, seen = np.ones(3), []
     opt = fastopt.SGD(p, lr=lambda t: 0.3*t, schedule_free=True)
     result = fit(opt, lambda w, b: (0.0, w), None, 5, validate=lambda x: seen.append(x.copy()) or abs(opt.t - 3),
-                 validate_every=1)
+                 validate_every=1, callback=lambda now: opt.groups[0].update(lr=0.3*5) if opt.t == 4 else None)
     other = np.ones(3)
     twin = fastopt.SGD(other, lr=lambda t: 0.3*t, schedule_free=True)
     for t in range(5):

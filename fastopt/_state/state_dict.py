@@ -130,8 +130,8 @@ def _write(backend: Stored, saved: Mapping[str, Any], parameters: list[np.ndarra
     functions = {path for path in saved.get("functions", ()) if isinstance(path, str)}
     if forgotten := [f"{path} stays {value!r}" for path, value in _paths_of(backend.groups).items()
                      if path in functions and not callable(value)]:
-        warn(f"fastopt: {few(forgotten)}. In the optimizer that was saved this was a function of the step, such as a "
-             "schedule, and functions are not saved. Make the optimizer with it before you load.")
+        warn(f"fastopt: {few(forgotten)}. The optimizer that was saved had a function of the step there, a schedule "
+             "for example, and functions are not saved. Make the optimizer with it before you load.")
     found = {name: [arrays.as_real(arrays.on_host(source, name)) for source in saved["state"][name]]
              for name in backend.state}
     pairs = [pair for name, targets in backend.state.items() for pair in zip(targets, found[name], strict=True)]

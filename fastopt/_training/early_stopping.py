@@ -54,7 +54,8 @@ class EarlyStopping:
     def restore(self) -> None:
         """Make the parameters the best ones: all of them, even if a Ctrl-C comes meanwhile."""
         if (best := self.best[2]) is not None:
-            self.opt.restore(best, "fit")
+            saved = best.saved and {k: x for k, x in best.saved.items() if k != "functions"}  # none is forgotten here
+            self.opt.restore(best._replace(saved=saved), "fit")
 
 
 def anew(value: Any, copies: dict[int, Any] | None = None) -> Any:
