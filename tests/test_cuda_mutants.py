@@ -22,6 +22,7 @@ SWAPS = [pair.split(">") for pair in """
 HARMLESS = {r"setp\.(lt|gt)\.f32": "what equals the bound of the clipping is the bound either way",
             r"setp\.lt\.u32\s+%p\d+, %r\d+, %r\d+": "a tensor as long as the way to its first aligned element has no "
                                                     "whole vector either way",
+            r"cvt\.u64\.u32 to cvt\.s64\.s32": "the number of a tile, below 2**31",
             r"constant \+ 1: and\.b32\s+%r\d+, %r\d+, -4;": "the end of a loop over at most six elements, of which 256 "
                                                             "threads take no second turn"}
 

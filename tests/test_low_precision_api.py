@@ -275,7 +275,8 @@ STRIDED = ("strided, but zero_grads=True needs gradients in the memory order of 
 READ_ONLY = "read-only, but zero_grads=True would set it to zero. Give a copy, or leave out zero_grads."
 OWN_PARAMETER = "the parameter itself, but zero_grads=True would set it to zero. Give a copy, numpy.array(x)."
 OVERLAP = "its memory overlaps that of grads[0], but each needs its own. Give one of them as a copy."
-WRITTEN = "overlaps memory that the step writes (parameters, state or copies). Give a copy, numpy.array(x)."
+WRITTEN = ("overlaps memory that the step writes (parameters, state or copies). Give a copy: numpy.array(x), or "
+           "x.clone() of a tensor.")
 
 
 def test_gradients_that_cannot_be_zeroed():

@@ -51,7 +51,7 @@ Optimizer.step = _planted(Optimizer.step)
 
 
 CODES = """
-                to_codes(here, exponents(here), room + (first - begin)*WORD)"""
+            to_codes(row, room, begin, end)"""
 PLANTS = [
     Plant("one kernel at one size, 5 % slower", "duet", r"track_vs_golden \((adam|adamw), 1,000,000", """
 
@@ -76,7 +76,7 @@ def _planted(init):
 Optimizer.__init__ = _planted(Optimizer.__init__)
 """, file="optimizer.py"),
     Plant("a lost vectorisation", "machine code", "track_lanes_lost",
-          "as i:\n            builder.fence('seq_cst')\n            at = ", "as i:\n            at = "),
+          "as (i, at):\n            builder.fence('seq_cst')\n", "as (i, at):\n"),
     Plant("an accidental float64", "machine code", "track_float64",
           "    return p - 0.9999999*u\n", "    return p - u\n"),
     Plant("a new temporary", "memory", "track_python", _around_step("kept = [g.copy() for g in grads]", "del kept"),

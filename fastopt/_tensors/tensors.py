@@ -245,7 +245,7 @@ def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], writte
             continue
         if arrays.touches(taken, *arrays.bounds(g.array)):
             raise ValueError(f"{where}: overlaps memory that the step writes (parameters, state or copies). Give a "
-                             "copy, numpy.array(x).")
+                             "copy: numpy.array(x), or x.clone() of a tensor.")
 
 
 def check_zeroed(gradients: Sequence[Gradient], tensors: Sequence[Tensor], leaves: Sequence[Any],
