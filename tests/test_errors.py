@@ -148,7 +148,7 @@ def test_gradients_over_written_memory_are_refused():
             if opt.t:
                 opt.step(elsewhere)
             before, t = memory.copy(), opt.t
-            with pytest.raises(ValueError, match=r"grads\[0\]: overlaps memory that the step writes .* Give a copy, "
+            with pytest.raises(ValueError, match=r"grads\[0\]: overlaps memory that the step writes .* Give a copy: "
                                                  r"numpy.array\(x\)."):
                 opt.step(list(g))
             assert_identical(memory, before, case)
