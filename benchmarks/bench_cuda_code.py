@@ -35,14 +35,15 @@ def installed() -> str:
 TOOLKIT = installed()
 
 
-def measured(image: bytes, written: int, moved: int) -> dict[str, float]:
-    """The figures of a kernel that writes and moves so many bytes for an element."""
+def measured(image: bytes, written: float, moved: float) -> dict[str, float]:
+    """The figures of a kernel of which a thread writes so many bytes for an element, and memory moves so many."""
     found = sass.figures(image, written)
     if found.toolkit and found.toolkit not in TOOLKIT:
         raise ValueError(f"bench_cuda_code: a kernel made by toolkit {found.toolkit}, but {TOOLKIT} is what pip lists.")
     core = chips.core_over_memory(found.hot, found.elements, moved, chips.CHIPS[chips.fastest(found.cc)])
-    return {"registers": found.usage.registers, "spilled": found.spilled, "float64": found.float64,
-            "narrow": found.narrow,
+    threads = inside.part(fastopt, "_cuda.loops").THREADS
+    return {"registers": found.usage.registers, "resident": found.usage.resident(threads), "spilled": found.spilled,
+            "float64": found.float64, "narrow": found.narrow,
             "instructions": round(found.per_element, 3), "core_over_memory": round(core.ratio, 3)}
 
 
@@ -52,6 +53,14 @@ def ours(rule: str, storage: str, cc: tuple[int, int], **how: bool) -> dict[str,
     sizes = [np.dtype(common.DTYPES[name]).itemsize for name in slots]
     image = inside.cuda_image(fastopt, rule, " ".join(slots), cc, **how)
     return measured(image, sum(sizes[1:]), sum(sizes) + sum(sizes[1:]))
+
+
+def of_blocks(rule: str, cc: tuple[int, int]) -> dict[str, float]:
+    """With a float32 gradient and parameter, and 8-bit states. The thread that stores exponents does so for 128."""
+    states = ["q44" if name in ALL[rule].rule.nonnegative else "q43" for name in ALL[rule].rule.state]
+    count, at_once, block = len(states), 4, 128
+    return measured(inside.cuda_image(fastopt, rule, " ".join(["f32 f32", *states]), cc),
+                    4 + count + count/at_once, 12 + 2*count*(1 + 1/block))
 
 
 @lru_cache(maxsize=1)
@@ -118,31 +127,25 @@ class Formats(Rules):
     param_names = (*Rules.param_names, "format")
 
 
-class Blocks:
-    """8-bit states, whose kernels wait for memory: the more blocks of threads are resident, the more they ask for."""
+class Blocks(Rules):
+    """8-bit states: instructions limit these kernels on fast memory, and blocks of threads ask for too few bytes."""
 
     params, param_names = (common.two_or("momentum", "adam"), list(ARCHITECTURES), [TOOLKIT]), Rules.param_names
-    version, timeout = "1", 600
 
     def setup_cache(self):
-        slots = {rule: " ".join(["f32 f32", *("q44" if name in ALL[rule].rule.nonnegative else "q43"
-                                              for name in ALL[rule].rule.state)]) for rule in Blocks.params[0]}
-        threads = inside.part(fastopt, "_cuda.loops").THREADS
-        takes = {(rule, name): sass.kernel(inside.cuda_image(fastopt, rule, slots[rule], cc)).usage
-                 for rule in slots for name, cc in ARCHITECTURES.items()}
-        return {case: (usage.registers, usage.resident(threads)) for case, usage in takes.items()}
+        return {(rule, "q8", name): of_blocks(rule, cc) for rule in Blocks.params[0]
+                for name, cc in ARCHITECTURES.items()}
 
     setup_cache.timeout = 3600
 
-    def track_registers(self, found, rule, architecture, toolkit):
-        """Registers of a thread."""
-        return found[rule, architecture][0]
+    def look_up(self, found, figure, rule, architecture, toolkit, storage="q8"):
+        return found[rule, storage, architecture][figure]
 
-    def track_resident(self, found, rule, architecture, toolkit):
+    def track_resident(self, found, *case):
         """Blocks of 256 threads that a multiprocessor holds at a time. Higher is better."""
-        return found[rule, architecture][1]
+        return self.look_up(found, "resident", *case)
 
-    track_registers.unit, track_resident.unit = "registers", "blocks"
+    track_resident.unit = "blocks"
 
 
 class HandWritten:

@@ -10,7 +10,7 @@ from conftest import OWN, RULES, SHARED, assert_identical, layout, nasty, normal
 pytest.importorskip("numba_cuda", reason="the extra `cuda` is not installed")
 
 import emulation
-from emulation import Launch, Memory, Squares
+from emulation import Launch, Memory, Squares, itemsizes
 from internals import cuda_code, cuda_lanes, float_type, slots_of, strided_gradient, sums_of_squares, with_pieces
 from reference import assert_same_parts, encoded, next_slots, numbers
 
@@ -321,6 +321,31 @@ def test_few_elements_are_spread_over_all_processors(formats, cc, most, least):
     assert tile(132*most) == tile(*[most//2]*132) == tile_size(layout(formats), cc) == most
     assert tile(132*most//2) == most//2
     assert tile(100_000) == tile(1) == tile(*[3]*131) == least
+
+
+@pytest.mark.parametrize("cc", CHIPS)
+def test_lines_behind_the_first_round_of_a_tile_are_asked_for(cc):
+    """Each line once: of what a step reads, not of a copy, the point of a look-ahead, or a gradient with strides."""
+    copied = with_pieces(RULES["adam"], "copy", plain=())
+    for rule, formats, read in (
+            (RULES["adam"], "f32 f32 q43 q44", (0, 1, 2, 4)), (copied, "f32 split q43 q44 bf16", (0, 1, 2, 3, 5)),
+            (LOOK_AHEAD, "f32 f32 q43", (0, 2))):
+        c = rule.Coefficients(np.float32(0.9)) if rule is LOOK_AHEAD else rule.at(1, np.float32)
+        tile = 4*1_024
+        for n in (1, 1_024, 1_025, tile, tile + 1_030, 2*tile + 500):
+            launch = Launch(rule, formats, [values(formats, n, 1)], [c], cc=cc, seed=SEED, step=STEP)
+            asked = np.concatenate([[], *launch.run.spaces.prefetched]).astype(np.int64)
+            want = [launch.tensors[0][k].address + begin*size + 128*line for k in read
+                    for size in [itemsizes(formats)[k]//SIZE] for first in range(0, n, tile)
+                    for begin in [first + 1_024] for line in range(-(-(min(n, first + tile) - begin)*size//128))]
+            assert sorted(asked) == sorted(want), (formats, n)
+    formats, arrays = "f32* f32 q43 q44", values("f32 f32 q43 q44", 77*91, 1)
+    g = np.asfortranarray(arrays[0].reshape(77, 91))
+    launch = Launch(RULES["adam"], formats, [[g.reshape(-1, order="F"), *arrays[1:]]],
+                    [RULES["adam"].at(1, np.float32)], cc=cc, layouts=[strided_gradient(g, arrays[1].reshape(77, 91))])
+    low, asked = launch.tensors[0][0].address, np.concatenate(launch.run.spaces.prefetched).astype(np.int64)
+    assert asked.size > 0
+    assert not ((low <= asked) & (asked < low + g.nbytes)).any()
 
 
 FAR = ["bf16 f32 f64 bf16", *(formats_of(RULES["adam"], mix) for mix in MIXES if mix not in ("f64", "bf16"))]

@@ -322,6 +322,19 @@ def test_blocks_that_registers_leave_room_for():
 
 
 @needs_tools
+@every_cc
+def test_what_parted_threads_of_a_warp_do_is_cold(cc):
+    """A step with 8-bit states has a second way, for threads that come to the largest of a warp one by one."""
+    if bench.TOOLKIT == "none":
+        pytest.skip("numba-cuda is needed")
+    found = sass.kernel(bench.inside.cuda_image(bench.fastopt, "adam", "f32 f32 q43 q44", cc))
+    hot, cold = sass.hot_loop(found.code)
+    largest = [sum("REDUX" in x.opcode or "reduxsync" in x.operands for x in part) for part in (hot, cold)]
+    assert (largest, sum(x.calls for x in hot)) == ([2, 2], 0)
+    assert [x.opcode for x in hot + cold].count("BRA.DIV") == 1
+
+
+@needs_tools
 def test_benchmarks(monkeypatch):
     """Quick: one kernel of ours. Figures of another toolkit are refused."""
     if bench.TOOLKIT == "none":
@@ -335,8 +348,10 @@ def test_benchmarks(monkeypatch):
         assert getattr(bench.Formats(), name)(found, "adam", *case, "f32") == value
     blocks, taken = bench.Blocks(), bench.Blocks().setup_cache()
     registers, resident = blocks.track_registers(taken, "adam", *case), blocks.track_resident(taken, "adam", *case)
-    assert (list(taken), resident) == ([("adam", "sm_90")], sass.Usage(registers, 0, 0, 0, 0).resident(256))
+    assert (list(taken), resident) == ([("adam", "q8", "sm_90")], sass.Usage(registers, 0, 0, 0, 0).resident(256))
     assert 40 <= registers <= 128
+    assert 60 <= blocks.track_instructions(taken, "adam", *case) <= 100
+    assert 0.5 <= blocks.track_core_over_memory(taken, "adam", *case) <= 0.9
     assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1
     assert bench.HandWritten().track_over_bare(found, *case) <= 1.1
     monkeypatch.setattr(bench, "TOOLKIT", "CUDA 1.2.3")

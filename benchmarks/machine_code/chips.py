@@ -54,7 +54,7 @@ class Estimate(NamedTuple):
     unit: str
 
 
-def core_over_memory(hot: Mapping[str, int], elements: int, moved: int, chip: Chip) -> Estimate:
+def core_over_memory(hot: Mapping[str, int], elements: int, moved: float, chip: Chip) -> Estimate:
     """The time that the tightest unit needs for an element over the time in which its bytes come and go.
 
     ``hot`` are the instructions of a trip by class (`sass.Figures`), of `elements` elements; `moved` bytes are read and

@@ -37,14 +37,15 @@ CLASSES = {
     "load": "LDG LD",   # LD: the address space is found out at run time
     "store": "STG ST", "local": "LDL STL",
     "control": "BRA JMP CALL RET EXIT BSSY BSYNC BREAK WARPSYNC BAR BMOV NOP YIELD NANOSLEEP BPT DEPBAR MEMBAR ERRBAR "
-               "CCTL CCTLL ACQBULK",
+               "CCTL CCTLL ACQBULK ENDCOLLECTIVE",
     "other": "LDC ULDC LDCU LDS STS S2R S2UR CS2R CS2UR SHFL VOTE VOTEU MATCH REDUX CREDUX ATOM ATOMG ATOMS RED REDG "
              "REDAS"}
 CLASS_OF = {opcode: kind for kind, opcodes in CLASSES.items() for opcode in opcodes.split()}
 WIDTHS = {"U8": 1, "S8": 1, "U16": 2, "S16": 2, "64": 8, "128": 16, "256": 32}
 JUMPS = {"BRA", "JMP", "CALL", "RET", "EXIT", "BSSY", "BSYNC"}           # those that are followed
 SIZE = 16                                                               # bytes of an instruction, from Volta on
-SLOW_PATH = re.compile(r"\$__internal_\d+_\$__cuda_sm\w+_d?(div|sqrt|rcp|rsqrt)_r[nzmpud]_\w*f(32|64)\w*")
+SLOW_PATH = re.compile(  # of arithmetic, and of warps whose threads have parted
+    r"\$__internal_\d+_\$__cuda_(sm\w+_(d?(div|sqrt|rcp|rsqrt)_r[nzmpud]_\w*f(32|64)\w*|warpsync)|reduxsync\w*)")
 REGISTERS, FRAME, LEAST_STACK, PARAMETERS = 0x2F, 0x11, 0x12, 0x19      # attributes of .nv.info
 WARP, UNIT, REGISTER_FILE, MOST_THREADS = 32, 256, 65536, 2048         # threads; registers of a warp, of all; threads
 RESERVED = 1024                                                         # bytes of shared memory, the system's
@@ -258,7 +259,9 @@ def kernel(image: bytes, name: str = "") -> Kernel:
 def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) -> list[int]:
     """The instructions that may run after instruction k; a call comes back to the one behind it."""
     x = code[k]
-    if (x.base in JUMPS) != x.jumps or not re.fullmatch(r"(@!?U?P(\d|T))?", x.predicate):
+    if x.base == "ENDCOLLECTIVE" or _collective(code, x):
+        return [k + 1]
+    if (x.base in JUMPS) != x.jumps or not re.fullmatch(r"(@!?U?P(\d|T))?|PR", x.predicate):  # PR: an operand of P2R
         raise ValueError(f"sass: where {x.predicate} {x.opcode} {x.operands} leads is not known.")
     if x.base == "BSYNC" and k + 1 not in meetings[x.operands]:  # threads that meet go on where their BSSY says
         raise ValueError(f"sass: BSYNC {x.operands} at {k*SIZE:#x} is not in front of the place where its threads "
@@ -272,6 +275,13 @@ def _next(code: tuple[Instruction, ...], k: int, meetings: dict[str, set[int]]) 
         raise ValueError(f"sass: {x.opcode} {x.operands} at {k*SIZE:#x}: only jumps to places in the kernel are "
                          f"understood.")
     return [int(target, 16)//SIZE, *([k + 1] if x.predicate or conditions else [])]
+
+
+def _collective(code: tuple[Instruction, ...], x: Instruction) -> bool:
+    """Whether threads of a warp that have parted do together what stands between this and the place that it names."""
+    found = re.fullmatch(r"R\d+,(0x[0-9a-f]+)", x.operands) if x.opcode == "WARPSYNC.COLLECTIVE" else None
+    behind = int(found[1], 16)//SIZE if found else len(code)
+    return behind < len(code) and code[behind - 1].base == "ENDCOLLECTIVE"
 
 
 def flow(code: tuple[Instruction, ...]) -> dict[int, list[int]]:
@@ -339,7 +349,7 @@ def hot_loop(code: tuple[Instruction, ...]) -> tuple[list[Instruction], list[Ins
 
 
 def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int, body: set[int]) -> set[int]:
-    """The calls of slow paths in a loop, and the instructions that run only when one of them is called."""
+    """The calls of slow paths in a loop, what warps do whose threads have parted, and what runs only beside these."""
     for k in body:
         if code[k].calls and not SLOW_PATH.fullmatch(code[k].operands):
             raise ValueError(f"sass: the hot loop calls {code[k].operands}, whose instructions are not counted.")
@@ -348,7 +358,7 @@ def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int,
         k = grow.pop()
         if k in body and k not in reached and not code[k].calls:
             reached.add(k)
-            grow += after[k]
+            grow += [k + 1] if code[k].opcode == "BRA.DIV" else after[k]
     cold, size = body - reached, -1
     while size != len(cold):  # backwards: what leads nowhere else
         size = len(cold)
@@ -358,15 +368,15 @@ def _cold(code: tuple[Instruction, ...], after: dict[int, list[int]], head: int,
     return cold
 
 
-def figures(image: bytes, stored: int, name: str = "") -> Figures:
+def figures(image: bytes, stored: float, name: str = "") -> Figures:
     """The figures of a kernel of which a loop stores `stored` bytes per element; ValueError where there are none."""
     found = kernel(image, name)
     hot, cold = hot_loop(found.code)
     loads, stores = (tuple(sorted(x.width for x in hot if x.kind == kind)) for kind in ("load", "store"))
-    elements, rest = divmod(sum(stores), stored)
+    elements, rest = divmod(sum(stores), stored)  # `stored` has fractions where one thread stores for several
     if rest or not elements:
         raise ValueError(f"sass: a trip of the hot loop of {found.name} stores {sum(stores)} bytes: not whole elements "
                          f"of {stored} bytes.")
     local, float64 = sum(x.kind == "local" for x in found.code), sum(x.wide for x in found.code)
-    return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, elements,
+    return Figures(found.name, found.cc, found.toolkit, found.usage, local, float64, int(elements),
                    dict(Counter(x.kind for x in hot)), len(cold), loads, stores)

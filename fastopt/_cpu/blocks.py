@@ -11,7 +11,6 @@ from numba.core import cgutils
 from .._formats.blocks import SIZE
 from .._kernels import block
 from .._kernels.block import BlockElement, coded
-from .._kernels.element import U16
 from .._kernels.layout import Layout
 from .._kernels.llvm import I8, I16, I64, code, i64, independent, pointer, unpacked
 from .._kernels.memory import INT, moved
@@ -76,7 +75,7 @@ def unpack(layout):
         with independent(builder, i64(0), i64(SIZE)) as i:
             for k, exponent in exponents.items():
                 f, stored = layout.formats[k], builder.load(e.code_at(k, i))
-                builder.store(e.formula(f.block.word, [f.stored, U16], [stored, exponent]), e.word_at(k, i))
+                builder.store(e.formula(f.block.word, [f.stored, e.word], [stored, exponent]), e.word_at(k, i))
         with builder.if_then(builder.icmp_signed("<", count, i64(SIZE)), likely=False):
             for k in layout.blocks:
                 behind = builder.bitcast(e.word_at(k, count), I8.as_pointer())

@@ -132,7 +132,7 @@ def _in_blocks(layout, pipeline, cc):
         warps.exponents, warps.exponents_at, warps.aligned_quads))
     shares, store_exponents, second_pass = (make(layout, pipeline) for make in (
         warps.shares, warps.store_exponents, warps.second_pass))
-    largest = warps.largest(layout, pipeline, cc)
+    largest, prefetch = warps.largest(layout, pipeline, cc), warps.prefetch(layout, pipeline, in_all)
 
     def part(whole):
         """The blocks from element i to `end` of a tile of `n`."""
@@ -145,7 +145,7 @@ def _in_blocks(layout, pipeline, cc):
                 kept = first_pass(c, row, table_row, shared, first, n, i, bits)
                 shared = shares(shared, largest(kept))
                 second_pass(row, shared, kept, i)
-                if cuda.threadIdx.x % WARP == 0:
+                if uint32(cuda.threadIdx.x) % uint32(WARP) == uint32(0):
                     store_exponents(here, shared)
                 i = uint32(i + uint32(in_all))
             return i
@@ -155,6 +155,7 @@ def _in_blocks(layout, pipeline, cc):
 
     def sweep(c, row, table_row, key, lo, hi):
         n = uint32(hi - lo)
+        prefetch(row, n, uint32(cuda.threadIdx.x))
         whole = uint32(n//uint32(SIZE)*uint32(SIZE)) if aligned(row) else uint32(0)
         i = together(c, row, table_row, key, lo, n, uint32(uint32(cuda.threadIdx.x)*uint32(QUAD)), whole)
         end = uint32(uint32(uint32(n + uint32(SIZE - 1))//uint32(SIZE))*uint32(SIZE))

@@ -10,7 +10,7 @@ from numba import types
 from .._formats.blocks import SIZE
 from .._kernels import block
 from .._kernels.block import BlockElement, coded
-from .._kernels.llvm import I1, I8, I16, I32, I64, call, call_llvm, code, i32, i64, pointer, tuple_of, unpacked
+from .._kernels.llvm import I1, I32, I64, call, call_llvm, code, i32, i64, pointer, tuple_of, unpacked
 from .._kernels.memory import INT, U32, WORD, coefficients_kind, strided_offset
 from .lanes import Lanes
 
@@ -19,21 +19,28 @@ QUAD = SIZE//WARP   # elements of a thread
 BUTTERFLY = 3       # a mode of NVVM's shuffle: the value comes from the thread whose number differs in these bits
 EVERYONE, LAST_LANE = 0xFFFFFFFF, 31
 REDUCES = (8, 0)    # from here on a warp finds the largest of its numbers in one instruction
+LINE = 128          # bytes that one prefetch brings to the cache
+
+
+class Shared(BlockElement):
+    """An element of a block. What has 16 bits is computed in 32: a register has as many, and would be masked."""
+
+    word = U32
 
 
 def exponents_kind(layout):
     """Numba's type of a block's exponents, one of each slot that has them."""
-    return tuple_of(types.uint16, len(layout.blocks))
+    return tuple_of(types.uint32, len(layout.blocks))
 
 
 def tops_kind(layout, pipeline):
     """Numba's type of the largest magnitudes in a block, one of each slot that is coded."""
-    return tuple_of(types.uint16, len(coded(layout, pipeline)))
+    return tuple_of(types.uint32, len(coded(layout, pipeline)))
 
 
 def filled(values):
     """Values of a tuple of `tuple_of`."""
-    return values or [ir.Constant(I16, 0)]
+    return values or [i32(0)]
 
 
 def by_slot(builder, layout, shared):
@@ -45,7 +52,7 @@ def exponents(layout):
     """exponents(row): the exponents of a block, from its row."""
     @code(exponents_kind(layout), layout.row)
     def exponents(context, builder, row):
-        e = BlockElement(context, builder, layout)
+        e = Shared(context, builder, layout)
         return filled(list(e.exponents(unpacked(builder, row)).values()))
     return exponents
 
@@ -54,7 +61,7 @@ def shares(layout, pipeline):
     """shares(old, top): the new exponents of a block: of slots that a step writes by their largest magnitudes."""
     @code(exponents_kind(layout), exponents_kind(layout), tops_kind(layout, pipeline))
     def shares(context, builder, old, top):
-        e = BlockElement(context, builder, layout, pipeline)
+        e = Shared(context, builder, layout, pipeline)
         return filled(list({**by_slot(builder, layout, old), **e.shares(unpacked(builder, top))}.values()))
     return shares
 
@@ -63,7 +70,7 @@ def store_exponents(layout, pipeline):
     """store_exponents(row, shared): the exponents of a block, of slots that a step writes."""
     @code(types.void, layout.row, exponents_kind(layout))
     def store_exponents(context, builder, row, shared):
-        e = BlockElement(context, builder, layout, pipeline)
+        e = Shared(context, builder, layout, pipeline)
         e.store_exponents(unpacked(builder, row), by_slot(builder, layout, shared))
     return store_exponents
 
@@ -73,7 +80,7 @@ def aligned_quads(layout):
     @code(types.boolean, layout.row)
     def aligned_quads(context, builder, row):
         yes = ir.Constant(I1, 0 if layout.strided else 1)
-        for f, at in zip(layout.formats, BlockElement(context, builder, layout).addresses(row), strict=True):
+        for f, at in zip(layout.formats, Shared(context, builder, layout).addresses(row), strict=True):
             for address in [] if f.block else at:
                 behind = builder.and_(address, i64(QUAD*f.itemsize - 1))
                 yes = builder.and_(yes, builder.icmp_unsigned("==", behind, i64(0)))
@@ -93,7 +100,30 @@ def exponents_at(layout):
     return exponents_at
 
 
-class Quads(Lanes, BlockElement):
+def prefetch(layout, pipeline, once):
+    """prefetch(row, n, thread): ask for the elements behind the first `once` of a tile of `n`: a line for each thread.
+
+    They come to the level-2 cache while threads work on the first ones, and need no registers. What a step only writes
+    is not asked for, nor is a strided gradient. CUB does so, too: github.com/NVIDIA/cccl, kernels/transform.cuh.
+    """
+    unread = {*pipeline.unread, *([0] if layout.strided else [])}
+    arrays = [(k, part) for k, f in enumerate(layout.formats) if k not in unread for part in range(f.parts)]
+    asked = ir.InlineAsm(ir.FunctionType(ir.VoidType(), [I64]), "prefetch.global.L2 [$0];", "l", side_effect=True)
+
+    @code(types.void, layout.row, U32, U32)
+    def prefetch(context, builder, row, n, thread):
+        addresses = Shared(context, builder, layout).addresses(row)
+        with builder.if_then(builder.icmp_unsigned(">", n, i32(once))):
+            rest, line = builder.sub(n, i32(once)), builder.mul(thread, i32(LINE))
+            for k, part in arrays:
+                size = layout.formats[k].itemsize
+                with builder.if_then(builder.icmp_unsigned("<", line, builder.mul(rest, i32(size)))):
+                    behind = builder.add(builder.zext(line, I64), i64(once*size))
+                    builder.call(asked, [builder.add(addresses[k][part], behind)])
+    return prefetch
+
+
+class Quads(Lanes, Shared):
     """Four neighbours, each array in one access."""
 
     def __init__(self, context, builder, layout, pipeline, cc, row, i):
@@ -103,8 +133,8 @@ class Quads(Lanes, BlockElement):
         """What a step makes of an element: a `New` for each slot with its own format, and 16 bits of each other one."""
         new = self.advance(c, stored, word, exponents)
         words = {k: self.layout.formats[k].block.words for k in self.layout.blocks}
-        return ([x for x in new if x.slot not in words],
-                [part for x in new if x.slot in words for part in self.encode(x, words[x.slot])])
+        bits = [part for x in new if x.slot in words for part in self.encode(x, words[x.slot])]
+        return [x for x in new if x.slot not in words], [self.builder.zext(x, I32) for x in bits]
 
     def present(self, lane, bits):
         """16 bits of an element's number; 0 where there is no such element."""
@@ -166,12 +196,12 @@ class Singles(Quads):
                 self.builder.store(ir.Constant(place.type.pointee, 0), place, align=self.layout.formats[0].itemsize)
 
     def present(self, lane, bits):
-        return self.builder.select(self.there[lane], bits, ir.Constant(I16, 0))
+        return self.builder.select(self.there[lane], bits, i32(0))
 
 
 def kept_kind(layout, pipeline):
     """Numba's type of what a thread keeps between the passes: 16 bits of four numbers of each coded slot."""
-    return tuple_of(types.uint16, QUAD*len(coded(layout, pipeline)))
+    return tuple_of(types.uint32, QUAD*len(coded(layout, pipeline)))
 
 
 def first_pass(layout, pipeline, cc, whole):
@@ -228,15 +258,15 @@ def largest(layout, pipeline, cc):
     """
     @code(tops_kind(layout, pipeline), kept_kind(layout, pipeline))
     def largest(context, builder, kept):
-        e, found = BlockElement(context, builder, layout), []
+        e, found = Shared(context, builder, layout), []
         bits, slots = unpacked(builder, kept), coded(layout, pipeline)
         if slots:
             call_llvm(builder, "llvm.nvvm.bar.warp.sync", ir.VoidType(), i32(EVERYONE))
         for number, k in enumerate(slots):
-            top, *others = [builder.zext(e.magnitude(k, x), I32) for x in bits[QUAD*number:QUAD*(number + 1)]]
+            top, *others = [e.magnitude(k, x) for x in bits[QUAD*number:QUAD*(number + 1)]]
             for x in others:
                 top = block.maximum(builder, top, x)
-            found.append(builder.trunc(_of_warp(builder, top, cc), I16))
+            found.append(_of_warp(builder, top, cc))
         return filled(found)
     return largest
 
@@ -248,6 +278,8 @@ def second_pass(layout, pipeline):
         e, bits = Quads(context, builder, layout, pipeline, None, row, i), unpacked(builder, kept)
         exponents = by_slot(builder, layout, shared)
         for number, k in enumerate(coded(layout, pipeline)):
-            codes = [builder.trunc(e.code(k, x, exponents[k]), I8) for x in bits[QUAD*number:QUAD*(number + 1)]]
-            e.store_parts(k, e.at[k][0], codes)
+            whole, *others = [e.code(k, x, exponents[k]) for x in reversed(bits[QUAD*number:QUAD*(number + 1)])]
+            for x in others:
+                whole = builder.add(builder.shl(whole, i32(8)), x)
+            e.store_parts(k, e.at[k][0], [whole])
     return second_pass

@@ -2,7 +2,7 @@
 
 ``U16``, ``U32``, ... convert a number, as np.uint16, np.uint32, ... do. Given an `Emitted` value, they and all
 operators emit LLVM's instructions, for any target. An operator takes two numbers of one type. Arithmetic gives that
-type, a comparison a truth value.
+type, a comparison a truth value. A whole number of Python's takes the type of what stands beside it.
 """
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,9 +72,9 @@ class Emitted:
 def _emitted(beside: Emitted, x: Any, needed: Kind | None = None) -> Emitted:
     """A value, or a number of NumPy's as one, a vector where the value beside it is; of the kind that is needed."""
     if not isinstance(x, Emitted):
-        kind = KINDS[np.asarray(x).dtype]
-        of = alike(kind.llvm, beside.value)
-        x = Emitted(beside.builder, ir.Constant(of, x.item() if of is kind.llvm else [x.item()]*of.count), kind)
+        kind = (needed or beside.kind) if type(x) is int else KINDS[np.asarray(x).dtype]
+        of, number = alike(kind.llvm, beside.value), kind.dtype.type(x).item()
+        x = Emitted(beside.builder, ir.Constant(of, number if of is kind.llvm else [number]*of.count), kind)
     if needed and x.kind is not needed:
         raise TypeError(f"formula: {x.kind.dtype} beside {needed.dtype}, but one type is needed. Convert one of them.")
     return x
@@ -96,8 +96,23 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y."""
     if not isinstance(condition, Emitted):
         return np.where(condition, x, y)
-    x = _emitted(condition, x)
+    x = _emitted(condition, x, y.kind if isinstance(y, Emitted) else None)
     return Emitted(x.builder, x.builder.select(condition.value, x.value, x._value(y)), x.kind)
+
+
+def kind_of(x: Any) -> Kind:
+    """The type of a number."""
+    return x.kind if isinstance(x, Emitted) else KINDS[np.asarray(x).dtype]
+
+
+def signed(x: Any) -> Any:
+    """A whole number of the same bits that may be negative."""
+    return KINDS[np.dtype(f"i{kind_of(x).bits//8}")](x)
+
+
+def unsigned(x: Any) -> Any:
+    """A whole number of the same bits that is not negative."""
+    return KINDS[np.dtype(f"u{kind_of(x).bits//8}")](x)
 
 
 def as_float(u: Any) -> Any:

@@ -12,48 +12,60 @@ become that; beside numbers above 1.8e38 they, and what rounds up to them, stay 
 its largest finite number. Subnormal numbers, below 1.2e-38, go to 1.3e-38 (q43: from an eighth of it on) or to zero.
 
 Rounding does not depend on the exponent, since that is a power of two: `round_q43` and `round_q44` leave 16 bits, while
-the exponent is still unknown; the largest of them gives it, and all of them their codes, in 16-bit integers.
+the exponent is still unknown; the largest of them gives it, and all of them their codes. That takes whole numbers of 16
+bits or of 32, whatever t or `exponent` has: vectors of a CPU hold more of 16, registers of a GPU have 32.
 
 n numbers are stored as bytes: 128 codes per block (those behind the n-th are 0), then an exponent per block.
 """
-from .bits import I16, I32, U16, U32, as_bits, where
-from .scalars import MAGNITUDE32, decode_bf16
+from .bits import I32, U16, U32, as_bits, as_float, kind_of, signed, unsigned, where
+from .scalars import MAGNITUDE32
 
 SIZE = 128
-LOWEST = U16(16)           # of the exponents; 2**-126 is the smallest number then
-NOT_A_NUMBER = U16(0x7FC0)
-CODE_43, LAST_44 = U16(127 << 4), U16(255)
-INFINITE = U16(0xFF0)      # infinity as `round_q43` and `round_q44` leave it: 8 bits of exponent, 4 of mantissa
-MAGNITUDE, SIGN, SIGN_43 = U16(0xFFF), U16(0x8000), U16(0x80)
-NEARER_ZERO_43 = I16(-14)  # half the smallest number, in 16ths of a binade from the block's lowest
-ZERO, ONE, THREE, FOUR, SEVEN, EIGHT, FIFTEEN = map(U16, (0, 1, 3, 4, 7, 8, 15))
+LOWEST = 16                # of the exponents; 2**-126 is the smallest number then
+NOT_A_NUMBER = 0x7FC0      # a bfloat16
+LAST_43, LAST_44 = 127, 255
+NOT_FINITE = 16            # words of `round_q43` and `round_q44` that mean infinity and NaN: the last of 12 bits
+MAGNITUDE, SIGN_43 = 0xFFF, 0x80
+NEARER_ZERO_43 = 14        # 16ths of a binade: half the smallest number is so far below the block's lowest
 
 
 def _lowest(exponent, shift):
     """The lowest binade's first number, behind whose exponent stand `shift` bits of mantissa."""
-    return (U16(exponent) - FIFTEEN) << shift
+    return (exponent - 15) << shift
 
 
-def _finite(magnitude):
-    return where(magnitude < INFINITE, magnitude, ZERO)
+def _number(magnitude, last, exponent, behind):
+    """The bfloat16 of a code with this magnitude, of which the last is NaN, and bits behind it."""
+    u = where(magnitude == 0, 0, magnitude + _lowest(exponent, 7 + behind))
+    return where(magnitude == last, NOT_A_NUMBER << behind, u)
 
 
-def _limited(code, last):
-    """A code from 1 to the last."""
-    code = where(code < I16(1), I16(1), code)
-    return U16(where(code > last, last, code))
+def _finite_first(magnitude):
+    """Magnitudes in their order, but those of infinities and NaN come before all others."""
+    return (magnitude + NOT_FINITE) & MAGNITUDE
 
 
-def word_q43(code, exponent):
-    """The number of a code as bfloat16: no code has more bits. `code` is a signed byte, with its sign where that is."""
-    code = U16(I16(code))
-    magnitude = (code << FOUR) & CODE_43
-    u = where(magnitude == ZERO, ZERO, magnitude + _lowest(exponent, SEVEN))
-    return where(magnitude == CODE_43, NOT_A_NUMBER, u) | (code & SIGN)
+def _at_least_lowest(exponent):
+    return unsigned(where(exponent < LOWEST, LOWEST, exponent))
+
+
+def _limited(code, first, last):
+    code = where(code < first, first, code)
+    return unsigned(where(code > last, last, code))
+
+
+def word_q43(code, exponent, behind=0):
+    """The number of a code as bfloat16, with so many bits behind it: no code has more bits.
+
+    `code` is a signed byte, and its sign is the first bit of a wider number, too.
+    """
+    code = kind_of(exponent)(code)
+    last = LAST_43 << (4 + behind)
+    return _number((code << (4 + behind)) & last, last, exponent, behind) | (code & (0x8000 << behind))
 
 
 def decode_q43(code, exponent):
-    return decode_bf16(word_q43(code, exponent))
+    return as_float(word_q43(code, U32(exponent), 16))
 
 
 def round_q43(x):
@@ -62,30 +74,28 @@ def round_q43(x):
 
 
 def magnitude_q43(t):
-    return _finite(t & MAGNITUDE)
+    return _finite_first(t)
 
 
 def share_q43(largest):
     """The exponent of a block: that of its largest number, rounded, or the next where that would take the last code."""
-    rounded = (largest + ONE) >> ONE
-    exponent = (rounded + ONE) >> THREE
-    return where(exponent < LOWEST, LOWEST, exponent)
+    rounded = (signed(largest) - (NOT_FINITE - 1)) >> 1
+    return _at_least_lowest((rounded + 1) >> 3)
 
 
 def encode_q43(t, exponent):
-    magnitude, lowest = t & MAGNITUDE, _lowest(exponent, THREE)
-    code = _limited(I16(((magnitude + ONE) >> ONE) - lowest), I16(127)) | ((t >> EIGHT) & SIGN_43)
-    return where(I16(magnitude - (lowest << ONE)) < NEARER_ZERO_43, ZERO, code)
+    magnitude, lowest = t & MAGNITUDE, _lowest(exponent, 4)
+    twice = _limited(signed(magnitude - (lowest - 1)), 2, 2*LAST_43 + 1)
+    code = (twice >> 1) | ((t >> 8) & SIGN_43)
+    return where(signed(magnitude) < signed(lowest - NEARER_ZERO_43), 0, code)
 
 
-def word_q44(code, exponent):
-    code = U16(code)
-    u = where(code == ZERO, ZERO, (code << THREE) + _lowest(exponent, SEVEN))
-    return where(code == LAST_44, NOT_A_NUMBER, u)
+def word_q44(code, exponent, behind=0):
+    return _number(kind_of(exponent)(code) << (3 + behind), LAST_44 << (3 + behind), exponent, behind)
 
 
 def decode_q44(code, exponent):
-    return decode_bf16(word_q44(code, exponent))
+    return as_float(word_q44(code, U32(exponent), 16))
 
 
 def round_q44(x, r):
@@ -96,13 +106,12 @@ def round_q44(x, r):
 
 
 def magnitude_q44(t):
-    return _finite(t)
+    return _finite_first(t)
 
 
 def share_q44(largest):
-    exponent = (largest + ONE) >> FOUR
-    return where(exponent < LOWEST, LOWEST, exponent)
+    return _at_least_lowest((signed(largest) - (NOT_FINITE - 1)) >> 4)
 
 
 def encode_q44(t, exponent):
-    return where(t == ZERO, ZERO, _limited(I16(t - _lowest(exponent, FOUR)), I16(255)))
+    return where(t == 0, 0, _limited(signed(t - _lowest(exponent, 4)), 1, LAST_44))

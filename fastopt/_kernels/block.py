@@ -1,11 +1,10 @@
 """Blocks of 128 elements whose codes share exponents: what the targets have in common.
 
 A step leaves 16 bits of each number that shares an exponent, on the stack (CPU) or in registers (CUDA). The largest of
-them gives the exponent. Then all become codes.
+them gives the exponent. Then all become codes. Whole numbers in between have the element's type `word`.
 """
-
-from .element import U16, Element
-from .llvm import I8, I16, call_llvm, on_device, pointer
+from .element import Element
+from .llvm import I8, call_llvm, on_device, pointer
 
 
 def coded(layout, pipeline):
@@ -21,8 +20,9 @@ class BlockElement(Element):
 
     def exponents(self, at, number=None):
         """{slot: the exponent} of the block at the addresses of a row, or of one behind it."""
-        places = {k: self._exponent_at(at, k, number) for k in self.layout.blocks}
-        return {k: self.builder.zext(self.builder.load(place), I16) for k, place in places.items()}
+        kind, places = self.context.get_data_type(self.word), {
+            k: self._exponent_at(at, k, number) for k in self.layout.blocks}
+        return {k: self.builder.zext(self.builder.load(place), kind) for k, place in places.items()}
 
     def store_exponents(self, at, exponents):
         """The exponents of a block, of slots that a step writes."""
@@ -31,15 +31,15 @@ class BlockElement(Element):
 
     def shares(self, tops):
         """{slot: its new exponent}, of slots that a step writes, by their largest magnitudes."""
-        return {k: self.formula(self.layout.formats[k].block.share, [U16], [top])
+        return {k: self.formula(self.layout.formats[k].block.share, [self.word], [top])
                 for k, top in zip(coded(self.layout, self.pipeline), tops, strict=False)}
 
     def magnitude(self, k, bits):
-        return self.formula(self.layout.formats[k].block.magnitude, [U16], [bits])
+        return self.formula(self.layout.formats[k].block.magnitude, [self.word], [bits])
 
     def code(self, k, bits, exponent):
-        """The code of slot k, in 16 bits."""
-        return self.formula(self.layout.formats[k].block.encode, [U16, U16], [bits, exponent])
+        """The code of slot k, in the bits of a word."""
+        return self.formula(self.layout.formats[k].block.encode, [self.word]*2, [bits, exponent])
 
 
 def maximum(builder, x, y):

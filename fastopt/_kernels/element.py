@@ -9,7 +9,6 @@ from .._formats.bits import emit
 from .llvm import DOUBLE, I1, I32, call, code, i32, i64, independent, on_device, pointer, unpacked
 from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind
 
-U16 = types.uint16
 LANES = 8  # of the vectors in which the norm is summed
 
 
@@ -26,6 +25,8 @@ class New(NamedTuple):
 
 class Element:
     """Emits what is done with one element. `cc`: the compute capability whose instructions are used; None: none are."""
+
+    word: Any = types.uint16  # the whole numbers in which codes that share exponents are computed
 
     def __init__(self, context, builder, layout, pipeline=None, cc=None):
         self.context, self.builder, self.layout, self.pipeline, self.cc = context, builder, layout, pipeline, cc
@@ -49,7 +50,7 @@ class Element:
         """The number of slot k, stored as these parts, in its type or another; `exponent` is its block's."""
         f = self.layout.formats[k]
         if f.block:
-            number = self.formula(f.decode, [f.stored, U16], [*parts, exponent])
+            number = self.formula(f.decode, [f.stored, self.word], [*parts, exponent])
         else:
             number = self._converted(f.device_decode, f.decode, [f.stored]*len(parts), parts)
         return self.cast(number, f.value, kind or self.layout.values[k])

@@ -25,6 +25,7 @@ class Pipeline:
     returns: str
     Coefficients: Any
     Loaded: Any
+    unread: range
 
     def __init__(self, rule: Any, names: Iterable[str]):
         vars(self).update(vars(rule), rule=rule, __doc__=rule.__doc__)
@@ -40,6 +41,7 @@ class Pipeline:
         self.outputs = rule.outputs + of_kind["output"]
         self.inputs = rule.inputs + of_kind["input"]
         self.writes = 1 + len(self.state) + len(self.outputs)
+        self.unread = range(2 + len(self.state), 1 + self.writes)  # the slots of a layout that are only written
         of_pieces = [field for piece in pieces for field in piece.fields]
         some = (*COMMON, *LAST)
         further = [field for field in of_pieces if field not in some]
@@ -235,9 +237,11 @@ def _evaluated(c, p, out, way):
 
 def _point(body: Callable[..., Any]) -> Pipeline:
     register_jitable(body)
-    return Pipeline(SimpleNamespace(
+    made = Pipeline(SimpleNamespace(
         name=body.__name__, state=(), outputs=(), inputs=("v",), fields=("ahead",), Coefficients=named(("ahead",)),
         defaults={}, own_names=(), own=dict, body=body, reads=(), returns="p", digest=digest(body, "ahead")), ())
+    made.unread = range(1, 2)
+    return made
 
 
 LOOK_AHEAD, EVALUATED = _point(_look_ahead), _point(_evaluated)

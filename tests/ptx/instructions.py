@@ -187,14 +187,18 @@ def _items(operand):
     return operand.items if isinstance(operand, Vector) else (operand,)
 
 
+def _addresses(run, address, threads):
+    """What the threads address; still one if it is the same for all."""
+    return run.gather(run.words(address.base, U64) + np.uint64(address.offset % 2**64), threads)
+
+
 def _places(run, form, operand, address, threads):
     """Where the threads access, and how many bytes: as many as the architecture can at once."""
     count = len(_items(operand))
     size, most = count*form.type.bytes, 32 if form.space == "global" and run.kernel.target >= 100 else 16
     if count != int((form.vector or "v1")[1:]) or size > most or (count == 8 and form.type.bytes != 4):
         raise PTXError(f"an access of {count} x {form.type.bytes} bytes on sm_{run.kernel.target}")
-    found = run.words(address.base, U64) + np.uint64(address.offset % 2**64)
-    found = run.gather(found, threads)
+    found = _addresses(run, address, threads)
     if form.opcode == "st":
         found = np.broadcast_to(found, threads.shape)
     return run.spaces.locate(form.space, found, threads, size, form.type.bytes), size
@@ -222,6 +226,15 @@ def store_words(run, form, address, source):
     places, size = _places(run, form, source, address, threads)
     run.spaces.watch(form.space, places, size, threads, stores=True)
     store(places, words)
+
+
+@instruction("prefetch global L2")
+def ask_for_line(run, form, address):
+    """A GPU ignores addresses where nothing is; here they are errors. Those that are asked for are kept."""
+    threads = run.numbers()
+    found = np.broadcast_to(_addresses(run, address, threads), threads.shape)
+    run.spaces.locate("global", found, threads, 1, 1)
+    run.spaces.prefetched.append(found)
 
 
 # Control, threads

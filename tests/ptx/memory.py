@@ -98,10 +98,11 @@ def _place(which, addresses, base, raw, size, word):
 
 
 class Spaces:
-    """The state spaces of a launch; `stats` counts the traffic with global memory, and finds races there too."""
+    """The state spaces of a launch; `stats` counts the traffic with global memory, and finds races there too.
+    `prefetched`: the addresses that were asked for, of each such instruction."""
 
     def __init__(self, kernel, threads, memory, args, stats):
-        self.memory, self.threads, self.stats = memory, threads, stats
+        self.memory, self.threads, self.stats, self.prefetched = memory, threads, stats, []
         self.traffic = {f"{verb}_{what}": 0 for verb in ("loaded", "stored") for what in ("bytes", "sectors")}
         self.shared = Scratch(threads.blocks, kernel.shared, "shared")
         self.parameters = Scratch(1, kernel.param_bytes, "parameter")
