@@ -63,8 +63,8 @@ def step(pipeline: Pipeline, layout: Layout, cc: tuple[int, int], form: str = "c
     whose gradient is strided. Where codes share exponents, a warp takes the 128 elements that do.
     """
     now = digest(pipeline.body)
-    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (4 of Adam's
-    # with 8-bit states on sm_90): two blocks per processor leave it 128
+    # ptxas aims at 64 registers of its own accord (80 with blocks), and spilled 5 of AMSGrad's on sm_100 (24 with
+    # 8-bit states on sm_90): two blocks per processor leave it 128
     bounds = (THREADS, 2) if layout.blocks or lanes_of(layout, cc)*len(layout.slots) > WIDE else THREADS
     return code(f"step {pipeline.digest} {now} {layout}", cc, form, lambda: _step(pipeline, layout, cc), bounds)
 
