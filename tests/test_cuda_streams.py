@@ -222,9 +222,13 @@ def test_replays_beyond_the_table_change_nothing_and_are_reported():
     twins = Captured(adam, capturable=3).capture()
     twins.replay(times=3).graph.replay(2)
     message = "2 replays went beyond step 3, the last one with coefficients, and changed nothing"
+    for read in (lambda opt: opt.t, lambda opt: opt.state_dict()["t"]):
+        with pytest.warns(RuntimeWarning, match=message) as said:
+            assert read(twins.on_device) == 3
+        assert [w.filename for w in said] == [__file__]
+        twins.same().graph.replay(2)
     with pytest.warns(RuntimeWarning, match=message):
-        assert twins.on_device.t == 3
-    twins.same()
+        twins.on_device.tabulate()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert twins.on_device.t == 3  # said once
@@ -426,8 +430,9 @@ def test_many_kinds_of_gradients_are_said_to_wait(stand_in):
     assert quiet(seen)
     opt.step(kinds[4])
     message = r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give gradients of"
-    with pytest.warns(RuntimeWarning, match=message):
+    with pytest.warns(RuntimeWarning, match=message) as said:
         opt.step(kinds[0])
+    assert [w.filename for w in said] == [__file__]
     for g in kinds:
         opt.step(g)
     assert opt.t == 15

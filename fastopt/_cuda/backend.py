@@ -6,7 +6,6 @@ What changed on the host (a row of coefficients, addresses of gradients) goes al
 host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
+from .._checks.warning import warn
 from .._formats.catalogue import Format, arithmetic
 from .._kernels.memory import WORD
 from .._rule.groups import Group
@@ -249,9 +249,9 @@ class CudaBackend(Stored):
             self.dropped |= set(gone)
             return
         self.dropped = None
-        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
-                      f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
-                      "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
+        warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The "
+             f"tables of {KINDS} are kept; to make others the host waits for the device. Give gradients of fewer "
+             "kinds.", RuntimeWarning)
 
     def _check_capturable(self, capturing: int) -> None:
         if capturing and not self.capturable:
