@@ -155,7 +155,7 @@ class Sharded:
         given, count = [{**own, "params": params}], len(self.groups)
 
         def checked() -> Parameters:
-            shard._groups_of(given, shard.rule.name, count)
+            shard._groups_of(given, type(shard).__name__, count)
             return _read(given, shard.rule, shard._asked.rounding, where, count)
         read = ranks.together(checked)
         self._check_alike(where, read, [("", own)], {})
