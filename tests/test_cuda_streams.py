@@ -288,33 +288,44 @@ def test_a_capture_with_a_norm_after_a_step_without():
     twins.capture(clip_norm=1.0).replay().same()
 
 
-def test_what_would_end_a_capture_is_refused_before_it_does():
-    """What waits for the device or allocates memory. The capture goes on, and so does the optimizer."""
+def test_what_would_end_a_capture_is_refused_before_it_does(cupy, tmp_path):
+    """What waits for the device or allocates memory, by its name. The capture goes on; afterwards all of it works."""
     twins, p = Captured(adam, capturable=9).step(tree(1), clip_norm=1.0), foreign(tree(0))
     opt, free, late = twins.on_device, fastopt.SGD(p, schedule_free=True, capturable=3), adam(p, capturable=5)
-    other, pair = adam([cupy_of(1), cupy_of(2)]), [cupy_of(3), cupy_of(4)]
+    other, pair, new = adam([cupy_of(1), cupy_of(2)]), [cupy_of(3), cupy_of(4)], cupy_of(5)
     saved, changed = opt.state_dict(), adam(p, capturable=5)
-    changed.groups[0]["cautious"] = True
+    shown = fastopt.Nesterov([Interface(of(1), stream=cupy.cuda.current.ptr)], capturable=3)  # its arrays are ours
+    ahead, = shown.lookahead()
+    shown.grads  # noqa: B018 (from now on they are there)
+    with opt.snapshot(copy=True) as whole:
+        changed.groups[0]["cautious"] = True
     late.step(p, measure=True)
     other.step(pair, skip_nonfinite=True)
     late.grads = foreign(mapped(lambda x: x.astype(np.float16), tree(1)))  # of a kind with which no step was taken
     refused = [
-        ("t", lambda: opt.t), ("t", lambda: other.t), ("t", lambda: opt.counts), ("t", lambda: repr(opt)),
+        ("t", lambda: opt.t), ("t", lambda: other.t), ("counts", lambda: opt.counts), ("repr", lambda: repr(opt)),
+        ("repr", opt._repr_html_), ("snapshot", lambda: opt.snapshot().__enter__()),
+        ("save", lambda: fastopt.files.save(tmp_path/"file", opt)), ("copy", lambda: copy.copy(opt)),
         ("grad_norm", lambda: opt.grad_norm), ("grad_norm", lambda: other.grad_norm),
         ("measures", lambda: late.measures), ("norm", lambda: opt.norm(twins.g)),
         ("norm", lambda: other.norm([None, pair[1]])), ("grads", lambda: opt.grads), ("tabulate", opt.tabulate),
-        ("evaluation_point", free.evaluation_point), ("optimizer", lambda: adam(p)), ("t", opt.state_dict),
-        ("optimizer", lambda: opt.decoded("m")), ("optimizer", lambda: setattr(opt, "t", 3)),
-        ("optimizer", lambda: opt.load_state_dict(saved)), ("t", lambda: copy.deepcopy(opt)), ("step", late.step),
+        ("evaluation_point", free.evaluation_point), ("Adam", lambda: adam(p)), ("state_dict", opt.state_dict),
+        ("decoded", lambda: opt.decoded("m")), ("t", lambda: setattr(opt, "t", 3)), ("step", late.step),
+        ("load_state_dict", lambda: opt.load_state_dict(saved)), ("restore", lambda: opt.restore(whole)),
         ("step", lambda: changed.step(p)), ("step", lambda: other.step([None, pair[1]])),
-        ("t", lambda: other.remove("params[0]"))]
+        ("DeviceArray", lambda: np.asarray(shown.grads[0])), ("DeviceArray", shown.state["v"][0].copy_to_host),
+        ("DeviceArray", lambda: np.asarray(ahead)), ("Adam group 0", lambda: adam([{"params": p}])),
+        ("remove", lambda: other.remove("params[0]")), ("add", lambda: other.add(new))]
     twins.how = {"clip_norm": 1.0}
     with Graph() as twins.graph:
         opt.step(twins.g, **twins.how)
-        for where, call in refused:
-            with pytest.raises(RuntimeError, match=rf"^{where}: the stream is being captured, but .+\. \S"):
+        for where, call in [*refused, ("copy", lambda: copy.deepcopy(opt))]:  # which takes arrays of no test's library
+            with pytest.raises(RuntimeError, match=rf"^{where}: the stream is being captured, but .+\. [A-Z].+ "
+                                                   r"(before (the capture|it) begins|first|graph)\b"):
                 call()
     twins.replay(times=2).same()
+    for _, call in refused:
+        call()
 
 
 def test_what_a_capture_refuses(stand_in):

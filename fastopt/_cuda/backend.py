@@ -34,7 +34,8 @@ from .streams import Makers, Streams, hand_over, makers
 from .tables import MOST, Bound, Bucket, Gradients, Tables
 
 KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
-OUTSIDE = "Do it before the capture begins, or after its end."
+WAITS = "for this the host waits for the device"
+OUTSIDE = "{} before the capture begins, or after its end."
 ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
@@ -45,7 +46,8 @@ class CudaBackend(Stored):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         self.streams = Streams(self.gpu, [t.original for t in tensors])
-        self.streams.outside("optimizer", "memory for its states cannot be allocated now", OUTSIDE)
+        self.streams.outside(groups[0].where, "memory for its states cannot be allocated now",
+                             OUTSIDE.format("Make the optimizer"))
         super().__init__(rule, tensors, groups, *arguments, **more)
         capturable = self.capturable
         self.sights = sights(self)
@@ -106,18 +108,23 @@ class CudaBackend(Stored):
         return DeviceArray(0, (0,), np.uint16, device=self.gpu.ordinal, bits=True)
 
     def buffers(self) -> list[DeviceArray]:
-        self.streams.outside("grads", "buffers cannot be allocated now", OUTSIDE)
+        self.streams.outside("grads", "buffers cannot be allocated now", "Read opt.grads once before it begins.")
         return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
 
     def visible(self, array: DeviceArray, t: Tensor) -> Any:
-        return library(t.original).wrap(t.as_given(array), t.original)
+        found = library(t.original).wrap(t.as_given(array), t.original)
+        if not isinstance(found, DeviceArray):
+            return found
+        return found.guarded(partial(self.streams.outside, "DeviceArray", WAITS, OUTSIDE.format("Read it")))
+
+    def outside(self, where: str, do: str = "", counts: bool = False) -> None:
+        if not counts or self.clock.uncertain:
+            self.streams.outside(where, WAITS, OUTSIDE.format(do or f"Call {where}"))
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
-        self.streams.outside("optimizer", "the host waits for what is read of parameters and states", OUTSIDE)
         return array.copy_to_host()  # a copy always
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        self.streams.outside("optimizer", "the host waits before it sets parameters, states or the step count", OUTSIDE)
         uploads = []
         pairs = list(pairs)
         for target, source in pairs:
@@ -157,8 +164,6 @@ class CudaBackend(Stored):
     @property
     def taken(self) -> int:
         self.streams.release()
-        if self.clock.uncertain:
-            self.streams.outside("t", "the host waits for the count of steps", OUTSIDE)
         return self.clock.t
 
     @taken.setter
@@ -171,14 +176,14 @@ class CudaBackend(Stored):
             return self.known_norm
         if not (self.normed or self.clock.replayed):
             return None
-        self.streams.outside("grad_norm", "the host waits for the norm", OUTSIDE)
+        self.outside("grad_norm", "Read opt.grad_norm")
         return self.clock.norm()
 
     def tabulate(self) -> None:
         if not self.capturable:
             raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
                                "with capturable=N.")
-        self.streams.outside("tabulate", "the host waits before it sends coefficients", OUTSIDE)
+        self.outside("tabulate")
         self.clock.tabulate()
 
     # Gradients
@@ -259,6 +264,16 @@ class CudaBackend(Stored):
                                "Make the optimizer with capturable=N, N being the number of steps that the graph will "
                                "be replayed.")
 
+    def _check_whole(self, where: str, leaves: list) -> None:
+        """ValueError where steps would be of a part of the parameters, but graphs replay those of all."""
+        live = sum(leaf is not None for leaf in leaves)
+        if self.capturable and 0 < live < len(leaves):
+            raise ValueError(f"{where}: a gradient is None, but with capturable= all steps are alike. Give all "
+                             "gradients, or make the optimizer without.")
+        if self.capturable and live and where == "step":
+            raise ValueError("step: some parameters have had fewer steps than others, but with capturable= all steps "
+                             "are alike. Make the optimizer without, and load its state_dict() there.")
+
     def _check_known(self, tables: Tables, asked: tuple, request: Request) -> None:
         if (asked, request.apart, request.measure) not in tables.known:
             found = ["measure=True"]*request.measure + ['clip="tensor"']*request.apart
@@ -276,6 +291,7 @@ class CudaBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
             self._check_capturable(self.streams.capturing())
+            self._check_whole("step", leaves)
             parts.step(self, leaves, paths, request)
             return
         self.bind(leaves, paths, request.zero_grads, request.masks)
@@ -304,7 +320,8 @@ class CudaBackend(Stored):
             driver.do("cuCtxSetCurrent", before)
 
     def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
-        self.streams.outside("norm", "the host waits for the norm", "Call it outside, or step with clip_norm.")
+        self.streams.outside("norm", WAITS, OUTSIDE.format("Step with clip_norm; or call norm"))
+        self._check_whole("norm", leaves)
         return super().norm_of(leaves, paths, factor)
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
@@ -412,7 +429,7 @@ class CudaBackend(Stored):
         self.look()
         if self._ahead is None:
             self.streams.outside("lookahead" if self.rule.ahead else "evaluation_point", "its buffers cannot be "
-                                 "allocated now", "Call it once before.")
+                                 "allocated now", "Call it once before the capture begins.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)
@@ -435,7 +452,7 @@ class CudaBackend(Stored):
 
 def _norms(streams: Streams, tables: Tables, *of: Any) -> Mapping[int, np.ndarray]:
     """The norms that the last step which measured found. No method: a backend that holds itself is freed late."""
-    streams.outside("measures", "the host waits for the norms", OUTSIDE)
+    streams.outside("measures", WAITS, OUTSIDE.format("Read opt.measures"))
     return tables.norms(*of)
 
 

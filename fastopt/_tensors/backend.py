@@ -89,6 +89,11 @@ class Backend(Protocol):
         """A state or buffer as its user sees it."""
     def read(self, array: Any, copy: bool) -> np.ndarray:
         """A state or parameter as a NumPy array."""
+    def outside(self, where: str, do: str = "", counts: bool = False) -> None:
+        """RuntimeError where a call of this name would end a capture, as the host waits for a device, and what to `do`.
+
+        With `counts` it waits only if the count of steps is not known here.
+        """
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
         """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
@@ -125,9 +130,6 @@ class Stored(Backend):
 
     def part(self, indices: Sequence[int], tensors: list[Tensor], groups: Sequence[Any], apart: bool) -> "Stored":
         """A backend of the arrays of some tensors, which have these groups there; `apart`: one each."""
-        if self.capturable:
-            raise ValueError("step: a gradient is None, but with capturable= all steps are alike. Give all gradients, "
-                             "or make the optimizer without.")
         states, outputs = ({name: slot.of(indices) for name, slot in of.items()} for of in (self.states, self.outputs))
         remainders = [self.remainders[k] for k in indices] if self.remainders else ()
         part = type(self)(self.rule, tensors, groups, states, remainders, outputs, self.seed, self.threads,

@@ -359,9 +359,10 @@ class Sharded:
         """Room for the sums of the gradients of several batches on this rank."""
         return Sums(self._memory.tensors, self._memory.paths, self._memory.structure, 1 + len(self.shard.rule.state))
 
-    def snapshot(self, state: bool = True, copy: bool = False) -> AbstractContextManager[Snapshot]:
+    def snapshot(self, state: bool = True, copy: bool = False,
+                 where: str = "snapshot") -> AbstractContextManager[Snapshot]:
         """What this rank has of a checkpoint, as `Optimizer.snapshot` gives it."""
-        return self.shard.snapshot(state, copy)
+        return self.shard.snapshot(state, copy, where)
 
     def restore(self, snapshot: Snapshot, where: str = "restore") -> None:
         """Take over the snapshots of all ranks."""
