@@ -23,7 +23,7 @@ from ._state.state_dict import Snapshot
 from ._state.torch_layout import few
 from ._tensors import arrays, parameters, places, summary
 from ._tensors.backend import Request, Stored
-from ._tensors.parameters import STORED, Parameters, given_states, grouped
+from ._tensors.parameters import NO_HYPER, Parameters, given_states, grouped
 from ._tensors.parts import Parts
 from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
@@ -127,7 +127,7 @@ class Optimizer:
 
     def _groups_of(self, params: Any, where: str, first: int = 0) -> list[Group]:
         """The hyperparameters of each group of parameters, the first of which has this number."""
-        return [Group(self.rule, {**self._asked.hyper, **{k: v for k, v in group.own.items() if k not in STORED}},
+        return [Group(self.rule, {**self._asked.hyper, **{k: v for k, v in group.own.items() if k not in NO_HYPER}},
                       f"{where} group {first + k}" if grouped(params) else where)
                 for k, group in enumerate(parameters.groups_of(params))]
 

@@ -31,12 +31,12 @@ from .libraries import library
 from .look import check_still, follow, sights
 from .loops import CLOCK
 from .streams import Makers, Streams, hand_over, makers
-from .tables import MOST, Bound, Bucket, Gradients, Tables
+from .tables import REMEMBERED, Bound, Bucket, Gradients, Tables
 
-KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
+KEPT_KINDS = 4  # of gradients whose tables are kept: of other formats, or in other memory orders
 WAITS = "for this the host waits for the device"
-OUTSIDE = "{} before the capture begins, or after its end."
-ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
+ANOTHER_TIME = "{} before the capture begins, or after its end."
+ALIGNED = 32    # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
 class CudaBackend(Stored):
@@ -47,7 +47,7 @@ class CudaBackend(Stored):
         self.gpu = driver.gpu(ordinal)
         self.streams = Streams(self.gpu, [t.original for t in tensors])
         self.streams.outside(groups[0].where, "memory for its states cannot be allocated now",
-                             OUTSIDE.format("Make the optimizer"))
+                             ANOTHER_TIME.format("Make the optimizer"))
         super().__init__(rule, tensors, groups, *arguments, **more)
         capturable = self.capturable
         self.sights = sights(self)
@@ -115,11 +115,11 @@ class CudaBackend(Stored):
         found = library(t.original).wrap(t.as_given(array), t.original)
         if not isinstance(found, DeviceArray):
             return found
-        return found.guarded(partial(self.streams.outside, "DeviceArray", WAITS, OUTSIDE.format("Read it")))
+        return found.guarded(partial(self.streams.outside, "DeviceArray", WAITS, ANOTHER_TIME.format("Read it")))
 
     def outside(self, where: str, do: str = "", counts: bool = False) -> None:
         if not counts or self.clock.uncertain:
-            self.streams.outside(where, WAITS, OUTSIDE.format(do or f"Call {where}"))
+            self.streams.outside(where, WAITS, ANOTHER_TIME.format(do or f"Call {where}"))
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
         return array.copy_to_host()  # a copy always
@@ -241,22 +241,22 @@ class CudaBackend(Stored):
                              self.clock.memory, self.seed)
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
-            kept = list(self.tables.items())[-(KINDS - 1):]
+            kept = list(self.tables.items())[-(KEPT_KINDS - 1):]
             self._say_dropped(gradients.kind, [kind for kind in self.tables if kind not in dict(kept)])
             self.tables = {**dict(kept), gradients.kind: new}
         return self.tables[gradients.kind]
 
     def _say_dropped(self, kind: tuple, gone: list[tuple]) -> None:
         """Say it once when tables are made again that were there: each time the host waits for the device."""
-        if self.dropped is None or len(self.dropped) > MOST:
+        if self.dropped is None or len(self.dropped) > REMEMBERED:
             return
         if kind not in self.dropped:
             self.dropped |= set(gone)
             return
         self.dropped = None
-        warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in turn. The "
-             f"tables of {KINDS} are kept; to make others the host waits for the device. Give gradients of fewer "
-             "kinds.", RuntimeWarning)
+        warn(f"fastopt: gradients of more than {KEPT_KINDS} kinds (formats, memory orders, zero_grads) come in turn. "
+             f"The tables of {KEPT_KINDS} are kept; to make others the host waits for the device. Give gradients of "
+             "fewer kinds.", RuntimeWarning)
 
     def _check_capturable(self, capturing: int) -> None:
         if capturing and not self.capturable:
@@ -320,7 +320,7 @@ class CudaBackend(Stored):
             driver.do("cuCtxSetCurrent", before)
 
     def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
-        self.streams.outside("norm", WAITS, OUTSIDE.format("Step with clip_norm; or call norm"))
+        self.streams.outside("norm", WAITS, ANOTHER_TIME.format("Step with clip_norm; or call norm"))
         self._check_whole("norm", leaves)
         return super().norm_of(leaves, paths, factor)
 
@@ -452,7 +452,7 @@ class CudaBackend(Stored):
 
 def _norms(streams: Streams, tables: Tables, *of: Any) -> Mapping[int, np.ndarray]:
     """The norms that the last step which measured found. No method: a backend that holds itself is freed late."""
-    streams.outside("measures", WAITS, OUTSIDE.format("Read opt.measures"))
+    streams.outside("measures", WAITS, ANOTHER_TIME.format("Read opt.measures"))
     return tables.norms(*of)
 
 

@@ -245,7 +245,7 @@ class Stored(Backend):
         """What slots that follow the parameters (these, or those of now) must hold: pairs for `put`."""
         slots = list(slots)
         values = self.masters(parameters, remainders) if slots else []
-        return [(array, coded(x, format, t)) for slot in slots
+        return [(array, as_codes(x, format, t)) for slot in slots
                 for array, format, t, x in zip(slot.arrays, slot.formats, self.tensors, values, strict=True)]
 
 
@@ -272,7 +272,7 @@ def numbers(array: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
     return decode(array, format)
 
 
-def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
+def as_codes(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
     """Numbers in the shape of a parameter, to the nearest as a state of this format."""
     return encode(in_memory_order(values, t.order), format) if format.block else encode(values, format)
 

@@ -14,10 +14,10 @@ from .._rule.rule import Rule
 from .backend import PLAIN, Request
 from .tensors import PerTensor, Tensor, adopted, beside, output, rows_of_masks, tensor
 
-STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
+NO_HYPER = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
 
 
-class Group(NamedTuple):
+class Given(NamedTuple):
     """A group of parameters as it was given."""
 
     tree: Any
@@ -65,11 +65,11 @@ def grouped(params: Any) -> bool:
             and all(isinstance(g, dict) and "params" in g for g in params))
 
 
-def groups_of(params: Any, first: int = 0) -> list[Group]:
+def groups_of(params: Any, first: int = 0) -> list[Given]:
     """The groups of parameters, of which the first has this number: one where they come as a tree."""
     if not grouped(params):
-        return [Group(params, "params", {})]
-    return [Group(g["params"], f"params[{first + k}]", {name: x for name, x in g.items() if name != "params"})
+        return [Given(params, "params", {})]
+    return [Given(g["params"], f"params[{first + k}]", {name: x for name, x in g.items() if name != "params"})
             for k, g in enumerate(params)]
 
 

@@ -14,7 +14,7 @@ from . import arrays
 from .arrays import Array
 from .rows import STAND_IN, refuse
 
-LINE = 64  # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
+TILE_UNIT = 64  # tiles start at multiples of this, so two threads never write into one cache line of an aligned array
 
 
 class Tensor(NamedTuple):

@@ -107,7 +107,7 @@ class Sharded:
                        if isinstance(x, (int, float, str, type(None)))},
             **{t.path: f"{t.plain} of shape {t.shape} and memory order {t.order}" for t in read.tensors}})
 
-    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Group], read: Parameters,
+    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Given], read: Parameters,
               options: dict[str, Any]) -> Optimizer:
         """The optimizer of the pieces here."""
         own = self._pieces(self._memory, groups, read)
@@ -116,7 +116,7 @@ class Sharded:
             options["copy"] = copies if self._grouped else copies[0]
         return kind(own if self._grouped else own[0]["params"], **options)
 
-    def _pieces(self, memory: Memory, groups: Sequence[parameters.Group], read: Parameters) -> list[dict[str, Any]]:
+    def _pieces(self, memory: Memory, groups: Sequence[parameters.Given], read: Parameters) -> list[dict[str, Any]]:
         """Groups, of the pieces of a memory."""
         own = [{k: v for k, v in g.own.items() if k not in ("state", "mask")} for g in groups]
         first = read.tensors[0].group

@@ -27,9 +27,9 @@ from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, 
 from .._tensors import arrays
 from ..presets import PRESETS
 from ._tensors import (
+    DENSE_RULES,
     PLAIN,
-    WHOLE,
-    beside,
+    cut_as,
     first_of,
     fitting,
     given,
@@ -209,7 +209,7 @@ class Engine:
                                         f"state: {theirs} of {m.path}")
         self.states = [entry[theirs] for theirs in self.names.values() for entry in self.entries]
         self.plain = all(type(x) in PLAIN for x in self.parameters)
-        self.usual = (self.plain and self.rule not in WHOLE and not any(x.is_complex() for x in self.parameters)
+        self.usual = (self.plain and self.rule not in DENSE_RULES and not any(x.is_complex() for x in self.parameters)
                       and torch_headers.usable())  # whether gradients are taken as they are, until `opt` refuses one
         self.takes = [itemgetter(*of) if len(of) > 1 else itemgetter(slice(of[0], of[0] + 1))
                       for of in self._nested(self.places)]
@@ -317,7 +317,7 @@ class Engine:
             return [take(gradients) for take in self.takes]
         found = [gradients[k] for k in self.places]
         if not self.plain:
-            found = [None if g is None else beside(g, p) for g, p in zip(found, self.parameters, strict=True)]
+            found = [None if g is None else cut_as(g, p) for g, p in zip(found, self.parameters, strict=True)]
         found = [usual(g, self.rule) for g in found]
         if not torch_headers.usable():
             found = [g if g is None or g.is_sparse else given(g, where)
