@@ -59,7 +59,7 @@ class Units:
 
 
 def cut(units: Sequence[Unit], rows: Sequence[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
-    """Tiles of so many elements at most, behind any head; `rows`: of which row of coefficients each unit is."""
+    """Tiles of `size` elements at most, behind any head. `rows` says which row of coefficients each unit has."""
     tiles = []
     for of, row in zip(units, rows, strict=True):
         skip = heads[of.tensor] if heads and of.first == 0 and heads[of.tensor] < of.size else 0
