@@ -331,11 +331,13 @@ def test_what_would_end_a_capture_is_refused_before_it_does(cupy, tmp_path):
 def test_what_a_capture_refuses(stand_in):
     p, g, given = foreign(tree(0)), foreign(tree(1)), foreign(mapped(lambda x: x.astype(np.float16), tree(1)))
     opt, captured = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
-    ahead = fastopt.Nesterov(p, capturable=3)
+    ahead, other = fastopt.Nesterov(p, capturable=3), fastopt.Nesterov(p)
+    other.lookahead()
     opt.step(g)
     for call, message in (
             (lambda: opt.step(g), r"Make the optimizer with capturable=N"),
             (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
+            (other.lookahead, r"lookahead: the stream is being captured.*Make the optimizer with capturable=N"),
             (lambda: captured.step(g, measure=True), r"needs memory.*Take one step with measure=True first"),
             (lambda: captured.step(g, clip="tensor", clip_norm=1.0), r'Take one step with clip="tensor" first'),
             (lambda: captured.step(given), r"were not stepped with before.*Take one step with such gradients first")):
@@ -375,16 +377,20 @@ def test_arrays_of_another_stream_are_refused_within_a_capture(which, stand_in):
         if which != "parameter":
             opt.step(g)
     assert str(error.value) == (
-        "step: the step's stream is being captured, but of two streams that wait for each other the same graph must "
-        "record both. Make gradients, parameters and factor on the captured stream, or step outside of the capture.")
+        "step: the optimizer's stream is being captured, but of two streams that wait for each other the same graph "
+        "must record both. Make gradients, parameters and factor on the captured stream, or call step outside of the "
+        "capture.")
     assert not seen.launched() + seen.launched("captured") + [w for w in seen.work if w.kind in ("record", "wait")]
     graph.replay()
     assert opt.t == (1 if which == "parameter" else 2)
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
-    """Of the stream on which its gradients, or another parameter, are made: it would be recorded and not run."""
+@pytest.mark.parametrize("call", ["step", "lookahead", "norm", "state_dict"])
+def test_a_step_is_not_pulled_into_a_capture(call, cupy, stand_in):
+    """Of the stream on which its gradients, or another parameter, are made: it would be recorded and not run.
+
+    What waits for the device would end the capture.
+    """
     captured, current = new_stream(), cupy.cuda.current
     opt = fastopt.Nesterov([cupy_of(1), Interface(of(1), stream=captured.ptr)], lr=0.5)
     g = [cupy_of(1), cupy_of(1)]
@@ -395,9 +401,11 @@ def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
     graph = Graph()
     graph.__enter__()
     cupy.cuda.current = current
-    message = "step: a stream of gradients, parameters or grad_factor is being"
-    with stand_in.watch() as seen, pytest.raises(RuntimeError, match=message):
-        opt.lookahead() if ahead else opt.step(g)
+    pulled = f"{call}: a stream of gradients, parameters or grad_factor is being captured, .* or call {call} outside"
+    waits = f"{call}: the stream is being captured, but for this the host waits"
+    message = waits if call in ("norm", "state_dict") else pulled
+    with stand_in.watch() as seen, pytest.raises(RuntimeError, match=f"^{message}"):
+        getattr(opt, call)(*[g]*(call in ("step", "norm")))
     cupy.cuda.current = captured
     graph.__exit__(None, None, None)
     cupy.cuda.current = current
@@ -405,6 +413,21 @@ def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
     assert (opt.t, opt.state_dict()["state"]["v"][0].tolist()) == (1, before)
     opt.step(g)
     assert opt.t == 2
+
+
+def test_the_norm_of_gradients_of_a_captured_stream_is_refused(cupy):
+    """Before the host waits for the device, which would end the capture."""
+    captured, current = new_stream(), cupy.cuda.current
+    opt, g = fastopt.SGD(cupy_of(1)), Interface(of(2), stream=captured.ptr)
+    want = opt.norm(g)
+    cupy.cuda.current = captured
+    with Graph():
+        cupy.cuda.current = current
+        with pytest.raises(RuntimeError, match=r"^norm: a stream of gradients, parameters or grad_factor is being"):
+            opt.norm(g)
+        cupy.cuda.current = captured
+    cupy.cuda.current = current
+    assert opt.norm(g) == want == 24**0.5
 
 
 def test_steps_of_another_thread_do_not_end_a_capture():

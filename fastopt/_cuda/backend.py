@@ -258,11 +258,11 @@ class CudaBackend(Stored):
              f"The tables of {KEPT_KINDS} are kept; to make others the host waits for the device. Give gradients of "
              "fewer kinds.", RuntimeWarning)
 
-    def _check_capturable(self, capturing: int) -> None:
+    def _check_capturable(self, capturing: int, where: str = "step") -> None:
         if capturing and not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
-                               "Make the optimizer with capturable=N, N being the number of steps that the graph will "
-                               "be replayed.")
+            raise RuntimeError(f"{where}: the stream is being captured, but coefficients come from the host at every "
+                               "step. Make the optimizer with capturable=N, N being the number of steps that the graph "
+                               "will be replayed.")
 
     def _check_whole(self, where: str, leaves: list) -> None:
         """ValueError where steps would be of a part of the parameters, but graphs replay those of all."""
@@ -326,6 +326,8 @@ class CudaBackend(Stored):
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
+        with self.gpu.current():
+            self._order(self.streams.now(), [self._bound().gradients.makers], "norm")  # before the host waits
         memory, last, found = self.clock.memory.address + WORD*CLOCK.norm, np.zeros(1), np.zeros(1)
         self.gpu.download(last, memory)
         with self.gpu.current():
@@ -342,7 +344,7 @@ class CudaBackend(Stored):
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
         others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
-        capturing, streams = self._order(stream, others)
+        capturing, streams = self._order(stream, others, "step" if steps else "norm")
         asked = self._asked(request) if steps else ()  # before schedules, which may change hyperparameters, for later
         coefficients = self._coefficients(capturing) if steps else []
         if steps and any(group.functions for group in self.groups):
@@ -388,10 +390,10 @@ class CudaBackend(Stored):
             clock.sent()
         self.streams.finish(stream, streams, packed)
 
-    def _order(self, stream: int, others: Sequence[Makers]) -> tuple[int, list[int]]:
+    def _order(self, stream: int, others: Sequence[Makers], where: str) -> tuple[int, list[int]]:
         """The capture that records the stream, if any, and the other streams for which it must wait."""
         capturing = self.gpu.capture(stream)
-        return capturing, self.streams.others(stream, others, capturing)
+        return capturing, self.streams.others(stream, others, capturing, where)
 
     def _asked(self, request: Request) -> tuple:
         """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold those whose use may change, too."""
@@ -416,27 +418,28 @@ class CudaBackend(Stored):
         self.captured += [x for x in used if not any(x is y for y in self.captured)]
         self.clock.replayed = True
 
-    def _coefficients(self, capturing: int) -> list[Post]:
+    def _coefficients(self, capturing: int, where: str = "step") -> list[Post]:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
-            self._check_capturable(capturing)
+            self._check_capturable(capturing, where)
             return self.clock.next()
         if not capturing:
             self.clock.tabulated()
         return []
 
     def look_ahead(self) -> list[DeviceArray]:
+        where = "lookahead" if self.rule.ahead else "evaluation_point"
         self.look()
         if self._ahead is None:
-            self.streams.outside("lookahead" if self.rule.ahead else "evaluation_point", "its buffers cannot be "
-                                 "allocated now", "Call it once before the capture begins.")
+            self.streams.outside(where, "its buffers cannot be allocated now",
+                                 "Call it once before the capture begins.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)
         with self.gpu.current():
             stream = self.streams.now()
-            capturing, streams = self._order(stream, [])
-            coefficients = self._coefficients(capturing) if self.rule.ahead else []
+            capturing, streams = self._order(stream, [], where)
+            coefficients = self._coefficients(capturing, where) if self.rule.ahead else []
             plan, skip = self._ahead.prepared(coefficients)
             hand_over(self.streams.packed, stream)
             self.streams.begin(stream, streams, capturing)
