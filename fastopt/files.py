@@ -56,7 +56,7 @@ def save(path: Path, opt: Optimizer) -> None:
     """
     _check_optimizer("save", opt)
     path = target("save", path)
-    with opt.snapshot() as snapshot:
+    with opt.snapshot(where="save") as snapshot:
         write(path, snapshot)
 
 

@@ -23,7 +23,7 @@ from ._state.state_dict import Snapshot
 from ._state.torch_layout import few
 from ._tensors import arrays, parameters, places, summary
 from ._tensors.backend import Request, Stored
-from ._tensors.parameters import STORED, Parameters, given_states, grouped
+from ._tensors.parameters import NO_HYPER, Parameters, given_states, grouped
 from ._tensors.parts import Parts
 from ._tensors.sums import Sums
 from ._tensors.tensors import PerTensor, Tensor, beside, check_one_place, rows_of_masks
@@ -31,6 +31,7 @@ from .presets import preset
 
 MEASURES = "grads", "params", "updates"  # the order of `pieces.of_step`
 GLOBAL, RAISE = "global", "raise"  # what a step does of its own accord
+SHOW = "Show the optimizer"
 NO_GRADIENTS = "{}: no gradients were given. Pass them, or write them into opt.grads first."
 
 
@@ -126,7 +127,7 @@ class Optimizer:
 
     def _groups_of(self, params: Any, where: str, first: int = 0) -> list[Group]:
         """The hyperparameters of each group of parameters, the first of which has this number."""
-        return [Group(self.rule, {**self._asked.hyper, **{k: v for k, v in group.own.items() if k not in STORED}},
+        return [Group(self.rule, {**self._asked.hyper, **{k: v for k, v in group.own.items() if k not in NO_HYPER}},
                       f"{where} group {first + k}" if grouped(params) else where)
                 for k, group in enumerate(parameters.groups_of(params))]
 
@@ -200,6 +201,7 @@ class Optimizer:
         where = f"{type(self).__name__}.add"
         with self._turn.lock:
             self._check_idle("add")
+            self._backend.outside("add")
             if (copy is None) == ("copy" in self._backend.outputs):
                 found, cure = ("no copy", "Give one.") if copy is None else ("a copy", "Leave it out.")
                 has = "one" if copy is None else "none"
@@ -233,6 +235,7 @@ class Optimizer:
         where = f"{type(self).__name__}.remove"
         with self._turn.lock:
             self._check_idle("remove")
+            self._backend.outside("remove")
             old = left(self._tensors, path, where)
             left_of = [trees.without(*group[:2], path) for group in parameters.groups_of(self._params)]
             kept = [group for group, tree in zip(self._groups, left_of, strict=True) if tree is not trees.NOTHING]
@@ -467,8 +470,7 @@ class Optimizer:
 
     @property
     def t(self) -> int:
-        with self._turn.lock:  # a step in another thread counts on while the device is asked
-            return self._backend.t
+        return self._steps("t", "Read opt.t")
 
     @t.setter
     def t(self, steps: int) -> None:
@@ -478,13 +480,20 @@ class Optimizer:
                              "steps taken.")
         with self._turn.lock:
             self._check_idle("t")
+            self._backend.outside("t", "Set opt.t")
             self._backend.t = found
+
+    def _steps(self, where: str, do: str) -> int:
+        """The steps taken, for a call of this name; `do`: what its user may do outside of a capture."""
+        with self._turn.lock:  # a step in another thread counts on while the device is asked
+            self._backend.last.outside(where, do, counts=True)
+            return self._backend.t
 
     @property
     def counts(self) -> Any:
         """The steps that each parameter had, in the structure of the parameters: `t`, less those without a gradient."""
         with self._turn.lock:
-            (behind, _), t = self._backend.late(), self._backend.t
+            t, (behind, _) = self._steps("counts", "Read opt.counts"), self._backend.late()
             return self._structure.build(iter([t - steps for steps in behind]))
 
     @property
@@ -518,6 +527,7 @@ class Optimizer:
         """
         backend = self._backend
         with self._turn.lock:
+            backend.outside("decoded")
             backend.look()
             if name != "params" and name not in backend.states:
                 raise ValueError(f"decoded: {name!r}, but this optimizer has {', '.join((*backend.states, 'params'))}. "
@@ -542,6 +552,7 @@ class Optimizer:
         With ``copy=False`` it holds the state arrays themselves, not copies: to write them to disk at once.
         """
         with self._turn.lock:
+            self._backend.outside("state_dict")
             self._backend.check_own()
             if not copy:
                 self._backend.shown()
@@ -560,13 +571,14 @@ class Optimizer:
         """
         with self._turn.lock:
             self._check_idle("load_state_dict")
+            self._backend.outside("load_state_dict")
             self._backend.look()
             state_dict.load(self._backend, saved, bool(convert))
 
     # What checkpoints on disk and training need
 
     @contextmanager
-    def snapshot(self, state: bool = True, copy: bool = False) -> Iterator[Snapshot]:
+    def snapshot(self, state: bool = True, copy: bool = False, where: str = "snapshot") -> Iterator[Snapshot]:
         """For ``with``: what a checkpoint holds, as it lies in memory, or with `copy` copies of it.
 
         Other threads cannot step within ``with``; do not step there either. Without `state` it is what the parameters
@@ -574,6 +586,7 @@ class Optimizer:
         """
         backend = self._backend
         with self._turn.lock:
+            backend.outside(where)
             backend.look()
             saved = self.state_dict(copy) if state else None
             parameters, remainders = ([backend.read(a, copy) for a in of]
@@ -584,6 +597,7 @@ class Optimizer:
         """Take over a snapshot: all is checked and prepared, then written at once, whatever signals come."""
         with self._turn.lock:
             self._check_idle(where)
+            self._backend.outside(where)
             self._backend.look()
             state_dict.restore(self._backend, snapshot)
 
@@ -596,19 +610,21 @@ class Optimizer:
 
     def _repr_html_(self) -> str:
         """A table of the groups, for notebooks."""
-        return summary.table(type(self).__name__, self.t, self._backend)
+        return summary.table(type(self).__name__, self._steps("repr", SHOW), self._backend)
 
     def __repr__(self) -> str:
         of = summary.held(self._backend)
         each = round(of.state_bytes/max(of.elements, 1), 3)
         state = f"state {of.state} ({each:g} bytes each)" if of.state else "no state"
         many = f"{of.tensors} tensors, " if of.tensors > 1 else ""
-        about = f"t={self.t}, {many}{of.elements:,} parameters {of.parameters}{self._backend.where}, {state}"
+        t = self._steps("repr", SHOW)
+        about = f"t={t}, {many}{of.elements:,} parameters {of.parameters}{self._backend.where}, {state}"
         return f"{type(self).__name__}({'; '.join(map(repr, self.groups))}; {about})"
 
     def __reduce__(self) -> tuple:
         """For `copy` and `pickle`. A copy made by copy.copy steps the same arrays, with a state of its own."""
         with self._turn.lock:
+            self._backend.outside("copy", "Copy or pickle the optimizer")
             return copies.reduced(self)
 
 

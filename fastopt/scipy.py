@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ import numpy as np
 
 from ._checks.extras import missing
 from ._checks.numbers import check_number, check_option
+from ._checks.warning import warn
 from ._training.batches import number
 from ._training.early_stopping import anew, plateaus
 from ._training.progress import bar, check
@@ -147,7 +147,7 @@ class Method:
                              "or 'trust-constr'.")
         for given, what in (hess, " information (hess)"), (hessp, "-vector product information (hessp)"):
             if given is not None:
-                warnings.warn(f"Method {self!r} does not use Hessian{what}.", RuntimeWarning, stacklevel=3)
+                warn(f"Method {self!r} does not use Hessian{what}.", RuntimeWarning)
         said, tell, x = _options(options, jac), _teller(callback), _start(x0)
         run = _Run(fun, jac if callable(jac) else None, args if isinstance(args, tuple) else (args,), said,
                    _box(bounds, x))
@@ -303,7 +303,7 @@ class _Run:
             found["allvecs"] = self.path
         if self.options.disp and end != "error":  # SciPy's option, and its lines
             if status:
-                warnings.warn(found.message, OptimizeWarning, stacklevel=4)
+                warn(found.message, OptimizeWarning)
             else:
                 print(found.message)
             print(f"         Current function value: {found.fun:f}\n         Iterations: {found.nit:d}\n         "
@@ -324,7 +324,7 @@ def _options(given: dict[str, Any], jac: Any) -> SimpleNamespace:
     """The options of a run, checked. Those that are None count as left out."""
     words = {"gtol": given.pop("tol", None), "finite_diff": jac if isinstance(jac, str) else None}
     if unknown := [k for k in given if k not in OPTIONS]:
-        warnings.warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning, stacklevel=4)
+        warn(f"Unknown solver options: {', '.join(unknown)}", OptimizeWarning)
     said = {k: v for k, v in (*words.items(), *given.items()) if v is not None and k in OPTIONS}
     found = SimpleNamespace(**{**OPTIONS, **said})
     for name in ("maxiter", "maxfev", "gtol", "ftol", "xtol"):

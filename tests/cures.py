@@ -19,7 +19,7 @@ MODULES = {  # by the test file in which no `raise` of theirs is left out
                 "curvature.flat", "curvature.gradient_check", "problems", "proximal", "scipy", "sklearn._fit",
                 "sklearn._base", "sklearn._targets"),
     "rows": ("_cpu.rows", "_tensors.rows", "_tensors.sums"),
-    "device": ("_tensors.backend", "_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
+    "device": ("_cuda.backend", "_cuda.libraries", "_cuda.look", "_tensors.device_array")}
 OTHERS = {  # why those of the others are not looked for
     "__init__": "Python's words for an attribute that is not there", "_kernels.cache": "tests/test_cache.py",
     "_kernels.compile": "tests/test_undisturbed.py, in a process of its own",

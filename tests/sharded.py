@@ -542,7 +542,7 @@ def errors():
     fails(lambda: Sharded(fastopt.Adam, w, adaptive_clip=0.1).step(gradient(1)), "adaptive_clip, but each rank has")
     fails(lambda: opt.remove("params['x']"), "no path of the parameters")
     fails(lambda: opt.remove("params"), "would leave no parameters")
-    fails(lambda: opt.add([w["b"]], lr=-1.0), "lr")
+    fails(lambda: opt.add([w["b"]], lr=-1.0), "Adam group 1: lr is -1.0")
     fails(lambda: opt.add([]), "params[1]: no arrays")
     for more in ({}, {"copy": "bf16"}):
         with pytest.warns(UserWarning, match="Adam: rounding='stochastic' is for parameters of 16 bits"):

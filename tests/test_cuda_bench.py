@@ -84,7 +84,7 @@ def test_what_is_timed(stand_in, monkeypatch):
 def test_the_memset_covers_the_host(quick):
     """A step that takes long to enqueue is behind more memsets; after each batch of calls the device is waited for."""
     with driver.gpu(0).current():
-        watch = cuda.Watch(driver.gpu(0))
+        watch = cuda.Stopwatch(driver.gpu(0))
         watch.flush_seconds = 0.01
         with quick.watch() as seen:
             slow = cuda.Timed(lambda: time.sleep(0.05), watch)

@@ -222,9 +222,13 @@ def test_replays_beyond_the_table_change_nothing_and_are_reported():
     twins = Captured(adam, capturable=3).capture()
     twins.replay(times=3).graph.replay(2)
     message = "2 replays went beyond step 3, the last one with coefficients, and changed nothing"
+    for read in (lambda opt: opt.t, lambda opt: opt.state_dict()["t"]):
+        with pytest.warns(RuntimeWarning, match=message) as said:
+            assert read(twins.on_device) == 3
+        assert [w.filename for w in said] == [__file__]
+        twins.same().graph.replay(2)
     with pytest.warns(RuntimeWarning, match=message):
-        assert twins.on_device.t == 3
-    twins.same()
+        twins.on_device.tabulate()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert twins.on_device.t == 3  # said once
@@ -284,43 +288,56 @@ def test_a_capture_with_a_norm_after_a_step_without():
     twins.capture(clip_norm=1.0).replay().same()
 
 
-def test_what_would_end_a_capture_is_refused_before_it_does():
-    """What waits for the device or allocates memory. The capture goes on, and so does the optimizer."""
+def test_what_would_end_a_capture_is_refused_before_it_does(cupy, tmp_path):
+    """What waits for the device or allocates memory, by its name. The capture goes on; afterwards all of it works."""
     twins, p = Captured(adam, capturable=9).step(tree(1), clip_norm=1.0), foreign(tree(0))
     opt, free, late = twins.on_device, fastopt.SGD(p, schedule_free=True, capturable=3), adam(p, capturable=5)
-    other, pair = adam([cupy_of(1), cupy_of(2)]), [cupy_of(3), cupy_of(4)]
+    other, pair, new = adam([cupy_of(1), cupy_of(2)]), [cupy_of(3), cupy_of(4)], cupy_of(5)
     saved, changed = opt.state_dict(), adam(p, capturable=5)
-    changed.groups[0]["cautious"] = True
+    shown = fastopt.Nesterov([Interface(of(1), stream=cupy.cuda.current.ptr)], capturable=3)  # its arrays are ours
+    ahead, = shown.lookahead()
+    shown.grads  # noqa: B018 (from now on they are there)
+    with opt.snapshot(copy=True) as whole:
+        changed.groups[0]["cautious"] = True
     late.step(p, measure=True)
     other.step(pair, skip_nonfinite=True)
     late.grads = foreign(mapped(lambda x: x.astype(np.float16), tree(1)))  # of a kind with which no step was taken
     refused = [
-        ("t", lambda: opt.t), ("t", lambda: other.t), ("t", lambda: opt.counts), ("t", lambda: repr(opt)),
+        ("t", lambda: opt.t), ("t", lambda: other.t), ("counts", lambda: opt.counts), ("repr", lambda: repr(opt)),
+        ("repr", opt._repr_html_), ("snapshot", lambda: opt.snapshot().__enter__()),
+        ("save", lambda: fastopt.files.save(tmp_path/"file", opt)), ("copy", lambda: copy.copy(opt)),
         ("grad_norm", lambda: opt.grad_norm), ("grad_norm", lambda: other.grad_norm),
         ("measures", lambda: late.measures), ("norm", lambda: opt.norm(twins.g)),
         ("norm", lambda: other.norm([None, pair[1]])), ("grads", lambda: opt.grads), ("tabulate", opt.tabulate),
-        ("evaluation_point", free.evaluation_point), ("optimizer", lambda: adam(p)), ("t", opt.state_dict),
-        ("optimizer", lambda: opt.decoded("m")), ("optimizer", lambda: setattr(opt, "t", 3)),
-        ("optimizer", lambda: opt.load_state_dict(saved)), ("t", lambda: copy.deepcopy(opt)), ("step", late.step),
+        ("evaluation_point", free.evaluation_point), ("Adam", lambda: adam(p)), ("state_dict", opt.state_dict),
+        ("decoded", lambda: opt.decoded("m")), ("t", lambda: setattr(opt, "t", 3)), ("step", late.step),
+        ("load_state_dict", lambda: opt.load_state_dict(saved)), ("restore", lambda: opt.restore(whole)),
         ("step", lambda: changed.step(p)), ("step", lambda: other.step([None, pair[1]])),
-        ("t", lambda: other.remove("params[0]"))]
+        ("DeviceArray", lambda: np.asarray(shown.grads[0])), ("DeviceArray", shown.state["v"][0].copy_to_host),
+        ("DeviceArray", lambda: np.asarray(ahead)), ("Adam group 0", lambda: adam([{"params": p}])),
+        ("remove", lambda: other.remove("params[0]")), ("add", lambda: other.add(new))]
     twins.how = {"clip_norm": 1.0}
     with Graph() as twins.graph:
         opt.step(twins.g, **twins.how)
-        for where, call in refused:
-            with pytest.raises(RuntimeError, match=rf"^{where}: the stream is being captured, but .+\. \S"):
+        for where, call in [*refused, ("copy", lambda: copy.deepcopy(opt))]:  # which takes arrays of no test's library
+            with pytest.raises(RuntimeError, match=rf"^{where}: the stream is being captured, but .+\. [A-Z].+ "
+                                                   r"(before (the capture|it) begins|first|graph)\b"):
                 call()
     twins.replay(times=2).same()
+    for _, call in refused:
+        call()
 
 
 def test_what_a_capture_refuses(stand_in):
     p, g, given = foreign(tree(0)), foreign(tree(1)), foreign(mapped(lambda x: x.astype(np.float16), tree(1)))
     opt, captured = fastopt.Adam(p, lr=0.1), fastopt.Adam(p, lr=0.1, capturable=5)
-    ahead = fastopt.Nesterov(p, capturable=3)
+    ahead, other = fastopt.Nesterov(p, capturable=3), fastopt.Nesterov(p)
+    other.lookahead()
     opt.step(g)
     for call, message in (
             (lambda: opt.step(g), r"Make the optimizer with capturable=N"),
             (ahead.lookahead, r"lookahead: the stream is being captured.*Call it once before"),
+            (other.lookahead, r"lookahead: the stream is being captured.*Make the optimizer with capturable=N"),
             (lambda: captured.step(g, measure=True), r"needs memory.*Take one step with measure=True first"),
             (lambda: captured.step(g, clip="tensor", clip_norm=1.0), r'Take one step with clip="tensor" first'),
             (lambda: captured.step(given), r"were not stepped with before.*Take one step with such gradients first")):
@@ -360,16 +377,20 @@ def test_arrays_of_another_stream_are_refused_within_a_capture(which, stand_in):
         if which != "parameter":
             opt.step(g)
     assert str(error.value) == (
-        "step: the step's stream is being captured, but of two streams that wait for each other the same graph must "
-        "record both. Make gradients, parameters and factor on the captured stream, or step outside of the capture.")
+        "step: the optimizer's stream is being captured, but of two streams that wait for each other the same graph "
+        "must record both. Make gradients, parameters and factor on the captured stream, or call step outside of the "
+        "capture.")
     assert not seen.launched() + seen.launched("captured") + [w for w in seen.work if w.kind in ("record", "wait")]
     graph.replay()
     assert opt.t == (1 if which == "parameter" else 2)
 
 
-@pytest.mark.parametrize("ahead", [False, True])
-def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
-    """Of the stream on which its gradients, or another parameter, are made: it would be recorded and not run."""
+@pytest.mark.parametrize("call", ["step", "lookahead", "norm", "state_dict"])
+def test_a_step_is_not_pulled_into_a_capture(call, cupy, stand_in):
+    """Of the stream on which its gradients, or another parameter, are made: it would be recorded and not run.
+
+    What waits for the device would end the capture.
+    """
     captured, current = new_stream(), cupy.cuda.current
     opt = fastopt.Nesterov([cupy_of(1), Interface(of(1), stream=captured.ptr)], lr=0.5)
     g = [cupy_of(1), cupy_of(1)]
@@ -380,9 +401,11 @@ def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
     graph = Graph()
     graph.__enter__()
     cupy.cuda.current = current
-    message = "step: a stream of gradients, parameters or grad_factor is being"
-    with stand_in.watch() as seen, pytest.raises(RuntimeError, match=message):
-        opt.lookahead() if ahead else opt.step(g)
+    pulled = f"{call}: a stream of gradients, parameters or grad_factor is being captured, .* or call {call} outside"
+    waits = f"{call}: the stream is being captured, but for this the host waits"
+    message = waits if call in ("norm", "state_dict") else pulled
+    with stand_in.watch() as seen, pytest.raises(RuntimeError, match=f"^{message}"):
+        getattr(opt, call)(*[g]*(call in ("step", "norm")))
     cupy.cuda.current = captured
     graph.__exit__(None, None, None)
     cupy.cuda.current = current
@@ -390,6 +413,21 @@ def test_a_step_is_not_pulled_into_a_capture(ahead, cupy, stand_in):
     assert (opt.t, opt.state_dict()["state"]["v"][0].tolist()) == (1, before)
     opt.step(g)
     assert opt.t == 2
+
+
+def test_the_norm_of_gradients_of_a_captured_stream_is_refused(cupy):
+    """Before the host waits for the device, which would end the capture."""
+    captured, current = new_stream(), cupy.cuda.current
+    opt, g = fastopt.SGD(cupy_of(1)), Interface(of(2), stream=captured.ptr)
+    want = opt.norm(g)
+    cupy.cuda.current = captured
+    with Graph():
+        cupy.cuda.current = current
+        with pytest.raises(RuntimeError, match=r"^norm: a stream of gradients, parameters or grad_factor is being"):
+            opt.norm(g)
+        cupy.cuda.current = captured
+    cupy.cuda.current = current
+    assert opt.norm(g) == want == 24**0.5
 
 
 def test_steps_of_another_thread_do_not_end_a_capture():
@@ -426,8 +464,9 @@ def test_many_kinds_of_gradients_are_said_to_wait(stand_in):
     assert quiet(seen)
     opt.step(kinds[4])
     message = r"fastopt: gradients of more than 4 kinds .*the host waits for the device\. Give gradients of"
-    with pytest.warns(RuntimeWarning, match=message):
+    with pytest.warns(RuntimeWarning, match=message) as said:
         opt.step(kinds[0])
+    assert [w.filename for w in said] == [__file__]
     for g in kinds:
         opt.step(g)
     assert opt.t == 15

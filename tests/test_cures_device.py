@@ -53,6 +53,15 @@ def moving(spoilt, cure, want=-2.5):
     same(to_host(p.array).astype(float), np.full((2, 3), want))
 
 
+def late(capturable=None):
+    """An optimizer whose first parameter has had a step less than the second."""
+    old = SGD([numbers(), numbers()])
+    old.step([None, numbers()])
+    new = SGD([numbers(), numbers()], capturable=capturable)
+    new.load_state_dict(old.state_dict())
+    return new
+
+
 def back(p, own, opt):
     p.array = own
 
@@ -114,9 +123,10 @@ def cases():
             (lambda: SGD(numbers()).step(first, zero_grads=True, skip_nonfinite=True),
              lambda: (SGD(numbers()).step(first, skip_nonfinite=True), SGD(numbers()).step(first, zero_grads=True))),
             (lambda: SGD(numbers(), capturable="all"), lambda: SGD(numbers(), capturable=10_000)),
-            (lambda: SGD([numbers(), numbers()], capturable=5).step([None, first]),
-             lambda: (SGD([numbers(), numbers()], capturable=5).step([first, first]),
-                      SGD([numbers(), numbers()]).step([None, first]))),
+            *[(lambda call=call: call(SGD([numbers(), numbers()], capturable=5), [None, first]),
+               lambda call=call: (call(SGD([numbers(), numbers()], capturable=5), [first, first]),
+                                  call(SGD([numbers(), numbers()]), [None, first]))) for call in (SGD.step, SGD.norm)],
+            (lambda: late(5).step([first, first]), lambda: late().step([first, first])),
             (lambda: SGD(numbers()).step(first, norm=1.0, clip_norm=1.0, grad_factor=numbers(1)),
              lambda: (SGD(numbers()).step(first, norm=1.0, clip_norm=1.0, grad_factor=0.5),
                       SGD(numbers()).step(first, clip_norm=1.0, grad_factor=numbers(1)))),

@@ -91,9 +91,11 @@ def test_adaptive_knows_its_error():
             assert all((abs(found[k] - true[k]) <= 2*error[k] + 30*np.finfo(dtype).eps*top).all() for k in w)
             assert all(x.max() < most*top for x in error.values())
     rng = np.random.default_rng(0)
-    with pytest.warns(RuntimeWarning, match=r"1 of 2 derivatives .* over 1e-08 of the largest, that by w\[1\] most: "):
+    message = r"1 of 2 derivatives .* over 1e-08 of the largest, that by w\[1\] most: "
+    with pytest.warns(RuntimeWarning, match=message) as said:
         curvature.jacobian(lambda w: w[0]**2 + w[1] + (1e-3*rng.standard_normal() if w[1] != 1 else 0),
                            np.array([0.5, 1.0]), "adaptive")
+    assert [w.filename for w in said] == [__file__]
 
 
 @pytest.mark.parametrize("method", ["2-point", "3-point", "adaptive"])

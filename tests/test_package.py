@@ -59,9 +59,15 @@ def test_a_newer_numba_gives_one_warning():
     for newer in (f"{major}.{minor + 1}.0", f"{major}.{minor + 1}.0dev0+9.gabc", "1.0.0"):
         with pytest.warns(UserWarning, match=rf"Numba {re.escape(newer)} was found, newer than {major}\.{minor}, "):
             versions.warn_of_newer(newer)
-    program = "import numba; numba.__version__ = '9.1.2'; import fastopt; fastopt.SGD; import fastopt.storage"
+    program = "import numba; numba.__version__ = '9.1.2'\nimport fastopt; fastopt.SGD; import fastopt.storage"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stderr.count("Numba 9.1.2 was found") == 1
+    assert done.stderr.count("Numba 9.1.2 was found") == done.stderr.count("<string>:2: UserWarning: fastopt: ") == 1
+
+
+def test_warnings_point_at_the_program():
+    """All are made by `_checks.warning.warn`, which finds its line."""
+    sources = {path.name: path.read_text() for path in Path(fastopt.__file__).parent.rglob("*.py")}
+    assert [name for name, text in sources.items() if "import warnings" in text] == ["warning.py"]
 
 
 def test_what_is_public():

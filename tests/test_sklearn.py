@@ -33,6 +33,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, r2_score
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, scale
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -472,8 +473,11 @@ def test_warns_where_there_is_no_convergence(diabetes):
              r"MLPRegressor: 3 epochs ended before the loss .* tol=0.0001\. Raise max_iter"),
             (LinearRegression(n_iter_no_change=10, learning_rate=0.1), swing,
              "the loss was .* in the best epoch, and is .* in the last. Raise n_iter_no_change")):
-        with pytest.warns(ConvergenceWarning, match=says):
+        with pytest.warns(ConvergenceWarning, match=says) as found:
             model.fit(*data)
+        with pytest.warns(ConvergenceWarning) as more:
+            make_pipeline(StandardScaler(), model).fit(*data)
+        assert {w.filename for w in [*found, *more]} == {__file__}
     assert model.loss_ > 1.1*model.best_loss_
 
 

@@ -676,13 +676,25 @@ def test_formats_are_fastopts(how):
 
 
 def test_a_rounding_that_has_no_effect_is_said():
-    """Where all parameters are wider; else it is silent, when optimizers are made for each rule, too."""
+    """At the first step, if all parameters are wider: once, at the program's line, whatever of torch lies between.
+
+    Else it is silent: if parameters of 16 bits come later, and when optimizers are made for each rule.
+    """
     half, wide = (torch.nn.Parameter(torch.ones(5, dtype=kind)) for kind in (torch.bfloat16, torch.float32))
     for x in (half, wide):
         x.grad = torch.full_like(x, 2.0**-10)
     for rounding in ("stochastic", "remainder"):
-        with pytest.warns(UserWarning, match=f"AdamW: rounding='{rounding}' is for parameters of 16 bits, but none of"):
-            ours.AdamW([wide, wide.detach().to(torch.complex64)], rounding=rounding)
+        opt = ours.AdamW([wide, wide.detach().to(torch.complex64)], rounding=rounding, lr=0.0, weight_decay=0.0)
+        torch.optim.lr_scheduler.ConstantLR(opt)  # it wraps `step`
+        with pytest.warns(match=f"^AdamW: rounding='{rounding}' is for parameters of 16 bits, but none of") as said:
+            opt.step()
+        assert [w.filename for w in said] == [__file__]
+        copy.deepcopy(opt).step()
+        opt.add_param_group({"params": [wide.detach().clone()]})
+        opt.step()
+        opt = ours.SGD([wide], lr=0.0, rounding=rounding)
+        opt.add_param_group({"params": [half]})
+        opt.step()
         opt = ours.SGD([{"params": [half]}, {"params": [wide], "momentum": 0.9}], lr=1.0, rounding=rounding)
         opt.step()
     assert torch.equal(wide.detach(), torch.full((5,), 1 - 2.0**-9, dtype=torch.float32))
@@ -859,6 +871,44 @@ def test_compiled_programs_leave_the_step_alone():
         warnings.simplefilter("ignore")  # torch's own
         found = program(ours, lambda f: torch.compile(f, backend="eager"))
     same(found, program(theirs, lambda f: f))
+
+
+@pytest.mark.parametrize("began", [False, True])
+def test_a_group_that_changes_is_called_as_torch_knows_it(began):
+    """By torch's class and number, before the first step and later; put right, it goes on."""
+    w = [torch.nn.Parameter(torch.ones(5)) for _ in range(3)]
+    opt = ours.SGD([{"params": [x], "momentum": mu} for x, mu in zip(w, (0.0, 0.9, 0.9), strict=True)], lr=0.1)
+    for x in w:
+        x.grad = torch.ones(5)
+    if began:
+        opt.step()
+    for name, bad in (("lr", -1.0), ("lr", lambda t: -1.0), ("momentum", 2.0), ("cautious", 3), ("mars", True)):
+        had = opt.param_groups[2].pop(name, None)
+        opt.param_groups[2][name] = bad
+        with pytest.raises((TypeError, ValueError), match=rf"^SGD group 2( at step \d)?: {name}\b"):
+            opt.step()
+        opt.param_groups[2] |= {name: had}
+        if had is None:
+            del opt.param_groups[2][name]
+    opt.step()
+    assert torch.equal(w[1], w[2])
+
+
+def test_a_modifier_may_come_and_go():
+    """One that no group had at first, and that a group has no more: as one that is there all along."""
+    w, v = torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(5))
+    opt, other = ours.SGD([w], lr=0.1), ours.SGD([v], lr=0.1, update_clip=1e9)
+    for limit in (1e9, 0.02, 1e9):
+        w.grad = v.grad = torch.arange(5.0)
+        if limit < 1:
+            opt.param_groups[0]["update_clip"] = limit
+        else:
+            opt.param_groups[0].pop("update_clip", None)
+        other.param_groups[0]["update_clip"] = limit
+        opt.step()
+        other.step()
+        assert torch.equal(w, v), limit
+    assert torch.allclose(w, 1 - 0.1*(2*w.grad + w.grad.clamp(max=0.02)))
 
 
 def test_autograd_sees_the_step():

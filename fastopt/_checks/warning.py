@@ -2,12 +2,14 @@
 import sys
 import warnings
 
-PACKAGE = __name__.partition(".")[0]
+BETWEEN = {__name__.partition(".")[0], "importlib", "joblib", "scipy", "sklearn", "torch"}  # packages that may call us
 
 
 def warn(message: str, kind: type[Warning] = UserWarning) -> None:
-    """Warn at the line that called this package."""
-    frame, level = sys._getframe(1), 2
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, kind, stacklevel=level)
+    """Warn at the line that called this package, or one of those that call it."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in BETWEEN:
+        frame = frame.f_back
+    seen = frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(message, kind, frame.f_code.co_filename, frame.f_lineno, frame.f_globals.get("__name__"),
+                           seen)

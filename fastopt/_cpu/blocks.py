@@ -13,11 +13,11 @@ from .._kernels import block
 from .._kernels.block import BlockElement, coded
 from .._kernels.layout import Layout
 from .._kernels.llvm import I8, I16, I64, code, i64, independent, pointer, unpacked
-from .._kernels.memory import INT, moved
+from .._kernels.memory import INT, row_from
 
 COMPANY = 8*SIZE  # elements that take the loops together: blocks do not wait for each other's largest number
-WORD = 2          # bytes
-LANES = 32        # elements that the loop of codes takes at a time: two vectors of words become one of codes
+HALFWORD = 2      # bytes
+TOGETHER = 32     # elements that the loop of codes takes at a time: two vectors of words become one of codes
 
 
 def of_words(layout):
@@ -34,7 +34,7 @@ class Words(BlockElement):
         self.at, self.room = addresses, room
 
     def word_at(self, k, i):
-        start = i64(self.layout.blocks.index(k)*COMPANY*WORD)
+        start = i64(self.layout.blocks.index(k)*COMPANY*HALFWORD)
         return pointer(self.builder, self.builder.add(self.room, start), I16, i)
 
     def code_at(self, k, i):
@@ -45,7 +45,7 @@ def make_room(layout):
     """make_room(): the address of room on the stack for the words of a company."""
     @code(INT)
     def make_room(context, builder):
-        room = ir.ArrayType(I64, WORD*COMPANY*len(layout.blocks)//8)
+        room = ir.ArrayType(I64, HALFWORD*COMPANY*len(layout.blocks)//8)
         return builder.ptrtoint(cgutils.alloca_once(builder, room), I64)
     return make_room
 
@@ -59,8 +59,8 @@ def of_company(layout, pipeline=None):
         @code(types.void, layout.row, INT, INT, INT)
         def of_blocks(context, builder, row, room, begin, end):
             with cgutils.for_range_slice(builder, begin, end, i64(SIZE), I64) as (first, _):
-                behind = builder.mul(builder.sub(first, begin), i64(WORD))
-                here = moved(builder, layout, row, first)
+                behind = builder.mul(builder.sub(first, begin), i64(HALFWORD))
+                here = row_from(builder, layout, row, first)
                 e = Words(context, builder, layout, pipeline, here, builder.add(room, behind))
                 emit(builder, e, builder.sub(end, first))
         return of_blocks
@@ -79,7 +79,7 @@ def unpack(layout):
         with builder.if_then(builder.icmp_signed("<", count, i64(SIZE)), likely=False):
             for k in layout.blocks:
                 behind = builder.bitcast(e.word_at(k, count), I8.as_pointer())
-                cgutils.memset(builder, behind, builder.mul(builder.sub(i64(SIZE), count), i64(WORD)), 0)
+                cgutils.memset(builder, behind, builder.mul(builder.sub(i64(SIZE), count), i64(HALFWORD)), 0)
     return unpack
 
 
@@ -102,7 +102,7 @@ def pack(layout, pipeline):
     @of_company(layout, pipeline)
     def pack(builder, e, count):
         exponents = e.exponents(e.at)
-        with independent(builder, i64(0), i64(SIZE), LANES) as i:
+        with independent(builder, i64(0), i64(SIZE), TOGETHER) as i:
             for k in coded(layout, pipeline):
                 number = e.code(k, builder.load(e.word_at(k, i)), exponents[k])
                 builder.store(builder.trunc(number, I8), e.code_at(k, i))

@@ -18,7 +18,7 @@ from .._rule.pieces import asker
 from .._rule.pipeline import Pipeline, of_tensors, pipelines
 from .._tensors import arrays, tensors
 from .._tensors.rows import STAND_IN
-from .._tensors.tensors import LINE, PerTensor, Place, Tensor
+from .._tensors.tensors import TILE_UNIT, PerTensor, Place, Tensor
 from .headers import Headers, Watch
 from .loops import squares_kernel, step_kernel
 from .measured import Measured, Sums, survey
@@ -32,7 +32,7 @@ TAKEN = 16_384  # elements that a thread takes at least: an atomic operation on 
 
 def tile_size(elements: int) -> int:
     size = max(SMALLEST_TILE, min(LARGEST_TILE, elements//16))
-    return -(-size//LINE)*LINE
+    return -(-size//TILE_UNIT)*TILE_UNIT
 
 
 def head(parameter: np.ndarray) -> int:

@@ -4,7 +4,7 @@ from functools import cache
 import numpy as np
 
 from .._kernels import element, memory
-from .._kernels.atomics import HALF, MASK, take
+from .._kernels.atomics import BITS, LOW_HALF, take
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.element import halved
 from .._kernels.layout import Layout
@@ -36,7 +36,7 @@ def _over_tiles(name, layout, work, room):
             taken = take(job, thread)
             if taken == 0:
                 break
-            for k in range(taken >> HALF, taken & MASK):
+            for k in range(taken >> BITS, taken & LOW_HALF):
                 tile = tiles + k*4*WORD
                 lo, hi = word(tile, TILE.first), word(tile, TILE.end)
                 table_row = table + word(tile, TILE.tensor)*width

@@ -12,7 +12,7 @@ from .._rule.pieces import MEASURE, Piece
 from .._rule.pipeline import Pipeline
 from .._tensors import arrays
 from .._tensors.tensors import Tensor
-from .._tensors.units import Spans, Units, whole
+from .._tensors.units import Spans, Units, whole_tensors
 from .loops import sums_kernel
 from .pool import Plan
 
@@ -74,5 +74,5 @@ def survey(job: Any, pipeline: Pipeline, of: Measured | None) -> Sums:
     if of is not None:
         job = job.tiled(of.tiles, of.coefs)
     else:
-        job = job.tiled(whole(np.unique(job.tiles[:, TILE.tensor]).tolist(), job.sizes, job.groups), job.coefs)
+        job = job.tiled(whole_tensors(np.unique(job.tiles[:, TILE.tensor]).tolist(), job.sizes, job.groups), job.coefs)
     return Sums(job, pipeline, MEASURE, Spans(job.tiles))

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from numba import types
 
-from .._kernels.atomics import DEFAULT_MODE, HALF, LINE, add, call, exchange, mode, nap, pause, read, set_mode, write
+from .._kernels.atomics import BITS, DEFAULT_MODE, ROOM, add, call, exchange, mode, nap, pause, read, set_mode, write
 from .._kernels.compile import compiled, entry
 from .._kernels.memory import JOB, WORD, put_word, record, word
 
@@ -103,7 +103,7 @@ def _run():
             put_word(shares, 0, word(job, JOB.count))
             if posted:
                 for thread in range(helpers + 1):
-                    put_word(shares, LINE*thread, word(own, thread))
+                    put_word(shares, ROOM*thread, word(own, thread))
                 write(mailbox, MAILBOX.function, function)
                 write(mailbox, MAILBOX.helpers, helpers)
                 write(mailbox, MAILBOX.job, job)
@@ -217,7 +217,7 @@ def shares(extents: np.ndarray, threads: int) -> np.ndarray:
     ends = np.cumsum(extents)
     wanted = (ends[-1] if ends.size else 0)*np.arange(1, threads)/threads
     cuts = np.searchsorted(ends - extents/2, wanted)
-    return (np.array([0, *cuts], np.int64) << HALF) + np.array([*cuts, len(extents)])
+    return (np.array([0, *cuts], np.int64) << BITS) + np.array([*cuts, len(extents)])
 
 
 class Plan:
@@ -247,7 +247,7 @@ class Plan:
         """Give each of so many threads a share of the tiles of each job, of about as many elements."""
         self.own = [shares(job.extents, threads) for job in self.jobs]
         self.rows[:-1, 3] = [own.ctypes.data for own in self.own]
-        self.left = np.zeros(LINE*(threads + 1), np.int64)
+        self.left = np.zeros(ROOM*(threads + 1), np.int64)
         self.threads, self.left_at = threads, (self.left.ctypes.data + 63)//64*64
 
     def run(self, threads: int, done: int = 0) -> None:

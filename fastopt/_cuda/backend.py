@@ -6,7 +6,6 @@ What changed on the host (a row of coefficients, addresses of gradients) goes al
 host waits for nothing, reads nothing back and allocates nothing.
 """
 import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .._checks.numbers import check_number
+from .._checks.warning import warn
 from .._formats.catalogue import Format, arithmetic
 from .._kernels.memory import WORD
 from .._rule.groups import Group
@@ -31,11 +31,12 @@ from .libraries import library
 from .look import check_still, follow, sights
 from .loops import CLOCK
 from .streams import Makers, Streams, hand_over, makers
-from .tables import MOST, Bound, Bucket, Gradients, Tables
+from .tables import REMEMBERED, Bound, Bucket, Gradients, Tables
 
-KINDS = 4     # of gradients whose tables are kept: of other formats, or in other memory orders
-OUTSIDE = "Do it before the capture begins, or after its end."
-ALIGNED = 32  # elements: states start where their parameter does within so many, so that all slots are aligned alike
+KEPT_KINDS = 4  # of gradients whose tables are kept: of other formats, or in other memory orders
+WAITS = "for this the host waits for the device"
+ANOTHER_TIME = "{} before the capture begins, or after its end."
+ALIGNED = 32    # elements: states start where their parameter does within so many, so that all slots are aligned alike
 
 
 class CudaBackend(Stored):
@@ -45,7 +46,8 @@ class CudaBackend(Stored):
         ordinal = next((t.array.device for t in tensors if t.array.device is not None), 0)
         self.gpu = driver.gpu(ordinal)
         self.streams = Streams(self.gpu, [t.original for t in tensors])
-        self.streams.outside("optimizer", "memory for its states cannot be allocated now", OUTSIDE)
+        self.streams.outside(groups[0].where, "memory for its states cannot be allocated now",
+                             ANOTHER_TIME.format("Make the optimizer"))
         super().__init__(rule, tensors, groups, *arguments, **more)
         capturable = self.capturable
         self.sights = sights(self)
@@ -106,18 +108,23 @@ class CudaBackend(Stored):
         return DeviceArray(0, (0,), np.uint16, device=self.gpu.ordinal, bits=True)
 
     def buffers(self) -> list[DeviceArray]:
-        self.streams.outside("grads", "buffers cannot be allocated now", OUTSIDE)
+        self.streams.outside("grads", "buffers cannot be allocated now", "Read opt.grads once before it begins.")
         return [self.filled(t.array, t.array.dtype, t.array.dtype.type(0)) for t in self.tensors]
 
     def visible(self, array: DeviceArray, t: Tensor) -> Any:
-        return library(t.original).wrap(t.as_given(array), t.original)
+        found = library(t.original).wrap(t.as_given(array), t.original)
+        if not isinstance(found, DeviceArray):
+            return found
+        return found.guarded(partial(self.streams.outside, "DeviceArray", WAITS, ANOTHER_TIME.format("Read it")))
+
+    def outside(self, where: str, do: str = "", counts: bool = False) -> None:
+        if not counts or self.clock.uncertain:
+            self.streams.outside(where, WAITS, ANOTHER_TIME.format(do or f"Call {where}"))
 
     def read(self, array: DeviceArray, copy: bool) -> np.ndarray:
-        self.streams.outside("optimizer", "the host waits for what is read of parameters and states", OUTSIDE)
         return array.copy_to_host()  # a copy always
 
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
-        self.streams.outside("optimizer", "the host waits before it sets parameters, states or the step count", OUTSIDE)
         uploads = []
         pairs = list(pairs)
         for target, source in pairs:
@@ -157,8 +164,6 @@ class CudaBackend(Stored):
     @property
     def taken(self) -> int:
         self.streams.release()
-        if self.clock.uncertain:
-            self.streams.outside("t", "the host waits for the count of steps", OUTSIDE)
         return self.clock.t
 
     @taken.setter
@@ -171,14 +176,14 @@ class CudaBackend(Stored):
             return self.known_norm
         if not (self.normed or self.clock.replayed):
             return None
-        self.streams.outside("grad_norm", "the host waits for the norm", OUTSIDE)
+        self.outside("grad_norm", "Read opt.grad_norm")
         return self.clock.norm()
 
     def tabulate(self) -> None:
         if not self.capturable:
             raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
                                "with capturable=N.")
-        self.streams.outside("tabulate", "the host waits before it sends coefficients", OUTSIDE)
+        self.outside("tabulate")
         self.clock.tabulate()
 
     # Gradients
@@ -236,28 +241,38 @@ class CudaBackend(Stored):
                              self.clock.memory, self.seed)
             if self.capturable:
                 new.norm  # noqa: B018 (made now: a capture may want it)
-            kept = list(self.tables.items())[-(KINDS - 1):]
+            kept = list(self.tables.items())[-(KEPT_KINDS - 1):]
             self._say_dropped(gradients.kind, [kind for kind in self.tables if kind not in dict(kept)])
             self.tables = {**dict(kept), gradients.kind: new}
         return self.tables[gradients.kind]
 
     def _say_dropped(self, kind: tuple, gone: list[tuple]) -> None:
         """Say it once when tables are made again that were there: each time the host waits for the device."""
-        if self.dropped is None or len(self.dropped) > MOST:
+        if self.dropped is None or len(self.dropped) > REMEMBERED:
             return
         if kind not in self.dropped:
             self.dropped |= set(gone)
             return
         self.dropped = None
-        warnings.warn(f"fastopt: gradients of more than {KINDS} kinds (formats, memory orders, zero_grads) come in "
-                      f"turn. The tables of {KINDS} are kept; to make others the host waits for the device. Give "
-                      "gradients of fewer kinds.", RuntimeWarning, stacklevel=2)
+        warn(f"fastopt: gradients of more than {KEPT_KINDS} kinds (formats, memory orders, zero_grads) come in turn. "
+             f"The tables of {KEPT_KINDS} are kept; to make others the host waits for the device. Give gradients of "
+             "fewer kinds.", RuntimeWarning)
 
-    def _check_capturable(self, capturing: int) -> None:
+    def _check_capturable(self, capturing: int, where: str = "step") -> None:
         if capturing and not self.capturable:
-            raise RuntimeError("step: the stream is being captured, but coefficients come from the host at every step. "
-                               "Make the optimizer with capturable=N, N being the number of steps that the graph will "
-                               "be replayed.")
+            raise RuntimeError(f"{where}: the stream is being captured, but coefficients come from the host at every "
+                               "step. Make the optimizer with capturable=N, N being the number of steps that the graph "
+                               "will be replayed.")
+
+    def _check_whole(self, where: str, leaves: list) -> None:
+        """ValueError where steps would be of a part of the parameters, but graphs replay those of all."""
+        live = sum(leaf is not None for leaf in leaves)
+        if self.capturable and 0 < live < len(leaves):
+            raise ValueError(f"{where}: a gradient is None, but with capturable= all steps are alike. Give all "
+                             "gradients, or make the optimizer without.")
+        if self.capturable and live and where == "step":
+            raise ValueError("step: some parameters have had fewer steps than others, but with capturable= all steps "
+                             "are alike. Make the optimizer without, and load its state_dict() there.")
 
     def _check_known(self, tables: Tables, asked: tuple, request: Request) -> None:
         if (asked, request.apart, request.measure) not in tables.known:
@@ -276,6 +291,7 @@ class CudaBackend(Stored):
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         if (parts := self.parts) is not None and not (parts.even and all(leaf is not None for leaf in leaves)):
             self._check_capturable(self.streams.capturing())
+            self._check_whole("step", leaves)
             parts.step(self, leaves, paths, request)
             return
         self.bind(leaves, paths, request.zero_grads, request.masks)
@@ -304,11 +320,14 @@ class CudaBackend(Stored):
             driver.do("cuCtxSetCurrent", before)
 
     def norm_of(self, leaves: list, paths: list[str], factor: float) -> float:
-        self.streams.outside("norm", "the host waits for the norm", "Call it outside, or step with clip_norm.")
+        self.streams.outside("norm", WAITS, ANOTHER_TIME.format("Step with clip_norm; or call norm"))
+        self._check_whole("norm", leaves)
         return super().norm_of(leaves, paths, factor)
 
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
         self.bind(leaves, paths)
+        with self.gpu.current():
+            self._order(self.streams.now(), [self._bound().gradients.makers], "norm")  # before the host waits
         memory, last, found = self.clock.memory.address + WORD*CLOCK.norm, np.zeros(1), np.zeros(1)
         self.gpu.download(last, memory)
         with self.gpu.current():
@@ -325,7 +344,7 @@ class CudaBackend(Stored):
         on_device = place(factor) == "cuda"
         lent = [factor.owner] if on_device else []
         others = [gradients.makers, makers(lent, self.streams.library)] if lent else [gradients.makers]
-        capturing, streams = self._order(stream, others)
+        capturing, streams = self._order(stream, others, "step" if steps else "norm")
         asked = self._asked(request) if steps else ()  # before schedules, which may change hyperparameters, for later
         coefficients = self._coefficients(capturing) if steps else []
         if steps and any(group.functions for group in self.groups):
@@ -371,10 +390,10 @@ class CudaBackend(Stored):
             clock.sent()
         self.streams.finish(stream, streams, packed)
 
-    def _order(self, stream: int, others: Sequence[Makers]) -> tuple[int, list[int]]:
+    def _order(self, stream: int, others: Sequence[Makers], where: str) -> tuple[int, list[int]]:
         """The capture that records the stream, if any, and the other streams for which it must wait."""
         capturing = self.gpu.capture(stream)
-        return capturing, self.streams.others(stream, others, capturing)
+        return capturing, self.streams.others(stream, others, capturing, where)
 
     def _asked(self, request: Request) -> tuple:
         """The pieces that a step asks for, as arguments of `pipelines`. Graphs hold those whose use may change, too."""
@@ -399,27 +418,28 @@ class CudaBackend(Stored):
         self.captured += [x for x in used if not any(x is y for y in self.captured)]
         self.clock.replayed = True
 
-    def _coefficients(self, capturing: int) -> list[Post]:
+    def _coefficients(self, capturing: int, where: str = "step") -> list[Post]:
         """The coefficients that must be sent with the next step."""
         if not self.capturable:
-            self._check_capturable(capturing)
+            self._check_capturable(capturing, where)
             return self.clock.next()
         if not capturing:
             self.clock.tabulated()
         return []
 
     def look_ahead(self) -> list[DeviceArray]:
+        where = "lookahead" if self.rule.ahead else "evaluation_point"
         self.look()
         if self._ahead is None:
-            self.streams.outside("lookahead" if self.rule.ahead else "evaluation_point", "its buffers cannot be "
-                                 "allocated now", "Call it once before.")
+            self.streams.outside(where, "its buffers cannot be allocated now",
+                                 "Call it once before the capture begins.")
             with self.gpu.current():
                 self.ahead_buffers = self.ahead_buffers or self.buffers()
                 self._ahead = _AheadLaunches(self, self.ahead_buffers)
         with self.gpu.current():
             stream = self.streams.now()
-            capturing, streams = self._order(stream, [])
-            coefficients = self._coefficients(capturing) if self.rule.ahead else []
+            capturing, streams = self._order(stream, [], where)
+            coefficients = self._coefficients(capturing, where) if self.rule.ahead else []
             plan, skip = self._ahead.prepared(coefficients)
             hand_over(self.streams.packed, stream)
             self.streams.begin(stream, streams, capturing)
@@ -435,7 +455,7 @@ class CudaBackend(Stored):
 
 def _norms(streams: Streams, tables: Tables, *of: Any) -> Mapping[int, np.ndarray]:
     """The norms that the last step which measured found. No method: a backend that holds itself is freed late."""
-    streams.outside("measures", "the host waits for the norms", OUTSIDE)
+    streams.outside("measures", WAITS, ANOTHER_TIME.format("Read opt.measures"))
     return tables.norms(*of)
 
 

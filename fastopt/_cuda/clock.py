@@ -7,13 +7,13 @@ knows the step count it sends the next row. After a step that may have been skip
 """
 import math
 import struct
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._checks.warning import warn
 from .._kernels.memory import WORD
 from .._rule.groups import Group
 from .._rule.pipeline import row_length
@@ -156,9 +156,9 @@ class Clock:
         self.lost = False
         if words[CLOCK.missed]:
             self.gpu.upload(self.memory.address + WORD*CLOCK.missed, np.zeros(1, np.int64))
-            warnings.warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with "
-                          "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the "
-                          "optimizer with a larger capturable=.", RuntimeWarning, stacklevel=3)
+            warn(f"fastopt: {words[CLOCK.missed]} replays went beyond step {self.last}, the last one with "
+                 "coefficients, and changed nothing. Call opt.tabulate() before they run out, or make the optimizer "
+                 "with a larger capturable=.", RuntimeWarning)
 
     def norm(self) -> float | None:
         """The norm of the last step, or None where it had none. Waits for the device."""

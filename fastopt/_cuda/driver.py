@@ -42,7 +42,7 @@ HINTS = {
     906: "The default stream cannot take part in a capture: neither as the captured one nor as that of an array.",
 }
 NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
-FIELDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
+LAUNCH_WORDS = 4  # of a launch: function, blocks, stream, where the pointers to its parameters lie
 
 
 class CudaError(RuntimeError):
@@ -316,7 +316,7 @@ def _launcher() -> tuple[Any, int]:
     """
     def launch(driver, launches, count, done, sure):
         for k in range(count):
-            row = launches + k*FIELDS*WORD
+            row = launches + k*LAUNCH_WORDS*WORD
             error = call_driver(driver, word(row, 0), word(row, 1), THREADS, word(row, 2), word(row, 3))
             if error != 0:
                 return error
@@ -356,7 +356,7 @@ class Launches:
         """`rows` holds (function, blocks, arguments)."""
         self.keep = [arguments for _, _, arguments in rows]
         self.rows = np.array([(function, blocks, 0, arguments.address) for function, blocks, arguments in rows],
-                             np.int64).reshape(len(rows), FIELDS)
+                             np.int64).reshape(len(rows), LAUNCH_WORDS)
         self.address = self.rows.ctypes.data
         self.stream = 0
 
@@ -365,7 +365,7 @@ class Launches:
         if stream != self.stream:
             self.rows[:, 2] = self.stream = stream
         launch, driver = _launcher()
-        error = launch(driver, self.address + skip*FIELDS*WORD, len(self.rows) - skip, done, sure)
+        error = launch(driver, self.address + skip*LAUNCH_WORDS*WORD, len(self.rows) - skip, done, sure)
         if error:
             bindings = _bindings()
             raise CudaError(f"cuLaunchKernel: {_text(bindings, bindings.CUresult(error))}")

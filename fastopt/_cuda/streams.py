@@ -79,20 +79,22 @@ class Streams:
             return self.gpu.capture(self.now()) != 0
 
     def outside(self, where: str, why: str, cure: str) -> None:
-        """RuntimeError within a capture, before what it does not allow: the driver would end it."""
-        if self.capturing():
+        """RuntimeError within a capture, of a stream of parameters too, before what the driver would end it for."""
+        with self.gpu.current():
+            captured = any(map(self.gpu.capture, (self.now(), *self.owners.now(self.gpu.ordinal))))
+        if captured:
             raise RuntimeError(f"{where}: the stream is being captured, but {why}. {cure}")
 
-    def others(self, stream: int, others: Sequence[Makers], capture: int) -> list[int]:
+    def others(self, stream: int, others: Sequence[Makers], capture: int, where: str) -> list[int]:
         """The streams of array makers; RuntimeError if a capture has only some: waiting would spread or end it."""
         streams = [s for who in (self.owners, *others) if who != NOBODY for s in who.now(self.gpu.ordinal)
                    if s != stream]
         for other in streams:
             if self.gpu.capture(other) != capture:
-                found = "the step's stream is" if capture else "a stream of gradients, parameters or grad_factor is"
-                raise RuntimeError(f"step: {found} being captured, but of two streams that wait for each other the "
-                                   "same graph must record both. Make gradients, parameters and factor on the captured "
-                                   "stream, or step outside of the capture.")
+                found = "the optimizer's stream" if capture else "a stream of gradients, parameters or grad_factor"
+                raise RuntimeError(f"{where}: {found} is being captured, but of two streams that wait for each other "
+                                   "the same graph must record both. Make gradients, parameters and factor on the "
+                                   f"captured stream, or call {where} outside of the capture.")
         return streams
 
     def begin(self, stream: int, streams: Sequence[int], capture: int) -> None:

@@ -25,7 +25,7 @@ from .loops import STEP, THREADS, WARP
 from .measured import CLIP, Launch, Measured, Squares, Survey
 from .streams import hand_over, makers
 
-MOST = 100_000  # addresses that are remembered
+REMEMBERED = 100_000  # addresses that are remembered
 
 
 class Bucket:
@@ -274,7 +274,7 @@ class Gradients:
             if high and not of.tells_device and not driver.same_device(address, self.device):  # a microsecond
                 return False
             passed.add(address)
-        if sum(map(len, self.passed)) > MOST:
+        if sum(map(len, self.passed)) > REMEMBERED:
             self.passed = [{address} for address in addresses]
         return True
 

@@ -32,7 +32,7 @@ class Kind:
         if x.kind.bits == self.bits:
             return Emitted(x.builder, x.value, self)
         change = "trunc" if self.bits < x.kind.bits else "sext" if x.kind.signed else "zext"
-        return Emitted(x.builder, getattr(x.builder, change)(x.value, alike(self.llvm, x.value)), self)
+        return Emitted(x.builder, getattr(x.builder, change)(x.value, as_wide(self.llvm, x.value)), self)
 
 
 U8, U16, U32, U64 = map(Kind, (np.uint8, np.uint16, np.uint32, np.uint64))
@@ -41,7 +41,7 @@ F32, F64, BOOL = Kind(np.float32), Kind(np.float64), Kind(np.bool_)
 KINDS = {kind.dtype: kind for kind in (U8, U16, U32, U64, I8, I16, I32, I64, F32, F64, BOOL)}
 
 
-def alike(kind: Any, value: Any) -> Any:
+def as_wide(kind: Any, value: Any) -> Any:
     """A type of LLVM's numbers; of a vector of as many, where the value is a vector."""
     return ir.VectorType(kind, value.type.count) if isinstance(value.type, ir.VectorType) else kind
 
@@ -73,7 +73,7 @@ def _emitted(beside: Emitted, x: Any, needed: Kind | None = None) -> Emitted:
     """A value, or a number of NumPy's as one, a vector where the value beside it is; of the kind that is needed."""
     if not isinstance(x, Emitted):
         kind = (needed or beside.kind) if type(x) is int else KINDS[np.asarray(x).dtype]
-        of, number = alike(kind.llvm, beside.value), kind.dtype.type(x).item()
+        of, number = as_wide(kind.llvm, beside.value), kind.dtype.type(x).item()
         x = Emitted(beside.builder, ir.Constant(of, number if of is kind.llvm else [number]*of.count), kind)
     if needed and x.kind is not needed:
         raise TypeError(f"formula: {x.kind.dtype} beside {needed.dtype}, but one type is needed. Convert one of them.")
@@ -118,14 +118,14 @@ def unsigned(x: Any) -> Any:
 def as_float(u: Any) -> Any:
     """The float32 of these 32 bits."""
     if isinstance(u, Emitted):
-        return Emitted(u.builder, u.builder.bitcast(u.value, alike(F32.llvm, u.value)), F32)
+        return Emitted(u.builder, u.builder.bitcast(u.value, as_wide(F32.llvm, u.value)), F32)
     return np.asarray(u, np.uint32).view(np.float32)[()]
 
 
 def as_bits(x: Any) -> Any:
     """The 32 bits of this float32."""
     if isinstance(x, Emitted):
-        return Emitted(x.builder, x.builder.bitcast(x.value, alike(U32.llvm, x.value)), U32)
+        return Emitted(x.builder, x.builder.bitcast(x.value, as_wide(U32.llvm, x.value)), U32)
     return np.asarray(x, np.float32).view(np.uint32)[()]
 
 

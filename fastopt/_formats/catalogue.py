@@ -73,14 +73,14 @@ class Format:
         return self.itemsize*self.parts + (1/self.block.size if self.block else 0)
 
 
-HALF, SINGLE, BITS16, BITS32 = ir.HalfType(), ir.FloatType(), ir.IntType(16), ir.IntType(32)
+FLOAT16, FLOAT32, BITS16, BITS32 = ir.HalfType(), ir.FloatType(), ir.IntType(16), ir.IntType(32)
 
 
 def _rounding(instruction: str, count: int) -> Instruction:
     """An instruction that rounds one float32 number to 16 bits, or two to 32."""
     result, code = ((BITS16, "=h,f") if count == 1 else (BITS32, "=r,f,f"))
     operands = ", ".join(f"${k}" for k in range(count + 1))
-    assembly = ir.InlineAsm(ir.FunctionType(result, [SINGLE]*count), f"{instruction} {operands};", code)
+    assembly = ir.InlineAsm(ir.FunctionType(result, [FLOAT32]*count), f"{instruction} {operands};", code)
     return Instruction(lambda builder, *numbers: builder.call(assembly, numbers[::-1]), (8, 0))
 
 
@@ -93,8 +93,8 @@ F64 = _float("f64", np.float64, types.float64)
 F32 = _float("f32", np.float32, types.float32)
 F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, scalars.decode_f16, scalars.encode_f16,
              "float16", dtypes=("float16",),
-             device_decode=Instruction(lambda builder, x: builder.fpext(builder.bitcast(x, HALF), SINGLE)),
-             device_encode=Instruction(lambda builder, x: builder.bitcast(builder.fptrunc(x, HALF), BITS16)),
+             device_decode=Instruction(lambda builder, x: builder.fpext(builder.bitcast(x, FLOAT16), FLOAT32)),
+             device_encode=Instruction(lambda builder, x: builder.bitcast(builder.fptrunc(x, FLOAT16), BITS16)),
              device_pair=_rounding("cvt.rn.f16x2.f32", 2))
 BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_bf16, scalars.encode_bf16,
               "bfloat16", dtypes=("bfloat16", "uint16"),

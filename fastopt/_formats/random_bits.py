@@ -6,7 +6,7 @@ of them. Elements 2**32 apart in one tensor have the same bits within a step.
 """
 from .bits import U32, U64
 
-SEED, STEP, TENSOR = U64(0x9E3779B97F4A7C15), U64(0xD1B54A32D192ED03), U64(0x8CB92BA72F3D8DD7)
+OF_SEED, OF_STEP, OF_TENSOR = U64(0x9E3779B97F4A7C15), U64(0xD1B54A32D192ED03), U64(0x8CB92BA72F3D8DD7)
 FIRST, SECOND = U64(0xBF58476D1CE4E5B9), U64(0x94D049BB133111EB)
 THIRTY, TWENTYSEVEN, THIRTYTWO = U64(30), U64(27), U64(32)
 ELEMENT, ROUND_1, ROUND_2 = U32(0x9E3779B9), U32(0x21F0AAAD), U32(0x735A2D97)
@@ -16,7 +16,7 @@ SLOTS = tuple(U32(pow(0xCC9E2D51, k, 2**32)) for k in range(64))
 
 def key(seed, step, tensor, first=0):
     """What the bits of all elements of a tensor depend on at a step: 32 bits. `first` is the first one's number."""
-    z = U64(seed)*SEED + U64(step)*STEP + U64(tensor)*TENSOR
+    z = U64(seed)*OF_SEED + U64(step)*OF_STEP + U64(tensor)*OF_TENSOR
     z = (z ^ (z >> THIRTY))*FIRST
     z = (z ^ (z >> TWENTYSEVEN))*SECOND
     return start(U32(z >> THIRTYTWO), first)

@@ -9,8 +9,8 @@ from numba.extending import register_jitable
 from .llvm import I8, I32, I64, call_llvm, code, i32, i64, pointer
 from .memory import INT, JOB, word
 
-LINE = 8                     # words of a cache line: what two threads write lies in two
-HALF, MASK = 32, 2**32 - 1   # two numbers in a word
+ROOM = 8                        # words of a cache line: what two threads write lies in two
+BITS, LOW_HALF = 32, 2**32 - 1  # two numbers in a word
 
 X86, ARM = (platform.machine().lower() in names for names in (("x86_64", "amd64", "i686"), ("aarch64", "arm64")))
 
@@ -59,17 +59,17 @@ def take(job, thread):
     that is done, the last of another's: so a thread has the same tiles step after step, and a slow one gets help."""
     members, batch, shares, of = word(job, JOB.members), word(job, JOB.batch), word(job, JOB.shares), thread
     for _ in range(members):
-        held = read(shares, LINE*of)
-        first, end = held >> HALF, held & MASK
+        held = read(shares, ROOM*of)
+        first, end = held >> BITS, held & LOW_HALF
         while first < end:
             count = min(batch, end - first)
-            mine, rest = (first << HALF) + first + count, ((first + count) << HALF) + end
+            mine, rest = (first << BITS) + first + count, ((first + count) << BITS) + end
             if of != thread:
-                mine, rest = ((end - count) << HALF) + end, (first << HALF) + end - count
-            if exchange(shares, LINE*of, held, rest):
+                mine, rest = ((end - count) << BITS) + end, (first << BITS) + end - count
+            if exchange(shares, ROOM*of, held, rest):
                 return mine
-            held = read(shares, LINE*of)
-            first, end = held >> HALF, held & MASK
+            held = read(shares, ROOM*of)
+            first, end = held >> BITS, held & LOW_HALF
         of = of + 1 if of + 1 < members else 0
     return 0
 

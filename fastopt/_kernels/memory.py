@@ -79,7 +79,7 @@ def addresses(layout):
     return addresses
 
 
-def moved(builder, layout, row, first):
+def row_from(builder, layout, row, first):
     """The addresses of a row, moved to element `first`. For blocks, one must begin there."""
     ways = []
     for f in layout.formats:
@@ -92,7 +92,7 @@ def row_at(layout):
     """row_at(row, first): the row of a tensor, moved to element `first`."""
     @code(layout.row, layout.row, INT)
     def row_at(context, builder, row, first):
-        return moved(builder, layout, row, first)
+        return row_from(builder, layout, row, first)
     return row_at
 
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from .rule import Rule
 
-KEPT = {  # what an optimizer is made with, or finds
+FIXED = {  # what an optimizer is made with, or finds
     "params": "Write into its arrays, or make a new optimizer of other arrays.",
     "groups": "Set what is in them, opt.groups[0]['lr'] = 0.1 for example.",
     "state": "Write into its arrays, or load a state dict: opt.load_state_dict(saved).",
@@ -23,12 +23,12 @@ def keep(opt: Any, name: str, value: Any) -> None:
     """AttributeError unless the value is what is there; so it is after ``opt.params *= 2``, which changes the array."""
     if getattr(opt, name, opt) is not value:
         raise AttributeError(f"{type(opt).__name__}: {name} was set, but an optimizer keeps the one that it has. "
-                             f"{KEPT[name]}")
+                             f"{FIXED[name]}")
 
 
 def read_only(cls: Any) -> None:
-    """Make setting the attributes of `KEPT` an error that says what to do; those that a class has can still be read."""
-    for name in KEPT.keys() - {"rule"}:  # `Own`, where there is one
+    """Make setting the attributes of `FIXED` an error that says what to do; those of a class can still be read."""
+    for name in FIXED.keys() - {"rule"}:  # `Own`, where there is one
         have = vars(cls).get(name, property())
         setattr(cls, name, have.setter(lambda opt, value, name=name: keep(opt, name, value)))
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-NOTHING = -746.0  # the exponential of less is 0
-KEPT = 2**14  # steps that a device may turn out not to have made
+UNDERFLOW = -746.0  # the exponential of less is 0
+DOUBTFUL = 2**14  # steps that a device may turn out not to have made
 
 
 class Known(NamedTuple):
@@ -30,7 +30,7 @@ class History:
     def __init__(self, add: Callable[..., float], now: Callable[[tuple[str, ...], int], tuple[tuple[Any, ...], bool]]):
         self.add, self._now = add, now
         self.names = tuple(inspect.signature(add).parameters)[2:]
-        self._known = deque([Known(0, 0.0, None)], KEPT)
+        self._known = deque([Known(0, 0.0, None)], DOUBTFUL)
         self._version, self._fixed = -1, self._known[-1]  # of the hyperparameters that were numbers at the last step
 
     def until(self, t: int, version: int) -> float:
@@ -57,11 +57,11 @@ class History:
 
     def go_on(self, known: Known) -> None:
         """Go on from what `known` gave."""
-        self._known, self._version = deque([known], KEPT), -1
+        self._known, self._version = deque([known], DOUBTFUL), -1
 
     def resuming(self, saved: tuple[int, float], hyper: Mapping[str, Any]) -> "partial[None]":
         """What to call to go on from there; `hyper` has the numbers of the steps since, if they were numbers."""
-        return partial(setattr, self, "_known", deque([self.restored(saved, hyper)], KEPT))
+        return partial(setattr, self, "_known", deque([self.restored(saved, hyper)], DOUBTFUL))
 
     def restored(self, saved: Sequence[Any], hyper: Mapping[str, Any]) -> Known:
         """What `save` gave as `known`."""
@@ -90,7 +90,7 @@ class History:
         total = 0.0
         for k in range(t, last.t, -1):
             total += self.add(k, k, *self._now(self.names, k)[0])
-            if total < NOTHING:
+            if total < UNDERFLOW:
                 break
         return total
 

@@ -13,7 +13,7 @@ DECAYS = ("coupled", "decoupled", "independent")
 ELSEWHERE = {  # other systems' words for hyperparameters
     "betas": ("b1", "b2", "b3"), "beta1": ("b1",), "beta2": ("b2",), "beta_1": ("b1",), "beta_2": ("b2",),
     "rho": ("alpha",), "learning_rate": ("lr",), "epsilon": ("eps",), "decoupled_weight_decay": ("decay",)}
-FLAGS = {  # other systems' arguments that make a rule another: {argument: {rule: the other}}
+OTHER_RULES = {  # other systems' arguments that make a rule another: {argument: {rule: the other}}
     "amsgrad": dict.fromkeys(("adam", "adamw"), "fastopt.AMSGrad"),
     "nesterov": dict.fromkeys(("sgd", "momentum"),
                               "fastopt.Nesterov, with shifted=True for the form of torch and Keras"),
@@ -69,8 +69,8 @@ def said_here(word: str, rule: Any) -> str | None:
     """What to say in the place of a word that is no hyperparameter of the rule, if that is known."""
     if word in OF_STEP:
         return f"opt.step(grads, {OF_STEP[word]})"
-    if word in FLAGS:
-        return FLAGS[word].get(rule.name)
+    if word in OTHER_RULES:
+        return OTHER_RULES[word].get(rule.name)
     found = [name for name in ELSEWHERE.get(word, ()) if name in rule.defaults]
     return ", ".join('decay="decoupled"' if name == "decay" else f"{name}=..." for name in found) or None
 

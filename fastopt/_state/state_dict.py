@@ -19,7 +19,7 @@ from .._rule import history, pieces
 from .._rule.groups import Group
 from .._signals import at_once
 from .._tensors import arrays
-from .._tensors.backend import Stored, coded, numbers
+from .._tensors.backend import Stored, as_codes, numbers
 from .._tensors.parts import Parts
 from .._tensors.tensors import Tensor, spans
 from ..storage import coded_bytes
@@ -325,7 +325,7 @@ def _converted(backend: Stored, saved: Mapping[str, Any]) -> dict[str, Any]:
             have = have if have and have.block else arrays.format_of(array, name)
             then = t._replace(order=tuple(storage["orders"][k])) if have.block else t
             same = have.name == format.name.rstrip("s") and then.order == t.order  # stochastic rounding stores alike
-            state[name].append(array if same else coded(numbers(array, have, then), format, t))
+            state[name].append(array if same else as_codes(numbers(array, have, then), format, t))
     if backend.remainders:
         state[REMAINDER] = saved["state"].get(REMAINDER) or [np.zeros(a.shape, np.uint16) for a in backend.remainders]
     return {**saved, "state": state}

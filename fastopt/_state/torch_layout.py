@@ -43,7 +43,7 @@ BESIDE = ("step", PRODUCT)  # what an entry holds that is no array of a state
 NUMBERS = ("lr", "momentum", "dampening", "alpha", "eps", "weight_decay", "lr_decay", "momentum_decay")
 PAIRS = {"betas": ("b1", "b2"), "etas": ("eta_minus", "eta_plus"), "step_sizes": ("size_min", "size_max")}
 GIVEN = (*NUMBERS, *(name for names in PAIRS.values() for name in names))  # hyperparameters that torch's groups have
-FLAGS = {"amsgrad": ("amsgrad",), "nesterov": ("nesterov",),  # the rules that are what a flag says
+RULES_OF_FLAGS = {"amsgrad": ("amsgrad",), "nesterov": ("nesterov",),  # the rules that are what a flag says
          "centered": ("rmsprop_centered", "rmsprop_centered_momentum")}
 Entries = list[Mapping[str, Any]]
 
@@ -248,7 +248,7 @@ def _flag(group: Mapping[str, Any], name: str, where: str) -> bool:
 
 def _hyperparameters(rule: Any, group: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The hyperparameters of one of torch's groups, with torch's conventions, which its dict does not spell out."""
-    for flag, names in FLAGS.items():
+    for flag, names in RULES_OF_FLAGS.items():
         if flag in group and _flag(group, flag, where) != (rule.name in names):
             raise ValueError(f"{where}: {flag}={group[flag]}, but this optimizer is {rule.name}. {ANOTHER}")
     if "momentum" not in rule.defaults and _number("momentum", group.get("momentum", 0.0), where):

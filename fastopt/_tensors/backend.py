@@ -74,7 +74,7 @@ class Backend(Protocol):
     def factor(self, given: Any) -> Any:
         """A gradient factor, checked."""
     def bind(self, leaves: list, paths: list[str], zeroed: bool = False, masks: Sequence[np.ndarray] = ()) -> list:
-        """Make the next step that of these gradients, set to zero if `zeroed`; what must live until it is done."""
+        """Prepare a step of these gradients, which it zeroes if `zeroed`. Returned is what must live until its end."""
     def step(self, leaves: list, paths: list[str], request: Request) -> None:
         """Bind these gradients and take a step. What is wrong with one is said before anything is written."""
     def norm(self, leaves: list, paths: list[str], factor: float) -> float:
@@ -89,6 +89,11 @@ class Backend(Protocol):
         """A state or buffer as its user sees it."""
     def read(self, array: Any, copy: bool) -> np.ndarray:
         """A state or parameter as a NumPy array."""
+    def outside(self, where: str, do: str = "", counts: bool = False) -> None:
+        """RuntimeError where a call of this name would end a capture, as the host waits for a device, and what to `do`.
+
+        With `counts` it waits only if the count of steps is not known here.
+        """
     def put(self, pairs: Iterable[Pair], calls: Iterable["partial[Any]"] = ()) -> None:
         """Write (target, source) pairs as bits and make the calls: all or nothing, whatever signals come."""
     def resuming(self, t: int, seed: int, groups: Sequence[Group]) -> list["partial[Any]"]:
@@ -104,7 +109,7 @@ class Stored(Backend):
     def __init__(self, rule: Rule, tensors: list[Tensor], groups: Sequence[Group], states: dict[str, PerTensor],
                  remainders: Sequence[Any], outputs: dict[str, PerTensor], seed: int, threads: int,
                  capturable: int = 0, follow: bool = True, apart: bool = False):
-        """States and remainders that are None are made; with `follow`, what follows the parameters is brought there."""
+        """States and remainders that are None are made. With `follow`, copies get the numbers of the parameters."""
         self.rule, self.tensors, self.groups, self.outputs, self.seed = rule, tensors, groups, outputs, seed
         self.threads, self.capturable, self.apart = threads, capturable, apart
         self.surveyed: Callable[[], Mapping[int, np.ndarray]] = dict
@@ -124,10 +129,7 @@ class Stored(Backend):
             self.put([pair for pair, array in new if array is None])
 
     def part(self, indices: Sequence[int], tensors: list[Tensor], groups: Sequence[Any], apart: bool) -> "Stored":
-        """A backend of the arrays of some tensors, which have these groups there; `apart`: one each."""
-        if self.capturable:
-            raise ValueError("step: a gradient is None, but with capturable= all steps are alike. Give all gradients, "
-                             "or make the optimizer without.")
+        """A backend of some of the tensors, on the same arrays, with these groups; `apart`: one for each tensor."""
         states, outputs = ({name: slot.of(indices) for name, slot in of.items()} for of in (self.states, self.outputs))
         remainders = [self.remainders[k] for k in indices] if self.remainders else ()
         part = type(self)(self.rule, tensors, groups, states, remainders, outputs, self.seed, self.threads,
@@ -240,10 +242,10 @@ class Stored(Backend):
 
     def followers(self, slots: Iterable[PerTensor], parameters: Sequence[np.ndarray] | None = None,
                   remainders: Sequence[np.ndarray] | None = None) -> list[Pair]:
-        """What slots that follow the parameters (these, or those of now) must hold: pairs for `put`."""
+        """Pairs for `put`: arrays that follow parameters, with the numbers of these parameters or of those of now."""
         slots = list(slots)
         values = self.masters(parameters, remainders) if slots else []
-        return [(array, coded(x, format, t)) for slot in slots
+        return [(array, as_codes(x, format, t)) for slot in slots
                 for array, format, t, x in zip(slot.arrays, slot.formats, self.tensors, values, strict=True)]
 
 
@@ -270,7 +272,7 @@ def numbers(array: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
     return decode(array, format)
 
 
-def coded(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
+def as_codes(values: np.ndarray, format: Format, t: Tensor) -> np.ndarray:
     """Numbers in the shape of a parameter, to the nearest as a state of this format."""
     return encode(in_memory_order(values, t.order), format) if format.block else encode(values, format)
 

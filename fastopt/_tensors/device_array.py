@@ -1,5 +1,6 @@
 """Arrays in the memory of a CUDA device, and what kernels ask of a view, be it such an array or one of NumPy."""
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,16 @@ class DeviceArray:
     bits: bool
     foreign: bool
     _device: int | None
+    _before: Callable[[], None]
 
     def __init__(self, address: int, shape: tuple[int, ...], dtype: Any, strides: tuple[int, ...] | None = None, *,
                  device: int | None = ASK, owner: object = None, writeable: bool = True, bits: bool = False,
-                 foreign: bool = False):
+                 foreign: bool = False, before: Callable[[], None] = lambda: None):
         shape, dtype, size = tuple(shape), np.dtype(dtype), math.prod(shape)
         strides = tuple(strides) if strides is not None else dense_strides(shape, dtype.itemsize)
         vars(self).update(address=address, shape=shape, dtype=dtype, strides=strides, ndim=len(shape), size=size,
                           itemsize=dtype.itemsize, nbytes=size*dtype.itemsize, _device=device, owner=owner,
-                          writeable=writeable, bits=bits, foreign=foreign)
+                          writeable=writeable, bits=bits, foreign=foreign, _before=before)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"DeviceArray: {name} cannot be set, since a step may be bound to the array. Make a new "
@@ -84,8 +86,17 @@ class DeviceArray:
         return DeviceArray(self.address, shape, dtype, strides, device=self._device, owner=self.owner,
                            writeable=self.writeable, foreign=self.foreign)
 
+    def guarded(self, before: Callable[[], None]) -> "DeviceArray":
+        """The same array, for whose numbers the host does not wait `before` this has been called."""
+        return DeviceArray(self.address, self.shape, self.dtype, self.strides, device=self._device, owner=self.owner,
+                           writeable=self.writeable, bits=self.bits, foreign=self.foreign, before=before)
+
     def copy_to_host(self) -> np.ndarray:
-        """A NumPy array with the same elements and memory order. Waits for the device."""
+        """A NumPy array with the same elements and memory order. Waits for the device.
+
+        RuntimeError where the array is an optimizer's whose stream is being captured: the capture goes on.
+        """
+        self._before()
         low, high = extent(self)
         memory = np.zeros(high - low, np.uint8)
         if self.size:

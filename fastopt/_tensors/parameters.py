@@ -14,10 +14,10 @@ from .._rule.rule import Rule
 from .backend import PLAIN, Request
 from .tensors import PerTensor, Tensor, adopted, beside, output, rows_of_masks, tensor
 
-STORED = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
+NO_HYPER = ("state", "rounding", "mask")  # what a group of parameters may say beside its hyperparameters
 
 
-class Group(NamedTuple):
+class Given(NamedTuple):
     """A group of parameters as it was given."""
 
     tree: Any
@@ -26,7 +26,7 @@ class Group(NamedTuple):
 
 
 class Parameters(NamedTuple):
-    """Parameters as they were read."""
+    """Parameters that were read."""
 
     given: Any
     tensors: list[Tensor]
@@ -36,15 +36,18 @@ class Parameters(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        """Those of their gradients."""
+        """What errors call their gradients."""
         return [beside(t, "grads") for t in self.tensors]
 
     def states(self, rule: Rule) -> dict[str, PerTensor]:
-        """The states, none of which is there."""
+        """The states of the rule, in their formats; the arrays are still to be made."""
         return {name: PerTensor([None]*len(self.tensors), [of[name] for of in self.formats]) for name in rule.state}
 
     def adopted(self, name: str, tree: Any, states: PerTensor, named: bool) -> PerTensor:
-        """A state that is given, in the formats that are `named`, or as the dtypes of its arrays say."""
+        """A state whose arrays are given.
+
+        Its formats are those of `states` if the program `named` them, else what the dtypes of the arrays say.
+        """
         prefix, leaves = f"state[{name!r}]", list[Any]()
         self.structure.collect(tree, prefix, leaves)
         found = [adopted(leaf, t, beside(t, prefix), format if named else None)
@@ -52,7 +55,7 @@ class Parameters(NamedTuple):
         return PerTensor([array for array, _ in found], [format for _, format in found], leaves)
 
     def outputs(self, name: str, tree: Any) -> PerTensor:
-        """Arrays that a step writes."""
+        """A tree of given arrays that follow the parameters: steps write them, too."""
         leaves: list[Any] = []
         self.structure.collect(tree, name, leaves)
         found = [output(leaf, t, beside(t, name)) for leaf, t in zip(leaves, self.tensors, strict=True)]
@@ -65,16 +68,16 @@ def grouped(params: Any) -> bool:
             and all(isinstance(g, dict) and "params" in g for g in params))
 
 
-def groups_of(params: Any, first: int = 0) -> list[Group]:
-    """The groups of parameters, of which the first has this number: one where they come as a tree."""
+def groups_of(params: Any, first: int = 0) -> list[Given]:
+    """The groups of parameters, numbered from `first` on. A tree is one group."""
     if not grouped(params):
-        return [Group(params, "params", {})]
-    return [Group(g["params"], f"params[{first + k}]", {name: x for name, x in g.items() if name != "params"})
+        return [Given(params, "params", {})]
+    return [Given(g["params"], f"params[{first + k}]", {name: x for name, x in g.items() if name != "params"})
             for k, g in enumerate(params)]
 
 
 def read(params: Any, rule: Rule, state: Any, rounding: str, where: str, first: int = 0) -> Parameters:
-    """Parameters in a tree or in groups, of which the first has this number, checked."""
+    """Read parameters, and check them: a tree, or groups, which are numbered from `first` on."""
     tensors: list[Tensor] = []
     formats: list[dict[str, Format]] = []
     roots: list[trees.Node] = []
@@ -100,7 +103,10 @@ def read(params: Any, rule: Rule, state: Any, rounding: str, where: str, first: 
 
 
 def check_roundings_in_use(read: Parameters, rounding: str, where: str) -> None:
-    """Warn where a rounding, that of a group or that of all others, has no effect on the parameters that it is for."""
+    """Warn of each rounding that none of its parameters uses.
+
+    Groups may have a rounding of their own; `rounding` is that of all others.
+    """
     own = {k: group.own["rounding"] for k, group in enumerate(groups_of(read.given)) if "rounding" in group.own}
     for k, asked in [(None, rounding), *own.items()]:
         of = [t.format.itemsize for t in read.tensors if (t.group if t.group in own else None) == k]
@@ -108,7 +114,10 @@ def check_roundings_in_use(read: Parameters, rounding: str, where: str) -> None:
 
 
 def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:
-    """The formats that are asked for, and the states that are given: {name: tree}, or {name: (format, tree)}."""
+    """The argument `state` in two parts: the formats that it asks for, and the states that are there already.
+
+    Of a dict, a value is a format, or a tree of arrays, or (format, tree).
+    """
     if not isinstance(state, Mapping):
         return state, {}
     formats, given = {}, {}
@@ -126,10 +135,10 @@ def given_states(state: Any, rule: Rule) -> tuple[Any, dict[str, Any]]:
 
 
 def numbered(parameters: Parameters, first: Any, states: Mapping[str, PerTensor]) -> tuple[list[Tensor], bool]:
-    """The tensors, each with the number of its first element: one for all, or a tree of them.
+    """The tensors, each with the number of its first element in a larger array, which `first` says.
 
-    A tree may also hold pairs: the number of the tensor in the whole, and that of the first element. Returned is also
-    whether it does; then the tensors keep these numbers, whatever place they come to have.
+    It is one number for all tensors, or a tree of them. The tree may hold pairs (number of the tensor, number of its
+    first element). Tensors keep such numbers of theirs, whatever place they come to have; returned is whether they do.
     """
     if whole(first) is not None:
         leaves: Sequence[Any] = [first]*len(parameters.tensors)

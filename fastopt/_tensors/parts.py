@@ -66,7 +66,7 @@ class Parts:
             whole.surveyed = dict
 
     def of(self, values: Sequence[Any]) -> list[Any]:
-        """The values, one for each tensor, of those that `current` steps."""
+        """Of values for all tensors, those for the tensors that `current` steps."""
         return [values[k] for k in self.live]
 
     def turn_to(self, whole: "Stored", live: tuple[int, ...], apart: bool = False) -> "Stored":

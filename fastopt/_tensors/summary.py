@@ -9,7 +9,7 @@ from .backend import Stored
 COLUMNS = ("group", "hyperparameters", "tensors", "elements", "parameters", "bytes", "state", "bytes")
 
 
-class Held(NamedTuple):
+class Summary(NamedTuple):
     """Some tensors: how many, of how many elements, how they and their states are stored, in how many bytes."""
 
     tensors: int
@@ -20,7 +20,7 @@ class Held(NamedTuple):
     state_bytes: int
 
 
-def held(backend: Stored, group: int | None = None) -> Held:
+def held(backend: Stored, group: int | None = None) -> Summary:
     """What a group holds; None: all groups."""
     chosen = [k for k, t in enumerate(backend.tensors) if group in (None, t.group)]
     tensors = [backend.tensors[k] for k in chosen]
@@ -29,7 +29,7 @@ def held(backend: Stored, group: int | None = None) -> Held:
     if any(t.format.split for t in tensors):
         states.append(REMAINDER)
     drawn = ", stochastic" if any(t.format.random for t in tensors) else ""
-    return Held(
+    return Summary(
         tensors=len(tensors), elements=sum(math.prod(t.shape) for t in tensors),
         parameters="/".join(dict.fromkeys(f"complex {t.plain}" if t.complex else t.plain for t in tensors)) + drawn,
         bytes=sum(t.array.nbytes for t in tensors), state=", ".join(states),

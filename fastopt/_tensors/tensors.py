@@ -14,7 +14,7 @@ from . import arrays
 from .arrays import Array
 from .rows import STAND_IN, refuse
 
-LINE = 64  # tiles start at multiples of this, so that two threads never write into one cache line of an aligned array
+TILE_UNIT = 64  # tiles start at multiples of this, so two threads never write into one cache line of an aligned array
 
 
 class Tensor(NamedTuple):
@@ -33,11 +33,11 @@ class Tensor(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its own shape."""
+        """The shape that the program sees."""
         return self.array.shape[:-1] if self.complex else self.array.shape
 
     def as_given(self, array: Array) -> Array:
-        """An array that goes with it as the program sees that: complex if it is, where there is such a dtype."""
+        """An array that goes with it, as the program sees it: complex if it is, where there is such a dtype."""
         return arrays.as_complex(array) if self.complex else array
 
 
@@ -67,12 +67,12 @@ class PerTensor(NamedTuple):
         return [array for k, array in enumerate(self.arrays) if k not in given]
 
     def of(self, indices: Sequence[int]) -> "PerTensor":
-        """That of some tensors."""
+        """The same of some of the tensors."""
         originals = [self.originals[k] for k in indices] if self.originals else []
         return PerTensor([self.arrays[k] for k in indices], [self.formats[k] for k in indices], originals)
 
     def then(self, more: "PerTensor") -> "PerTensor":
-        """This, and behind it that of other tensors."""
+        """The same of these tensors and then of others."""
         originals = [[*(of.originals or [None]*len(of.arrays))] for of in (self, more)]
         return PerTensor(self.arrays + more.arrays, self.formats + more.formats, originals[0] + originals[1])
 
@@ -238,7 +238,7 @@ def spans(written: Iterable[Array]) -> list[tuple[int, int]]:
 
 def check_apart(gradients: Sequence[Gradient], tensors: Sequence[Tensor], written: Sequence[Array],
                 paths: Sequence[str]) -> None:
-    """A gradient may be its own parameter, element for element; other memory that the step writes it may not touch."""
+    """ValueError where a gradient lies in memory that the step writes. It may be its own parameter, just as it lies."""
     taken = spans(written)
     for g, t, where in zip(gradients, tensors, paths, strict=True):
         if not g.array.size or (arrays.address(g.array) == arrays.address(t.array) and g.like(t)):

@@ -59,7 +59,7 @@ class Units:
 
 
 def cut(units: Sequence[Unit], rows: Sequence[int], size: int, heads: Sequence[int] = ()) -> np.ndarray:
-    """Tiles of so many elements at most, behind any head; `rows`: of which row of coefficients each unit is."""
+    """Tiles of `size` elements at most, behind any head. `rows` says which row of coefficients each unit has."""
     tiles = []
     for of, row in zip(units, rows, strict=True):
         skip = heads[of.tensor] if heads and of.first == 0 and heads[of.tensor] < of.size else 0
@@ -68,7 +68,7 @@ def cut(units: Sequence[Unit], rows: Sequence[int], size: int, heads: Sequence[i
     return np.array(tiles, np.int64).reshape(len(tiles), 4)
 
 
-def whole(chosen: Sequence[int], sizes: Sequence[int], groups: Sequence[int]) -> np.ndarray:
+def whole_tensors(chosen: Sequence[int], sizes: Sequence[int], groups: Sequence[int]) -> np.ndarray:
     """Tiles for the sums of whole tensors that have the coefficients of their groups."""
     found = [k for k in chosen if sizes[k]]
     return cut([Unit(k, sizes[k], 0) for k in found], [groups[k] for k in found], STRIDED_TILE)

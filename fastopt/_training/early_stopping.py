@@ -48,7 +48,7 @@ class EarlyStopping:
     def keep(self) -> None:
         """Copy the parameters if the last validation was the best, unless that has been done."""
         if self.seen and self.seen[-1][1] < self.best[1]:
-            with self.opt.snapshot(self.averages, copy=True) if self.keeps else nullcontext() as found:
+            with self.opt.snapshot(self.averages, True, "fit") if self.keeps else nullcontext() as found:
                 self.best = *self.seen[-1], found
 
     def restore(self) -> None:

@@ -17,7 +17,7 @@ from numba import types
 from .._cpu.pool import Plan
 from .._formats.catalogue import BF16, F32, F64
 from .._kernels import memory
-from .._kernels.atomics import HALF, MASK, take
+from .._kernels.atomics import BITS, LOW_HALF, take
 from .._kernels.compile import Kernel, kernel
 from .._kernels.layout import Layout
 from .._kernels.llvm import code, pointer, unpacked
@@ -53,7 +53,7 @@ def ceiling_kernel(layout: Layout) -> Kernel:
             taken = take(job, thread)
             if taken == 0:
                 break
-            for i in range((taken >> HALF)*part, min((taken & MASK)*part, n)):
+            for i in range((taken >> BITS)*part, min((taken & LOW_HALF)*part, n)):
                 move_one(row, i)
     return kernel(f"ceiling {layout}", ceiling)
 

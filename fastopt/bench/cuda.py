@@ -35,7 +35,7 @@ def device() -> driver.Gpu:
         raise OSError(str(error)) from None
 
 
-class Watch:
+class Stopwatch:
     """Seconds that the device takes, by two events; before them the L2 cache is emptied."""
 
     def __init__(self, gpu: driver.Gpu):
@@ -78,7 +78,7 @@ def host_seconds(step: Step) -> float:
 class Timed:
     """A contender's step, and how it is timed."""
 
-    def __init__(self, step: Step, watch: Watch):
+    def __init__(self, step: Step, watch: Stopwatch):
         self.step, self.watch = step, watch
         step()  # compiled and loaded now
         self.host = host_seconds(step)
@@ -126,7 +126,7 @@ def measure(rule: str, n: int | Sequence[int], against: Sequence[str] = (), form
     gc.collect()  # arrays of the rule before, whose memory this one may need
     gpu = device()
     with gpu.current():
-        watch = Watch(gpu)
+        watch = Stopwatch(gpu)
         try:
             steps, missing, moved = contenders(gpu, rule, sizes, against, format, state)
             timed = {name: Timed(step, watch) for name, step in steps.items()}

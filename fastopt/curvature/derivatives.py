@@ -1,5 +1,4 @@
 """Derivatives of functions of trees by finite differences: the Jacobian, and products of the Hessian with a vector."""
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ from scipy.differentiate import jacobian as adaptive_jacobian
 from scipy.optimize._numdiff import approx_derivative  # SciPy has 3-point differences nowhere else
 
 from .._checks.numbers import check_option
+from .._checks.warning import warn
 from .flat import Flat, check_finite, numbers, power_of_two, precision
 
 ORDERS = {"2-point": 2, "3-point": 3}  # the step is eps**(1/order), which balances truncation and rounding
@@ -100,9 +100,9 @@ def _adaptive(f: Callable, flat: Flat, values: np.ndarray, steps: np.ndarray, ep
     doubtful = found.error > rtol*abs(found.df).max() + atol
     if doubtful.any():
         i, k = divmod(int(np.argmax(found.error)), flat.size)
-        warnings.warn(f"jacobian: {doubtful.sum():,} of {doubtful.size:,} derivatives are uncertain by over {rtol:.0e} "
-                      f"of the largest, that by {flat.element(k)} most: {found.df[i, k]:.6g} by "
-                      f"{found.error[i, k]:.1g}. See with_error=True.", RuntimeWarning, stacklevel=3)
+        warn(f"jacobian: {doubtful.sum():,} of {doubtful.size:,} derivatives are uncertain by over {rtol:.0e} of the "
+             f"largest, that by {flat.element(k)} most: {found.df[i, k]:.6g} by {found.error[i, k]:.1g}. See "
+             "with_error=True.", RuntimeWarning)
     return derivatives
 
 

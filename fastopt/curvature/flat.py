@@ -7,7 +7,7 @@ from .. import trees
 from .._checks import cures
 from .._checks.numbers import interval
 
-KINDS = (np.float64, np.float32, np.float16)
+DTYPES = (np.float64, np.float32, np.float16)
 EPS = float(np.finfo(np.float64).eps)
 UNIT = interval("(0, 1)")
 
@@ -55,7 +55,7 @@ class Flat:
         leaves: list[tuple[str, Any]] = []
         self.where, self.structure = where, trees.structure(w, "w", leaves)
         for path, leaf in leaves:
-            if not isinstance(leaf, np.ndarray) or leaf.dtype not in KINDS:
+            if not isinstance(leaf, np.ndarray) or leaf.dtype not in DTYPES:
                 found = f"{leaf.dtype} array" if isinstance(leaf, np.ndarray) else type(leaf).__name__
                 raise TypeError(f"{where}: {path} is a {found}, but a NumPy array of float64, float32 or float16 is "
                                 f"needed. {cures.of_leaf(leaf)}")

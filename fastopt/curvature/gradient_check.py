@@ -13,7 +13,7 @@ HALVINGS = 4
 FIRST_STEPS = tuple(2.0**-k for k in range(1, 30, HALVINGS))  # each attempt goes on where the one before ended
 ORDER, SURE = 8, 4.0
 ROUNDING = 1024  # times eps*value is the least error that counts, at the scale of w: rounding, for steps of 1/1024
-NOTHING = 200    # times eps*value: a smaller derivative is taken for none, as of a constant, or at a minimum
+NO_SLOPE = 200    # times eps*value: a smaller derivative is taken for none, as of a constant, or at a minimum
 POINTS = 2.0**np.arange(4)
 JUMP = np.linalg.inv(POINTS[:, None]**[0, 1, 3, 5])[0]  # c from c + c1*t + c3*t^3 + c5*t^5 at t, 2t, 4t, 8t
 
@@ -211,7 +211,7 @@ def _check_leaf(point: _Point, k: int, samples: int, rng: np.random.Generator) -
             break
         new, doubt = _differentiate([lines[j] for j in i], step*power_of_two(scale[i]), rtol, rtol*floor.min())
         miss, allowed = abs(new - analytic[i]), rtol*np.fmax(np.fmax(abs(new), abs(analytic[i])), floor[i])
-        right[i] = (np.fmax(doubt, miss) <= allowed) | ((miss <= doubt) & (doubt <= NOTHING*rounding/scale[i]))
+        right[i] = (np.fmax(doubt, miss) <= allowed) | ((miss <= doubt) & (doubt <= NO_SLOPE*rounding/scale[i]))
         width = allowed + SURE*doubt
         votes[i] += miss > width
         low[i], high[i] = np.fmax(low[i], new - width), np.fmin(high[i], new + width)

@@ -9,7 +9,7 @@ from .._formats.catalogue import Format, arithmetic
 from .._tensors import arrays
 from .._tensors.backend import in_memory_order, out_of_memory_order
 from .._tensors.tensors import Tensor, beside
-from .._tensors.units import Spans, whole
+from .._tensors.units import Spans, whole_tensors
 from ..storage import decode, encode
 from .ranks import Ranks, wait
 from .shares import Bucket, Piece, buckets, pieces, starts
@@ -58,7 +58,7 @@ class Memory:
         self.structure: Any = trees.Sequence(numbers, roots) if grouped else roots[0]
         self.paths = [beside(t, "grads") for t in self.tensors]  # of their gradients
         sizes = [t.array.size for t in self.tensors]
-        self.spans = Spans(whole(range(len(sizes)), sizes, [0]*len(sizes)))  # for sums of all of each tensor
+        self.spans = Spans(whole_tensors(range(len(sizes)), sizes, [0]*len(sizes)))  # for sums of all of each tensor
 
     def _start(self, k: int, t: Tensor) -> np.ndarray:
         """The elements of a tensor, in memory order, as rank 0 has them. All ranks put them into `work`."""

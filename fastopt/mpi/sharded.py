@@ -107,7 +107,7 @@ class Sharded:
                        if isinstance(x, (int, float, str, type(None)))},
             **{t.path: f"{t.plain} of shape {t.shape} and memory order {t.order}" for t in read.tensors}})
 
-    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Group], read: Parameters,
+    def _make(self, kind: type[Optimizer], groups: Sequence[parameters.Given], read: Parameters,
               options: dict[str, Any]) -> Optimizer:
         """The optimizer of the pieces here."""
         own = self._pieces(self._memory, groups, read)
@@ -116,7 +116,7 @@ class Sharded:
             options["copy"] = copies if self._grouped else copies[0]
         return kind(own if self._grouped else own[0]["params"], **options)
 
-    def _pieces(self, memory: Memory, groups: Sequence[parameters.Group], read: Parameters) -> list[dict[str, Any]]:
+    def _pieces(self, memory: Memory, groups: Sequence[parameters.Given], read: Parameters) -> list[dict[str, Any]]:
         """Groups, of the pieces of a memory."""
         own = [{k: v for k, v in g.own.items() if k not in ("state", "mask")} for g in groups]
         first = read.tensors[0].group
@@ -155,7 +155,7 @@ class Sharded:
         given, count = [{**own, "params": params}], len(self.groups)
 
         def checked() -> Parameters:
-            shard._groups_of(given, shard.rule.name, count)
+            shard._groups_of(given, type(shard).__name__, count)
             return _read(given, shard.rule, shard._asked.rounding, where, count)
         read = ranks.together(checked)
         self._check_alike(where, read, [("", own)], {})
@@ -359,9 +359,10 @@ class Sharded:
         """Room for the sums of the gradients of several batches on this rank."""
         return Sums(self._memory.tensors, self._memory.paths, self._memory.structure, 1 + len(self.shard.rule.state))
 
-    def snapshot(self, state: bool = True, copy: bool = False) -> AbstractContextManager[Snapshot]:
+    def snapshot(self, state: bool = True, copy: bool = False,
+                 where: str = "snapshot") -> AbstractContextManager[Snapshot]:
         """What this rank has of a checkpoint, as `Optimizer.snapshot` gives it."""
-        return self.shard.snapshot(state, copy)
+        return self.shard.snapshot(state, copy, where)
 
     def restore(self, snapshot: Snapshot, where: str = "restore") -> None:
         """Take over the snapshots of all ranks."""

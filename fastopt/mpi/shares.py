@@ -14,7 +14,7 @@ import numpy as np
 from .._formats.blocks import SIZE
 from .._formats.catalogue import Format
 from .._kernels.memory import STRIDED_TILE
-from .._tensors.tensors import LINE, parts
+from .._tensors.tensors import TILE_UNIT, parts
 
 Span = tuple[int, int]
 
@@ -45,7 +45,7 @@ class Bucket(NamedTuple):
 
 def starts(sizes: Sequence[int]) -> list[int]:
     """Where each tensor starts in a flat array, which is long enough for a whole line of each, and where that ends."""
-    return [0, *np.cumsum([-(-max(n, 1)//LINE)*LINE for n in sizes]).tolist()]
+    return [0, *np.cumsum([-(-max(n, 1)//TILE_UNIT)*TILE_UNIT for n in sizes]).tolist()]
 
 
 def _nearest(at: int, ends: Sequence[int]) -> int:

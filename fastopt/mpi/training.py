@@ -11,7 +11,7 @@ from .._training.peers import Found
 from .ranks import Made, Ranks, tried
 
 
-class Late(Held):
+class Postponed(Held):
     """A first Ctrl-C waits until all ranks know of it."""
 
     always = True
@@ -41,7 +41,7 @@ class Late(Held):
 class Peers:
     """The ranks of an optimizer. An error on one is an error on all."""
 
-    held = Late
+    held = Postponed
 
     def __init__(self, ranks: Ranks, shares: int):
         """`shares`: what sums over the ranks are divided by."""
@@ -62,7 +62,7 @@ class Peers:
     def as_first(self, make: Callable[[], Made]) -> Made:
         return self.ranks.all_of(*tried(make))[0]
 
-    def found(self, make: Callable[[], Found], held: Late) -> Found:
+    def found(self, make: Callable[[], Found], held: Postponed) -> Found:
         made, error = tried(make)
         here = made or Found(0, 0.0, None)
         said = self.ranks.all_of((here.batches, here.value, here.grads is None, held.waiting), error)

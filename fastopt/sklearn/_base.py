@@ -1,7 +1,6 @@
 """What the four estimators share: `fit` and `partial_fit`; targets and scores by what they predict."""
 import copy
 import math
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from .. import networks
 from .._checks.extras import missing
 from .._checks.numbers import NONNEGATIVE, check_number
+from .._checks.warning import warn
 from .._rule.rule import importable
 from .._training.fit import Fit
 from ._fit import CURE, INITIALIZERS, Run, check
@@ -181,7 +181,7 @@ class Estimator(BaseEstimator):
             said = (f"the loss was {lowest:g} in the best epoch, and is {self.loss_:g} in the last. Raise "
                     "n_iter_no_change, or lower learning_rate.")
         if said:
-            warnings.warn(f"{type(self).__name__}: {said}", kind, stacklevel=4)
+            warn(f"{type(self).__name__}: {said}", kind)
 
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

@@ -18,6 +18,7 @@ from .._formats.blocks import SIZE
 from .._formats.catalogue import Q43, Q44, SPLIT, Format, arithmetic
 from .._formats.choice import AVERAGE, REMAINDER, SCHEDULE_FREE, parameter_format, state_formats
 from .._rule import history
+from .._rule.groups import Group
 from .._rule.pieces import PLAIN as PIECES
 from .._rule.pieces import STATES, schedule_free_past
 from .._rule.pipeline import is_asked, modified, pipeline
@@ -26,9 +27,9 @@ from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, 
 from .._tensors import arrays
 from ..presets import PRESETS
 from ._tensors import (
+    DENSE_RULES,
     PLAIN,
-    WHOLE,
-    beside,
+    cut_as,
     first_of,
     fitting,
     given,
@@ -55,6 +56,7 @@ class Options(NamedTuple):
     `modifiers` are those of groups that say no others. `defaults` are those of the class, under torch's names.
     """
 
+    where: str  # the name of the class, for errors
     state: Any
     rounding: str
     seed: int
@@ -115,6 +117,13 @@ def hyperparameters(rule: Rule, group: Mapping[str, Any], defaults: Mapping[str,
     return found
 
 
+def checked(rule: Rule, group: Mapping[str, Any], defaults: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """As `hyperparameters`, each of which is a number or a word that it may be."""
+    found = hyperparameters(rule, group, defaults, where)
+    Group(around(rule, group), found, where)
+    return found
+
+
 def averaged(weights: Sequence[float], steps: int, lr: Any) -> tuple[int, float]:
     """The history of a `schedule_free` parameter, of this many steps, those to come having this lr."""
     total, first, since = weights
@@ -161,7 +170,7 @@ class Engine:
 
         The rule is as `around` gives it; `self.rule` is what stands in the middle.
         """
-        self.rule, self.defaults = getattr(rule, "rule", rule), options.defaults
+        self.rule, self.defaults, self.where = getattr(rule, "rule", rule), options.defaults, options.where
         self.averages = SCHEDULE_FREE in rule.state
         self.names = {name: NAMES.get(rule.name, {}).get(name, name) for name in rule.state}
         self.members = list(members)
@@ -184,7 +193,7 @@ class Engine:
                                dtype=torch.float64)
         self.weights, self.weighed = weights.numpy(), list[Any]()
         remainders = [entry.get(REMAINDER) for entry in self.entries]
-        self.hyper = [hyperparameters(self.rule, groups[k], self.defaults, f"group {k}") for k in self.groups]
+        self.hyper = [checked(self.rule, groups[k], self.defaults, self._named(k)) for k in self.groups]
         self.given: list[Any] = [None]*len(self.groups)
         for k, (m, entry) in enumerate(zip(self.members, self.entries, strict=True)):
             if counted:
@@ -200,7 +209,7 @@ class Engine:
                                         f"state: {theirs} of {m.path}")
         self.states = [entry[theirs] for theirs in self.names.values() for entry in self.entries]
         self.plain = all(type(x) in PLAIN for x in self.parameters)
-        self.usual = (self.plain and self.rule not in WHOLE and not any(x.is_complex() for x in self.parameters)
+        self.usual = (self.plain and self.rule not in DENSE_RULES and not any(x.is_complex() for x in self.parameters)
                       and torch_headers.usable())  # whether gradients are taken as they are, until `opt` refuses one
         self.takes = [itemgetter(*of) if len(of) > 1 else itemgetter(slice(of[0], of[0] + 1))
                       for of in self._nested(self.places)]
@@ -214,6 +223,10 @@ class Engine:
         self.watch, self.held, self.here = Watch(self._here()), Entries(self.entries, kept), Listed(self._here())
         self.gradients = (Gradients(self.parameters, torch.Tensor) if self.usual and not self.copied and
                           self.parameters[0].is_cpu and torch_headers.gradients_usable() else None)
+
+    def _named(self, k: int) -> str:
+        """One of torch's groups, as errors name it."""
+        return f"{self.where} group {k}"
 
     def _count(self, entry: Mapping[str, Any], before: int) -> int:
         """The steps that a parameter had: torch's count; or none where there is no velocity, which the first copies."""
@@ -240,6 +253,8 @@ class Engine:
         rounding = options.rounding if any(m.stored.itemsize == 2 for m in self.members) else "nearest"
         opt = optimizer_of(self.rule)(groups, state=states, rounding=rounding, seed=options.seed,
                                       first=self._nested(firsts), **dict.fromkeys(states.keys() & WITH_STATE, True))
+        for group, k in zip(opt.groups, self.groups, strict=True):
+            group.where = self._named(k)
         opt._paths[:] = [f"the gradient of {m.path}" for m in self.members]
         return opt
 
@@ -285,9 +300,9 @@ class Engine:
             if given == self.given[number]:
                 continue
             self.given[number] = given if all(map(fixed, given)) else None
-            now = hyperparameters(self.rule, groups[k], self.defaults, f"group {k}")
+            now = {**own.rule.defaults, **hyperparameters(self.rule, groups[k], self.defaults, own.where)}
             for name, value in now.items():
-                if value != known[name]:
+                if value != known.get(name, own.rule.defaults[name]):
                     own[name] = value
             known.update(now)
         if not self.plain and any(group.measures for group in self.opt.groups):
@@ -302,7 +317,7 @@ class Engine:
             return [take(gradients) for take in self.takes]
         found = [gradients[k] for k in self.places]
         if not self.plain:
-            found = [None if g is None else beside(g, p) for g, p in zip(found, self.parameters, strict=True)]
+            found = [None if g is None else cut_as(g, p) for g, p in zip(found, self.parameters, strict=True)]
         found = [usual(g, self.rule) for g in found]
         if not torch_headers.usable():
             found = [g if g is None or g.is_sparse else given(g, where)

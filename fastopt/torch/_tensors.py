@@ -13,7 +13,7 @@ from .._tensors.backend import in_memory_order, out_of_memory_order
 from ..storage import coded_bytes, decode, encode
 
 PLAIN = torch.Tensor, torch.nn.Parameter
-WHOLE, ENTRIES = (rules.momentum, rules.nesterov), (rules.sgd, rules.adagrad)
+DENSE_RULES, ENTRIES = (rules.momentum, rules.nesterov), (rules.sgd, rules.adagrad)
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -22,7 +22,7 @@ def local(x: Any) -> torch.Tensor:
     return x if type(x) in PLAIN or not hasattr(x, "to_local") else x.to_local()
 
 
-def beside(x: Any, like: Any) -> torch.Tensor:
+def cut_as(x: Any, like: Any) -> torch.Tensor:
     """A gradient, cut among the processes as its parameter is."""
     if local(like) is not like and x.placements != like.placements:
         x = x.redistribute(placements=like.placements)
@@ -65,7 +65,7 @@ def usual(gradient: Any, rule: Rule) -> Any:
     if gradient is None:
         return None
     if gradient.is_sparse:
-        exact = rule in WHOLE or (rule in ENTRIES and (gradient.sparse_dim() != 1 or gradient.is_cuda))
+        exact = rule in DENSE_RULES or (rule in ENTRIES and (gradient.sparse_dim() != 1 or gradient.is_cuda))
         return gradient.to_dense() if exact else gradient
     return resolved(gradient)
 

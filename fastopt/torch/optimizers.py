@@ -13,11 +13,10 @@ from .. import rules
 from .._cpu.headers import Listed
 from .._cpu.torch_steps import GRADIENT
 from .._formats.choice import SCHEDULE_FREE, check_in_use, check_rounding, check_seed
-from .._rule.groups import Group
 from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
 from .._rule.pipeline import is_asked
 from .._rule.rule import Rule
-from ._engine import WITH_STATE, Engine, Member, Options, around, hyperparameters, sparse_adam
+from ._engine import WITH_STATE, Engine, Member, Options, around, checked, sparse_adam
 from ._tensors import local, spread
 
 MODIFIERS = (*OF_GROUPS, *WITH_STATE)
@@ -55,12 +54,11 @@ class Fused(torch.optim.Optimizer):
         where = type(self).__name__
         modifiers = {name: x for name in MODIFIERS if (x := hyper.pop(name, None)) is not None}
         usual = {name: one.default for name, one in inspect.signature(type(self)).parameters.items()}
-        self._options = Options(state, check_rounding(rounding, where), check_seed(seed, where), modifiers, usual)
-        self._evaluates = False
+        check_rounding(rounding, where)
+        self._options = Options(where, state, rounding, check_seed(seed, where), modifiers, usual)
+        self._evaluates = self._looked = False
         self._forget()
         super().__init__(params, *args, **hyper)
-        kinds = [p.dtype for group in self.param_groups for p in group["params"]]
-        check_in_use(rounding, [kind.itemsize//(2 if kind.is_complex else 1) for kind in kinds], where)
 
     def __init_subclass__(cls, **more: Any):
         super().__init_subclass__(**more)
@@ -92,9 +90,7 @@ class Fused(torch.optim.Optimizer):
                     found = p.dtype if p.layout is torch.strided else p.layout
                     raise TypeError(f"{where}: params[{k}][{j}] is {found}, but a dense tensor of real or complex "
                                     "numbers is needed. Leave it out, or give it as p.to_dense().")
-            rule, where = self._rule(group), f"{where} group {k}"
-            hyper = hyperparameters(rule, group, self._options.defaults, where)
-            Group(around(rule, group), hyper, where)
+            checked(self._rule(group), group, self._options.defaults, f"{where} group {k}")
         except Exception:
             self.param_groups.pop()
             raise
@@ -161,6 +157,9 @@ class Fused(torch.optim.Optimizer):
     @torch.no_grad()
     def _make(self, asked: Any, parameters: list[torch.Tensor], gradients: list[Any]) -> None:
         """Make the engines of what is asked, where parameters and their states are now."""
+        if not self._looked and any(g is not None for g in gradients):  # the first step: before it, groups may be added
+            self._looked, sizes = True, [p.dtype.itemsize//(2 if p.is_complex() else 1) for p in parameters]
+            check_in_use(self._options.rounding, sizes, type(self).__name__)
         before = {id(p): int(steps) for engine in self._engines
                   for p, steps in zip(engine.parameters, engine.counts, strict=True)}
         members: dict[Any, list[Member]] = {}
@@ -234,7 +233,7 @@ class Fused(torch.optim.Optimizer):
             last.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_options": self._options}
+        return {**super().__getstate__(), "_options": self._options, "_looked": self._looked}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for entry in state["state"].values():
