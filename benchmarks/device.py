@@ -6,10 +6,16 @@ Each step is timed as by `fastopt bench --device cuda`, beside a copy that moves
 line for each, too. What cannot be measured is said in its place, and the exit status is then 1.
 """
 import argparse
+import atexit
 import json
 import math
+import os
+import shutil
 import sys
+import tempfile
+from types import SimpleNamespace
 
+from fastopt._cuda import warps
 from fastopt.bench import cuda, rivals_cuda
 from fastopt.bench.cpu import CEILING, OURS
 from fastopt.optimizers import ALL
@@ -22,6 +28,15 @@ def sizes(word: str) -> list[int]:
     if word in SHAPES:
         return [math.prod(shape) for shape in SHAPES[word]]
     return [int(float(word))]
+
+
+def without_prefetch() -> None:
+    """Kernels that do not ask early for what they will read; other programs do not get them."""
+    os.environ["FASTOPT_CACHE"] = folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    made = warps.prefetch
+    warps.prefetch = lambda layout, pipeline, once: made(
+        layout, SimpleNamespace(unread=range(len(layout.slots))), once)
 
 
 def line(on: str, format: str, found: dict) -> str:
@@ -44,9 +59,12 @@ def main() -> int:
     parser.add_argument("--formats", nargs="+", choices=list(STORAGE), default=["f32"])
     parser.add_argument("--against", nargs="+", choices=["none", *rivals_cuda.RIVALS], default=cuda.DEFAULT_RIVALS)
     parser.add_argument("--seconds", type=float, default=1.0, help="to spend on each, compilation not counted")
+    parser.add_argument("--without-prefetch", action="store_true", help="8-bit states: ask for nothing early")
     parser.add_argument("--json", help="a file that gets a line for each")
     given = parser.parse_args()
     against = [name for name in given.against if name != "none"]
+    if given.without_prefetch:
+        without_prefetch()
     failed = False
     for rule, on, format in [(r, on, f) for on in given.on for f in given.formats for r in given.rules]:
         stored, state = STORAGE[format]
@@ -56,7 +74,8 @@ def main() -> int:
             print(f"{rule}, {on}, {format}: not measured: {error!r}", flush=True)
             failed = True
             continue
-        print(line(on, format, found), flush=True)
+        found["prefetch"] = not given.without_prefetch
+        print(line(on, format, found) + "; without prefetch"*given.without_prefetch, flush=True)
         if given.json:
             with open(given.json, "a") as file:
                 file.write(json.dumps({**found, "on": on, "storage": format}) + "\n")

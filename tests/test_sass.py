@@ -3,6 +3,7 @@ import importlib
 import math
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -332,6 +333,27 @@ def test_what_parted_threads_of_a_warp_do_is_cold(cc):
     largest = [sum("REDUX" in x.opcode or "reduxsync" in x.operands for x in part) for part in (hot, cold)]
     assert (largest, sum(x.calls for x in hot)) == ([2, 2], 0)
     assert [x.opcode for x in hot + cold].count("BRA.DIV") == 1
+
+
+@needs_tools
+def test_kernels_that_ask_early_and_others_beside_them():
+    """benchmarks.device --without-prefetch. The four arrays of a step are asked for, exponents are not."""
+    if bench.TOOLKIT == "none":
+        pytest.skip("numba-cuda is needed")
+    program = """
+import fastopt
+from benchmarks import device
+from benchmarks.gate import inside
+from benchmarks.machine_code import sass
+for change in (lambda: None, device.without_prefetch):
+    change()
+    inside.part(fastopt, "_cuda.loops").step.cache_clear()
+    image = inside.cuda_image(fastopt, "adam", "f32 f32 q43 q44", (9, 0))
+    print(sum(x.opcode.startswith("CCTL.E.PF2") for x in sass.kernel(image).code))
+"""
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.split() == ["4", "0"]
 
 
 @needs_tools
