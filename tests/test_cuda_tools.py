@@ -154,12 +154,21 @@ def test_a_driver_that_is_older_than_the_linker(tmp_path):
 
 
 def test_numpy_without_row_stack(tmp_path):
-    """As NumPy 2.5 is; numba-cuda still names it. Kernels are the same, and NumPy is left as it was."""
+    """As NumPy 2.5 is, which also warns of what numba-cuda does when it is imported. Kernels are the same, also where
+    warnings are errors, and NumPy is left as it was."""
     program = """
-        import sys, numpy as np, hashlib
-        if sys.argv[1] == "without" and hasattr(np, "row_stack"):
-            del np.row_stack
-            np.__all__.remove("row_stack")
+        import sys, numpy as np, hashlib, warnings
+
+        class Warns:
+            def find_spec(self, name, path=None, target=None):
+                if name == "numba.cuda.np.npdatetime_helpers":
+                    warnings.warn("The 'generic' unit for NumPy timedelta is deprecated", DeprecationWarning)
+        if sys.argv[1] == "without":
+            warnings.simplefilter("error")
+            sys.meta_path.insert(0, Warns())
+            if hasattr(np, "row_stack"):
+                del np.row_stack
+                np.__all__.remove("row_stack")
         before = hasattr(np, "row_stack")
         import fastopt
         from emulation import step_code
