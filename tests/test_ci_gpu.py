@@ -20,15 +20,17 @@ echo "ran $(basename "$0") $*"
 
 
 def run(tmp_path, body="", tools=TOOLS, **environment):
-    """The script with programs that print what they are asked to do: its exit status, and the log."""
+    """The script with programs that print what they are asked to do: its exit status, and the log, which is whole at
+    the end, however slow `tee` is."""
     programs = tmp_path/"bin"
     programs.mkdir()
-    texts = {"nproc": "#!/bin/sh\necho 6\n", **dict.fromkeys((*tools, "python3"), FAKE.format(body=body))}
+    texts = {"nproc": "#!/bin/sh\necho 6\n", "tee": '#!/bin/sh\nall=$(cat); sleep 1; echo "$all" >"$1"\n',
+             **dict.fromkeys((*tools, "python3"), FAKE.format(body=body))}
     for name, text in texts.items():
         (programs/name).write_text(text)
         (programs/name).chmod(0o755)
     path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
-    done = subprocess.run(["bash", str(ROOT/".ci/gpu")], capture_output=True, text=True, check=False, cwd=tmp_path,
+    done = subprocess.run(["bash", str(ROOT/".ci/gpu")], stdout=subprocess.DEVNULL, check=False, cwd=tmp_path,
                           env={"PATH": path, "OUT": str(tmp_path/"out"), "PYTHON": str(programs/"python3"),
                                "TMPDIR": str(tmp_path), **environment})
     return done.returncode, (tmp_path/"out"/"log").read_text().splitlines()
