@@ -112,6 +112,13 @@ def test_a_part_that_takes_too_long_is_interrupted(answer, reports, tmp_path):
     assert len(ran(log)) == ORDER.index("test_cuda_aims.py")
 
 
+def test_an_interrupt_comes_once(tmp_path):
+    """timeout interrupts its child, and then the child's group: the child must be another program than the one that is
+    to report."""
+    _, log = run(tmp_path, 'echo "called by $(cat /proc/$PPID/comm)"', PARTS="^aims$")
+    assert "called by bash" in log
+
+
 def test_a_skipped_test_counts_as_failed():
     """On a machine without a device all tests of one are skipped."""
     command = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-m", "cuda", "-k", "look_ahead"]

@@ -251,6 +251,7 @@ NO_BINDINGS = """
 import sys
 sys.modules["cuda.bindings"] = None
 """
+TOOLKIT = NO_EXTRA.replace('name == "numba-cuda"', 'name.startswith("nvidia-nv")')
 COMMANDS = """
 import sys
 from fastopt.bench import cli
@@ -277,6 +278,14 @@ def test_info_of_a_driver():
     assert cuda == {"driver": "13.5", "devices": devices, "missing": None}
     said = " ".join(info.text({"cuda": cuda, "memory": {}}).split())
     assert "devices name stand-in 0, compute capability 9.0, memory 85899345920, name stand-in 1" in said
+
+
+@needs_stand_in
+def test_info_of_a_toolkit():
+    """NVIDIA's libraries that are no packages are told by their files."""
+    cuda, _ = run(STAND_IN + TOOLKIT)
+    assert [Path(cuda[name]).name.partition(".")[0] for name in ("nvidia-nvjitlink", "nvidia-nvvm")] == [
+        "libnvJitLink", "libnvvm"]
 
 
 @pytest.mark.parametrize(("before", "missing"), [
