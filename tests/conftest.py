@@ -11,8 +11,10 @@ import sys
 import tempfile
 
 # Before fastopt compiles anything: the user's cache is none of our business. The workers of pytest-xdist inherit that
-# of the process which starts them, so none compiles what another has compiled.
-if "PYTEST_XDIST_WORKER" not in os.environ:
+# of the process which starts them, so none compiles what another has compiled. `.ci/gpu` gives one for all its parts.
+if "FASTOPT_TESTS_CACHE" in os.environ:
+    os.environ["FASTOPT_CACHE"] = os.environ["FASTOPT_TESTS_CACHE"]
+elif "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["FASTOPT_CACHE"] = tempfile.mkdtemp(prefix="fastopt-tests-")
     atexit.register(shutil.rmtree, os.environ["FASTOPT_CACHE"], ignore_errors=True)
 CACHE = os.environ["FASTOPT_CACHE"]

@@ -20,15 +20,17 @@ echo "ran $(basename "$0") $*"
 
 
 def run(tmp_path, body="", tools=TOOLS, **environment):
-    """The script with programs that print what they are asked to do: its exit status, and the log."""
+    """The script with programs that print what they are asked to do: its exit status, and the log, which is whole at
+    the end, however slow `tee` is."""
     programs = tmp_path/"bin"
     programs.mkdir()
-    texts = {"nproc": "#!/bin/sh\necho 6\n", **dict.fromkeys((*tools, "python3"), FAKE.format(body=body))}
+    texts = {"nproc": "#!/bin/sh\necho 6\n", "tee": '#!/bin/sh\nall=$(cat); sleep 1; echo "$all" >"$1"\n',
+             **dict.fromkeys((*tools, "python3"), FAKE.format(body=body))}
     for name, text in texts.items():
         (programs/name).write_text(text)
         (programs/name).chmod(0o755)
     path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
-    done = subprocess.run(["bash", str(ROOT/".ci/gpu")], capture_output=True, text=True, check=False, cwd=tmp_path,
+    done = subprocess.run(["bash", str(ROOT/".ci/gpu")], stdout=subprocess.DEVNULL, check=False, cwd=tmp_path,
                           env={"PATH": path, "OUT": str(tmp_path/"out"), "PYTHON": str(programs/"python3"),
                                "TMPDIR": str(tmp_path), **environment})
     return done.returncode, (tmp_path/"out"/"log").read_text().splitlines()
@@ -59,10 +61,42 @@ def test_a_part_that_fails_stops_no_other(tmp_path):
     status, log = run(tmp_path, wrong, tools=["nvidia-smi"])
     assert status == 1
     assert "three are wrong" in log
-    assert "gpu: bits: exit status 3" in log
+    assert {"gpu: bits: exit status 3", "gpu: memcheck: exit status 127"} <= set(log)
     assert log[-1].endswith('failed: "bits" "memcheck" "racecheck" "initcheck" "profile of Adam" '
                             '"profile of Adam with 8-bit states"')
     assert len(ran(log)) == len(ORDER) - 6
+
+
+def test_parts_can_be_chosen(tmp_path):
+    """What a first run left no time for; wheels are always needed."""
+    wheels = tmp_path/"wheels"
+    wheels.mkdir()
+    _, log = run(tmp_path, tools=[], PARTS="^(aims|initcheck)$|profile", WHEELS=str(wheels))
+    lacking = ["initcheck", "profile of Adam", "profile of Adam with 8-bit states"]
+    assert [line for line in log if line.startswith("gpu: ")] == [f"gpu: {name}: exit status 127" for name in lacking]
+    install, aims = ran(log)
+    assert "-m pip install" in install
+    assert "test_cuda_aims" in aims
+
+
+def test_what_the_driver_lacks_is_no_fault_of_memory(tmp_path):
+    """cuda-bindings asks for every function that it knows. compute-sanitizer would count each refusal."""
+    _, log = run(tmp_path)
+    assert [("--report-api-errors no " in line) for line in ran(log) if "--tool" in line] == [True]*3
+
+
+def test_parts_share_kernels(tmp_path):
+    """Tests find what `bits` has compiled, though their cache is not the user's; and load no plugins of others."""
+    _, log = run(tmp_path, 'echo "cache $FASTOPT_CACHE $FASTOPT_TESTS_CACHE $PYTEST_DISABLE_PLUGIN_AUTOLOAD"')
+    (cache,) = {line for line in log if line.startswith("cache ")}
+    _, bits, tests, alone = cache.split()
+    assert (bits == tests, alone) == (True, "1")
+    code = "import conftest; print(conftest.CACHE)"
+    found = [subprocess.run([sys.executable, "-c", code], cwd=ROOT/"tests", capture_output=True, text=True, check=True,
+                            env={**os.environ, "FASTOPT_CACHE": "/mine", **more}).stdout.strip()
+             for more in ({}, {"FASTOPT_TESTS_CACHE": str(tmp_path)})]
+    assert found[0] != "/mine"
+    assert found[1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(("answer", "reports"), [("trap 'echo report; exit 2' INT", True), ("trap '' INT", False)])
@@ -76,6 +110,13 @@ def test_a_part_that_takes_too_long_is_interrupted(answer, reports, tmp_path):
     assert "gpu: aims: took too long" in log[at:]
     assert "gpu: tests: left out, no time is left" in log
     assert len(ran(log)) == ORDER.index("test_cuda_aims.py")
+
+
+def test_an_interrupt_comes_once(tmp_path):
+    """timeout interrupts its child, and then the child's group: the child must be another program than the one that is
+    to report."""
+    _, log = run(tmp_path, 'echo "called by $(cat /proc/$PPID/comm)"', PARTS="^aims$")
+    assert "called by bash" in log
 
 
 def test_a_skipped_test_counts_as_failed():

@@ -8,6 +8,8 @@ import importlib
 import importlib.metadata
 import os
 import re
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -21,6 +23,7 @@ from .._signals import UNDISTURBED
 from .libraries import EXTRA
 
 TOOLS = {"nvidia-nvvm": "nvvm", "nvidia-nvjitlink": "nvJitLink"}  # packages, and the libraries in them
+IMPORTING = threading.Lock()  # filters of warnings, and what is lent to NumPy, are those of all threads
 UPDATE = 'pip install --upgrade "nvidia-nvjitlink>=13,<14" "nvidia-nvvm>=13,<14"'
 
 
@@ -70,17 +73,20 @@ def versions() -> tuple[str, ...]:
 def import_registries() -> None:
     """Import what Numba knows of CUDA, once. It names `numpy.row_stack`, which NumPy 2.5 no longer has.
 
-    `numba.cuda.compile` imports the same module, and fails there: so it is imported before, with that name lent.
+    `numba.cuda.compile` imports the same module, and fails there: so it is imported before, with that name lent. It
+    also makes a time without a unit, of which NumPy 2.5 warns: a program that takes warnings as errors compiles, too.
     """
     gone = "row_stack"
-    lacking = gone not in vars(np)
-    if lacking:
-        setattr(np, gone, np.vstack)
-    try:
-        importlib.import_module("numba.cuda.cudaimpl")
-    finally:
+    with IMPORTING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        lacking = gone not in vars(np)
         if lacking:
-            delattr(np, gone)
+            setattr(np, gone, np.vstack)
+        try:
+            importlib.import_module("numba.cuda.cudaimpl")
+        finally:
+            if lacking:
+                delattr(np, gone)
 
 
 @contextmanager
@@ -91,10 +97,10 @@ def compiling(cc: tuple[int, int]) -> Iterator[None]:
     tells them, so the extra pins numba-cuda's minor version. The compiler's lock lets compilations of other threads
     wait.
     """
+    import_registries()  # the first import of numba.cuda
     import numba.cuda.dispatcher as dispatcher
     from numba.cuda.core.compiler_lock import global_compiler_lock
     with global_compiler_lock:
-        import_registries()
         before = dispatcher.get_current_device
         dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=cc)
         try:
@@ -160,8 +166,8 @@ def code(name: str, cc: tuple[int, int], form: str, build: Callable[[], tuple[An
     """
     def make_for(arch, form):
         try:
-            from numba import cuda
             with compiling(arch):
+                from numba import cuda
                 function, signature = build()
                 ltoir, _ = cuda.compile(function, signature, cc=arch, output="ltoir", device=False, abi="numba",
                                         launch_bounds=bounds)

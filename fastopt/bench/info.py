@@ -39,10 +39,12 @@ def _importable(module: str) -> bool:
 
 
 def _cuda() -> dict[str, Any]:
-    """The extra, the driver and its devices; `missing` says what CUDA arrays lack here. No context is made."""
+    """The extra (of a system's toolkit the libraries' files), the driver and its devices; `missing` says what CUDA
+    arrays lack here. No context is made."""
     facts: dict[str, Any] = {**{name: _version(name) for name in EXTRA}, "driver": None, "devices": [], "missing": None}
     try:
-        code.versions()
+        facts |= {name: found.rsplit(" ", 2)[0] for name, found in (of.split(" ", 1) for of in code.versions())
+                  if name in code.TOOLS}
         count = int(driver.do("cuDeviceGetCount"))
         major, minor = divmod(int(driver.do("cuDriverGetVersion"))//10, 100)
         facts["driver"] = f"{major}.{minor}"
