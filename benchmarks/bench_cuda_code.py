@@ -117,7 +117,7 @@ class Rules:
 
     track_registers.unit, track_spilled.unit, track_float64.unit = "registers", "bytes + accesses", "instructions"
     track_instructions.unit, track_narrow.unit = "instructions/element", "accesses"
-    track_core_over_memory.unit = "core/memory time"
+    track_core_over_memory.unit, track_core_over_memory.version = "core/memory time", "2"  # since the H200 is known
 
 
 class Formats(Rules):

@@ -298,12 +298,13 @@ def test_adam_is_within_a_tenth_of_hand_written(cc):
 
 def test_chips():
     """Their peaks are those of the data sheets, in TFLOPS, within what a data sheet rounds."""
-    for name, *peaks in (("A100 40GB", 19.5, 9.7), ("A100 80GB", 19.5, 9.7), ("H100 SXM", 67, 34), ("B200", 75, 37)):
+    for name, *peaks in (("A100 40GB", 19.5, 9.7), ("A100 80GB", 19.5, 9.7), ("H100 SXM", 67, 34), ("H200 SXM", 67, 34),
+                         ("B200", 75, 37)):
         for kind, peak in zip(("float32", "float64"), peaks, strict=True):
             chip = chips.CHIPS[name]
             assert math.isclose(chip.sms*chip.rates[kind]*2*chip.ghz/1e3, peak, rel_tol=0.02), name
     assert {kind for kinds in chips.PIPES.values() for kind in kinds} == set(sass.CLASSES) == set(chips.PIPES["issue"])
-    assert [chips.fastest(cc) for cc in ALL] == ["A100 80GB", "H100 SXM", "B200"]
+    assert [chips.fastest(cc) for cc in ALL] == ["A100 80GB", "H200 SXM", "B200"]
 
 
 def test_core_over_memory():
@@ -373,7 +374,7 @@ def test_benchmarks(monkeypatch):
     assert (list(taken), resident) == ([("adam", "q8", "sm_90")], sass.Usage(registers, 0, 0, 0, 0).resident(256))
     assert 40 <= registers <= 128
     assert 60 <= blocks.track_instructions(taken, "adam", *case) <= 100
-    assert 0.5 <= blocks.track_core_over_memory(taken, "adam", *case) <= 0.9
+    assert 0.8 <= blocks.track_core_over_memory(taken, "adam", *case) <= 1.2
     assert bench.HandWritten().track_over_same_work(found, *case) <= 1.1
     assert bench.HandWritten().track_over_bare(found, *case) <= 1.1
     monkeypatch.setattr(bench, "TOOLKIT", "CUDA 1.2.3")

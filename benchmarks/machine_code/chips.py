@@ -42,6 +42,8 @@ CHIPS = {
     "A100 40GB": Chip((8, 0), 108, 1.41, 1555, AMPERE), "A100 80GB": Chip((8, 0), 108, 1.41, 2039, AMPERE),
     # H100 whitepaper: SMs; data sheet: 67 TFLOPS = 132 x 128 x 2 x 1.98 (its PCIe sister: 1.755), bandwidth
     "H100 SXM": Chip((9, 0), 132, 1.98, 3350, HOPPER),
+    # NVIDIA's data sheet: 67 TFLOPS, bandwidth; the chip is the H100's
+    "H200 SXM": Chip((9, 0), 132, 1.98, 4800, HOPPER),
     # SMs as listed on hmc-tech.com, 18,944 cores; NVIDIA's data sheet does not say. Data sheets: HGX B200, 75 TFLOPS a
     # GPU = 148 x 128 x 2 x 1.98; DGX B200, 64 TB/s for eight, a round number; others list 7,700
     "B200": Chip((10, 0), 148, 1.98, 8000, BLACKWELL)}
