@@ -396,8 +396,7 @@ class Optimizer:
         "grads" are the norms of the gradients, after `grad_factor` and `clip_norm`; "params" those of the parameters
         before the step; "updates" those of what the step added to them, before it was rounded to their format. A norm
         is NaN where a parameter had no gradient, where that step was skipped, and before the first such step. Norms are
-        float64, and of all elements, also of those that a mask kept. Squares of numbers beyond 1e154 overflow, so that
-        such a norm is infinite; those of numbers below 1e-162 are 0. On CUDA this waits for the device.
+        float64, and of all elements, also of those that a mask kept. On CUDA this waits for the device.
         """
         with self._turn.lock:
             return measures_of(self._structure, self._backend.measured())

@@ -450,6 +450,14 @@ def measured():
         opt.step(part(gradient(t), opt.rank, opt.size))
         alone.step(gradient(t))
         same(opt.params, alone.params, f"mars, step {t}")
+    for scale in (1e200, 1e-200):
+        opt, alone = (kind(params("f64"), lr=0.1, trust_ratio="gradient", **how) for kind, how in (
+            (partial(Sharded, fastopt.SGD), {"mean": False, "bucket": 8192}), (fastopt.SGD, {})))
+        whole = {name: g if name == "b" else g*scale for name, g in gradient(1, "f64").items()}
+        opt.step(part(whole, opt.rank, opt.size), measure=True)
+        alone.step(whole, measure=True)
+        assert repr(opt.measures) == repr(alone.measures), f"measured, {scale}"
+        same(opt.params, alone.params, f"measured, {scale}")
 
 
 def logged():
