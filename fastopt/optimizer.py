@@ -395,8 +395,9 @@ class Optimizer:
 
         "grads" are the norms of the gradients, after `grad_factor` and `clip_norm`; "params" those of the parameters
         before the step; "updates" those of what the step added to them, before it was rounded to their format. A norm
-        is NaN where a parameter had no gradient, where that step was skipped, and before the first such step. Norms are
-        float64, and of all elements, also of those that a mask kept. On CUDA this waits for the device.
+        is NaN where a parameter had no gradient, where that step was skipped, and before the first such step; `add` and
+        `remove` begin anew. Norms are float64, and of all elements, also of those that a mask kept. On CUDA this waits
+        for the device.
         """
         with self._turn.lock:
             return measures_of(self._structure, self._backend.measured())

@@ -250,6 +250,9 @@ def test_measures_are_of_the_last_step_that_measured():
             if later:
                 opt.step(later)
             assert opt.measures["grads"] == pytest.approx(found, nan_ok=True)
+    opt.step(g, measure=True)
+    opt.remove("params[0]")
+    assert np.isnan(opt.measures["params"]).all()
 
 
 def test_measuring_changes_no_bit():
