@@ -61,7 +61,7 @@ class Optimizer:
         Gradient buffers in the structure of the parameters. Write into them, then call ``step()`` without an argument.
     grad_norm : float or None
         The global norm of the last step's gradients, after ``grad_factor`` and before clipping. None if that step did
-        not need it.
+        not need it, or all of its gradients were None.
     threads : int
         The most threads that a step uses. It may be changed between steps.
     rule

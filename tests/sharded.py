@@ -470,7 +470,8 @@ def logged():
         assert np.isnan(opt.measures["grads"][3]["none"])
         for t, (gone, how) in enumerate((
                 ((), {}), ((), {"clip_norm": 2.0}), ("W", {"grad_factor": 0.5}), ("bc", {"clip_norm": 1.0,
-                 "clip": "tensor"}), ((), {"measure": False}), (SIZES, {}), ((), {"skip_nonfinite": True})), 1):
+                 "clip": "tensor"}), ((), {"measure": False, "clip_norm": 2.0}), (SIZES, {"clip_norm": 2.0}),
+                ((), {"skip_nonfinite": True})), 1):
             whole, found = gradient(t, format), opt.measures
             if "skip_nonfinite" in how:
                 whole["b"] = whole["b"] + np.inf
@@ -479,6 +480,7 @@ def logged():
             alone.step([{k: None if k in gone else x} for k, x in whole.items()], **{"measure": True, **how})
             assert repr(opt.measures) == repr(alone.measures), f"{format}, {how}"
             assert "measure" not in how or repr(opt.measures) == repr(found)
+            assert repr(opt.grad_norm) == repr(alone.grad_norm), f"{format}, {how}"
             same(opt.params, [group["params"] for group in alone.params], f"logged, {format}, {how}")
     mean = Sharded(fastopt.SGD, params())
     mean.step(part(gradient(2), opt.rank, opt.size), measure=True)

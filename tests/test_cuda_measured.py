@@ -156,11 +156,14 @@ def test_measures_are_of_the_last_step_that_measured(stand_in):
     p = [normal(1, 40), normal(2, 3), np.zeros(0)]
     twins = [fastopt.SGD(x, lr=0.5) for x in ([x.copy() for x in p], to_device(p))]
     for k, (live, how) in enumerate((((0, 1, 2), {"measure": True}), ((1, 2), {}), ((1, 2), {"measure": True}),
-                                     ((0, 1, 2), {}), ((), {"measure": True}), ((0, 1, 2), {"measure": True}),
+                                     ((0, 1, 2), {"clip_norm": 1.0}), ((), {"measure": True}),
+                                     ((0, 1, 2), {"measure": True}),
                                      ((0, 1, 2), {"measure": True, "norm": np.inf, "skip_nonfinite": True}))):
         for opt, given in zip(twins, ([*p], to_device(p)), strict=True):
             opt.step([x if k in live else None for k, x in enumerate(given)], **how)
         check(*twins)
+        assert twins[0].grad_norm == twins[1].grad_norm
+        assert (twins[0].grad_norm is None) == (not how.keys() & {"clip_norm", "norm"})
         assert np.isnan(twins[1].measures["params"]).tolist() == [k in (2, 3, 4, 6), k in (4, 6), k == 4]
 
 

@@ -162,6 +162,9 @@ class HostBackend(Stored):
 
     # Steps
 
+    def no_norm(self) -> None:
+        self.grad_norm = None
+
     def factor(self, given: Any) -> float:
         return check_number("grad_factor", given, "step")
 

@@ -174,6 +174,9 @@ class CudaBackend(Stored):
         self.streams.outside("grad_norm", "the host waits for the norm", OUTSIDE)
         return self.clock.norm()
 
+    def no_norm(self) -> None:
+        self.known_norm, self.normed = None, False
+
     def tabulate(self) -> None:
         if not self.capturable:
             raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "
