@@ -62,7 +62,7 @@ class Optimizer:
         Gradient buffers in the structure of the parameters. Write into them, then call ``step()`` without an argument.
     grad_norm : float or None
         The global norm of the last step's gradients, after ``grad_factor`` and before clipping. None if that step did
-        not need it.
+        not need it, or all of its gradients were None.
     threads : int
         The most threads that a step uses. It may be changed between steps.
     rule
@@ -398,9 +398,9 @@ class Optimizer:
 
         "grads" are the norms of the gradients, after `grad_factor` and `clip_norm`; "params" those of the parameters
         before the step; "updates" those of what the step added to them, before it was rounded to their format. A norm
-        is NaN where a parameter had no gradient, where that step was skipped, and before the first such step. Norms are
-        float64, and of all elements, also of those that a mask kept. Squares of numbers beyond 1e154 overflow, so that
-        such a norm is infinite; those of numbers below 1e-162 are 0. On CUDA this waits for the device.
+        is NaN where a parameter had no gradient, where that step was skipped, and before the first such step; `add` and
+        `remove` begin anew. Norms are float64, and of all elements, also of those that a mask kept. On CUDA this waits
+        for the device.
         """
         with self._turn.lock:
             return measures_of(self._structure, self._backend.measured())

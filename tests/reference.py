@@ -83,7 +83,7 @@ def measured(rule, exact, kind, g, p, *slots, rows=1):
             units = rows if piece.by_row else 1
             terms = rule.compose(called, g, p, *slots, until=piece)
             parts = [np.broadcast_to(x, p.shape).reshape(units, cut//units, -1) for x in terms]
-            sums = np.array([[sum_of_squares(part) for part in of] for of in parts])
+            sums = np.array([[[sum_of_squares(part) for part in of], [1.0]*units] for of in parts])
             columns = exact._make(np.full(units, value) if not np.ndim(value) else value[::p.size//units]
                                   for value in exact)
             found = zip(piece.gives, piece.of_sums(columns, sums, np.full(units, p.size/units)), strict=True)

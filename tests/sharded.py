@@ -450,6 +450,14 @@ def measured():
         opt.step(part(gradient(t), opt.rank, opt.size))
         alone.step(gradient(t))
         same(opt.params, alone.params, f"mars, step {t}")
+    for scale in (1e200, 1e-200):
+        opt, alone = (kind(params("f64"), lr=0.1, trust_ratio="gradient", **how) for kind, how in (
+            (partial(Sharded, fastopt.SGD), {"mean": False, "bucket": 8192}), (fastopt.SGD, {})))
+        whole = {name: g if name == "b" else g*scale for name, g in gradient(1, "f64").items()}
+        opt.step(part(whole, opt.rank, opt.size), measure=True)
+        alone.step(whole, measure=True)
+        assert repr(opt.measures) == repr(alone.measures), f"measured, {scale}"
+        same(opt.params, alone.params, f"measured, {scale}")
 
 
 def logged():
@@ -462,7 +470,8 @@ def logged():
         assert np.isnan(opt.measures["grads"][3]["none"])
         for t, (gone, how) in enumerate((
                 ((), {}), ((), {"clip_norm": 2.0}), ("W", {"grad_factor": 0.5}), ("bc", {"clip_norm": 1.0,
-                 "clip": "tensor"}), ((), {"measure": False}), (SIZES, {}), ((), {"skip_nonfinite": True})), 1):
+                 "clip": "tensor"}), ((), {"measure": False, "clip_norm": 2.0}), (SIZES, {"clip_norm": 2.0}),
+                ((), {"skip_nonfinite": True})), 1):
             whole, found = gradient(t, format), opt.measures
             if "skip_nonfinite" in how:
                 whole["b"] = whole["b"] + np.inf
@@ -471,6 +480,7 @@ def logged():
             alone.step([{k: None if k in gone else x} for k, x in whole.items()], **{"measure": True, **how})
             assert repr(opt.measures) == repr(alone.measures), f"{format}, {how}"
             assert "measure" not in how or repr(opt.measures) == repr(found)
+            assert repr(opt.grad_norm) == repr(alone.grad_norm), f"{format}, {how}"
             same(opt.params, [group["params"] for group in alone.params], f"logged, {format}, {how}")
     mean = Sharded(fastopt.SGD, params())
     mean.step(part(gradient(2), opt.rank, opt.size), measure=True)

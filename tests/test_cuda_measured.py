@@ -19,6 +19,7 @@ from twins import Graph
 import fastopt
 from fastopt._cuda import measured
 from fastopt._cuda.loops import THREADS
+from fastopt._kernels.memory import units_of
 from fastopt._rule.pieces import MEASURE, MEASURED
 from fastopt._rule.pipeline import pipeline
 from fastopt._tensors.units import Spans
@@ -111,13 +112,16 @@ def test_sums_of_any_number_of_tiles(name):
     units = tensor if piece.by_row else units
     tiles = np.stack([tensor, row, np.zeros_like(row), 1 + np.arange(len(row))], axis=1)
     spans, fields = Spans(tiles, units, piece.by_row), len(of.fields)
-    found = np.abs(normal(1, len(tiles), piece.many))*10.0**(np.arange(len(tiles)) % 40 - 20)[:, None]
-    found[0], found[-1] = 0, (np.inf, 1)[:piece.many]
+    sums = np.abs(normal(1, len(tiles), 3, piece.many))*10.0**(np.arange(len(tiles)) % 40 - 20)[:, None, None]
+    sums[0], sums[-1] = 0, (np.inf, 1)[:piece.many]
+    sums[tensor == 1, 0] *= 1e-290
+    sums[tensor == 3, 0, -1] = np.inf
     rows = np.exp(normal(2, len(units), fields))
-    columns, of_units = of.Coefficients(*rows.T), spans.totals(found)[:, spans.of_unit]
-    with np.errstate(all="ignore"):
-        want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes[spans.of_unit]), strict=True))
     for itemsize, dtype in ((4, np.float32), (8, np.float64)):
+        found = sums[:, :len(units_of(itemsize))].copy()
+        columns, of_units = of.Coefficients(*rows.T), spans.pairs(found)[..., spans.of_unit]
+        with np.errstate(all="ignore"):
+            want = dict(zip(piece.gives, piece.of_sums(columns, of_units, spans.sizes[spans.of_unit]), strict=True))
         exact, coefs = rows.copy(), np.zeros(rows.shape, dtype)
         code = kernel(measured.of_sums(of, name, itemsize, (9, 0), "ptx"))
         words = [len(spans.table), *(memory.add(x, what) for x, what in (
@@ -130,16 +134,36 @@ def test_sums_of_any_number_of_tiles(name):
                 assert_identical(coefs[:, k], expected.astype(dtype), field)
 
 
+@pytest.mark.parametrize("how", [{"trust_ratio": "gradient"}, {"trust_ratio": "update"}, {"update_rms": 1e-3},
+                                 {"adaptive_clip": 0.1}], ids=repr)
+def test_squares_beyond_the_range(how, stand_in):
+    """Of float64 numbers, a part of a tensor's or all."""
+    shapes = (4, 300), (9_001,), (3,), (2, 4_200)
+    twins = [fastopt.SGD(x, lr=0.5, **how) for of in [[normal(k, *shape) for k, shape in enumerate(shapes)]]
+             for x in (of, to_device([x.copy() for x in of]))]
+    grads = [normal(k + 4, *shape)*scale for k, (shape, scale) in enumerate(
+        zip(shapes, (1e-200, 1e200, 1e307, 1e-310), strict=True))]
+    grads[1][:5_000] = 1.0
+    grads[2][:] = np.inf, 1, 2
+    grads[3][0, 7] = 1.0
+    twins[0].step(grads, measure=True)
+    twins[1].step(to_device(grads), measure=True)
+    check(*twins)
+
+
 def test_measures_are_of_the_last_step_that_measured(stand_in):
     """As on the CPU: other tensors may have gradients in steps after it; it may be skipped by a norm that is given."""
     p = [normal(1, 40), normal(2, 3), np.zeros(0)]
     twins = [fastopt.SGD(x, lr=0.5) for x in ([x.copy() for x in p], to_device(p))]
     for k, (live, how) in enumerate((((0, 1, 2), {"measure": True}), ((1, 2), {}), ((1, 2), {"measure": True}),
-                                     ((0, 1, 2), {}), ((), {"measure": True}), ((0, 1, 2), {"measure": True}),
+                                     ((0, 1, 2), {"clip_norm": 1.0}), ((), {"measure": True}),
+                                     ((0, 1, 2), {"measure": True}),
                                      ((0, 1, 2), {"measure": True, "norm": np.inf, "skip_nonfinite": True}))):
         for opt, given in zip(twins, ([*p], to_device(p)), strict=True):
             opt.step([x if k in live else None for k, x in enumerate(given)], **how)
         check(*twins)
+        assert twins[0].grad_norm == twins[1].grad_norm
+        assert (twins[0].grad_norm is None) == (not how.keys() & {"clip_norm", "norm"})
         assert np.isnan(twins[1].measures["params"]).tolist() == [k in (2, 3, 4, 6), k in (4, 6), k == 4]
 
 
@@ -170,12 +194,12 @@ def test_a_replay_measures(cupy):
 @pytest.mark.parametrize("name", MEASURED)
 def test_code(name, full):
     """No contraction, no approximation, no local memory, on two chips."""
-    formats = ["f32 f32 f32 f32", "bf16 split bf16s bf16s", "f32 f32 q43 q44", "f64* f32 f32 f32"]
+    formats = ["f32 f32 f32 f32", "bf16 split bf16s bf16s", "f64 f64 q43 q44", "f64* f32 f32 f32"]
     of = pipeline(RULES["adam"], ("scale",) if name == MEASURE.name else ("scale", name))
     for k, text in enumerate(formats):
         text += " f32"*(name == "mars")
         for cc in ((9, 0), (10, 0)) if full else [((9, 0), (10, 0))[k % 2]]:
             codes = [measured.sums(of, layout(text), name, cc, "ptx")]
-            codes += [measured.of_sums(of, name, 4, cc, "ptx")] if name != MEASURE.name else []
+            codes += [measured.of_sums(of, name, size, cc, "ptx") for size in (4, 8)] if name != MEASURE.name else []
             for code in codes:
                 assert not re.findall(r"fma|approx|ftz|\.full|\.local|\.shared", code.image.decode()), (text, cc)

@@ -1,5 +1,8 @@
 """Modifiers: pieces that change the gradient, the update or the decay of any rule. Each is its paper."""
+import itertools
+import math
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -188,6 +191,49 @@ def test_measures():
     assert opt.measures["updates"]["a"] > 0
 
 
+def length(x):
+    """The exact Euclidean norm of float64 numbers, as a fraction."""
+    units = (n*(2**1200//d) for n, d in map(float.as_integer_ratio, x.ravel().tolist()))
+    return Fraction(math.isqrt(sum(n*n for n in units)), 2**1200)
+
+
+@pytest.mark.parametrize("scale", [1e-310, 1e-170, 1.0, 1.7e152, 1e160, 1e306])
+def test_squares_beyond_the_range(scale):
+    """Modifiers that measure tensors, and norms, of float64 numbers, are right where squares are infinite or 0, or add
+    up to infinity."""
+    for (shape, power), p_scale in itertools.product((((3,), 0), ((9_001,), 0), ((9_001,), 100)), {1.0, scale}):
+        p, g = p_scale*normal(1, *shape), scale*normal(2, *shape)
+        g[1:4_200] *= 10.0**-power  # of a tile, the squares of all but one may be 0
+        rms = length(0.5*g)/Fraction(math.sqrt(g.size))
+        for how, factor in (
+                ({}, 1), ({"trust_ratio": "update"}, length(p)/length(0.5*g)*Fraction(0.5)),
+                ({"trust_ratio": "gradient", "trust_coefficient": 0.25}, length(p)/length(g)/4),
+                ({"update_rms": 0.25*scale}, min(1, Fraction(0.125*scale)/rms)),
+                ({"adaptive_clip": 0.25}, min(1, max(Fraction(1e-3), length(p))/length(g)/4))):
+            if not 1e-250 < factor < 1e250:
+                continue
+            q = p.copy()
+            opt = fastopt.SGD(q, lr=0.5, **how)
+            opt.step(g, measure=True)
+            tiny = 1e-14*p_scale + 1e-322
+            np.testing.assert_allclose(q, p - float(factor)*0.5*g, 1e-12, tiny, err_msg=f"{how}, {p_scale}")
+            for what, exact in (("grads", length(g)), ("params", length(p)), ("updates", factor*length(0.5*g))):
+                rounded = 1e-320 + (what == "updates")*1e-14*float(length(p))
+                assert opt.measures[what] == pytest.approx(float(exact), rel=1e-12, abs=rounded), f"{how}: {what}"
+        opt = fastopt.AdamW(p.copy(), b1=0.5, mars=0.5)  # g is 1.5 times as long, for there was none
+        opt.step(g)
+        np.testing.assert_allclose(opt.state["m"], 0.5*float(min(Fraction(1.5), 1/length(g)))*g, 1e-12, 1e-322)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e37])
+def test_all_numbers_of_float32(scale):
+    """Small ones have few digits."""
+    for trust_ratio in ("gradient", "update"):
+        p, g = np.full(9, scale, np.float32), np.full(9, 0.25*scale, np.float32)
+        fastopt.SGD(p, lr=0.5, trust_ratio=trust_ratio, trust_coefficient=1.0).step(g)
+        np.testing.assert_allclose(p, 0.5*scale, 1e-4)
+
+
 def test_measures_are_of_the_last_step_that_measured():
     """Other tensors may have gradients in steps after it, and groups may be others; it may have been skipped."""
     p, nan = [np.full(4, 3.0), np.full(9, 2.0), np.zeros(0)], np.nan
@@ -204,6 +250,9 @@ def test_measures_are_of_the_last_step_that_measured():
             if later:
                 opt.step(later)
             assert opt.measures["grads"] == pytest.approx(found, nan_ok=True)
+    opt.step(g, measure=True)
+    opt.remove("params[0]")
+    assert np.isnan(opt.measures["params"]).all()
 
 
 def test_measuring_changes_no_bit():

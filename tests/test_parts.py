@@ -84,6 +84,9 @@ def test_what_a_step_is_asked_for_holds_for_the_gradients_that_are_there():
     assert_identical(mine[1], params()[1])
     opt.step([np.full(5, np.nan, f32), None, None], skip_nonfinite=True)
     assert (opt.t, opt.counts) == (3, [3, 0, 3])
+    assert np.isnan(opt.grad_norm)
+    opt.step([None]*3, clip_norm=1.0)
+    assert opt.grad_norm is None
 
 
 def test_schedules_go_by_the_steps_of_the_optimizer():

@@ -162,6 +162,9 @@ class HostBackend(Stored):
 
     # Steps
 
+    def no_norm(self) -> None:
+        self.grad_norm = None
+
     def factor(self, given: Any) -> float:
         return check_number("grad_factor", given, "step")
 
@@ -305,7 +308,7 @@ class HostBackend(Stored):
         """Find the norms of each gradient, parameter and update."""
         measures = {k: np.zeros(MEASURE.many) for bucket in self.binding.buckets for k in bucket.members}
         for sums in self.binding.plan.surveys:
-            found = np.sqrt(sums.spans.totals(sums.of_tiles(self.threads)))
+            found = sums.spans.norms(sums.of_tiles(self.threads))
             measures |= {sums.job.members[k]: found[:, j] for j, k in enumerate(sums.spans.of)}
         self.surveyed = lambda: measures
 

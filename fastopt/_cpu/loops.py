@@ -8,7 +8,7 @@ from .._kernels.atomics import BITS, LOW_HALF, take
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.element import halved
 from .._kernels.layout import Layout
-from .._kernels.memory import JOB, SHRUNK, SUMS, TILE, WORD, put, word
+from .._kernels.memory import DOUBTFUL, JOB, LEAST, SHRUNK, SUMS, TILE, WORD, put, units_of, word
 from .._rule.digest import digest
 from .._rule.pieces import MEASURED
 from .._rule.pipeline import Pipeline
@@ -64,8 +64,11 @@ def step_kernel(pipeline: Pipeline, layout: Layout) -> Kernel:
 @cache
 @UNDISTURBED
 def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
-    """The sums of the squares of a measured piece's terms, of every tile, in float64. Nothing else is written."""
-    piece = MEASURED[name]
+    """The sums of the squares of a measured piece's terms, of every tile, in float64. Nothing else is written.
+
+    In units other than 1 only those tiles are looked at whose squares may leave the range. Of others the sums are 0.
+    """
+    piece, units = MEASURED[name], units_of(layout.arithmetic.itemsize)
     words, count, coefficients = of_words(layout), piece.many, memory.coefficients(layout, pipeline)
     add_squares = element.add_squares(words, pipeline, piece)
 
@@ -78,12 +81,19 @@ def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
 
     def work(job, k, tile, table_row, row, lo, hi, lanes):
         c = coefficients(word(job, JOB.coefs), word(tile, TILE.group), job + JOB.factor*WORD)
-        lanes[:] = 0
-        over(c, row, lo, hi, lanes.ctypes.data)
-        for term in range(count):
-            put(word(job, JOB.out), k*count + term, halved(lanes.ctypes.data + term*SUMS*WORD))
+        large = small = False
+        for look in range(len(units)):
+            lanes[:] = 0
+            lanes[-1] = units[look]
+            if look == 0 or (large if look == 1 else small):
+                over(c, row, lo, hi, lanes.ctypes.data)
+            for term in range(count):
+                found = halved(lanes.ctypes.data + term*SUMS*WORD)
+                put(word(job, JOB.out), (k*len(units) + look)*count + term, found)
+                if look == 0:
+                    large, small = large or not found < DOUBTFUL, small or found < LEAST
     of = f"sums {name} {pipeline.digest} {digest(pipeline.body)}"
-    return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS))
+    return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS + 1))
 
 
 def _measured(name, layout, measure):

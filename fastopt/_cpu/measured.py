@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.memory import JOB, STRIDED_TILE, TILE
+from .._kernels.memory import JOB, STRIDED_TILE, TILE, units_of
 from .._rule.pieces import MEASURE, Piece
 from .._rule.pipeline import Pipeline
 from .._tensors import arrays
@@ -22,12 +22,12 @@ class Sums:
 
     def __init__(self, job: Any, pipeline: Pipeline, piece: Piece, spans: Spans):
         self.job, self.spans = job, spans
-        self.found = np.zeros((len(job.tiles), piece.many))
+        self.found = np.zeros((len(job.tiles), len(units_of(job.layout.arithmetic.itemsize)), piece.many))
         job.words[JOB.out] = arrays.address(self.found)
         self.plan = Plan([(sums_kernel(pipeline, job.layout.read, piece.name), job)])
 
     def of_tiles(self, threads: int) -> np.ndarray:
-        """The sums of each tile, a column for each term."""
+        """The sums of each tile, in each unit, of each term."""
         self.plan.run(threads)
         return self.found
 
@@ -50,7 +50,7 @@ class Measured:
         """Find the coefficients of a step in which groups have these rows."""
         self.begin(rows)
         for k, (_, sums) in enumerate(self.passes):
-            self.take(k, sums.spans.totals(sums.of_tiles(threads)), sums.spans.sizes)
+            self.take(k, sums.spans.pairs(sums.of_tiles(threads)), sums.spans.sizes)
 
     def begin(self, rows: np.ndarray) -> None:
         """Give units the coefficients of their groups."""
@@ -58,12 +58,12 @@ class Measured:
         with np.errstate(all="ignore"):
             self.coefs[...] = self._exact
 
-    def take(self, k: int, totals: np.ndarray, sizes: np.ndarray) -> None:
-        """Make the coefficients of piece k, of the totals of its spans and the elements that each has."""
+    def take(self, k: int, pairs: np.ndarray, sizes: np.ndarray) -> None:
+        """Make the coefficients of piece k, of the sums of its spans and the elements that each has."""
         (piece, sums), most = self.passes[k], np.finfo(self.coefs.dtype).max
         of = sums.spans.of_unit
         with np.errstate(all="ignore"):
-            values = piece.of_sums(self.Coefficients(*self._exact.T), totals[:, of], sizes[of])  # type: ignore[misc]
+            values = piece.of_sums(self.Coefficients(*self._exact.T), pairs[..., of], sizes[of])  # type: ignore[misc]
             for name, value in zip(piece.gives, values, strict=True):
                 self._exact[:, self.fields.index(name)] = np.minimum(value, most)  # infinity times 0 would be NaN
             self.coefs[...] = self._exact

@@ -179,6 +179,9 @@ class CudaBackend(Stored):
         self.outside("grad_norm", "Read opt.grad_norm")
         return self.clock.norm()
 
+    def no_norm(self) -> None:
+        self.known_norm, self.normed = None, False
+
     def tabulate(self) -> None:
         if not self.capturable:
             raise RuntimeError("tabulate: coefficients come from the host at every step. It is for optimizers made "

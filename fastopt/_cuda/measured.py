@@ -18,12 +18,15 @@ from .._kernels.block import BlockElement
 from .._kernels.layout import Layout
 from .._kernels.llvm import DOUBLE, call, code, i64, pointer, unpacked
 from .._kernels.memory import (
+    DOUBTFUL,
     FLOAT64,
     INT,
+    LEAST,
     SHRUNK,
     STRIDED_TILE,
     SUMS,
     TILE,
+    UNITS,
     WORD,
     coefficients_kind,
     get,
@@ -31,6 +34,7 @@ from .._kernels.memory import (
     put_single,
     record,
     tile_word,
+    units_of,
     word,
 )
 from .._rule.digest import digest
@@ -53,15 +57,16 @@ Launch = tuple[int, int, driver.Arguments]
 
 
 def _add_squares(layout, pipeline, piece, cc):
-    """add_squares(c, row, i, sums): the sums, each with the square of one of a piece's terms of element i."""
+    """add_squares(c, row, i, unit, sums): the sums, each with the square of one of a piece's terms of element i."""
     from numba import types
-    kind = types.UniTuple(FLOAT64, piece.many)
+    kind, scaled = types.UniTuple(FLOAT64, piece.many), len(units_of(layout.arithmetic.itemsize)) > 1
 
-    @code(kind, coefficients_kind(layout, pipeline), layout.row, INT, kind)
-    def add_squares(context, builder, c, row, i, sums):
+    @code(kind, coefficients_kind(layout, pipeline), layout.row, INT, FLOAT64, kind)
+    def add_squares(context, builder, c, row, i, unit, sums):
         e, at = BlockElement(context, builder, layout, pipeline, cc), unpacked(builder, row)
         stored = [e.load(k, places) for k, places in enumerate(e.places(row, i))]
         found = e.terms(c, piece, stored, e.exponents(at, builder.udiv(i, i64(SIZE))))
+        found = [builder.fmul(x, unit) for x in found] if scaled else found
         return [builder.fadd(s, builder.fmul(x, x)) for s, x in zip(unpacked(builder, sums), found, strict=True)]
     return add_squares
 
@@ -82,7 +87,10 @@ def _halved():
 
 @cache
 def sums(pipeline: Pipeline, layout: Layout, name: str, cc: tuple[int, int], form: str = "cubin") -> Code:
-    """The sums of the squares of a measured piece's terms, of every tile, with the CPU's bits. A warp takes a tile."""
+    """The sums of the squares of a measured piece's terms, of every tile, with the CPU's bits. A warp takes a tile.
+
+    In units other than 1 only those tiles are looked at whose squares may leave the range. Of others the sums are 0.
+    """
     of = f"sums {name} {pipeline.digest} {digest(pipeline.body)} {layout}"
     return linked(of, cc, form, lambda: _sums(layout, pipeline, MEASURED[name], cc), THREADS)
 
@@ -90,6 +98,7 @@ def sums(pipeline: Pipeline, layout: Layout, name: str, cc: tuple[int, int], for
 def _sums(layout, pipeline, piece, cc):
     from numba import cuda, types, uint32
     together, many, nothing, nan = THREADS//WARP, piece.many, (0.0,)*piece.many, math.nan
+    looks, (one, shrunk, enlarged), least, doubtful = len(units_of(layout.arithmetic.itemsize)), UNITS, LEAST, DOUBTFUL
     add_squares, halved, strided_row = _add_squares(layout, pipeline, piece, cc), _halved(), lanes.strided_row(layout)
     addresses, coefficients, row_at = (memory.addresses(layout), memory.coefficients(layout, pipeline),
                                        memory.row_at(layout))
@@ -102,7 +111,7 @@ def _sums(layout, pipeline, piece, cc):
         if word(clock, CLOCK.skip) != 0:  # nothing is read then, and `measures` is NaN
             while k < end and lane == 0:
                 for term in range(many):
-                    put(found, k*many + term, nan)
+                    put(found, k*looks*many + term, nan)
                 k = uint32(k + uint32(cuda.gridDim.x*together))
             return
         if k >= end:
@@ -117,18 +126,25 @@ def _sums(layout, pipeline, piece, cc):
                 tensor = tile_word(tiles, after, TILE.tensor)
             group = word(tile, TILE.group)
             c = coefficients(coefs, group, exact + group*row_bytes)
-            low, high, i = nothing, nothing, lane
-            while uint32(i + uint32(WARP)) < n:  # the loads of two elements at a time
-                j = uint32(i + uint32(WARP))
-                low = add_squares(c, strided_row(row, table_row, lo, i), i, low)
-                high = add_squares(c, strided_row(row, table_row, lo, j), j, high)
-                i = uint32(i + uint32(SUMS))
-            if i < n:
-                low = add_squares(c, strided_row(row, table_row, lo, i), i, low)
-            for term in range(many):
-                total = halved(low[term], high[term])
-                if lane == 0:
-                    put(found, k*many + term, total)
+            large = small = False
+            for look in range(looks):
+                low, high, i = nothing, nothing, lane
+                unit = one if look == 0 else shrunk if look == 1 else enlarged
+                if look > 0 and not (large if look == 1 else small):
+                    i = n
+                while uint32(i + uint32(WARP)) < n:  # the loads of two elements at a time
+                    j = uint32(i + uint32(WARP))
+                    low = add_squares(c, strided_row(row, table_row, lo, i), i, unit, low)
+                    high = add_squares(c, strided_row(row, table_row, lo, j), j, unit, high)
+                    i = uint32(i + uint32(SUMS))
+                if i < n:
+                    low = add_squares(c, strided_row(row, table_row, lo, i), i, unit, low)
+                for term in range(many):
+                    total = halved(low[term], high[term])
+                    if lane == 0:
+                        put(found, (k*looks + look)*many + term, total)
+                    if look == 0:
+                        large, small = large or not total < doubtful, small or total < least
             k = after
     return sums, types.void(*[types.int64]*len(PASS))
 
@@ -196,23 +212,24 @@ def _clipped(fields, itemsize):
 
 @cache
 def of_sums(pipeline: Pipeline, name: str, itemsize: int, cc: tuple[int, int], form: str = "cubin") -> Code:
-    """Adds up the sums of tiles, as `Spans.totals`, and makes the coefficients of units. A warp takes a span."""
+    """Adds up the sums of tiles, as `Spans.pairs`, and makes the coefficients of units. A warp takes a span."""
     of = f"of sums {name} {' '.join(pipeline.fields)} {itemsize}"
     return linked(of, cc, form, lambda: _of_sums(pipeline, MEASURED[name], itemsize), THREADS)
 
 
 def _given(pipeline, piece):
-    """given(rows, unit, totals, n): what a piece's function of sums gives, of float64 rows of coefficients."""
+    """given(rows, unit, pairs, n): what a piece's function of sums gives, of float64 rows of coefficients."""
     from numba import types
     kind = types.NamedUniTuple(FLOAT64, len(pipeline.fields), pipeline.Coefficients)
-    sums_kind, result = types.UniTuple(FLOAT64, piece.many), types.UniTuple(FLOAT64, len(piece.gives))
+    pair, result = types.UniTuple(FLOAT64, 2), types.UniTuple(FLOAT64, len(piece.gives))
+    pairs_kind = types.UniTuple(pair, piece.many)
 
-    @code(result, INT, INT, sums_kind, FLOAT64)
-    def given(context, builder, rows, unit, totals, n):
+    @code(result, INT, INT, pairs_kind, FLOAT64)
+    def given(context, builder, rows, unit, pairs, n):
         data = pointer(builder, rows, DOUBLE, builder.mul(unit, i64(len(pipeline.fields))))
         values = [builder.load(builder.gep(data, [i64(k)])) for k in range(len(pipeline.fields))]
         c = context.make_tuple(builder, kind, values)
-        found = call(context, builder, piece.of_sums, result(kind, sums_kind, FLOAT64), [c, totals, n])
+        found = call(context, builder, piece.of_sums, result(kind, pairs_kind, FLOAT64), [c, pairs, n])
         return unpacked(builder, found)
     return given
 
@@ -223,20 +240,29 @@ def _of_sums(pipeline, piece, itemsize):
     many, fields, together = piece.many, len(pipeline.fields), THREADS//WARP
     columns = tuple(map(pipeline.fields.index, piece.gives))
     most = float(np.finfo(np.float32 if itemsize == 4 else np.float64).max)
+    looks, (one, enlarged, shrunk), least, infinity = len(units_of(itemsize)), (1/x for x in UNITS), LEAST, math.inf
 
-    def total(found, first, end, lane, term):
+    def total(found, first, end, lane, column):
         low, high, i = float64(0), float64(0), first + lane
         while i + WARP < end:
-            low += get(found, i*many + term)
-            high += get(found, (i + WARP)*many + term)
+            low += get(found, i*looks*many + column)
+            high += get(found, (i + WARP)*looks*many + column)
             i += SUMS
         if i < end:
-            low += get(found, i*many + term)
+            low += get(found, i*looks*many + column)
         return halved(low, high)
     total = cuda.jit(device=True, inline="always")(total)
-    totals = cuda.jit(device=True, inline="always")({
-        1: lambda found, first, end, lane: (total(found, first, end, lane, 0),),
-        2: lambda found, first, end, lane: (total(found, first, end, lane, 0), total(found, first, end, lane, 1)),
+
+    def pair(found, first, end, lane, term):
+        of, unit = total(found, first, end, lane, term), one
+        if looks > 1 and (of == infinity or of < least):
+            look, unit = (1, enlarged) if of == infinity else (2, shrunk)
+            of = total(found, first, end, lane, look*many + term)
+        return of, unit
+    pair = cuda.jit(device=True, inline="always")(pair)
+    pairs = cuda.jit(device=True, inline="always")({
+        1: lambda found, first, end, lane: (pair(found, first, end, lane, 0),),
+        2: lambda found, first, end, lane: (pair(found, first, end, lane, 0), pair(found, first, end, lane, 1)),
     }[many])
 
     def of_sums(count, spans, found, rows, coefs):
@@ -244,7 +270,7 @@ def _of_sums(pipeline, piece, itemsize):
         k = int64(cuda.blockIdx.x)*together + cuda.threadIdx.x//WARP
         while k < count:
             span = spans + k*SPAN_WORDS*WORD
-            sums = totals(found, word(span, SPAN.tile), word(span, SPAN.tile_end), lane)
+            sums = pairs(found, word(span, SPAN.tile), word(span, SPAN.tile_end), lane)
             n, unit, end = get(span, SPAN.size), word(span, SPAN.unit) + lane, word(span, SPAN.unit_end)
             while unit < end:
                 values = given(rows, unit, sums, n)
@@ -265,10 +291,12 @@ class Sums:
     def __init__(self, bucket: Any, pipeline: Pipeline, name: str, tiles: np.ndarray, coefs: driver.Memory,
                  exact: driver.Memory):
         """`coefs` has the rows of coefficients of the tiles, `exact` those in float64."""
-        gpu, self.many, self.tiles = bucket.gpu, MEASURED[name].many, driver.uploaded(bucket.gpu, tiles)
-        self.gpu, self.count = gpu, len(tiles)
-        self.found = gpu.allocate(WORD*self.many*self.count)
-        gpu.fill(self.found.address, self.many*self.count, np.float64(0))
+        self.gpu, self.tiles = bucket.gpu, driver.uploaded(bucket.gpu, tiles)
+        gpu, self.count = bucket.gpu, len(tiles)
+        self.shape = self.count, len(units_of(bucket.layout.arithmetic.itemsize)), MEASURED[name].many
+        size = math.prod(self.shape)
+        self.found = gpu.allocate(WORD*size)
+        gpu.fill(self.found.address, size, np.float64(0))
         function, held = gpu.function(sums(pipeline, bucket.layout.read, name, gpu.cc, gpu.form))
         words = {"count": self.count, "table": bucket.table.address, "width": bucket.width, "tiles": self.tiles.address,
                  "coefs": coefs.address, "clock": bucket.clock.address, "found": self.found.address,
@@ -276,8 +304,8 @@ class Sums:
         self.launches = [_launch(function, min(-(-self.count//(THREADS//WARP)), held), PASS, words)]
 
     def read(self) -> np.ndarray:
-        """The sums of each tile. Waits for the device."""
-        found = np.zeros((self.count, self.many))
+        """The sums of each tile, in each unit, of each term. Waits for the device."""
+        found = np.zeros(self.shape)
         self.gpu.download(found, self.found.address)
         return found
 
@@ -291,7 +319,7 @@ class Survey(Sums):
 
     def norms(self) -> dict[int, np.ndarray]:
         """Those that the last such step found, by tensor of the bucket."""
-        return dict(zip(self.spans.of.tolist(), np.sqrt(self.spans.totals(self.read())).T, strict=True))
+        return dict(zip(self.spans.of.tolist(), self.spans.norms(self.read()).T, strict=True))
 
 
 class Measured:

@@ -7,7 +7,7 @@ from numba import types
 from .._formats import random_bits
 from .._formats.bits import emit
 from .llvm import DOUBLE, I1, I32, call, code, i32, i64, independent, on_device, pointer, unpacked
-from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind
+from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind, units_of
 
 LANES = 8  # of the vectors in which the norm is summed
 
@@ -205,15 +205,17 @@ def start(context, builder, key, number):
 
 def add_squares(layout, pipeline, piece):
     """add_squares(c, row, first, end, sums): the squares of a piece's terms of elements first to end - 1, each added to
-    a sum of its own in memory: `SUMS` of each term."""
+    a sum of its own in memory: `SUMS` of each term. Behind these lies the unit by which terms are multiplied."""
     @code(types.void, coefficients_kind(layout, pipeline), layout.row, INT, INT, INT)
     def add_squares(context, builder, c, row, first, end, sums):
-        e = Element(context, builder, layout, pipeline)
+        e, scaled = Element(context, builder, layout, pipeline), len(units_of(layout.arithmetic.itemsize)) > 1
+        unit = builder.load(pointer(builder, sums, DOUBLE, i64(piece.many*SUMS)))
         with independent(builder, first, end, 8) as i:
             stored = [e.load(k, places) for k, places in enumerate(e.places(row, i))]
             lane = builder.sub(i, first)
             for k, x in enumerate(e.terms(c, piece, stored)):
                 place = pointer(builder, sums, DOUBLE, builder.add(lane, i64(k*SUMS)))
+                x = builder.fmul(x, unit) if scaled else x
                 builder.store(builder.fadd(builder.load(place), builder.fmul(x, x)), place)
     return add_squares
 

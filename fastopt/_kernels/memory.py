@@ -27,6 +27,8 @@ BEYOND = {4: 2.0**128 - 2.0**103, 8: math.inf}    # {bytes: from where on number
 STRIDED_TILE = 4096                               # elements of a strided gradient that the stack holds at a time
 SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
 SUMS = 64           # partial sums of the norm: one chain of additions would wait 4 cycles for each element
+UNITS = (1.0, SHRUNK, 1/SHRUNK)  # by which float64 numbers are multiplied before measured pieces square them
+LEAST, DOUBTFUL = 2.0**-900, 2.0**900  # a sum in unit 1 below the one, or not below the other, is made in others, too
 
 
 def record(*lines: str) -> Any:
@@ -67,6 +69,11 @@ def tile_word(context, builder, tiles, k, name):
     """tile_word(tiles, k, name): a word of tile k in 32 bits, which hold a tensor's or a group's number."""
     place = builder.add(builder.mul(builder.zext(k, I64), i64(4)), name)
     return builder.trunc(builder.load(pointer(builder, tiles, I64, place)), I32)
+
+
+def units_of(itemsize):
+    """The units in which the squares of measured pieces are summed: in float32 arithmetic no other than 1 is needed."""
+    return UNITS[:1 if itemsize == 4 else len(UNITS)]
 
 
 # Rows

@@ -153,11 +153,17 @@ def of_step(c, g, p, new):
     return g, p, new - p
 
 
-# Functions of sums. They are given coefficients, the sums of each term's squares, and the number of elements, all in
-# float64: of each tensor or row. They give the coefficients that their piece `gives`. They compile for a device.
+# Functions of sums. They are given coefficients, a pair for each term, and the number of elements, all in float64: of
+# each tensor or row. A pair is the sum of the term's squares, in some unit, and what brings its root to unit 1. They
+# give the coefficients that their piece `gives`. They compile for a device.
 
 LEAST_SIZE = 1e-3  # a row of parameters counts as so long at least (Brock et al. 2021)
 ONE, INFINITY = 1.0, math.inf
+
+
+def _size(pair):
+    """The Euclidean norm, infinite beyond 1.8e308."""
+    return sqrt(pair[0])*pair[1]
 
 
 def _finite(size):
@@ -171,40 +177,37 @@ def _ratio(size, other):
 
 def clipped_by_row(c, sums, n):
     """min(1, adaptive_clip*max(|p|, 1e-3)/|g|) (Brock et al. 2021); 1 where |g| is not finite."""
-    g, p = sums
-    g, most = sqrt(g), c.by_gradient*maximum(sqrt(p), LEAST_SIZE)
+    g, most = _size(sums[0]), c.by_gradient*maximum(_size(sums[1]), LEAST_SIZE)
     return (where((most < g) & (g < INFINITY), most/g, ONE),)
 
 
 def no_longer_than_one(c, sums, n):
     """min(1, 1/|g|); 1 where |g| is not finite."""
-    g = sqrt(sums[0])
+    g = _size(sums[0])
     return (where((g > ONE) & (g < INFINITY), ONE/g, ONE),)
 
 
 def gradient_trust(c, sums, n):
     """trust_coefficient*|p|/(|g| + weight_decay*|p|), for gradient and coupled decay (You et al. 2017)."""
-    g, p = sums
-    p = sqrt(p)
-    trust = _ratio(c.by_gradient*p, sqrt(g) + c.l2*p)
+    g, p = _size(sums[0]), _size(sums[1])
+    trust = _ratio(c.by_gradient*p, g + c.l2*p)
     return trust, trust*c.l2
 
 
 def update_trust(c, sums, n):
     """trust_coefficient*lr*|p|/|u + wd*p|, for update and decoupled decay (You et al. 2020)."""
-    u, p = sums
-    trust = _ratio(c.by_update*sqrt(p), sqrt(u))
+    trust = _ratio(c.by_update*_size(sums[1]), _size(sums[0]))
     return trust, trust*c.wd
 
 
 def share_that_agrees(c, sums, n):
     """n/(k + 1) where k of n elements agree (Liang et al. 2024)."""
-    return (n/(sums[0] + ONE),)
+    return (n/(sums[0][0] + ONE),)
 
 
 def limited_rms(c, sums, n):
     """min(1, lr*update_rms/the root mean square of the update) (Shazeer and Stern 2018)."""
-    rms = sqrt(sums[0]/maximum(n, ONE))
+    rms = sqrt(sums[0][0]/maximum(n, ONE))*sums[0][1]
     return (where((c.by_update < rms) & (rms < INFINITY), c.by_update/rms, ONE),)
 
 
@@ -284,8 +287,8 @@ LAST = ("nothing", "update_limit", "by_gradient", "by_update")
 STATES = tuple(piece.name for piece in PIECES.values() if piece.slot == "state")
 FIELDS = tuple(field for piece in PIECES.values() for field in piece.fields)
 
-for _function in (subtracted, nothing, _finite, _ratio, *(of for piece in (*PIECES.values(), MEASURE)
-                                                          for of in (piece.function, piece.terms, piece.of_sums))):
+for _function in (subtracted, nothing, _size, _finite, _ratio, *(
+        of for piece in (*PIECES.values(), MEASURE) for of in (piece.function, piece.terms, piece.of_sums))):
     if _function is not None:
         register_jitable(_function)
 

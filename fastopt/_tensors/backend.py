@@ -59,6 +59,8 @@ class Backend(Protocol):
     @property
     def grad_norm(self) -> float | None:
         """The norm of the last step's gradients, or None where it had none."""
+    def no_norm(self) -> None:
+        """Note that the last step had none."""
     def new_state(self, name: str, format: Format, t: Tensor) -> Any:
         """A state of a tensor, filled with its first value."""
     def new_remainder(self, t: Tensor) -> Any:

@@ -62,8 +62,10 @@ class Parts:
                 whole.surveyed = partial(_of_whole, part.surveyed, live)
         elif live:
             whole.step(leaves, paths, request)
-        elif request.measure:
-            whole.surveyed = dict
+        else:
+            whole.last.no_norm()
+            if request.measure:
+                whole.surveyed = dict
 
     def of(self, values: Sequence[Any]) -> list[Any]:
         """Of values for all tensors, those for the tensors that `current` steps."""

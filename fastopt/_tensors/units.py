@@ -1,7 +1,8 @@
 """Units: tensors, or their rows, that have a row of coefficients each, where these depend on sums over elements.
 
 Sums of squares are those of 4,096 elements each (`STRIDED_TILE`), made by kernels. `Spans` adds them up, in float64 and
-in a fixed order: threads, devices and other tensors change no bit of them.
+in a fixed order: threads, devices and other tensors change no bit of them. Squares of float64 numbers may overflow, or
+lose digits below 1e-308. There kernels sum squares of the numbers times 2**-600, or 2**600, too (`UNITS`).
 """
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 
 from .._formats.blocks import SIZE
 from .._kernels.layout import Layout
-from .._kernels.memory import STRIDED_TILE, SUMS, TILE, record
+from .._kernels.memory import LEAST, STRIDED_TILE, SUMS, TILE, UNITS, record
 from .._rule.pipeline import Pipeline
 from .tensors import Tensor
 
@@ -93,6 +94,26 @@ class Spans:
         self.of_unit = np.repeat(np.arange(len(of)), units[1] - units[0])
         self.sizes = sizes
 
+    def pairs(self, found: np.ndarray) -> np.ndarray:
+        """For each term, the sum of squares in each span, and what the root of that sum is to be multiplied by.
+
+        `found` has the sums of each tile in each unit, of each term.
+        """
+        sums = self.totals(found[:, 0])
+        units = np.ones_like(sums)
+        for look, unit in enumerate(UNITS[1:found.shape[1]], 1):
+            doubtful = sums == np.inf if unit < 1 else sums < LEAST
+            if doubtful.any():
+                sums = np.where(doubtful, self.totals(found[:, look]), sums)
+                units[doubtful] = 1/unit
+        return np.stack([sums, units], 1)
+
+    def norms(self, found: np.ndarray) -> np.ndarray:
+        """The Euclidean norm of each term in each span, of the sums of tiles as in `pairs`."""
+        sums, units = self.pairs(found).swapaxes(0, 1)
+        with np.errstate(over="ignore"):
+            return np.sqrt(sums)*units
+
     def totals(self, found: np.ndarray) -> np.ndarray:
         """The sums of each span, a row for each column of `found`, which has a row for each tile.
 
@@ -101,7 +122,8 @@ class Spans:
         lanes, count = self._lanes, len(self.of)*self._lanes
         sums = np.array([np.bincount(self._at, column, count) for column in found.T])
         sums = sums.reshape(found.shape[1], len(self.of), lanes)
-        while lanes > 1:
-            lanes //= 2
-            sums[..., :lanes] += sums[..., lanes:2*lanes]
+        with np.errstate(over="ignore"):
+            while lanes > 1:
+                lanes //= 2
+                sums[..., :lanes] += sums[..., lanes:2*lanes]
         return sums[..., 0]

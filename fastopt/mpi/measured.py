@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .._cpu.measured import Sums
-from .._kernels.memory import STRIDED_TILE
+from .._formats.catalogue import arithmetic
+from .._kernels.memory import STRIDED_TILE, UNITS
 from .._rule.pieces import MEASURE, PIECES
 from .._rule.pipeline import pipeline
 from .._tensors.backend import Request
@@ -35,7 +36,7 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
     jobs = [(part, job) for part in parts for job in part.measuring(request, t, threads)]
     spans = memory.spans
     for stage in wanted:
-        found, asking = np.zeros((spans.tiles, MANY)), []
+        found, asking = _room(memory, MANY), []
         for part, job in jobs:
             for k, (piece, sums) in enumerate(job.passes):
                 if piece.stage != stage:
@@ -43,9 +44,9 @@ def find(wanted: Sequence[str], parts: Sequence[Part], memory: Memory, ranks: Ra
                 sums.of_tiles(threads)
                 asking.append((job, k, piece.many, _put(sums, part, memory, found)))
         ranks.add(found)
-        totals = spans.totals(found)
+        pairs = spans.pairs(found)
         for job, k, many, at in asking:
-            job.take(k, totals[:many, at], spans.sizes[at])
+            job.take(k, pairs[:many, :, at], spans.sizes[at])
 
 
 def surveyed(parts: Sequence[Part], memory: Memory, ranks: Ranks, stepped: bool) -> np.ndarray:
@@ -54,7 +55,7 @@ def surveyed(parts: Sequence[Part], memory: Memory, ranks: Ranks, stepped: bool)
     NaN where there was no gradient, and where the step was skipped.
     """
     spans, live = memory.spans, list({k for part in parts for k in part.tensors})
-    rows, found = np.full((len(memory.tensors), MEASURE.many), np.nan), np.zeros((spans.tiles, MEASURE.many))
+    rows, found = np.full((len(memory.tensors), MEASURE.many), np.nan), _room(memory, MEASURE.many)
     rows[[k for k in live if not memory.tensors[k].array.size]] = 0
     if stepped:
         for part in parts:
@@ -62,8 +63,14 @@ def surveyed(parts: Sequence[Part], memory: Memory, ranks: Ranks, stepped: bool)
                 _put(sums, part, memory, found)
         ranks.add(found)
         of = np.isin(spans.of, live)
-        rows[spans.of[of]] = np.sqrt(spans.totals(found).T[of])
+        rows[spans.of[of]] = spans.norms(found).T[of]
     return rows
+
+
+def _room(memory: Memory, many: int) -> np.ndarray:
+    """Room for the sums of all tiles, in each unit, of so many terms."""
+    double = any(arithmetic(t.format).dtype.itemsize == 8 for t in memory.tensors)
+    return np.zeros((memory.spans.tiles, len(UNITS) if double else 1, many))
 
 
 def _put(sums: Sums, part: Part, memory: Memory, found: np.ndarray) -> np.ndarray:
@@ -73,5 +80,5 @@ def _put(sums: Sums, part: Part, memory: Memory, found: np.ndarray) -> np.ndarra
     for j, of, span in zip(members, at, sums.spans.table, strict=True):
         first = memory.spans.table[of, SPAN.tile] + memory.mine[part.indices[j]][0]//STRIDED_TILE
         rows = sums.found[span[SPAN.tile]:span[SPAN.tile_end]]
-        found[first:first + len(rows), :rows.shape[1]] = rows
+        found[first:first + len(rows), :, :rows.shape[2]] = rows  # one unit stands for all
     return at

@@ -141,7 +141,7 @@ class Sharded:
         self.shard._numbered = True
         self._checkpoints = Checkpoints(self._ranks, memory, self.shard)
         self._parts: dict[Stored, list[Part]] = {}
-        self._norms = surveyed([], memory, self._ranks, False)
+        self._norms, self.grad_norm = surveyed([], memory, self._ranks, False), None
         self._ahead: list[np.ndarray] = []
 
     # Other parameters: only what is new is cut and sent; what was there stays where it is
@@ -230,6 +230,7 @@ class Sharded:
         if request.measure:
             self._norms = surveyed([], memory, ranks, False)
         if not live:
+            self.grad_norm = None
             return
         backend, parts = self._turn_to(live, request.apart)
         sums = [part.arriving(ranks) for part in parts]
