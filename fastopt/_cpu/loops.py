@@ -8,7 +8,7 @@ from .._kernels.atomics import BITS, LOW_HALF, take
 from .._kernels.compile import Kernel, jitted, kernel
 from .._kernels.element import halved
 from .._kernels.layout import Layout
-from .._kernels.memory import DOUBTFUL, JOB, LEAST, SHRUNK, SUMS, TILE, WORD, put, units_of, word
+from .._kernels.memory import JOB, LARGE_SUM, SHRUNK, SMALL_SUM, SUMS, TILE, WORD, put, units_of, word
 from .._rule.digest import digest
 from .._rule.pieces import MEASURED
 from .._rule.pipeline import Pipeline
@@ -91,7 +91,7 @@ def sums_kernel(pipeline: Pipeline, layout: Layout, name: str) -> Kernel:
                 found = halved(lanes.ctypes.data + term*SUMS*WORD)
                 put(word(job, JOB.out), (k*len(units) + look)*count + term, found)
                 if look == 0:
-                    large, small = large or not found < DOUBTFUL, small or found < LEAST
+                    large, small = large or not found < LARGE_SUM, small or found < SMALL_SUM
     of = f"sums {name} {pipeline.digest} {digest(pipeline.body)}"
     return _over_tiles(of, layout, work, lambda: np.empty(count*SUMS + 1))
 

@@ -24,7 +24,7 @@ ROUNDS = 2              # accesses of a thread per tile: the loads of a tile's w
 BLOCK_ROUNDS = 4        # of blocks: a tile's words, coefficients and random key take some 150 instructions of a thread
 NORM_TILE = STRIDED_TILE  # elements; as on the CPU, so that the norm has the same bits
 WIDE = 32               # numbers that a thread holds at a time, above which it may have more registers
-DOUBTFUL = 2.0**200     # a tile with a sum of squares from here on is looked at again: something may overflow
+AGAIN = 2.0**200        # a tile with a sum of squares from here on is looked at again: something may overflow
 ABOVE, LEAST = 1 + 2.0**-30, 2.0**-500  # the root of a sum times this, plus this, is no less than any of its numbers
 CLOCK = record("t skip missed norm normed last factor")  # the words in which a device keeps the state of the steps
 CLOCK_WORDS = 8
@@ -223,7 +223,7 @@ def _squares(layout, cc):
                 half //= 2
             low = cuda.shfl_sync(0xFFFFFFFF, low, 0)
             shrunk, top = float64(0), math.sqrt(low)*ABOVE + LEAST
-            if not low < DOUBTFUL:
+            if not low < AGAIN:
                 top, high, i = float64(0), float64(0), lane
                 while i < n:
                     g = abs(gradient(strided_row(row, table_row, lo, i), i))

@@ -18,11 +18,11 @@ from .._kernels.block import BlockElement
 from .._kernels.layout import Layout
 from .._kernels.llvm import DOUBLE, call, code, i64, pointer, unpacked
 from .._kernels.memory import (
-    DOUBTFUL,
     FLOAT64,
     INT,
-    LEAST,
+    LARGE_SUM,
     SHRUNK,
+    SMALL_SUM,
     STRIDED_TILE,
     SUMS,
     TILE,
@@ -98,7 +98,7 @@ def sums(pipeline: Pipeline, layout: Layout, name: str, cc: tuple[int, int], for
 def _sums(layout, pipeline, piece, cc):
     from numba import cuda, types, uint32
     together, many, nothing, nan = THREADS//WARP, piece.many, (0.0,)*piece.many, math.nan
-    looks, (one, shrunk, enlarged), least, doubtful = len(units_of(layout.arithmetic.itemsize)), UNITS, LEAST, DOUBTFUL
+    looks, (one, shrunk, enlarged) = len(units_of(layout.arithmetic.itemsize)), UNITS
     add_squares, halved, strided_row = _add_squares(layout, pipeline, piece, cc), _halved(), lanes.strided_row(layout)
     addresses, coefficients, row_at = (memory.addresses(layout), memory.coefficients(layout, pipeline),
                                        memory.row_at(layout))
@@ -144,7 +144,7 @@ def _sums(layout, pipeline, piece, cc):
                     if lane == 0:
                         put(found, (k*looks + look)*many + term, total)
                     if look == 0:
-                        large, small = large or not total < doubtful, small or total < least
+                        large, small = large or not total < LARGE_SUM, small or total < SMALL_SUM
             k = after
     return sums, types.void(*[types.int64]*len(PASS))
 
@@ -240,7 +240,7 @@ def _of_sums(pipeline, piece, itemsize):
     many, fields, together = piece.many, len(pipeline.fields), THREADS//WARP
     columns = tuple(map(pipeline.fields.index, piece.gives))
     most = float(np.finfo(np.float32 if itemsize == 4 else np.float64).max)
-    looks, (one, enlarged, shrunk), least, infinity = len(units_of(itemsize)), (1/x for x in UNITS), LEAST, math.inf
+    looks, (one, enlarged, shrunk), least, infinity = len(units_of(itemsize)), (1/x for x in UNITS), SMALL_SUM, math.inf
 
     def total(found, first, end, lane, column):
         low, high, i = float64(0), float64(0), first + lane

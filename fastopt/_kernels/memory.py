@@ -28,7 +28,7 @@ STRIDED_TILE = 4096                               # elements of a strided gradie
 SHRUNK = 2.0**-600  # the squares of float64 numbers times this add up to a finite number, however many there are
 SUMS = 64           # partial sums of the norm: one chain of additions would wait 4 cycles for each element
 UNITS = (1.0, SHRUNK, 1/SHRUNK)  # by which float64 numbers are multiplied before measured pieces square them
-LEAST, DOUBTFUL = 2.0**-900, 2.0**900  # a sum in unit 1 below the one, or not below the other, is made in others, too
+SMALL_SUM, LARGE_SUM = 2.0**-900, 2.0**900  # a sum that does not lie between them is made in other units, too
 
 
 def record(*lines: str) -> Any:

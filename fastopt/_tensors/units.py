@@ -12,7 +12,7 @@ import numpy as np
 
 from .._formats.blocks import SIZE
 from .._kernels.layout import Layout
-from .._kernels.memory import LEAST, STRIDED_TILE, SUMS, TILE, UNITS, record
+from .._kernels.memory import SMALL_SUM, STRIDED_TILE, SUMS, TILE, UNITS, record
 from .._rule.pipeline import Pipeline
 from .tensors import Tensor
 
@@ -102,7 +102,7 @@ class Spans:
         sums = self.totals(found[:, 0])
         units = np.ones_like(sums)
         for look, unit in enumerate(UNITS[1:found.shape[1]], 1):
-            doubtful = sums == np.inf if unit < 1 else sums < LEAST
+            doubtful = sums == np.inf if unit < 1 else sums < SMALL_SUM
             if doubtful.any():
                 sums = np.where(doubtful, self.totals(found[:, look]), sums)
                 units[doubtful] = 1/unit
