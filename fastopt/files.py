@@ -159,7 +159,12 @@ def _beside(path: str) -> str:
 
 def _check_optimizer(where: str, opt: Any) -> None:
     if not isinstance(opt, Optimizer):
-        raise TypeError(f"{where}: opt is a {type(opt).__name__}, but an optimizer is needed. Call {where}(path, opt).")
+        of_torch, cure = hasattr(opt, "param_groups"), f"Call {where}(path, opt)."
+        if of_torch:  # of fastopt.torch, too
+            cure = ("Save it as torch does: torch.save(opt.state_dict(), path)." if where == "save" else
+                    "Load it as torch does: opt.load_state_dict(torch.load(path)).")
+        raise TypeError(f"{where}: opt is a {type(opt).__name__}{' of torch' if of_torch else ''}, but an optimizer"
+                        f"{' of arrays' if of_torch else ''} is needed. {cure}")
 
 
 def _names(state: str, paths: list[str]) -> list[str]:

@@ -22,6 +22,7 @@ from numba.extending import intrinsic, overload
 from numba.np.numpy_support import from_dtype
 
 from . import rules
+from ._checks.numbers import check_whole
 from ._formats.catalogue import FORMATS
 from ._kernels import element
 from ._kernels.layout import Layout
@@ -99,10 +100,33 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
     TypeError, ValueError
         As the optimizer of this rule does.
     """
+    if not hasattr(rule, "digest"):
+        raise TypeError(f"kernels.table: {rule!r} is no rule. Give one, fastopt.rules.adam or fastopt.Adam.rule for "
+                        "example.")
+    steps = check_whole("steps", steps, "kernels.table", 0)
     rule.at(1, **{name: hyper[name] for name in MODIFIERS if name in hyper})  # raises: a rule by itself has no modifier
     group = Group(rule, hyper, "table")
     rows = [group.coefficients(t, 1.0, math.inf) for t in range(1, steps + 1)]
     return np.array(rows, np.float64).reshape(steps, row_length(rule))[:, :len(rule.fields)].copy()
+
+
+def check_arrays(rule: Rule, c: Any, arrays: tuple[Any, ...]) -> None:
+    """An error where these are no arguments of a step outside of compiled code."""
+    where, p = f"kernels.{rule.name}", arrays[1]
+    if len(arrays) != 2 + len(rule.state) or not all(isinstance(a, np.ndarray) for a in arrays):
+        found = ", ".join(type(a).__name__ for a in arrays)
+        raise TypeError(f"{where}: found {found}, but arrays {', '.join(('g', 'p', *rule.state))} are needed. Give "
+                        "those.")
+    if not {a.dtype.type for a in arrays} <= {np.float32, np.float64}:
+        raise TypeError(f"{where}: arrays of {', '.join(a.dtype.name for a in arrays)}, but outside of compiled code "
+                        "float32 or float64 is needed. Give such arrays, or call it inside @njit.")
+    if not all(a.shape == p.shape for a in arrays):
+        raise ValueError(f"{where}: arrays of shapes {', '.join(str(a.shape) for a in arrays)}, but g, p and the "
+                         "states need one shape. Give such arrays.")
+    if not all(a.flags.writeable for a in arrays[1:]):
+        raise ValueError(f"{where}: a read-only array, but p and the states are updated in place. Give copies.")
+    if np.shape(c) != (len(rule.fields),):
+        raise TypeError(f"{where}: c is {c!r}, but a row of kernels.table or what rule.at gives is needed. Give that.")
 
 
 def array_step(rule: Rule):
@@ -113,6 +137,7 @@ def array_step(rule: Rule):
     of, needed = pipeline(rule), 2 + len(rule.state)
 
     def step(c, g, p, *state):
+        check_arrays(rule, c, (g, p, *state))
         if g.dtype.itemsize > p.dtype.itemsize:  # scaled in its own type, as in compiled code
             g, c = (g.dtype.type(c[0])*g).astype(p.dtype), (1, *c[1:])
         given = rule.Coefficients(*(p.dtype.type(x) for x in c))

@@ -31,7 +31,8 @@ def soft_threshold(w: np.ndarray, amount: Any) -> None:
 
     Notes
     -----
-    Needs one temporary array of w's size. A negative element becomes +0, not -0.
+    Needs one temporary array of w's size. A negative element becomes +0, not -0. The parts of a complex array, `w.real`
+    and `w.imag`, are arrays of floats: each is taken by itself.
     Daubechies, Defrise and De Mol 2004; Parikh and Boyd 2014, section 6.5.2.
     """
     _check(w, "soft_threshold")
@@ -56,7 +57,8 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
     Parameters
     ----------
     w : ndarray
-        float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN.
+        float64, float32, float16 or bfloat16 (ml_dtypes), writable, any shape and strides. NaN stays NaN. For a complex
+        array z give its parts, `z.real` and `z.imag`.
     low, high : float or array_like
         Numbers or arrays that broadcast to w's shape, rounded to w's dtype, low <= high; -inf and inf are no bound.
 
@@ -79,7 +81,8 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
 def _check(w: Any, where: str) -> None:
     if not isinstance(w, np.ndarray) or (w.dtype.kind != "f" and w.dtype.name != "bfloat16"):
         kind = f"an array of {w.dtype}" if isinstance(w, np.ndarray) else f"a {type(w).__name__}"
-        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. Give the array itself.")
+        cure = "its parts, w.real and w.imag" if np.iscomplexobj(w) else "the array itself"
+        raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. Give {cure}.")
     if not w.flags.writeable:
         raise ValueError(f"{where}: w is read-only, but it is changed in place. Give a copy.")
 
@@ -88,7 +91,8 @@ def _like(w: np.ndarray, value: Any, where: str, name: str) -> np.ndarray:
     """An array of numbers that broadcasts to w's shape, its dtype as given."""
     array = np.asarray(value)
     if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
-        raise TypeError(f"{where}: {name} is {value!r}, but a number or an array of numbers is needed. Change {name}.")
+        cure = "Leave it out" if value is None and where == "project" else f"Change {name}"
+        raise TypeError(f"{where}: {name} is {value!r}, but a number or an array of numbers is needed. {cure}.")
     if array.shape == w.shape:
         return array
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cures import check
+from cures import check, same
 from numba import njit
 from numba.core.errors import TypingError
 
@@ -94,6 +94,11 @@ CALLS = [  # what raises; and what the message says to do instead
     (lambda: fastopt.rule(lr=0.5, threads=2.0), lambda: works(lambda c, g, p: (c.lr*g*c.count,), 0.0, count=2.0)),
     (lambda: SQUARED.at(1, moment=0.9), lambda: SQUARED.at(1, mu=0.9)),
     (lambda: SQUARED.at(1, cautious=True), lambda: fastopt.optimizer(SQUARED)(np.ones(3), cautious=True)),
+    (lambda: SQUARED.at(0), lambda: SQUARED.at(1)), (lambda: SQUARED.at(1.5), lambda: SQUARED.at(np.int64(1))),
+    (lambda: SQUARED.at(1, lr=lambda t: 0.5/t), lambda: SQUARED.at(1, lr=(lambda t: 0.5/t)(1))),
+    (lambda: SQUARED.at(1, 0.5), lambda: SQUARED.at(1, np.float32, lr=0.5)),
+    (lambda: SQUARED.at(1, np.complex64), lambda: same(SQUARED.at(1, np.float32([1]).dtype).lr, np.float32(0.5))),
+    (lambda: SQUARED.at(1, np.float16), lambda: SQUARED.at(1, np.float64)),
     (lambda: made(lambda c, g, p, m: (g, m), state="v"), lambda: works(velocity, **MU)),
     (lambda: made(lambda c, g, p, average: (g, average), state="average"), lambda: works(velocity, **MU)),
     (lambda: made(velocity, nonnegative="m", **MU), lambda: works(velocity, nonnegative="v", **MU)),
@@ -148,6 +153,38 @@ def test_steps_in_compiled_code():
             compiled(*bad)
         compiled(*good)
         assert good[2].tolist() == [0.5]*3
+
+
+HALVES, TWO = np.ones(3, np.float16), np.ones((3, 1))
+IN_PYTHON = [  # the same outside of compiled code
+    ((ROW[0], np.ones(3), np.ones(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.ones(3), 1.0), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), HALVES, np.zeros(3)), (ROW[0], np.ones(3), np.ones(3, np.float32), np.zeros(3))),
+    ((ROW[0], 1j*np.ones(3), np.ones(3), np.zeros(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.ones(3), np.zeros(1)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.ones(3), TWO), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((ROW[0], np.ones(3), np.broadcast_to(1.0, 3), np.zeros(3)),
+     (ROW[0], np.ones(3), np.broadcast_to(1.0, 3).copy(), np.zeros(3))),
+    ((ROW, np.ones(3), np.ones(3), np.zeros(3)), (ROW[0], np.ones(3), np.ones(3), np.zeros(3))),
+    ((0.5, np.ones(3), np.ones(3), np.zeros(3)), (rules.momentum.at(1, lr=0.5), np.ones(3), np.ones(3), np.zeros(3)))]
+
+
+def test_steps_of_whole_arrays_in_python():
+    """Nothing is written before an error."""
+    for bad, good in IN_PYTHON:
+        with pytest.raises((TypeError, ValueError), match=r"kernels\.momentum: .+\. G\w+ \w"):
+            STEP(*bad)
+        assert (np.asarray(bad[2]) == 1).all()
+        STEP(*good)
+        assert good[2].tolist() == [0.5]*3
+
+
+def test_tables():
+    rule = rules.momentum
+    for bad in ((fastopt.Momentum, 1), ("momentum", 1), (1, rule), (rule, 1.5), (rule, -1)):
+        with pytest.raises((TypeError, ValueError), match=r"kernels\.table: .+\. [GC]\w+ \w"):
+            kernels.table(*bad, lr=0.5)
+    same(kernels.table(fastopt.Momentum.rule, np.int64(1), lr=0.5), ROW)
 
 
 def test_the_extras_that_messages_name_exist():

@@ -68,6 +68,8 @@ FIT = [  # what raises; and what the message says to do instead
               fitted(batches=lambda epoch: [0.0], steps=3), fitted(batches=iter([0.0]), steps=1, want=0.5))),
     (lambda: fitted(batches=lambda epoch: 5),
      lambda: (fitted(batches=lambda epoch: [0.0]*3), fitted(batches=lambda epoch: iter([0.0]*3)))),
+    (lambda: fitted(lambda p, batch: (np.vdot(1j*p, 1j*p)/2, p)),
+     lambda: fitted(lambda p, batch: ((np.vdot(1j*p, 1j*p)/2).real, p))),
     (lambda: fitted(lambda p, batch: (p.repeat(2), p)), lambda: fitted(lambda p, batch: (float((p**2).sum()/2), p))),
     (lambda: fitted(steep, lr=0.5), lambda: (fitted(steep, lr=0.005), fitted(steep, want=0.0, clip_norm=1.0))),
     (lambda: fitted(sometimes, [0.0, 1.0, 0.0, 0.0]),
@@ -86,6 +88,14 @@ def shrunk(w, amount=0.5):
     return w
 
 
+def parts():
+    """A complex array, its two parts each for itself."""
+    z = np.array([-1 + 2j, 3 - 4j])
+    point(z.real, 0)
+    shrunk(z.imag)
+    assert z.tolist() == [1.5j, 3 - 3.5j]
+
+
 FIXED = np.broadcast_to(1.0, 3)
 NEAR = [*values(lambda amount: shrunk(np.ones(2), amount), amount=(-1, 0)),
         (lambda: point(np.ones(2), 2, 1), lambda: point(np.ones(2), 1, 2)),
@@ -93,6 +103,8 @@ NEAR = [*values(lambda amount: shrunk(np.ones(2), amount), amount=(-1, 0)),
          lambda: (point(np.ones(2, f32), -np.inf, np.inf), point(np.ones(2, f32), 0, np.inf))),
         *alike(lambda: [point(w, 2) for w in (np.ones(1), np.ones(2, BFLOAT16), FIXED.copy())],
                lambda: point([1.0], 2), lambda: point(np.ones(2, int), 2), lambda: point(FIXED, 2)),
+        *alike(parts, lambda: point(1j*np.ones(2), 0), lambda: shrunk(1j*np.ones(2))),
+        *alike(lambda: (point(np.ones(2)), point(np.ones(2), 0)), lambda: point(np.ones(2), 0, None)),
         *alike(lambda: [point(np.ones(2), bound) for bound in (0, np.ones(2))],
                lambda: point(np.ones(2), "a"), lambda: point(np.ones(2), np.ones(3))),
         *values(problems.linear_regression, collinearity=(2, 0.99), l2=(-1, 1), samples=(0, 1)),

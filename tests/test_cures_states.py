@@ -297,6 +297,14 @@ def other_format(dtype, kept, **more):
     return lambda: fastopt.files.load(file(opt=trained(dtype=f32)), fresh(dtype=dtype, **more)), cure
 
 
+def real_or_complex(old, new):
+    """One array of each of these types."""
+    one, two = fastopt.Adam(np.ones(3, old)), fastopt.Adam(np.zeros(3, new))
+    one.step(np.ones(3, old))
+    fastopt.files.load(file(opt=one), two)
+    same([two.params, two.state], [one.params, one.state])
+
+
 def made_first():
     (HERE / "new").mkdir()
     reloaded(name="new/a.safetensors")
@@ -325,11 +333,21 @@ FILES = [
            lambda: fastopt.files.load(text(file("b"), "no"), fresh()), lambda: fastopt.files.load(os.devnull, fresh()),
            lambda: fastopt.files.load(file(opt=stateless(4)), stateless(3))),
     (lambda: fastopt.files.save(HERE / "new/a", trained()), made_first),
+    *alike(lambda: [real_or_complex(kind, kind) for kind in (float, complex)],
+           lambda: real_or_complex(float, complex), lambda: real_or_complex(complex, float)),
     other_format(f16, f32, state="f32"), other_format(float, float),
     (lambda: fastopt.files.load(file(opt=trained(state="bf16")), fresh()),
      lambda: reloaded(trained(state="bf16"), fresh(state="bf16"))),
     (lambda: restored(listed(3), listed(3, 4)), lambda: restored(listed(3, 4), listed(3, 4))),
     (lambda: restored(listed(1), listed(3)), lambda: restored(listed(3), listed(3)))]
+
+
+def test_a_file_of_complex_numbers_says_so(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    monkeypatch.setitem(globals(), "HERE", tmp_path)
+    for kinds in ((float, complex), (complex, float)):
+        with pytest.raises(ValueError, match=r"It belongs to another .+, or one of the two is complex and has pairs\."):
+            real_or_complex(*kinds)
 
 
 # `tried` and `_replace` are refused by the system, which tests/test_files.py imitates

@@ -930,6 +930,33 @@ def test_autograd_sees_the_step():
     assert torch.allclose(w, torch.full((3,), -0.5))
 
 
+def test_a_schedule_of_fastopt_as_lr_is_refused():
+    """In a call, by place and by name, and in a group; the cure has the rates of the schedule."""
+    rate, w = fastopt.schedules.linear(0.5, 0.1, 4), torch.nn.Parameter(torch.zeros(2))
+    for call in (lambda: ours.SGD([w], rate), lambda: ours.SGD([w], lr=rate), lambda: ours.Lion([w], lr=rate),
+                 lambda: ours.SGD([{"params": [w], "lr": rate}])):
+        with pytest.raises(TypeError, match=r": lr is linear\(.+\), but torch's schedulers .+ Give lr=1\.0"):
+            call()
+    opt = ours.SGD([w], lr=1.0)
+    schedule, rates = torch.optim.lr_scheduler.LambdaLR(opt, lambda t: rate(t + 1)), []
+    for _ in range(4):
+        rates.append(opt.param_groups[0]["lr"])
+        opt.step()
+        schedule.step()
+    assert rates == [rate(t) for t in range(1, 5)]
+
+
+def test_torchs_optimizers_are_not_saved_by_files(tmp_path):
+    pytest.importorskip("safetensors")
+    opt = ours.SGD([torch.nn.Parameter(torch.zeros(2))], momentum=0.9)
+    for call, cure in ((fastopt.files.save, r"torch\.save\(opt\.state_dict\(\), path\)"),
+                       (fastopt.files.load, r"opt\.load_state_dict\(torch\.load\(path\)\)")):
+        with pytest.raises(TypeError, match=rf": opt is a SGD of torch, but an optimizer of arrays is .*{cure}\."):
+            call(tmp_path/"a", opt)
+    torch.save(opt.state_dict(), tmp_path/"a")
+    opt.load_state_dict(torch.load(tmp_path/"a"))
+
+
 def test_what_is_not_there_is_refused():
     w = torch.nn.Parameter(torch.randn(3, 2))
     with pytest.raises(ValueError, match="Adam: differentiable=True, but"):
@@ -961,6 +988,12 @@ def test_what_is_not_there_is_refused():
     assert ours.Adam([w], cautious_decay=True, decoupled_weight_decay=True).param_groups[0]["cautious_decay"]
     with pytest.raises(ValueError, match="SGD: rounding is 'up'"):
         ours.SGD([w], rounding="up")
+    for state, error, message in (
+            ("8bit", ValueError, "Adam group 0: state format '8bit' for m, but"),
+            (torch.bfloat16, TypeError, "Adam group 0: state is torch.bfloat16, but the name of a format"),
+            ({"exp_avg": "bf16"}, ValueError, "Adam group 0: state names 'exp_avg', but adam has m, v")):
+        with pytest.raises(error, match=message):  # now, not at the first step
+            ours.Adam([w], state=state)
     opt = ours.SGD([w], lr=0.1, momentum=0.9)
     w.grad = torch.ones(3, 2)
     opt.step()

@@ -103,7 +103,7 @@ class Group(MutableMapping):
         return {**self._numbers, **{name: self._number(name, t) for name in self._functions}}
 
     def _number(self, name: str, t: int) -> float:
-        return check_value(name, self._functions[name](t), {}, f"{self.where} at step {t}", self.rule.ranges)
+        return check_value(name, self._functions[name](t), {}, f"{self.where} at step {t}", self.rule.ranges, "")
 
     def history_of(self, behind: int) -> History:
         """A history of tensors that are so many steps behind, which has only begun."""

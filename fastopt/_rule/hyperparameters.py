@@ -90,8 +90,8 @@ def annotated(at: Callable[..., Any]) -> About:
 
 
 def check_value(name: str, value: Any, options: Mapping[str, tuple[Any, ...]], where: str,
-                ranges: Mapping[str, Range]) -> Any:
+                ranges: Mapping[str, Range], otherwise: str = " or a function of the step") -> Any:
     """The number or word that `name` may be, `options` and `ranges` being those of its rule."""
     if name in options:
         return check_option(name, value, options[name], where)
-    return check_number(name, value, where, " or a function of the step", ranges.get(name, FINITE))
+    return check_number(name, value, where, otherwise, ranges.get(name, FINITE))

@@ -8,13 +8,14 @@ import math
 import sys
 from collections import namedtuple
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
 from numba.extending import register_jitable
 
-from .._checks.numbers import Range, interval
+from .._checks.numbers import Range, check_whole, interval
 from .digest import digest
 from .documentation import ARGUMENTS
 from .hyperparameters import EVERY, SHARED, annotated, check_value
@@ -141,26 +142,43 @@ def importable(thing: Any) -> bool:
     return found is thing
 
 
+def arithmetic(dtype, where):
+    """The type of numbers of this dtype, float32 or float64."""
+    with suppress(TypeError):
+        if (kind := np.dtype(dtype).type) in (np.float32, np.float64):
+            return kind
+    raise TypeError(f"{where}: dtype is {dtype!r}, but that of the arithmetic is needed. Give numpy.float32, or "
+                    "numpy.float64 for float64 arrays, and hyperparameters by name.")
+
+
 def coefficients_at(rule):
     """The function that gives a rule's coefficients."""
     def at(t, dtype=np.float64, *, factor=1.0, clip_value=math.inf, **given):
+        where = f"{rule.name}.at"
         unknown = set(given) - set(rule.defaults)
         if unknown:
-            raise TypeError(f"{rule.name}.at: unknown {', '.join(sorted(unknown))}, but it has "
+            raise TypeError(f"{where}: unknown {', '.join(sorted(unknown))}, but it has "
                             f"{', '.join(rule.defaults)}. Take one of those.")
+        t, kind = check_whole("t", t, where, cure="Count steps from 1."), arithmetic(dtype, where)
         for name, value in given.items():
-            check_value(name, value, rule.options, f"{rule.name}.at", rule.ranges)
+            if callable(value):
+                raise TypeError(f"{where}: {name} is a function, but the number of this step is needed. Call it: "
+                                f"{name}=rate({t}) for example.")
+            check_value(name, value, rule.options, where, rule.ranges, "")
         full = {**rule.defaults, **given}
         for piece, name in {**modifiers(full), **dict.fromkeys(["cautious_decay"]*full["cautious_decay"])}.items():
             if piece not in getattr(rule, "names", ()):
                 name = name or piece
-                raise ValueError(f"{rule.name}.at: {name}={full[name]!r}, but a rule by itself computes no {name}. "
+                raise ValueError(f"{where}: {name}={full[name]!r}, but a rule by itself computes no {name}. "
                                  "Make an optimizer with it, or compute it in your own code.")
         values = rule.own(t, **{k: full[k] for k in rule.own_names})
         row = (*shared(full, factor, clip_value), *values.values(), *last(full))
-        return rule.Coefficients(*map(dtype, row[:len(rule.Coefficients._fields)]))  # a rule by itself has not the last
+        return rule.Coefficients(*map(kind, row[:len(rule.Coefficients._fields)]))  # a rule by itself has not the last
 
-    at.__doc__ = """Coefficients of this rule at step t = 1, 2, ...: computed in float64, given as `dtype`."""
+    at.__doc__ = """Coefficients of this rule at step t = 1, 2, ...: computed in float64, given as `dtype`.
+
+    `dtype` is that of the arithmetic, float32 or float64. It is float32 for parameters of 16 bits, too. Hyperparameters
+    are given by name, as numbers. TypeError or ValueError where one is not what it may be."""
     return at
 
 

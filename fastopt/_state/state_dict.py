@@ -110,6 +110,12 @@ def fitted_whole(backend: Stored, snapshot: Snapshot) -> tuple[dict[str, Any], l
     return saved, parameters
 
 
+def _foreign(found: tuple[int, ...], needed: tuple[int, ...]) -> str:
+    """What to say of a shape that does not fit."""
+    pairs = (*found, 2) == needed or found == (*needed, 2)
+    return f"{FOREIGN}, or one of the two is complex and has pairs" if pairs else FOREIGN
+
+
 def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remainders: Sequence[np.ndarray]) -> None:
     """What is wrong with the parameters of a snapshot, which are in our order, and what they lack."""
     shapes = [a.shape for a in backend.remainders]
@@ -118,7 +124,8 @@ def _check_parameters(backend: Stored, parameters: Sequence[np.ndarray], remaind
                          f"this optimizer. {FOREIGN}.")
     for t, source in zip(backend.tensors, parameters, strict=True):
         if source.shape != t.array.shape:
-            raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. {FOREIGN}.")
+            raise ValueError(f"{t.path}: shape {source.shape}, but {t.array.shape} is needed. "
+                             f"{_foreign(source.shape, t.array.shape)}.")
         if (found := arrays.format_of(source, t.path).name) != t.plain:
             raise ValueError(f"{t.path}: stored as {found}, but the parameter is {t.plain}. Load it into an optimizer "
                              f"of {found} parameters, convert those, and give its state_dict() to an optimizer of "
@@ -290,7 +297,8 @@ def _check_states(backend: Stored, saved: Mapping[str, Any], convert: bool) -> N
                 continue
             format, shape = arrays.format_of(array, where), t.array.shape if need else target.shape
             if array.shape != shape:
-                raise ValueError(f"{where}: shape {array.shape}, but {shape} is needed. {FOREIGN}.")
+                raise ValueError(f"{where}: shape {array.shape}, but {shape} is needed. "
+                                 f"{_foreign(array.shape, shape)}.")
             if not (convert and need) and format is not arrays.format_of(target, where):
                 raise ValueError(f"{where}: stored as {array.dtype}, but this optimizer keeps {target.dtype}. Make it "
                                  "with state=..., or load with convert=True.")

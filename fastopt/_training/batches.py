@@ -74,7 +74,8 @@ def number(found: Any, where: str, error: type[Exception] = TypeError) -> float:
     except OverflowError:
         return math.inf if one > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):  # the last: torch's, for several elements
-        raise error(f"{where} returned {found!r}, but one number is needed. Return float(value).") from None
+        cure = "value.real" if np.iscomplexobj(found) else "float(value)"
+        raise error(f"{where} returned {found!r}, but one number is needed. Return {cure}.") from None
 
 
 def parameters(opt: Optimizer) -> Any:

@@ -2,7 +2,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import dropwhile
+from itertools import chain, dropwhile
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimize
 from .. import rules
 from .._cpu.headers import Listed
 from .._cpu.torch_steps import GRADIENT
-from .._formats.choice import SCHEDULE_FREE, check_in_use, check_rounding, check_seed
+from .._formats.catalogue import NAMES
+from .._formats.choice import SCHEDULE_FREE, check_in_use, check_rounding, check_seed, state_formats
 from .._rule.hyperparameters import MODIFIERS as OF_GROUPS
 from .._rule.pipeline import is_asked
 from .._rule.rule import Rule
@@ -40,6 +41,13 @@ def kept(entry: Any, own: set[int]) -> Any:
             for name, x in entry.items()}
 
 
+def _check_rate(lr: Any, where: str) -> None:
+    """TypeError where a learning rate is a function: torch's groups hold numbers."""
+    if callable(lr):
+        raise TypeError(f"{where}: lr is {lr!r}, but torch's schedulers change a number. Give lr=1.0, and then "
+                        "torch.optim.lr_scheduler.LambdaLR(opt, lambda t: rate(t + 1)), as torch counts from 0.")
+
+
 class Fused(torch.optim.Optimizer):
     """What the optimizers of this module share; `fastopt.torch` documents the arguments that they have beside torch's.
 
@@ -58,6 +66,7 @@ class Fused(torch.optim.Optimizer):
         self._options = Options(where, state, rounding, check_seed(seed, where), modifiers, usual)
         self._evaluates = self._looked = False
         self._forget()
+        _check_rate(hyper.get("lr", args[0] if args else None), where)
         super().__init__(params, *args, **hyper)
 
     def __init_subclass__(cls, **more: Any):
@@ -77,6 +86,15 @@ class Fused(torch.optim.Optimizer):
         """The rule that a group asks for."""
         raise NotImplementedError
 
+    def _check_state(self, rule: Rule, where: str) -> None:
+        """An error where `state` is none for this rule. The first step asks a function, and for states of other rules:
+        a state dict that is loaded may bring those."""
+        if not callable(asked := self._options.state):
+            if isinstance(asked, Mapping):
+                later = {*WITH_STATE, *chain.from_iterable(one.state for one in rules.ALL.values())} - {*rule.state}
+                asked = {name: format for name, format in asked.items() if name not in later}
+            state_formats(asked, rule, where, where, None, NAMES["f32"])
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.defaults.update(self._options.modifiers)
         super().add_param_group(param_group)
@@ -90,7 +108,10 @@ class Fused(torch.optim.Optimizer):
                     found = p.dtype if p.layout is torch.strided else p.layout
                     raise TypeError(f"{where}: params[{k}][{j}] is {found}, but a dense tensor of real or complex "
                                     "numbers is needed. Leave it out, or give it as p.to_dense().")
-            checked(self._rule(group), group, self._options.defaults, f"{where} group {k}")
+            _check_rate(group["lr"], where)
+            rule, where = self._rule(group), f"{where} group {k}"
+            checked(rule, group, self._options.defaults, where)
+            self._check_state(around(rule, group), where)
         except Exception:
             self.param_groups.pop()
             raise
