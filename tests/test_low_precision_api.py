@@ -323,7 +323,8 @@ def test_what_is_asked_is_checked():
     for state, f, name in (("q44", "q44", "m"), ({"average": "q44"}, "q44", "average"), ("q43", "q43", "v")):
         refused(f"Adam: state format {f} for {name} of adam, but q44 is for states that are", state=state, average=0.9)
     refused("Adam: state format 'split' for v", state={"v": "split"})
-    refused("Adam: state names 'copy', but adam has m, v, average. Remove it.", state={"copy": "q8"}, average=0.9)
+    refused("Adam: state names 'copy', but adam has m, v, average. Remove it, or name one of those.",
+            state={"copy": "q8"}, average=0.9)
     for name, x in (("seed", 2**63), ("seed", 1.5), ("average", 1.0), ("average", -0.1), ("average", "x")):
         refused(f"Adam: {name} is {x!r}, but ", **{name: x})
     wide = zeros(8)

@@ -57,8 +57,9 @@ def state_formats(asked: Any, rule: Rule, where: str, path: str, array: Any, com
                         "function of path and array that returns one is needed. Change state.")
     for name, format in named.items():
         if name not in rule.state:
+            cure = "Remove it, or name one of those." if rule.state else "Remove it."
             raise ValueError(f"{where}: state names {name!r}, but {rule.name} has {', '.join(rule.state) or 'none'}. "
-                             "Remove it.")
+                             f"{cure}")
         _check_name(format, f"{where}: state format {format!r} for {name}")
     return {name: _named(named[name], name, rule, where) if name in named else computed for name in rule.state}
 
