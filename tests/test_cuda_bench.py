@@ -189,7 +189,7 @@ def test_torch_without_a_device(stand_in):
 def clocks_agree(gpu):
     """Of 100 memsets, the device's clock shows most of what the host's does, which also enqueues them and waits."""
     with gpu.current():
-        watch = cuda.Watch(gpu)
+        watch = cuda.Stopwatch(gpu)
         start = time.perf_counter()
         seconds = watch.seconds(lambda: [watch.flush() for _ in range(100)], 0)
         host = time.perf_counter() - start
