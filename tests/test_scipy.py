@@ -489,8 +489,8 @@ WRONG = [  # x0, fun, jac; the error and what is said
     ([1j], 1.0, ONES, ValueError, "x0 has shape (1,) and dtype complex128, but real numbers in one dimension are need"),
     (["a"], 1.0, ONES, ValueError, "x0 has shape (1,) and dtype <U1"),
     ([None], 1.0, ONES, ValueError, "x0 has shape (1,) and dtype object"),
-    *((ONES, value, ONES, ValueError, f"fun returned {value!r}, but one number is needed. Return float(value).")
-      for value in (np.ones(2), None, 1j, "a", (1.0, 2.0))),
+    *((ONES, value, ONES, ValueError, f"fun returned {value!r}, but one number is needed. Return {cure}.")
+      for value, cure in (*((x, "float(value)") for x in (np.ones(2), None, "a", (1.0, 2.0))), (1j, "value.real"))),
     *((ONES, 1.0, gradient, ValueError, f"the gradient is {what}, but real numbers of shape (2,) are needed. Return")
       for gradient, what in (([1.0], "of shape (1,) and dtype float64"), ([ONES], "of shape (1, 2) and dtype float64"),
                              (1.0, "of shape () and dtype float64"), ((1.0, ONES), "a tuple"), ({}, "a dict"),
