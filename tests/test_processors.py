@@ -1,10 +1,15 @@
 """Other processors: no code for 64-bit ARM rounds less than the formula; digests of two machines are compared."""
 import json
+import os
+import platform
 import re
+import subprocess
+import sys
 
 import bits
 import llvmlite.binding as llvm
 import numpy as np
+import pytest
 from internals import compile_step, norm_kernel, text_of
 from numba import njit
 
@@ -55,3 +60,33 @@ def test_digests_of_two_machines(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert bits.main(other, one)
     assert capsys.readouterr().out.splitlines() == [f"differs: {case}", "differs: only there", "2 cases, 2 differ"]
+
+
+HALVES = """
+import hashlib
+import fastopt
+import numpy as np
+from numba.core.registry import cpu_target
+from fastopt._kernels import element
+rng = np.random.default_rng(1)
+p = np.arange(2**16, dtype=np.uint16).view(np.float16).copy()
+g = p[rng.permutation(p.size)]
+found = hashlib.sha256()
+for state in "f16", "f16s":
+    opt = fastopt.Adam(p.copy(), lr=0.5, state=state)
+    for _ in range(3):
+        opt.step(g)
+    for a in opt.decoded("params"), opt.decoded("m"), opt.decoded("v"):
+        found.update(np.where(np.isnan(a), np.float32(7), a).tobytes())
+print(found.hexdigest(), "+f16c" in element.features(cpu_target.target_context))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="processors of another kind have no F16C")
+def test_float16_on_processors_that_convert_it_and_others():
+    """Every float16 as parameter and as gradient: the instruction gives the formula's bits."""
+    run = [subprocess.run([sys.executable, "-c", HALVES], capture_output=True, text=True, check=True,
+                          env={**os.environ, **named}).stdout.split()
+           for named in ({}, {"NUMBA_CPU_NAME": "x86-64-v2", "NUMBA_CPU_FEATURES": ""})]
+    assert run[0][0] == run[1][0]
+    assert run[1][1] == "False"

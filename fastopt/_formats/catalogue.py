@@ -11,13 +11,15 @@ from llvmlite import ir
 from numba import types
 
 from . import blocks, scalars
+from .bits import as_wide
 
 
 class Instruction(NamedTuple):
-    """An instruction of CUDA devices that gives the bits of a function."""
+    """An instruction of CUDA devices, and of some CPUs, that gives the bits of a function."""
 
-    emit: Callable[..., Any]         # (builder, *numbers) -> number
+    emit: Callable[..., Any]         # (builder, *numbers) -> number; of vectors, too, where CPUs have it
     since: tuple[int, int] = (0, 0)  # the first compute capability that has it
+    feature: str = ""                # LLVM's name of what a CPU has that has it; "": none has
 
 
 class Block(NamedTuple):
@@ -48,8 +50,8 @@ class Format:
     one_way: bool = False              # whether `encode` gives another form than `decode` takes
     block: Block | None = None         # how blocks of numbers share an exponent
     dtypes: tuple[str, ...] = ()       # the dtypes of arrays that mean this format
-    device_decode: Instruction | None = None
-    device_encode: Instruction | None = None
+    decoding: Instruction | None = None
+    encoding: Instruction | None = None
     device_pair: Instruction | None = None  # of two numbers: 32 bits, the first number in the lower half
 
     @property
@@ -93,14 +95,16 @@ F64 = _float("f64", np.float64, types.float64)
 F32 = _float("f32", np.float32, types.float32)
 F16 = Format("f16", np.dtype(np.float16), types.uint16, types.float32, scalars.decode_f16, scalars.encode_f16,
              "float16", dtypes=("float16",),
-             device_decode=Instruction(lambda builder, x: builder.fpext(builder.bitcast(x, FLOAT16), FLOAT32)),
-             device_encode=Instruction(lambda builder, x: builder.bitcast(builder.fptrunc(x, FLOAT16), BITS16)),
+             decoding=Instruction(lambda builder, x: builder.fpext(
+                 builder.bitcast(x, as_wide(FLOAT16, x)), as_wide(FLOAT32, x)), feature="f16c"),
+             encoding=Instruction(lambda builder, x: builder.bitcast(
+                 builder.fptrunc(x, as_wide(FLOAT16, x)), as_wide(BITS16, x)), feature="f16c"),
              device_pair=_rounding("cvt.rn.f16x2.f32", 2))
 BF16 = Format("bf16", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_bf16, scalars.encode_bf16,
               "bfloat16", dtypes=("bfloat16", "uint16"),
-              device_encode=_rounding("cvt.rn.bf16.f32", 1), device_pair=_rounding("cvt.rn.bf16x2.f32", 2))
+              encoding=_rounding("cvt.rn.bf16.f32", 1), device_pair=_rounding("cvt.rn.bf16x2.f32", 2))
 F16S, BF16S = (replace(of, name=f"{of.name}s", encode=encode, long=f"{of.long}_stochastic", random=True, dtypes=(),
-                       device_encode=None, device_pair=None)
+                       encoding=None, device_pair=None)
                for of, encode in ((F16, scalars.encode_f16_stochastic), (BF16, scalars.encode_bf16_stochastic)))
 SPLIT = Format("split", np.dtype(np.uint16), types.uint16, types.float32, scalars.decode_split, scalars.encode_split,
                "bfloat16_remainder", split=True)
@@ -108,7 +112,7 @@ SPLIT = Format("split", np.dtype(np.uint16), types.uint16, types.float32, scalar
 
 def _blocks(name: str, stored: Any, random: bool, decode: Any, encode: Any, *functions: Any) -> Format:
     words = replace(BF16, name=f"{name} words", encode=encode, random=random, one_way=True, long="", dtypes=(),
-                    device_encode=None, device_pair=None)
+                    encoding=None, device_pair=None)
     return Format(name, np.dtype(np.uint8), stored, types.float32, decode, None, random=random,
                   block=Block(blocks.SIZE, np.dtype(stored.name), words, *functions))
 

@@ -66,13 +66,15 @@ def decode_f16(u):
 
 
 def _f16(u, normal, subnormal):
-    """The float16 of a float32 with these bits, of what a number and a subnormal number would be rounded to."""
+    """The float16 of a float32 with these bits, of what a number and a subnormal number would be rounded to.
+
+    A NaN becomes a quiet one, as processors make it.
+    """
     magnitude = u & MAGNITUDE32
     top = (magnitude >> THIRTEEN) & MAGNITUDE16
-    nan = where(top == INFINITY16, top | QUIET16, top)
     finite = where(magnitude < SMALLEST_NORMAL_F16, subnormal, normal)
     finite = where(magnitude >= OVERFLOW_F16, INFINITY16, finite)
-    return U16(where(magnitude > INFINITY32, nan, finite) | ((u >> SIXTEEN) & SIGN16))
+    return U16(where(magnitude > INFINITY32, top | QUIET16, finite) | ((u >> SIXTEEN) & SIGN16))
 
 
 def encode_f16(x):

@@ -12,6 +12,11 @@ from .memory import FLOAT64, INT, SUMS, U32, coefficients_kind, units_of
 LANES = 8  # of the vectors in which the norm is summed
 
 
+def features(context):
+    """What LLVM may use of this processor, as a set of its own names: "+f16c" for example."""
+    return {*context.codegen().magic_tuple()[2].split(",")}
+
+
 class New(NamedTuple):
     """A number that a step gives a slot, and all that storing it may need."""
 
@@ -41,10 +46,16 @@ class Element:
         """What a formula of a format makes of values of these types."""
         return emit(self.builder, function, kinds, args)
 
-    def _converted(self, instruction, function, kinds, args):
-        if instruction and self.cc and self.cc >= instruction.since:
+    def converted(self, instruction, function, kinds, args):
+        """What a formula makes of values of these types, by an instruction where this target has it."""
+        if instruction and self._has(instruction):
             return instruction.emit(self.builder, *args)
         return self.formula(function, kinds, args)
+
+    def _has(self, instruction):
+        if self.cc:
+            return self.cc >= instruction.since
+        return not on_device(self.builder) and f"+{instruction.feature}" in features(self.context)
 
     def decode(self, k, parts, exponent=None, kind=None):
         """The number of slot k, stored as these parts, in its type or another; `exponent` is its block's."""
@@ -52,7 +63,7 @@ class Element:
         if f.block:
             number = self.formula(f.decode, [f.stored, self.word], [*parts, exponent])
         else:
-            number = self._converted(f.device_decode, f.decode, [f.stored]*len(parts), parts)
+            number = self.converted(f.decoding, f.decode, [f.stored]*len(parts), parts)
         return self.cast(number, f.value, kind or self.layout.values[k])
 
     def _decoded(self, stored, exponents):
@@ -118,7 +129,7 @@ class Element:
             number, kept = self.builder.select(new.change, number, new.old), False
         number = self.cast(number, self.layout.scalar, f.value)
         given, kinds = ([number, new.random], [f.value, U32]) if f.random else ([number], [f.value])
-        parts = self._converted(f.device_encode, f.encode, kinds, given)
+        parts = self.converted(f.encoding, f.encode, kinds, given)
         parts = parts if f.split else [parts]
         if not kept:
             return parts
@@ -245,7 +256,7 @@ def squares(layout, unit):
             for k, so_far in enumerate(last):
                 place = pointer(builder, e.addresses(row)[0][0], kind, builder.add(at, i64(LANES*k)))
                 vector = builder.bitcast(place, ir.VectorType(kind, LANES).as_pointer())
-                x = e.formula(f.decode, [f.stored], [builder.load(vector, align=1)])
+                x = e.converted(f.decoding, f.decode, [f.stored], [builder.load(vector, align=1)])
                 x = x if f.value is FLOAT64 else builder.fpext(x, zeros.type)
                 x = x if unit == 1 else builder.fmul(x, ir.Constant(zeros.type, [unit]*LANES))
                 found[k] = builder.fadd(so_far, builder.fmul(x, x))
