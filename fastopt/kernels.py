@@ -105,7 +105,7 @@ def table(rule: Rule, steps: int, **hyper: Any) -> np.ndarray:
                         "example.")
     steps = check_whole("steps", steps, "kernels.table", 0)
     rule.at(1, **{name: hyper[name] for name in MODIFIERS if name in hyper})  # raises: a rule by itself has no modifier
-    group = Group(rule, hyper, "table")
+    group = Group(rule, hyper, "kernels.table")
     rows = [group.coefficients(t, 1.0, math.inf) for t in range(1, steps + 1)]
     return np.array(rows, np.float64).reshape(steps, row_length(rule))[:, :len(rule.fields)].copy()
 

@@ -81,7 +81,8 @@ def project(w: np.ndarray, low: Any = -np.inf, high: Any = np.inf) -> None:
 def _check(w: Any, where: str) -> None:
     if not isinstance(w, np.ndarray) or (w.dtype.kind != "f" and w.dtype.name != "bfloat16"):
         kind = f"an array of {w.dtype}" if isinstance(w, np.ndarray) else f"a {type(w).__name__}"
-        cure = "its parts, w.real and w.imag" if np.iscomplexobj(w) else "the array itself"
+        parts = isinstance(w, np.ndarray) and w.dtype.kind == "c"
+        cure = "its parts, w.real and w.imag" if parts else "the array itself"
         raise TypeError(f"{where}: w is {kind}, but a NumPy array of floats is needed. Give {cure}.")
     if not w.flags.writeable:
         raise ValueError(f"{where}: w is read-only, but it is changed in place. Give a copy.")

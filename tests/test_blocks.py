@@ -4,9 +4,12 @@ import itertools
 import numpy as np
 import pytest
 from conftest import assert_identical, normal
+from internals import of_formula
+from numba import types, vectorize
 
 from fastopt import storage
 from fastopt._formats.blocks import SIZE
+from fastopt._formats.catalogue import NAMES
 
 EXPONENTS = range(16, 256)
 SOME = [16, 17, 18, 31, 60, 100, 126, 127, 128, 129, 200, 253, 254, 255]
@@ -195,6 +198,34 @@ def test_what_is_not_finite_is_nan_and_its_neighbours_stay(name):
 
 
 # Arrays
+
+def mapped(formula, result, *kinds):
+    """A ufunc that Numba compiles, of a format's formula."""
+    one = of_formula(formula, result, *kinds)
+    return vectorize([result(*kinds)])((lambda x: one(x)) if len(kinds) == 1 else (lambda x, y: one(x, y)))
+
+
+@pytest.mark.parametrize("kind", [types.uint16, types.uint32], ids=str)
+@both
+def test_formulas_in_whole_numbers_of_either_size(name, kind):
+    """A CPU's vectors have those of 16 bits, a GPU's registers of 32. All words and codes, as NumPy has them."""
+    of, block, dtype = NAMES[name], NAMES[name].block, kind.name
+    words = np.arange(2**16 if SIGNED[name] else 2**12 + 1, dtype=np.uint16)  # a rounded NaN of q44 may have 13 bits
+    codes, places = np.arange(256, dtype=np.uint8).view(block.codes), block.magnitude(words)
+    assert_identical(mapped(block.magnitude, kind, kind)(words.astype(dtype)), places.astype(dtype))
+    assert_identical(mapped(block.share, kind, kind)(places.astype(dtype)), block.share(places).astype(dtype))
+    encode, word = mapped(block.encode, kind, kind, kind), mapped(block.word, kind, of.stored, kind)
+    decode = mapped(of.decode, types.float32, of.stored, kind)
+    for exponent in SOME:
+        want = block.encode(words, np.full_like(words, exponent))
+        assert_identical(encode(words.astype(dtype), np.array(exponent, dtype)), want.astype(dtype))
+    for exponent in (0, 1, 14, 15, *SOME):
+        shared = np.full(256, exponent, np.uint16)
+        want = block.word(codes, shared)
+        assert_identical(word(codes, shared.astype(dtype)).astype(np.uint16), want)
+        assert_identical(decode(codes, shared.astype(dtype)), of.decode(codes, shared))
+        assert_identical(of.decode(codes, shared), (want.astype(np.uint32) << 16).view(np.float32))
+
 
 @both
 def test_arrays_of_any_size(name):

@@ -184,6 +184,8 @@ def test_tables():
     for bad in ((fastopt.Momentum, 1), ("momentum", 1), (1, rule), (rule, 1.5), (rule, -1)):
         with pytest.raises((TypeError, ValueError), match=r"kernels\.table: .+\. [GC]\w+ \w"):
             kernels.table(*bad, lr=0.5)
+    with pytest.raises(ValueError, match=r"^kernels\.table: lr is -1"):
+        kernels.table(rule, 1, lr=-1)
     same(kernels.table(fastopt.Momentum.rule, np.int64(1), lr=0.5), ROW)
 
 

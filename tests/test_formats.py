@@ -6,7 +6,7 @@ from conftest import assert_identical, assert_same_bits, bits, nasty
 from internals import of_formula
 from numba import njit, types
 
-from fastopt._formats.bits import U16, U32, as_bits
+from fastopt._formats.bits import U16, U32, as_bits, where
 from fastopt._formats.catalogue import BF16, BF16S, F16, F16S
 from fastopt._formats.scalars import decode_split, encode_split
 
@@ -116,6 +116,16 @@ def test_compiled_code_gives_the_bits_of_numpy(name):
     assert_identical(by_chance, draw(SAMPLES, r, name))
     assert_same_bits(np.array([SIXTEEN[name].decode(u) for u in CODES[::997]]), want[::997])
     assert_identical(np.array([encode(x, name) for x in SAMPLES[::99_991]]), to_nearest[::99_991])
+
+
+def test_whole_numbers_take_the_type_beside_them():
+    """Those that are chosen between two, too; where there is none, that of NumPy."""
+    chosen = [of_formula(formula, result, types.uint16) for formula, result in (
+        (lambda x: where(x > 7, x, 300), types.uint16), (lambda x: where(x > 7, 300, x), types.uint16),
+        (lambda x: where(x > 7, U16(300), 5), types.uint16), (lambda x: where(x > 7, 300, 5), types.int64))]
+    a, b, c, d = chosen
+    compiled = njit(lambda x: (a(x), b(x), c(x), d(x)))
+    assert [compiled(np.uint16(x)) for x in (7, 8)] == [(300, 7, 5, 5), (8, 300, 300, 300)]
 
 
 def test_a_formula_of_two_types_is_no_kernel():

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
 
 import fastopt
@@ -69,6 +70,15 @@ def test_warnings_point_at_the_program():
     warns = re.compile(r"\bwarn(ings\.warn|_explicit)\(")
     found = [path.name for path in Path(fastopt.__file__).parent.rglob("*.py") if warns.search(path.read_text())]
     assert found == ["warning.py"]
+
+
+@pytest.mark.parametrize("names", [{}, {"__name__": None}, {"__name__": 3}], ids=repr)
+def test_programs_without_a_name_are_warned(names):
+    """As `exec` runs them."""
+    with pytest.warns(UserWarning, match="rounding='stochastic' is for parameters of 16 bits") as said:
+        exec(compile("opt = SGD(p, rounding='stochastic')", "program", "exec"),
+             {"SGD": fastopt.SGD, "p": np.ones(3), **names})
+    assert [(w.filename, w.lineno) for w in said] == [("program", 1)]
 
 
 def test_what_is_public():

@@ -894,6 +894,25 @@ def test_a_group_that_changes_is_called_as_torch_knows_it(began):
     assert torch.equal(w[1], w[2])
 
 
+def test_a_group_that_is_wrong_stays_wrong_until_it_is_put_right():
+    """Each step says so, and of several values that change none is in force; two may change that go only together."""
+    w, v = torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(5))
+    opt, other = (ours.Adam([x], lr=0.1, weight_decay=0.1) for x in (w, v))
+    w.grad = v.grad = torch.ones(5)
+    opt.step()
+    other.step()
+    opt.param_groups[0] |= {"lr": 5.0, "betas": (2.0, 0.999)}
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^Adam group 0: b1 is 2\.0"):
+            opt.step()
+    opt.param_groups[0] |= {"lr": 0.1, "betas": (0.9, 0.999)}
+    for more in {}, {"cautious_decay": True, "decoupled_weight_decay": True}:
+        for of in opt, other:
+            of.param_groups[0] |= more
+            of.step()
+        assert torch.equal(w, v)
+
+
 def test_a_modifier_may_come_and_go():
     """One that no group had at first, and that a group has no more: as one that is there all along."""
     w, v = torch.nn.Parameter(torch.ones(5)), torch.nn.Parameter(torch.ones(5))

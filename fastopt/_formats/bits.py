@@ -96,7 +96,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     """x where the condition holds, else y."""
     if not isinstance(condition, Emitted):
         return np.where(condition, x, y)
-    x = _emitted(condition, x, y.kind if isinstance(y, Emitted) else None)
+    x = _emitted(condition, x, kind_of(y if type(x) is int else x))
     return Emitted(x.builder, x.builder.select(condition.value, x.value, x._value(y)), x.kind)
 
 

@@ -29,9 +29,9 @@ class Block(NamedTuple):
     codes: np.dtype
     words: "Format"                # of 16 bits: `word` makes what it decodes, `encode` takes what it encodes
     word: Callable[..., Any]       # (code, exponent) -> the number as bfloat16
-    magnitude: Callable[..., Any]  # encoded word -> its magnitude; 0 where it is no finite number
-    share: Callable[..., Any]      # the largest magnitude -> exponent
-    encode: Callable[..., Any]     # (encoded word, exponent) -> code, in 16 bits
+    magnitude: Callable[..., Any]  # encoded word -> its place among magnitudes: that of all finite numbers is higher
+    share: Callable[..., Any]      # the highest such place -> exponent
+    encode: Callable[..., Any]     # (encoded word, exponent) -> code, in a whole number as wide as the word's
 
 
 @dataclass(frozen=True, eq=False)

@@ -68,13 +68,14 @@ def number(found: Any, where: str, error: type[Exception] = TypeError) -> float:
     """What a function returned (a number, an array of one element), as a float; inf for ints beyond all floats."""
     if type(found) is float:
         return found
+    one: Any = None
     try:
         one = found.item() if hasattr(found, "item") else np.asarray(found).item()
         return float(one)
     except OverflowError:
         return math.inf if one > 0 else -math.inf
     except (TypeError, ValueError, RuntimeError):  # the last: torch's, for several elements
-        cure = "value.real" if np.iscomplexobj(found) else "float(value)"
+        cure = "value.real" if isinstance(one, complex) else "float(value)"
         raise error(f"{where} returned {found!r}, but one number is needed. Return {cure}.") from None
 
 

@@ -23,6 +23,7 @@ from .._rule.pieces import PLAIN as PIECES
 from .._rule.pieces import STATES, schedule_free_past
 from .._rule.pipeline import is_asked, modified, pipeline
 from .._rule.rule import Rule, rule
+from .._signals import at_once
 from .._state.torch_layout import ADAM, LION, PAIRS, PRODUCT, TORCH, UNCOUNTED, count
 from .._tensors import arrays
 from ..presets import PRESETS
@@ -299,12 +300,11 @@ class Engine:
             given = [x for name, x in groups[k].items() if name != "params"]
             if given == self.given[number]:
                 continue
-            self.given[number] = given if all(map(fixed, given)) else None
             now = {**own.rule.defaults, **hyperparameters(self.rule, groups[k], self.defaults, own.where)}
-            for name, value in now.items():
-                if value != known.get(name, own.rule.defaults[name]):
-                    own[name] = value
+            if changed := {name: x for name, x in now.items() if x != own[name]}:
+                at_once([own.change(changed, own.where)])
             known.update(now)
+            self.given[number] = given if all(map(fixed, given)) else None
         if not self.plain and any(group.measures for group in self.opt.groups):
             for m in self.members:
                 if local(m.parameter).shape != m.parameter.shape:
